@@ -1,0 +1,40 @@
+"""Errors a user can cause or meet: each owns its exit status and says what to do next."""
+
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.report import Finding, Remedy
+
+
+class PreflightError(Exception):
+    """What went wrong, where, and what to do next; printed without a traceback.
+
+    `where` names the file and line, unit or cgroup path concerned; empty when there is none.
+    """
+
+    exit_status = ExitStatus.USAGE
+
+    def __init__(self, message: str, *, where: str = "", remedy: Remedy) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class UsageError(PreflightError):
+    """The call is wrong: an option, an argument, a file that is not there."""
+
+
+class ConfigError(PreflightError):
+    """The config is wrong; carries every mistake found, each as a finding with its line."""
+
+    def __init__(self, message: str, *, where: str, remedy: Remedy, findings: tuple[Finding, ...]) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.findings = findings
+
+
+class HostError(PreflightError):
+    """The host could not do what was asked of it: the result is unverified, not a fail."""
+
+    exit_status = ExitStatus.UNVERIFIED

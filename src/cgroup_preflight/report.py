@@ -1,0 +1,142 @@
+"""The vocabulary every room speaks: findings, remedies, service results and the report.
+
+Everything here is frozen data. Nothing decides, renders or reads the world.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: What a piece of evidence may hold; it ends up in JSON as it is.
+Evidence = Mapping[str, str | int | float | bool | None]
+
+
+class Status(enum.StrEnum):
+    """Outcome of one check on one subject, in the words of the JSON report."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    WARN = "warn"
+    SKIP = "skip"
+    UNVERIFIED = "unverified"
+
+
+class Verdict(enum.StrEnum):
+    """Outcome of a whole report."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    UNVERIFIED = "unverified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A line of the config: `file` as the user named it, `line` counted from 1."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemedyFile:
+    """A file that a remedy asks for, with its whole content."""
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do next: commands are argv lists, never shell text."""
+
+    title: str
+    why: str = ""
+    commands: tuple[tuple[str, ...], ...] = ()
+    files: tuple[RemedyFile, ...] = ()
+    needs_root: bool = False
+    persistent: bool = False
+    docs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check's answer about one subject; `evidence` is what was read, not what was concluded."""
+
+    code: str
+    name: str
+    status: Status
+    subject: str
+    message: str
+    evidence: Evidence = field(default_factory=dict)
+    remedies: tuple[Remedy, ...] = ()
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitResult:
+    """One attribute file of a unit or of a slice above it, expected against read.
+
+    `file` is relative to the cgroup mount, `actual` the kernel's own text, None if it could not be read.
+    """
+
+    file: str
+    expected: str
+    actual: str | None
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuUsage:
+    """`cpu.stat` of the unit; times in microseconds; the last three only where cpu is enabled."""
+
+    usage_usec: int
+    nr_periods: int | None = None
+    nr_throttled: int | None = None
+    throttled_usec: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceResult:
+    """One service after its smoke run; `result` and `exit_status` are systemd's words."""
+
+    name: str
+    engine: str
+    unit: str
+    cgroup: str
+    limits: tuple[LimitResult, ...] = ()
+    memory_peak_bytes: int | None = None
+    cpu: CpuUsage | None = None
+    oom_kills: int | None = None
+    result: str | None = None
+    exit_status: int | None = None
+    duration_seconds: float = 0.0
+    memory_max_bytes: int | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSummary:
+    """Where a report was made; every value is None where it could not be read."""
+
+    kernel: str | None
+    systemd: str | None
+    hierarchy: str | None
+    mount_point: str | None
+    controllers: tuple[str, ...] | None
+    machine: str | None
+    engine: str | None = None
+    cpus: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that one command found; `started_at` is RFC 3339 in UTC."""
+
+    tool_version: str
+    verdict: Verdict
+    host: HostSummary | None
+    findings: tuple[Finding, ...]
+    services: tuple[ServiceResult, ...]
+    started_at: str
+    duration_seconds: float
