@@ -1,0 +1,3 @@
+module example.com/shop/auth-service
+
+go 1.25

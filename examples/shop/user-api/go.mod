@@ -1,0 +1,3 @@
+module example.com/shop/user-api
+
+go 1.25

@@ -1,0 +1,49 @@
+"""CGP105: somebody can start units here: the system manager, or a user manager with delegation."""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.controllers import delegate_remedy
+from cgroup_preflight.reading import Known, Missing, value_or
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: Check, context: Context) -> Iterable[Finding]:
+    choice = context.engine
+    evidence = {engine: reason for engine, reason in choice.reasons}
+    if choice.name is not None:
+        way = " through sudo -n" if choice.sudo else ""
+        better = f"; not {choice.why_not}" if choice.reasons else ""
+        message = f"units are started by the {'system' if choice.name == 'systemd' else 'user'} manager{way}{better}"
+        return (check.finding(Status.PASS, choice.name, message, evidence=evidence),)
+    # A manager that is there but cannot give the limits is a wrong host; none at all is an untried one.
+    status = Status.FAIL if _undelegated(context) else Status.UNVERIFIED
+    message = f"nobody can start units with these limits here: {choice.why_not}"
+    return (check.finding(status, "engine", message, evidence=evidence, remedies=(_remedy(context),)),)
+
+
+def _undelegated(context: Context) -> bool:
+    manager = context.facts.user_manager
+    return (
+        isinstance(context.facts.cgroup_mount, Known)
+        and isinstance(manager.socket, Known)
+        and isinstance(manager.controllers, Known)
+    )
+
+
+def _remedy(context: Context) -> Remedy:
+    facts = context.facts
+    if isinstance(facts.cgroup_mount, Missing) or not value_or(facts.systemd_running, default=False):
+        return Remedy(title="use a host with cgroup v2 and systemd as PID 1", why="see CGP101 and CGP103")
+    if _undelegated(context):
+        return delegate_remedy(value_or(facts.uid, None))
+    return Remedy(
+        title="run as root, allow sudo without a password, or keep a user manager running",
+        commands=(("loginctl", "enable-linger", "USER"),),
+        why="with lingering a user manager runs without a session; export XDG_RUNTIME_DIR=/run/user/UID for the job",
+        needs_root=True, persistent=True,
+        docs="https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
+    )  # fmt: skip
+
+
+CHECK = Check(code="CGP105", name="engine", run=_run)

@@ -1,0 +1,34 @@
+"""CGP106: the kernel is known, and a version that [require] accepts."""
+
+import re
+from collections.abc import Iterable
+
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.reading import Missing
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: Check, context: Context) -> Iterable[Finding]:
+    kernel = context.facts.kernel
+    if isinstance(kernel, Missing):
+        return (check.unverified("kernel", kernel),)
+    evidence = {kernel.source: kernel.value}
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel.value)
+    spec = context.require.kernel
+    if match is None:
+        return (check.finding(Status.UNVERIFIED, "kernel", f"{kernel.value} is not a kernel version", evidence=evidence),)
+    if not spec:
+        return (check.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
+    from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - only where [require] asks
+
+    if SpecifierSet(spec).contains(match[0]):
+        return (check.finding(Status.PASS, "kernel", f"kernel {match[0]} satisfies {spec}", evidence=evidence),)
+    remedy = Remedy(title=f"use a host with kernel {spec}, or change kernel in [require]")
+    message = f"kernel {match[0]} does not satisfy {spec}"
+    return (
+        check.finding(Status.FAIL, "kernel", message, evidence=evidence, remedies=(remedy,),
+                      location=context.require.location),
+    )  # fmt: skip
+
+
+CHECK = Check(code="CGP106", name="kernel-version", run=_run)

@@ -1,0 +1,27 @@
+"""CGP103: systemd is PID 1 here (sd_booted(3): /run/systemd/system exists)."""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.reading import Missing, value_or
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: Check, context: Context) -> Iterable[Finding]:
+    running = context.facts.systemd_running
+    if isinstance(running, Missing):
+        return (check.unverified("systemd", running),)
+    pid1 = value_or(context.facts.pid1, "unknown")
+    evidence = {"/run/systemd/system": running.value, "/proc/1/comm": pid1}
+    if running.value:
+        return (check.finding(Status.PASS, "systemd", "systemd is PID 1", evidence=evidence),)
+    remedy = Remedy(
+        title="run this job on a host or virtual machine with systemd as PID 1",
+        why="a container without systemd cannot start units, so nothing can be proved about them here",
+        docs="https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html",
+    )
+    message = f"systemd is not PID 1 here (PID 1 is {pid1}): services cannot be tried"
+    return (check.finding(Status.UNVERIFIED, "systemd", message, evidence=evidence, remedies=(remedy,)),)
+
+
+CHECK = Check(code="CGP103", name="systemd-pid1", run=_run)

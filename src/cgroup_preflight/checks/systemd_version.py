@@ -1,0 +1,62 @@
+"""CGP104: systemd is a version that [require] accepts and that knows every property used."""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.config.model import Setting
+from cgroup_preflight.properties import BY_NAME
+from cgroup_preflight.reading import Missing, Why
+from cgroup_preflight.report import Finding, Remedy, Status
+
+_DOCS = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
+
+
+def _run(check: Check, context: Context) -> Iterable[Finding]:
+    version = context.facts.systemd_version
+    if isinstance(version, Missing):
+        if version.why is Why.ABSENT:
+            return (check.finding(Status.SKIP, "systemd", "no systemd here, see CGP103"),)
+        return (check.unverified("systemd", version),)
+    found = version.value
+    evidence = {"systemd": found, "read from": version.source}
+    findings = [_required(check, context, found)] if context.require.systemd else []
+    findings += [_unknown(check, setting, found) for setting in _settings(context) if _since(setting) > found]
+    message = f"systemd {found} knows every property used"
+    return findings or [check.finding(Status.PASS, "systemd", message, evidence=evidence)]
+
+
+def _required(check: Check, context: Context, found: int) -> Finding:
+    from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - only where [require] asks
+
+    spec = context.require.systemd
+    evidence = {"systemd": found, "require.systemd": spec}
+    if SpecifierSet(spec).contains(str(found)):
+        return check.finding(Status.PASS, "systemd", f"systemd {found} satisfies {spec}", evidence=evidence)
+    remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
+    return check.finding(
+        Status.FAIL, "systemd", f"systemd {found} does not satisfy {spec}", evidence=evidence, remedies=(remedy,),
+        location=context.require.location,
+    )  # fmt: skip
+
+
+def _settings(context: Context) -> list[Setting]:
+    if context.plan is None:
+        return []
+    return [setting for item in (*context.plan.slices, *context.plan.services) for setting in item.settings]
+
+
+def _since(setting: Setting) -> int:
+    return 252 if setting.value == "idle" else BY_NAME[setting.property].since
+
+
+def _unknown(check: Check, setting: Setting, found: int) -> Finding:
+    since = _since(setting)
+    message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
+    remedy = Remedy(title=f"remove {setting.property}, or set systemd = \">={since}\" in [require]", docs=_DOCS)
+    return check.finding(
+        Status.FAIL, setting.property, message, evidence={"systemd": found, "needs": since}, remedies=(remedy,),
+        location=setting.location,
+    )  # fmt: skip
+
+
+CHECK = Check(code="CGP104", name="systemd-version", run=_run)

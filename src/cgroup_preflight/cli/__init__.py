@@ -1,0 +1,53 @@
+"""The command line: a dispatch table; each command is a module of its own, imported only when it is called."""
+
+import sys
+from collections.abc import Sequence
+
+#: Command, module, one line of help. Text only: `--help` imports none of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "look at this folder and write a commented starter config"),
+    "check": ("check", "judge this host: cgroup v2, controllers, systemd, who can start units"),
+    "slices": ("slices", "write the generated slice and drop-in files"),
+    "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
+    "run": ("run", "all of the above in order, ending in one verdict"),
+    "schema": ("schema", "print the JSON Schema of the config or of the report"),
+}
+
+_USAGE = """\
+usage: cgroup-preflight COMMAND [options]
+
+Proves, before the merge, that cgroup v2 limits set through systemd reach the kernel and bite.
+
+commands:
+{commands}
+
+options:
+  -h, --help     this text; `cgroup-preflight COMMAND --help` explains one command
+  --version      the version
+
+exit status: 0 pass, 1 fail, 2 wrong call or config, 3 unverified, 4 a defect of this tool,
+             5 report not delivered, 130 and 143 ended by SIGINT and SIGTERM
+
+A first run:  cgroup-preflight init && cgroup-preflight run
+"""
+
+
+def help_text() -> str:
+    """What `--help` prints."""
+    return _USAGE.format(commands="\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status of the contract. Never a traceback for what a user can cause."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(help_text())
+        return 0
+    if words and words[0] in ("--version", "-V"):
+        from cgroup_preflight import __version__  # noqa: PLC0415 - start-up time
+
+        sys.stdout.write(f"cgroup-preflight {__version__}\n")
+        return 0
+    from cgroup_preflight.cli import guard  # noqa: PLC0415 - start-up time
+
+    return guard.run_command(words)

@@ -1,0 +1,42 @@
+"""`cgroup-preflight check`: the verdict on this host."""
+
+from cgroup_preflight.checks.runner import run_checks
+from cgroup_preflight.cli import common, options
+from cgroup_preflight.config.keys import CONTROLLERS
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.report import Remedy
+from cgroup_preflight.verdict import exit_status_of
+
+_ABOUT = """\
+Judges this host: is cgroup v2 mounted where services run, are the controllers offered there, is systemd
+PID 1, who can start units. Reads only; works without a config, and with one checks what that asks for.
+
+    cgroup-preflight check
+    cgroup-preflight check --require memory,cpu,io --format json
+"""
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    started = common.start()
+    parser = options.parser("check", _ABOUT)
+    options.add_config(parser)
+    parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be there: memory,cpu")
+    options.add_report(parser)
+    args = parser.parse_args(words)
+    wanted = options.outputs(args.format, args.output)
+    required = _controllers(args.require)
+    config = common.try_config(args.config)
+    context = common.context(config, config.engine if config else "auto", required)
+    report = common.report(started, context, run_checks(context))
+    options.deliver(report, wanted, verbose=args.verbose)
+    return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _controllers(text: str) -> tuple[str, ...]:
+    names = tuple(word.strip() for word in text.split(",") if word.strip())
+    for name in names:
+        if name not in CONTROLLERS:
+            raise UsageError(f"{name!r} is not a controller", where="--require",
+                             remedy=Remedy(title=f"use some of {','.join(CONTROLLERS)}"))  # fmt: skip
+    return names

@@ -1,0 +1,103 @@
+"""What `check`, `smoke` and `run` share: from config and host to a report."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgroup_preflight import __version__
+from cgroup_preflight.checks.base import Context
+from cgroup_preflight.config.model import Config, Require
+from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
+from cgroup_preflight.facts.gather import gather
+from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.properties import BY_NAME
+from cgroup_preflight.reading import Known, value_or
+from cgroup_preflight.report import Finding, HostSummary, Report, ServiceResult
+from cgroup_preflight.verdict import verdict_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """When a command began: wall clock for the report, steady clock for the duration."""
+
+    wall: float
+    steady: float
+
+
+def start() -> Started:
+    """Now."""
+    return Started(wall=time.time(), steady=time.monotonic())
+
+
+def load_config(path: Path | None) -> Config:
+    """The config named, or the one found. Raises UsageError, ConfigError."""
+    from cgroup_preflight.config.load import find, load  # noqa: PLC0415 - `check` works without a config
+
+    return load(path if path is not None else find(Path.cwd()))
+
+
+def try_config(path: Path | None) -> Config | None:
+    """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
+    from cgroup_preflight.config.load import FILE_NAME  # noqa: PLC0415 - `check` works without a config
+
+    here = Path.cwd()
+    if path is None and not any((folder / FILE_NAME).is_file() for folder in (here, *here.parents)):
+        return None
+    return load_config(path)
+
+
+def context(config: Config | None, engine: str, extra: Sequence[str]) -> Context:
+    """Everything the checks look at, read from this host."""
+    facts = gather(LiveFs(), LiveRunner())
+    require = config.require if config else Require()
+    required = tuple(dict.fromkeys((*(extra or require.controllers), *_used(config))))
+    choice = choose_engine(facts, engine, required)
+    return Context(
+        facts=facts, engine=choice, required=required, require=require, plan=build_plan(config) if config else None
+    )
+
+
+def _used(config: Config | None) -> tuple[str, ...]:
+    """Controllers that hard limits of the config need; shares only warn when theirs is missing."""
+    if config is None:
+        return ()
+    settings = [item for part in (*config.slices, *config.services) for item in part.settings]
+    names = {BY_NAME[item.property].controller for item in settings if item.property not in ("IOWeight", "CPUWeight")}
+    return tuple(sorted(names))
+
+
+def report(
+    started: Started, context: Context | None, findings: Sequence[Finding], services: Sequence[ServiceResult] = ()
+) -> Report:
+    """The report of a command that began at `started`."""
+    return Report(
+        tool_version=__version__,
+        verdict=verdict_of(findings),
+        host=_host(context.facts, context.engine) if context else None,
+        findings=tuple(findings),
+        services=tuple(services),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.wall)),
+        duration_seconds=time.monotonic() - started.steady,
+    )
+
+
+def _host(facts: Facts, choice: EngineChoice) -> HostSummary:
+    from cgroup_preflight.checks.hierarchy import hierarchy_name  # noqa: PLC0415 - with the checks
+
+    offered = controllers_of(facts, choice)
+    unified = isinstance(facts.cgroup_mount, Known)
+    return HostSummary(
+        kernel=value_or(facts.kernel, None),
+        systemd=str(facts.systemd_version.value) if isinstance(facts.systemd_version, Known) else None,
+        hierarchy="unified" if unified else hierarchy_name(value_or(facts.mounts, ())),
+        mount_point=facts.mount_point if unified else None,
+        controllers=tuple(sorted(offered.value)) if isinstance(offered, Known) else None,
+        machine=value_or(facts.machine, None),
+        engine=choice.name,
+        cpus=len(facts.online_cpus.value) if isinstance(facts.online_cpus, Known) else None,
+        memory_bytes=value_or(facts.meminfo, {}).get("MemTotal"),
+    )

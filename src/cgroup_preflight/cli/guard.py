@@ -1,0 +1,84 @@
+"""Runs a command so that every way out has the exit status of the contract."""
+
+import difflib
+import importlib
+import signal
+import sys
+from types import FrameType
+
+from cgroup_preflight.cli import COMMANDS
+from cgroup_preflight.errors import ConfigError, PreflightError
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.render.escape import plain
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it passes every `except Exception`."""
+
+
+def run_command(words: list[str]) -> int:
+    """The exit status of `cgroup-preflight WORDS`."""
+    if not words or words[0] not in COMMANDS:
+        return _unknown(words[0] if words else "")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
+        return int(command.main(words[1:]))
+    except PreflightError as error:
+        return _explain(error)
+    except KeyboardInterrupt:
+        _say("interrupted; everything started was stopped")
+        return ExitStatus.INTERRUPTED
+    except Terminated:
+        _say("terminated; everything started was stopped")
+        return ExitStatus.TERMINATED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); there is nobody left to tell.
+        sys.stdout = None  # type: ignore[assignment]
+        return ExitStatus.PASS
+    except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
+        return _defect(error)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"cgroup-preflight: {text}\n")
+
+
+def _unknown(word: str) -> int:
+    if not word:
+        _say("which command? See cgroup-preflight --help")
+        return ExitStatus.USAGE
+    near = difflib.get_close_matches(word[:80], COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
+    _say(f"{plain(word)[:80]!r} is not a command; {hint}")
+    return ExitStatus.USAGE
+
+
+def _explain(error: PreflightError) -> int:
+    _say(plain(str(error)))
+    if isinstance(error, ConfigError):
+        for finding in error.findings:
+            at = f"{finding.location.file}:{finding.location.line}" if finding.location else error.where
+            remedy = finding.remedies[0].title if finding.remedies else ""
+            sys.stderr.write(plain(f"  {at}: {finding.message}") + "\n" + plain(f"      {remedy}") + "\n")
+        return int(error.exit_status)
+    sys.stderr.write(plain(f"  next: {error.remedy.title}") + "\n")
+    for command in error.remedy.commands:
+        import shlex  # noqa: PLC0415 - only on this road
+
+        sys.stderr.write(plain(f"        {shlex.join(command)}") + "\n")
+    return int(error.exit_status)
+
+
+def _defect(error: Exception) -> int:
+    import tempfile  # noqa: PLC0415 - only on this road
+    import traceback  # noqa: PLC0415 - only on this road
+
+    with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    _say(f"a defect of this tool ({type(error).__name__}); details for a bug report: {file.name}")
+    return ExitStatus.DEFECT

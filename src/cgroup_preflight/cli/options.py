@@ -1,0 +1,114 @@
+"""Options that several commands share, and where their output goes."""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.render import FORMATS
+from cgroup_preflight.report import Remedy, Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One rendering: a format, and the file it goes to; empty for stdout."""
+
+    format: str
+    file: str = ""
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """An argument parser in the style of this tool."""
+    return argparse.ArgumentParser(
+        prog=f"cgroup-preflight {command}", description=description, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def add_config(to: argparse.ArgumentParser) -> None:
+    """`--config`."""
+    to.add_argument("--config", metavar="FILE", type=Path,
+                    help="the config (default: cgroup-preflight.toml here or in a folder above)")  # fmt: skip
+
+
+def add_report(to: argparse.ArgumentParser) -> None:
+    """`--format`, `--output` and what bends the exit status."""
+    to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],
+                    help=f"one of {', '.join(FORMATS)}; with =FILE into a file, and then several are possible")  # fmt: skip
+    to.add_argument("--output", metavar="FILE", default="", help="where the one --format goes instead of stdout")
+    to.add_argument("--verbose", action="store_true", help="show what passed, too")
+    to.add_argument("--allow-unverified", action="store_true", help="exit with 0 where something could not be tried")
+    to.add_argument("--exit-zero", action="store_true", help="exit with 0 whatever the verdict is")
+
+
+def outputs(words: list[str], output: str) -> tuple[Output, ...]:
+    """The renderings asked for; text on stdout where nothing else goes there. Raises UsageError."""
+    found = []
+    for word in words or ["text"]:
+        name, separator, file = word.partition("=")
+        if name not in FORMATS or separator and not file:
+            raise UsageError(f"{word!r} is not a format", where="--format",
+                             remedy=Remedy(title=f"use one of {', '.join(FORMATS)}, or FORMAT=FILE"))  # fmt: skip
+        found.append(Output(format=name, file=file))
+    if output:
+        if len(found) != 1 or found[0].file:
+            raise UsageError("--output goes with exactly one --format without a file", where="--output",
+                             remedy=Remedy(title="write --format FORMAT=FILE for each"))  # fmt: skip
+        return (Output(format=found[0].format, file=output),)
+    bare = [item for item in found if not item.file]
+    if len(bare) > 1:
+        raise UsageError("two formats cannot share stdout", where="--format",
+                         remedy=Remedy(title="give all but one a file: --format FORMAT=FILE"))  # fmt: skip
+    return tuple(found) if bare else (*found, Output(format="text"))
+
+
+def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> None:
+    """Renders and writes. Raises UsageError for a file that cannot be written."""
+    for item in wanted:
+        text = _render(report, item, verbose=verbose)
+        if item.file:
+            write_file(Path(item.file), text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _render(report: Report, item: Output, *, verbose: bool) -> str:
+    if item.format == "text":
+        from cgroup_preflight.render import text  # noqa: PLC0415 - start-up time
+
+        return text.render(report, colour=not item.file and use_colour(), verbose=verbose)
+    import importlib  # noqa: PLC0415 - start-up time
+
+    module = importlib.import_module(f"cgroup_preflight.render.{item.format}_format")
+    rendered: str = module.render(report)
+    return rendered
+
+
+def use_colour() -> bool:
+    """Colour on a terminal only, and not where NO_COLOR asks for none."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: temporary file, fsync, rename. Raises UsageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")) from None
+
+
+def progress(text: str) -> None:
+    """One line about long work, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"  {text}\n")
+        sys.stderr.flush()

@@ -1,0 +1,42 @@
+"""`cgroup-preflight slices`: the generated unit files."""
+
+import sys
+from pathlib import Path
+
+from cgroup_preflight.cli import common, options
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from cgroup_preflight.report import Remedy
+
+_ABOUT = """\
+Writes one .slice file for each slice and one drop-in for each service, as systemd reads them. Without --out
+the files are shown, and nothing is written. The same config gives the same bytes.
+
+    cgroup-preflight slices
+    cgroup-preflight slices --out build/units
+"""
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    parser = options.parser("slices", _ABOUT)
+    options.add_config(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
+    args = parser.parse_args(words)
+    plan = build_plan(common.load_config(args.config))
+    files = (*slice_files(plan), *drop_in_files(plan))
+    for file in files:
+        if args.out is None:
+            sys.stdout.write(f"### {file.path}\n{file.content}\n")
+            continue
+        path = args.out / file.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder: {error.strerror}", where=str(path.parent),
+                             remedy=Remedy(title="choose another --out")) from None  # fmt: skip
+        options.write_file(path, file.content)
+    if args.out is not None:
+        sys.stderr.write(f"wrote {len(files)} files to {args.out}\n")
+    return 0

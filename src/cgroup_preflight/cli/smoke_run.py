@@ -1,0 +1,105 @@
+"""What `smoke` and `run` share: the engine option, binaries looked at, the services tried."""
+
+import argparse
+import os
+from pathlib import Path
+
+from cgroup_preflight.checks.base import Context
+from cgroup_preflight.cli import options
+from cgroup_preflight.config.keys import ENGINES
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.tables import nearest
+from cgroup_preflight.errors import ConfigError, UsageError
+from cgroup_preflight.report import Finding, Remedy, ServiceResult, Status
+
+
+def add_engine(to: argparse.ArgumentParser) -> None:
+    """`--engine`."""
+    to.add_argument("--engine", choices=ENGINES, help="who starts the units (default: the config's, else auto)")
+
+
+def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
+    """The services asked for. Raises UsageError for one that the config does not have."""
+    known = [item.name for item in config.services]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no service {name!r} in the config", where=config.path,
+                             remedy=Remedy(title=f"{nearest(name, known)}services: {', '.join(known) or 'none'}"))  # fmt: skip
+    if not known:
+        raise UsageError("the config has no services to run", where=config.path,
+                         remedy=Remedy(title="add [services.NAME] with binary and slice"))  # fmt: skip
+    return tuple(names)
+
+
+def try_services(config: Config, context: Context, names: tuple[str, ...]) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
+    """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
+
+    Raises ConfigError for binaries that cannot be run, HostError when the manager does not answer.
+    """
+    broken = binary_findings(config, context, names)
+    missing = tuple(item for item in broken if item.code == "CGP211")
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} service(s) have no program to run", where=config.path, findings=missing,
+            remedy=Remedy(title="build them first, or mend binary in the config"),
+        )  # fmt: skip
+    if broken:
+        return broken, ()
+    if context.engine.name is None:
+        return [_not_tried(context)], ()
+    from cgroup_preflight.smoke.run import smoke  # noqa: PLC0415 - start-up time
+
+    result = smoke(config, context.facts, context.engine, names, options.progress)
+    return list(result.findings), result.services
+
+
+def binary_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """What is wrong with the programs: not there, not executable (CGP211), or for another machine (CGP401)."""
+    from cgroup_preflight.golang import elf  # noqa: PLC0415 - start-up time
+    from cgroup_preflight.reading import value_or  # noqa: PLC0415 - start-up time
+
+    findings = []
+    for service in config.services:
+        if names and service.name not in names:
+            continue
+        path = Path(config.folder, service.binary)
+        location = service.location
+        wrong = _file_problem(path)
+        if wrong:
+            findings.append(
+                Finding(code="CGP211", name="binary", status=Status.FAIL, subject=service.name, location=location,
+                        message=f"binary {service.binary!r} of {service.name}: {wrong[0]}", remedies=(Remedy(title=wrong[1]),))
+            )  # fmt: skip
+            continue
+        try:
+            reason = elf.cannot_run(elf.identify(path), value_or(context.facts.machine, os.uname().machine))
+        except elf.BinaryError as error:
+            reason = str(error)
+        if reason:
+            findings.append(
+                Finding(code="CGP401", name="binary-format", status=Status.FAIL, subject=service.name, location=location,
+                        message=f"binary {service.binary!r} cannot run here: {reason}",
+                        remedies=(Remedy(title="build it for this machine: GOOS=linux and the right GOARCH"),))
+            )  # fmt: skip
+    return findings
+
+
+def _file_problem(path: Path) -> tuple[str, str] | None:
+    if path.is_dir():
+        return "it is a folder", "name the program itself"
+    if not path.exists():
+        return "it is not there", "build it first, or mend the path (relative to the config's folder)"
+    if not path.is_file():
+        return "it is not a file", "name a program"
+    if not os.access(path, os.X_OK):
+        return "it is not executable", f"chmod +x {path.name}"
+    return None
+
+
+def _not_tried(context: Context) -> Finding:
+    return Finding(
+        code="CGP500", name="smoke", status=Status.UNVERIFIED, subject="smoke",
+        message=f"no service was run, for no engine works here: {context.engine.why_not}",
+        remedies=(Remedy(title="run this job on a host with cgroup v2 and systemd as PID 1",
+                         commands=(("cgroup-preflight", "check"),)),),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Config: the typed model, its loader (all mistakes at once, with lines) and its JSON Schema."""

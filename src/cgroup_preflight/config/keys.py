@@ -1,0 +1,155 @@
+"""Every section and key of the config, once: the loader and the JSON Schema both follow from it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from cgroup_preflight import quantities as q
+from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.properties import PROPERTIES
+
+#: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
+NAME_MAX = 100
+CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
+ENGINES = ("auto", "systemd", "user")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key: `kind` is the TOML type, `parse` turns its text into the model's value or raises QuantityError."""
+
+    name: str
+    kind: str
+    doc: str
+    parse: Callable[[str], object] = str
+    required: bool = False
+    schema: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    is_property: bool = False
+
+
+def parse_name(text: str) -> str:
+    """A slice or service name, usable in a unit name as it is. Raises QuantityError."""
+    hint = f"letters, digits, '_', '.' and single '-' between them, at most {NAME_MAX} characters"
+    if len(text) > NAME_MAX:
+        raise q.QuantityError(f"a name of {len(text)} characters is too long", hint)
+    if not NAME.fullmatch(text) or ".." in text:
+        raise q.QuantityError(f"{text!r} is not a name", hint)
+    return text
+
+
+def parse_slice_name(text: str) -> str:
+    """A slice name that does not take over one of systemd's own. Raises QuantityError."""
+    name = parse_name(text)
+    if name in ("system", "user", "machine", "init") or name.startswith("user-"):
+        raise q.QuantityError(f"{text!r} is a slice of systemd's own", "a name of yours, such as api")
+    if name.endswith(".slice"):
+        raise q.QuantityError(f"{text!r} has the suffix already", name.removesuffix(".slice"))
+    return name
+
+
+def parse_ready(text: str) -> Ready:
+    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `log:REGEX` or `exit`. Raises QuantityError."""
+    if text == "exit":
+        return Ready(kind=ReadyKind.EXIT)
+    if text.startswith("log:"):
+        try:
+            re.compile(text[4:])
+        except (re.error, RecursionError, OverflowError) as error:
+            raise q.QuantityError(f"{text[4:]!r} is not a regular expression: {error}", "log:REGEX") from None
+        return Ready(kind=ReadyKind.LOG, target=text[4:])
+    if re.fullmatch(r"https?://[^\s/@?#\\]+(?:[/?][!-~]*)?", text, re.ASCII):
+        return Ready(kind=ReadyKind.HTTP, target=text)
+    if re.fullmatch(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}", text, re.ASCII):
+        return Ready(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
+    raise q.QuantityError(
+        f"{text!r} is not a readiness test",
+        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, log:REGEX or exit",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = q.parse_span(text) / 1e6
+    if seconds > 3600:
+        raise q.QuantityError(f"{text!r} is too long", "at most 1h")
+    return seconds
+
+
+def _timeout(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds < 0.1:
+        raise q.QuantityError(f"{text!r} is too short", "at least 100ms")
+    return seconds
+
+
+def _specifier(text: str) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415 - only for this key
+
+    try:
+        return str(SpecifierSet(text))
+    except InvalidSpecifier:
+        raise q.QuantityError(f"{text!r} is not a version specifier", ">=249 or >=249,<258") from None
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise q.QuantityError(f"{text!r} is not known", ", ".join(words))
+        return text
+
+    return parse
+
+
+def _path(text: str) -> str:
+    if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise q.QuantityError(f"{text!r} is not a path", "a path relative to the config's folder")
+    return text
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise q.QuantityError("a NUL character cannot be passed to a program", "text without NUL")
+    return text
+
+
+_PROPERTY_KEYS = tuple(
+    Key(name=item.name, kind="quantity", doc=item.doc, parse=item.parse, is_property=True,
+        schema={"examples": [item.example]})
+    for item in PROPERTIES
+)  # fmt: skip
+
+SECTIONS: Mapping[str, tuple[Key, ...]] = {
+    "project": (Key(name="name", kind="string", doc="Name of the project.", parse=parse_name, required=True),),
+    "require": (
+        Key(name="controllers", kind="strings", doc="Controllers every host must offer.",
+            parse=_one_of(*CONTROLLERS), schema={"items": {"enum": list(CONTROLLERS)}}),
+        Key(name="systemd", kind="string", doc="systemd versions accepted, such as >=249.", parse=_specifier),
+        Key(name="kernel", kind="string", doc="Kernel versions accepted, such as >=5.15.", parse=_specifier),
+    ),
+    "smoke": (
+        Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
+            parse=_one_of(*ENGINES), schema={"enum": list(ENGINES)}),
+        Key(name="allow_remote_ready", kind="bool", doc="Allow readiness addresses outside this machine."),
+        Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M."),
+    ),
+    "artifacts": (
+        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path),
+    ),
+    "slices.*": _PROPERTY_KEYS,
+    "services.*": (
+        Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True),
+        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_name),
+        *_PROPERTY_KEYS,
+    ),
+    "services.*.smoke": (
+        Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text),
+        Key(name="env", kind="map", doc="Environment of the program.", parse=_text),
+        Key(name="ready", kind="string", doc="How the service shows that it is ready.", parse=parse_ready,
+            schema={"examples": ["http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "log:ready", "exit"]}),
+        Key(name="duration", kind="span", doc="How long it is held under its limits.", parse=_seconds,
+            schema={"examples": ["5s"]}),
+        Key(name="start_timeout", kind="span", doc="Time to get ready.", parse=_timeout),
+        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM.", parse=_timeout),
+    ),
+}  # fmt: skip

@@ -1,0 +1,169 @@
+"""Reads the config file: TOML to the frozen model, or a `ConfigError` with every mistake in it."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
+from cgroup_preflight.config.model import Config, Require, Service, Setting, Slice, Smoke
+from cgroup_preflight.config.rules import check_rules
+from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
+from cgroup_preflight.config.toml_lines import locate
+from cgroup_preflight.errors import ConfigError, UsageError
+from cgroup_preflight.properties import BY_NAME, Value
+from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.report import Finding, Location, Remedy, Status
+
+FILE_NAME = "cgroup-preflight.toml"
+_SIZE_MAX = 1 << 20
+_INIT = Remedy(title="write a starter config", commands=(("cgroup-preflight", "init"),))
+
+
+def find(start: Path) -> Path:
+    """The config in `start` or the nearest folder above it. Raises UsageError."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UsageError(f"no {FILE_NAME} here or in a folder above", where=str(start), remedy=_INIT)
+
+
+def load(path: Path) -> Config:
+    """The config at `path`. Raises UsageError (unreadable) or ConfigError (wrong, all mistakes at once)."""
+    shown = os.path.relpath(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_SIZE_MAX + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot read the config: {reason}", where=shown, remedy=_INIT) from None
+    if len(data) > _SIZE_MAX:
+        raise UsageError("the config is larger than 1M", where=shown, remedy=_INIT)
+    return parse(data, shown=shown, folder=str(path.resolve().parent))
+
+
+def parse(data: bytes, *, shown: str, folder: str) -> Config:
+    """The config in `data`; `shown` names it in messages. Raises ConfigError."""
+    try:
+        text = data.decode("utf-8").replace("\r\n", "\n")
+        tables = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _not_toml(error, data, shown) from None
+    mistakes = Mistakes(shown, locate(text))
+    if not tables:
+        mistakes.add("CGP207", "missing-key", (), "the config is empty", "write one: cgroup-preflight init")
+    config = _build(tables, mistakes, shown, folder)
+    if mistakes.findings:
+        findings = tuple(sorted(mistakes.findings, key=lambda item: item.location.line if item.location else 0))
+        count = len(findings)
+        raise ConfigError(
+            f"{count} mistake{'s' if count > 1 else ''} in the config",
+            where=shown, remedy=Remedy(title="mend the lines named above"), findings=findings,
+        )  # fmt: skip
+    return config
+
+
+def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:
+    import re  # noqa: PLC0415 - only on this road
+
+    match = re.search(r"line (\d+)", str(error))
+    line = int(match[1]) if match else data.count(b"\n") + 1 if "end of document" in str(error) else 1
+    if isinstance(error, UnicodeDecodeError):
+        line = data[: error.start].count(b"\n") + 1
+    remedy = Remedy(title="mend the TOML; names with other than letters, digits, '-' and '_' need quotes")
+    finding = Finding(
+        code="CGP201", name="not-toml", status=Status.FAIL, subject=shown, message=f"not TOML: {error}"[:300],
+        location=Location(file=shown, line=line), remedies=(remedy,),
+    )  # fmt: skip
+    return ConfigError("the config is not TOML", where=shown, remedy=remedy, findings=(finding,))
+
+
+def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: str) -> Config:
+    top = {name.split(".")[0] for name in SECTIONS}
+    for name in tables:
+        if name not in top:
+            unknown_key("", (name,), top, mistakes)
+    project = read_table("project", ("project",), tables.get("project", {}), mistakes) if tables else {}
+    require = read_table("require", ("require",), tables.get("require", {}), mistakes)
+    smoke = read_table("smoke", ("smoke",), tables.get("smoke", {}), mistakes)
+    artifacts = read_table("artifacts", ("artifacts",), tables.get("artifacts", {}), mistakes)
+    config = Config(
+        path=shown,
+        folder=folder,
+        project=_get(project, "name", ""),
+        require=Require(
+            controllers=_get(require, "controllers", ("memory", "cpu")),
+            systemd=_get(require, "systemd", ""),
+            kernel=_get(require, "kernel", ""),
+            location=mistakes.at(("require",)) if "require" in tables else None,
+        ),
+        slices=_slices(tables.get("slices", {}), mistakes),
+        services=_services(tables.get("services", {}), mistakes),
+        engine=_get(smoke, "engine", "auto"),
+        inject=_get(artifacts, "inject", ()),
+    )
+    check_rules(
+        config, mistakes,
+        tiny=_get(smoke, "allow_tiny_limits", default=False), remote=_get(smoke, "allow_remote_ready", default=False),
+    )  # fmt: skip
+    return config
+
+
+def _get(table: Mapping[str, Parsed], name: str, default: Any) -> Any:  # noqa: ANN401 - one getter, many types
+    return table[name].value if name in table else default
+
+
+def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
+    """The sub-tables of `[slices]` or `[services]` whose names can stand in a unit name."""
+    if not isinstance(tables, dict):
+        read_table("project", (kind,), tables, mistakes)
+        return {}
+    named: dict[str, object] = {}
+    for name, table in tables.items():
+        try:
+            named[parse_slice_name(name) if kind == "slices" else parse_name(name)] = table
+        except QuantityError as error:
+            shown = name if len(name) <= 60 else f"{name[:57]}..."
+            mistakes.add("CGP205", "bad-name", (kind, name), f"[{kind}.{shown!r}]: {error}"[:300],
+                         f"use {error.hint}")  # fmt: skip
+    return named
+
+
+def _settings(table: Mapping[str, Parsed]) -> tuple[Setting, ...]:
+    """The properties of a table, in the order of the property table so that output is stable."""
+    return tuple(
+        Setting(property=name, text=table[name].text, value=cast("Value", table[name].value),
+                location=table[name].location)
+        for name in BY_NAME
+        if name in table
+    )  # fmt: skip
+
+
+def _slices(tables: object, mistakes: Mistakes) -> tuple[Slice, ...]:
+    slices = []
+    for name, raw in sorted(_named("slices", tables, mistakes).items()):
+        table = read_table("slices.*", ("slices", name), raw, mistakes)
+        slices.append(Slice(name=name, settings=_settings(table), location=mistakes.at(("slices", name))))
+    return tuple(slices)
+
+
+def _services(tables: object, mistakes: Mistakes) -> tuple[Service, ...]:
+    services = []
+    for name, raw in sorted(_named("services", tables, mistakes).items()):
+        path = ("services", name)
+        table = read_table("services.*", path, raw, mistakes)
+        smoke_raw = raw.get("smoke", {}) if isinstance(raw, dict) else {}
+        smoke = read_table("services.*.smoke", (*path, "smoke"), smoke_raw, mistakes)
+        services.append(
+            Service(
+                name=name,
+                binary=_get(table, "binary", ""),
+                slice=_get(table, "slice", None),
+                settings=_settings(table),
+                smoke=Smoke(**{key: parsed.value for key, parsed in smoke.items()}),  # type: ignore[arg-type]
+                location=mistakes.at(path),
+                ready_location=mistakes.at((*path, "smoke", "ready")),
+            )
+        )
+    return tuple(services)

@@ -1,0 +1,93 @@
+"""The config as frozen data; nothing here reads a file."""
+
+import enum
+from dataclasses import dataclass
+
+from cgroup_preflight.properties import Value
+from cgroup_preflight.report import Location
+
+
+class ReadyKind(enum.StrEnum):
+    """How a service shows that it is ready; STARTED: its program was executed."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    LOG = "log"
+    EXIT = "exit"
+    STARTED = "started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """`target` is the URL, `host:port` or regular expression; empty for EXIT and STARTED."""
+
+    kind: ReadyKind
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One property as the config gives it: `text` in systemd's spelling, `value` parsed."""
+
+    property: str
+    text: str
+    value: Value
+    location: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A slice by its config name, without `.slice`; dashes nest."""
+
+    name: str
+    settings: tuple[Setting, ...]
+    location: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smoke:
+    """How one service is tried; spans in seconds, `args` and `env` go to the program unexpanded."""
+
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ready: Ready = Ready(kind=ReadyKind.STARTED)
+    duration: float = 5.0
+    start_timeout: float = 30.0
+    stop_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service: `binary` is relative to the config's folder, `slice` a declared slice or None."""
+
+    name: str
+    binary: str
+    slice: str | None
+    settings: tuple[Setting, ...]
+    smoke: Smoke
+    location: Location
+    ready_location: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Require:
+    """What hosts must offer; `systemd` and `kernel` are `packaging` version specifiers or empty."""
+
+    controllers: tuple[str, ...] = ("memory", "cpu")
+    systemd: str = ""
+    kernel: str = ""
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file; `path` as the user named it, `folder` the absolute folder that holds it."""
+
+    path: str
+    folder: str
+    project: str
+    require: Require
+    slices: tuple[Slice, ...]
+    services: tuple[Service, ...]
+    engine: str = "auto"
+    inject: tuple[str, ...] = ()

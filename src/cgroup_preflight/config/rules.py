@@ -1,0 +1,92 @@
+"""Rules that need more than one key: declared slices, limits too small to be safe, addresses."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
+from cgroup_preflight.config.tables import Mistakes, nearest
+from cgroup_preflight.quantities import Size, format_bytes
+
+#: Below this an out-of-memory loop can wedge a user manager for ever (systemd/systemd#40208).
+TINY = 16 << 20
+#: The smallest page of any architecture; the kernel rounds a limit down to whole pages.
+PAGE = 4096
+_PERIOD_RANGE = range(1_000, 1_000_001)
+_ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
+
+
+def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool) -> None:
+    """Adds what is wrong to `mistakes`; `tiny` and `remote` are the two permissions of `[smoke]`."""
+    known = {item.name for item in config.slices}
+    for item in config.slices:
+        _check_settings(("slices", item.name), item.settings, mistakes, tiny=tiny)
+    for service in config.services:
+        path = ("services", service.name)
+        _check_settings(path, service.settings, mistakes, tiny=tiny)
+        if service.slice is not None and service.slice not in known:
+            mistakes.add("CGP206", "undeclared-slice", (*path, "slice"),
+                         f"the slice {service.slice!r} is not declared",
+                         f"{nearest(service.slice, known)}add [slices.{service.slice}], or use one of: "
+                         f"{', '.join(sorted(known)) or 'none declared'}")  # fmt: skip
+        if not remote:
+            _check_address(service, mistakes)
+
+
+def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
+    by_name = {item.property: item for item in settings}
+    for name in ("MemoryMax", "MemoryHigh"):
+        value = by_name[name].value if name in by_name else None
+        if not isinstance(value, Size):
+            continue
+        if value.bytes < PAGE:
+            mistakes.add("CGP208", "limit-too-small", (*path, name), f"{name}: {value.bytes} bytes is below one page, "
+                         "the kernel would round it to 0", f"use at least {format_bytes(TINY)}")  # fmt: skip
+        elif value.bytes < TINY and not tiny:
+            mistakes.add("CGP208", "limit-too-small", (*path, name),
+                         f"{name}: {format_bytes(value.bytes)} is below 16M, which can wedge the service manager",
+                         "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
+    period = by_name.get("CPUQuotaPeriodSec")
+    if period is not None and period.value not in _PERIOD_RANGE:
+        mistakes.add("CGP204", "bad-value", (*path, "CPUQuotaPeriodSec"),
+                     f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use 1ms to 1s")  # fmt: skip
+    _check_order(path, by_name, mistakes)
+
+
+def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
+    """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one void."""
+    sizes = [(name, by_name[name]) for name in _ORDER if name in by_name]
+    fixed = [(name, item, item.value.bytes) for name, item in sizes if isinstance(item.value, Size)]
+    for (low_name, low, low_bytes), (high_name, high, high_bytes) in zip(fixed, fixed[1:], strict=False):
+        if low_bytes > high_bytes:
+            mistakes.add("CGP210", "limits-out-of-order", (*path, low_name),
+                         f"{low_name} = {low.text} is above {high_name} = {high.text}",
+                         f"use {low_name} <= {high_name}")  # fmt: skip
+
+
+def _check_address(service: Service, mistakes: Mistakes) -> None:
+    """Refuses a readiness address outside this machine: a config must not make a runner call others."""
+    ready = service.smoke.ready
+    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
+        return
+    url = ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"
+    path = ("services", service.name, "smoke", "ready")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        mistakes.add("CGP209", "bad-address", path, f"ready: {url!r} is not an address", "use http://127.0.0.1:PORT/")
+        return
+    if port == 0:
+        mistakes.add("CGP209", "bad-address", path, "ready: port 0 is no port", "use the port the service listens on")
+    if not _is_loopback(host):
+        mistakes.add("CGP209", "remote-address", path, f"ready: {host!r} is not this machine",
+                     "use 127.0.0.1, [::1] or localhost, or set allow_remote_ready = true in [smoke]")  # fmt: skip
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

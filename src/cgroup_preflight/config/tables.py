@@ -1,0 +1,152 @@
+"""Walks the TOML tables by the key table and collects every mistake, each with its line."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.config.keys import SECTIONS, Key
+from cgroup_preflight.config.toml_lines import Path
+from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.report import Finding, Location, Remedy, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """One value: the text in systemd's spelling, the parsed value, its line."""
+
+    text: str
+    value: object
+    location: Location
+
+
+class Mistakes:
+    """Collects findings about one file; knows the line of every key."""
+
+    def __init__(self, file: str, lines: Mapping[Path, int]) -> None:
+        self.file = file
+        self.lines = lines
+        self.findings: list[Finding] = []
+
+    def at(self, path: Path) -> Location:
+        """The line of the key, or of the nearest table around it."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return Location(file=self.file, line=self.lines[path[:end]])
+        return Location(file=self.file, line=1)
+
+    def add(self, code: str, name: str, path: Path, message: str, remedy: str) -> None:
+        """One more mistake at `path`; `remedy` is what to write instead."""
+        self.findings.append(
+            Finding(
+                code=code, name=name, status=Status.FAIL, subject=".".join(path), message=message,
+                location=self.at(path), remedies=(Remedy(title=remedy),),
+            )
+        )  # fmt: skip
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean X? ` for the nearest known word, or an empty text."""
+    lower = {item.lower(): item for item in known}
+    match = difflib.get_close_matches(word.lower()[:NEAREST_MAX], lower, n=1, cutoff=0.6)
+    return f"did you mean {lower[match[0]]}? " if match else ""
+
+
+NEAREST_MAX = 200  # difflib is quadratic, and names come from a pull request
+
+
+def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> dict[str, Parsed]:
+    """The known keys of one table, parsed; what is unknown or wrong goes to `mistakes`.
+
+    `section` is the key of `SECTIONS`; a sub-table that has a section of its own is left to the caller.
+    """
+    keys = {key.name: key for key in SECTIONS[section]}
+    found: dict[str, Parsed] = {}
+    if not isinstance(table, dict):
+        mistakes.add("CGP203", "wrong-type", path, f"found {_kind(table)}, a table is needed",
+                     f"write [{'.'.join(path)}] with its keys below")  # fmt: skip
+        return found
+    for name, raw in table.items():
+        if f"{section}.{name}" in SECTIONS:
+            continue
+        if name not in keys:
+            unknown_key(section, (*path, name), keys, mistakes)
+            continue
+        parsed = _read_value(keys[name], (*path, name), raw, mistakes)
+        if parsed is not None:
+            found[name] = parsed
+    for key in keys.values():
+        if key.required and key.name not in table:
+            mistakes.add("CGP207", "missing-key", path, f"the key {key.name} is missing",
+                         f"add {key.name} = ... ({key.doc})")  # fmt: skip
+    return found
+
+
+def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:
+    """Reports the key at `path`, which is none of `known`."""
+    names = sorted(known)
+    where = f"[{'.'.join(path[:-1])}]" if section else "the file"
+    mistakes.add("CGP202", "unknown-key", path, f"{path[-1][:80]!r} is not a key of {where}",
+                 f"{nearest(path[-1], names)}allowed: {', '.join(names)}")  # fmt: skip
+
+
+def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
+    if key.kind == "bool":
+        if isinstance(raw, bool):
+            return Parsed(text=str(raw).lower(), value=raw, location=mistakes.at(path))
+        return _wrong_type(path, raw, "true or false", mistakes)
+    if key.kind == "strings":
+        return _read_strings(key, path, raw, mistakes)
+    if key.kind == "map":
+        return _read_map(key, path, raw, mistakes)
+    numeric = key.kind in ("quantity", "span") and isinstance(raw, int) and not isinstance(raw, bool)
+    if not numeric and not isinstance(raw, str):
+        hint = "text in quotes, or a whole number" if key.kind in ("quantity", "span") else "text in quotes"
+        return _wrong_type(path, raw, hint, mistakes)
+    text = str(raw).strip() if key.kind in ("quantity", "span") else str(raw)
+    return _parse(key, path, text, mistakes)
+
+
+def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None:
+    try:
+        if key.is_property and any(ord(char) < 32 for char in text):
+            raise QuantityError("control characters do not belong here", "one value on one line")
+        if len(text) > 4096:
+            raise QuantityError(f"{len(text)} characters are too many", "at most 4096")
+        return Parsed(text=text, value=key.parse(text), location=mistakes.at(path))
+    except QuantityError as error:
+        mistakes.add("CGP204", "bad-value", path, f"{path[-1]}: {_short(str(error))}", f"use {_short(error.hint)}")
+        return None
+
+
+def _read_strings(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
+    if not isinstance(raw, list) or not all(isinstance(item, str) for item in raw):
+        return _wrong_type(path, raw, 'a list of texts, ["a", "b"]', mistakes)
+    items = [_parse(key, path, item, mistakes) for item in raw]
+    values = tuple(item.value for item in items if item is not None)
+    return Parsed(text=", ".join(raw), value=values, location=mistakes.at(path))
+
+
+def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
+    if not isinstance(raw, dict) or not all(isinstance(item, str) for item in raw.values()):
+        return _wrong_type(path, raw, 'a table of texts, { NAME = "value" }', mistakes)
+    for name, value in raw.items():
+        if not name.isidentifier() or not name.isascii():
+            mistakes.add("CGP204", "bad-value", (*path, name), f"{name[:80]!r} is not a variable name",
+                         "use letters, digits and '_', not beginning with a digit")  # fmt: skip
+        _parse(key, (*path, name), value, mistakes)
+    return Parsed(text="", value=tuple(raw.items()), location=mistakes.at(path))
+
+
+def _wrong_type(path: Path, raw: object, allowed: str, mistakes: Mistakes) -> None:
+    mistakes.add("CGP203", "wrong-type", path, f"{path[-1]}: found {_kind(raw)}", f"use {allowed}")
+
+
+def _kind(raw: object) -> str:
+    kinds = {bool: "a boolean", int: "a number", float: "a number with a fraction", str: "text",
+             list: "a list", dict: "a table"}  # fmt: skip
+    name = kinds.get(type(raw), "a date or time")
+    return f"{name} ({_short(repr(raw))})" if isinstance(raw, bool | int | float | str) else name
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,80 @@
+"""Where each key of a TOML text stands: `tomllib` reads values but keeps no positions.
+
+Only text that `tomllib` has accepted comes here, so this looks for statements, not for mistakes.
+Keys of an inline table are found at the line where its statement begins.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+
+Path = tuple[str, ...]
+
+_TOKEN = re.compile(
+    r'(?P<long>"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5})'
+    r'|(?P<string>"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\')'
+    r"|(?P<comment>#[^\n]*)|(?P<open>[\[{])|(?P<close>[\]}])|(?P<newline>\n)|(?P<other>[^\"'#\[\]{}\n]+|.)",
+    re.DOTALL,
+)
+_HEADER = re.compile(r"\[\[?(.*?)\]\]?\s*", re.DOTALL)
+
+
+def locate(text: str) -> dict[Path, int]:
+    """Line (from 1) of every table header and key of `text`, by path; the first place wins."""
+    lines: dict[Path, int] = {}
+    prefix: Path = ()
+    for line, statement in _statements(text):
+        if statement.startswith("["):
+            header = _HEADER.fullmatch(statement)
+            prefix = _key_path(header[1]) if header else prefix
+            path = prefix
+        else:
+            path = prefix + _key_path(_key_text(statement))
+        for end in range(1, len(path) + 1):
+            lines.setdefault(path[:end], line)
+        lines[path] = min(lines[path], line)
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each statement with the line it begins on, comments left out."""
+    line, start, depth, parts = 1, 1, 0, list[str]()
+    for match in _TOKEN.finditer(text):
+        kind, token = match.lastgroup, match.group()
+        if kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+        if kind == "newline" and depth <= 0:
+            if "".join(parts).strip():
+                yield start, "".join(parts).strip()
+            parts, start, depth = [], line + 1, 0
+        elif kind != "comment":
+            parts.append(token)
+        line += token.count("\n")
+    if "".join(parts).strip():
+        yield start, "".join(parts).strip()
+
+
+def _key_text(statement: str) -> str:
+    """The text before the `=` that ends the key; an `=` inside quotes does not."""
+    position = 0
+    for match in _TOKEN.finditer(statement):
+        if match.lastgroup == "other" and "=" in match.group():
+            return statement[: match.start() + match.group().index("=")]
+        position = match.end()
+    return statement[:position]
+
+
+def _key_path(key: str) -> Path:
+    """`a."b.c"` as ("a", "b.c"): the TOML reader itself takes the key apart."""
+    try:
+        node: object = tomllib.loads(f"{key.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
+    path: list[str] = []
+    while isinstance(node, dict) and node:
+        name = next(iter(node))
+        path.append(name)
+        node = node[name]
+    return tuple(path)

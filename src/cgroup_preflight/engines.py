@@ -1,0 +1,70 @@
+"""Which engine can start units here, and why the better ones cannot: pure, from facts."""
+
+from dataclasses import dataclass
+
+from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.reading import Known, Missing, value_or
+
+ENGINES = ("systemd", "user")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """The engine taken, None for none; `sudo`: its commands go through `sudo -n`; `reasons` against the others."""
+
+    name: str | None
+    sudo: bool = False
+    reasons: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def why_not(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(f"{engine}: {reason}" for engine, reason in self.reasons)
+
+
+def choose_engine(facts: Facts, wanted: str, required: tuple[str, ...]) -> EngineChoice:
+    """The first engine of `wanted` (or of all, for `auto`) that can give units the required controllers.
+
+    Order: system manager (root or passwordless sudo), then the caller's user manager.
+    """
+    reasons: list[tuple[str, str]] = []
+    for engine in ENGINES if wanted == "auto" else (wanted,):
+        reason = _against_systemd(facts) if engine == "systemd" else _against_user(facts, required)
+        if reason is None:
+            sudo = engine == "systemd" and value_or(facts.uid, 0) != 0
+            return EngineChoice(name=engine, sudo=sudo, reasons=tuple(reasons))
+        reasons.append((engine, reason))
+    return EngineChoice(name=None, reasons=tuple(reasons))
+
+
+def controllers_of(facts: Facts, choice: EngineChoice) -> "Known[frozenset[str]] | Missing":
+    """The controllers that units of this engine can get: each engine has a list of its own."""
+    return facts.user_manager.controllers if choice.name == "user" else facts.root_controllers
+
+
+def _against_systemd(facts: Facts) -> str | None:
+    if isinstance(facts.cgroup_mount, Missing):
+        return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
+    if not value_or(facts.systemd_running, default=False):
+        return f"systemd is not PID 1 (that is {value_or(facts.pid1, 'unknown')})"
+    if isinstance(facts.uid, Missing):
+        return f"own user unknown ({facts.uid})"
+    if facts.uid.value != 0 and not value_or(facts.sudo, default=False):
+        return "not root, and sudo -n does not work without a password"
+    return None
+
+
+def _against_user(facts: Facts, required: tuple[str, ...]) -> str | None:
+    if isinstance(facts.cgroup_mount, Missing):
+        return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
+    if not value_or(facts.systemd_running, default=False):
+        return f"systemd is not PID 1 (that is {value_or(facts.pid1, 'unknown')})"
+    manager = facts.user_manager
+    if isinstance(manager.socket, Missing):
+        return f"no user manager ({manager.socket})"
+    if isinstance(manager.controllers, Missing):
+        return f"the user manager's cgroup cannot be read ({manager.controllers})"
+    lacking = [name for name in required if name not in manager.controllers.value]
+    if lacking:
+        return f"{', '.join(lacking)} not delegated to the user manager ({manager.controllers.source})"
+    return None

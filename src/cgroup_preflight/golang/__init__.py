@@ -1,0 +1,1 @@
+"""What a binary file says about itself: format, architecture, Go build info. Reads files, runs nothing."""

@@ -1,0 +1,141 @@
+"""ELF headers, program headers and sections as frozen data; only what reading a Go binary needs.
+
+Source of the layouts and numbers: the System V gABI, chapters 4 and 5, and Linux's include/uapi/linux/elf.h.
+Offsets, addresses and sizes are bytes.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cgroup_preflight.golang.image import BinaryError, Image
+
+MAGIC = b"\x7fELF"
+PT_LOAD, PT_INTERP = 1, 3
+PF_X, PF_W = 1, 2
+SHT_NOBITS = 8
+
+#: Linux refuses to run a program whose program headers take more bytes (fs/binfmt_elf.c, load_elf_phdrs).
+MAX_SEGMENT_TABLE = 64 << 10
+#: Linked programs have some dozens; a table beyond this is taken for damage.
+MAX_SECTIONS = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElfHeader:
+    """The file header; `bits` is 32 or 64, `order` the struct prefix of its byte order ("<" or ">")."""
+
+    bits: int
+    order: str
+    type: int
+    machine: int
+    entry: int
+    phoff: int
+    phentsize: int
+    phnum: int
+    shoff: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One program header; `filesz` is what the file holds, never what the process gets (p_memsz)."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    filesz: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section header; `name` is an offset into the section name table."""
+
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    info: int
+
+
+def read_header(image: Image) -> ElfHeader:
+    """The ELF header at the start of `image`, which begins with MAGIC.
+
+    Raises:
+        BinaryError: it is cut short, or its class or byte order is none that exists.
+    """
+    ident = image.read(0, 16)
+    bits = {1: 32, 2: 64}.get(ident[4])
+    order = {1: "<", 2: ">"}.get(ident[5])
+    if bits is None or order is None:
+        raise BinaryError("is damaged: its ELF header names neither 32 nor 64 bits, or no byte order")
+    layout = struct.Struct(order + ("HHIIIIIHHHHHH" if bits == 32 else "HHIQQQIHHHHHH"))
+    kind, machine, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = layout.unpack(
+        image.read(16, layout.size)
+    )
+    return ElfHeader(
+        bits=bits,
+        order=order,
+        type=kind,
+        machine=machine,
+        entry=entry,
+        phoff=phoff,
+        phentsize=phentsize,
+        phnum=phnum,
+        shoff=shoff,
+        shentsize=shentsize,
+        shnum=shnum,
+        shstrndx=shstrndx,
+    )
+
+
+def read_segments(image: Image, header: ElfHeader) -> list[Segment]:
+    """All program headers, in the order of the file; an empty list if there are none.
+
+    Raises:
+        BinaryError: the table lies outside the file, or Linux would refuse it too.
+    """
+    if header.phnum == 0:
+        return []
+    layout = struct.Struct(header.order + ("IIIIIIII" if header.bits == 32 else "IIQQQQQQ"))
+    length = header.phnum * header.phentsize
+    if header.phentsize != layout.size or length > MAX_SEGMENT_TABLE:
+        raise BinaryError("is damaged: its program headers have an impossible size")
+    return [_segment(header.bits, fields) for fields in layout.iter_unpack(image.read(header.phoff, length))]
+
+
+def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
+    if bits == 32:
+        kind, offset, vaddr, _, filesz, _, flags, _ = fields
+    else:
+        kind, flags, offset, vaddr, _, filesz, _, _ = fields
+    return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
+
+
+def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
+    """Section headers, one by one, so that a search can stop early; nothing if there are none.
+
+    Raises:
+        BinaryError: the table lies outside the file or is impossibly large.
+    """
+    if header.shoff == 0:
+        return
+    layout = struct.Struct(header.order + ("IIIIIIIIII" if header.bits == 32 else "IIQQQQIIQQ"))
+    if not layout.size <= header.shentsize <= 256:
+        raise BinaryError("is damaged: its section headers have an impossible size")
+    count = header.shnum
+    if count == 0:  # more than fit into 16 bits: the first header's size field holds the number
+        count = layout.unpack(image.read(header.shoff, layout.size))[5]
+    if count > MAX_SECTIONS:
+        raise BinaryError(f"is damaged: it claims {count} sections")
+    table = image.read(header.shoff, count * header.shentsize)
+    for index in range(count):
+        name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(
+            table, index * header.shentsize
+        )
+        yield Section(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)

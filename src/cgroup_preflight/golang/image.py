@@ -1,0 +1,135 @@
+"""One open binary file: bounded reads at an offset, and the only error that hostile content can cause.
+
+Reads are `pread`, not mmap: a file that a build truncates meanwhile gives a short read, while a mapping of it
+would end this process with SIGBUS.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+#: No single read may be larger, bytes; the largest real build info seen is below 1 MiB (golang/go#61644).
+MAX_READ = 16 << 20
+
+
+class BinaryError(Exception):
+    """A file that cannot be opened or whose content contradicts its format; the text is for people.
+
+    `reason` is one line without the path: the caller knows how the user named the file.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Image(Protocol):
+    """Random access to the bytes of one file; `size` in bytes."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes at `offset`.
+
+        Raises:
+            BinaryError: they are not all inside the file, or more than MAX_READ.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesImage:
+    """An image held in memory, for content that is not a file of its own."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.size, offset, length)
+        return self.data[offset : offset + length]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubImage:
+    """A part of another image, as the architectures of a universal Mach-O file are."""
+
+    whole: Image
+    start: int
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.size, offset, length)
+        return self.whole.read(self.start + offset, length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileImage:
+    """An image behind a file descriptor, which the caller owns."""
+
+    descriptor: int
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.size, offset, length)
+        try:
+            data = os.pread(self.descriptor, length, offset)
+        except OSError as error:
+            raise BinaryError(f"cannot be read: {error.strerror}") from error
+        if len(data) != length:
+            raise BinaryError("was truncated while it was read")
+        return data
+
+
+def check_range(size: int, offset: int, length: int) -> None:
+    """Refuse a range that is not wholly inside `size` bytes, or longer than MAX_READ.
+
+    Raises:
+        BinaryError: as said.
+    """
+    if offset < 0 or length < 0 or offset + length > size:
+        raise BinaryError(f"is truncated or damaged: {length} bytes at offset {offset} of {size}")
+    if length > MAX_READ:
+        raise BinaryError(f"is damaged: it claims a part of {length} bytes")
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[FileImage]:
+    """Open a regular file (links are followed) without ever waiting for a FIFO or waking a device.
+
+    Raises:
+        BinaryError: no such file, no permission, or not a regular file.
+    """
+    try:
+        # Before open(): opening some devices (watchdog, tape) has effects of its own.
+        _require_regular(path.stat().st_mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BinaryError(f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise BinaryError(f"cannot be opened: {error}") from error
+    try:
+        status = os.fstat(descriptor)
+        _require_regular(status.st_mode)  # again: it may have been replaced in between
+        yield FileImage(descriptor=descriptor, size=status.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _require_regular(mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    raise BinaryError(f"is {kinds.get(stat.S_IFMT(mode), 'not a file')}, not a regular file")

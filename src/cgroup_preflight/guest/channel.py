@@ -1,0 +1,67 @@
+"""The host's end of the line to the agent: one request, one answer, always within a time limit."""
+
+import socket
+import time
+from collections import deque
+from typing import Any
+
+from cgroup_preflight.guest.inside.frames import WINDOW, Decoder, Frame, FrameError, encode
+
+
+class ChannelError(Exception):
+    """The guest does not answer any more; the message says how that showed."""
+
+
+class Channel:
+    """Frames over a stream socket; not for use by several threads."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._decoder = Decoder()
+        self._ready: deque[Frame] = deque()
+
+    def send(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> None:
+        """Sends one request within `timeout` seconds, window by window; raises ChannelError."""
+        deadline = time.monotonic() + timeout
+        data = encode(Frame(head=head, body=body))
+        for start in range(0, len(data), WINDOW):
+            while start and self._next(deadline, timeout).head.get("received", 0) < start:
+                pass
+            try:
+                self._line.sendall(data[start : start + WINDOW])
+            except OSError as error:
+                raise ChannelError(f"closed the line ({error.strerror})") from error
+
+    def receive(self, *, timeout: float) -> Frame:
+        """The next answer, whole within `timeout` seconds; raises ChannelError."""
+        deadline = time.monotonic() + timeout
+        while "received" in (frame := self._next(deadline, timeout)).head:
+            pass
+        return frame
+
+    def close(self) -> None:
+        """Closes this end."""
+        self._line.close()
+
+    def _next(self, deadline: float, timeout: float) -> Frame:
+        while not self._ready:
+            try:
+                self._ready.extend(self._decoder.feed(self._chunk(deadline, timeout)))
+            except FrameError as error:
+                raise ChannelError(f"garbled the line: {error}") from error
+        return self._ready.popleft()
+
+    def _chunk(self, deadline: float, timeout: float) -> bytes:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ChannelError(f"gave no answer for {timeout:.0f} s")
+        self._line.settimeout(left)
+        try:
+            chunk = self._line.recv(1 << 16)
+        except TimeoutError:
+            raise ChannelError(f"gave no answer for {timeout:.0f} s") from None
+        except OSError as error:
+            raise ChannelError(f"closed the line ({error.strerror})") from error
+        if not chunk:
+            raise ChannelError("ended")
+        return chunk

@@ -1,0 +1,169 @@
+"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,initrd]}`.
+
+A folder appears complete or not at all (built beside it, renamed). Parallel jobs wait for the one that builds.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cgroup_preflight.errors import HostError
+from cgroup_preflight.guest import pack, tools
+from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
+from cgroup_preflight.report import Remedy
+
+#: Seconds; a build downloads some hundred packages.
+BUILD_TIMEOUT = 1800.0
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A root ready to boot; `kernel` and `initrd` only if the recipe asked for a kernel."""
+
+    name: str
+    root: Path
+    kernel: Path | None
+    initrd: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FileRecord:
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where images are kept: below XDG_CACHE_HOME, by default ~/.cache (XDG base directory specification)."""
+    base = environment.get("XDG_CACHE_HOME", "")
+    # The specification: a relative path there is invalid and to be ignored.
+    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return root / "cgroup-preflight" / "images"
+
+
+def ensure(recipe: Recipe, folder: Path) -> Image:
+    """The image of `recipe` in cache `folder`, built if it is not there; raises HostError.
+
+    Also rebuilt if its files are not those that were built (size, time; `verify` compares the content).
+    """
+    home = folder / recipe.name
+    with _locked(folder, recipe.name):
+        if not _unchanged(home):
+            _build(recipe, folder, home)
+    return _image(recipe.name, home)
+
+
+def verify(image: Image) -> None:
+    """Reads the whole image and compares checksums; raises HostError if a file was changed."""
+    home = image.root.parent
+    for name, record in _read_manifest(home).items():
+        if _sha256(home / name) != record.sha256:
+            raise _damaged(home / name)
+
+
+def list_images(folder: Path) -> tuple[Image, ...]:
+    """All complete images of cache `folder`, by name."""
+    homes = sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{_MANIFEST}"))
+    return tuple(_image(home.name, home) for home in homes)
+
+
+def remove(name: str, folder: Path) -> bool:
+    """Removes image `name` from the cache; False if it is not there. Running guests keep their open files."""
+    with _locked(folder, name):
+        home = folder / name
+        if not home.is_dir():
+            return False
+        shutil.rmtree(home)
+        return True
+
+
+def _build(recipe: Recipe, folder: Path, home: Path) -> None:
+    unprivileged = os.geteuid() != 0
+    tools.require(("mmdebstrap", "mke2fs", "tar", *(("unshare", "newuidmap") if unprivileged else ())))
+    work = folder / f".{recipe.name}.building"
+    # What an interrupted build left; we hold the lock, so nobody is using it.
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    started = time.monotonic()
+    try:
+        pack.write_overlay(recipe.files, work / "overlay.tar")
+        doing = f"building the {recipe.distro} guest"
+        argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
+        tools.call(argv, cwd=work, timeout=BUILD_TIMEOUT, doing=doing)
+        left = BUILD_TIMEOUT - (time.monotonic() - started)
+        tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing)
+        _write_manifest(work)
+        shutil.rmtree(home, ignore_errors=True)
+        work.rename(home)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _image(name: str, home: Path) -> Image:
+    kernel, initrd = home / "vmlinuz", home / "initrd"
+    return Image(
+        name=name,
+        root=home / "root.ext4",
+        kernel=kernel if kernel.exists() else None,
+        initrd=initrd if initrd.exists() else None,
+    )
+
+
+def _write_manifest(home: Path) -> None:
+    records = {path.name: asdict(_record(path)) for path in sorted(home.iterdir())}
+    (home / _MANIFEST).write_text(json.dumps(records, indent=1))
+
+
+def _read_manifest(home: Path) -> dict[str, _FileRecord]:
+    records = json.loads((home / _MANIFEST).read_text())
+    return {name: _FileRecord(**record) for name, record in records.items()}
+
+
+def _record(path: Path) -> _FileRecord:
+    status = path.stat()
+    return _FileRecord(size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=_sha256(path))
+
+
+def _unchanged(home: Path) -> bool:
+    try:
+        records = _read_manifest(home)
+        statuses = {name: (home / name).stat() for name in records}
+    except (OSError, ValueError, TypeError):
+        return False
+    return all(
+        (status.st_size, status.st_mtime_ns) == (records[name].size, records[name].mtime_ns)
+        for name, status in statuses.items()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Holds the lock of image `name`; the lock file stays, since removing it would let two in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _damaged(path: Path) -> HostError:
+    return HostError(
+        "the image differs from what was built",
+        where=str(path),
+        remedy=Remedy(
+            title="remove it; the next run builds it anew",
+            commands=(("cgroup-preflight", "guest", "remove", path.parent.name),),
+        ),
+    )

@@ -1,0 +1,91 @@
+"""Frames on the serial line between host and guest: a JSON head and a raw body.
+
+On the wire: magic `CGPF`, head length, body length (both unsigned 32 bit, big-endian), head (UTF-8 JSON object), body.
+Used by both ends, so there is one codec.
+
+The host never has more than `WINDOW` bytes under way: user-mode-linux's serial line stalls for good when its terminal buffer
+(4 KiB) fills, since its edge-triggered wait is not armed again. The agent acknowledges each piece of an incomplete request with
+a frame `{"received": bytes so far in this request}`.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+MAGIC = b"CGPF"
+#: Bounds against a garbled length making the reader wait for, or allocate, gigabytes (bytes).
+HEAD_MAX = 1 << 20
+BODY_MAX = 256 << 20
+
+#: Bytes from host to guest that may be unacknowledged; terminal drivers hold back from about 3.9 KiB on.
+WINDOW = 2048
+
+_PREFIX = struct.Struct(">4sII")
+
+
+class FrameError(ValueError):
+    """The bytes on the line are no frame: something else wrote to it, or bytes were lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One message; `head` holds what JSON can hold, `body` any bytes."""
+
+    head: dict[str, Any] = field(default_factory=dict)
+    body: bytes = b""
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of one frame; raises FrameError if it is larger than a reader accepts."""
+    head = json.dumps(frame.head, separators=(",", ":")).encode()
+    _bound(len(head), len(frame.body))
+    return _PREFIX.pack(MAGIC, len(head), len(frame.body)) + head + frame.body
+
+
+class Decoder:
+    """Turns chunks of any size into frames; keeps what is not complete yet."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """Yields every frame that `chunk` completes; raises FrameError on anything that is no frame."""
+        self._buffer += chunk
+        while (frame := self._take()) is not None:
+            yield frame
+
+    def _take(self) -> Frame | None:
+        buffer = self._buffer
+        if not MAGIC.startswith(buffer[: len(MAGIC)]):
+            raise FrameError(f"not a frame: {bytes(buffer[:40])!r}")
+        if len(buffer) < _PREFIX.size:
+            return None
+        _, head_size, body_size = _PREFIX.unpack_from(buffer)
+        _bound(head_size, body_size)
+        body_at = _PREFIX.size + head_size
+        end = body_at + body_size
+        if len(buffer) < end:
+            return None
+        head = _parse_head(bytes(buffer[_PREFIX.size : body_at]))
+        body = bytes(buffer[body_at:end])
+        del buffer[:end]
+        return Frame(head=head, body=body)
+
+
+def _parse_head(raw: bytes) -> dict[str, Any]:
+    try:
+        head = json.loads(raw)
+    except ValueError as error:
+        raise FrameError(f"head is no JSON: {raw[:40]!r}") from error
+    if not isinstance(head, dict):
+        raise FrameError(f"head is no JSON object: {raw[:40]!r}")
+    return head
+
+
+def _bound(head_size: int, body_size: int) -> None:
+    if head_size > HEAD_MAX or body_size > BODY_MAX:
+        raise FrameError(f"frame too large: head {head_size}, body {body_size} bytes")

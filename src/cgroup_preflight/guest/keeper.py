@@ -1,0 +1,111 @@
+"""Keeps a guest's processes and its folder no longer than its parent lives. A script of its own, standard library only.
+
+    python3 -I -S keeper.py LIFELINE PARENT FOLDER ARGV...
+
+`LIFELINE` is the reading end of a pipe held open by the parent with PID `PARENT`. When that closes, or the parent is gone in
+whatever way (SIGKILL too), everything descended from here is killed and FOLDER removed. Until then nothing is removed, so that
+the parent can read what a dead guest left.
+"""
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+#: Seconds between looks at the parent, in case someone else inherited the lifeline's other end.
+_LOOK = 1.0
+#: Seconds until what was killed must be gone.
+_REAP = 10.0
+
+
+def main(argv: list[str]) -> int:
+    """Runs the guest and stays until the parent lets go; exit status is always 0."""
+    lifeline, parent, folder, command = int(argv[0]), int(argv[1]), argv[2], argv[3:]
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    # Children of a killed guest come to us instead of to init, where nobody would know them.
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _guard(command, lifeline, parent, prctl)
+    finally:
+        _kill_descendants()
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _guard(command: list[str], lifeline: int, parent: int, prctl: "ctypes._NamedFuncPointer") -> None:
+    inherited = tuple(fd for fd in _open_fds() if fd > 2 and fd != lifeline)
+    guest = subprocess.Popen(  # noqa: S603 - the command line of the engine
+        command,
+        stdin=subprocess.DEVNULL,
+        pass_fds=inherited,
+        preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),  # noqa: PLW1509 - one thread
+    )
+    # The parent learns of the guest's end by the line closing: our copies must not keep it open.
+    for fd in inherited:
+        os.close(fd)
+    waiting = [lifeline]
+    while os.getppid() == parent:
+        readable, _, _ = select.select(waiting, [], [], _LOOK)
+        if readable:
+            return
+        guest.poll()
+
+
+def _open_fds() -> list[int]:
+    fds = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            os.fstat(int(name))
+        except OSError:  # the one that listed the directory
+            continue
+        fds.append(int(name))
+    return fds
+
+
+def _kill_descendants() -> None:
+    deadline = time.monotonic() + _REAP
+    while time.monotonic() < deadline:
+        for pid in _descendants():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def _descendants() -> list[int]:
+    """All processes below this one, parents before children."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (parent := _parent_of(name)) is not None:
+            parents.setdefault(parent, []).append(int(name))
+    found = [os.getpid()]
+    for pid in found:
+        found.extend(parents.get(pid, ()))
+    return found[1:]
+
+
+def _parent_of(pid: str) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            # The command may hold spaces and parentheses: fields are counted from the last one.
+            return int(stream.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

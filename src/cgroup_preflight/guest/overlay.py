@@ -1,0 +1,198 @@
+"""Files laid over the guest's root when it is built: units, users' rights, what keeps a boot short. Pure text.
+
+The agent itself is not among them: it comes with each boot's input archive, so the image outlives changes to it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: Where the input archive is unpacked (a memory file system, read-only afterwards).
+INPUT_DIR = "/run/preflight/in"
+QUICK_TARGET = "preflight-quick.target"
+FULL_TARGET = "multi-user.target"
+#: Kernel arguments the starter reads; the dot makes the kernel take them for a module's and stay silent.
+INPUT_ARGUMENT = "preflight.input"
+CHANNEL_ARGUMENT = "preflight.channel"
+
+_QUICK_UNITS = "/usr/local/lib/preflight-quick"
+#: A quick boot has units in front of all others, and no generators. The kernel hands unknown KEY=VALUE arguments to PID 1
+#: as its environment, which systemd does not pass on to services (systemd, docs/ENVIRONMENT.md).
+QUICK_KERNEL_ARGS = (
+    f"SYSTEMD_UNIT_PATH={_QUICK_UNITS}:",
+    "SYSTEMD_GENERATOR_PATH=/nowhere",
+    "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nowhere",
+)
+
+_UNITS = "/etc/systemd/system"
+_STARTER = "/usr/local/lib/preflight-start"
+
+#: Things a throwaway guest has no use for, each costing seconds of boot under an emulated CPU.
+_MASKED_UNITS = (
+    "getty@.service",
+    "serial-getty@.service",
+    "console-getty.service",
+    "getty-static.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-random-seed.service",
+    "systemd-boot-random-seed.service",
+    "systemd-pcrphase.service",
+    "ldconfig.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-timesyncd.service",
+)
+_MASKED_GENERATORS = (
+    "systemd-cryptsetup-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-veritysetup-generator",
+    "systemd-system-update-generator",
+    "systemd-bless-boot-generator",
+    "systemd-rc-local-generator",
+    "systemd-sysv-generator",
+    "systemd-getty-generator",
+    "systemd-run-generator",
+    "systemd-tpm2-generator",
+    "systemd-ssh-generator",
+    "systemd-import-generator",
+    "systemd-factory-reset-generator",
+)
+#: What sysinit.target pulls in for real machines. Every service needs that target, so in a quick boot it is made empty.
+_MASKED_IN_QUICK_BOOT = (
+    "cryptsetup.target",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "first-boot-complete.target",
+    "integritysetup.target",
+    "kmod-static-nodes.service",
+    "local-fs.target",
+    "local-fs-pre.target",
+    "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "proc-sys-fs-binfmt_misc.mount",
+    "swap.target",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
+    "systemd-machine-id-commit.service",
+    "systemd-modules-load.service",
+    "systemd-pstore.service",
+    "systemd-remount-fs.service",
+    "systemd-repart.service",
+    "systemd-sysctl.service",
+    "systemd-sysusers.service",
+    "systemd-tmpfiles-setup.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-update-done.service",
+    "systemd-update-utmp.service",
+    "veritysetup.target",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayFile:
+    """One file or, with `link`, one symbolic link; `mode` are permission bits; owner is root."""
+
+    path: str
+    content: str = ""
+    mode: int = 0o644
+    link: str = ""
+
+
+_STARTER_TEXT = f"""#!/bin/sh
+# Unpacks this boot's input and becomes the agent that came with it.
+set -eu
+read -r words < /proc/cmdline
+for word in $words; do
+    case $word in
+        {INPUT_ARGUMENT}=*) input=${{word#*=}} ;;
+        {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
+    esac
+done
+mkdir -p {INPUT_DIR}
+mount -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
+tar -xf "$input" -C {INPUT_DIR} --no-same-owner
+mount -o remount,ro {INPUT_DIR}
+cd /
+export PYTHONPATH={INPUT_DIR}/agent PYTHONDONTWRITEBYTECODE=1
+exec /usr/bin/python3 -S -m cgroup_preflight.guest.inside.agent "$channel"
+"""
+
+# Delegate: the agent makes a cgroup per command. No default dependencies: the same unit serves both targets.
+_AGENT_UNIT = f"""[Unit]
+Description=cgroup-preflight guest agent
+DefaultDependencies=no
+After=systemd-journald.socket systemd-remount-fs.service tmp.mount
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+ExecStart={_STARTER}
+Delegate=yes
+OOMScoreAdjust=-900
+TasksMax=infinity
+"""
+
+_QUICK_UNIT = """[Unit]
+Description=cgroup-preflight: D-Bus, the journal and the agent, nothing else
+DefaultDependencies=no
+Requires=preflight-agent.service
+Wants=dbus.socket
+AllowIsolate=yes
+"""
+
+
+def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
+    """All files for a guest called `hostname`; `machine_id` is 32 hex digits, so that no boot is a first boot."""
+    return (
+        *_identity(hostname, machine_id),
+        OverlayFile(path=_STARTER, content=_STARTER_TEXT, mode=0o755),
+        OverlayFile(path=f"{_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
+        OverlayFile(path=f"{_UNITS}/{QUICK_TARGET}", content=_QUICK_UNIT),
+        OverlayFile(
+            path=f"{_UNITS}/{FULL_TARGET}.wants/preflight-agent.service",
+            link=f"{_UNITS}/preflight-agent.service",
+        ),
+        OverlayFile(path=f"{_UNITS}/default.target", link=f"/lib/systemd/system/{FULL_TARGET}"),
+        *(OverlayFile(path=f"{_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_UNITS),
+        *(OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_IN_QUICK_BOOT),
+        *(
+            OverlayFile(path=f"/etc/systemd/system-generators/{name}", link="/dev/null")
+            for name in _MASKED_GENERATORS
+        ),
+    )
+
+
+def _identity(hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
+    texts: Mapping[str, str] = {
+        "/etc/hostname": f"{hostname}\n",
+        "/etc/hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost\n",
+        "/etc/machine-id": f"{machine_id}\n",
+        "/etc/fstab": "",
+        # Volatile: nothing of a run is worth a write to the disk overlay.
+        "/etc/systemd/journald.conf.d/preflight.conf": (
+            "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\nRateLimitIntervalSec=0\n"
+        ),
+    }
+    rights = OverlayFile(
+        path="/etc/sudoers.d/runner", content="runner ALL=(ALL:ALL) NOPASSWD: ALL\n", mode=0o440
+    )
+    return (*(OverlayFile(path=path, content=text) for path, text in texts.items()), rights)

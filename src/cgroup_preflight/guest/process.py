@@ -1,0 +1,79 @@
+"""A guest as a process of the host: its folder, its keeper, its console. Everything goes when it is closed."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cgroup_preflight.guest import keeper
+
+#: Seconds until a closed guest must be gone; the keeper kills, so this is not a matter of good will.
+_CLOSE_TIMEOUT = 20.0
+
+
+class GuestProcess:
+    """A started engine under its keeper; `line` is our end of the agent's channel."""
+
+    def __init__(
+        self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str]
+    ) -> None:
+        """Starts what `command` makes of the channel's descriptor number, in `folder`, which it takes over."""
+        self._folder = folder
+        self.line, inner = socket.socketpair()
+        lifeline, self._hold = os.pipe()
+        console = (folder / "console.log").open("ab")
+        # Kept open for reading: the tail must be readable when the folder is gone already.
+        self._console = (folder / "console.log").open("rb")
+        argv = (str(lifeline), str(os.getpid()), str(folder), *command(inner.fileno()))
+        try:
+            self._keeper = subprocess.Popen(  # noqa: S603 - our own script
+                (sys.executable, "-I", "-S", keeper.__file__, *argv),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=(lifeline, inner.fileno()),
+                env=dict(environment),
+                # Ctrl-C at the terminal is for us; the guest is ended in order.
+                start_new_session=True,
+            )
+        except BaseException:
+            self._console.close()
+            self.line.close()
+            os.close(self._hold)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            console.close()
+            inner.close()
+            os.close(lifeline)
+
+    def console_tail(self, lines: int) -> tuple[str, ...]:
+        """The last lines of kernel messages and console."""
+        size = os.fstat(self._console.fileno()).st_size
+        self._console.seek(max(0, size - 65536))
+        text = self._console.read().decode(errors="replace")
+        return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]
+
+    def close(self) -> None:
+        """Ends every process of the guest and removes its folder; may be called twice."""
+        if self._hold < 0:
+            return
+        os.close(self._hold)
+        self._hold = -1
+        self.line.close()
+        self._console.close()
+        try:
+            self._keeper.wait(_CLOSE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def make_folder() -> Path:
+    """A new private folder below the temporary directory; short, for it becomes part of socket paths (108 bytes)."""
+    return Path(tempfile.mkdtemp(prefix="cgpf-"))

@@ -1,0 +1,119 @@
+"""What a guest's root is made of: distribution, packages, users, laid-over files, and the key they hash to. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.guest.overlay import OverlayFile, overlay
+from cgroup_preflight.report import Remedy
+
+#: Debian's release names, by the names used in the config and on the command line.
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
+
+_PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "dbus-user-session",
+    "libpam-systemd",
+    "sudo",
+    "python3",
+    "python3-requests",
+    "python3-packaging",
+    "procps",
+)
+#: QEMU boots the distribution's own kernel; user-mode-linux brings its kernel with it.
+_KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
+
+#: Documentation and translations: a third of the root, and nobody reads them there.
+_EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+#: Hooks of mmdebstrap, run by `sh -c` with the root as $1 after all packages are in.
+_USER_HOOKS = (
+    'chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash tester',
+    'chroot "$1" useradd --create-home --uid 1001 --shell /bin/bash runner',
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that decides what is in a root; two equal recipes make interchangeable roots."""
+
+    distro: str
+    suite: str
+    packages: tuple[str, ...]
+    with_kernel: bool
+    hooks: tuple[str, ...]
+    excluded_paths: tuple[str, ...]
+    files: tuple[OverlayFile, ...]
+    size_mib: int
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over the whole content: any change of the recipe is another image."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The folder of the image in the cache."""
+        return f"{self.distro}-{self.key}"
+
+
+def recipe_for(distro: str, *, with_kernel: bool = False) -> Recipe:
+    """The recipe for `distro` ("debian-12", "debian-13"); raises UsageError for any other."""
+    suite = SUITES.get(distro)
+    if suite is None:
+        raise UsageError(
+            f"unknown guest distribution {distro!r}",
+            remedy=Remedy(title=f"choose one of: {', '.join(sorted(SUITES))}"),
+        )
+    return Recipe(
+        distro=distro,
+        suite=suite,
+        packages=_PACKAGES + (_KERNEL_PACKAGES if with_kernel else ()),
+        with_kernel=with_kernel,
+        hooks=_USER_HOOKS,
+        excluded_paths=_EXCLUDED_PATHS,
+        files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
+        size_mib=2048,
+    )
+
+
+def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple[str, ...]:
+    """The call that makes the root as the tar archive `output`, without the laid-over files."""
+    return (
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "--format=tar",
+        f"--mode={'unshare' if unprivileged else 'root'}",
+        f"--include={','.join(recipe.packages)}",
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
+        *(f"--customize-hook={hook}" for hook in recipe.hooks),
+        recipe.suite,
+        output,
+    )
+
+
+#: Unpacks both archives, takes the kernel out, makes the file system: $1 size in MiB, "kernel" or "" as $2.
+#: In one script, because unprivileged it has to run as a whole in one user namespace.
+#: No journal and no reserved blocks: an image is written once and from then on read below overlays.
+_IMAGE_SCRIPT = """
+mkdir root
+tar -xpf root.tar -C root --numeric-owner --exclude=./dev/*
+tar -xpf overlay.tar -C root --numeric-owner --owner=0 --group=0
+if [ "$2" = kernel ]; then
+    cp root/boot/vmlinuz-* vmlinuz
+    cp root/boot/initrd.img-* initrd
+fi
+mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root root.ext4 "$1M"
+rm -rf root root.tar overlay.tar
+"""
+
+
+def image_argv(recipe: Recipe, *, unprivileged: bool) -> tuple[str, ...]:
+    """The call that turns root.tar and overlay.tar of the working directory into root.ext4 (vmlinuz, initrd)."""
+    # With a user namespace, files of the guest's other users belong to the caller's subordinate ids meanwhile.
+    namespace = ("unshare", "--map-root-user", "--map-auto") if unprivileged else ()
+    kernel = "kernel" if recipe.with_kernel else ""
+    return (*namespace, "sh", "-euc", _IMAGE_SCRIPT, "image", str(recipe.size_mib), kernel)

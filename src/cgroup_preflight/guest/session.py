@@ -1,0 +1,183 @@
+"""A running guest: boot it, run commands in it, read and write its files, be rid of it.
+
+    with Guest(GuestSpec(inputs={"src": Path("src")})) as guest:
+        print(guest.run(["systemctl", "--version"]).text)
+"""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cgroup_preflight.errors import HostError
+from cgroup_preflight.guest.channel import Channel, ChannelError
+from cgroup_preflight.guest.image import Image
+from cgroup_preflight.guest.inside.frames import Frame
+from cgroup_preflight.guest.machine import start
+from cgroup_preflight.guest.process import GuestProcess
+from cgroup_preflight.guest.spec import Background, BootMode, Completed, GuestSpec
+from cgroup_preflight.report import Remedy
+
+#: What an answer may take longer than the command itself (seconds): the line, and killing what timed out.
+_GRACE = 20.0
+_CONSOLE_LINES = 12
+_SETTLE_TIMEOUT = 60.0
+
+
+class Guest:
+    """A guest from entering to leaving the `with` block; for one thread at a time.
+
+    Whatever ends the guest early (it dies, hangs, panics) is a HostError with the last console lines.
+    """
+
+    def __init__(self, spec: GuestSpec, image: Image) -> None:
+        self.spec = spec
+        self._image = image
+        self._stack = contextlib.ExitStack()
+        self._process: GuestProcess | None = None
+        self._channel: Channel | None = None
+        self.boot_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        """Boots; returns when commands can be run (FULL: when systemd has finished starting)."""
+        started = time.monotonic()
+        try:
+            self._process = self._stack.enter_context(contextlib.closing(start(self.spec, self._image)))
+            self._channel = Channel(self._process.line)
+            self._receive(timeout=self.spec.boot_timeout, doing="booting")
+            if self.spec.mode is BootMode.FULL:
+                self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.boot_seconds = time.monotonic() - started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ends every process of the guest and removes its files; its disk was a throwaway overlay."""
+        self._channel = None
+        self._stack.close()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float = 60.0,
+        stdin: bytes = b"",
+    ) -> Completed:
+        """Runs `argv` (no shell) as `user` (default root), killed with all it started after `timeout` seconds.
+
+        Raises HostError if it could not be started or the guest is gone; a failing command is a normal result.
+        """
+        head = {"op": "run", **_command(argv, user, env, cwd), "timeout": timeout}
+        answer = self._ask(head, stdin, timeout=timeout)
+        return _completed(tuple(argv), answer)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bytes = b"",
+    ) -> Background:
+        """Starts `argv` and returns at once; end it with `wait`."""
+        answer = self._ask({"op": "spawn", **_command(argv, user, env, cwd)}, stdin, timeout=0.0)
+        return Background(argv=tuple(argv), job=answer.head["job"], pid=answer.head["pid"])
+
+    def signal(self, background: Background, number: int, *, group: bool = False) -> None:
+        """Signals the command alone, or with `group` all its process group as Ctrl-C at a terminal does."""
+        self._ask({"op": "signal", "job": background.job, "signal": int(number), "group": group}, timeout=0.0)
+
+    def wait(self, background: Background, *, timeout: float = 60.0) -> Completed:
+        """Waits for the command's end; after `timeout` seconds it is killed with all it started."""
+        head = {"op": "wait", "job": background.job, "timeout": timeout, "kill": True}
+        return _completed(background.argv, self._ask(head, timeout=timeout))
+
+    def poll(self, background: Background, *, timeout: float = 0.0) -> Completed | None:
+        """As `wait`, but leaves a command alone that runs on after `timeout` seconds, and returns None."""
+        answer = self._ask({"op": "wait", "job": background.job, "timeout": timeout}, timeout=timeout)
+        return _completed(background.argv, answer) if answer.head["ended"] else None
+
+    def read_file(self, path: str) -> bytes:
+        """The content of `path` in the guest, /proc and /sys included; raises HostError."""
+        return self._ask({"op": "get", "path": path}, timeout=0.0).body
+
+    def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
+        """Writes `path` in the guest as root, with its parent directories; raises HostError."""
+        self._ask({"op": "put", "path": path, "mode": mode}, content, timeout=0.0)
+
+    def start_user_manager(self, user: str) -> None:
+        """Makes `systemctl --user` work for `user`, as a lingering login would; raises HostError."""
+        for argv in (["loginctl", "enable-linger", user], ["systemctl", "start", f"user@{self.uid(user)}.service"]):
+            done = self.run(argv)
+            if done.returncode != 0:
+                raise self._failed(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
+
+    def uid(self, user: str) -> int:
+        """The number of `user` in the guest."""
+        return int(self.run(["id", "-u", user]).text)
+
+    def console_tail(self, lines: int = _CONSOLE_LINES) -> tuple[str, ...]:
+        """The last lines of kernel messages and console."""
+        return self._process.console_tail(lines) if self._process is not None else ()
+
+    def _ask(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> Frame:
+        limit = timeout + _GRACE
+        if self._channel is None:
+            raise self._failed("is not running")
+        try:
+            self._channel.send(head, body, timeout=limit)
+        except ChannelError as error:
+            raise self._failed(f"{error} (asked to {head['op']})") from error
+        answer = self._receive(timeout=limit, doing=f"asked to {head['op']}")
+        if not answer.head["ok"]:
+            raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=Remedy(title="see the message"))
+        return answer
+
+    def _receive(self, *, timeout: float, doing: str) -> Frame:
+        if self._channel is None:
+            raise self._failed("is not running")
+        try:
+            return self._channel.receive(timeout=timeout)
+        except ChannelError as error:
+            raise self._failed(f"{error} ({doing})") from error
+
+    def _failed(self, what: str) -> HostError:
+        tail = "\n".join(f"  | {line}" for line in self.console_tail())
+        return HostError(
+            f"{self.spec.name} {what}; last console lines:\n{tail}" if tail else f"{self.spec.name} {what}",
+            remedy=Remedy(
+                title="read the console lines; give the guest more memory or time if it ran out of either",
+            ),
+        )
+
+
+def input_path(name: str) -> Path:
+    """Where input `name` of the spec is found inside the guest."""
+    return Path("/run/preflight/in") / name
+
+
+def _command(
+    argv: Sequence[str], user: str | None, env: Mapping[str, str] | None, cwd: str | None
+) -> dict[str, Any]:
+    return {"argv": list(argv), "user": user, "env": dict(env or {}), "cwd": cwd}
+
+
+def _completed(argv: tuple[str, ...], answer: Frame) -> Completed:
+    split = int(answer.head["stdout_size"])
+    return Completed(
+        argv=argv,
+        returncode=answer.head["returncode"],
+        stdout=answer.body[:split],
+        stderr=answer.body[split:],
+        timed_out=not answer.head["ended"],
+    )

@@ -1,0 +1,70 @@
+"""What guest to boot, and what a command in it came to. Plain data."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgroup_preflight.guest.overlay import FULL_TARGET, QUICK_TARGET
+
+
+class GuestEngine(enum.StrEnum):
+    """How the guest's kernel runs; `UML` has one CPU, no PSI, no cpuset."""
+
+    UML = "uml"
+    QEMU = "qemu"
+
+
+class BootMode(enum.StrEnum):
+    """How much is started: the least a smoke run needs, or all that Debian starts; values are systemd targets."""
+
+    QUICK = QUICK_TARGET
+    FULL = FULL_TARGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSpec:
+    """One kind of guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
+
+    `kernel_args` are added last, so that they win; `boot_timeout` is seconds until the agent must have answered.
+    `name` words it in messages.
+    """
+
+    engine: GuestEngine = GuestEngine.UML
+    distro: str = "debian-12"
+    mode: BootMode = BootMode.QUICK
+    cpus: int = 1
+    memory_mib: int = 512
+    kernel_args: tuple[str, ...] = ()
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    boot_timeout: float = 120.0
+
+    @property
+    def name(self) -> str:
+        """For messages: distribution, engine and what is special about the kernel's arguments."""
+        return " ".join((f"{self.distro} guest ({self.engine})", *self.kernel_args))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """An ended command; `returncode` is negative for a signal; `timed_out` if we had to kill it."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+
+    @property
+    def text(self) -> str:
+        """stdout as text."""
+        return self.stdout.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """A command started with `Guest.spawn`; `pid` is its PID in the guest."""
+
+    argv: tuple[str, ...]
+    job: int
+    pid: int

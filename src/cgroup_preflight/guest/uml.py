@@ -1,0 +1,64 @@
+"""The command line of user-mode-linux: a Linux kernel as an ordinary process. Pure.
+
+Switches: Documentation/virt/uml/user_mode_linux_howto_v2.rst and `linux.uml --help`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgroup_preflight.guest.overlay import CHANNEL_ARGUMENT, INPUT_ARGUMENT, QUICK_KERNEL_ARGS
+from cgroup_preflight.guest.spec import BootMode
+
+PROGRAM = "linux.uml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UmlMachine:
+    """One user-mode-linux; `work` is its own folder, holding overlay, input archive, pid files and `empty/`."""
+
+    program: str
+    root: Path
+    input: Path
+    work: Path
+    channel_fd: int
+    memory_mib: int
+    mode: BootMode
+    kernel_args: tuple[str, ...] = ()
+
+
+def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
+    """The whole command; kernel messages and console go to stdout, the agent's line to `channel_fd`."""
+    channel = machine.channel_fd
+    return (
+        machine.program,
+        f"mem={machine.memory_mib}M",
+        f"umid={machine.work.name}",
+        f"uml_dir={machine.work}/",
+        # Without this, root inside could mount any folder of the host that we can read.
+        f"hostfs={machine.work / 'empty'}",
+        f"ubd0={machine.work / 'root.cow'},{machine.root}",
+        f"ubd1r={machine.input}",
+        "root=/dev/ubda",
+        "rw",
+        "con=null",
+        "con0=null,fd:1",
+        "ssl=null",
+        f"ssl0=fd:{channel},fd:{channel}",
+        *common_kernel_args(mode=machine.mode, input_device="/dev/ubdb", channel_device="/dev/ttyS0"),
+        "noreboot",
+        *machine.kernel_args,
+    )
+
+
+def common_kernel_args(*, mode: BootMode, input_device: str, channel_device: str) -> tuple[str, ...]:
+    """Kernel arguments of every engine; a panic ends the machine at once, so that it is noticed."""
+    return (
+        "quiet",
+        "panic=-1",
+        "fsck.mode=skip",
+        "systemd.show_status=0",
+        f"systemd.unit={mode}",
+        *(QUICK_KERNEL_ARGS if mode is BootMode.QUICK else ()),
+        f"{INPUT_ARGUMENT}={input_device}",
+        f"{CHANNEL_ARGUMENT}={channel_device}",
+    )

@@ -1,0 +1,1 @@
+"""The one door to the machine: files below a root, and commands with a time-out."""

@@ -1,0 +1,88 @@
+"""The only place that starts processes: argv lists, no shell, a time-out on each, output bounded."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
+
+#: What a query may inherit: messages in English, and the way to the user manager.
+_KEEP = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR")
+_OUTPUT_MAX = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A finished command; text is decoded with replacement, so hostile bytes cannot raise."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class CommandRunner(Protocol):
+    """What runs a command and waits for it."""
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        """The finished command, or why it could not be run (absent, denied, failed on time-out)."""
+
+
+class LiveRunner:
+    """Runs commands on this machine; `started` counts them."""
+
+    def __init__(self, extra_env: Mapping[str, str] | None = None) -> None:
+        self._extra = dict(extra_env or {})
+        self.started = 0
+
+    def environment(self) -> dict[str, str]:
+        """A small environment: no token of a CI job reaches a command."""
+        kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
+        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept, "LC_ALL": "C.UTF-8", **self._extra}
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        """The finished command; on time-out its whole process group is killed."""
+        source = " ".join(argv[:3])
+        try:
+            process = self.start(argv, stdin=subprocess.PIPE)
+        except OSError as error:
+            return missing(source, error)
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            return Missing(source=source, why=Why.FAILED, detail=f"no answer within {timeout:g} s")
+        except BaseException:
+            _kill_group(process)
+            raise
+        return Known(
+            value=Completed(
+                argv=argv, returncode=process.returncode,
+                stdout=out[:_OUTPUT_MAX].decode("utf-8", "replace"), stderr=err[:_OUTPUT_MAX].decode("utf-8", "replace"),
+            ),
+            source=source,
+        )  # fmt: skip
+
+    def start(self, argv: tuple[str, ...], *, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        """A running command with its output piped; the caller ends it with `stop`. Raises OSError."""
+        self.started += 1
+        return subprocess.Popen(
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(),
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a command of `LiveRunner.start` and everything it started."""
+    _kill_group(process)
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()

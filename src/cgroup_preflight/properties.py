@@ -1,0 +1,99 @@
+"""The one table of systemd properties this tool generates, applies and proves.
+
+Config, schema, plan, read-back and docs all follow from it. `since` is the first systemd with the property on
+the unified hierarchy (systemd NEWS, systemd.resource-control(5)); `attribute` the file that holds the value
+in the unit's cgroup (kernel Documentation/admin-guide/cgroup-v2.rst), empty where only systemd keeps it.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from cgroup_preflight import quantities as q
+
+#: Parsed values: an amount, a weight, a span in microseconds or a number of tasks, a CPU set, a word.
+Value = q.Amount | int | frozenset[int] | str
+
+
+class Role(enum.Enum):
+    """What the kernel does with a property: only a limit can bite, a share shows under contention only."""
+
+    LIMIT = "limit"
+    PROTECTION = "protection"
+    SHARE = "share"
+    PLACEMENT = "placement"
+    PARAMETER = "parameter"
+    POLICY = "policy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Property:
+    """One property: its file, controller, version floor, parser and a sentence for editors and docs."""
+
+    name: str
+    controller: str
+    attribute: str
+    since: int
+    role: Role
+    parse: Callable[[str], Value]
+    doc: str
+    example: str
+
+
+def _cpu_weight(text: str) -> int | str:
+    weight = q.parse_weight(text, idle=True)
+    return "idle" if weight is None else weight
+
+
+def _io_weight(text: str) -> int:
+    weight = q.parse_weight(text)
+    assert weight is not None  # noqa: S101 - only `idle` gives None, and it is refused here
+    return weight
+
+
+def _oomd(text: str) -> str:
+    if text not in ("auto", "kill"):
+        raise q.QuantityError(f"{text!r} is not a policy", "auto or kill")
+    return text
+
+
+_limit = partial(q.parse_amount, zero=False)
+_amount = partial(q.parse_amount, zero=True)
+
+
+def _memory(name: str, attribute: str, since: int, role: Role, doc: str, example: str) -> Property:
+    zero = role is Role.PROTECTION or name.endswith("SwapMax")
+    parse = _amount if zero else _limit
+    return Property(
+        name=name, controller="memory", attribute=attribute, since=since, role=role, parse=parse, doc=doc,
+        example=example,
+    )  # fmt: skip
+
+
+PROPERTIES: tuple[Property, ...] = (
+    _memory("MemoryMin", "memory.min", 240, Role.PROTECTION, "Memory never reclaimed from the unit.", "32M"),
+    _memory("MemoryLow", "memory.low", 231, Role.PROTECTION, "Memory reclaimed only as a last resort.", "64M"),
+    _memory("MemoryHigh", "memory.high", 231, Role.LIMIT,
+            "Above this the kernel throttles the unit and reclaims; it never kills.", "400M"),
+    _memory("MemoryMax", "memory.max", 231, Role.LIMIT, "Hard limit: above it the kernel kills.", "512M"),
+    _memory("MemorySwapMax", "memory.swap.max", 232, Role.LIMIT, "Hard limit of swap; 0 forbids swap.", "0"),
+    _memory("MemoryZSwapMax", "memory.zswap.max", 253, Role.LIMIT, "Hard limit of compressed swap.", "64M"),
+    Property(name="CPUWeight", controller="cpu", attribute="cpu.weight", since=232, role=Role.SHARE,
+             parse=_cpu_weight, doc="Share of CPU among siblings, 1 to 10000 or idle (idle: systemd >= 252).",
+             example="80"),
+    Property(name="CPUQuota", controller="cpu", attribute="cpu.max", since=213, role=Role.LIMIT,
+             parse=q.parse_quota, doc="Hard limit of CPU time, as a percentage of one CPU.", example="150%"),
+    Property(name="CPUQuotaPeriodSec", controller="cpu", attribute="", since=242, role=Role.PARAMETER,
+             parse=q.parse_span, doc="Period over which CPUQuota is counted, 1ms to 1s.", example="100ms"),
+    Property(name="AllowedCPUs", controller="cpuset", attribute="cpuset.cpus", since=244, role=Role.PLACEMENT,
+             parse=q.parse_cpus, doc="CPUs the unit may run on.", example="0-1"),
+    Property(name="IOWeight", controller="io", attribute="io.weight", since=230, role=Role.SHARE,
+             parse=_io_weight, doc="Share of disk time, 1 to 10000; needs bfq or io.cost.", example="60"),
+    Property(name="TasksMax", controller="pids", attribute="pids.max", since=227, role=Role.LIMIT,
+             parse=q.parse_tasks, doc="Hard limit of processes and threads; Go threads count.", example="64"),
+    Property(name="ManagedOOMMemoryPressure", controller="memory", attribute="", since=247, role=Role.POLICY,
+             parse=_oomd, doc="Whether systemd-oomd may kill the unit under memory pressure.", example="kill"),
+)  # fmt: skip
+
+BY_NAME = {item.name: item for item in PROPERTIES}

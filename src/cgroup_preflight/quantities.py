@@ -1,0 +1,220 @@
+"""Sizes, percentages, weights, spans and CPU sets, exactly as systemd spells them.
+
+Sources: systemd.resource-control(5), systemd.time(7), systemd.syntax(7); the parsers mirror `parse_size`,
+`parse_permyriad`, `cg_weight_parse` and `parse_cpu_set` of systemd, which ignore what they cannot read:
+here the same text raises `QuantityError` with the spelling that would have worked.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+
+
+class QuantityError(ValueError):
+    """A value systemd would ignore or refuse; `hint` is the spelling or range that works."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Infinity(enum.Enum):
+    """systemd's `infinity`, the kernel's `max`."""
+
+    INFINITY = "infinity"
+
+
+INFINITY = Infinity.INFINITY
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An absolute amount in bytes."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permyriad:
+    """A share in hundredths of a percent: 10000 is 100 %."""
+
+    value: int
+
+
+Amount = Size | Permyriad | Infinity
+
+_FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "B": 1}
+_SIZE_ORDER = "EPTGMKB"
+_SIZE_PART = re.compile(r"[ \t\n\r]*(\d+)(?:\.(\d*))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
+_PERCENT = re.compile(r"(\d+)(?:\.(\d{1,2}))?%", re.ASCII)
+_LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_OFF_T_MAX = (1 << 63) - 1
+
+
+def parse_size(text: str) -> Size:
+    """Bytes from `512M`, `1.5G`, `1G 512M`; base 1024, capital suffixes only, as systemd's `parse_size`.
+
+    Raises `QuantityError` with the nearest working spelling.
+    """
+    total, position, smallest = 0, 0, -1
+    while position < len(text) or position == 0:
+        match = _SIZE_PART.match(text, position)
+        order = _SIZE_ORDER.find(match[3]) if match and match[3] else len(_SIZE_ORDER)
+        if match is None or order <= smallest or not match[3] and match.end() != len(text):
+            raise QuantityError(f"{text!r} is not a size", _size_hint(text))
+        factor = _FACTORS.get(match[3], 1)
+        digits = match[2] or ""
+        total += int(match[1]) * factor + (int(digits) * factor // 10 ** len(digits) if digits else 0)
+        position, smallest = match.end(), order
+        if not match[3]:
+            break
+    if total > _OFF_T_MAX:
+        raise QuantityError(f"{text!r} is out of range", "at most 8E, or infinity for no limit")
+    return Size(total)
+
+
+def _size_hint(text: str) -> str:
+    word = text.strip()
+    if word in ("max", "-1", "unlimited", "none"):
+        return "infinity"
+    match = _LOOSE_SIZE.fullmatch(word)
+    if match:
+        return f"{match[1]}{match[2].upper()}"
+    return "a number of bytes with K, M, G or T (base 1024), a percentage such as 50%, or infinity"
+
+
+def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
+    """A percentage with at most two decimals (systemd >= 248), `bounded` to 100 %.
+
+    Raises `QuantityError`.
+    """
+    match = _PERCENT.fullmatch(text)
+    if match is None:
+        hint = f"{text}%" if re.fullmatch(r"\d+(\.\d{1,2})?", text, re.ASCII) else "a percentage such as 50%"
+        raise QuantityError(f"{text!r} is not a percentage", hint)
+    value = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
+    if bounded and value > 10000:
+        raise QuantityError(f"{text!r} is above 100%", "at most 100%, or an absolute value")
+    if value > 0x7FFFFFFF:
+        raise QuantityError(f"{text!r} is out of range", "at most 21474836%")
+    return Permyriad(value)
+
+
+def parse_amount(text: str, *, zero: bool) -> Amount:
+    """A memory amount: size, percentage of physical memory or `infinity`; 0 only where `zero` is true.
+
+    Source: systemd `config_parse_memory_limit`. Raises `QuantityError`.
+    """
+    if text == "infinity":
+        return INFINITY
+    amount: Size | Permyriad = parse_permyriad(text) if text.endswith("%") else parse_size(text)
+    count = amount.bytes if isinstance(amount, Size) else amount.value
+    if count == 0 and not zero:
+        raise QuantityError(f"{text!r} is out of range: systemd ignores a limit of zero", "a size above zero")
+    return amount
+
+
+def parse_weight(text: str, *, idle: bool = False) -> int | None:
+    """A weight from 1 to 10000; None for `idle` where that is allowed (systemd >= 252).
+
+    Raises `QuantityError`.
+    """
+    if idle and text == "idle":
+        return None
+    hint = "a whole number from 1 to 10000" + (", or idle" if idle else "")
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not 1 <= int(text) <= 10000:
+        raise QuantityError(f"{text!r} is not a weight", hint)
+    return int(text)
+
+
+def parse_quota(text: str) -> Permyriad:
+    """CPU time as a percentage of one CPU, above zero: 150% is one and a half CPUs.
+
+    Source: systemd `config_parse_cpu_quota`. Raises `QuantityError`.
+    """
+    if text in ("infinity", "max", "-1"):
+        raise QuantityError(f"{text!r} is not a CPU quota", "no CPUQuota line at all for no limit")
+    quota = parse_permyriad(text, bounded=False)
+    if quota.value == 0:
+        raise QuantityError(f"{text!r} is no CPU time at all", "a percentage above 0%")
+    return quota
+
+
+def parse_tasks(text: str) -> int | Permyriad | Infinity:
+    """A number of tasks, a percentage of what the system allows, or `infinity`; never 0.
+
+    Source: systemd `config_parse_tasks_max`. Raises `QuantityError`.
+    """
+    if text == "infinity":
+        return INFINITY
+    if text.endswith("%"):
+        share = parse_permyriad(text)
+        if share.value:
+            return share
+    elif re.fullmatch(r"\d{1,18}", text, re.ASCII) and int(text) > 0:
+        return int(text)
+    hint = "infinity" if text in ("max", "-1") else "a whole number above 0, a percentage, or infinity"
+    raise QuantityError(f"{text!r} is not a number of tasks", hint)
+
+
+_SPAN_UNITS = {
+    "us": 1, "usec": 1, "µs": 1, "ms": 10**3, "msec": 10**3, "": 10**6, "s": 10**6, "sec": 10**6,
+    "second": 10**6, "seconds": 10**6, "m": 60 * 10**6, "min": 60 * 10**6, "minute": 60 * 10**6,
+    "minutes": 60 * 10**6, "h": 3600 * 10**6, "hr": 3600 * 10**6, "hour": 3600 * 10**6, "hours": 3600 * 10**6,
+    "d": 86400 * 10**6, "day": 86400 * 10**6, "days": 86400 * 10**6,
+}  # fmt: skip
+_SPAN_PART = re.compile(r"\s*(\d+)(?:\.(\d{1,9}))?\s*([a-zµ]*)")
+
+
+def parse_span(text: str) -> int:
+    """Microseconds from `5s`, `100ms`, `1min 30s`; a bare number is seconds (systemd.time(7)).
+
+    Raises `QuantityError`.
+    """
+    total, position = 0, 0
+    while position < len(text.rstrip()) or position == 0:
+        match = _SPAN_PART.match(text, position)
+        if match is None or match[3] not in _SPAN_UNITS:
+            raise QuantityError(f"{text!r} is not a time span", "a span such as 500ms, 5s or 1min 30s")
+        unit = _SPAN_UNITS[match[3]]
+        digits = match[2] or ""
+        total += int(match[1]) * unit + (int(digits) * unit // 10 ** len(digits) if digits else 0)
+        position = match.end()
+    if total >= 1 << 63:
+        raise QuantityError(f"{text!r} is out of range", "a span such as 500ms, 5s or 1min 30s")
+    return total
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """CPU numbers from `0-3,5 7` (comma or blank between ranges), the form of AllowedCPUs= and `cpuset.cpus`.
+
+    Raises `QuantityError`; numbers are bounded by the kernel's NR_CPUS limit of 8192.
+    """
+    cpus: set[int] = set()
+    for part in re.split(r"[,\s]+", text.strip()):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last >= 8192:
+            raise QuantityError(f"{text!r} is not a list of CPUs", "CPU numbers and ranges such as 0-3,5")
+        cpus.update(range(first, last + 1))
+    return frozenset(cpus)
+
+
+def format_cpus(cpus: frozenset[int]) -> str:
+    """The kernel's own spelling of a CPU list: sorted ranges, comma between."""
+    ranges: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if ranges and ranges[-1][1] == cpu - 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def format_bytes(count: int) -> str:
+    """A size for people in systemd's spelling: `512M`, `1.5G`, `3.2M`; bytes below 1K."""
+    for suffix in "TGMK":
+        factor = _FACTORS[suffix]
+        if count >= factor:
+            return f"{count / factor:.1f}".removesuffix(".0") + suffix
+    return f"{count}B"

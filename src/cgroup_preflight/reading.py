@@ -1,0 +1,71 @@
+"""A reading is a fact or the reason why there is none; nothing ever answers None for "could not read"."""
+
+import enum
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Why(enum.StrEnum):
+    """Why a fact is missing."""
+
+    ABSENT = "absent"
+    DENIED = "denied"
+    UNSUPPORTED = "unsupported"
+    MALFORMED = "malformed"
+    NOT_RECORDED = "not recorded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known(Generic[T]):
+    """A fact, and the file or command it comes from."""
+
+    value: T
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """No fact: `why`, with the system's error number where there is one."""
+
+    source: str
+    why: Why
+    errno: int | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        code = errno.errorcode.get(self.errno or 0, "")
+        return f"{self.source}: {self.why}" + (f" ({code})" if code else f" ({self.detail})" if self.detail else "")
+
+
+Reading = Known[T] | Missing
+
+
+def missing(source: str, error: OSError) -> Missing:
+    """The reading for a failed system call."""
+    reasons = {
+        errno.ENOENT: Why.ABSENT, errno.ENOTDIR: Why.ABSENT, errno.ENODEV: Why.ABSENT,
+        errno.EACCES: Why.DENIED, errno.EPERM: Why.DENIED,
+        errno.EOPNOTSUPP: Why.UNSUPPORTED, errno.EINVAL: Why.UNSUPPORTED,
+    }  # fmt: skip
+    return Missing(source=source, why=reasons.get(error.errno or 0, Why.FAILED), errno=error.errno)
+
+
+def parsed(reading: "Reading[T]", parse: Callable[[T], U]) -> "Reading[U]":
+    """The reading with its value parsed; a ValueError of `parse` makes it malformed."""
+    if isinstance(reading, Missing):
+        return reading
+    try:
+        return Known(value=parse(reading.value), source=reading.source)
+    except ValueError as error:
+        return Missing(source=reading.source, why=Why.MALFORMED, detail=str(error)[:200])
+
+
+def value_or(reading: "Reading[T]", default: U) -> T | U:
+    """The value, or `default` where there is none."""
+    return reading.value if isinstance(reading, Known) else default

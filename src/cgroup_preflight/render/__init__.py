@@ -1,0 +1,3 @@
+"""Report to text, one file a format. Opens no file, decides nothing."""
+
+FORMATS = ("text", "json")

@@ -1,0 +1,103 @@
+"""The report for people: the verdict, what failed and what to do, then a table of services."""
+
+import shlex
+from collections.abc import Iterable
+
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+
+_COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
+_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
+
+
+def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
+    """The report as text; `verbose` adds the findings that passed."""
+    lines = [*_head(report, colour=colour)]
+    for status in _WORST_FIRST:
+        for item in report.findings:
+            if item.status is status:
+                lines += ["", *_finding(item, colour=colour)]
+    shown = [item for item in report.findings if verbose and item.status in (Status.PASS, Status.SKIP)]
+    if shown:
+        lines += ["", *(line for item in shown for line in _line(item, colour=colour))]
+    if report.services:
+        lines += ["", *_table(report.services)]
+    failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}
+    for service in report.services:
+        if service.name in failed and service.log_tail:
+            lines += ["", f"last lines of {plain(service.name)}:", *(f"    {plain(line)[:300]}" for line in service.log_tail)]
+    return "\n".join([*lines, ""])
+
+
+def _paint(text: str, status: str, *, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[status]}m{text}\x1b[0m" if colour else text
+
+
+def _head(report: Report, *, colour: bool) -> Iterable[str]:
+    counts = {status: sum(item.status is status for item in report.findings) for status in Status}
+    words = ", ".join(f"{count} {_WORDS[status]}" for status, count in counts.items() if count)
+    yield f"{_paint(report.verdict.value.upper(), report.verdict.value, colour=colour)}: {_SAYS[report.verdict]} ({words})"
+    host = report.host
+    if host is not None:
+        parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
+                 f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}"]  # fmt: skip
+        yield plain("on " + ", ".join(parts))
+
+
+_SAYS = {
+    Verdict.PASS: "every limit that was asked for is in force",
+    Verdict.FAIL: "something that was asked for does not hold",
+    Verdict.UNVERIFIED: "something could not be tried here, so nothing is promised",
+}
+_WORDS = {
+    Status.PASS: "passed", Status.FAIL: "failed", Status.WARN: "warnings", Status.SKIP: "skipped",
+    Status.UNVERIFIED: "unverified",
+}  # fmt: skip
+
+
+def _line(item: Finding, *, colour: bool) -> Iterable[str]:
+    at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in _WORST_FIRST else ""
+    word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
+    yield f"{word} {item.code} {plain(item.subject)}: {plain(item.message)}{plain(at)}"
+
+
+def _finding(item: Finding, *, colour: bool) -> Iterable[str]:
+    yield from _line(item, colour=colour)
+    if item.evidence:
+        read = ", ".join(f"{key} = {value}" for key, value in item.evidence.items())
+        yield plain(f"    read: {read}")[:600]
+    for remedy in item.remedies:
+        yield from _remedy(remedy)
+
+
+def _remedy(item: Remedy) -> Iterable[str]:
+    why = f" ({item.why})" if item.why else ""
+    yield f"    do:   {plain(item.title)}{plain(why)}"
+    for file in item.files:
+        yield plain(f"          write {file.path}:")
+        yield from (f"            {plain(line)}" for line in file.content.splitlines())
+    for command in item.commands:
+        yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
+
+
+def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
+    rows = [("service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result")]
+    rows += [_row(item) for item in services]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _row(item: ServiceResult) -> tuple[str, ...]:
+    limit, peak = item.memory_max_bytes, item.memory_peak_bytes
+    headroom = f"{100 * (limit - peak) / limit:.0f}%" if limit and peak is not None else "-"
+    cpu = item.cpu
+    used = f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-"
+    periods = cpu.nr_periods if cpu else None
+    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    good = sum(limit.ok for limit in item.limits)
+    return (
+        plain(item.name), format_bytes(limit) if limit else "none", format_bytes(peak) if peak is not None else "-",
+        headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
+    )  # fmt: skip

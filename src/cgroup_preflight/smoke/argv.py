@@ -1,0 +1,87 @@
+"""Command lines for systemd, as data: what is started is decided here, and nothing is started here.
+
+Each unit is held twice by a plain `sleep` in its own cgroup: before the program starts (`ExecStartPre=`), so
+that limits are read before the first instruction of the program, and after it ended (`ExecStopPost=`), so
+that the counters of the kernel are read before systemd removes the cgroup. A signal to the control process
+lets the unit go on (systemd.service(5), systemctl(1) `kill`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cgroup_preflight.config.model import Setting
+
+#: Seconds after which a held unit goes on by itself, should this tool die.
+HOLD_SECONDS = 60
+#: systemd-run expands `$` in arguments by default before 254 has the switch; there `$$` is the literal.
+_EXPAND_SWITCH_SINCE = 254
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One transient service: spans in seconds; `output` is a file for stdout and stderr, empty for the journal."""
+
+    unit: str
+    slice: str
+    description: str
+    command: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, str], ...] = ()
+    folder: str = "/"
+    uid: int | None = None
+    gid: int | None = None
+    start_timeout: float = 30.0
+    stop_timeout: float = 10.0
+    runtime_max: float = 120.0
+    output: str = ""
+
+
+def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
+    """Settings as (property, text), exactly as the unit file has them."""
+    return tuple((item.property, item.text) for item in settings)
+
+
+def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
+    """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's."""
+    properties = [
+        *launch.settings,
+        ("ExecStartPre", f"-{sleep} {HOLD_SECONDS}"),
+        ("ExecStopPost", f"-{sleep} {HOLD_SECONDS}"),
+        ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
+        ("TimeoutStopSec", f"{launch.stop_timeout:g}s"),
+        ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),
+    ]
+    if launch.output:
+        properties += [("StandardOutput", f"append:{launch.output}"), ("StandardError", f"append:{launch.output}")]
+    argv = [
+        "--quiet", "--no-block", "--no-ask-password", f"--unit={launch.unit}", f"--slice={launch.slice}",
+        f"--description={launch.description}", "--service-type=exec", f"--working-directory={launch.folder}",
+    ]  # fmt: skip
+    argv += [f"--property={name}={value}" for name, value in properties]
+    argv += [f"--setenv={name}={value}" for name, value in launch.env]
+    if launch.uid is not None:
+        argv += [f"--uid={launch.uid}", f"--gid={launch.gid if launch.gid is not None else launch.uid}"]
+    if systemd >= _EXPAND_SWITCH_SINCE:
+        return (*argv, "--expand-environment=no", "--", *launch.command)
+    return (*argv, "--", *(word.replace("$", "$$") for word in launch.command))
+
+
+SHOW_PROPERTIES = (
+    "Id", "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlPID", "ControlGroup", "FragmentPath",
+    "InvocationID", "ExecMainCode", "ExecMainStatus", "ExecMainPID",
+)  # fmt: skip
+
+
+def show(units: Iterable[str], properties: Iterable[str] = SHOW_PROPERTIES) -> tuple[str, ...]:
+    """The systemctl arguments that show some properties of some units."""
+    return ("show", f"--property={','.join(properties)}", "--", *units)
+
+
+def release(units: Iterable[str]) -> tuple[str, ...]:
+    """Lets held units go on: ends the control process, which is the `sleep` and never the program."""
+    return ("kill", "--kill-who=control", "--signal=SIGTERM", "--", *units)
+
+
+def kill_all(units: Iterable[str]) -> tuple[str, ...]:
+    """Kills every process of some units."""
+    return ("kill", "--kill-who=all", "--signal=SIGKILL", "--", *units)

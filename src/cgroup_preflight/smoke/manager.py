@@ -1,0 +1,172 @@
+"""A service manager to talk to: the system's (as root or through `sudo -n`) or the caller's own."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.errors import HostError
+from cgroup_preflight.facts.unit_show import parse_unit_show
+from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.plan.model import UnitFile
+from cgroup_preflight.reading import Missing
+from cgroup_preflight.report import Remedy
+from cgroup_preflight.smoke import argv as argvs
+
+_TIMEOUT = 30.0
+_PARALLEL = 8
+
+
+class Manager:
+    """Commands of one manager; every method has a time-out and raises HostError when the manager fails."""
+
+    def __init__(self, choice: EngineChoice, *, uid: int, systemd: int, machine_folder: str = "/run") -> None:
+        self.engine = choice.name or ""
+        self.user = choice.name == "user"
+        self.systemd = systemd
+        self.uid = uid
+        env = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if self.user else {}
+        self.runner = LiveRunner(env)
+        self._prefix = ("sudo", "-n") if choice.sudo else ()
+        self.sudo = choice.sudo
+        self.unit_folder = f"/run/user/{uid}/systemd/user" if self.user else f"{machine_folder}/systemd/system"
+        self._sleep = shutil.which("sleep", path="/usr/bin:/bin:/run/current-system/sw/bin") or "/bin/sleep"
+
+    def _argv(self, program: str, *words: str) -> tuple[str, ...]:
+        return (*self._prefix, program, *(("--user",) if self.user else ()), *words)
+
+    def systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
+        """One systemctl call; its exit status is the caller's to judge. Raises HostError without an answer."""
+        return self._answer(self._argv("systemctl", *words), timeout)
+
+    def _answer(self, argv: tuple[str, ...], timeout: float, stdin: bytes = b"") -> Completed:
+        answer = self.runner.run(argv, timeout=timeout, stdin=stdin)
+        if isinstance(answer, Missing):
+            raise HostError(
+                f"no answer: {answer}", where=" ".join(argv[:4]),
+                remedy=Remedy(title="look at the state of the service manager", commands=(("systemctl", "status"),)),
+            )  # fmt: skip
+        return answer.value
+
+    def require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
+        """One systemctl call that must succeed. Raises HostError with the manager's own words."""
+        done = self.systemctl(*words, timeout=timeout)
+        if done.returncode != 0:
+            raise HostError(
+                first_line(done.stderr) or f"exit status {done.returncode}", where=f"systemctl {' '.join(words)[:120]}",
+                remedy=Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
+            )  # fmt: skip
+        return done
+
+    def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Properties of units, by unit name; a unit that is not loaded says so in LoadState."""
+        wanted = tuple(units)
+        if not wanted:
+            return {}
+        done = self.systemctl(*argvs.show(wanted))
+        return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
+
+    def start(self, launches: Iterable[argvs.Launch]) -> dict[str, str]:
+        """Starts transient services at the same time; the manager's words by unit, for those it refused."""
+        todo = tuple(launches)
+        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+            answers = list(pool.map(self._start_one, todo))
+        return {launch.unit: words for launch, words in zip(todo, answers, strict=True) if words}
+
+    def _start_one(self, launch: argvs.Launch) -> str:
+        words = argvs.systemd_run(launch, sleep=self._sleep, systemd=self.systemd)
+        done = self._answer(self._argv("systemd-run", *words), _TIMEOUT)
+        return (first_line(done.stderr) or f"systemd-run: exit status {done.returncode}") if done.returncode else ""
+
+    def write_files(self, files: Iterable[UnitFile]) -> None:
+        """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
+        if self.sudo:
+            done = self._answer((*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, _tar(files))
+            if done.returncode != 0:
+                raise _cannot_write(self.unit_folder, first_line(done.stderr))
+            return
+        try:
+            os.makedirs(self.unit_folder, exist_ok=True)
+            for file in files:
+                _write_new(os.path.join(self.unit_folder, file.path), file.content)
+        except OSError as error:
+            raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
+
+    def remove_files(self, names: Iterable[str]) -> None:
+        """Removes unit files of the run-time folder; those already gone do not matter."""
+        paths = [os.path.join(self.unit_folder, name) for name in names]
+        if self.sudo and paths:
+            self._answer((*self._prefix, "rm", "-f", "--", *paths), _TIMEOUT)
+            return
+        for path in paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+
+    def journal(self, invocation: str, lines: int) -> tuple[str, ...]:
+        """The last lines that one invocation of a unit wrote; empty where there are none or none are readable."""
+        if not re.fullmatch(r"[0-9a-f]{32}", invocation):
+            return ()
+        argv = (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={lines}",
+                f"_SYSTEMD_INVOCATION_ID={invocation}")  # fmt: skip
+        done = self.runner.run(argv, timeout=_TIMEOUT)
+        return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
+
+    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
+        """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
+        return self.runner.start(
+            (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
+             f"_SYSTEMD_INVOCATION_ID={invocation}")
+        )  # fmt: skip
+
+    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+        """Ends `follow`; a process of sudo takes its signal from root only."""
+        if self.sudo and process.poll() is None:
+            self.runner.run((*self._prefix, "kill", "-TERM", str(process.pid)))
+            try:
+                process.wait(timeout=_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                return
+        stop(process)
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty, without control characters, cut to a readable length."""
+    for line in text.splitlines():
+        if line.strip():
+            return "".join(char if char.isprintable() else "?" for char in line.strip())[:300]
+    return ""
+
+
+def _tar(files: Iterable[UnitFile]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in files:
+            data = file.content.encode()
+            member = tarfile.TarInfo(file.path)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _write_new(path: str, content: str) -> None:
+    """Creates a file that must not exist yet, whole or not at all."""
+    temporary = f"{path}.tmp"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+
+
+def _cannot_write(folder: str, reason: str) -> HostError:
+    return HostError(
+        f"cannot write unit files: {reason}", where=folder,
+        remedy=Remedy(title="run as root, or where this folder is writable"),
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""Reads the kernel's files of one cgroup and of every level above it. Reads only, decides nothing."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
+from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
+from cgroup_preflight.facts.pressure import parse_pressure
+from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
+from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.plan.expect import Expectation
+from cgroup_preflight.reading import Known, Missing, Reading, parsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReading:
+    """What one attribute file held; `file` is relative to the cgroup mount, `unit` whose limit it is."""
+
+    unit: str
+    file: str
+    expected: Expectation
+    actual: Reading[str]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """The tightest limits over the whole chain, each with the cgroup that sets it; None: no limit."""
+
+    memory_bytes: int | None
+    memory_at: str
+    cpus: float | None
+    cpus_at: str
+    tasks: int | None
+    tasks_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """The kernel's counters of one cgroup; a missing file keeps its reason."""
+
+    cgroup: str
+    cpu_stat: Reading[Mapping[str, int]]
+    memory_events: Reading[Mapping[str, int]]
+    memory_peak: Reading[int | None]
+    memory_current: Reading[int | None]
+    pids_events: Reading[Mapping[str, int]]
+    pressure: Mapping[str, Reading[Mapping[str, float]]]
+
+
+class Observer:
+    """Reads below one cgroup mount."""
+
+    def __init__(self, fs: HostFs, mount: str) -> None:
+        self._fs = fs
+        self._mount = mount.rstrip("/")
+
+    def read(self, cgroup: str, attribute: str) -> Reading[str]:
+        """The text of one attribute file."""
+        return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
+
+    def exists(self, cgroup: str) -> bool:
+        """Whether the cgroup is still there."""
+        return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
+
+    def limits(self, unit: str, cgroup: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
+        """What the kernel holds for each expectation about one cgroup."""
+        controllers = self.read(cgroup, "cgroup.controllers")
+        words = controllers.value.split() if isinstance(controllers, Known) else []
+        return tuple(
+            LimitReading(
+                unit=unit, file=f"{cgroup.lstrip('/')}/{item.attribute}", expected=item,
+                actual=self.read(cgroup, item.attribute), enabled=item.property.controller in words,
+            )
+            for item in expected
+        )  # fmt: skip
+
+    def effective(self, cgroup: str) -> Effective:
+        """The minimum over the cgroup and all its ancestors below the mount."""
+        memory: tuple[int | None, str] = (None, "")
+        cpus: tuple[float | None, str] = (None, "")
+        tasks: tuple[int | None, str] = (None, "")
+        for level in levels(cgroup):
+            memory = _tighter(memory, self._limit(level, "memory.max"), level)
+            cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
+            cpus = _tighter(cpus, cpu.value.cpus if isinstance(cpu, Known) else None, level)
+            tasks = _tighter(tasks, self._limit(level, "pids.max"), level)
+        return Effective(
+            memory_bytes=memory[0], memory_at=memory[1], cpus=cpus[0], cpus_at=cpus[1],
+            tasks=tasks[0], tasks_at=tasks[1],
+        )  # fmt: skip
+
+    def _limit(self, cgroup: str, attribute: str) -> int | None:
+        reading = parsed(self.read(cgroup, attribute), parse_limit)
+        return reading.value if isinstance(reading, Known) else None
+
+    def counters(self, cgroup: str) -> Counters:
+        """Everything the kernel counted for one cgroup."""
+        return Counters(
+            cgroup=cgroup,
+            cpu_stat=parsed(self.read(cgroup, "cpu.stat"), parse_flat_keyed),
+            memory_events=parsed(self.read(cgroup, "memory.events"), parse_flat_keyed),
+            memory_peak=parsed(self.read(cgroup, "memory.peak"), parse_limit),
+            memory_current=parsed(self.read(cgroup, "memory.current"), parse_limit),
+            pids_events=parsed(self.read(cgroup, "pids.events"), parse_flat_keyed),
+            pressure={
+                name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
+            },
+        )
+
+    def processes(self, cgroup: str) -> frozenset[int]:
+        """Every process in the cgroup and below it."""
+        found: set[int] = set()
+        for folder, _, names in os.walk(f"{self._mount}{cgroup}"):
+            if "cgroup.procs" in names:
+                reading = self._fs.read(f"{folder}/cgroup.procs")
+                found.update(int(word) for word in (reading.value.split() if isinstance(reading, Known) else ()))
+        return frozenset(found)
+
+    def cgroup_of(self, pid: int) -> Reading[str]:
+        """The cgroup a process is really in, from /proc/PID/cgroup."""
+        return parsed(self._fs.read(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
+
+    def descendants(self, pid: int) -> dict[int, Reading[str]]:
+        """The process and its children's children, each with the cgroup it is in."""
+        parents: dict[int, list[int]] = {}
+        names = self._fs.names("/proc")
+        for name in names.value if isinstance(names, Known) else ():
+            if name.isdigit():
+                stat = self._fs.read(f"/proc/{name}/stat")
+                if isinstance(stat, Known):
+                    parents.setdefault(_parent(stat.value), []).append(int(name))
+        found, todo = dict[int, Reading[str]](), [pid]
+        while todo:
+            current = todo.pop()
+            found[current] = self.cgroup_of(current)
+            todo.extend(child for child in parents.get(current, ()) if child not in found)
+        return found
+
+    def allowed_cpus(self, pid: int) -> str:
+        """`Cpus_allowed_list` of a process, empty when it cannot be read."""
+        reading = self._fs.read(f"/proc/{pid}/status")
+        lines = reading.value.splitlines() if isinstance(reading, Known) else []
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Cpus_allowed_list:")), "")
+
+
+def levels(cgroup: str) -> tuple[str, ...]:
+    """The cgroup and every one above it up to the mount, innermost first; the mount itself is an empty path."""
+    parts = [part for part in cgroup.split("/") if part]
+    return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts), -1, -1))
+
+
+def _parent(stat: str) -> int:
+    """Field 4 of /proc/PID/stat; the name before it is in brackets and may hold anything."""
+    words = stat.rpartition(")")[2].split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def _tighter(
+    known: "tuple[float | None, str] | tuple[int | None, str]", value: "float | None", level: str
+) -> "tuple[float | None, str]":
+    if value is not None and (known[0] is None or value < known[0]):
+        return value, level
+    return known
+
+
+def missing_text(reading: Reading[str]) -> str | None:
+    """The kernel's text, None where the file could not be read."""
+    return None if isinstance(reading, Missing) else reading.value.strip()

@@ -1,0 +1,271 @@
+"""Evidence to findings and service results: pure, so that each case can be tried without a kernel.
+
+systemd.exec(5) and systemd.service(5) for Result, ExecMainCode and ExecMainStatus; no one of them is
+trusted alone: `systemd-run` and Result can call a killed program clean, so memory.events is read too.
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.properties import Role
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.reading import Known, Missing, value_or
+from cgroup_preflight.report import (
+    CpuUsage,
+    Finding,
+    LimitResult,
+    Location,
+    Remedy,
+    ServiceResult,
+    Status,
+)
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.observe import LimitReading, missing_text
+
+#: ExecMainCode of siginfo: the program exited by itself, was killed, or dumped core (waitid(2)).
+_EXITED = "1"
+_SIGNALS = {"6": "SIGABRT", "9": "SIGKILL", "11": "SIGSEGV", "15": "SIGTERM", "2": "SIGINT", "1": "SIGHUP"}
+
+
+def service_result(seen: ServiceEvidence) -> ServiceResult:
+    """The service's row of the report."""
+    counters, show = seen.counters, seen.show
+    return ServiceResult(
+        name=seen.service.label, engine=seen.engine, unit=seen.service.unit, cgroup=seen.cgroup,
+        limits=tuple(_limit(item) for item in seen.limits if not _is_vacuous(item)),
+        memory_peak_bytes=value_or(counters.memory_peak, None) if counters else None,
+        cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=show.get("Result") or None,
+        exit_status=int(show["ExecMainStatus"]) if _ended(seen) else None,
+        duration_seconds=round(seen.duration_seconds, 3),
+        memory_max_bytes=seen.effective.memory_bytes if seen.effective else None,
+        log_tail=seen.log,
+    )  # fmt: skip
+
+
+def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: bool) -> tuple[Finding, ...]:
+    """Everything one service shows; at least one finding. `required` are the controllers of [require].
+
+    `swap`: the host has swap, so that a missing swap limit matters.
+    """
+    if seen.ready is not None and seen.ready.blocked:
+        return (_blocked(seen),)
+    if seen.refused or not seen.cgroup:
+        return (_not_started(seen),)
+    findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
+    findings += _effective_findings(seen)
+    return tuple(findings)
+
+
+def _finding(
+    seen: ServiceEvidence, code: str, name: str, status: Status, message: str, *remedies: Remedy,
+    location: Location | None = None, **evidence: str | int | float | bool | None,
+) -> Finding:  # fmt: skip
+    return Finding(
+        code=code, name=name, status=status, subject=seen.service.label, message=message, evidence=evidence,
+        remedies=remedies, location=location or seen.service.location,
+    )  # fmt: skip
+
+
+def _limit(item: LimitReading) -> LimitResult:
+    actual = missing_text(item.actual)
+    ok = actual is not None and agrees(item.expected, actual)
+    return LimitResult(file=item.file, expected=item.expected.text, actual=actual, ok=ok)
+
+
+def _is_vacuous(item: LimitReading) -> bool:
+    """A swap limit on a kernel without swap accounting: there is no file, and nothing to limit."""
+    return isinstance(item.actual, Missing) and item.enabled and "swap" in item.expected.attribute
+
+
+def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: bool) -> Iterable[Finding]:
+    bad = [item for item in seen.limits if not _limit(item).ok]
+    for item in bad:
+        yield _bad_limit(seen, item, required, swap=swap)
+    if seen.limits and not bad:
+        message = f"{len(seen.limits)} limits are in force at the unit and its slices"
+        yield _finding(seen, "CGP501", "limits-in-force", Status.PASS, message, files=len(seen.limits))
+
+
+def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
+    prop, location, actual = item.expected.property, item.expected.location, missing_text(item.actual)
+    found = "no such file" if isinstance(item.actual, Missing) else repr(actual)
+    message = f"{prop.name}: {item.file} should hold {item.expected.text!r}, found: {found}"
+    evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
+    status = Status.FAIL
+    remedy = Remedy(
+        title=f"find the level above {item.file} where the {prop.controller} controller ends",
+        why="systemd accepts a limit that the kernel never gets, and says so nowhere",
+        commands=(("cgroup-preflight", "check"),),
+        docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#controllers",
+    )
+    if _is_vacuous(item):
+        status = Status.UNVERIFIED if swap else Status.SKIP
+        message = f"{prop.name}: this kernel has no {item.expected.attribute}" + ("" if swap else ", and no swap")
+        remedy = Remedy(title="try it on a kernel with swap accounting" if swap else "nothing to do here")
+    elif prop.role is Role.SHARE and isinstance(item.actual, Missing) and prop.controller not in required:
+        status = Status.WARN
+        cause = "needs io.cost or the bfq scheduler" if prop.controller == "io" else "needs the controller here"
+        message = f"{prop.name}: {item.file} is not there ({cause}); the share has no effect"
+        remedy = Remedy(title=f"remove {prop.name}, or name {prop.controller} in [require] to make this a fail")
+    elif prop.role is Role.PLACEMENT and seen.stay is not None and seen.stay.allowed_cpus:
+        evidence["Cpus_allowed_list"] = seen.stay.allowed_cpus
+    return Finding(
+        code="CGP501", name="limits-in-force", status=status, subject=seen.service.label, message=message,
+        evidence=evidence, remedies=(remedy,), location=location,
+    )  # fmt: skip
+
+
+def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
+    stay = seen.stay
+    if stay is None:
+        return
+    real = stay.main_cgroup
+    if isinstance(real, Missing):
+        yield _finding(seen, "CGP502", "process-place", Status.UNVERIFIED, f"cgroup of the process unknown: {real}",
+                       Remedy(title="run the preflight where /proc shows other processes (no hidepid)"))  # fmt: skip
+    elif real.value != seen.cgroup and not real.value.startswith(f"{seen.cgroup}/"):
+        yield _finding(seen, "CGP502", "process-place", Status.FAIL,
+                       f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit holds it",
+                       Remedy(title="do not move the program to another cgroup"))  # fmt: skip
+    elif stay.strays:
+        pid, where = stay.strays[0]
+        yield _finding(seen, "CGP502", "process-place", Status.FAIL,
+                       f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
+                       Remedy(title="start helpers as services of their own, with limits of their own"))  # fmt: skip
+    else:
+        yield _finding(seen, "CGP502", "process-place", Status.PASS,
+                       f"all {stay.processes} process(es) are in {seen.cgroup}", processes=stay.processes)  # fmt: skip
+
+
+def _ended(seen: ServiceEvidence) -> bool:
+    return seen.show.get("ExecMainCode", "0") != "0" and seen.show.get("ExecMainStatus", "").isdigit()
+
+
+def _oom_kills(seen: ServiceEvidence) -> int | None:
+    events = seen.counters.memory_events if seen.counters else None
+    return events.value.get("oom_kill") if isinstance(events, Known) else None
+
+
+def _cpu(seen: ServiceEvidence) -> CpuUsage | None:
+    stat = seen.counters.cpu_stat if seen.counters else None
+    if not isinstance(stat, Known) or "usage_usec" not in stat.value:
+        return None
+    return CpuUsage(
+        usage_usec=stat.value["usage_usec"], nr_periods=stat.value.get("nr_periods"),
+        nr_throttled=stat.value.get("nr_throttled"), throttled_usec=stat.value.get("throttled_usec"),
+    )  # fmt: skip
+
+
+def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
+    result, code, status = (seen.show.get(key, "") for key in ("Result", "ExecMainCode", "ExecMainStatus"))
+    if _oom_kills(seen) or result == "oom-kill":
+        yield _oom(seen)
+    elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
+        yield _not_ready(seen)
+    elif seen.ended_early or seen.ready is None:
+        yield _ended_early(seen, result, code, status)
+    elif result == "timeout":
+        seconds = seen.service.smoke.stop_timeout
+        yield _finding(seen, "CGP506", "stop", Status.FAIL,
+                       f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
+                       Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
+                              why="on every deploy systemd would wait and then kill it"))  # fmt: skip
+    elif code == _EXITED and status != "0" and seen.service.smoke.ready.kind is ReadyKind.EXIT:
+        yield _ended_early(seen, result, code, status)
+    else:
+        if code == _EXITED and status not in ("", "0"):
+            yield _finding(seen, "CGP506", "stop", Status.WARN, f"it ended with status {status} after SIGTERM",
+                           Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"))  # fmt: skip
+        ready = f"ready after {seen.ready.seconds:.1f} s, " if seen.ready else ""
+        yield _finding(seen, "CGP503", "service-run", Status.PASS, f"{ready}ran {seen.duration_seconds:.1f} s",
+                       result=result, exit_status=status)  # fmt: skip
+
+
+def _oom(seen: ServiceEvidence) -> Finding:
+    effective = seen.effective
+    limit = effective.memory_bytes if effective else None
+    peak = value_or(seen.counters.memory_peak, None) if seen.counters else None
+    proposed = proposed_max(peak or limit or 0)
+    location = next((item.location for item in seen.service.settings if item.property == "MemoryMax"), None)
+    at = f" (limit {format_bytes(limit)} at {effective.memory_at or 'the unit'})" if limit and effective else ""
+    return _finding(
+        seen, "CGP504", "oom-kill", Status.FAIL,
+        f"killed by the kernel for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
+        Remedy(title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
+               why="the peak is cut off at the limit, so the real need can be higher"),
+        location=location, memory_peak_bytes=peak, memory_max_bytes=limit, oom_kill=_oom_kills(seen),
+        result=seen.show.get("Result"),
+    )  # fmt: skip
+
+
+def proposed_max(peak: int) -> str:
+    """One and a half times the peak, in whole steps of 16M, as systemd spells it."""
+    step = 16 << 20
+    return format_bytes(max(-(-peak * 3 // 2 // step), 1) * step)
+
+
+def _not_ready(seen: ServiceEvidence) -> Finding:
+    why = seen.ready.why if seen.ready else "never started"
+    result, status = seen.show.get("Result", ""), seen.show.get("ExecMainStatus", "")
+    ended = f"; systemd says {result}, exit status {status}" if why == "it ended first" else ""
+    return _finding(
+        seen, "CGP505", "readiness", Status.FAIL, f"never got ready: {why}{ended}",
+        Remedy(title="look at its log below; if it only needs longer, raise start_timeout in its smoke table"),
+        location=seen.service.ready_location, result=result, exit_status=status,
+    )  # fmt: skip
+
+
+def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> Finding:
+    if code == _EXITED:
+        how = f"exited with status {status}"
+    elif _ended(seen):
+        how = f"was killed by signal {status} ({_SIGNALS.get(status, 'see signal(7)')})"
+    else:
+        how = f"could not be executed (result {result or 'unknown'})"
+    if status == "203":
+        how += ": systemd could not execute it (EXEC)"
+    return _finding(
+        seen, "CGP503", "service-run", Status.FAIL, f"it {how}",
+        Remedy(title="look at its log below and run it by hand with the same arguments"),
+        result=result, exit_status=status,
+    )  # fmt: skip
+
+
+def _not_started(seen: ServiceEvidence) -> Finding:
+    said = seen.refused or f"no cgroup appeared (state {seen.show.get('ActiveState', 'unknown')})"
+    return _finding(
+        seen, "CGP507", "service-start", Status.UNVERIFIED, f"the service manager did not start it: {said}",
+        Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
+    )  # fmt: skip
+
+
+def _blocked(seen: ServiceEvidence) -> Finding:
+    target = seen.service.smoke.ready.target
+    return _finding(
+        seen, "CGP507", "service-start", Status.UNVERIFIED,
+        f"something else answers at {target} already, so the service could not be told from it",
+        Remedy(title="stop what listens there, or give the service another port in args and ready"),
+        location=seen.service.ready_location,
+    )  # fmt: skip
+
+
+def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
+    """An ancestor outside the plan that is tighter than the plan: the run was not the one asked for."""
+    effective = seen.effective
+    own = seen.cgroup.split("/cgpf", 1)[0]
+    if effective is None:
+        return
+    outer = (
+        ("memory.max", effective.memory_bytes, effective.memory_at),
+        ("cpu.max", effective.cpus, effective.cpus_at),
+        ("pids.max", effective.tasks, effective.tasks_at),
+    )
+    limited = {item.expected.attribute for item in seen.limits}
+    for attribute, value, level in outer:
+        if value is not None and level and attribute in limited and own.startswith(level):
+            yield _finding(
+                seen, "CGP508", "effective-limit", Status.WARN,
+                f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
+                Remedy(title=f"lift the limit of {level}, or run where there is none"),
+            )

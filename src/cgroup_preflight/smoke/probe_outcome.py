@@ -1,0 +1,126 @@
+"""Probe evidence to findings: a limit that does not bite is a fail, one that was not reached is unverified.
+
+Tolerance of a quota. CFS hands out run time to each CPU in slices of 5 ms and charges it at ticks of at most
+10 ms, and what is overdrawn is paid back in the next period (kernel Documentation/scheduler/sched-bwc.rst).
+The window of a measurement does not begin with a period, so one more period's quota can fall into it. Usage
+within quota x (window + one period) + 15 ms for each CPU used is therefore in order; more is not.
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.smoke.probe_plan import Untried
+from cgroup_preflight.smoke.probes import ProbeEvidence
+
+_CPU_SLACK_USEC = 15_000
+_NAME = "limit-bites"
+_RETRY = Remedy(title="run the preflight again on a machine that is less busy")
+_REPORT = Remedy(title="do not trust this host with limits; look at its kernel and at who else writes to its cgroups")
+
+
+def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
+    """One finding for each limit that was tried or could not be."""
+    return tuple([*(_finding(item) for item in seen), *(_untried(item) for item in untried)])
+
+
+def _untried(item: Untried) -> Finding:
+    return Finding(
+        code="CGP511", name=_NAME, status=Status.UNVERIFIED, subject=item.label,
+        message=f"{_WORDS[item.kind]} was not tried: {item.reason}", remedies=(Remedy(title=item.remedy),),
+        location=item.location,
+    )  # fmt: skip
+
+
+_WORDS = {"cpu": "CPUQuota", "tasks": "TasksMax", "high": "MemoryHigh", "max": "MemoryMax"}
+
+
+def _finding(seen: ProbeEvidence) -> Finding:
+    probe = seen.probe
+    evidence: dict[str, str | int | float | bool | None] = {f"{seen.cgroup}/{probe.expectation.attribute}": seen.in_force}
+    if seen.refused:
+        status, message, remedy = Status.UNVERIFIED, f"the probe was not started: {seen.refused}", _RETRY
+    elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):
+        status, remedy = Status.FAIL, _REPORT
+        message = f"the limit is not in force: {probe.expectation.attribute} holds {seen.in_force!r}"
+    else:
+        judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max}[probe.kind]
+        status, message, numbers = judge(seen)
+        evidence.update(numbers)
+        remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
+    return Finding(
+        code="CGP511", name=_NAME, status=status, subject=probe.label,
+        message=f"{_WORDS[probe.kind]}: {message}", evidence=evidence,
+        remedies=() if status is Status.PASS else (remedy,), location=probe.expectation.location,
+    )  # fmt: skip
+
+
+Judged = tuple[Status, str, dict[str, str | int | float | bool | None]]
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _cpu(seen: ProbeEvidence) -> Judged:
+    line = next((item for item in seen.said if "stat" in item), None)
+    stat = line["stat"] if line else None
+    if line is None or not isinstance(stat, dict):
+        return Status.UNVERIFIED, "the probe ended without a measurement", {}
+    quota, period = (int(word) for word in seen.probe.expectation.text.split())
+    usage, throttled = _number(stat.get("usage_usec")), int(_number(stat.get("nr_throttled")))
+    window = _number(line["longest"]) * 1e6
+    allowed = quota / period * (window + period) + _CPU_SLACK_USEC * seen.probe.amount
+    used = usage / window if window else 0.0
+    numbers: dict[str, str | int | float | bool | None] = {
+        "usage_usec": int(usage), "window_usec": int(window), "allowed_usec": int(allowed), "nr_throttled": throttled,
+        "throttled_usec": int(_number(stat.get("throttled_usec"))),
+    }  # fmt: skip
+    if usage > allowed:
+        return Status.FAIL, f"used {used:.2f} CPUs under a quota of {seen.probe.limit:.2f}", numbers
+    if throttled > 0:
+        return Status.PASS, f"throttled {throttled} times, used {used:.2f} of {seen.probe.limit:.2f} CPUs", numbers
+    return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too little to reach the quota", numbers
+
+
+def _tasks(seen: ProbeEvidence) -> Judged:
+    line = next((item for item in seen.said if "refused" in item), None)
+    if line is None:
+        return Status.UNVERIFIED, "the probe ended without a measurement", {}
+    counted = seen.after.get("max", 0) - seen.before.get("max", 0)
+    current, limit = line.get("pids.current"), line.get("pids.max")
+    numbers: dict[str, str | int | float | bool | None] = {
+        "started": int(_number(line["started"])), "refused": bool(line["refused"]), "pids.events max": counted,
+        "pids.current": str(current), "pids.max": str(limit),
+    }  # fmt: skip
+    if line["refused"] and counted > 0 and current == limit:
+        return Status.PASS, f"refused one task more than {limit}", numbers
+    if _number(line["started"]) >= seen.probe.limit:
+        return Status.FAIL, f"{line['started']} tasks were started under a limit of {seen.probe.limit:g}", numbers
+    return Status.UNVERIFIED, "something else refused tasks first", numbers
+
+
+def _memory_numbers(seen: ProbeEvidence) -> dict[str, str | int | float | bool | None]:
+    keys = ("high", "max", "oom", "oom_kill")
+    return {f"memory.events {key}": seen.after.get(key, 0) - seen.before.get(key, 0) for key in keys}
+
+
+def _max(seen: ProbeEvidence) -> Judged:
+    numbers = _memory_numbers(seen)
+    if _number(numbers["memory.events oom"]) > 0 and _number(numbers["memory.events oom_kill"]) > 0:
+        return Status.PASS, f"killed at {format_bytes(int(seen.probe.limit))}, and counted", numbers
+    if any(item.get("finished") for item in seen.said):
+        return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used under it, and nothing was killed", numbers
+    return Status.UNVERIFIED, f"not reached (systemd: {seen.show.get('Result', 'unknown')})", numbers
+
+
+def _high(seen: ProbeEvidence) -> Judged:
+    numbers = _memory_numbers(seen)
+    if _number(numbers["memory.events high"]) > 0:
+        return Status.PASS, f"slowed down at {format_bytes(int(seen.probe.limit))}, and counted", numbers
+    if any(item.get("finished") for item in seen.said):
+        return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used, and nothing was slowed down", numbers
+    return Status.UNVERIFIED, "not reached in time", numbers
+
+

@@ -1,0 +1,101 @@
+"""Readiness: one attempt at a time, each with a short time-out; loops belong to the caller."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from types import FrameType
+from urllib.parse import urlsplit
+
+from cgroup_preflight.config.model import Ready, ReadyKind
+
+_CONNECT_SECONDS = 0.5
+_ANSWER_SECONDS = 2.0
+_MATCH_SECONDS = 1.0
+_LINE_MAX = 8192
+
+
+def address(ready: Ready) -> tuple[str, int]:
+    """Host and port of an HTTP or TCP test."""
+    url = ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def listens(ready: Ready) -> bool:
+    """Whether something accepts connections at the address."""
+    try:
+        with socket.create_connection(address(ready), timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def try_http(url: str) -> str:
+    """Empty when the address answers with a 2xx or 3xx status, else what happened instead.
+
+    Redirects are not followed and no proxy is used: the service itself has to answer.
+    """
+    import requests  # noqa: PLC0415 - a tenth of a second to import, and not every service is HTTP
+
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(url, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS), allow_redirects=False, stream=True)
+            answer.close()
+    except requests.RequestException as error:
+        return type(error).__name__
+    return "" if answer.status_code < 400 else f"HTTP status {answer.status_code}"
+
+
+class LogWatch:
+    """Looks for a pattern in the output of a running command, without ever waiting for a whole line."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", pattern: str) -> None:
+        self.process = process
+        self._pattern = re.compile(pattern)
+        self._rest = b""
+        self.found = False
+        self.open = True
+        assert process.stdout is not None  # noqa: S101 - the runner pipes it
+        os.set_blocking(process.stdout.fileno(), False)
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        assert self.process.stdout is not None  # noqa: S101 - the runner pipes it
+        return self.process.stdout.fileno()
+
+    def read(self) -> None:
+        """Takes in what has arrived; `open` turns false when the output has ended."""
+        try:
+            data = os.read(self.fileno(), 1 << 16)
+        except BlockingIOError:
+            return
+        self.open = bool(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_LINE_MAX:]
+        for line in lines:
+            if not self.found and matches(self._pattern, line[:_LINE_MAX].decode("utf-8", "replace")):
+                self.found = True
+
+
+class _TooSlow(Exception):
+    pass
+
+
+def matches(pattern: "re.Pattern[str]", line: str) -> bool:
+    """A search that cannot hang: a pattern from a pull request may backtrack for ever."""
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, _MATCH_SECONDS)
+    try:
+        return pattern.search(line) is not None
+    except _TooSlow:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,134 @@
+"""One smoke run from plan to findings; the only function of this room that the command line calls."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.expect import HostNumbers, expectations
+from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.reading import value_or
+from cgroup_preflight.report import Finding, ServiceResult
+from cgroup_preflight.smoke import argv, scope
+from cgroup_preflight.smoke.manager import Manager
+from cgroup_preflight.smoke.observe import Observer
+from cgroup_preflight.smoke.outcome import service_findings, service_result
+from cgroup_preflight.smoke.probe_outcome import probe_findings
+from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
+from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.services import Run, Services
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeResult:
+    """What a smoke run found; `processes_started` counts the commands of this tool."""
+
+    findings: tuple[Finding, ...]
+    services: tuple[ServiceResult, ...]
+    processes_started: int
+
+
+def host_numbers(facts: Facts) -> HostNumbers:
+    """The numbers that percentages and rounding refer to (systemd `system_tasks_max`, `physical_memory`)."""
+    limits = [value for value in (value_or(facts.pid_max, 0), value_or(facts.threads_max, 0)) if value]
+    memory = value_or(facts.meminfo, {}).get("MemTotal", 0)
+    return HostNumbers(page_size=facts.page_size, memory_bytes=memory, tasks_max=min(limits, default=0))
+
+
+def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say) -> SmokeResult:
+    """Runs the services of `config` (or those in `names`) and a probe for each distinct limit.
+
+    Raises HostError when the service manager does not answer; everything started is stopped in any case.
+    """
+    run_name = scope.new_name()
+    plan = _only(build_plan(config, scope=run_name), names)
+    manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
+    observer = Observer(LiveFs(), facts.mount_point)
+    for left in scope.clean_leftovers(manager):
+        say(f"cleaned up after a crashed run ({left})")
+    numbers = host_numbers(facts)
+    with _folder() as folder, scope.run_scope(manager, plan, run_name):
+        slices = {unit: shown.get("ControlGroup", "") for unit, shown in manager.show(s.unit for s in plan.slices).items()}
+        user = _run_as(facts, choice)
+        journal = not manager.user or _reads_journal()
+        launches = {item.unit: _launch(item, config, user, "" if journal else folder) for item in plan.services}
+        runs = tuple(Run(service=item, expected=_expected(item, plan, numbers)) for item in plan.services)
+        say(f"starting {len(runs)} service(s) through the {choice.name} engine")
+        seen = Services(manager, observer, slices, say).run_all(runs, launches)
+        probes, untried = plan_probes(plan, numbers, _capacity(facts))
+        pushed = Probes(manager, observer, slices, facts.mount_point, folder).run_all(run_name, probes, user, say)
+    swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
+    findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    return SmokeResult(
+        findings=(*findings, *probe_findings(pushed, untried)),
+        services=tuple(service_result(one) for one in seen),
+        processes_started=manager.runner.started,
+    )
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """A private folder for the output of units; gone at the end."""
+    folder = tempfile.mkdtemp(prefix="cgroup-preflight-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _only(plan: Plan, names: tuple[str, ...]) -> Plan:
+    """The plan with just the services asked for; the slices stay as they are."""
+    if not names:
+        return plan
+    services = tuple(item for item in plan.services if item.label in names)
+    return Plan(project=plan.project, source=plan.source, slices=plan.slices, services=services)
+
+
+def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers):  # type: ignore[no-untyped-def]
+    above = {item.unit: item.settings for item in plan.slices}
+    chain = [(unit, expectations(above.get(unit, ()), numbers)) for unit in service.slices]
+    return (*chain, (service.unit, expectations(service.settings, numbers)))
+
+
+def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
+    """Through sudo the programs run as the caller: a pull request gets no more rights than its job has."""
+    if not choice.sudo:
+        return None
+    uid = value_or(facts.uid, os.geteuid())
+    return uid, os.getegid()
+
+
+def _launch(service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str) -> argv.Launch:
+    smoke_settings = service.smoke
+    return argv.Launch(
+        unit=service.unit, slice=service.slices[-1], description=f"cgroup-preflight: {config.project} {service.label}",
+        command=(service.binary, *smoke_settings.args), settings=argv.setting_pairs(service.settings),
+        env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
+        start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
+        runtime_max=smoke_settings.start_timeout + smoke_settings.duration + 120.0,
+        output=os.path.join(folder, service.label) if folder else "",
+    )  # fmt: skip
+
+
+def _capacity(facts: Facts) -> Capacity:
+    return Capacity(
+        cpus=len(os.sched_getaffinity(0)), available_bytes=value_or(facts.meminfo, {}).get("MemAvailable", 0)
+    )
+
+
+def _reads_journal() -> bool:
+    """Whether an ordinary user can read the journal here: one file of it is enough to tell."""
+    for top in ("/var/log/journal", "/run/log/journal"):
+        for folder, _, names in os.walk(top):
+            if any(os.access(os.path.join(folder, name), os.R_OK) for name in names if name.endswith(".journal")):
+                return True
+    return False

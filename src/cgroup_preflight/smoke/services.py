@@ -1,0 +1,262 @@
+"""Runs all services of a plan at the same time, each held before and after so that nothing is missed."""
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.plan.expect import Expectation
+from cgroup_preflight.plan.model import ServicePlan
+from cgroup_preflight.reading import Known
+from cgroup_preflight.smoke import argv, ready
+from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
+from cgroup_preflight.smoke.manager import Manager
+from cgroup_preflight.smoke.observe import LimitReading, Observer
+
+_HELD_SECONDS = 20.0
+_POLL_MAX = 0.2
+_LOG_LINES = 20
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One service while it runs; becomes a frozen `ServiceEvidence` at the end."""
+
+    service: ServicePlan
+    expected: tuple[tuple[str, tuple[Expectation, ...]], ...]
+    refused: str = ""
+    cgroup: str = ""
+    invocation: str = ""
+    pidfd: int = -1
+    pid: int = 0
+    alive: bool = False
+    blocked: bool = False
+    limits: tuple[LimitReading, ...] = ()
+    ready: Ready | None = None
+    ready_at: float = 0.0
+    watch: ready.LogWatch | None = None
+    stay: Stay | None = None
+    ended_early: bool = False
+    last_try: str = ""
+    released_at: float = 0.0
+    ended_at: float = 0.0
+    show: dict[str, str] = field(default_factory=dict)
+
+
+class Services:
+    """The services of one run, driven step by step by `run_all`."""
+
+    def __init__(self, manager: Manager, observer: Observer, slice_cgroups: dict[str, str], say: Say) -> None:
+        self._manager = manager
+        self._observer = observer
+        self._slices = slice_cgroups
+        self._say = say
+
+    def run_all(self, runs: tuple[Run, ...], launches: dict[str, argv.Launch]) -> tuple[ServiceEvidence, ...]:
+        """Start, read, let go, wait until ready, hold, read again, stop, count. Raises HostError."""
+        for run in runs:
+            test = run.service.smoke.ready
+            run.blocked = test.kind in (ReadyKind.HTTP, ReadyKind.TCP) and ready.listens(test)
+        started = [run for run in runs if not run.blocked]
+        refused = self._manager.start(launches[run.service.unit] for run in started)
+        for run in started:
+            run.refused = refused.get(run.service.unit, "")
+        held = [run for run in started if not run.refused]
+        try:
+            self._wait_held(held)
+            self._let_go(held)
+            self._say("waiting for readiness")
+            self._wait_ready(held)
+            self._say("running under limits")
+            self._hold(held)
+            self._read_alive(held)
+            self._say("stopping")
+            self._stop(held)
+            return tuple(self._evidence(run) for run in runs)
+        finally:
+            for run in runs:
+                self._close(run)
+
+    def _poll(self, runs: Iterable[Run], done: Callable[[Run], bool], seconds: float) -> None:
+        """Asks the manager about units until each is `done`, at growing intervals; it has no file to wait on."""
+        deadline, pause, todo = time.monotonic() + seconds, 0.01, list(runs)
+        while todo:
+            shown = self._manager.show(run.service.unit for run in todo)
+            for run in todo:
+                run.show = shown.get(run.service.unit, {})
+            todo = [run for run in todo if not done(run)]
+            if not todo or time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, _POLL_MAX)
+
+    def _wait_held(self, runs: list[Run]) -> None:
+        self._poll(runs, lambda run: run.show.get("ControlPID", "0") != "0" or _over(run), _HELD_SECONDS)
+        for run in runs:
+            run.cgroup = run.show.get("ControlGroup", "")
+            run.invocation = run.show.get("InvocationID", "")
+            run.limits = self._read_limits(run)
+            if run.service.smoke.ready.kind is ReadyKind.LOG:
+                process = self._manager.follow(run.invocation)
+                run.watch = ready.LogWatch(process, run.service.smoke.ready.target)
+
+    def _read_limits(self, run: Run) -> tuple[LimitReading, ...]:
+        found: list[LimitReading] = []
+        for unit, expected in run.expected:
+            cgroup = run.cgroup if unit == run.service.unit else self._slices.get(unit, "")
+            if cgroup:
+                found.extend(self._observer.limits(unit, cgroup, expected))
+        return tuple(found)
+
+    def _let_go(self, runs: list[Run]) -> None:
+        if not runs:
+            return
+        self._manager.systemctl(*argv.release(run.service.unit for run in runs))
+        for run in runs:
+            run.released_at = time.monotonic()
+        longest = max(run.service.smoke.start_timeout for run in runs)
+        self._poll(runs, lambda run: run.show.get("MainPID", "0") != "0" or _ended(run), longest)
+        for run in runs:
+            run.pid = int(run.show.get("MainPID", "0") or 0)
+            self._open(run)
+
+    def _open(self, run: Run) -> None:
+        """Holds on to the main process itself: a number could be given to another one."""
+        try:
+            run.pidfd = os.pidfd_open(run.pid) if run.pid else -1
+        except ProcessLookupError:
+            run.pidfd = -1
+        run.alive = run.pidfd >= 0
+
+    def _note_exit(self, run: Run) -> None:
+        if run.alive and _readable(run.pidfd):
+            run.alive = False
+            run.ended_at = time.monotonic()
+
+    def _wait_ready(self, runs: list[Run]) -> None:
+        waiting = list(runs)
+        while waiting:
+            for run in waiting:
+                self._note_exit(run)
+                self._try_ready(run)
+            waiting = [run for run in waiting if run.ready is None]
+            if waiting:
+                handles = [run.pidfd for run in waiting if run.alive]
+                handles += [run.watch.fileno() for run in waiting if run.watch is not None and run.watch.open]
+                select.select(handles, [], [], 0.05)
+
+    def _try_ready(self, run: Run) -> None:
+        test, now = run.service.smoke.ready, time.monotonic()
+        seconds = now - run.released_at
+        answer = self._answer(run)
+        if answer == "":
+            run.ready, run.ready_at = Ready(ok=True, seconds=seconds), now
+        elif not run.alive:
+            run.ready = Ready(ok=False, seconds=seconds, why="it ended first")
+        elif seconds > run.service.smoke.start_timeout:
+            run.ready = Ready(ok=False, seconds=seconds, why=f"{test.kind} {test.target}: {answer}".strip())
+
+    def _answer(self, run: Run) -> str:
+        """Empty when ready, else what is missing."""
+        test = run.service.smoke.ready
+        if test.kind is ReadyKind.EXIT:
+            return "" if not run.alive else "still running"
+        if test.kind is ReadyKind.LOG and run.watch is not None:
+            run.watch.read()
+            return "" if run.watch.found else "no line of the log matched"
+        if not run.alive:
+            return "ended"
+        if test.kind is ReadyKind.HTTP:
+            return ready.try_http(test.target)
+        if test.kind is ReadyKind.TCP:
+            return "" if ready.listens(test) else "nobody listens"
+        return ""
+
+    def _hold(self, runs: list[Run]) -> None:
+        """Waits out the durations; an exit wakes it at once."""
+        def until(run: Run) -> float:
+            held = run.ready is not None and run.ready.ok and run.service.smoke.ready.kind is not ReadyKind.EXIT
+            return run.ready_at + run.service.smoke.duration if held else 0.0
+
+        end = max((until(run) for run in runs), default=0.0)
+        while (left := end - time.monotonic()) > 0:
+            handles = [run.pidfd for run in runs if run.alive]
+            if not handles:
+                break
+            select.select(handles, [], [], left)
+            for run in runs:
+                self._note_exit(run)
+        for run in runs:
+            self._note_exit(run)
+            is_job = run.service.smoke.ready.kind is ReadyKind.EXIT
+            run.ended_early = not run.alive and not is_job
+
+    def _read_alive(self, runs: list[Run]) -> None:
+        """Limits a second time, now that the program has run, and where its processes are."""
+        for run in runs:
+            if not run.alive:
+                continue
+            run.limits = self._read_limits(run)
+            inside = self._observer.processes(run.cgroup)
+            strays = []
+            for pid, reading in self._observer.descendants(run.pid).items():
+                if isinstance(reading, Known) and not _within(reading.value, run.cgroup):
+                    strays.append((pid, reading.value))
+            run.stay = Stay(
+                main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
+                allowed_cpus=self._observer.allowed_cpus(run.pid),
+            )  # fmt: skip
+
+    def _stop(self, runs: list[Run]) -> None:
+        units = [run.service.unit for run in runs]
+        if not units:
+            return
+        self._manager.systemctl("stop", "--no-block", "--", *units)
+        longest = max(run.service.smoke.stop_timeout for run in runs)
+        deadline = time.monotonic() + longest + 5
+        while (handles := [run.pidfd for run in runs if run.alive]) and (left := deadline - time.monotonic()) > 0:
+            select.select(handles, [], [], left)
+            for run in runs:
+                self._note_exit(run)
+        self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), longest + 10)
+
+    def _evidence(self, run: Run) -> ServiceEvidence:
+        now = time.monotonic()
+        counters = self._observer.counters(run.cgroup) if run.cgroup else None
+        slices = tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices)
+        blocked = Ready(ok=False, seconds=0.0, why="something else answers at this address already", blocked=True)
+        return ServiceEvidence(
+            service=run.service, engine=self._manager.engine, refused=run.refused, cgroup=run.cgroup,
+            limits=run.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
+            ready=blocked if run.blocked else run.ready, stay=run.stay, ended_early=run.ended_early,
+            counters=counters, slices=slices, show=run.show,
+            log=self._manager.journal(run.invocation, _LOG_LINES) if run.invocation else (),
+            duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
+        )  # fmt: skip
+
+    def _close(self, run: Run) -> None:
+        if run.pidfd >= 0:
+            os.close(run.pidfd)
+            run.pidfd = -1
+        if run.watch is not None:
+            self._manager.end_follow(run.watch.process)
+            run.watch = None
+
+
+def _readable(handle: int) -> bool:
+    return bool(select.select([handle], [], [], 0)[0])
+
+
+def _over(run: Run) -> bool:
+    return run.show.get("ActiveState") in ("failed", "inactive", None)
+
+
+def _ended(run: Run) -> bool:
+    return run.show.get("SubState") in ("stop-post", "stop-sigterm", "stop-sigkill", "final-sigterm") or _over(run)
+
+
+def _within(path: str, cgroup: str) -> bool:
+    return path == cgroup or path.startswith(f"{cgroup}/")

@@ -1,0 +1,26 @@
+"""Findings to verdict to exit status: pure, in one place, never decided by a renderer."""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.report import Finding, Status, Verdict
+
+
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
+    """Fail if anything failed, else unverified if anything required could not be tried, else pass.
+
+    No finding at all is unverified: silence is not success.
+    """
+    seen = {finding.status for finding in findings}
+    if Status.FAIL in seen:
+        return Verdict.FAIL
+    if Status.UNVERIFIED in seen or not seen & {Status.PASS, Status.WARN}:
+        return Verdict.UNVERIFIED
+    return Verdict.PASS
+
+
+def exit_status_of(verdict: Verdict, *, allow_unverified: bool = False, exit_zero: bool = False) -> ExitStatus:
+    """The exit status of a verdict; `exit_zero` is for formats whose readers want 0 from a tool that worked."""
+    if exit_zero or verdict is Verdict.PASS or allow_unverified and verdict is Verdict.UNVERIFIED:
+        return ExitStatus.PASS
+    return ExitStatus.FAIL if verdict is Verdict.FAIL else ExitStatus.UNVERIFIED

@@ -1,0 +1,89 @@
+"""Damaged binaries by the thousand: only the reader's own error, and never slow."""
+
+import gc
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Sample
+
+from cgroup_preflight.golang.blob import MAGIC
+from cgroup_preflight.golang.buildinfo import BinaryError, read_image
+from cgroup_preflight.golang.image import BytesImage
+from ci.toolchains import TESTED
+
+Compile = Callable[[str, Sample, Path], Path]
+
+MUTANTS = 20_000
+LIMIT = 0.050  # seconds of CPU time for one mutant
+SEED = 20_251
+#: No debug data, which the reader never looks at: smaller files, more mutants a second.
+SMALL = ("-ldflags=-s -w",)
+SPECIMENS: dict[str, Sample] = {
+    "elf-64": Sample(flags=SMALL),
+    "elf-pie": Sample(flags=[*SMALL, "-buildmode=pie"]),
+    "elf-32": Sample(flags=SMALL, environment={"GOARCH": "386"}),
+    "elf-big-endian": Sample(flags=SMALL, environment={"GOARCH": "s390x"}),
+    "elf-32-big-endian": Sample(flags=SMALL, environment={"GOARCH": "mips"}),
+    "pe": Sample(flags=SMALL, environment={"GOOS": "windows"}),
+    "macho": Sample(flags=SMALL, environment={"GOOS": "darwin", "GOARCH": "arm64"}),
+}
+NUMBERS = [*(0, 1, 0x7F, 0x80, 0xFF), *((1 << bits) - 1 for bits in (15, 16, 31, 32, 64)), 1 << 20, 1 << 40]
+
+
+def hot_spots(data: bytes) -> list[range]:
+    """Where damage matters: file headers, the section table at the end, and the blob (all copies)."""
+    spots = [range(4, 1024), range(len(data) - 4096, len(data))]
+    if data.startswith(b"\x7fELF"):
+        field = data[40:48] if data[4] == 2 else data[32:36]
+        table = int.from_bytes(field, "little" if data[5] == 1 else "big")
+        spots.append(range(table, table + 2048))
+    at = data.find(MAGIC)
+    while at >= 0:
+        spots += [range(at, at + 64), range(at, at + 700)]
+        at = data.find(MAGIC, at + 1)
+    return spots
+
+
+def mutants(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    spots = hot_spots(data)
+    for _ in range(count):
+        mutant = bytearray(data)
+        for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
+            at = rng.choice(rng.choice(spots))
+            if rng.random() < 0.5:
+                width = rng.choice([2, 4, 8])
+                number = rng.choice(NUMBERS) & ((1 << 8 * width) - 1)
+                mutant[at : at + width] = number.to_bytes(width, rng.choice(["little", "big"]))
+            else:
+                mutant[at] = rng.randrange(256)
+        if rng.random() < 0.1:
+            spot = rng.choice(spots)
+            del mutant[rng.choice([rng.choice(spot), rng.randrange(len(data))]) :]
+        yield bytes(mutant)
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_mutants(name: str, compile_sample: Compile, tmp_path: Path) -> None:
+    data = compile_sample(TESTED[-1], SPECIMENS[name], tmp_path / "app").read_bytes()
+    rng = random.Random(f"{SEED} {name}")
+    slowest, read, refused = 0.0, 0, 0
+    gc.disable()
+    try:
+        for number, mutant in enumerate(mutants(data, -(-MUTANTS // len(SPECIMENS)), rng)):
+            start = time.process_time()
+            try:
+                read_image(BytesImage(data=mutant)).render("app")
+                read += 1
+            except BinaryError:
+                refused += 1
+            took = time.process_time() - start
+            assert took < LIMIT, f"mutant {number} of {name} took {took * 1000:.1f} ms"
+            slowest = max(slowest, took)
+    finally:
+        gc.enable()
+    assert refused > 100, "the mutations must reach what the reader looks at"
+    sys.stdout.write(f"{name}: {read} read, {refused} refused, slowest {slowest * 1000:.2f} ms\n")

@@ -1,0 +1,224 @@
+"""The guest itself, proven: what it promises, that it carries bytes faithfully, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.errors import HostError
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import BootMode, GuestSpec
+
+#: Every byte value, and text that a terminal line would translate, echo or act upon.
+_ALL_BYTES = bytes(range(256)) * 300 + b"\r\n\x03\x04\x11\x13\x1a\x1c\x7f\xff\x00end"
+
+
+@pytest.mark.requires("v2", "cpu", "io", "memory", "pids")
+def test_version_2_with_its_controllers(guest: Guest) -> None:
+    assert guest.run(["stat", "-fc", "%T", "/sys/fs/cgroup"]).text.strip() == "cgroup2fs"
+    controllers = guest.read_file("/sys/fs/cgroup/cgroup.controllers").decode().split()
+    assert {"cpu", "io", "memory", "pids"} <= set(controllers)
+
+
+@pytest.mark.requires("no-psi", "no-cpuset", "cpus==1")
+def test_what_user_mode_linux_lacks(guest: Guest) -> None:
+    controllers = guest.read_file("/sys/fs/cgroup/cgroup.controllers").decode().split()
+    assert "cpuset" not in controllers
+    assert guest.run(["test", "-e", "/proc/pressure/cpu"]).returncode == 1
+    assert guest.run(["nproc"]).text == "1\n"
+
+
+@pytest.mark.requires("systemd")
+def test_systemd_is_pid_1_and_done_starting(guest: Guest) -> None:
+    assert guest.read_file("/proc/1/comm") == b"systemd\n"
+    assert guest.run(["systemctl", "--version"]).text.startswith("systemd 252 ")
+    assert guest.run(["systemctl", "is-system-running"]).text == "running\n"
+
+
+@pytest.mark.requires("psi", "cpuset", "cpus>=4")
+def test_qemu_has_what_user_mode_linux_lacks(guest: Guest) -> None:
+    assert "cpuset" in guest.read_file("/sys/fs/cgroup/cgroup.controllers").decode().split()
+    assert guest.read_file("/proc/pressure/cpu").startswith(b"some avg10=")
+    assert int(guest.run(["nproc"]).text) >= 4
+    assert guest.run(["systemctl", "--version"]).text.startswith("systemd 257 ")
+    assert guest.run(["systemctl", "is-system-running"]).text == "running\n"
+    assert guest.run(["cat"], stdin=_ALL_BYTES).stdout == _ALL_BYTES
+
+
+def test_loopback_is_up(guest: Guest) -> None:
+    code = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+        "socket.create_connection(s.getsockname(), 5); print('ok')"
+    )
+    assert guest.run(["python3", "-c", code]).text == "ok\n"
+
+
+def test_no_network_but_loopback(guest: Guest) -> None:
+    interfaces = [line.split(":")[0].strip() for line in guest.read_file("/proc/net/dev").decode().splitlines()[2:]]
+    assert interfaces == ["lo"]
+
+
+def test_host_files_cannot_be_mounted(guest: Guest) -> None:
+    assert guest.run(["mkdir", "-p", "/mnt/host"]).returncode == 0
+    guest.run(["mount", "-t", "hostfs", "none", "/mnt/host", "-o", "/"])
+    try:
+        assert guest.run(["ls", "-A", "/mnt/host"]).text == ""
+    finally:
+        guest.run(["umount", "/mnt/host"])
+
+
+@pytest.mark.requires("users")
+def test_users_and_their_rights(guest: Guest) -> None:
+    assert guest.run(["id", "-un"]).text == "root\n"
+    assert guest.run(["id", "-u"], user="tester").text == "1000\n"
+    assert guest.run(["sudo", "-n", "id", "-u"], user="tester").returncode != 0
+    assert guest.run(["sudo", "-n", "id", "-u"], user="runner").text == "0\n"
+
+
+@pytest.mark.requires("users")
+def test_user_manager_on_demand(guest: Guest) -> None:
+    guest.start_user_manager("tester")
+    done = guest.run(["systemd-run", "--user", "--wait", "--pipe", "cat", "/proc/self/cgroup"], user="tester")
+    assert "/user.slice/user-1000.slice/user@1000.service/" in done.text
+
+
+def test_bytes_survive_both_ways(guest: Guest) -> None:
+    done = guest.run(["sh", "-c", "tee /dev/stderr"], stdin=_ALL_BYTES)
+    assert (done.returncode, done.stdout, done.stderr) == (0, _ALL_BYTES, _ALL_BYTES)
+
+
+def test_files_survive_both_ways(guest: Guest) -> None:
+    path = "/var/tmp/some/where/file"
+    guest.write_file(path, _ALL_BYTES, mode=0o640)
+    assert guest.read_file(path) == _ALL_BYTES
+    assert guest.run(["stat", "-c", "%a %U", path]).text == "640 root\n"
+
+
+def test_environment_and_directory(guest: Guest) -> None:
+    done = guest.run(["sh", "-c", "pwd; echo $HOME $USER $EXTRA"], user="tester", env={"EXTRA": "ä b"})
+    assert done.text == "/home/tester\n/home/tester tester ä b\n"
+    assert guest.run(["pwd"], cwd="/usr").text == "/usr\n"
+
+
+def test_own_cgroup_for_each_command(guest: Guest) -> None:
+    places = {guest.run(["cat", "/proc/self/cgroup"], user=user).text for user in (None, None, "tester")}
+    assert len(places) == 3
+
+
+def test_input_is_read_only(guest: Guest) -> None:
+    assert guest.run(["touch", str(input_path("new"))]).returncode != 0
+    assert guest.read_file(str(input_path("src") / "cgroup_preflight" / "errors.py")).startswith(b'"""Errors')
+
+
+def test_timeout_kills_all_that_was_started(guest: Guest) -> None:
+    started = time.monotonic()
+    done = guest.run(["sh", "-c", "setsid sleep 987 & sleep 987"], timeout=1.0)
+    assert done.timed_out
+    assert done.returncode == -signal.SIGKILL
+    assert time.monotonic() - started < 10
+    assert guest.run(["pgrep", "-f", "sleep 987"]).text == ""
+
+
+def test_failing_and_impossible_commands(guest: Guest) -> None:
+    assert guest.run(["sh", "-c", "exit 7"]).returncode == 7
+    with pytest.raises(HostError, match="No such file"):
+        guest.run(["/no/such/program"])
+    assert guest.run(["true"]).returncode == 0
+
+
+def test_background_is_interrupted(guest: Guest) -> None:
+    code = "import signal,sys,time; signal.signal(2, lambda *_: sys.exit(42)); print('up', flush=True); time.sleep(60)"
+    background = guest.spawn(["python3", "-c", code])
+    assert guest.poll(background, timeout=2.0) is None
+    guest.signal(background, signal.SIGINT, group=True)
+    done = guest.wait(background, timeout=10.0)
+    assert (done.returncode, done.stdout) == (42, b"up\n")
+
+
+def _image() -> image.Image:
+    return image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ))
+
+
+def test_panic_is_told_with_the_console() -> None:
+    with Guest(GuestSpec(), _image()) as own, pytest.raises(HostError, match="Kernel panic|sysrq") as caught:
+        own.run(["sh", "-c", "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"], timeout=10)
+    assert caught.value.exit_status == 3
+
+
+def test_no_boot_is_told_within_the_limit() -> None:
+    started = time.monotonic()
+    spec = GuestSpec(kernel_args=("root=/dev/nothing", "rootwait"), boot_timeout=6.0)
+    with pytest.raises(HostError, match="gave no answer for 6 s"), Guest(spec, _image()):
+        pass
+    assert time.monotonic() - started < 15
+
+
+def test_two_at_once_do_not_meet(guest: Guest) -> None:
+    guest.write_file("/var/tmp/mine", b"first")
+    with Guest(GuestSpec(mode=BootMode.QUICK), _image()) as other:
+        assert other.run(["test", "-e", "/var/tmp/mine"]).returncode == 1
+        other.write_file("/var/tmp/mine", b"second")
+        assert guest.read_file("/var/tmp/mine") == b"first"
+
+
+_ABANDON = """
+import os, sys, time
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import GuestSpec
+with Guest(GuestSpec(), image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ))) as guest:
+    guest.run(["systemd-run", "sleep", "600"])
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_when_the_parent_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "XDG_CACHE_HOME": str(_image().root.parents[3]),
+        "TMPDIR": str(tmp_path),
+    }
+    shared_before = set(os.listdir("/dev/shm"))
+    with subprocess.Popen([sys.executable, "-c", _ABANDON], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        assert _users_of(tmp_path)
+        parent.send_signal(number)
+        parent.wait(20)
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and (_users_of(tmp_path) or list(tmp_path.iterdir())):
+        time.sleep(0.1)
+    assert _users_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) <= shared_before
+
+
+def _users_of(folder: Path) -> list[str]:
+    """PIDs of processes whose command line names `folder`: the keeper, and all of user-mode-linux."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and str(folder).encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_nothing_is_left_after_an_exception() -> None:
+    before = set(Path(tempfile.gettempdir()).glob("cgpf-*"))
+    with pytest.raises(ZeroDivisionError), Guest(GuestSpec(), _image()) as own:
+        own.run(["true"])
+        raise ZeroDivisionError
+    assert set(Path(tempfile.gettempdir()).glob("cgpf-*")) <= before

@@ -1,0 +1,1 @@
+"""Tests of the Go binary readers; `binaries` makes the files they read."""
