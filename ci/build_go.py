@@ -109,9 +109,7 @@ def build(
         if go_line is not None:
             argv.append(f"-modfile={_with_go_line(source / 'go.mod', go_line, Path(scratch))}")
         environment = go_environment(cache, extra)
-        done = subprocess.run(
-            [*argv, "."], cwd=source, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*argv, "."], cwd=source, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise GoBuildError(f"{source.name} does not build:\n{done.stderr.strip()}")
     return output
@@ -136,9 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the binaries")
     parser.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR", help="Go's cache")
     parser.add_argument("--go-line", metavar="VERSION", help="go line to build with, e.g. 1.24")
-    parser.add_argument(
-        "sources", type=Path, nargs="+", metavar="SRC", help="Go module, or folder of modules"
-    )
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="Go module, or folder of modules")
     args = parser.parse_args(argv)
     try:
         for module in [module for source in args.sources for module in find_modules(source)]:

@@ -12,9 +12,7 @@ from ci.build_go import default_cache, go_environment
 from ci.toolchains import TESTED, toolchain
 
 MAIN = 'package main\n\nvar version = "none"\n\nfunc main() { println("hello", version) }\n'
-C_SHARED = (
-    'package main\n\nimport "C"\n\n//export Answer\nfunc Answer() C.int { return 42 }\n\nfunc main() {}\n'
-)
+C_SHARED = 'package main\n\nimport "C"\n\n//export Answer\nfunc Answer() C.int { return 42 }\n\nfunc main() {}\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

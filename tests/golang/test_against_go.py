@@ -121,9 +121,7 @@ def test_every_port(port: str, compile_sample: Compile, newest: Path, tmp_path: 
 
 @pytest.mark.parametrize("version", TESTED)
 @pytest.mark.parametrize("name", ["plain", "pie", "stripped", "linux-386", "linux-s390x"])
-def test_headers_removed_or_section_renamed(
-    version: str, name: str, compile_sample: Compile, tmp_path: Path
-) -> None:
+def test_headers_removed_or_section_renamed(version: str, name: str, compile_sample: Compile, tmp_path: Path) -> None:
     binary = compile_sample(version, EVERYWHERE[name], tmp_path / "app")
     before = rendered(binary)
     data = bytearray(binary.read_bytes())

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context
 from cgroup_preflight.reading import Missing, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -12,7 +12,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if isinstance(running, Missing):
         return (check.unverified("systemd", running),)
     pid1 = value_or(context.facts.pid1, "unknown")
-    evidence = {"/run/systemd/system": running.value, "/proc/1/comm": pid1}
+    evidence: Evidence = {"/run/systemd/system": running.value, "/proc/1/comm": pid1}
     if running.value:
         return (check.finding(Status.PASS, "systemd", "systemd is PID 1", evidence=evidence),)
     remedy = Remedy(

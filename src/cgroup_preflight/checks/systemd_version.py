@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Missing, Why
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 _DOCS = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 
@@ -18,7 +18,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
             return (check.finding(Status.SKIP, "systemd", "no systemd here, see CGP103"),)
         return (check.unverified("systemd", version),)
     found = version.value
-    evidence = {"systemd": found, "read from": version.source}
+    evidence: Evidence = {"systemd": found, "read from": version.source}
     findings = [_required(check, context, found)] if context.require.systemd else []
     findings += [_unknown(check, setting, found) for setting in _settings(context) if _since(setting) > found]
     message = f"systemd {found} knows every property used"
@@ -29,7 +29,7 @@ def _required(check: Check, context: Context, found: int) -> Finding:
     from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - only where [require] asks
 
     spec = context.require.systemd
-    evidence = {"systemd": found, "require.systemd": spec}
+    evidence: Evidence = {"systemd": found, "require.systemd": spec}
     if SpecifierSet(spec).contains(str(found)):
         return check.finding(Status.PASS, "systemd", f"systemd {found} satisfies {spec}", evidence=evidence)
     remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
@@ -42,7 +42,9 @@ def _required(check: Check, context: Context, found: int) -> Finding:
 def _settings(context: Context) -> list[Setting]:
     if context.plan is None:
         return []
-    return [setting for item in (*context.plan.slices, *context.plan.services) for setting in item.settings]
+    plan = context.plan
+    groups = [*(item.settings for item in plan.slices), *(item.settings for item in plan.services)]
+    return [setting for settings in groups for setting in settings]
 
 
 def _since(setting: Setting) -> int:
@@ -52,9 +54,10 @@ def _since(setting: Setting) -> int:
 def _unknown(check: Check, setting: Setting, found: int) -> Finding:
     since = _since(setting)
     message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
+    evidence: Evidence = {"systemd": found, "needs": since}
     remedy = Remedy(title=f"remove {setting.property}, or set systemd = \">={since}\" in [require]", docs=_DOCS)
     return check.finding(
-        Status.FAIL, setting.property, message, evidence={"systemd": found, "needs": since}, remedies=(remedy,),
+        Status.FAIL, setting.property, message, evidence=evidence, remedies=(remedy,),
         location=setting.location,
     )  # fmt: skip
 

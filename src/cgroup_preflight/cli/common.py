@@ -65,7 +65,8 @@ def _used(config: Config | None) -> tuple[str, ...]:
     """Controllers that hard limits of the config need; shares only warn when theirs is missing."""
     if config is None:
         return ()
-    settings = [item for part in (*config.slices, *config.services) for item in part.settings]
+    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
+    settings = [item for group in groups for item in group]
     names = {BY_NAME[item.property].controller for item in settings if item.property not in ("IOWeight", "CPUWeight")}
     return tuple(sorted(names))
 

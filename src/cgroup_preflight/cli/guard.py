@@ -34,7 +34,7 @@ def run_command(words: list[str]) -> int:
         return ExitStatus.TERMINATED
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody left to tell.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return ExitStatus.PASS
     except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
         return _defect(error)

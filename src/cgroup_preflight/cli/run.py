@@ -3,7 +3,7 @@
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names, try_services
-from cgroup_preflight.report import Status
+from cgroup_preflight.report import ServiceResult, Status
 from cgroup_preflight.verdict import exit_status_of
 
 _ABOUT = """\
@@ -29,7 +29,7 @@ def main(words: list[str]) -> int:
     options.progress("checking the host")
     context = common.context(config, args.engine or config.engine, ())
     findings = list(run_checks(context))
-    services: tuple[common.ServiceResult, ...] = ()
+    services: tuple[ServiceResult, ...] = ()
     if not any(item.status is Status.FAIL for item in findings):
         more, services = try_services(config, context, ())
         findings += more

@@ -72,7 +72,8 @@ def binary_findings(config: Config, context: Context, names: tuple[str, ...]) ->
             )  # fmt: skip
             continue
         try:
-            reason = elf.cannot_run(elf.identify(path), value_or(context.facts.machine, os.uname().machine))
+            fit = elf.fit(elf.identify(path), value_or(context.facts.machine, os.uname().machine))
+            reason = fit.why if fit.ok is False else ""
         except elf.BinaryError as error:
             reason = str(error)
         if reason:

@@ -93,7 +93,8 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
     if key.kind == "bool":
         if isinstance(raw, bool):
             return Parsed(text=str(raw).lower(), value=raw, location=mistakes.at(path))
-        return _wrong_type(path, raw, "true or false", mistakes)
+        _wrong_type(path, raw, "true or false", mistakes)
+        return None
     if key.kind == "strings":
         return _read_strings(key, path, raw, mistakes)
     if key.kind == "map":
@@ -101,7 +102,8 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
     numeric = key.kind in ("quantity", "span") and isinstance(raw, int) and not isinstance(raw, bool)
     if not numeric and not isinstance(raw, str):
         hint = "text in quotes, or a whole number" if key.kind in ("quantity", "span") else "text in quotes"
-        return _wrong_type(path, raw, hint, mistakes)
+        _wrong_type(path, raw, hint, mistakes)
+        return None
     text = str(raw).strip() if key.kind in ("quantity", "span") else str(raw)
     return _parse(key, path, text, mistakes)
 
@@ -120,7 +122,8 @@ def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None
 
 def _read_strings(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
     if not isinstance(raw, list) or not all(isinstance(item, str) for item in raw):
-        return _wrong_type(path, raw, 'a list of texts, ["a", "b"]', mistakes)
+        _wrong_type(path, raw, 'a list of texts, ["a", "b"]', mistakes)
+        return None
     items = [_parse(key, path, item, mistakes) for item in raw]
     values = tuple(item.value for item in items if item is not None)
     return Parsed(text=", ".join(raw), value=values, location=mistakes.at(path))
@@ -128,7 +131,8 @@ def _read_strings(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Pars
 
 def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
     if not isinstance(raw, dict) or not all(isinstance(item, str) for item in raw.values()):
-        return _wrong_type(path, raw, 'a table of texts, { NAME = "value" }', mistakes)
+        _wrong_type(path, raw, 'a table of texts, { NAME = "value" }', mistakes)
+        return None
     for name, value in raw.items():
         if not name.isidentifier() or not name.isascii():
             mistakes.add("CGP204", "bad-value", (*path, name), f"{name[:80]!r} is not a variable name",

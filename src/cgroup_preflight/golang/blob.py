@@ -20,9 +20,9 @@ FLAG_BIG_ENDIAN, FLAG_INLINE = 1, 2
 VARINT_MAX = 10
 
 #: Longest version and module text taken, bytes; texts above 64 KiB are real (golang/go#61644).
-MAX_VERSION, MAX_TEXT = 1 << 10, 4 << 20
+MAX_VERSION, MAX_TEXT = 1 << 10, 1 << 20
 #: Bounds of the search, bytes and occurrences of the magic: programs have it at the start of their data.
-CHUNK, MAX_SEARCH, MAX_HITS = 1 << 20, 64 << 20, 1024
+CHUNK, MAX_SEARCH, MAX_HITS = 1 << 20, 32 << 20, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +80,22 @@ def _decode(layout: Layout, address: int) -> Blob:
     pointer_size, flags = header[14], header[15]
     if flags & FLAG_INLINE:
         version, after = _inline_string(layout, address + HEADER_SIZE, MAX_VERSION)
+        _require_version(version)
         modules, _ = _inline_string(layout, after, MAX_TEXT)
     else:
         if pointer_size not in (4, 8):
             raise BinaryError(f"is damaged: its Go build info claims pointers of {pointer_size} bytes")
-        pair = struct.Struct(
-            (">" if flags & FLAG_BIG_ENDIAN else "<") + ("II" if pointer_size == 4 else "QQ")
-        )
+        pair = struct.Struct((">" if flags & FLAG_BIG_ENDIAN else "<") + ("II" if pointer_size == 4 else "QQ"))
         version_at, modules_at = pair.unpack_from(header, 16)
         version = _go_string(layout, pair, version_at, MAX_VERSION)
+        _require_version(version)
         modules = _go_string(layout, pair, modules_at, MAX_TEXT) if modules_at else b""
+    return Blob(version=version, modules=_unframed(modules))
+
+
+def _require_version(version: bytes) -> None:
     if not version:
         raise BinaryError("is damaged: its Go build info has no version")
-    return Blob(version=version, modules=_unframed(modules))
 
 
 def _inline_string(layout: Layout, address: int, limit: int) -> tuple[bytes, int]:

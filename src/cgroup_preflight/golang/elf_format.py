@@ -135,7 +135,5 @@ def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
         raise BinaryError(f"is damaged: it claims {count} sections")
     table = image.read(header.shoff, count * header.shentsize)
     for index in range(count):
-        name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(
-            table, index * header.shentsize
-        )
+        name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(table, index * header.shentsize)
         yield Section(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)

@@ -20,6 +20,7 @@ _ESCAPES = {code.decode(): "\\" + name.decode() for name, code in _SIMPLE.items(
 _PIECE = re.compile(
     rb"\\(?:([abfnrtv\\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|([^\\\"\n]+)"
 )
+_SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # everything but plain ASCII, the quote and the backslash
 _QUOTED = re.compile(rb'"(?:[^\\"\n]|\\.)*"|`[^`]*`', re.DOTALL)
 
 
@@ -83,7 +84,7 @@ def _piece(match: re.Match[bytes]) -> bytes:
 
 def quote(text: str) -> str:
     """A Go string literal in double quotes; surrogate escapes in `text` become the bytes they stand for."""
-    return '"' + "".join(map(_quoted_char, text)) + '"'
+    return '"' + _SPECIAL.sub(lambda match: _quoted_char(match.group()), text) + '"'
 
 
 def _quoted_char(char: str) -> str:

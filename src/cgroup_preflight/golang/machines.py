@@ -60,9 +60,7 @@ _MACHINES: Mapping[tuple[int, int, bool], tuple[str, str]] = MappingProxyType(
 _COMPATIBLE: Mapping[tuple[str, str], Fit] = MappingProxyType(
     {
         ("i686", "x86_64"): Fit(ok=True, why="a 32-bit program on a 64-bit kernel (CONFIG_IA32_EMULATION)"),
-        ("arm", "aarch64"): Fit(
-            ok=None, why="it is a 32-bit program, which not every 64-bit ARM CPU can run"
-        ),
+        ("arm", "aarch64"): Fit(ok=None, why="it is a 32-bit program, which not every 64-bit ARM CPU can run"),
         ("mips", "mips64"): Fit(ok=None, why="it is a 32-bit program; the kernel may lack support for it"),
     }
 )
@@ -90,9 +88,7 @@ def fit_machine(built_for: Machine, machine: str) -> Fit:
     if built_for.uname is None:
         return Fit(ok=False, why=f"it was built for {built_for}, which is no Linux machine that Go knows")
     if target not in {uname for _, uname in _MACHINES.values()}:
-        return Fit(
-            ok=None, why=f"it was built for {built_for}; this tool does not know the machine {machine!r}"
-        )
+        return Fit(ok=None, why=f"it was built for {built_for}; this tool does not know the machine {machine!r}")
     if built_for.uname == target:
         if target.startswith("mips"):
             return Fit(ok=None, why="the kernel's machine name does not tell which byte order it runs")

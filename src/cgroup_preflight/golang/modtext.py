@@ -10,8 +10,8 @@ from cgroup_preflight.golang.goquote import quoted_prefix, unquote
 from cgroup_preflight.golang.image import BinaryError
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 
-#: More lines than any build has modules and settings; the bound keeps a hostile text cheap.
-MAX_LINES = 16_384
+#: More lines and backslashes than any build has; the bounds keep a hostile text cheap.
+MAX_LINES, MAX_ESCAPES = 8192, 8192
 
 _NEEDS_QUOTES = frozenset(b' \t\r\n"`')
 
@@ -20,11 +20,13 @@ def parse(blob: Blob) -> BuildInfo:
     """The build info that a blob's strings say.
 
     Raises:
-        BinaryError: Go would refuse the text too, or it has more lines than any build.
+        BinaryError: Go would refuse the text too, or it has more lines or escapes than any build.
     """
     lines = blob.modules.split(b"\n", MAX_LINES)
     if len(lines) > MAX_LINES:
         raise BinaryError("is damaged: its Go build info has too many lines")
+    if blob.modules.count(b"\\") > MAX_ESCAPES:
+        raise BinaryError("is damaged: its Go build info has too many escapes")
     parser = _Parser()
     for number, line in enumerate(lines[:-1], start=1):  # what has no newline is no line for Go
         try:
@@ -78,7 +80,7 @@ class _Parser:
 
 
 def _module(rest: bytes, *, columns: tuple[int, ...]) -> Module:
-    cells = [_text(cell) for cell in rest.split(b"\t")]
+    cells = [_text(cell) for cell in rest.split(b"\t", 3)]
     if len(cells) not in columns:
         raise ValueError("wrong number of columns")
     return Module(path=cells[0], version=cells[1], sum=cells[2] if len(cells) == 3 else "")

@@ -1,4 +1,4 @@
-"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,initrd]}`.
+"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz]}`.
 
 A folder appears complete or not at all (built beside it, renamed). Parallel jobs wait for the one that builds.
 """
@@ -26,12 +26,11 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A root ready to boot; `kernel` and `initrd` only if the recipe asked for a kernel."""
+    """A root ready to boot; `kernel` only if the recipe asked for one."""
 
     name: str
     root: Path
     kernel: Path | None
-    initrd: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +107,8 @@ def _build(recipe: Recipe, folder: Path, home: Path) -> None:
 
 
 def _image(name: str, home: Path) -> Image:
-    kernel, initrd = home / "vmlinuz", home / "initrd"
-    return Image(
-        name=name,
-        root=home / "root.ext4",
-        kernel=kernel if kernel.exists() else None,
-        initrd=initrd if initrd.exists() else None,
-    )
+    kernel = home / "vmlinuz"
+    return Image(name=name, root=home / "root.ext4", kernel=kernel if kernel.exists() else None)
 
 
 def _write_manifest(home: Path) -> None:

@@ -5,11 +5,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cgroup_preflight.guest import inside, pack, tools, uml
+from cgroup_preflight.guest import inside, pack, qemu, tools, uml
 from cgroup_preflight.guest.image import Image
 from cgroup_preflight.guest.process import GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
+#: From the number of the channel's descriptor to the engine's argv.
+Command = Callable[[int], tuple[str, ...]]
+
+_INPUT = "input.tar"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 
@@ -20,20 +24,20 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
     try:
         (folder / "empty").mkdir()
         source = {_AGENT_NAME: Path(inside.__file__).parent}
-        pack.write_input({**spec.inputs, **source}, folder / "input.tar")
+        pack.write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return GuestProcess(folder, command, environment=_environment())
+    return GuestProcess(folder, command, environment=_environment(folder))
 
 
-def _uml(spec: GuestSpec, image: Image, program: str, folder: Path) -> Callable[[int], tuple[str, ...]]:
+def _uml(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
     return lambda channel: uml.uml_argv(
         uml.UmlMachine(
             program=program,
             root=image.root,
-            input=folder / "input.tar",
+            input=folder / _INPUT,
             work=folder,
             channel_fd=channel,
             memory_mib=spec.memory_mib,
@@ -43,10 +47,29 @@ def _uml(spec: GuestSpec, image: Image, program: str, folder: Path) -> Callable[
     )
 
 
-def _environment() -> dict[str, str]:
-    """What the engine gets of our environment: nothing of it may reach the guest's init."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/"}
+def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
+    if image.kernel is None:
+        raise ValueError(f"image {image.name} was made without a kernel, which QEMU needs")
+    kernel = image.kernel
+    return lambda channel: qemu.qemu_argv(
+        qemu.QemuMachine(
+            program=program,
+            kernel=kernel,
+            root=image.root,
+            input=folder / _INPUT,
+            channel_fd=channel,
+            cpus=spec.cpus,
+            memory_mib=spec.memory_mib,
+            mode=spec.mode,
+            kernel_args=spec.kernel_args,
+        )
+    )
 
 
-_PROGRAMS = {GuestEngine.UML: uml.PROGRAM}
-_COMMANDS = {GuestEngine.UML: _uml}
+def _environment(folder: Path) -> dict[str, str]:
+    """What the engine gets of our environment; its temporary files go where they are removed with the rest."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder)}
+
+
+_PROGRAMS = {GuestEngine.UML: uml.PROGRAM, GuestEngine.QEMU: qemu.PROGRAM}
+_COMMANDS = {GuestEngine.UML: _uml, GuestEngine.QEMU: _qemu}

@@ -44,6 +44,10 @@ _MASKED_UNITS = (
     "ldconfig.service",
     "systemd-networkd-wait-online.service",
     "systemd-timesyncd.service",
+    # Loads drivers for devices that no guest has; an emulated CPU is busy with that for ten seconds.
+    "systemd-udev-trigger.service",
+    # Started late by others, it would hide what was put into /tmp before.
+    "tmp.mount",
 )
 _MASKED_GENERATORS = (
     "systemd-cryptsetup-generator",
@@ -97,7 +101,6 @@ _MASKED_IN_QUICK_BOOT = (
     "systemd-tmpfiles-setup.service",
     "systemd-tmpfiles-setup-dev.service",
     "systemd-tmpfiles-setup-dev-early.service",
-    "systemd-udev-trigger.service",
     "systemd-udevd.service",
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
@@ -140,7 +143,7 @@ exec /usr/bin/python3 -S -m cgroup_preflight.guest.inside.agent "$channel"
 _AGENT_UNIT = f"""[Unit]
 Description=cgroup-preflight guest agent
 DefaultDependencies=no
-After=systemd-journald.socket systemd-remount-fs.service tmp.mount
+After=systemd-journald.socket systemd-remount-fs.service
 Conflicts=shutdown.target
 Before=shutdown.target
 

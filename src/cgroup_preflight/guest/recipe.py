@@ -97,14 +97,16 @@ def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple
 
 #: Unpacks both archives, takes the kernel out, makes the file system: $1 size in MiB, "kernel" or "" as $2.
 #: In one script, because unprivileged it has to run as a whole in one user namespace.
+#: The touched files tell systemd that its catalogue, users and cache fit what is in /usr: no update at boot.
 #: No journal and no reserved blocks: an image is written once and from then on read below overlays.
 _IMAGE_SCRIPT = """
 mkdir root
 tar -xpf root.tar -C root --numeric-owner --exclude=./dev/*
 tar -xpf overlay.tar -C root --numeric-owner --owner=0 --group=0
+touch root/etc/.updated root/var/.updated
 if [ "$2" = kernel ]; then
     cp root/boot/vmlinuz-* vmlinuz
-    cp root/boot/initrd.img-* initrd
+    rm -r root/boot/*
 fi
 mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root root.ext4 "$1M"
 rm -rf root root.tar overlay.tar
@@ -112,7 +114,7 @@ rm -rf root root.tar overlay.tar
 
 
 def image_argv(recipe: Recipe, *, unprivileged: bool) -> tuple[str, ...]:
-    """The call that turns root.tar and overlay.tar of the working directory into root.ext4 (vmlinuz, initrd)."""
+    """The call that turns root.tar and overlay.tar of the working directory into root.ext4 and vmlinuz."""
     # With a user namespace, files of the guest's other users belong to the caller's subordinate ids meanwhile.
     namespace = ("unshare", "--map-root-user", "--map-auto") if unprivileged else ()
     kernel = "kernel" if recipe.with_kernel else ""

@@ -28,9 +28,10 @@ def build_plan(config: Config, *, scope: str = "") -> Plan:
         SlicePlan(label=label, unit=f"{prefix}{label}.slice", settings=declared.get(label, ()))
         for label in sorted(labels, key=lambda label: label.split("-"))
     ]
-    roots = (f"{scope}.slice",) if scope else ()
+    roots: tuple[str, ...] = ()
     if scope:
-        slices.insert(0, SlicePlan(label="", unit=roots[0], settings=()))
+        roots = (f"{scope}.slice",)
+        slices.insert(0, SlicePlan(label="", unit=f"{scope}.slice", settings=()))
     services = tuple(
         ServicePlan(
             label=service.name,

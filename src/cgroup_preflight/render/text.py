@@ -82,14 +82,14 @@ def _remedy(item: Remedy) -> Iterable[str]:
 
 
 def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
-    rows = [("service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result")]
+    rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
     rows += [_row(item) for item in services]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _row(item: ServiceResult) -> tuple[str, ...]:
+def _row(item: ServiceResult) -> list[str]:
     limit, peak = item.memory_max_bytes, item.memory_peak_bytes
     headroom = f"{100 * (limit - peak) / limit:.0f}%" if limit and peak is not None else "-"
     cpu = item.cpu
@@ -97,7 +97,7 @@ def _row(item: ServiceResult) -> tuple[str, ...]:
     periods = cpu.nr_periods if cpu else None
     throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
-    return (
+    return [
         plain(item.name), format_bytes(limit) if limit else "none", format_bytes(peak) if peak is not None else "-",
         headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
-    )  # fmt: skip
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
@@ -11,6 +12,10 @@ from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.reading import Known, Missing, Reading, parsed
+
+N = TypeVar("N", int, float)
+#: A limit, None for none, and the cgroup that sets it.
+Tightest = tuple[N | None, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +83,9 @@ class Observer:
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
-        memory: tuple[int | None, str] = (None, "")
-        cpus: tuple[float | None, str] = (None, "")
-        tasks: tuple[int | None, str] = (None, "")
+        memory: Tightest[int] = (None, "")
+        cpus: Tightest[float] = (None, "")
+        tasks: Tightest[int] = (None, "")
         for level in levels(cgroup):
             memory = _tighter(memory, self._limit(level, "memory.max"), level)
             cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
@@ -122,6 +127,16 @@ class Observer:
         """The cgroup a process is really in, from /proc/PID/cgroup."""
         return parsed(self._fs.read(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
 
+    def is_in(self, pid: int, cgroup: str) -> bool:
+        """Whether a process is in exactly this cgroup."""
+        reading = self.cgroup_of(pid)
+        return isinstance(reading, Known) and reading.value == cgroup
+
+    def comm(self, pid: int) -> str:
+        """The name of a process, empty when it is gone."""
+        reading = self._fs.read(f"/proc/{pid}/comm")
+        return reading.value.strip() if isinstance(reading, Known) else ""
+
     def descendants(self, pid: int) -> dict[int, Reading[str]]:
         """The process and its children's children, each with the cgroup it is in."""
         parents: dict[int, list[int]] = {}
@@ -157,9 +172,7 @@ def _parent(stat: str) -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
-def _tighter(
-    known: "tuple[float | None, str] | tuple[int | None, str]", value: "float | None", level: str
-) -> "tuple[float | None, str]":
+def _tighter(known: Tightest[N], value: N | None, level: str) -> Tightest[N]:
     if value is not None and (known[0] is None or value < known[0]):
         return value, level
     return known

@@ -177,7 +177,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         if code == _EXITED and status not in ("", "0"):
             yield _finding(seen, "CGP506", "stop", Status.WARN, f"it ended with status {status} after SIGTERM",
                            Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"))  # fmt: skip
-        ready = f"ready after {seen.ready.seconds:.1f} s, " if seen.ready else ""
+        ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield _finding(seen, "CGP503", "service-run", Status.PASS, f"{ready}ran {seen.duration_seconds:.1f} s",
                        result=result, exit_status=status)  # fmt: skip
 

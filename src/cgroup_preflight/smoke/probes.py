@@ -3,25 +3,26 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.reading import Known, parsed
 from cgroup_preflight.smoke import argv
+from cgroup_preflight.smoke.hold import holder, let_go, wait_until
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
 
 _DEADLINE = 15.0
 _HELD_SECONDS = 20.0
+_ALL_SECONDS = 300.0
 _PAYLOAD = os.path.join(os.path.dirname(__file__), "payload.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEvidence:
-    """What one probe saw: `said` its own lines, `before` and `after` the target's counters, systemd's words."""
+    """What one probe saw: `said` its own lines, `before` and `after` the target's counters."""
 
     probe: Probe
     cgroup: str
@@ -29,68 +30,77 @@ class ProbeEvidence:
     said: tuple[Mapping[str, object], ...]
     before: Mapping[str, int]
     after: Mapping[str, int]
-    show: Mapping[str, str]
     refused: str = ""
 
 
 class Probes:
     """Runs probes one after another; all of them wait in their cgroups from the beginning."""
 
-    def __init__(self, manager: Manager, observer: Observer, slices: Mapping[str, str], mount: str, folder: str) -> None:
+    def __init__(
+        self, manager: Manager, observer: Observer, slices: Mapping[str, str], mount: str, folder: str,
+        user: tuple[int, int] | None,
+    ) -> None:  # fmt: skip
         self._manager = manager
         self._observer = observer
         self._slices = slices
         self._mount = mount.rstrip("/")
         self._folder = folder
+        self._user = user
 
-    def run_all(
-        self, scope: str, probes: tuple[Probe, ...], user: tuple[int, int] | None, say: Callable[[str], None]
-    ) -> tuple[ProbeEvidence, ...]:
+    def run_all(self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None]) -> tuple[ProbeEvidence, ...]:
         """One evidence for each probe. Raises HostError."""
+        units = [f"{scope}-probe-{number}.service" for number in range(len(probes))]
+        launches = [self._launch(unit, probe) for unit, probe in zip(units, probes, strict=True)]
+        refused = self._manager.start(launches)
         seen = []
-        for number, probe in enumerate(probes):
+        for number, (unit, probe) in enumerate(zip(units, probes, strict=True)):
             say(f"pushing against {probe.expectation.property.name} of {probe.label} ({number + 1}/{len(probes)})")
-            seen.append(self._run(scope, number, probe, user))
+            seen.append(self._run(unit, probe, refused.get(unit, "")))
         return tuple(seen)
 
-    def _launch(self, scope: str, number: int, probe: Probe, user: tuple[int, int] | None) -> argv.Launch:
-        unit = f"{scope}-probe-{number}.service"
+    def _own_cgroup(self, unit: str, probe: Probe) -> str:
+        return f"{self._slices[probe.in_slice]}/{unit}"
+
+    def _launch(self, unit: str, probe: Probe) -> argv.Launch:
         swap = (("MemorySwapMax", "0"),) if probe.kind in ("max", "high") else ()
-        cgroup = self._slices[probe.in_slice] + ("" if probe.is_slice else f"/{unit}")
+        target = self._slices[probe.target] if probe.is_slice else self._own_cgroup(unit, probe)
         return argv.Launch(
             unit=unit, slice=probe.in_slice, description=f"cgroup-preflight probe {probe.kind}",
-            command=(sys.executable, "-I", "-S", _PAYLOAD, probe.kind, f"{self._mount}{cgroup}", str(probe.amount),
+            command=(sys.executable, "-I", "-S", _PAYLOAD, probe.kind, f"{self._mount}{target}", str(probe.amount),
                      f"{_DEADLINE:g}"),
-            settings=argv.setting_pairs(probe.settings) + swap, uid=user[0] if user else None,
-            gid=user[1] if user else None, start_timeout=_HELD_SECONDS, stop_timeout=5.0,
-            runtime_max=_DEADLINE * 2, output=self._output(number),
+            settings=argv.setting_pairs(probe.settings) + swap, uid=self._user[0] if self._user else None,
+            gid=self._user[1] if self._user else None, start_timeout=_ALL_SECONDS, stop_timeout=_ALL_SECONDS,
+            runtime_max=_DEADLINE * 2, output=os.path.join(self._folder, unit),
         )  # fmt: skip
 
-    def _output(self, number: int) -> str:
-        return os.path.join(self._folder, f"probe-{number}")
-
-    def _run(self, scope: str, number: int, probe: Probe, user: tuple[int, int] | None) -> ProbeEvidence:
-        launch = self._launch(scope, number, probe, user)
-        refused = self._manager.start([launch]).get(launch.unit, "")
-        show = self._wait(launch.unit, lambda unit: unit.get("ControlPID", "0") != "0", _HELD_SECONDS)
-        own = show.get("ControlGroup", "")
+    def _run(self, unit: str, probe: Probe, refused: str) -> ProbeEvidence:
+        own = self._own_cgroup(unit, probe)
         target = self._slices[probe.target] if probe.is_slice else own
-        if refused or not target or not own:
-            return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={}, show=show,
-                                 refused=refused or "it has no cgroup")  # fmt: skip
+        observer, gate = self._observer, 0
+        if not refused:
+            wait_until(lambda: holder(observer, own) > 0, _HELD_SECONDS)
+            gate = holder(observer, own)
+        if gate == 0:
+            return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
+                                 refused=refused or "its cgroup did not appear")  # fmt: skip
         if probe.is_slice and probe.kind == "max":
             # Beyond memory.high the kernel only slows down; of our own slice it may be lifted to get to memory.max.
-            self._manager.systemctl("set-property", "--runtime", probe.target, "MemoryHigh=infinity")
-        reading = self._observer.read(target, probe.expectation.attribute)
+            self._lift_high(probe.target)
+        reading = observer.read(target, probe.expectation.attribute)
         before = self._events(target, own, probe.kind)
-        self._manager.systemctl(*argv.release([launch.unit]))
-        show = self._wait(launch.unit, lambda unit: unit.get("SubState") == "stop-post", _DEADLINE * 2)
+        let_go(self._manager, observer, unit, own, gate)
+        wait_until(lambda: holder(observer, own, other_than=gate) > 0 or not observer.exists(own), _DEADLINE * 2)
         after = self._events(target, own, probe.kind)
-        self._manager.systemctl(*argv.release([launch.unit]))
+        let_go(self._manager, observer, unit, own, holder(observer, own, other_than=gate))
         return ProbeEvidence(
             probe=probe, cgroup=target, in_force=reading.value.strip() if isinstance(reading, Known) else None,
-            said=_lines(self._output(number)), before=before, after=after, show=show,
+            said=_lines(os.path.join(self._folder, unit)), before=before, after=after,
         )  # fmt: skip
+
+    def _lift_high(self, unit: str) -> None:
+        high = self._observer.read(self._slices[unit], "memory.high")
+        if isinstance(high, Known) and high.value.strip() != "max":
+            self._manager.systemctl("set-property", "--runtime", unit, "MemoryHigh=infinity")
 
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.
@@ -107,15 +117,6 @@ class Probes:
     def _keyed(self, cgroup: str, attribute: str) -> Mapping[str, int]:
         reading = parsed(self._observer.read(cgroup, attribute), parse_flat_keyed)
         return reading.value if isinstance(reading, Known) else {}
-
-    def _wait(self, unit: str, done: Callable[[Mapping[str, str]], bool], seconds: float) -> Mapping[str, str]:
-        deadline, pause = time.monotonic() + seconds, 0.01
-        while True:
-            show = self._manager.show([unit]).get(unit, {})
-            if done(show) or show.get("ActiveState") in ("failed", "inactive", None) or time.monotonic() > deadline:
-                return show
-            time.sleep(pause)
-            pause = min(pause * 2, 0.1)
 
 
 def _lines(path: str) -> tuple[Mapping[str, object], ...]:

@@ -12,7 +12,7 @@ from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.plan.expect import HostNumbers, expectations
+from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.reading import value_or
 from cgroup_preflight.report import Finding, ServiceResult
@@ -65,7 +65,8 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
         say(f"starting {len(runs)} service(s) through the {choice.name} engine")
         seen = Services(manager, observer, slices, say).run_all(runs, launches)
         probes, untried = plan_probes(plan, numbers, _capacity(facts))
-        pushed = Probes(manager, observer, slices, facts.mount_point, folder).run_all(run_name, probes, user, say)
+        pusher = Probes(manager, observer, slices, facts.mount_point, folder, user)
+        pushed = pusher.run_all(run_name, probes, say)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     return SmokeResult(
@@ -93,7 +94,10 @@ def _only(plan: Plan, names: tuple[str, ...]) -> Plan:
     return Plan(project=plan.project, source=plan.source, slices=plan.slices, services=services)
 
 
-def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers):  # type: ignore[no-untyped-def]
+def _expected(
+    service: ServicePlan, plan: Plan, numbers: HostNumbers
+) -> tuple[tuple[str, tuple[Expectation, ...]], ...]:  # fmt: skip
+    """Expectations by unit: the slices above, outermost first, then the service."""
     above = {item.unit: item.settings for item in plan.slices}
     chain = [(unit, expectations(above.get(unit, ()), numbers)) for unit in service.slices]
     return (*chain, (service.unit, expectations(service.settings, numbers)))

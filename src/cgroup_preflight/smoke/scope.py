@@ -75,20 +75,17 @@ def _check_loaded(manager: Manager, plan: Plan) -> None:
 def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> None:
     """Kills and stops every unit of a run, removes its files. Raises HostError when something stays."""
     deadline = time.monotonic() + _TEARDOWN_SECONDS
-    services = _units(manager, scope, ".service")
-    if services:
-        manager.systemctl("stop", "--no-block", "--", *services)
     pause = 0.01
-    while services and time.monotonic() < deadline:
+    while (services := _active(manager, scope, ".service")) and time.monotonic() < deadline:
+        manager.systemctl("stop", "--no-block", "--", *services)
         # A unit that is stopping starts its after-hold first, so one kill is not enough.
         manager.systemctl(*argv.kill_all(services))
         time.sleep(pause)
         pause = min(pause * 2, 0.2)
-        services = [unit for unit in _units(manager, scope, ".service") if not _is_over(manager, unit)]
     manager.systemctl("stop", "--", f"{scope}.slice", timeout=_TEARDOWN_SECONDS)
     manager.systemctl("reset-failed", "--", f"{scope}-*")
     manager.remove_files([*files, f"{scope}.slice"])
-    left = [unit for unit in _units(manager, scope, "") if not _is_over(manager, unit)]
+    left = _active(manager, scope, "")
     if left:
         raise HostError(
             f"{left[0]} is still there after the run", where=f"{scope}.slice",
@@ -96,15 +93,11 @@ def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> None:
         )  # fmt: skip
 
 
-def _units(manager: Manager, scope: str, suffix: str) -> list[str]:
+def _active(manager: Manager, scope: str, suffix: str) -> list[str]:
+    """Units of the run that still have something to end (systemctl(1) list-units: UNIT LOAD ACTIVE SUB)."""
     done = manager.systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
-    words = [line.split()[0] for line in done.stdout.splitlines() if line.split()]
-    return [word for word in words if word.startswith(scope)]
-
-
-def _is_over(manager: Manager, unit: str) -> bool:
-    shown = manager.show([unit]).get(unit, {})
-    return shown.get("LoadState") == "not-found" or shown.get("ActiveState") in ("inactive", "failed", None)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return [row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")]
 
 
 def clean_leftovers(manager: Manager) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Known
-from cgroup_preflight.smoke import argv, ready
+from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
+from cgroup_preflight.smoke.hold import holder, let_go, wait_until
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import LimitReading, Observer
+from cgroup_preflight.smoke.ready import LogWatch, listens, try_http
 
 _HELD_SECONDS = 20.0
 _POLL_MAX = 0.2
@@ -37,7 +39,7 @@ class Run:
     limits: tuple[LimitReading, ...] = ()
     ready: Ready | None = None
     ready_at: float = 0.0
-    watch: ready.LogWatch | None = None
+    watch: LogWatch | None = None
     stay: Stay | None = None
     ended_early: bool = False
     last_try: str = ""
@@ -59,7 +61,7 @@ class Services:
         """Start, read, let go, wait until ready, hold, read again, stop, count. Raises HostError."""
         for run in runs:
             test = run.service.smoke.ready
-            run.blocked = test.kind in (ReadyKind.HTTP, ReadyKind.TCP) and ready.listens(test)
+            run.blocked = test.kind in (ReadyKind.HTTP, ReadyKind.TCP) and listens(test)
         started = [run for run in runs if not run.blocked]
         refused = self._manager.start(launches[run.service.unit] for run in started)
         for run in started:
@@ -101,7 +103,7 @@ class Services:
             run.limits = self._read_limits(run)
             if run.service.smoke.ready.kind is ReadyKind.LOG:
                 process = self._manager.follow(run.invocation)
-                run.watch = ready.LogWatch(process, run.service.smoke.ready.target)
+                run.watch = LogWatch(process, run.service.smoke.ready.target)
 
     def _read_limits(self, run: Run) -> tuple[LimitReading, ...]:
         found: list[LimitReading] = []
@@ -114,8 +116,10 @@ class Services:
     def _let_go(self, runs: list[Run]) -> None:
         if not runs:
             return
-        self._manager.systemctl(*argv.release(run.service.unit for run in runs))
         for run in runs:
+            gate = int(run.show.get("ControlPID", "0") or 0)
+            if gate:
+                let_go(self._manager, self._observer, run.service.unit, run.cgroup, gate)
             run.released_at = time.monotonic()
         longest = max(run.service.smoke.start_timeout for run in runs)
         self._poll(runs, lambda run: run.show.get("MainPID", "0") != "0" or _ended(run), longest)
@@ -170,9 +174,9 @@ class Services:
         if not run.alive:
             return "ended"
         if test.kind is ReadyKind.HTTP:
-            return ready.try_http(test.target)
+            return try_http(test.target)
         if test.kind is ReadyKind.TCP:
-            return "" if ready.listens(test) else "nobody listens"
+            return "" if listens(test) else "nobody listens"
         return ""
 
     def _hold(self, runs: list[Run]) -> None:
@@ -221,7 +225,12 @@ class Services:
             select.select(handles, [], [], left)
             for run in runs:
                 self._note_exit(run)
+        for run in runs:
+            wait_until(lambda run=run: self._is_held(run), max(deadline - time.monotonic(), 0))  # type: ignore[misc]
         self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), longest + 10)
+
+    def _is_held(self, run: Run) -> bool:
+        return holder(self._observer, run.cgroup) > 0 or not self._observer.exists(run.cgroup)
 
     def _evidence(self, run: Run) -> ServiceEvidence:
         now = time.monotonic()

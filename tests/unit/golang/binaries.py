@@ -56,9 +56,7 @@ def _program_header(bits: int, order: str, part: Part, offset: int) -> bytes:
     size = len(part.data)
     if bits == 32:
         return struct.pack(order + "8I", part.kind, offset, part.addr, part.addr, size, size, part.flags, 16)
-    return struct.pack(
-        order + "IIQQQQQQ", part.kind, part.flags, offset, part.addr, part.addr, size, size, 16
-    )
+    return struct.pack(order + "IIQQQQQQ", part.kind, part.flags, offset, part.addr, part.addr, size, size, 16)
 
 
 def _sections(body: bytearray, bits: int, order: str, sections: Sequence[Part]) -> tuple[bytes, int]:

@@ -220,6 +220,11 @@ def test_lines_of_later_versions_of_go_are_passed_over() -> None:
             BinaryError,
             "too many lines",
         ),
+        (
+            elf(segments=[Part(data=inline_blob(VERSION, framed(b'build\tk="' + b"\\n" * 9000 + b'"\n')))]),
+            BinaryError,
+            "too many escapes",
+        ),
         (pe()[:200], BinaryError, "truncated or damaged"),
         (macho()[:40], BinaryError, "truncated or damaged"),
     ],

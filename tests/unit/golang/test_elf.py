@@ -52,9 +52,7 @@ def write(tmp_path: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize(("goarch", "uname", "machine", "bits", "order"), PORTS)
-def test_every_linux_port_of_go_is_named(
-    goarch: str, uname: str, machine: int, bits: int, order: str
-) -> None:
+def test_every_linux_port_of_go_is_named(goarch: str, uname: str, machine: int, bits: int, order: str) -> None:
     executable = of(elf(bits=bits, order=order, machine=machine, segments=[INTERPRETER]))
     assert executable.machine is not None
     assert executable.machine.goarch == goarch

@@ -1,0 +1,71 @@
+"""The command line of QEMU, with an emulated CPU (TCG) unless told otherwise. Pure.
+
+The distribution's own cloud kernel is started directly. It has NVMe, virtio-pci, virtio-console and ext4 built in (but virtio-blk as a
+module), so disks are NVMe and there is no initial RAM disk to unpack and run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgroup_preflight.guest.spec import BootMode
+from cgroup_preflight.guest.uml import common_kernel_args
+
+PROGRAM = "qemu-system-x86_64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuMachine:
+    """One virtual machine; `kernel` is an uncompressed-on-boot bzImage, `accelerator` "tcg" or "kvm"."""
+
+    program: str
+    kernel: Path
+    root: Path
+    input: Path
+    channel_fd: int
+    cpus: int
+    memory_mib: int
+    mode: BootMode
+    accelerator: str = "tcg"
+    kernel_args: tuple[str, ...] = ()
+
+
+def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
+    """The whole command; kernel messages and console go to stdout, the agent's line to `channel_fd`."""
+    return (
+        machine.program,
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "q35,usb=off,smm=off", "-accel", _accelerator(machine.accelerator), "-cpu", "max"),
+        *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
+        *("-kernel", str(machine.kernel), "-append", " ".join(_kernel_args(machine))),
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *("-chardev", f"socket,id=channel,fd={machine.channel_fd}"),
+        *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
+        # snapshot: writes go to a temporary file that is unlinked as soon as it is open.
+        *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
+        *("-device", "nvme,drive=root,serial=root"),
+        *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,read-only=on"),
+        *("-device", "nvme,drive=input,serial=input"),
+    )
+
+
+def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
+    return (
+        "root=/dev/nvme0n1",
+        "rw",
+        "console=ttyS0",
+        # An emulated CPU may be slower than the kernel's own checks think a clock can be.
+        "tsc=unstable" if machine.accelerator == "tcg" else "tsc=reliable",
+        # Nothing in there is worth guarding from its neighbours, and every guard is emulated.
+        "mitigations=off",
+        *common_kernel_args(mode=machine.mode, input_device="/dev/nvme1n1", channel_device="/dev/vport0p1"),
+        *machine.kernel_args,
+    )
+
+
+def _accelerator(name: str) -> str:
+    return "tcg,thread=multi" if name == "tcg" else name
+
+
+def _escaped(path: Path) -> str:
+    """A comma ends a value in QEMU's option syntax, unless doubled."""
+    return str(path).replace(",", ",,")
