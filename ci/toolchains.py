@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ is None:  # started as a file: make `ci` importable
+if not __package__:  # started as a file: make `ci` importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ci.build_go import GoBuildError, default_cache
 
-#: One toolchain per rule that changed: see docs on what the Go runtime chooses under limits.
+#: One toolchain for each set of rules by which the runtime chose its limits, oldest first.
 TESTED = ("1.21.13", "1.23.9", "1.24.11", "1.25.5", "1.27.3")
 
 
@@ -29,6 +29,7 @@ def toolchain(version: str, cache: Path) -> Path:
 
     Raises:
         GoBuildError: pip cannot install that version; with pip's last line.
+
     """
     home = cache.resolve() / "toolchains" / version
     go = home / "go" / "bin" / "go"

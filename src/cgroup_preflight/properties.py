@@ -48,7 +48,7 @@ def _cpu_weight(text: str) -> int | str:
 
 def _io_weight(text: str) -> int:
     weight = q.parse_weight(text)
-    assert weight is not None  # noqa: S101 - only `idle` gives None, and it is refused here
+    assert weight is not None
     return weight
 
 

@@ -47,6 +47,9 @@ _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20
 _SIZE_ORDER = "EPTGMKB"
 _SIZE_PART = re.compile(r"[ \t\n\r]*(\d+)(?:\.(\d*))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
 _PERCENT = re.compile(r"(\d+)(?:\.(\d{1,2}))?%", re.ASCII)
+#: systemd reads these as octal or not at all (safe_atou, base 0), so a leading zero never means what it seems to.
+_LEADING_ZERO = re.compile(r"(?<![\d.])0(?=\d)", re.ASCII)
+_BLANKS = " \t\r\n"
 _LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _OFF_T_MAX = (1 << 63) - 1
 
@@ -60,7 +63,7 @@ def parse_size(text: str) -> Size:
     while position < len(text) or position == 0:
         match = _SIZE_PART.match(text, position)
         order = _SIZE_ORDER.find(match[3]) if match and match[3] else len(_SIZE_ORDER)
-        if match is None or order <= smallest or not match[3] and match.end() != len(text):
+        if match is None or order <= smallest or (not match[3] and match.end() != len(text)):
             raise QuantityError(f"{text!r} is not a size", _size_hint(text))
         factor = _FACTORS.get(match[3], 1)
         digits = match[2] or ""
@@ -88,6 +91,7 @@ def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
 
     Raises `QuantityError`.
     """
+    _refuse_leading_zero(text)
     match = _PERCENT.fullmatch(text)
     if match is None:
         hint = f"{text}%" if re.fullmatch(r"\d+(\.\d{1,2})?", text, re.ASCII) else "a percentage such as 50%"
@@ -114,6 +118,11 @@ def parse_amount(text: str, *, zero: bool) -> Amount:
     return amount
 
 
+def _refuse_leading_zero(text: str) -> None:
+    if _LEADING_ZERO.search(text):
+        raise QuantityError(f"{text!r} has a leading zero, which systemd reads as octal", _LEADING_ZERO.sub("", text))
+
+
 def parse_weight(text: str, *, idle: bool = False) -> int | None:
     """A weight from 1 to 10000; None for `idle` where that is allowed (systemd >= 252).
 
@@ -121,6 +130,7 @@ def parse_weight(text: str, *, idle: bool = False) -> int | None:
     """
     if idle and text == "idle":
         return None
+    _refuse_leading_zero(text)
     hint = "a whole number from 1 to 10000" + (", or idle" if idle else "")
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not 1 <= int(text) <= 10000:
         raise QuantityError(f"{text!r} is not a weight", hint)
@@ -147,6 +157,7 @@ def parse_tasks(text: str) -> int | Permyriad | Infinity:
     """
     if text == "infinity":
         return INFINITY
+    _refuse_leading_zero(text)
     if text.endswith("%"):
         share = parse_permyriad(text)
         if share.value:
@@ -163,7 +174,7 @@ _SPAN_UNITS = {
     "minutes": 60 * 10**6, "h": 3600 * 10**6, "hr": 3600 * 10**6, "hour": 3600 * 10**6, "hours": 3600 * 10**6,
     "d": 86400 * 10**6, "day": 86400 * 10**6, "days": 86400 * 10**6,
 }  # fmt: skip
-_SPAN_PART = re.compile(r"\s*(\d+)(?:\.(\d{1,9}))?\s*([a-zµ]*)")
+_SPAN_PART = re.compile(r"[ \t\r\n]*(\d+)(?:\.(\d+))?[ \t\r\n]*([a-zµ]*)", re.ASCII)
 
 
 def parse_span(text: str) -> int:
@@ -172,7 +183,7 @@ def parse_span(text: str) -> int:
     Raises `QuantityError`.
     """
     total, position = 0, 0
-    while position < len(text.rstrip()) or position == 0:
+    while position < len(text.rstrip(_BLANKS)) or position == 0:
         match = _SPAN_PART.match(text, position)
         if match is None or match[3] not in _SPAN_UNITS:
             raise QuantityError(f"{text!r} is not a time span", "a span such as 500ms, 5s or 1min 30s")
@@ -190,8 +201,9 @@ def parse_cpus(text: str) -> frozenset[int]:
 
     Raises `QuantityError`; numbers are bounded by the kernel's NR_CPUS limit of 8192.
     """
+    _refuse_leading_zero(text)
     cpus: set[int] = set()
-    for part in re.split(r"[,\s]+", text.strip()):
+    for part in re.split(r"[, \t\r\n]+", text.strip(_BLANKS)):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= 8192:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
 
@@ -22,10 +23,10 @@ class Why(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known(Generic[T]):
+class Known(Generic[T_co]):
     """A fact, and the file or command it comes from."""
 
-    value: T
+    value: T_co
     source: str
 
 

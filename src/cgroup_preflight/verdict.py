@@ -21,6 +21,6 @@ def verdict_of(findings: Iterable[Finding]) -> Verdict:
 
 def exit_status_of(verdict: Verdict, *, allow_unverified: bool = False, exit_zero: bool = False) -> ExitStatus:
     """The exit status of a verdict; `exit_zero` is for formats whose readers want 0 from a tool that worked."""
-    if exit_zero or verdict is Verdict.PASS or allow_unverified and verdict is Verdict.UNVERIFIED:
+    if exit_zero or verdict is Verdict.PASS or (allow_unverified and verdict is Verdict.UNVERIFIED):
         return ExitStatus.PASS
     return ExitStatus.FAIL if verdict is Verdict.FAIL else ExitStatus.UNVERIFIED

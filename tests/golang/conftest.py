@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from ci.build_go import default_cache, go_environment
 from ci.toolchains import TESTED, toolchain
 

@@ -5,8 +5,8 @@ A test takes `guest` (a booted Debian with systemd and cgroup v2) and says what 
     @pytest.mark.requires("psi", "cpus>=4")
     def test_pressure_is_read(guest, preflight): ...
 
-Needs choose the guest: the first kind whose promises hold them all. Nothing is skipped: a need that no kind promises is an
-error, and `test_guest.py` proves that every promise is kept. Other kernels are booted with `boot(kernel_args=(...))`.
+Needs choose the guest: the first kind whose promises hold them all. Nothing is skipped: a need that no kind promises
+is an error, and `test_guest.py` proves that every promise is kept. Other kernels: `boot(kernel_args=(...))`.
 """
 
 import contextlib
@@ -134,7 +134,8 @@ def boot(lab_inputs: dict[str, Path]) -> Iterator[Boot]:
         def start(*, kernel_args: tuple[str, ...] = (), base: GuestSpec | None = None) -> Guest:
             spec = replace(base or KINDS[0].spec, kernel_args=kernel_args, inputs=lab_inputs)
             key = repr(spec)
-            if key not in running:
+            # A guest that a test has killed must not take all later tests with it.
+            if key not in running or not running[key].alive:
                 recipe = recipe_for(spec.distro, with_kernel=spec.engine is GuestEngine.QEMU)
                 running[key] = stack.enter_context(Guest(spec, image.ensure(recipe, folder)))
             return running[key]
@@ -171,7 +172,7 @@ def preflight(request: pytest.FixtureRequest) -> Preflight:
     environment = {
         "PYTHONPATH": str(input_path("src")),
         # The input is read-only; without a place for bytecode every call would compile everything anew.
-        "PYTHONPYCACHEPREFIX": "/tmp/pycache",  # noqa: S108 - inside the guest
+        "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     }
 
     def run(

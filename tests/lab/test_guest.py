@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import Boot, CopyIn
 
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.guest import image
@@ -142,12 +143,38 @@ def test_background_is_interrupted(guest: Guest) -> None:
     assert (done.returncode, done.stdout) == (42, b"up\n")
 
 
+def test_timeout_kills_all_on_hybrid_too(boot: Boot) -> None:
+    hybrid = boot(kernel_args=("systemd.unified_cgroup_hierarchy=0",))
+    assert hybrid.run(["stat", "-fc", "%T", "/sys/fs/cgroup"]).text == "tmpfs\n"
+    assert hybrid.run(["sh", "-c", "setsid sleep 987 & sleep 987"], timeout=1.0).timed_out
+    assert hybrid.run(["pgrep", "-f", "sleep 987"]).text == ""
+
+
+def test_kernel_without_a_controller(boot: Boot) -> None:
+    lacking = boot(kernel_args=("cgroup_disable=memory",))
+    assert "memory" not in lacking.read_file("/sys/fs/cgroup/cgroup.controllers").decode().split()
+
+
+def test_input_can_be_copied_to_where_it_is_writable(guest: Guest, guest_copy: CopyIn) -> None:
+    copy = guest_copy(input_path("src"), owner="tester")
+    assert guest.run(["touch", str(copy / "new")], user="tester").returncode == 0
+
+
+def test_guest_that_was_lost_is_booted_again(boot: Boot) -> None:
+    base = GuestSpec(memory_mib=300)
+    first = boot(base=base)
+    assert boot(base=base) is first
+    with pytest.raises(HostError):
+        first.run(["systemctl", "poweroff", "--force", "--force"])
+    assert boot(base=base) is not first
+
+
 def _image() -> image.Image:
     return image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ))
 
 
 def test_panic_is_told_with_the_console() -> None:
-    with Guest(GuestSpec(), _image()) as own, pytest.raises(HostError, match="Kernel panic|sysrq") as caught:
+    with Guest(GuestSpec(), _image()) as own, pytest.raises(HostError, match=r"Kernel panic|sysrq") as caught:
         own.run(["sh", "-c", "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"], timeout=10)
     assert caught.value.exit_status == 3
 
@@ -189,7 +216,7 @@ def test_nothing_is_left_when_the_parent_is_ended(number: signal.Signals, tmp_pa
         "XDG_CACHE_HOME": str(_image().root.parents[3]),
         "TMPDIR": str(tmp_path),
     }
-    shared_before = set(os.listdir("/dev/shm"))
+    shared_before = set(Path("/dev/shm").iterdir())
     with subprocess.Popen([sys.executable, "-c", _ABANDON], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
@@ -197,16 +224,16 @@ def test_nothing_is_left_when_the_parent_is_ended(number: signal.Signals, tmp_pa
         parent.send_signal(number)
         parent.wait(20)
     deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and (_users_of(tmp_path) or list(tmp_path.iterdir())):
+    while time.monotonic() < deadline and (_users_of(tmp_path) or any(tmp_path.iterdir())):
         time.sleep(0.1)
     assert _users_of(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
-    assert set(os.listdir("/dev/shm")) <= shared_before
+    assert set(Path("/dev/shm").iterdir()) <= shared_before
 
 
 def _users_of(folder: Path) -> list[str]:
     """PIDs of processes whose command line names `folder`: the keeper, and all of user-mode-linux."""
-    found = []
+    found: list[str] = []
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdigit() and str(folder).encode() in (process / "cmdline").read_bytes():

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context
 from cgroup_preflight.checks.controllers import delegate_remedy
 from cgroup_preflight.reading import Known, Missing, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     choice = context.engine
-    evidence = {engine: reason for engine, reason in choice.reasons}
+    evidence: Evidence = dict(choice.reasons)
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
         better = f"; not {choice.why_not}" if choice.reasons else ""
@@ -25,7 +25,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
 def _undelegated(context: Context) -> bool:
     manager = context.facts.user_manager
     return (
-        isinstance(context.facts.cgroup_mount, Known)
+        "user" in dict(context.engine.reasons)
+        and isinstance(context.facts.cgroup_mount, Known)
         and isinstance(manager.socket, Known)
         and isinstance(manager.controllers, Known)
     )

@@ -19,7 +19,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.finding(Status.UNVERIFIED, "kernel", f"{kernel.value} is not a kernel version", evidence=evidence),)
     if not spec:
         return (check.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - only where [require] asks
+    from packaging.specifiers import SpecifierSet
 
     if SpecifierSet(spec).contains(match[0]):
         return (check.finding(Status.PASS, "kernel", f"kernel {match[0]} satisfies {spec}", evidence=evidence),)

@@ -26,7 +26,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
 
 
 def _required(check: Check, context: Context, found: int) -> Finding:
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - only where [require] asks
+    from packaging.specifiers import SpecifierSet
 
     spec = context.require.systemd
     evidence: Evidence = {"systemd": found, "require.systemd": spec}

@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(help_text())
         return 0
     if words and words[0] in ("--version", "-V"):
-        from cgroup_preflight import __version__  # noqa: PLC0415 - start-up time
+        from cgroup_preflight import __version__
 
         sys.stdout.write(f"cgroup-preflight {__version__}\n")
         return 0
-    from cgroup_preflight.cli import guard  # noqa: PLC0415 - start-up time
+    from cgroup_preflight.cli import guard
 
     return guard.run_command(words)

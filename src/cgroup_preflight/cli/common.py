@@ -35,14 +35,14 @@ def start() -> Started:
 
 def load_config(path: Path | None) -> Config:
     """The config named, or the one found. Raises UsageError, ConfigError."""
-    from cgroup_preflight.config.load import find, load  # noqa: PLC0415 - `check` works without a config
+    from cgroup_preflight.config.load import find, load
 
     return load(path if path is not None else find(Path.cwd()))
 
 
 def try_config(path: Path | None) -> Config | None:
     """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
-    from cgroup_preflight.config.load import FILE_NAME  # noqa: PLC0415 - `check` works without a config
+    from cgroup_preflight.config.load import FILE_NAME
 
     here = Path.cwd()
     if path is None and not any((folder / FILE_NAME).is_file() for folder in (here, *here.parents)):
@@ -87,7 +87,7 @@ def report(
 
 
 def _host(facts: Facts, choice: EngineChoice) -> HostSummary:
-    from cgroup_preflight.checks.hierarchy import hierarchy_name  # noqa: PLC0415 - with the checks
+    from cgroup_preflight.checks.hierarchy import hierarchy_name
 
     offered = controllers_of(facts, choice)
     unified = isinstance(facts.cgroup_mount, Known)

@@ -32,10 +32,6 @@ def run_command(words: list[str]) -> int:
     except Terminated:
         _say("terminated; everything started was stopped")
         return ExitStatus.TERMINATED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); there is nobody left to tell.
-        sys.stdout = None
-        return ExitStatus.PASS
     except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
         return _defect(error)
 
@@ -68,15 +64,15 @@ def _explain(error: PreflightError) -> int:
         return int(error.exit_status)
     sys.stderr.write(plain(f"  next: {error.remedy.title}") + "\n")
     for command in error.remedy.commands:
-        import shlex  # noqa: PLC0415 - only on this road
+        import shlex
 
         sys.stderr.write(plain(f"        {shlex.join(command)}") + "\n")
     return int(error.exit_status)
 
 
 def _defect(error: Exception) -> int:
-    import tempfile  # noqa: PLC0415 - only on this road
-    import traceback  # noqa: PLC0415 - only on this road
+    import tempfile
+    import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)

@@ -48,7 +48,7 @@ def outputs(words: list[str], output: str) -> tuple[Output, ...]:
     found = []
     for word in words or ["text"]:
         name, separator, file = word.partition("=")
-        if name not in FORMATS or separator and not file:
+        if name not in FORMATS or (separator and not file):
             raise UsageError(f"{word!r} is not a format", where="--format",
                              remedy=Remedy(title=f"use one of {', '.join(FORMATS)}, or FORMAT=FILE"))  # fmt: skip
         found.append(Output(format=name, file=file))
@@ -71,16 +71,25 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
         if item.file:
             write_file(Path(item.file), text)
         else:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write_stdout(text)
+
+
+def write_stdout(text: str) -> None:
+    """Writes to stdout; a reader that went away (`| head`) changes nothing about the verdict."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be flushed at exit, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _render(report: Report, item: Output, *, verbose: bool) -> str:
     if item.format == "text":
-        from cgroup_preflight.render import text  # noqa: PLC0415 - start-up time
+        from cgroup_preflight.render import text
 
         return text.render(report, colour=not item.file and use_colour(), verbose=verbose)
-    import importlib  # noqa: PLC0415 - start-up time
+    import importlib
 
     module = importlib.import_module(f"cgroup_preflight.render.{item.format}_format")
     rendered: str = module.render(report)

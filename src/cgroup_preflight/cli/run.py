@@ -2,7 +2,7 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.cli.smoke_run import add_engine, check_names, try_services
+from cgroup_preflight.cli.smoke_run import add_engine, check_names, require_binaries, try_services
 from cgroup_preflight.report import ServiceResult, Status
 from cgroup_preflight.verdict import exit_status_of
 
@@ -26,6 +26,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config)
     check_names(config, [])
+    require_binaries(config, ())
     options.progress("checking the host")
     context = common.context(config, args.engine or config.engine, ())
     findings = list(run_checks(context))

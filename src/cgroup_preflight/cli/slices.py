@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:
-            sys.stdout.write(f"### {file.path}\n{file.content}\n")
+            options.write_stdout(f"### {file.path}\n{file.content}\n")
             continue
         path = args.out / file.path
         try:

@@ -2,7 +2,7 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.cli.smoke_run import add_engine, check_names, try_services
+from cgroup_preflight.cli.smoke_run import add_engine, check_names, require_binaries, try_services
 from cgroup_preflight.report import Status
 from cgroup_preflight.verdict import exit_status_of
 
@@ -28,6 +28,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config)
     names = check_names(config, args.service)
+    require_binaries(config, names)
     context = common.context(config, args.engine or config.engine, ())
     # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
     host = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]

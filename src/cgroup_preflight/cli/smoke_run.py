@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import stat
 from pathlib import Path
 
 from cgroup_preflight.checks.base import Context
@@ -34,29 +35,41 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
 def try_services(config: Config, context: Context, names: tuple[str, ...]) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
     """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
 
-    Raises ConfigError for binaries that cannot be run, HostError when the manager does not answer.
+    Raises HostError when the manager does not answer.
     """
-    broken = binary_findings(config, context, names)
-    missing = tuple(item for item in broken if item.code == "CGP211")
-    if missing:
-        raise ConfigError(
-            f"{len(missing)} service(s) have no program to run", where=config.path, findings=missing,
-            remedy=Remedy(title="build them first, or mend binary in the config"),
-        )  # fmt: skip
+    broken = format_findings(config, context, names)
     if broken:
         return broken, ()
     if context.engine.name is None:
         return [_not_tried(context)], ()
-    from cgroup_preflight.smoke.run import smoke  # noqa: PLC0415 - start-up time
+    from cgroup_preflight.smoke.run import smoke
 
     result = smoke(config, context.facts, context.engine, names, options.progress)
     return list(result.findings), result.services
 
 
-def binary_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
-    """What is wrong with the programs: not there, not executable (CGP211), or for another machine (CGP401)."""
-    from cgroup_preflight.golang import elf  # noqa: PLC0415 - start-up time
-    from cgroup_preflight.reading import value_or  # noqa: PLC0415 - start-up time
+def require_binaries(config: Config, names: tuple[str, ...]) -> None:
+    """Raises ConfigError where a program is not there, not executable or not a file (CGP211)."""
+    findings = []
+    for service in config.services:
+        wrong = None if names and service.name not in names else _file_problem(Path(config.folder, service.binary))
+        if wrong:
+            findings.append(
+                Finding(code="CGP211", name="binary", status=Status.FAIL, subject=service.name,
+                        location=service.location, remedies=(Remedy(title=wrong[1]),),
+                        message=f"binary {service.binary!r} of {service.name}: {wrong[0]}")
+            )  # fmt: skip
+    if findings:
+        raise ConfigError(
+            f"{len(findings)} service(s) have no program to run", where=config.path, findings=tuple(findings),
+            remedy=Remedy(title="build them first, or mend binary in the config"),
+        )  # fmt: skip
+
+
+def format_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """The programs that this machine cannot run (CGP401): another system, architecture, or no program at all."""
+    from cgroup_preflight.golang import elf
+    from cgroup_preflight.reading import value_or
 
     findings = []
     for service in config.services:
@@ -64,13 +77,6 @@ def binary_findings(config: Config, context: Context, names: tuple[str, ...]) ->
             continue
         path = Path(config.folder, service.binary)
         location = service.location
-        wrong = _file_problem(path)
-        if wrong:
-            findings.append(
-                Finding(code="CGP211", name="binary", status=Status.FAIL, subject=service.name, location=location,
-                        message=f"binary {service.binary!r} of {service.name}: {wrong[0]}", remedies=(Remedy(title=wrong[1]),))
-            )  # fmt: skip
-            continue
         try:
             fit = elf.fit(elf.identify(path), value_or(context.facts.machine, os.uname().machine))
             reason = fit.why if fit.ok is False else ""
@@ -86,11 +92,15 @@ def binary_findings(config: Config, context: Context, names: tuple[str, ...]) ->
 
 
 def _file_problem(path: Path) -> tuple[str, str] | None:
-    if path.is_dir():
-        return "it is a folder", "name the program itself"
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
         return "it is not there", "build it first, or mend the path (relative to the config's folder)"
-    if not path.is_file():
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}", "mend the path (relative to the config's folder)"
+    if stat.S_ISDIR(mode):
+        return "it is a folder", "name the program itself"
+    if not stat.S_ISREG(mode):
         return "it is not a file", "name a program"
     if not os.access(path, os.X_OK):
         return "it is not executable", f"chmod +x {path.name}"

@@ -84,7 +84,7 @@ def _timeout(text: str) -> float:
 
 
 def _specifier(text: str) -> str:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415 - only for this key
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
         return str(SpecifierSet(text))

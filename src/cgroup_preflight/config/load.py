@@ -48,7 +48,7 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
     try:
         text = data.decode("utf-8").replace("\r\n", "\n")
         tables = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _not_toml(error, data, shown) from None
     mistakes = Mistakes(shown, locate(text))
     if not tables:
@@ -65,7 +65,7 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
 
 
 def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:
-    import re  # noqa: PLC0415 - only on this road
+    import re
 
     match = re.search(r"line (\d+)", str(error))
     line = int(match[1]) if match else data.count(b"\n") + 1 if "end of document" in str(error) else 1

@@ -28,8 +28,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
                          f"the slice {service.slice!r} is not declared",
                          f"{nearest(service.slice, known)}add [slices.{service.slice}], or use one of: "
                          f"{', '.join(sorted(known)) or 'none declared'}")  # fmt: skip
-        if not remote:
-            _check_address(service, mistakes)
+        _check_address(service, mistakes, remote=remote)
 
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
@@ -63,7 +62,7 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
                          f"use {low_name} <= {high_name}")  # fmt: skip
 
 
-def _check_address(service: Service, mistakes: Mistakes) -> None:
+def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> None:
     """Refuses a readiness address outside this machine: a config must not make a runner call others."""
     ready = service.smoke.ready
     if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
@@ -78,7 +77,7 @@ def _check_address(service: Service, mistakes: Mistakes) -> None:
         return
     if port == 0:
         mistakes.add("CGP209", "bad-address", path, "ready: port 0 is no port", "use the port the service listens on")
-    if not _is_loopback(host):
+    if not remote and not _is_loopback(host):
         mistakes.add("CGP209", "remote-address", path, f"ready: {host!r} is not this machine",
                      "use 127.0.0.1, [::1] or localhost, or set allow_remote_ready = true in [smoke]")  # fmt: skip
 

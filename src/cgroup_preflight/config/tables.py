@@ -104,7 +104,7 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
         hint = "text in quotes, or a whole number" if key.kind in ("quantity", "span") else "text in quotes"
         _wrong_type(path, raw, hint, mistakes)
         return None
-    text = str(raw).strip() if key.kind in ("quantity", "span") else str(raw)
+    text = _words(raw).strip(" \t\r\n") if key.kind in ("quantity", "span") else str(raw)
     return _parse(key, path, text, mistakes)
 
 
@@ -149,7 +149,15 @@ def _kind(raw: object) -> str:
     kinds = {bool: "a boolean", int: "a number", float: "a number with a fraction", str: "text",
              list: "a list", dict: "a table"}  # fmt: skip
     name = kinds.get(type(raw), "a date or time")
-    return f"{name} ({_short(repr(raw))})" if isinstance(raw, bool | int | float | str) else name
+    return f"{name} ({_short(_words(raw) if isinstance(raw, int) else repr(raw))})" if isinstance(raw, bool | int | float | str) else name
+
+
+def _words(raw: object) -> str:
+    """The text of a value; Python refuses to print a number of thousands of digits."""
+    try:
+        return str(raw)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _short(text: str) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 Path = tuple[str, ...]
 
+#: No key of the config is nested as deeply; a hostile one could be, and cost the square of its depth.
+_DEPTH_MAX = 8
+
 _TOKEN = re.compile(
     r'(?P<long>"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5})'
     r'|(?P<string>"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\')'
@@ -30,9 +33,8 @@ def locate(text: str) -> dict[Path, int]:
             path = prefix
         else:
             path = prefix + _key_path(_key_text(statement))
-        for end in range(1, len(path) + 1):
+        for end in range(1, min(len(path), _DEPTH_MAX) + 1):
             lines.setdefault(path[:end], line)
-        lines[path] = min(lines[path], line)
     return lines
 
 

@@ -38,6 +38,7 @@ def find_blob(layout: Layout) -> Blob | None:
 
     Raises:
         BinaryError: there is something that looks like one, but all of those are damaged.
+
     """
     damage: BinaryError | None = None
     for address in _addresses(layout):

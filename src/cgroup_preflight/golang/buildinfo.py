@@ -45,6 +45,7 @@ def read(path: str | os.PathLike[str]) -> BuildInfo:
         NotGoError: it is a script, data, or a program that Go did not build (or that lost its build info).
         PackedError: it is packed by UPX.
         BinaryError: it cannot be read, is no regular file, or is damaged.
+
     """
     with open_image(Path(path)) as image:
         return read_image(image)
@@ -55,6 +56,7 @@ def read_image(image: Image) -> BuildInfo:
 
     Raises:
         BinaryError: as `read`.
+
     """
     try:
         return _parsed(image)

@@ -66,6 +66,7 @@ def identify(path: str | os.PathLike[str]) -> Executable:
 
     Raises:
         BinaryError: it cannot be opened, is no regular file, or is ELF with headers that contradict it.
+
     """
     with open_image(Path(path)) as image:
         return identify_image(image)
@@ -76,6 +77,7 @@ def identify_image(image: Image) -> Executable:
 
     Raises:
         BinaryError: as `identify`.
+
     """
     start = image.read(0, min(image.size, SHEBANG_MAX))
     if not start:

@@ -68,6 +68,7 @@ def read_header(image: Image) -> ElfHeader:
 
     Raises:
         BinaryError: it is cut short, or its class or byte order is none that exists.
+
     """
     ident = image.read(0, 16)
     bits = {1: 32, 2: 64}.get(ident[4])
@@ -99,6 +100,7 @@ def read_segments(image: Image, header: ElfHeader) -> list[Segment]:
 
     Raises:
         BinaryError: the table lies outside the file, or Linux would refuse it too.
+
     """
     if header.phnum == 0:
         return []
@@ -122,6 +124,7 @@ def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
 
     Raises:
         BinaryError: the table lies outside the file or is impossibly large.
+
     """
     if header.shoff == 0:
         return

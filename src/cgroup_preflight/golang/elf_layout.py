@@ -20,6 +20,7 @@ def elf_layout(image: Image) -> Layout:
 
     Raises:
         BinaryError: the file header or the program headers are damaged.
+
     """
     header = elf_format.read_header(image)
     segments = elf_format.read_segments(image, header)
@@ -63,6 +64,7 @@ def _names(image: Image, header: ElfHeader) -> bytes:
 
     Raises:
         BinaryError: it is damaged.
+
     """
     table = _name_section(image, header)
     if table is None or table.size > MAX_NAMES:

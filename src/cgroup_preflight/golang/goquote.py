@@ -33,6 +33,7 @@ def quoted_prefix(text: bytes) -> bytes:
 
     Raises:
         QuoteError: there is none.
+
     """
     match = _QUOTED.match(text)
     if match is None:
@@ -46,6 +47,7 @@ def unquote(text: bytes) -> bytes:
 
     Raises:
         QuoteError: it is not one, or goes on after the closing quote.
+
     """
     if _QUOTED.fullmatch(text) is None:
         raise QuoteError

@@ -38,6 +38,7 @@ class Image(Protocol):
 
         Raises:
             BinaryError: they are not all inside the file, or more than MAX_READ.
+
         """
 
 
@@ -92,6 +93,7 @@ def check_range(size: int, offset: int, length: int) -> None:
 
     Raises:
         BinaryError: as said.
+
     """
     if offset < 0 or length < 0 or offset + length > size:
         raise BinaryError(f"is truncated or damaged: {length} bytes at offset {offset} of {size}")
@@ -105,6 +107,7 @@ def open_image(path: Path) -> Iterator[FileImage]:
 
     Raises:
         BinaryError: no such file, no permission, or not a regular file.
+
     """
     try:
         # Before open(): opening some devices (watchdog, tape) has effects of its own.

@@ -29,6 +29,7 @@ def macho_layout(image: Image) -> Layout:
 
     Raises:
         BinaryError: its headers are cut short or contradict themselves.
+
     """
     magic = image.read(0, 4)
     if magic in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):

@@ -21,6 +21,7 @@ def parse(blob: Blob) -> BuildInfo:
 
     Raises:
         BinaryError: Go would refuse the text too, or it has more lines or escapes than any build.
+
     """
     lines = blob.modules.split(b"\n", MAX_LINES)
     if len(lines) > MAX_LINES:
@@ -61,6 +62,7 @@ class _Parser:
 
         Raises:
             ValueError: it is malformed.
+
         """
         word, tab, rest = line.partition(b"\t")
         if not tab:

@@ -20,6 +20,7 @@ def pe_layout(image: Image) -> Layout:
 
     Raises:
         BinaryError: its headers are cut short or contradict themselves.
+
     """
     (start,) = struct.unpack("<I", image.read(60, 4))
     _, count, _, _, _, optional_size, _ = struct.unpack("<HHIIIHH", image.read(start + 4, 20))

@@ -28,6 +28,7 @@ class Layout:
 
         Raises:
             BinaryError: no region holds them all, or the file is shorter than its headers say.
+
         """
         for region in self._at(address):
             if address + length <= region.address + region.size:
@@ -39,6 +40,7 @@ class Layout:
 
         Raises:
             BinaryError: no region holds the address.
+
         """
         for region in self._at(address):
             return self.read(address, min(length, region.address + region.size - address))

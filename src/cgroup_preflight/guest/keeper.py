@@ -2,9 +2,9 @@
 
     python3 -I -S keeper.py LIFELINE PARENT FOLDER ARGV...
 
-`LIFELINE` is the reading end of a pipe held open by the parent with PID `PARENT`. When that closes, or the parent is gone in
-whatever way (SIGKILL too), everything descended from here is killed and FOLDER removed. Until then nothing is removed, so that
-the parent can read what a dead guest left.
+`LIFELINE` is the reading end of a pipe held open by the parent with PID `PARENT`. When that closes, or the parent is
+gone in whatever way (SIGKILL too), everything descended from here is killed and FOLDER removed. Until then nothing is
+removed, so that the parent can read what a dead guest left.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 def _guard(command: list[str], lifeline: int, parent: int, prctl: "ctypes._NamedFuncPointer") -> None:
     inherited = tuple(fd for fd in _open_fds() if fd > 2 and fd != lifeline)
-    guest = subprocess.Popen(  # noqa: S603 - the command line of the engine
+    guest = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         pass_fds=inherited,

@@ -13,6 +13,8 @@ from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 #: From the number of the channel's descriptor to the engine's argv.
 Command = Callable[[int], tuple[str, ...]]
 
+#: A memory file system where there is one; on a disk, the kernel would write the guest's memory back all the time.
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the engine makes a nameless file there
 _INPUT = "input.tar"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
@@ -29,7 +31,7 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return GuestProcess(folder, command, environment=_environment(folder))
+    return GuestProcess(folder, command, environment=_environment(spec, folder))
 
 
 def _uml(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
@@ -66,9 +68,19 @@ def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
     )
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """What the engine gets of our environment; its temporary files go where they are removed with the rest."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder)}
+def _environment(spec: GuestSpec, folder: Path) -> dict[str, str]:
+    """What the engine gets of our environment. TMPDIR is where user-mode-linux maps the guest's memory from."""
+    memory = _SHARED_MEMORY if _holds_memory(_SHARED_MEMORY, spec.memory_mib) else folder
+    return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory)}
+
+
+def _holds_memory(folder: Path, mebibytes: int) -> bool:
+    """Whether `folder` can hold that much, and lets it be mapped executable, as container engines' often does not."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return not status.f_flag & os.ST_NOEXEC and status.f_bavail * status.f_frsize > mebibytes << 20
 
 
 _PROGRAMS = {GuestEngine.UML: uml.PROGRAM, GuestEngine.QEMU: qemu.PROGRAM}

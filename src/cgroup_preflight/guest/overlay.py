@@ -15,8 +15,8 @@ INPUT_ARGUMENT = "preflight.input"
 CHANNEL_ARGUMENT = "preflight.channel"
 
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
-#: A quick boot has units in front of all others, and no generators. The kernel hands unknown KEY=VALUE arguments to PID 1
-#: as its environment, which systemd does not pass on to services (systemd, docs/ENVIRONMENT.md).
+#: A quick boot has units in front of all others, and no generators. The kernel hands unknown KEY=VALUE arguments to
+#: PID 1 as its environment, which systemd does not pass on to services (systemd, docs/ENVIRONMENT.md).
 QUICK_KERNEL_ARGS = (
     f"SYSTEMD_UNIT_PATH={_QUICK_UNITS}:",
     "SYSTEMD_GENERATOR_PATH=/nowhere",
@@ -177,10 +177,7 @@ def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
         OverlayFile(path=f"{_UNITS}/default.target", link=f"/lib/systemd/system/{FULL_TARGET}"),
         *(OverlayFile(path=f"{_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_UNITS),
         *(OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_IN_QUICK_BOOT),
-        *(
-            OverlayFile(path=f"/etc/systemd/system-generators/{name}", link="/dev/null")
-            for name in _MASKED_GENERATORS
-        ),
+        *(OverlayFile(path=f"/etc/systemd/system-generators/{name}", link="/dev/null") for name in _MASKED_GENERATORS),
     )
 
 
@@ -195,7 +192,5 @@ def _identity(hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
             "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\nRateLimitIntervalSec=0\n"
         ),
     }
-    rights = OverlayFile(
-        path="/etc/sudoers.d/runner", content="runner ALL=(ALL:ALL) NOPASSWD: ALL\n", mode=0o440
-    )
+    rights = OverlayFile(path="/etc/sudoers.d/runner", content="runner ALL=(ALL:ALL) NOPASSWD: ALL\n", mode=0o440)
     return (*(OverlayFile(path=path, content=text) for path, text in texts.items()), rights)

@@ -1,6 +1,7 @@
 """A guest as a process of the host: its folder, its keeper, its console. Everything goes when it is closed."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from cgroup_preflight.guest import keeper
 
 #: Seconds until a closed guest must be gone; the keeper kills, so this is not a matter of good will.
 _CLOSE_TIMEOUT = 20.0
+#: Terminal control sequences (ECMA-48 CSI, and OSC up to BEL), which systemd writes to a serial console.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07?)")
 
 
 class GuestProcess:
@@ -30,7 +33,7 @@ class GuestProcess:
         self._console = (folder / "console.log").open("rb")
         argv = (str(lifeline), str(os.getpid()), str(folder), *command(inner.fileno()))
         try:
-            self._keeper = subprocess.Popen(  # noqa: S603 - our own script
+            self._keeper = subprocess.Popen(
                 (sys.executable, "-I", "-S", keeper.__file__, *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -56,7 +59,8 @@ class GuestProcess:
         size = os.fstat(self._console.fileno()).st_size
         self._console.seek(max(0, size - 65536))
         text = self._console.read().decode(errors="replace")
-        return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]
+        plain = _ESCAPES.sub("", text)
+        return tuple(line.rstrip() for line in plain.splitlines() if line.strip())[-lines:]
 
     def close(self) -> None:
         """Ends every process of the guest and removes its folder; may be called twice."""

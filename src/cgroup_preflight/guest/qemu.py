@@ -1,21 +1,21 @@
 """The command line of QEMU, with an emulated CPU (TCG) unless told otherwise. Pure.
 
-The distribution's own cloud kernel is started directly. It has NVMe, virtio-pci, virtio-console and ext4 built in (but virtio-blk as a
-module), so disks are NVMe and there is no initial RAM disk to unpack and run.
+The distribution's own cloud kernel is started directly. It has NVMe, virtio-pci, virtio-console and ext4 built in
+(but virtio-blk as a module), so disks are NVMe and there is no initial RAM disk to unpack and run.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from cgroup_preflight.guest.kernel_args import common_kernel_args
 from cgroup_preflight.guest.spec import BootMode
-from cgroup_preflight.guest.uml import common_kernel_args
 
 PROGRAM = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuMachine:
-    """One virtual machine; `kernel` is an uncompressed-on-boot bzImage, `accelerator` "tcg" or "kvm"."""
+    """One virtual machine; `kernel` is a bzImage, `accelerator` "tcg" or "kvm"."""
 
     program: str
     kernel: Path

@@ -1,7 +1,7 @@
 """A running guest: boot it, run commands in it, read and write its files, be rid of it.
 
-    with Guest(GuestSpec(inputs={"src": Path("src")})) as guest:
-        print(guest.run(["systemctl", "--version"]).text)
+with Guest(GuestSpec(inputs={"src": Path("src")})) as guest:
+    print(guest.run(["systemctl", "--version"]).text)
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from cgroup_preflight.report import Remedy
 _GRACE = 20.0
 _CONSOLE_LINES = 12
 _SETTLE_TIMEOUT = 60.0
+_SEE_REQUEST = Remedy(title="check the program, user or path named above: it must exist inside the guest")
 
 
 class Guest:
@@ -126,6 +127,11 @@ class Guest:
         """The number of `user` in the guest."""
         return int(self.run(["id", "-u", user]).text)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the guest can still be asked; False from the first answer that did not come."""
+        return self._channel is not None
+
     def console_tail(self, lines: int = _CONSOLE_LINES) -> tuple[str, ...]:
         """The last lines of kernel messages and console."""
         return self._process.console_tail(lines) if self._process is not None else ()
@@ -137,10 +143,10 @@ class Guest:
         try:
             self._channel.send(head, body, timeout=limit)
         except ChannelError as error:
-            raise self._failed(f"{error} (asked to {head['op']})") from error
+            raise self._lost(f"{error} (asked to {head['op']})") from error
         answer = self._receive(timeout=limit, doing=f"asked to {head['op']}")
         if not answer.head["ok"]:
-            raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=Remedy(title="see the message"))
+            raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=_SEE_REQUEST)
         return answer
 
     def _receive(self, *, timeout: float, doing: str) -> Frame:
@@ -149,7 +155,12 @@ class Guest:
         try:
             return self._channel.receive(timeout=timeout)
         except ChannelError as error:
-            raise self._failed(f"{error} ({doing})") from error
+            raise self._lost(f"{error} ({doing})") from error
+
+    def _lost(self, what: str) -> HostError:
+        # After a missed answer the line is out of step: a later answer must not be taken for this one's.
+        self._channel = None
+        return self._failed(what)
 
     def _failed(self, what: str) -> HostError:
         tail = "\n".join(f"  | {line}" for line in self.console_tail())
@@ -166,9 +177,7 @@ def input_path(name: str) -> Path:
     return Path("/run/preflight/in") / name
 
 
-def _command(
-    argv: Sequence[str], user: str | None, env: Mapping[str, str] | None, cwd: str | None
-) -> dict[str, Any]:
+def _command(argv: Sequence[str], user: str | None, env: Mapping[str, str] | None, cwd: str | None) -> dict[str, Any]:
     return {"argv": list(argv), "user": user, "env": dict(env or {}), "cwd": cwd}
 
 

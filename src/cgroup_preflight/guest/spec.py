@@ -39,6 +39,10 @@ class GuestSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     boot_timeout: float = 120.0
 
+    def __post_init__(self) -> None:
+        if self.engine is GuestEngine.UML and self.cpus != 1:
+            raise ValueError("user-mode-linux has one CPU; more need the QEMU engine")
+
     @property
     def name(self) -> str:
         """For messages: distribution, engine and what is special about the kernel's arguments."""
@@ -57,7 +61,7 @@ class Completed:
 
     @property
     def text(self) -> str:
-        """stdout as text."""
+        """Standard output as text."""
         return self.stdout.decode(errors="replace")
 
 

@@ -1,8 +1,11 @@
 """Programs the guest needs from the host: found, or named together with the Debian package that has them."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +22,9 @@ DEBIAN_PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
 }
+_TAIL_LINES = 8
+#: Seconds a terminated tool has to clean up after itself.
+_TERMINATE_SECONDS = 15.0
 #: An ordinary user's PATH often lacks the directory where mke2fs lives.
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
@@ -35,8 +41,9 @@ def require(programs: Iterable[str]) -> None:
     if not missing:
         return
     packages = tuple(dict.fromkeys(DEBIAN_PACKAGES[program] for program in missing))
+    names, installs = ", ".join(missing), " ".join(packages)
     raise HostError(
-        f"the guest needs {', '.join(missing)}, not installed here (Debian and Ubuntu: apt-get install {' '.join(packages)})",
+        f"the guest needs {names}, not installed here (Debian and Ubuntu: apt-get install {installs})",
         remedy=Remedy(
             title="install what the guest needs",
             commands=(("apt-get", "install", "--yes", "--no-install-recommends", *packages),),
@@ -47,23 +54,42 @@ def require(programs: Iterable[str]) -> None:
 
 
 def call(argv: Sequence[str], *, cwd: Path, timeout: float, doing: str) -> None:
-    """Runs a tool in `cwd` for at most `timeout` seconds; raises HostError with its last lines if it fails."""
+    """Runs a tool in `cwd` for at most `timeout` seconds; raises HostError with its last lines if it fails.
+
+    The tool and all it started are ended with us, on a time-out and on Ctrl-C.
+    """
     environment = {**os.environ, "PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8"}
-    try:
-        done = subprocess.run(  # noqa: S603 - argv lists made by the recipe
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
             argv,
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise _failed(doing, f"{argv[0]} took longer than {timeout:.0f} s", "") from None
-    if done.returncode != 0:
-        tail = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-8:]
-        raise _failed(doing, f"{argv[0]} exited with {done.returncode}", "\n".join(tail))
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise _failed(doing, f"{argv[0]} took longer than {timeout:.0f} s", "") from None
+        finally:
+            _end(process)
+        output.seek(0)
+        tail = output.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]
+    if process.returncode != 0:
+        raise _failed(doing, f"{argv[0]} exited with {process.returncode}", "\n".join(tail))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process group first: mmdebstrap undoes its mounts when terminated."""
+    for number, patience in ((signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, None)):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
 
 
 def _failed(doing: str, what: str, tail: str) -> HostError:

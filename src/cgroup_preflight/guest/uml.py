@@ -6,7 +6,7 @@ Switches: Documentation/virt/uml/user_mode_linux_howto_v2.rst and `linux.uml --h
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgroup_preflight.guest.overlay import CHANNEL_ARGUMENT, INPUT_ARGUMENT, QUICK_KERNEL_ARGS
+from cgroup_preflight.guest.kernel_args import common_kernel_args
 from cgroup_preflight.guest.spec import BootMode
 
 PROGRAM = "linux.uml"
@@ -47,18 +47,4 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         *common_kernel_args(mode=machine.mode, input_device="/dev/ubdb", channel_device="/dev/ttyS0"),
         "noreboot",
         *machine.kernel_args,
-    )
-
-
-def common_kernel_args(*, mode: BootMode, input_device: str, channel_device: str) -> tuple[str, ...]:
-    """Kernel arguments of every engine; a panic ends the machine at once, so that it is noticed."""
-    return (
-        "quiet",
-        "panic=-1",
-        "fsck.mode=skip",
-        "systemd.show_status=0",
-        f"systemd.unit={mode}",
-        *(QUICK_KERNEL_ARGS if mode is BootMode.QUICK else ()),
-        f"{INPUT_ARGUMENT}={input_device}",
-        f"{CHANNEL_ARGUMENT}={channel_device}",
     )

@@ -1,5 +1,6 @@
 """The only place that starts processes: argv lists, no shell, a time-out on each, output bounded."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
 #: What a query may inherit: messages in English, and the way to the user manager.
 _KEEP = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR")
 _OUTPUT_MAX = 4 << 20
+_KILL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,13 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
+        # Gone already, or sudo's: that one ends when its pipes are closed.
         pass
-    process.communicate()
+    # Not communicate(): a child that left the group could hold the pipe open for ever.
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_KILL_SECONDS)

@@ -16,17 +16,23 @@ class HostFs(Protocol):
     def read(self, path: str) -> Reading[str]:
         """The whole text of a file."""
 
+    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
+        """Of a file's pieces between `separator`s, those that contain one of `keep`; a recording holds no others."""
+
     def link(self, path: str) -> Reading[str]:
         """The target of a symbolic link."""
 
-    def names(self, path: str) -> Reading[tuple[str, ...]]:
-        """The sorted names in a folder."""
+    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
+        """The sorted names in a folder, with `keep` only those that begin with one of them."""
 
     def read_only(self, path: str) -> Reading[bool]:
         """Whether the file system at `path` is mounted read-only (statvfs flag ST_RDONLY)."""
 
     def machine(self) -> Reading[str]:
         """The hardware name of uname(2)."""
+
+    def page_size(self) -> Reading[int]:
+        """Bytes of a memory page."""
 
 
 class LiveFs:
@@ -47,6 +53,8 @@ class LiveFs:
                 data = _read_all(handle)
             finally:
                 os.close(handle)
+            if data.startswith(b"\x1f\x8b"):
+                data = _gunzip(data)
             if len(data) > TEXT_MAX:
                 return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
             return Known(value=data.decode("utf-8"), source=path)
@@ -55,6 +63,14 @@ class LiveFs:
         except UnicodeDecodeError:
             return Missing(source=path, why=Why.MALFORMED, detail="not text")
 
+    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
+        """The pieces wanted, in the order of the file."""
+        reading = self.read(path)
+        if isinstance(reading, Missing):
+            return reading
+        found = (piece for piece in reading.value.split(separator) if any(word in piece for word in keep))
+        return Known(value=tuple(found), source=path)
+
     def link(self, path: str) -> Reading[str]:
         """The target as the link spells it."""
         try:
@@ -62,10 +78,12 @@ class LiveFs:
         except OSError as error:
             return missing(path, error)
 
-    def names(self, path: str) -> Reading[tuple[str, ...]]:
+    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """The names, sorted."""
         try:
-            return Known(value=tuple(sorted(os.listdir(self._at(path)))), source=path)
+            found = sorted(os.listdir(self._at(path)))
+            kept = found if keep is None else [name for name in found if name.startswith(keep)]
+            return Known(value=tuple(kept), source=path)
         except OSError as error:
             return missing(path, error)
 
@@ -81,6 +99,22 @@ class LiveFs:
         if self._root:
             return Missing(source="uname", why=Why.NOT_RECORDED, errno=errno.ENOENT)
         return Known(value=os.uname().machine, source="uname")
+
+    def page_size(self) -> Reading[int]:
+        """sysconf(3); unknown for a tree of another host."""
+        if self._root:
+            return Missing(source="page size", why=Why.NOT_RECORDED)
+        return Known(value=os.sysconf("SC_PAGE_SIZE"), source="page size")
+
+
+def _gunzip(data: bytes) -> bytes:
+    """/proc/config.gz; what does not unpack stays as it is, and is then no text."""
+    import zlib  # only where a file is packed
+
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data, TEXT_MAX + 1)
+    except zlib.error:
+        return data
 
 
 def _read_all(handle: int) -> bytes:

@@ -1,3 +1,3 @@
 """Report to text, one file a format. Opens no file, decides nothing."""
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "junit", "sarif", "codequality", "markdown")

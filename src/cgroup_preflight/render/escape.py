@@ -1,6 +1,16 @@
 """One place that makes foreign text harmless; it comes from a pull request."""
 
+import re
 import unicodedata
+from urllib.parse import quote
+
+#: Longest foreign text shown in one place, characters; log lines of a megabyte exist.
+CLIP = 2000
+
+#: Words that no forge turns into anything: no reference, no link, no emoji, no markup, no hash of a commit.
+_PROSE = re.compile(r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?", re.ASCII)
+#: What may stand in Markdown as it is, once it is neither at the start of a line nor part of a link.
+_INERT = re.compile(r"[A-Za-z0-9 ,;()=+/.'-]", re.ASCII)
 
 
 def plain(text: str, *, keep_newlines: bool = False) -> str:
@@ -16,3 +26,68 @@ def _visible(char: str, *, keep_newlines: bool) -> str:
     if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return char.encode("unicode_escape").decode("ascii")
     return char
+
+
+def clip(text: str, limit: int = CLIP) -> str:
+    """At most `limit` characters of `text`, and how many are missing."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} characters left out)"
+
+
+def markdown(text: str, *, keep_newlines: bool = False) -> str:
+    """Text for an HTML element inside Markdown: every character with a meaning becomes a character reference.
+
+    A reference cannot form structure (CommonMark 0.31, section 2.5). Only `code` and `pre` elements keep forges
+    from finding mentions and issues in it: they look after the references are resolved (github/cmark-gfm#181).
+    """
+    shown = plain(text, keep_newlines=keep_newlines)
+    return "".join(_reference(char) for char in re.sub(r"(?i)(www)\.", "\\1\0", shown))
+
+
+def _reference(char: str) -> str:
+    if char == "\0":  # plain() leaves none; stands for the dot of `www.`, which begins a link
+        return "&#46;"
+    if char == "@":  # the element keeps cmark-gfm from making `user@1000.service` a mail address
+        return "&#64;<wbr>"
+    if char == "\n" or not char.isascii() or _INERT.match(char):
+        return char
+    return f"&#{ord(char)};"
+
+
+def code(text: str, limit: int = CLIP) -> str:
+    """Foreign text as an inline `code` element for Markdown, one line."""
+    return f"<code>{markdown(clip(text, limit)) or ' '}</code>"
+
+
+def prose(text: str, limit: int = CLIP) -> str:
+    """A sentence for Markdown: plain words stay words, whatever a forge might act on becomes code."""
+    parts: list[str] = []
+    for word in clip(text, limit).split(" "):
+        if not word or _PROSE.fullmatch(word):
+            parts.append(word)
+        elif parts and parts[-1].endswith("</code>"):
+            # Neighbours share one element, so that a command or an address stays in one piece.
+            parts[-1] = f"{parts[-1].removesuffix('</code>')} {markdown(word)}</code>"
+        else:
+            parts.append(f"<code>{markdown(word)}</code>")
+    return " ".join(parts)
+
+
+def pre(lines: str, limit: int = CLIP) -> str:
+    """Lines of foreign text as a `pre` block for Markdown: no fence to break out of, no line begins a command.
+
+    GitLab reads `/close` at the start of a line as a quick action, in some versions even inside a fence.
+    """
+    text = markdown(clip(lines, limit), keep_newlines=True)
+    return "<pre>\n" + "\n".join(re.sub(r"^[ ]*/", lambda found: found[0].replace("/", "&#47;"), line)
+                                 for line in text.split("\n")) + "\n</pre>"  # fmt: skip
+
+
+def sarif(text: str, limit: int = CLIP) -> str:
+    """Text for a SARIF message: brackets would be links, braces placeholders (SARIF 2.1.0, 3.11.5 and 3.11.6)."""
+    shown = plain(clip(text, limit), keep_newlines=True)
+    return re.sub(r"[\[\]\\]", lambda found: f"\\{found[0]}", shown).replace("{", "{{").replace("}", "}}")
+
+
+def uri_path(path: str) -> str:
+    """A relative path as a URI reference; a colon in the first part would read as a scheme (RFC 3986, 4.2)."""
+    return quote(path.encode("utf-8", "replace"), safe="/-_.~")

@@ -63,7 +63,9 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
         argv += [f"--uid={launch.uid}", f"--gid={launch.gid if launch.gid is not None else launch.uid}"]
     if systemd >= _EXPAND_SWITCH_SINCE:
         return (*argv, "--expand-environment=no", "--", *launch.command)
-    return (*argv, "--", *(word.replace("$", "$$") for word in launch.command))
+    # The program itself is looked up before anything is expanded, so it is never escaped.
+    program, *words = launch.command
+    return (*argv, "--", program, *(word.replace("$", "$$") for word in words))
 
 
 SHOW_PROPERTIES = (

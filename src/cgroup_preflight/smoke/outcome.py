@@ -171,7 +171,9 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                        f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
                        Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                               why="on every deploy systemd would wait and then kill it"))  # fmt: skip
-    elif code == _EXITED and status != "0" and seen.service.smoke.ready.kind is ReadyKind.EXIT:
+    elif (code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT:
+        yield _ended_early(seen, result, code, status)
+    elif result not in ("success", "exit-code", ""):
         yield _ended_early(seen, result, code, status)
     else:
         if code == _EXITED and status not in ("", "0"):

@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from cgroup_preflight.config.model import Ready, ReadyKind
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
+_HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
 
@@ -37,14 +40,16 @@ def try_http(url: str) -> str:
 
     Redirects are not followed and no proxy is used: the service itself has to answer.
     """
-    import requests  # noqa: PLC0415 - a tenth of a second to import, and not every service is HTTP
+    import requests  # a tenth of a second to import, and not every service is HTTP
 
     try:
-        with requests.Session() as session:
+        with time_limit(_HTTP_SECONDS), requests.Session() as session:
             session.trust_env = False
-            answer = session.get(url, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS), allow_redirects=False, stream=True)
+            request = session.prepare_request(requests.Request("GET", url))
+            # The adapter alone: Session.get() would resolve a redirect and read its body even when told not to follow.
+            answer = session.get_adapter(url).send(request, stream=True, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS))
             answer.close()
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError, TooSlow) as error:
         return type(error).__name__
     return "" if answer.status_code < 400 else f"HTTP status {answer.status_code}"
 
@@ -58,6 +63,7 @@ class LogWatch:
         self._rest = b""
         self.found = False
         self.open = True
+        self.too_slow = False
         assert process.stdout is not None  # noqa: S101 - the runner pipes it
         os.set_blocking(process.stdout.fileno(), False)
 
@@ -75,27 +81,30 @@ class LogWatch:
         self.open = bool(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LINE_MAX:]
-        for line in lines:
-            if not self.found and matches(self._pattern, line[:_LINE_MAX].decode("utf-8", "replace")):
-                self.found = True
+        if self.found or self.too_slow:
+            return
+        try:
+            with time_limit(_MATCH_SECONDS):
+                self.found = any(self._pattern.search(line[:_LINE_MAX].decode("utf-8", "replace")) for line in lines)
+        except TooSlow:
+            self.too_slow = True
 
 
-class _TooSlow(Exception):
-    pass
+class TooSlow(Exception):
+    """A time limit of `time_limit` is over."""
 
 
-def matches(pattern: "re.Pattern[str]", line: str) -> bool:
-    """A search that cannot hang: a pattern from a pull request may backtrack for ever."""
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TooSlow after `seconds`, also inside a search that backtracks for ever. Main thread only."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise _TooSlow
+        raise TooSlow
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, _MATCH_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        return pattern.search(line) is not None
-    except _TooSlow:
-        return False
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -170,7 +170,8 @@ class Services:
             return "" if not run.alive else "still running"
         if test.kind is ReadyKind.LOG and run.watch is not None:
             run.watch.read()
-            return "" if run.watch.found else "no line of the log matched"
+            slow = "the pattern takes too long on its log" if run.watch.too_slow else "no line of the log matched"
+            return "" if run.watch.found else slow
         if not run.alive:
             return "ended"
         if test.kind is ReadyKind.HTTP:

@@ -2,8 +2,9 @@
 
     python3 -m cgroup_preflight.guest.inside.agent CHANNEL
 
-Requests are frames with an `op` in the head; every request has one answer, `{"ok": true, ...}` or `{"ok": false, "error": text}`.
-Being sequential is on purpose: the host speaks only when it has the last answer, and ends a guest that does not answer.
+Requests are frames with an `op` in the head; every request has one answer, `{"ok": true, ...}` or
+`{"ok": false, "error": text}`. Being sequential is on purpose: the host speaks only when it has the last answer,
+and ends a guest that does not answer.
 """
 
 import itertools
@@ -42,7 +43,7 @@ class Agent:
         }
         try:
             head, body = operations[request.head["op"]](request.head, request.body)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the host is told, and judges
             return Frame(head={"ok": False, "error": f"{type(error).__name__}: {error}"})
         return Frame(head={"ok": True, **head}, body=body)
 

@@ -3,9 +3,9 @@
 On the wire: magic `CGPF`, head length, body length (both unsigned 32 bit, big-endian), head (UTF-8 JSON object), body.
 Used by both ends, so there is one codec.
 
-The host never has more than `WINDOW` bytes under way: user-mode-linux's serial line stalls for good when its terminal buffer
-(4 KiB) fills, since its edge-triggered wait is not armed again. The agent acknowledges each piece of an incomplete request with
-a frame `{"received": bytes so far in this request}`.
+The host never has more than `WINDOW` bytes under way: user-mode-linux's serial line stalls for good when its
+terminal buffer (4 KiB) fills, since its edge-triggered wait is not armed again. The agent acknowledges each piece of
+an incomplete request with a frame `{"received": bytes so far in this request}`.
 """
 
 import json

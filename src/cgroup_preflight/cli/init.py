@@ -1,0 +1,61 @@
+"""`cgroup-preflight init`: a starter config for this folder."""
+
+import os
+import sys
+from pathlib import Path
+
+from cgroup_preflight.cli import options
+from cgroup_preflight.config.load import FILE_NAME
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report import Remedy
+from cgroup_preflight.starter.programs import SERVICES_MAX, Program, programs, project_name
+from cgroup_preflight.starter.scan import Found, scan
+from cgroup_preflight.starter.text import Starter, build_command, write
+
+_ABOUT = f"""\
+Looks at this folder (go.mod files, `package main`, built programs) and writes a commented {FILE_NAME}
+with the slices api and worker and a service for each program. Starts nothing, and never overwrites a file
+without --force.
+
+    cgroup-preflight init
+    cgroup-preflight init --output deploy/{FILE_NAME}
+"""
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError."""
+    parser = options.parser("init", _ABOUT)
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME), help=f"default: {FILE_NAME}")
+    args = parser.parse_args(words)
+    if os.path.lexists(args.output) and not args.force:
+        raise UsageError("is there already, and was left as it is", where=str(args.output),
+                         remedy=Remedy(title="add --force to overwrite it, or --output FILE for another name"))  # fmt: skip
+    folder = Path.cwd()
+    found = scan(str(folder))
+    services = programs(found)
+    base = os.path.relpath(folder, args.output.resolve().parent)
+    starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
+    options.write_file(args.output, write(starter))
+    _tell(args.output, found, services)
+    return 0
+
+
+def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
+    """What was found and what comes next, on stderr: the file is the result."""
+    lines = [f"wrote {output}"]
+    for item in services[:SERVICES_MAX]:
+        state = "built" if item.built else "not built yet"
+        lines.append(f"  {item.name:<20} {item.source or '.'} -> {item.binary} ({state}), slice {item.slice}")
+    if not services:
+        lines.append("  no Go program found here; the file has an example to fill in")
+    if len(services) > SERVICES_MAX:
+        lines.append(f"  {len(services) - SERVICES_MAX} more programs were left out")
+    if not found.complete:
+        lines.append("  this folder is large: not all of it was looked at")
+    missing = [build_command(item) for item in services[:SERVICES_MAX] if not item.built]
+    config = "" if output == Path(FILE_NAME) else f" --config {output}"
+    steps = [*(command for command in missing if command), f"cgroup-preflight run{config}" if services else f"edit {output}"]
+    lines += ["next:", *(f"  {step}" for step in steps)]
+    sys.stderr.write("".join(f"{plain(line)}\n" for line in lines))

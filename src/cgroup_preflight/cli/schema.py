@@ -1,0 +1,40 @@
+"""`cgroup-preflight schema`: the JSON Schema of the config or of the report."""
+
+import json
+import sys
+from pathlib import Path
+
+from cgroup_preflight.cli import options
+
+_ABOUT = """\
+Prints a JSON Schema (2020-12): of cgroup-preflight.toml, for completion and checks in an editor, or of the
+JSON report. Editors with Taplo (Even Better TOML) take it from the first line of the config:
+
+    cgroup-preflight schema --output cgroup-preflight.schema.json
+    #:schema ./cgroup-preflight.schema.json
+"""
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError for a file that cannot be written."""
+    parser = options.parser("schema", _ABOUT)
+    parser.add_argument("of", nargs="?", choices=("config", "report"), default="config", help="default: config")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="where it goes instead of stdout")
+    args = parser.parse_args(words)
+    text = json.dumps(_schema(args.of), indent=2, ensure_ascii=True) + "\n"
+    if args.output is not None:
+        options.write_file(args.output, text)
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    return 0
+
+
+def _schema(of: str) -> dict[str, object]:
+    if of == "report":
+        from cgroup_preflight.render import report_schema  # noqa: PLC0415 - start-up time
+
+        return report_schema.schema()
+    from cgroup_preflight.config import schema  # noqa: PLC0415 - start-up time
+
+    return schema.schema()

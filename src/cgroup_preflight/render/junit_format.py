@@ -1,0 +1,107 @@
+"""JUnit XML: one test case a finding; what GitLab, Jenkins and others show as tests.
+
+Sources: GitLab docs, ci/testing/unit_test_reports (`classname` is shown as the suite, of equal names the first
+one wins, only the content of `failure` and `error` is read); the Jenkins xunit schema junit-10.xsd.
+Unverified is an `error`: the test could not be run. It is not `skipped`, which every reader counts as harmless.
+A warning passes with its text in `system-out`, since JUnit has no such state.
+"""
+
+import shlex
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.render.place import place
+from cgroup_preflight.report import Finding, Remedy, Report, Status, Verdict
+
+_NAME = "cgroup-preflight"
+_ELEMENTS = {Status.FAIL: "failure", Status.UNVERIFIED: "error"}
+
+
+def render(report: Report) -> str:
+    """The report as XML with a newline at the end; characters that XML cannot hold are shown as escapes."""
+    counts = Counter(item.status for item in report.findings)
+    silent = report.verdict is not Verdict.PASS and not counts[Status.FAIL] and not counts[Status.UNVERIFIED]
+    totals = {
+        "tests": str(len(report.findings) + silent), "failures": str(counts[Status.FAIL]),
+        "errors": str(counts[Status.UNVERIFIED] + silent), "skipped": str(counts[Status.SKIP]),
+        "time": f"{report.duration_seconds:.3f}",
+    }  # fmt: skip
+    root = ET.Element("testsuites", {"name": _NAME, **totals})
+    suite = ET.SubElement(root, "testsuite", {"name": _NAME, **totals, "timestamp": _line(report.started_at)})
+    _properties(suite, report)
+    names: Counter[str] = Counter()
+    tails = {item.name: item.log_tail for item in report.services}
+    for placed in place(report, Status):
+        item = placed.finding
+        file = {"file": placed.path, "line": str(placed.line)} if item.location else {}
+        _case(suite, item, _unique(f"{item.code} {item.name}: {clip(item.subject, 500)}", names), file, tails)
+    if silent:
+        case = ET.SubElement(suite, "testcase", {"classname": _NAME, "name": "verdict"})
+        ET.SubElement(case, "error", {"message": f"the verdict is {report.verdict.value}, but no check says why"})
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _line(text: str, limit: int = 500) -> str:
+    return plain(clip(text, limit))
+
+
+def _unique(name: str, seen: Counter[str]) -> str:
+    """`name`, or with a number behind it where an earlier test case has it: readers drop the second of a name."""
+    shown = plain(name)
+    seen[shown] += 1
+    while seen[shown] > 1:
+        shown = f"{shown} ({seen[shown]})"
+        seen[shown] += 1
+    return shown
+
+
+def _properties(suite: ET.Element, report: Report) -> None:
+    host = report.host
+    values: dict[str, object] = {"tool_version": report.tool_version, "verdict": report.verdict.value}
+    if host is not None:
+        values |= {"kernel": host.kernel, "systemd": host.systemd, "hierarchy": host.hierarchy, "engine": host.engine}
+    parent = ET.SubElement(suite, "properties")
+    for name, value in values.items():
+        if value is not None:
+            ET.SubElement(parent, "property", {"name": name, "value": _line(str(value))})
+
+
+def _case(
+    suite: ET.Element, item: Finding, name: str, file: Mapping[str, str], tails: Mapping[str, tuple[str, ...]]
+) -> None:
+    case = ET.SubElement(
+        suite, "testcase", {"classname": _line(f"{item.code} {item.name}"), "name": name, "time": "0.000", **file}
+    )
+    text = "\n".join(plain(line) for line in _content(item))
+    if item.status in _ELEMENTS:
+        tail = tails.get(item.subject, ())
+        text += "".join(["\nlast lines of its log:", *(f"\n    {_line(line)}" for line in tail)]) if tail else ""
+        kind = {"message": _line(item.message), "type": item.status.value}
+        ET.SubElement(case, _ELEMENTS[item.status], kind).text = text
+    elif item.status is Status.SKIP:
+        ET.SubElement(case, "skipped", {"message": _line(item.message)})
+    else:
+        ET.SubElement(case, "system-out").text = text
+
+
+def _content(item: Finding) -> Iterable[str]:
+    word = f"{item.status.value}: " if item.status is not Status.FAIL else ""
+    yield f"{word}{clip(item.message)}"
+    for key, value in item.evidence.items():
+        yield f"read: {clip(key, 500)} = {clip(str(value))}"
+    for remedy in item.remedies:
+        yield from _remedy(remedy)
+
+
+def _remedy(item: Remedy) -> Iterable[str]:
+    yield f"to do: {clip(item.title, 500)}" + (f" ({clip(item.why)})" if item.why else "")
+    for file in item.files:
+        yield f"    write {clip(file.path, 500)}:"
+        yield from (f"        {line}" for line in clip(file.content).splitlines())
+    for command in item.commands:
+        yield f"    {'sudo ' if item.needs_root else ''}{clip(shlex.join(command))}"
+    if item.docs:
+        yield f"    see {clip(item.docs, 500)}"

@@ -1,0 +1,136 @@
+"""The report as Markdown for a comment, a note or a job summary on GitHub and GitLab.
+
+The verdict is in the first line and what to do in the second; details are folded. All foreign text goes through
+`escape`, so that it neither mentions, links nor breaks a table.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.render.escape import code, pre, prose
+from cgroup_preflight.render.markdown_budget import Budget, Section
+from cgroup_preflight.render.place import WORST_FIRST, relative
+from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+
+#: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; some room for a marker.
+LIMIT = 65000
+#: Below this not even the first two lines fit with certainty, bytes.
+LIMIT_MIN = 4000
+
+_TITLES = {
+    Verdict.PASS: "✅ cgroup-preflight: pass", Verdict.FAIL: "❌ cgroup-preflight: fail",
+    Verdict.UNVERIFIED: "⚠️ cgroup-preflight: unverified",
+}  # fmt: skip
+_MARKS = {
+    Status.FAIL: "❌ fail", Status.UNVERIFIED: "⚠️ unverified", Status.WARN: "🟡 warn", Status.PASS: "✅ pass",
+    Status.SKIP: "➖ skip",
+}  # fmt: skip
+
+
+def render(report: Report, *, limit: int = LIMIT) -> str:
+    """The report in at most `limit` bytes of UTF-8; what does not fit is counted in the last line.
+
+    Details go first, then passed checks, services, and rows of findings at last. Raises ValueError for a `limit`
+    below LIMIT_MIN.
+    """
+    if limit < LIMIT_MIN:
+        raise ValueError(f"a limit of {limit} bytes is below {LIMIT_MIN}")
+    worst = [item for status in WORST_FIRST for item in report.findings if item.status is status]
+    rest = [item for item in report.findings if item.status not in WORST_FIRST]
+    tails = {item.name: item.log_tail for item in report.services}
+    budget = Budget(_head(report, worst), limit=limit)
+    # In the order of what matters most; `text` puts them in the order of reading.
+    budget.add(Section("findings", _FINDINGS_HEAD, "", [_finding_row(item) for item in worst]))
+    budget.add(Section("services", _SERVICES_HEAD, "", [_service_row(item) for item in report.services]))
+    budget.add(Section("details", "", "", [_details(item, tails.get(item.subject, ())) for item in worst]))
+    budget.add(Section("passed checks", _passed_head(rest), "\n</details>\n", [_finding_row(item) for item in rest]))
+    return budget.text()
+
+
+_FINDINGS_HEAD = "\n| | Check | Subject | Found |\n|---|---|---|---|\n"
+_SERVICES_HEAD = (
+    "\n| Service | Limits in force | MemoryMax | Peak | CPU used | Throttled | Result |\n|---|---|---|---|---|---|---|\n"
+)
+
+
+def _passed_head(rest: Sequence[Finding]) -> str:
+    return f"\n<details><summary>{len(rest)} checks passed or skipped</summary>\n{_FINDINGS_HEAD}"
+
+
+def _head(report: Report, worst: Sequence[Finding]) -> str:
+    """Two lines and the host; far shorter than LIMIT_MIN, since foreign words in it are clipped."""
+    lines = [f"## {_TITLES[report.verdict]}", _next(report.verdict, worst)]
+    host = report.host
+    if host is not None:
+        parts = (("kernel", host.kernel), ("systemd", host.systemd), ("cgroup", host.hierarchy), ("engine", host.engine))
+        lines += ["", "On " + ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts) + "."]
+    return "\n".join([*lines, ""])
+
+
+def _next(verdict: Verdict, worst: Sequence[Finding]) -> str:
+    """What to do: the first remedy of the worst finding."""
+    counts = ", ".join(f"{count} {status.value}" for status in WORST_FIRST if (count := _count(worst, status)))
+    if verdict is Verdict.PASS:
+        return "**Nothing to do:** every limit that was asked for is in force" + (f" ({counts})." if counts else ".")
+    title = next((remedy.title for item in worst for remedy in item.remedies), "")
+    todo = prose(title, 120) if title else "see what was found below" if worst else "find out why nothing was checked"
+    return f"**To do:** {todo}" + (f" ({counts})" if counts else "")
+
+
+def _count(findings: Iterable[Finding], status: Status) -> int:
+    return sum(item.status is status for item in findings)
+
+
+def _finding_row(item: Finding) -> str:
+    check = f"{code(item.code, 40)} {prose(item.name, 80)}"
+    return f"| {_MARKS[item.status]} | {check} | {code(item.subject, 200)} | {prose(item.message, 600)}{_at(item)} |\n"
+
+
+def _at(item: Finding) -> str:
+    at = item.location
+    return f" (at {code(f'{relative(at.file)}:{at.line}', 200)})" if at and item.status in WORST_FIRST else ""
+
+
+def _details(item: Finding, tail: tuple[str, ...]) -> str:
+    """Everything about one finding, folded; evidence, commands and log are `pre` blocks, to be copied from."""
+    parts = [f"\n<details><summary>{code(item.code, 40)} {code(item.subject, 200)}: what was read, what to do</summary>\n"]
+    if item.evidence:
+        parts.append(pre("\n".join(_one_line(f"{key} = {value}") for key, value in item.evidence.items())))
+    parts += [_remedy(remedy) for remedy in item.remedies]
+    if tail and item.status in (Status.FAIL, Status.UNVERIFIED):
+        parts.append("Last lines of its log:\n\n" + pre("\n".join(_one_line(line)[:300] for line in tail), 4000))
+    return "\n".join([*parts, "</details>\n"])
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n")
+
+
+def _remedy(item: Remedy) -> str:
+    why = f" ({prose(item.why)})" if item.why else ""
+    lasting = " Needs root." if item.needs_root else ""
+    lines = [f"**To do:** {prose(item.title, 500)}{why}.{lasting}\n"]
+    for file in item.files:
+        lines.append(f"Write {code(file.path, 500)}:\n\n{pre(file.content)}\n")
+    if item.commands:
+        sudo = "sudo " if item.needs_root else ""
+        lines.append(pre("\n".join(sudo + _one_line(shlex.join(command)) for command in item.commands)) + "\n")
+    if item.docs:
+        lines.append(f"See {code(item.docs, 500)}\n")
+    return "\n".join(lines)
+
+
+def _service_row(item: ServiceResult) -> str:
+    limit, peak, cpu = item.memory_max_bytes, item.memory_peak_bytes, item.cpu
+    good = sum(entry.ok for entry in item.limits)
+    periods = cpu.nr_periods if cpu else None
+    room = f" ({100 * (limit - peak) / limit:.0f}% free)" if limit and peak is not None else ""
+    cells = (
+        code(item.name, 120), f"{'✅' if good == len(item.limits) else '❌'} {good}/{len(item.limits)}",
+        format_bytes(limit) if limit else "none", (format_bytes(peak) if peak is not None else "-") + room,
+        f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-",
+        f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-",
+        code(item.result or "-", 80),
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"

@@ -1,0 +1,64 @@
+"""Where a finding belongs in the source, and what makes it the same finding tomorrow: pure."""
+
+import hashlib
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report import Finding, Report, Status
+
+#: The config's name where no finding tells another; the same as `config.load.FILE_NAME`.
+CONFIG_NAME = "cgroup-preflight.toml"
+#: What needs a reader, the worst first.
+WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A finding with its place: `path` relative without `./`, `line` from 1, `ordinal` from 1 among its twins.
+
+    `fingerprint` (64 hexadecimal digits) leaves the line and the message out, so that neither an edit above nor
+    a new measurement makes a new finding of it; the ordinal keeps it unique, since forges show one of each.
+    """
+
+    finding: Finding
+    path: str
+    line: int
+    ordinal: int
+    fingerprint: str
+
+
+def place(report: Report, statuses: Iterable[Status]) -> Iterator[Placed]:
+    """The findings of `report` with one of `statuses`, in their order; without a location: line 1 of the config."""
+    wanted = frozenset(statuses)
+    default = next((relative(item.location.file) for item in report.findings if item.location), CONFIG_NAME)
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for item in report.findings:
+        if item.status not in wanted:
+            continue
+        path = relative(item.location.file) if item.location else default
+        key = (item.code, path, item.subject)
+        seen[key] += 1
+        yield Placed(
+            finding=item, path=path, line=max(1, item.location.line) if item.location else 1, ordinal=seen[key],
+            fingerprint=_digest(*key, str(seen[key])),
+        )  # fmt: skip
+
+
+def _digest(*parts: str) -> str:
+    text = "\0".join(part.replace("\0", "\\0") for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def relative(path: str) -> str:
+    """A path that forges accept: relative, without `./`, inside the repository.
+
+    How the working folder lies in the repository is not known here, so of a path that leads out of it only the
+    name is kept.
+    """
+    shown = posixpath.normpath(plain(path))
+    if posixpath.isabs(shown) or shown.split("/")[0] == "..":
+        shown = posixpath.basename(shown)
+    return shown if shown not in ("", ".", "..") else CONFIG_NAME

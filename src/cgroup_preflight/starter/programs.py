@@ -1,0 +1,151 @@
+"""From what was found to the services of a starter config: names, slices, binaries, readiness. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.config.keys import parse_name
+from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.starter.gosource import GoFile
+from cgroup_preflight.starter.scan import Found
+
+#: More would make a config that nobody reads; the rest is counted.
+SERVICES_MAX = 20
+NAME_MAX = 50
+#: Packages that serve HTTP, besides the standard library's.
+_HTTP = frozenset({"net/http", "github.com/gin-gonic/gin", "github.com/gorilla/mux"})
+_HTTP_PREFIXES = ("github.com/labstack/echo", "github.com/gofiber/fiber", "github.com/go-chi/chi")
+_PLATFORM = re.compile(r"(?:[-_.]linux)?[-_.](?:amd64|x86_64|arm64|aarch64|linux)$")
+_VERSION = re.compile(r"v[0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One service to be; paths relative to the folder looked at.
+
+    `source` is the folder of its `package main`, `module` that of its go.mod (None without); `binary` what is
+    there already if `built`, else where it will be built. `ports` and `routes` come from its source.
+    """
+
+    name: str
+    source: str | None
+    module: str | None
+    binary: str
+    built: bool
+    http: bool
+    ports: tuple[int, ...]
+    routes: tuple[str, ...]
+
+    @property
+    def slice(self) -> str:
+        """What answers users goes to api, what can wait to worker."""
+        return "api" if self.http else "worker"
+
+
+def sanitise(text: str, fallback: str) -> str:
+    """A name that the config accepts, as near to `text` as can be."""
+    words = re.findall(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*", text[:1000], re.ASCII)
+    name = "-".join(words)[:NAME_MAX].strip("-._").removesuffix(".service").removesuffix(".slice")
+    try:
+        return parse_name(name)
+    except QuantityError:
+        return fallback
+
+
+def project_name(found: Found, folder: str) -> str:
+    """The last part of the module path at the top, else the folder's name."""
+    module = found.modules.get("", "")
+    return sanitise(_last_part(module) if module else folder, "project")
+
+
+def programs(found: Found) -> tuple[Program, ...]:
+    """Every `package main` with a `func main`, sorted by folder; each with a name of its own."""
+    taken: set[str] = set()
+    return tuple(_program(found, folder, files, taken) for folder, files in sorted(found.packages.items())
+                 if any(file.has_main for file in files))  # fmt: skip
+
+
+def _program(found: Found, folder: str, files: tuple[GoFile, ...], taken: set[str]) -> Program:
+    module = _module_of(found, folder)
+    # `go build` names a program after the last part of its import path.
+    base = folder.rpartition("/")[2]
+    if module == folder and found.modules[folder]:
+        base = _last_part(found.modules[folder])
+    name = _unused(sanitise(base, "app"), taken)
+    binary = _binary(found.binaries, {name, base})
+    reached = [file for part in _reached(found, folder, module) for file in found.packages.get(part, ())]
+    return Program(
+        name=name, source=folder, module=module, binary=binary or f"dist/{name}", built=binary is not None,
+        http=any(_serves_http(file.imports) for file in reached),
+        ports=tuple(dict.fromkeys(port for file in reached for port in file.ports)),
+        routes=tuple(dict.fromkeys(route for file in reached for route in file.routes)),
+    )  # fmt: skip
+
+
+def _module_of(found: Found, folder: str) -> str | None:
+    """The folder of the nearest go.mod at or above `folder`."""
+    for parent in _upwards(folder):
+        if parent in found.modules:
+            return parent
+    return None
+
+
+def _upwards(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+    yield ""
+
+
+def _last_part(module: str) -> str:
+    """`shop` of `example.com/shop/v2`: a major version is no name."""
+    parts = [part for part in module.split("/") if part]
+    if len(parts) > 1 and _VERSION.fullmatch(parts[-1]):
+        parts.pop()
+    return parts[-1] if parts else ""
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    number, chosen = 1, name
+    while chosen in taken:
+        number += 1
+        chosen = f"{name}-{number}"
+    taken.add(chosen)
+    return chosen
+
+
+def _binary(binaries: Iterable[str], names: set[str]) -> str | None:
+    """The built program with one of `names`, with or without a platform behind it; the one nearest to the top."""
+    fitting = [path for path in binaries
+               if (base := path.rpartition("/")[2]) in names or _PLATFORM.sub("", base) in names]  # fmt: skip
+    usable = [path for path in fitting if path.isprintable()]
+    return min(usable, key=lambda path: (path.count("/"), path), default=None)
+
+
+def _reached(found: Found, folder: str, module: str | None) -> Iterator[str]:
+    """The folders of the packages of its own module that a program imports, directly or not; itself first."""
+    path = found.modules.get(module, "") if module is not None else ""
+    folders = _folders(found.packages, path, module or "")
+    pending, seen = [folder], {folder}
+    while pending:
+        current = pending.pop(0)
+        yield current
+        for file in found.packages.get(current, ()):
+            for name in sorted(file.imports):
+                target = folders.get(name)
+                if target is not None and target not in seen:
+                    seen.add(target)
+                    pending.append(target)
+
+
+def _folders(packages: Mapping[str, object], module_path: str, module: str) -> dict[str, str]:
+    """Import path to folder, for the packages of one module."""
+    if not module_path:
+        return {}
+    prefix = f"{module}/" if module else ""
+    return {f"{module_path}/{folder.removeprefix(prefix)}": folder for folder in packages
+            if folder.startswith(prefix) and folder != module}  # fmt: skip
+
+
+def _serves_http(imports: frozenset[str]) -> bool:
+    return bool(imports & _HTTP) or any(name.startswith(_HTTP_PREFIXES) for name in imports)

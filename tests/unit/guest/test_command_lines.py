@@ -1,0 +1,112 @@
+"""What is handed to the engines and to mmdebstrap."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.guest.qemu import QemuMachine, qemu_argv
+from cgroup_preflight.guest.recipe import SUITES, image_argv, mmdebstrap_argv, recipe_for
+from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
+from cgroup_preflight.guest.uml import UmlMachine, uml_argv
+
+UML = UmlMachine(
+    program="linux.uml",
+    root=Path("/cache/root.ext4"),
+    input=Path("/work/g1/input.tar"),
+    work=Path("/work/g1"),
+    channel_fd=7,
+    memory_mib=256,
+    mode=BootMode.FULL,
+)
+QEMU = QemuMachine(
+    program="qemu-system-x86_64",
+    kernel=Path("/cache/vmlinuz"),
+    root=Path("/cache/root.ext4"),
+    input=Path("/work/g1/input.tar"),
+    channel_fd=7,
+    cpus=4,
+    memory_mib=1024,
+    mode=BootMode.FULL,
+)
+
+
+def test_uml_keeps_to_its_own_folder():
+    argv = uml_argv(UML)
+    assert {"umid=g1", "uml_dir=/work/g1/", "hostfs=/work/g1/empty"} <= set(argv)
+    assert "ubd0=/work/g1/root.cow,/cache/root.ext4" in argv
+    assert "ubd1r=/work/g1/input.tar" in argv
+    assert not any(word.startswith(("eth", "vec")) for word in argv)
+
+
+def test_uml_line_is_the_handed_descriptor():
+    assert "ssl0=fd:7,fd:7" in uml_argv(UML)
+
+
+@pytest.mark.parametrize("mode", BootMode)
+def test_quick_boot_differs_by_target_and_units(mode):
+    words = uml_argv(replace(UML, mode=mode))
+    assert f"systemd.unit={mode}" in words
+    assert any(word.startswith("SYSTEMD_UNIT_PATH=") for word in words) is (mode is BootMode.QUICK)
+
+
+def test_own_kernel_arguments_come_last():
+    assert uml_argv(replace(UML, kernel_args=("psi=0", "x")))[-2:] == ("psi=0", "x")
+    argv = qemu_argv(replace(QEMU, kernel_args=("psi=0",)))
+    assert argv[argv.index("-append") + 1].endswith(" psi=0")
+
+
+def test_qemu_never_asks_for_kvm_unless_told():
+    assert "tcg,thread=multi" in qemu_argv(QEMU)
+    assert not any("kvm" in word for word in qemu_argv(QEMU))
+    assert "kvm" in qemu_argv(replace(QEMU, accelerator="kvm"))
+
+
+def test_qemu_has_no_network_and_leaves_the_root_alone():
+    argv = qemu_argv(QEMU)
+    assert "-nodefaults" in argv
+    assert not any(word.startswith(("-nic", "-net")) for word in argv)
+    assert "if=none,id=root,file=/cache/root.ext4,format=raw,snapshot=on" in argv
+
+
+def test_qemu_paths_may_hold_commas():
+    argv = qemu_argv(replace(QEMU, root=Path("/a,b/root.ext4")))
+    assert any("file=/a,,b/root.ext4," in word for word in argv)
+
+
+@pytest.mark.parametrize("distro", SUITES)
+def test_recipe_key_is_stable_and_follows_the_content(distro):
+    recipe = recipe_for(distro)
+    assert recipe.key == recipe_for(distro).key
+    assert recipe.name == f"{distro}-{recipe.key}"
+    others = [recipe_for(distro, with_kernel=True), replace(recipe, hooks=()), replace(recipe, files=recipe.files[1:])]
+    assert len({recipe.key, *(other.key for other in others)}) == 4
+
+
+def test_distributions_have_different_keys():
+    assert len({recipe_for(distro).key for distro in SUITES}) == len(SUITES)
+
+
+def test_unknown_distribution_is_the_callers_mistake():
+    with pytest.raises(UsageError, match="'beos'") as caught:
+        recipe_for("beos")
+    assert "debian-12" in caught.value.remedy.title
+
+
+def test_build_commands_as_root_and_as_user():
+    recipe = recipe_for("debian-13", with_kernel=True)
+    as_root = mmdebstrap_argv(recipe, output="out.tar", unprivileged=False)
+    assert as_root[-2:] == ("trixie", "out.tar")
+    assert "--mode=root" in as_root
+    assert "--mode=unshare" in mmdebstrap_argv(recipe, output="out.tar", unprivileged=True)
+    assert image_argv(recipe, unprivileged=False)[0] == "sh"
+    assert image_argv(recipe, unprivileged=True)[0] == "unshare"
+    assert image_argv(recipe, unprivileged=False)[-1] == "kernel"
+    assert any("linux-image" in word for word in as_root)
+
+
+def test_user_mode_linux_has_one_cpu():
+    with pytest.raises(ValueError, match="one CPU"):
+        GuestSpec(cpus=2)
+    assert GuestSpec(engine=GuestEngine.QEMU, cpus=2).cpus == 2
