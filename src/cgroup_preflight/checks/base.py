@@ -1,9 +1,10 @@
 """What a check is: a code, a name, and one pure function from context to findings."""
 
+import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cgroup_preflight.config.model import Require
+from cgroup_preflight.config.model import Require, Setting
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.plan.model import Plan
@@ -21,13 +22,37 @@ class Context:
     require: Require
     plan: Plan | None = None
 
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting of the plan, slices first."""
+        if self.plan is None:
+            return ()
+        groups = [*(item.settings for item in self.plan.slices), *(item.settings for item in self.plan.services)]
+        return tuple(setting for settings in groups for setting in settings)
+
+
+class Severity(enum.StrEnum):
+    """The worst that a check can say: an error fails the host, a warning never does."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check; `run` gives at least one finding, a pass included. `docs` names the page with its sources."""
+    """One check; `run` gives at least one finding, a pass included.
+
+    `needs` names the fields of Facts it reads; `what`, `why`, `remedy` and `sources` are its page in the reference.
+    """
 
     code: str
     name: str
+    severity: Severity
+    needs: tuple[str, ...]
+    what: str
+    why: str
+    remedy: str
+    sources: tuple[str, ...]
     run: "Callable[[Check, Context], Iterable[Finding]]"
 
     def finding(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.engines import controllers_of
 from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, RemedyFile, Status
@@ -65,4 +65,14 @@ def _names(word: str, name: str) -> bool:
     return name in word.partition("=")[2].split(",")
 
 
-CHECK = Check(code="CGP102", name="controllers", run=_run)
+CHECK = Check(
+    code="CGP102",
+    name="controllers",
+    severity=Severity.ERROR,
+    needs=("root_controllers", "user_manager", "cmdline", "mounts"),
+    what='Every required controller is offered at the place from which units get it: the root for the system manager, user@UID.service for a user manager.',
+    why='systemd accepts MemoryMax= and CPUQuota= without the controller, and says nothing. Words are compared whole: cpuset is not cpu.',
+    remedy='Remove the kernel parameter that switches it off, delegate it to the user manager, or use another host.',
+    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling", "https://github.com/systemd/systemd/issues/13347",),
+    run=_run,
+)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.controllers import delegate_remedy
 from cgroup_preflight.reading import Known, Missing, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
@@ -47,4 +47,14 @@ def _remedy(context: Context) -> Remedy:
     )  # fmt: skip
 
 
-CHECK = Check(code="CGP105", name="engine", run=_run)
+CHECK = Check(
+    code="CGP105",
+    name="engine",
+    severity=Severity.ERROR,
+    needs=("uid", "sudo", "user_manager", "systemd_running", "cgroup_mount"),
+    what='Somebody can start units with the limits here: the system manager (as root or by sudo -n) or a user manager with delegation.',
+    why='Each engine has a list of controllers of its own; the verdict is about the one that will be used, and says why the better ones cannot be.',
+    remedy='Run as root, allow sudo without a password, or enable lingering and delegation for the user.',
+    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",),
+    run=_run,
+)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.facts.mountinfo import Mount, of_type
 from cgroup_preflight.reading import Missing, Why, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
@@ -62,4 +62,14 @@ def _remedy(kind: str, version: int | None) -> Remedy:
     )  # fmt: skip
 
 
-CHECK = Check(code="CGP101", name="hierarchy", run=_run)
+CHECK = Check(
+    code="CGP101",
+    name="hierarchy",
+    severity=Severity.ERROR,
+    needs=("mounts", "cgroup_mount", "systemd_version"),
+    what='cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.',
+    why='On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The existence of a file proves nothing: hybrid hosts have cgroup2 at /sys/fs/cgroup/unified.',
+    remedy='Boot with systemd.unified_cgroup_hierarchy=1 (systemd up to 257), or use a host with systemd 258 or later.',
+    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting",),
+    run=_run,
+)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Finding, Remedy, Status
 
@@ -31,4 +31,14 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     )  # fmt: skip
 
 
-CHECK = Check(code="CGP106", name="kernel-version", run=_run)
+CHECK = Check(
+    code="CGP106",
+    name="kernel-version",
+    severity=Severity.ERROR,
+    needs=("kernel",),
+    what='The kernel is known, and satisfies [require].',
+    why='Features are tested by their files, not by version, since distributions backport; the version is for what only it can tell.',
+    remedy='Use a host with a newer kernel, or change kernel in [require].',
+    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html",),
+    run=_run,
+)

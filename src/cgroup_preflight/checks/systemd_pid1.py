@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
@@ -24,4 +24,14 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     return (check.finding(Status.UNVERIFIED, "systemd", message, evidence=evidence, remedies=(remedy,)),)
 
 
-CHECK = Check(code="CGP103", name="systemd-pid1", run=_run)
+CHECK = Check(
+    code="CGP103",
+    name="systemd-pid1",
+    severity=Severity.ERROR,
+    needs=("systemd_running", "pid1"),
+    what='systemd is PID 1 here: /run/systemd/system exists.',
+    why='Without a running systemd no unit can be started, so nothing can be proved about its limits here; the deploy host may be fine.',
+    remedy='Run the job on a host or virtual machine with systemd as PID 1.',
+    sources=("https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html",),
+    run=_run,
+)

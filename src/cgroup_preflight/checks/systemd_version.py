@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Missing, Why
@@ -20,7 +20,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     found = version.value
     evidence: Evidence = {"systemd": found, "read from": version.source}
     findings = [_required(check, context, found)] if context.require.systemd else []
-    findings += [_unknown(check, setting, found) for setting in _settings(context) if _since(setting) > found]
+    findings += [_unknown(check, setting, found) for setting in context.settings if _since(setting) > found]
     message = f"systemd {found} knows every property used"
     return findings or [check.finding(Status.PASS, "systemd", message, evidence=evidence)]
 
@@ -39,14 +39,6 @@ def _required(check: Check, context: Context, found: int) -> Finding:
     )  # fmt: skip
 
 
-def _settings(context: Context) -> list[Setting]:
-    if context.plan is None:
-        return []
-    plan = context.plan
-    groups = [*(item.settings for item in plan.slices), *(item.settings for item in plan.services)]
-    return [setting for settings in groups for setting in settings]
-
-
 def _since(setting: Setting) -> int:
     return 252 if setting.value == "idle" else BY_NAME[setting.property].since
 
@@ -62,4 +54,14 @@ def _unknown(check: Check, setting: Setting, found: int) -> Finding:
     )  # fmt: skip
 
 
-CHECK = Check(code="CGP104", name="systemd-version", run=_run)
+CHECK = Check(
+    code="CGP104",
+    name="systemd-version",
+    severity=Severity.ERROR,
+    needs=("systemd_version",),
+    what='The version of systemd satisfies [require] and knows every property that the config uses.',
+    why='A property that systemd does not know is ignored with a warning in the journal; the unit starts without the limit.',
+    remedy='Use a newer systemd, or leave the property out.',
+    sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html", "https://github.com/systemd/systemd/blob/main/NEWS",),
+    run=_run,
+)

@@ -10,6 +10,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slices": ("slices", "write the generated slice and drop-in files"),
     "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
     "run": ("run", "all of the above in order, ending in one verdict"),
+    "explain": ("explain", "what a code of the report means, why, and what to do"),
+    "snapshot": ("snapshot", "record the facts of this host, for a bug report or for check --root"),
     "schema": ("schema", "print the JSON Schema of the config or of the report"),
 }
 

@@ -13,6 +13,7 @@ PID 1, who can start units. Reads only; works without a config, and with one che
 
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
+    cgroup-preflight check --root host.json
 """
 
 
@@ -21,13 +22,15 @@ def main(words: list[str]) -> int:
     started = common.start()
     parser = options.parser("check", _ABOUT)
     options.add_config(parser)
+    parser.add_argument("--root", metavar="PATH", default="",
+                        help="judge a recorded host (a file of `snapshot`), or a tree mounted at this folder")  # fmt: skip
     parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be there: memory,cpu")
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     required = _controllers(args.require)
     config = common.try_config(args.config)
-    context = common.context(config, config.engine if config else "auto", required)
+    context = common.context(config, config.engine if config else "auto", required, root=args.root)
     report = common.report(started, context, run_checks(context))
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

@@ -50,15 +50,28 @@ def try_config(path: Path | None) -> Config | None:
     return load_config(path)
 
 
-def context(config: Config | None, engine: str, extra: Sequence[str]) -> Context:
-    """Everything the checks look at, read from this host."""
-    facts = gather(LiveFs(), LiveRunner())
+def context(config: Config | None, engine: str, extra: Sequence[str], *, root: str = "") -> Context:
+    """Everything the checks look at: read from this host, from a recording, or from a tree at `root`.
+
+    Raises UsageError for a `root` that is neither.
+    """
+    facts = _facts(root)
     require = config.require if config else Require()
     required = tuple(dict.fromkeys((*(extra or require.controllers), *_used(config))))
     choice = choose_engine(facts, engine, required)
     return Context(
         facts=facts, engine=choice, required=required, require=require, plan=build_plan(config) if config else None
     )
+
+
+def _facts(root: str) -> Facts:
+    if not root:
+        return gather(LiveFs(), LiveRunner())
+    from cgroup_preflight.host import snapshot
+
+    if Path(root).is_dir():
+        return gather(LiveFs(root), snapshot.SnapshotRunner({}))
+    return gather(*snapshot.load(root))
 
 
 def _used(config: Config | None) -> tuple[str, ...]:

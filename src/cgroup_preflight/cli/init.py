@@ -1,6 +1,7 @@
 """`cgroup-preflight init`: a starter config for this folder."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,15 +28,19 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
     parser = options.parser("init", _ABOUT)
     parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
-    parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME), help=f"default: {FILE_NAME}")
+    parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME),
+                        help=f"default: {FILE_NAME}")  # fmt: skip
     args = parser.parse_args(words)
     if os.path.lexists(args.output) and not args.force:
-        raise UsageError("is there already, and was left as it is", where=str(args.output),
-                         remedy=Remedy(title="add --force to overwrite it, or --output FILE for another name"))  # fmt: skip
+        remedy = Remedy(title="add --force to overwrite it, or --output FILE for another name")
+        raise UsageError("is there already, and was left as it is", where=str(args.output), remedy=remedy)
     folder = Path.cwd()
     found = scan(str(folder))
     services = programs(found)
     base = os.path.relpath(folder, args.output.resolve().parent)
+    if not base.isprintable():
+        remedy = Remedy(title="leave --output out, and move the file afterwards")
+        raise UsageError("the way from there to here cannot be written down in TOML", where=str(args.output), remedy=remedy)
     starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
     options.write_file(args.output, write(starter))
     _tell(args.output, found, services)
@@ -47,7 +52,8 @@ def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
     lines = [f"wrote {output}"]
     for item in services[:SERVICES_MAX]:
         state = "built" if item.built else "not built yet"
-        lines.append(f"  {item.name:<20} {item.source or '.'} -> {item.binary} ({state}), slice {item.slice}")
+        source = "no source" if item.source is None else item.source or "."
+        lines.append(f"  {item.name:<20} {source} -> {item.binary} ({state}), slice {item.slice}")
     if not services:
         lines.append("  no Go program found here; the file has an example to fill in")
     if len(services) > SERVICES_MAX:
@@ -55,7 +61,7 @@ def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
     if not found.complete:
         lines.append("  this folder is large: not all of it was looked at")
     missing = [build_command(item) for item in services[:SERVICES_MAX] if not item.built]
-    config = "" if output == Path(FILE_NAME) else f" --config {output}"
-    steps = [*(command for command in missing if command), f"cgroup-preflight run{config}" if services else f"edit {output}"]
-    lines += ["next:", *(f"  {step}" for step in steps)]
+    config = "" if output == Path(FILE_NAME) else f" --config {shlex.quote(str(output))}"
+    last = f"cgroup-preflight run{config}" if services else f"edit {output}"
+    lines += ["next:", *(f"  {step}" for step in (*missing, last) if step)]
     sys.stderr.write("".join(f"{plain(line)}\n" for line in lines))

@@ -101,6 +101,13 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _ratio(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and at most 1, such as 0.9")
+    return share
+
+
 def _path(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise q.QuantityError(f"{text!r} is not a path", "a path relative to the config's folder")
@@ -141,6 +148,12 @@ SECTIONS: Mapping[str, tuple[Key, ...]] = {
         Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True),
         Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_name),
         *_PROPERTY_KEYS,
+        Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",
+            parse=_text),
+        Key(name="go_settings", kind="bool", doc="Whether a Go program gets the settings that make its runtime fit "
+            "the limits; what Environment or smoke.env set is left alone."),
+        Key(name="gomemlimit_ratio", kind="ratio", doc="GOMEMLIMIT as a share of the memory limit, 0.9 by default.",
+            parse=_ratio, schema={"examples": [0.9]}),
     ),
     "services.*.smoke": (
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text),

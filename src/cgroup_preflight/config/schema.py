@@ -31,6 +31,8 @@ _DEFAULTS: dict[tuple[str, str], object] = {
     ("smoke", "engine"): "auto",
     ("smoke", "allow_remote_ready"): False,
     ("smoke", "allow_tiny_limits"): False,
+    ("services.*", "go_settings"): True,
+    ("services.*", "gomemlimit_ratio"): 0.9,
     ("services.*.smoke", "duration"): f"{Smoke().duration:g}s",
     ("services.*.smoke", "start_timeout"): f"{Smoke().start_timeout:g}s",
     ("services.*.smoke", "stop_timeout"): f"{Smoke().stop_timeout:g}s",
@@ -43,6 +45,7 @@ _EXAMPLES: dict[tuple[str, str], list[object]] = {
     ("artifacts", "inject"): [["dist/*.tar.gz", "dist/*.deb"]],
     ("services.*", "binary"): ["dist/user-api"],
     ("services.*", "slice"): ["api"],
+    ("services.*", "Environment"): [{"GOGC": "50"}],
     ("services.*.smoke", "args"): [["--port=8081"]],
     ("services.*.smoke", "env"): [{"LOG_LEVEL": "debug"}],
     ("services.*.smoke", "start_timeout"): ["30s"],
@@ -115,8 +118,11 @@ def _shape(key: Key) -> Schema:
         return SHAPES.get(key.name, {"type": ["string", "integer"]})
     shapes: dict[str, Schema] = {
         "bool": {"type": "boolean"},
+        "ratio": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "string": {"type": "string", "maxLength": _TEXT_MAX, **_text(key)},
-        "span": {"type": ["string", "integer"], "pattern": SPAN, "maximum": 3600, "minimum": int("timeout" in key.name)},
+        "span": {
+            "type": ["string", "integer"], "pattern": SPAN, "minimum": int("timeout" in key.name), "maximum": 3600,
+        },
         "strings": {"type": "array", "items": {"type": "string", "maxLength": _TEXT_MAX}},
         "map": {
             "type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},

@@ -99,6 +99,11 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
         return _read_strings(key, path, raw, mistakes)
     if key.kind == "map":
         return _read_map(key, path, raw, mistakes)
+    if key.kind == "ratio":
+        if isinstance(raw, int | float) and not isinstance(raw, bool):
+            return _parse(key, path, repr(raw)[:100], mistakes)
+        _wrong_type(path, raw, "a number such as 0.9", mistakes)
+        return None
     numeric = key.kind in ("quantity", "span") and isinstance(raw, int) and not isinstance(raw, bool)
     if not numeric and not isinstance(raw, str):
         hint = "text in quotes, or a whole number" if key.kind in ("quantity", "span") else "text in quotes"

@@ -130,6 +130,9 @@ for word in $words; do
         {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
     esac
 done
+case $input in
+    /dev/vd*) modprobe virtio_blk ;;
+esac
 mkdir -p {INPUT_DIR}
 mount -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
 tar -xf "$input" -C {INPUT_DIR} --no-same-owner

@@ -59,8 +59,7 @@ class GuestProcess:
         size = os.fstat(self._console.fileno()).st_size
         self._console.seek(max(0, size - 65536))
         text = self._console.read().decode(errors="replace")
-        plain = _ESCAPES.sub("", text)
-        return tuple(line.rstrip() for line in plain.splitlines() if line.strip())[-lines:]
+        return last_lines(text, lines)
 
     def close(self) -> None:
         """Ends every process of the guest and removes its folder; may be called twice."""
@@ -76,6 +75,17 @@ class GuestProcess:
             self._keeper.kill()
             self._keeper.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def last_lines(text: str, count: int) -> tuple[str, ...]:
+    """The `count` lines of console `text` that say most: from a kernel panic on, else the last ones."""
+    plain = _ESCAPES.sub("", text)
+    lines = tuple(line.rstrip() for line in plain.splitlines() if line.strip())
+    for at, line in enumerate(lines):
+        if "Kernel panic" in line:
+            # The two lines before name the cause of many a panic; its stack trace would push both out of the tail.
+            return lines[max(0, at - 2) : max(0, at - 2) + count]
+    return lines[-count:]
 
 
 def make_folder() -> Path:

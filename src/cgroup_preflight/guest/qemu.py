@@ -1,7 +1,7 @@
 """The command line of QEMU, with an emulated CPU (TCG) unless told otherwise. Pure.
 
 The distribution's own cloud kernel is started directly. It has NVMe, virtio-pci, virtio-console and ext4 built in
-(but virtio-blk as a module), so disks are NVMe and there is no initial RAM disk to unpack and run.
+(but virtio-blk as a module), so the root disk is NVMe and there is no initial RAM disk to unpack and run.
 """
 
 from dataclasses import dataclass
@@ -42,22 +42,23 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
         # snapshot: writes go to a temporary file that is unlinked as soon as it is open.
         *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
-        *("-device", "nvme,drive=root,serial=root"),
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,read-only=on"),
-        *("-device", "nvme,drive=input,serial=input"),
+        # Only one is NVMe: of two, controllers or name spaces, the names swap now and then, being probed side by side.
+        *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
     )
 
 
 def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
     return (
         "root=/dev/nvme0n1",
+        "rootwait",
         "rw",
         "console=ttyS0",
         # An emulated CPU may be slower than the kernel's own checks think a clock can be.
         "tsc=unstable" if machine.accelerator == "tcg" else "tsc=reliable",
         # Nothing in there is worth guarding from its neighbours, and every guard is emulated.
         "mitigations=off",
-        *common_kernel_args(mode=machine.mode, input_device="/dev/nvme1n1", channel_device="/dev/vport0p1"),
+        *common_kernel_args(mode=machine.mode, input_device="/dev/vda", channel_device="/dev/vport0p1"),
         *machine.kernel_args,
     )
 

@@ -24,7 +24,7 @@ _TITLES = {
 }  # fmt: skip
 _MARKS = {
     Status.FAIL: "❌ fail", Status.UNVERIFIED: "⚠️ unverified", Status.WARN: "🟡 warn", Status.PASS: "✅ pass",
-    Status.SKIP: "➖ skip",
+    Status.SKIP: "⏭️ skip",
 }  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def render(report: Report, *, limit: int = LIMIT) -> str:
 
 _FINDINGS_HEAD = "\n| | Check | Subject | Found |\n|---|---|---|---|\n"
 _SERVICES_HEAD = (
-    "\n| Service | Limits in force | MemoryMax | Peak | CPU used | Throttled | Result |\n|---|---|---|---|---|---|---|\n"
+    "\n| Service | Limits in force | MemoryMax | Peak | CPU used | Throttled | Result |\n"
+    "|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -63,7 +64,9 @@ def _head(report: Report, worst: Sequence[Finding]) -> str:
     lines = [f"## {_TITLES[report.verdict]}", _next(report.verdict, worst)]
     host = report.host
     if host is not None:
-        parts = (("kernel", host.kernel), ("systemd", host.systemd), ("cgroup", host.hierarchy), ("engine", host.engine))
+        parts = (
+            ("kernel", host.kernel), ("systemd", host.systemd), ("cgroup", host.hierarchy), ("engine", host.engine),
+        )  # fmt: skip
         lines += ["", "On " + ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts) + "."]
     return "\n".join([*lines, ""])
 
@@ -94,7 +97,8 @@ def _at(item: Finding) -> str:
 
 def _details(item: Finding, tail: tuple[str, ...]) -> str:
     """Everything about one finding, folded; evidence, commands and log are `pre` blocks, to be copied from."""
-    parts = [f"\n<details><summary>{code(item.code, 40)} {code(item.subject, 200)}: what was read, what to do</summary>\n"]
+    summary = f"{code(item.code, 40)} {code(item.subject, 200)}: what was read, what to do"
+    parts = [f"\n<details><summary>{summary}</summary>\n"]
     if item.evidence:
         parts.append(pre("\n".join(_one_line(f"{key} = {value}") for key, value in item.evidence.items())))
     parts += [_remedy(remedy) for remedy in item.remedies]
@@ -111,8 +115,7 @@ def _remedy(item: Remedy) -> str:
     why = f" ({prose(item.why)})" if item.why else ""
     lasting = " Needs root." if item.needs_root else ""
     lines = [f"**To do:** {prose(item.title, 500)}{why}.{lasting}\n"]
-    for file in item.files:
-        lines.append(f"Write {code(file.path, 500)}:\n\n{pre(file.content)}\n")
+    lines += [f"Write {code(file.path, 500)}:\n\n{pre(file.content)}\n" for file in item.files]
     if item.commands:
         sudo = "sudo " if item.needs_root else ""
         lines.append(pre("\n".join(sudo + _one_line(shlex.join(command)) for command in item.commands)) + "\n")

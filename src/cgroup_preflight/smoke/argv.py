@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from cgroup_preflight.config.model import Setting
 
 #: Seconds after which a held unit goes on by itself, should this tool die.
-HOLD_SECONDS = 60
+HOLD_SECONDS = 60.0
 #: systemd-run expands `$` in arguments by default before 254 has the switch; there `$$` is the literal.
 _EXPAND_SWITCH_SINCE = 254
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One transient service: spans in seconds; `output` is a file for stdout and stderr, empty for the journal."""
+    """One transient service: spans in seconds; `output` is a file for stdout and stderr, empty for the journal.
+
+    `hold_before` and `hold_after` have to outlast everything that the tool does in the meantime.
+    """
 
     unit: str
     slice: str
@@ -33,6 +36,8 @@ class Launch:
     start_timeout: float = 30.0
     stop_timeout: float = 10.0
     runtime_max: float = 120.0
+    hold_before: float = HOLD_SECONDS
+    hold_after: float = HOLD_SECONDS
     output: str = ""
 
 
@@ -45,10 +50,11 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
     """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's."""
     properties = [
         *launch.settings,
-        ("ExecStartPre", f"-{sleep} {HOLD_SECONDS}"),
-        ("ExecStopPost", f"-{sleep} {HOLD_SECONDS}"),
+        ("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),
+        ("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),
         ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
-        ("TimeoutStopSec", f"{launch.stop_timeout:g}s"),
+        # The hold after the end counts as stopping: systemd's own time-out must not end it. The tool keeps the time.
+        ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),
     ]
     if launch.output:

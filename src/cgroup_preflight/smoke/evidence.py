@@ -30,7 +30,10 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
-    """One service from start to end; `show` is what systemd said of it while it was held after its end."""
+    """One service from start to end; `show` is what systemd said of it while it was held after its end.
+
+    `killed`: it had not ended when its time to stop was over, and was killed.
+    """
 
     service: ServicePlan
     engine: str
@@ -41,6 +44,7 @@ class ServiceEvidence:
     ready: Ready | None = None
     stay: Stay | None = None
     ended_early: bool = False
+    killed: bool = False
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
     show: Mapping[str, str] = field(default_factory=dict)

@@ -165,7 +165,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield _not_ready(seen)
     elif seen.ended_early or seen.ready is None:
         yield _ended_early(seen, result, code, status)
-    elif result == "timeout":
+    elif seen.killed or result == "timeout":
         seconds = seen.service.smoke.stop_timeout
         yield _finding(seen, "CGP506", "stop", Status.FAIL,
                        f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
@@ -188,7 +188,8 @@ def _oom(seen: ServiceEvidence) -> Finding:
     effective = seen.effective
     limit = effective.memory_bytes if effective else None
     peak = value_or(seen.counters.memory_peak, None) if seen.counters else None
-    proposed = proposed_max(peak or limit or 0)
+    # The kernel counts in batches, so the peak can be a few pages above the limit.
+    proposed = proposed_max(min(peak or limit or 0, limit or peak or 0))
     location = next((item.location for item in seen.service.settings if item.property == "MemoryMax"), None)
     at = f" (limit {format_bytes(limit)} at {effective.memory_at or 'the unit'})" if limit and effective else ""
     return _finding(
@@ -227,11 +228,20 @@ def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> 
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
+    remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    refused = _tasks_refused(seen)
+    if refused:
+        how += f"; TasksMax refused it {refused} process(es) or thread(s)"
+        remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count, too")
     return _finding(
-        seen, "CGP503", "service-run", Status.FAIL, f"it {how}",
-        Remedy(title="look at its log below and run it by hand with the same arguments"),
-        result=result, exit_status=status,
+        seen, "CGP503", "service-run", Status.FAIL, f"it {how}", remedy,
+        result=result, exit_status=status, tasks_refused=refused,
     )  # fmt: skip
+
+
+def _tasks_refused(seen: ServiceEvidence) -> int:
+    events = seen.counters.pids_events if seen.counters else None
+    return events.value.get("max", 0) if isinstance(events, Known) else 0
 
 
 def _not_started(seen: ServiceEvidence) -> Finding:

@@ -16,7 +16,6 @@ from cgroup_preflight.smoke.probe_plan import Probe
 
 _DEADLINE = 15.0
 _HELD_SECONDS = 20.0
-_ALL_SECONDS = 300.0
 _PAYLOAD = os.path.join(os.path.dirname(__file__), "payload.py")
 
 
@@ -50,7 +49,9 @@ class Probes:
     def run_all(self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None]) -> tuple[ProbeEvidence, ...]:
         """One evidence for each probe. Raises HostError."""
         units = [f"{scope}-probe-{number}.service" for number in range(len(probes))]
-        launches = [self._launch(unit, probe) for unit, probe in zip(units, probes, strict=True)]
+        # The last one waits for all the others, each of which may take its whole time.
+        turn = _HELD_SECONDS + (_DEADLINE * 2 + 1) * len(probes)
+        launches = [self._launch(unit, probe, turn) for unit, probe in zip(units, probes, strict=True)]
         refused = self._manager.start(launches)
         seen = []
         for number, (unit, probe) in enumerate(zip(units, probes, strict=True)):
@@ -61,7 +62,7 @@ class Probes:
     def _own_cgroup(self, unit: str, probe: Probe) -> str:
         return f"{self._slices[probe.in_slice]}/{unit}"
 
-    def _launch(self, unit: str, probe: Probe) -> argv.Launch:
+    def _launch(self, unit: str, probe: Probe, turn: float) -> argv.Launch:
         swap = (("MemorySwapMax", "0"),) if probe.kind in ("max", "high") else ()
         target = self._slices[probe.target] if probe.is_slice else self._own_cgroup(unit, probe)
         return argv.Launch(
@@ -69,8 +70,8 @@ class Probes:
             command=(sys.executable, "-I", "-S", _PAYLOAD, probe.kind, f"{self._mount}{target}", str(probe.amount),
                      f"{_DEADLINE:g}"),
             settings=argv.setting_pairs(probe.settings) + swap, uid=self._user[0] if self._user else None,
-            gid=self._user[1] if self._user else None, start_timeout=_ALL_SECONDS, stop_timeout=_ALL_SECONDS,
-            runtime_max=_DEADLINE * 2, output=os.path.join(self._folder, unit),
+            gid=self._user[1] if self._user else None, start_timeout=turn + _HELD_SECONDS,
+            runtime_max=_DEADLINE * 2, hold_before=turn, output=os.path.join(self._folder, unit),
         )  # fmt: skip
 
     def _run(self, unit: str, probe: Probe, refused: str) -> ProbeEvidence:

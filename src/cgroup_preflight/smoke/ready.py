@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -55,27 +54,21 @@ def try_http(url: str) -> str:
 
 
 class LogWatch:
-    """Looks for a pattern in the output of a running command, without ever waiting for a whole line."""
+    """Looks for a pattern in what arrives at a descriptor (a pipe, or a file that grows), without ever waiting."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", pattern: str) -> None:
-        self.process = process
+    def __init__(self, handle: int, pattern: str) -> None:
+        self.handle = handle
         self._pattern = re.compile(pattern)
         self._rest = b""
         self.found = False
         self.open = True
         self.too_slow = False
-        assert process.stdout is not None  # noqa: S101 - the runner pipes it
-        os.set_blocking(process.stdout.fileno(), False)
-
-    def fileno(self) -> int:
-        """The descriptor to poll."""
-        assert self.process.stdout is not None  # noqa: S101 - the runner pipes it
-        return self.process.stdout.fileno()
+        os.set_blocking(handle, False)
 
     def read(self) -> None:
-        """Takes in what has arrived; `open` turns false when the output has ended."""
+        """Takes in what has arrived; `open` is false at the end of a pipe, and at the end of a file for now."""
         try:
-            data = os.read(self.fileno(), 1 << 16)
+            data = os.read(self.handle, 1 << 16)
         except BlockingIOError:
             return
         self.open = bool(data)

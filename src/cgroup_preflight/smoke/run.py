@@ -56,12 +56,17 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
     for left in scope.clean_leftovers(manager):
         say(f"cleaned up after a crashed run ({left})")
     numbers = host_numbers(facts)
-    with _folder() as folder, scope.run_scope(manager, plan, run_name):
-        slices = {unit: shown.get("ControlGroup", "") for unit, shown in manager.show(s.unit for s in plan.slices).items()}
+    with _folder(run_name) as folder, scope.run_scope(manager, plan, run_name):
+        shown = manager.show(item.unit for item in plan.slices)
+        slices = {unit: properties.get("ControlGroup", "") for unit, properties in shown.items()}
         user = _run_as(facts, choice)
         journal = not manager.user or _reads_journal()
-        launches = {item.unit: _launch(item, config, user, "" if journal else folder) for item in plan.services}
-        runs = tuple(Run(service=item, expected=_expected(item, plan, numbers)) for item in plan.services)
+        output, longest = "" if journal else folder, _longest(plan)
+        launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
+        runs = tuple(
+            Run(service=item, expected=_expected(item, plan, numbers), output=launches[item.unit].output)
+            for item in plan.services
+        )
         say(f"starting {len(runs)} service(s) through the {choice.name} engine")
         seen = Services(manager, observer, slices, say).run_all(runs, launches)
         probes, untried = plan_probes(plan, numbers, _capacity(facts))
@@ -77,9 +82,9 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
 
 
 @contextmanager
-def _folder() -> Iterator[str]:
-    """A private folder for the output of units; gone at the end."""
-    folder = tempfile.mkdtemp(prefix="cgroup-preflight-")
+def _folder(run_name: str) -> Iterator[str]:
+    """A private folder for the output of units; gone at the end, after a crash with the next run."""
+    folder = tempfile.mkdtemp(prefix=f"{run_name}-")
     try:
         yield folder
     finally:
@@ -111,14 +116,22 @@ def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
     return uid, os.getegid()
 
 
-def _launch(service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str) -> argv.Launch:
+def _longest(plan: Plan) -> float:
+    """Seconds that all services together may take: each one, and its hold after the end, waits for the slowest."""
+    spans = [(item.smoke.start_timeout, item.smoke.duration, item.smoke.stop_timeout) for item in plan.services]
+    return float(sum(max(column) for column in zip(*spans, strict=True)))
+
+
+def _launch(
+    service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str, longest: float
+) -> argv.Launch:  # fmt: skip
     smoke_settings = service.smoke
     return argv.Launch(
         unit=service.unit, slice=service.slices[-1], description=f"cgroup-preflight: {config.project} {service.label}",
         command=(service.binary, *smoke_settings.args), settings=argv.setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
-        runtime_max=smoke_settings.start_timeout + smoke_settings.duration + 120.0,
+        runtime_max=longest + 120.0, hold_after=longest + argv.HOLD_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
 

@@ -3,7 +3,9 @@
 import os
 import re
 import secrets
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -113,8 +115,18 @@ def clean_leftovers(manager: Manager) -> tuple[str, ...]:
             scope = match[1]
             with _signals_held():
                 tear_down(manager, scope, [item for item in names if item.startswith(f"{scope}-")])
+                _remove_folders(scope)
             cleaned.append(scope)
     return tuple(cleaned)
+
+
+def _remove_folders(scope: str) -> None:
+    """Removes a run's folders for the output of units; whoever else uses such a name keeps theirs."""
+    top = tempfile.gettempdir()
+    for name in os.listdir(top):
+        path = os.path.join(top, name)
+        if name.startswith(f"{scope}-") and os.lstat(path).st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_orphan(path: str) -> bool:

@@ -2,12 +2,13 @@
 
 import os
 import select
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.plan.expect import Expectation
+from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Known
 from cgroup_preflight.smoke import argv
@@ -20,15 +21,21 @@ from cgroup_preflight.smoke.ready import LogWatch, listens, try_http
 _HELD_SECONDS = 20.0
 _POLL_MAX = 0.2
 _LOG_LINES = 20
+_LOG_BYTES = 64 << 10
+_KILL_SECONDS = 10.0
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One service while it runs; becomes a frozen `ServiceEvidence` at the end."""
+    """One service while it runs; becomes a frozen `ServiceEvidence` at the end.
+
+    `output` is the file that its output goes to, empty for the journal; `follower` prints the journal meanwhile.
+    """
 
     service: ServicePlan
     expected: tuple[tuple[str, tuple[Expectation, ...]], ...]
+    output: str = ""
     refused: str = ""
     cgroup: str = ""
     invocation: str = ""
@@ -40,9 +47,10 @@ class Run:
     ready: Ready | None = None
     ready_at: float = 0.0
     watch: LogWatch | None = None
+    follower: "subprocess.Popen[bytes] | None" = None
     stay: Stay | None = None
     ended_early: bool = False
-    last_try: str = ""
+    killed: bool = False
     released_at: float = 0.0
     ended_at: float = 0.0
     show: dict[str, str] = field(default_factory=dict)
@@ -102,8 +110,14 @@ class Services:
             run.invocation = run.show.get("InvocationID", "")
             run.limits = self._read_limits(run)
             if run.service.smoke.ready.kind is ReadyKind.LOG:
-                process = self._manager.follow(run.invocation)
-                run.watch = LogWatch(process, run.service.smoke.ready.target)
+                run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
+
+    def _open_log(self, run: Run) -> int:
+        if run.output:
+            return os.open(run.output, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        run.follower = self._manager.follow(run.invocation)
+        assert run.follower.stdout is not None
+        return run.follower.stdout.fileno()
 
     def _read_limits(self, run: Run) -> tuple[LimitReading, ...]:
         found: list[LimitReading] = []
@@ -134,6 +148,8 @@ class Services:
         except ProcessLookupError:
             run.pidfd = -1
         run.alive = run.pidfd >= 0
+        if not run.alive:
+            run.ended_at = time.monotonic()
 
     def _note_exit(self, run: Run) -> None:
         if run.alive and _readable(run.pidfd):
@@ -149,7 +165,7 @@ class Services:
             waiting = [run for run in waiting if run.ready is None]
             if waiting:
                 handles = [run.pidfd for run in waiting if run.alive]
-                handles += [run.watch.fileno() for run in waiting if run.watch is not None and run.watch.open]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
                 select.select(handles, [], [], 0.05)
 
     def _try_ready(self, run: Run) -> None:
@@ -204,7 +220,9 @@ class Services:
         for run in runs:
             if not run.alive:
                 continue
-            run.limits = self._read_limits(run)
+            # What was not in force before the program's first instruction stays a fail, whatever it is by now.
+            pairs = zip(run.limits, self._read_limits(run), strict=True)
+            run.limits = tuple(late if _in_force(early) else early for early, late in pairs)
             inside = self._observer.processes(run.cgroup)
             strays = []
             for pid, reading in self._observer.descendants(run.pid).items():
@@ -220,18 +238,23 @@ class Services:
         if not units:
             return
         self._manager.systemctl("stop", "--no-block", "--", *units)
-        longest = max(run.service.smoke.stop_timeout for run in runs)
-        deadline = time.monotonic() + longest + 5
-        while (handles := [run.pidfd for run in runs if run.alive]) and (left := deadline - time.monotonic()) > 0:
-            select.select(handles, [], [], left)
-            for run in runs:
-                self._note_exit(run)
+        asked = time.monotonic()
+        for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
+            left = asked + run.service.smoke.stop_timeout - time.monotonic()
+            if not wait_until(lambda run=run: self._is_held(run, runs), left):  # type: ignore[misc]
+                run.killed = True
+                self._manager.systemctl(*argv.kill_all([run.service.unit]))
         for run in runs:
-            wait_until(lambda run=run: self._is_held(run), max(deadline - time.monotonic(), 0))  # type: ignore[misc]
-        self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), longest + 10)
+            wait_until(lambda run=run: self._is_held(run, runs), _KILL_SECONDS)  # type: ignore[misc]
+        self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), _KILL_SECONDS)
 
-    def _is_held(self, run: Run) -> bool:
-        return holder(self._observer, run.cgroup) > 0 or not self._observer.exists(run.cgroup)
+    def _is_held(self, run: Run, runs: Iterable[Run]) -> bool:
+        """Whether only the hold after the end is left of a service; notes the exits of all `runs` meanwhile."""
+        for one in runs:
+            self._note_exit(one)
+        if not run.cgroup:
+            return True
+        return holder(self._observer, run.cgroup, other_than=run.pid) > 0 or not self._observer.exists(run.cgroup)
 
     def _evidence(self, run: Run) -> ServiceEvidence:
         now = time.monotonic()
@@ -242,8 +265,8 @@ class Services:
             service=run.service, engine=self._manager.engine, refused=run.refused, cgroup=run.cgroup,
             limits=run.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
             ready=blocked if run.blocked else run.ready, stay=run.stay, ended_early=run.ended_early,
-            counters=counters, slices=slices, show=run.show,
-            log=self._manager.journal(run.invocation, _LOG_LINES) if run.invocation else (),
+            killed=run.killed, counters=counters, slices=slices, show=run.show,
+            log=_tail(run.output) if run.output else self._manager.journal(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip
 
@@ -251,9 +274,11 @@ class Services:
         if run.pidfd >= 0:
             os.close(run.pidfd)
             run.pidfd = -1
-        if run.watch is not None:
-            self._manager.end_follow(run.watch.process)
-            run.watch = None
+        if run.follower is not None:
+            self._manager.end_follow(run.follower)
+        elif run.watch is not None:
+            os.close(run.watch.handle)
+        run.watch = run.follower = None
 
 
 def _readable(handle: int) -> bool:
@@ -266,6 +291,22 @@ def _over(run: Run) -> bool:
 
 def _ended(run: Run) -> bool:
     return run.show.get("SubState") in ("stop-post", "stop-sigterm", "stop-sigkill", "final-sigterm") or _over(run)
+
+
+def _in_force(reading: LimitReading) -> bool:
+    return isinstance(reading.actual, Known) and agrees(reading.expected, reading.actual.value)
+
+
+def _tail(path: str) -> tuple[str, ...]:
+    """The last lines of a file that a service wrote; a torn first line of a long one is left out."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _LOG_BYTES, 0))
+            lines = file.read(_LOG_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(lines[1 if size > _LOG_BYTES else 0 :][-_LOG_LINES:])
 
 
 def _within(path: str, cgroup: str) -> bool:

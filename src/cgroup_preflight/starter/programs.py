@@ -1,12 +1,11 @@
 """From what was found to the services of a starter config: names, slices, binaries, readiness. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cgroup_preflight.config.keys import parse_name
 from cgroup_preflight.quantities import QuantityError
-from cgroup_preflight.starter.gosource import GoFile
 from cgroup_preflight.starter.scan import Found
 
 #: More would make a config that nobody reads; the rest is counted.
@@ -23,7 +22,7 @@ _VERSION = re.compile(r"v[0-9]+", re.ASCII)
 class Program:
     """One service to be; paths relative to the folder looked at.
 
-    `source` is the folder of its `package main`, `module` that of its go.mod (None without); `binary` what is
+    `source` is the folder of its `package main`, `module` that of its go.mod, each None without; `binary` what is
     there already if `built`, else where it will be built. `ports` and `routes` come from its source.
     """
 
@@ -59,20 +58,34 @@ def project_name(found: Found, folder: str) -> str:
 
 
 def programs(found: Found) -> tuple[Program, ...]:
-    """Every `package main` with a `func main`, sorted by folder; each with a name of its own."""
+    """Every `package main` with a `func main`, by folder, then Go programs without one; names are unique."""
     taken: set[str] = set()
-    return tuple(_program(found, folder, files, taken) for folder, files in sorted(found.packages.items())
-                 if any(file.has_main for file in files))  # fmt: skip
+    # The nearest to the top first; what cannot be seen in an editor is no path for a config.
+    free = sorted((path for path in found.binaries if path.isprintable()), key=lambda path: (path.count("/"), path))
+    some = [_program(found, folder, free, taken) for folder, files in sorted(found.packages.items())
+            if any(file.has_main for file in files)]  # fmt: skip
+    return (*some, *_prebuilt(found, free, taken))
 
 
-def _program(found: Found, folder: str, files: tuple[GoFile, ...], taken: set[str]) -> Program:
+def _prebuilt(found: Found, free: list[str], taken: set[str]) -> Iterator[Program]:
+    """Go programs that no source here explains; of several builds of one program the first."""
+    for path in free:
+        name = sanitise(_PLATFORM.sub("", path.rpartition("/")[2]), "app")
+        if found.binaries[path] and name not in taken:
+            yield Program(
+                name=_unused(name, taken), source=None, module=None, binary=path, built=True, http=False, ports=(),
+                routes=(),
+            )  # fmt: skip
+
+
+def _program(found: Found, folder: str, free: list[str], taken: set[str]) -> Program:
     module = _module_of(found, folder)
     # `go build` names a program after the last part of its import path.
     base = folder.rpartition("/")[2]
     if module == folder and found.modules[folder]:
         base = _last_part(found.modules[folder])
     name = _unused(sanitise(base, "app"), taken)
-    binary = _binary(found.binaries, {name, base})
+    binary = _take_binary(free, {name, base})
     reached = [file for part in _reached(found, folder, module) for file in found.packages.get(part, ())]
     return Program(
         name=name, source=folder, module=module, binary=binary or f"dist/{name}", built=binary is not None,
@@ -114,12 +127,14 @@ def _unused(name: str, taken: set[str]) -> str:
     return chosen
 
 
-def _binary(binaries: Iterable[str], names: set[str]) -> str | None:
-    """The built program with one of `names`, with or without a platform behind it; the one nearest to the top."""
-    fitting = [path for path in binaries
-               if (base := path.rpartition("/")[2]) in names or _PLATFORM.sub("", base) in names]  # fmt: skip
-    usable = [path for path in fitting if path.isprintable()]
-    return min(usable, key=lambda path: (path.count("/"), path), default=None)
+def _take_binary(free: list[str], names: set[str]) -> str | None:
+    """The first program with one of `names`, with or without a platform behind it; it is taken off the list."""
+    for path in free:
+        base = path.rpartition("/")[2]
+        if base in names or _PLATFORM.sub("", base) in names:
+            free.remove(path)
+            return path
+    return None
 
 
 def _reached(found: Found, folder: str, module: str | None) -> Iterator[str]:

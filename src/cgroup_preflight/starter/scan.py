@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cgroup_preflight.golang import buildinfo
 from cgroup_preflight.golang.elf import BinaryError, ElfType, Kind, identify
 from cgroup_preflight.starter.gosource import GoFile, read_file
 
@@ -24,12 +25,12 @@ class Found:
     """All paths are relative to the folder, with `/`, "" for the folder itself.
 
     `modules`: folder of a go.mod to module path; `packages`: folder to the facts of its files; `binaries`: linked
-    ELF programs with an executable bit; `complete`: no bound was hit.
+    ELF programs with an executable bit, and whether Go built them; `complete`: no bound was hit.
     """
 
     modules: dict[str, str]
     packages: dict[str, tuple[GoFile, ...]]
-    binaries: tuple[str, ...]
+    binaries: dict[str, bool]
     complete: bool
 
 
@@ -37,7 +38,7 @@ def scan(folder: str) -> Found:
     """What is in `folder`. Unreadable folders and files are passed over: a starter config needs no certainty."""
     modules: dict[str, str] = {}
     packages: dict[str, list[GoFile]] = {}
-    binaries: list[str] = []
+    binaries: dict[str, bool] = {}
     walk = _Walk(folder)
     sources = 0
     for parent, entry in walk.entries():
@@ -51,9 +52,9 @@ def scan(folder: str) -> Found:
             if facts is not None:
                 packages.setdefault(parent, []).append(facts)
         elif len(binaries) < BINARIES_MAX and _is_program(entry):
-            binaries.append(path)
+            binaries[path] = _is_go(entry.path)
     return Found(
-        modules=modules, packages={name: tuple(files) for name, files in packages.items()}, binaries=tuple(binaries),
+        modules=modules, packages={name: tuple(files) for name, files in packages.items()}, binaries=binaries,
         complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < BINARIES_MAX,
     )  # fmt: skip
 
@@ -77,9 +78,9 @@ class _Walk:
                     return
                 if not _is_utf8(entry.name):
                     continue
-                if entry.is_file(follow_symlinks=False):
+                if _is(entry, stat.S_IFREG):
                     yield parent, entry
-                elif entry.is_dir(follow_symlinks=False) and not _is_skipped(entry.name):
+                elif _is(entry, stat.S_IFDIR) and not _is_skipped(entry.name):
                     if parent.count("/") + 1 < DEPTH_MAX:
                         pending.append(f"{parent}/{entry.name}" if parent else entry.name)
                     else:
@@ -94,6 +95,14 @@ def _listing(folder: str) -> list["os.DirEntry[str]"]:
     except OSError:
         return []
     return sorted(some, key=lambda entry: entry.name)
+
+
+def _is(entry: "os.DirEntry[str]", kind: int) -> bool:
+    """Whether the entry itself, not what it links to, is of `kind` (stat.S_IFREG or S_IFDIR)."""
+    try:
+        return entry.is_file(follow_symlinks=False) if kind == stat.S_IFREG else entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _is_utf8(name: str) -> bool:
@@ -132,3 +141,11 @@ def _is_program(entry: "os.DirEntry[str]") -> bool:
     if program.kind is not Kind.ELF or program.elf_type not in (ElfType.EXEC, ElfType.DYN):
         return False
     return program.elf_type is ElfType.EXEC or bool(program.interpreter or program.entry)
+
+
+def _is_go(path: str) -> bool:
+    try:
+        buildinfo.read(path)
+    except (OSError, BinaryError):
+        return False
+    return True

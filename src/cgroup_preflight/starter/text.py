@@ -78,10 +78,10 @@ class Starter:
 def write(starter: Starter) -> str:
     """The whole file, which `config.load` takes without a mistake."""
     shown = starter.programs[:SERVICES_MAX]
-    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", _REQUIRE, _SMOKE, _slices(starter.project, shown)]
+    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", _REQUIRE, _SMOKE]
+    parts.append(_slices(starter.project, shown))
     seen: dict[int, str] = {}
-    for program in shown:
-        parts.append(_service(program, starter.base, seen))
+    parts += [_service(program, starter.base, seen) for program in shown]
     if not shown:
         parts.append(_EXAMPLE)
     if len(starter.programs) > len(shown):
@@ -127,22 +127,23 @@ def _slices(project: str, programs: Iterable[Program]) -> str:
 
 
 def _service(program: Program, base: str, seen: dict[int, str]) -> str:
-    where = plain(program.source or ".")
+    source = "built program, no source here" if program.source is None else f"package main in {program.source or '.'}"
     build = build_command(program)
     path = program.binary if base == "." else os.path.join(base, program.binary)
+    name = quote(program.name) if "." in program.name else program.name
     lines = [
         "",
-        f"# package main in {where}" + ("" if program.built else ", not built yet"),
+        f"# {plain(source)}" + ("" if program.built else ", not built yet"),
         *([f"# build: {build}"] if build and not program.built else []),
-        f"[services.{quote(program.name) if '.' in program.name else program.name}]",
+        f"[services.{name}]",
         f"binary = {quote(path)}",
-        _key("slice", quote(program.slice), "serves HTTP" if program.http else "serves no HTTP, as far as its source tells"),
+        _key("slice", quote(program.slice), "serves HTTP" if program.http else "api, if it answers users"),
         _key("MemoryMax", f'"{_MEMORY[program.slice]}M"', "hard: above it the kernel kills"),
         _key("MemorySwapMax", "0", "a Go heap that swaps thrashes; let it fail instead"),
-        _key("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; on the service, since Go reads only its own cgroup"),
+        _key("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; here, since Go reads only its own cgroup"),
         _key("TasksMax", "128", "threads count; Go needs GOMAXPROCS + 16 at least"),
         "",
-        f"[services.{quote(program.name) if '.' in program.name else program.name}.smoke]",
+        f"[services.{name}.smoke]",
         '# args = ["--flag=value"]',
         *_ready(program, seen),
         _key("duration", '"5s"', "how long it is held under its limits"),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cgroup_preflight.guest.process import GuestProcess, make_folder
+from cgroup_preflight.guest.process import GuestProcess, last_lines, make_folder
 
 
 @pytest.fixture
@@ -37,6 +37,12 @@ def test_line_and_console(played, tmp_path):
     assert guest.console_tail(5) == ("one", "two")
     guest.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_panic_comes_before_its_stack_trace():
+    text = "\n".join(["old", "a", "b", "[1.0] Kernel panic - not syncing: x", *("trace" for _ in range(30))])
+    assert last_lines(text, 4) == ("a", "b", "[1.0] Kernel panic - not syncing: x", "trace")
+    assert last_lines("a\n\nb\n", 1) == ("b",)
 
 
 def test_end_of_the_guest_is_seen_and_its_console_is_kept(played):

@@ -1,0 +1,88 @@
+"""The environment variables that the Go runtime reads at start, read by the runtime's own rules.
+
+Sources: `schedinit` (proc.go), `readGOMEMLIMIT` (mgcpacer.go), `parseByteCount` (string.go), `parsegodebug`
+(runtime1.go) of Go 1.21 to 1.27.
+"""
+
+import re
+from collections.abc import Mapping
+
+_INT32_MAX = (1 << 31) - 1
+_INT64_MAX = (1 << 63) - 1
+_BYTES = re.compile(r"(\+?\d+)(?:([KMGT])iB|B)?", re.ASCII)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+#: The defaults of Go 1.25 and later, where neither the build nor the environment says otherwise.
+AWARE_DEFAULTS: Mapping[str, int] = {"containermaxprocs": 1, "updatemaxprocs": 1}
+
+
+class MalformedLimitError(ValueError):
+    """A GOMEMLIMIT that ends the program at its start: `fatal error: malformed GOMEMLIMIT`, exit status 2."""
+
+
+def parse_gomaxprocs(text: str, *, plus_sign: bool = False) -> int | None:
+    """The number that the runtime takes, None where it silently ignores the text (`0`, `abc`, `1.5`, empty)."""
+    if not re.fullmatch(r"\+?\d+" if plus_sign else r"\d+", text, re.ASCII):
+        return None
+    number = int(text)
+    return number if 0 < number <= _INT32_MAX else None
+
+
+def parse_gomemlimit(text: str, *, plus_sign: bool = False) -> int | None:
+    """Bytes, or None for no limit (empty or `off`); 0 is legal and means garbage collection without a pause.
+
+    Raises MalformedLimitError for everything that is not digits with an optional B, KiB, MiB, GiB or TiB.
+    """
+    if text in ("", "off"):
+        return None
+    found = _BYTES.fullmatch(text)
+    if found is None or (found[1].startswith("+") and not plus_sign):
+        raise MalformedLimitError(f"GOMEMLIMIT={text!r} is malformed")
+    count = int(found[1]) * 1024 ** _POWERS[found[2] or ""]
+    if count > _INT64_MAX:
+        raise MalformedLimitError(f"GOMEMLIMIT={text!r} is out of range")
+    # The largest number is how the runtime itself spells "no limit".
+    return None if count == _INT64_MAX else count
+
+
+def gomemlimit_hint(text: str) -> str:
+    """The nearest spelling that works: `900MiB` for systemd's `900M`."""
+    found = re.fullmatch(r"\s*(\d+)(?:\.\d+)?\s*([kKmMgGtT])(?:i?[bB])?\s*", text, re.ASCII)
+    if found and "." not in text:
+        return f"{found[1]}{found[2].upper()}iB"
+    return "a whole number of bytes, or one with KiB, MiB, GiB or TiB, such as 900MiB; or off"
+
+
+def parse_gogc(text: str) -> int | None:
+    """GOGC in percent, None for `off`; whatever is not a number is ignored and gives the default of 100."""
+    if text == "off":
+        return None
+    if not re.fullmatch(r"-?\d{1,10}", text, re.ASCII):
+        return 100
+    number = int(text)
+    return None if number < 0 else number
+
+
+def parse_godebug(text: str) -> dict[str, str]:
+    """The settings of one GODEBUG text; of two with the same name the last wins, words without `=` are nothing."""
+    pairs = (field.partition("=") for field in text.split(","))
+    return {key: value for key, equals, value in pairs if equals}
+
+
+def godebug_numbers(default: str, environment: str) -> dict[str, int]:
+    """containermaxprocs and updatemaxprocs as the runtime of Go 1.25 and later has them at start.
+
+    `default` is the DefaultGODEBUG of the build, `environment` the variable; what is no number changes nothing.
+    """
+    numbers = dict(AWARE_DEFAULTS)
+    for text in (default, environment):
+        # One by one, since a malformed later value leaves an earlier one in force.
+        for field in text.split(","):
+            key, equals, value = field.partition("=")
+            if equals and key in numbers and re.fullmatch(r"[+-]?\d{1,10}", value, re.ASCII):
+                numbers[key] = int(value)
+    return numbers
+
+
+def append_godebug(text: str, more: str) -> str:
+    """GODEBUG with `more` behind what is there: replacing it would drop settings of the user's."""
+    return f"{text},{more}" if text and more else text or more

@@ -1,0 +1,84 @@
+"""Libraries that change the runtime's choice, if the program calls them: automaxprocs and automemlimit.
+
+From their code: uber-go/automaxprocs v1.6.0 and KimMachineGun/automemlimit v0.7. A module in the build info is
+linked, which does not prove that it is called.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.golang.modinfo import BuildInfo, Module
+from cgroup_preflight.golang.runtime_limits import Chain
+
+AUTOMAXPROCS = "go.uber.org/automaxprocs"
+AUTOMEMLIMIT = "github.com/KimMachineGun/automemlimit"
+_RATIO = 0.9
+#: From here on automemlimit looks at the cgroups above its own, too (KimMachineGun/automemlimit#31).
+_WALKS_UP = (0, 7, 5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one linked library makes of the limits if it is called; None: it leaves that alone."""
+
+    module: str
+    version: str
+    gomaxprocs: int | None = None
+    gomemlimit_bytes: int | None = None
+    words: str = ""
+
+
+def effects(build_info: BuildInfo, environment: Mapping[str, str], chain: Chain) -> tuple[Effect, ...]:
+    """The effect of each linked library."""
+    found = []
+    for module in build_info.deps:
+        if module.path == AUTOMAXPROCS:
+            found.append(_maxprocs(module, environment, chain))
+        elif module.path == AUTOMEMLIMIT:
+            found.append(_memlimit(module, environment, chain))
+    return tuple(found)
+
+
+def _maxprocs(module: Module, environment: Mapping[str, str], chain: Chain) -> Effect:
+    version = _version(module)
+    if "GOMAXPROCS" in environment:
+        return Effect(module=module.path, version=version, words="steps aside, since GOMAXPROCS is in the environment")
+    quota = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
+    if quota is None:
+        return Effect(module=module.path, version=version,
+                      words="sees no quota: it looks at the program's own cgroup only")  # fmt: skip
+    procs = max(1, math.floor(quota))
+    return Effect(module=module.path, version=version, gomaxprocs=procs,
+                  words=f"sets GOMAXPROCS={procs} once (the quota rounded down), which ends the runtime's own updates")  # fmt: skip
+
+
+def _memlimit(module: Module, environment: Mapping[str, str], chain: Chain) -> Effect:
+    version = _version(module)
+    if "GOMEMLIMIT" in environment:
+        return Effect(module=module.path, version=version, words="steps aside, since GOMEMLIMIT is in the environment")
+    ratio = _ratio(environment.get("AUTOMEMLIMIT", ""))
+    if ratio is None:
+        return Effect(module=module.path, version=version, words="is switched off by AUTOMEMLIMIT")
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    limit = chain.memory_max()[0] if numbers >= _WALKS_UP else chain.leaf.memory_max
+    if limit is None:
+        return Effect(module=module.path, version=version, words="sees no memory.max in its own cgroup")
+    value = int(limit * ratio)
+    return Effect(module=module.path, version=version, gomemlimit_bytes=value,
+                  words=f"sets a memory limit of {value} bytes ({ratio:g} of memory.max; it never reads memory.high)")  # fmt: skip
+
+
+def _ratio(text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        ratio = float(text)
+    except ValueError:
+        return _RATIO
+    return ratio if 0 < ratio <= 1 else _RATIO
+
+
+def _version(module: Module) -> str:
+    return (module.replace or module).version or module.version

@@ -1,0 +1,85 @@
+"""The limits around a process, level by level, as plain numbers: what the model of the Go runtime looks at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cgroup_preflight.report import Location
+
+N = TypeVar("N", int, float)
+L = TypeVar("L")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One cgroup: `cpus` its quota in CPUs, memory in bytes, None for no limit.
+
+    `has_cpu_max`: whether the file is there, which it is not where no unit of the slice uses the controller.
+    `at` names the line of the config behind a property.
+    """
+
+    name: str
+    cpus: float | None = None
+    has_cpu_max: bool = False
+    memory_max: int | None = None
+    memory_high: int | None = None
+    tasks_max: int | None = None
+    allowed_cpus: frozenset[int] | None = None
+    at: Mapping[str, Location] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The levels from the process's own cgroup outwards.
+
+    `v1_cpu`: the cpu controller is one of version 1, whose line in /proc/self/cgroup wins; `v1_cpus` is its quota.
+    """
+
+    levels: tuple[Level, ...]
+    v1_cpu: bool = False
+    v1_cpus: float | None = None
+
+    @property
+    def leaf(self) -> Level:
+        """The process's own cgroup; one without limits where there is none."""
+        return self.levels[0] if self.levels else Level(name="")
+
+    def cpus(self) -> tuple[float | None, Level | None]:
+        """The tightest quota of all levels, in CPUs, and the level that sets it."""
+        return _tightest([(level.cpus, level) for level in self.levels])
+
+    def memory(self) -> tuple[int | None, Level | None, str]:
+        """The tightest of all memory.max and memory.high, its level, and which of the two properties it is."""
+        found: list[tuple[int | None, tuple[Level, str]]] = []
+        for level in self.levels:
+            found += [(level.memory_max, (level, "MemoryMax")), (level.memory_high, (level, "MemoryHigh"))]
+        value, where = _tightest(found)
+        return value, where[0] if where else None, where[1] if where else ""
+
+    def memory_max(self) -> tuple[int | None, Level | None]:
+        """The tightest memory.max and its level."""
+        return _tightest([(level.memory_max, level) for level in self.levels])
+
+    def memory_high(self) -> tuple[int | None, Level | None]:
+        """The tightest memory.high and its level."""
+        return _tightest([(level.memory_high, level) for level in self.levels])
+
+    def tasks(self) -> tuple[int | None, Level | None]:
+        """The tightest pids.max and its level."""
+        return _tightest([(level.tasks_max, level) for level in self.levels])
+
+    def affinity(self, visible: frozenset[int]) -> frozenset[int]:
+        """The CPUs that a process may run on: each level narrows, unless nothing would be left (cgroup-v2.rst)."""
+        cpus = visible
+        for level in reversed(self.levels):
+            cpus = (cpus & level.allowed_cpus if level.allowed_cpus is not None else cpus) or cpus
+        return cpus
+
+
+def _tightest(found: list[tuple[N | None, L]]) -> tuple[N | None, L | None]:
+    """The smallest number and what it belongs to; the innermost of equal ones."""
+    best: tuple[N | None, L | None] = (None, None)
+    for value, where in found:
+        if value is not None and (best[0] is None or value < best[0]):
+            best = (value, where)
+    return best

@@ -1,0 +1,73 @@
+"""Looks at program files: what each one is, its Go build info, and whether its interpreter is here."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, PackedError, read
+from cgroup_preflight.golang.elf import Executable, identify
+from cgroup_preflight.golang.image import open_image
+
+#: Names of functions that the linker keeps for tracebacks, also with `-s -w`; dead code has none. Inlining may hide
+#: one, so their absence proves nothing.
+_NAMES = {
+    "set_memory_limit": b"\0runtime/debug.SetMemoryLimit\0",
+    "pprof": b"\0net/http/pprof.init.0\0",
+    "expvar": b"\0expvar.init.0\0",
+    "cgo": b"\0runtime/cgo.",
+}
+_PIECE = 4 << 20
+_OVERLAP = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """One program file. `info` is None where it is no readable Go program, `why_not` says why.
+
+    `unreadable`: it may well be Go, but packed or damaged. `names`: which functions of interest are linked.
+    """
+
+    path: str
+    executable: Executable | None = None
+    info: BuildInfo | None = None
+    why_not: str = ""
+    unreadable: bool = False
+    interpreter_here: bool = True
+    names: frozenset[str] = field(default_factory=frozenset)
+
+
+def survey(path: str) -> Binary:
+    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
+    try:
+        executable = identify(path)
+    except BinaryError as error:
+        return Binary(path=path, why_not=error.reason, unreadable=True)
+    here = executable.interpreter is None or os.path.exists(executable.interpreter)
+    try:
+        info = read(path)
+    except NotGoError as error:
+        return Binary(path=path, executable=executable, why_not=error.reason, interpreter_here=here)
+    except PackedError as error:
+        return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
+    except BinaryError as error:
+        return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
+    return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(path))
+
+
+def survey_all(paths: Mapping[str, str]) -> dict[str, Binary]:
+    """The same for several files, by the caller's names for them."""
+    return {name: survey(path) for name, path in paths.items()}
+
+
+def _linked(path: str) -> frozenset[str]:
+    """Which of `_NAMES` occur in the file, read in pieces that overlap by more than the longest name."""
+    found: set[str] = set()
+    try:
+        with open_image(Path(path)) as image:
+            for offset in range(0, image.size, _PIECE):
+                data = image.read(offset, min(_PIECE + _OVERLAP, image.size - offset))
+                found.update(name for name, text in _NAMES.items() if text in data)
+    except BinaryError:
+        return frozenset()
+    return frozenset(found)

@@ -1,0 +1,1 @@
+"""Tests of the config: positions, keys, rules, every mistake at once."""

@@ -1,0 +1,1 @@
+"""Tests of the vocabulary: quantities, properties, verdict, readings, errors."""

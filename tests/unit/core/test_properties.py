@@ -1,0 +1,60 @@
+"""The one table of properties."""
+
+import pytest
+
+from cgroup_preflight.config.keys import CONTROLLERS
+from cgroup_preflight.properties import BY_NAME, PROPERTIES, Role
+from cgroup_preflight.quantities import INFINITY, QuantityError, Size
+
+FROM_THE_ISSUE = """MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax MemoryZSwapMax CPUWeight CPUQuota
+CPUQuotaPeriodSec AllowedCPUs IOWeight TasksMax ManagedOOMMemoryPressure""".split()
+
+
+def test_every_property_of_the_issue_is_there_once():
+    assert sorted(item.name for item in PROPERTIES) == sorted(FROM_THE_ISSUE)
+    assert set(BY_NAME) == set(FROM_THE_ISSUE)
+
+
+@pytest.mark.parametrize("item", PROPERTIES, ids=lambda item: item.name)
+def test_each_row_is_complete(item):
+    item.parse(item.example)
+    assert item.doc.endswith(".")
+    assert item.controller in CONTROLLERS
+    assert 200 < item.since < 300
+    if item.attribute:
+        assert item.attribute.startswith({"memory": "memory.", "cpu": "cpu.", "cpuset": "cpuset.", "io": "io.", "pids": "pids."}[item.controller])
+    else:
+        assert item.role in (Role.PARAMETER, Role.POLICY)
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [("MemoryMin", 240), ("MemoryMax", 231), ("MemorySwapMax", 232), ("MemoryZSwapMax", 253), ("CPUWeight", 232),
+     ("CPUQuota", 213), ("CPUQuotaPeriodSec", 242), ("AllowedCPUs", 244), ("IOWeight", 230), ("TasksMax", 227),
+     ("ManagedOOMMemoryPressure", 247)],
+)  # fmt: skip
+def test_first_systemd_with_each(name, since):
+    assert BY_NAME[name].since == since
+
+
+@pytest.mark.parametrize(("name", "zero"), [("MemoryMin", True), ("MemoryLow", True), ("MemoryHigh", False), ("MemoryMax", False),
+                                            ("MemorySwapMax", True), ("MemoryZSwapMax", True)])  # fmt: skip
+def test_zero_is_a_value_only_where_systemd_takes_it(name, zero):
+    if zero:
+        assert BY_NAME[name].parse("0") == Size(0)
+    else:
+        with pytest.raises(QuantityError, match="zero"):
+            BY_NAME[name].parse("0")
+
+
+@pytest.mark.parametrize("name", [item.name for item in PROPERTIES if item.controller in ("memory", "pids") and item.attribute])
+def test_infinity_is_a_value_of_every_amount(name):
+    assert BY_NAME[name].parse("infinity") is INFINITY
+
+
+def test_words():
+    assert BY_NAME["CPUWeight"].parse("idle") == "idle"
+    assert BY_NAME["ManagedOOMMemoryPressure"].parse("kill") == "kill"
+    for name, text in (("IOWeight", "idle"), ("ManagedOOMMemoryPressure", "Kill"), ("CPUQuota", "infinity")):
+        with pytest.raises(QuantityError):
+            BY_NAME[name].parse(text)

@@ -1,0 +1,1 @@
+"""Tests of the plan: names, unit files, what the kernel must hold."""

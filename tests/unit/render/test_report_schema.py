@@ -1,0 +1,58 @@
+"""The schema of the JSON report against what json_format writes."""
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from cgroup_preflight.render import json_format, report_schema
+from cgroup_preflight.report import Report, ServiceResult, Status, Verdict
+
+from .samples import MIXED, finding, report
+
+SCHEMA = report_schema.schema()
+VALIDATOR = Draft202012Validator(SCHEMA)
+EMPTY = Report(
+    tool_version="0", verdict=Verdict.UNVERIFIED, host=None, findings=(), services=(), started_at="", duration_seconds=0.0
+)
+BARE = report(
+    finding(Status.SKIP, evidence={}, remedies=(), location=None),
+    services=(ServiceResult(name="a", engine="user", unit="a.service", cgroup=""),),
+)
+
+
+def load(some: Report) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(json_format.render(some))
+
+
+def test_it_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("some", [MIXED, EMPTY, BARE])
+def test_reports_are_valid(some: Report) -> None:
+    VALIDATOR.validate(load(some))
+
+
+def test_every_field_is_demanded_and_no_other_allowed() -> None:
+    document = load(MIXED)
+    tables = [document, document["tool"], document["host"], document["findings"][1], document["services"][0],
+              document["findings"][1]["remedies"][0], document["findings"][1]["location"],
+              document["services"][0]["cpu"], document["services"][0]["limits"][0]]  # fmt: skip
+    for table in tables:
+        for name in list(table):
+            value = table.pop(name)
+            with pytest.raises(ValidationError):
+                VALIDATOR.validate(document)
+            table[name] = value
+        table["surprise"] = 1
+        with pytest.raises(ValidationError):
+            VALIDATOR.validate(document)
+        del table["surprise"]
+    VALIDATOR.validate(document)
+
+
+def test_another_version_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        VALIDATOR.validate(load(MIXED) | {"schema_version": 2})
