@@ -13,11 +13,15 @@ from cgroup_preflight.guest.spec import BootMode, Completed, GuestSpec
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
-def run_in_guest(folder: Path, words: list[str]) -> Completed:
-    """The finished `cgroup-preflight WORDS` in a copy of `folder` inside a Debian 12 guest. Raises HostError."""
+def boot(folder: Path) -> Guest:
+    """A Debian 12 guest with the source and a copy of `folder` in it, to be entered. Raises HostError."""
     spec = GuestSpec(mode=BootMode.FULL, inputs={"src": SOURCE, "work": folder})
-    root = image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ))
-    with Guest(spec, root) as guest:
+    return Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ)))
+
+
+def run_in_guest(folder: Path, words: list[str]) -> Completed:
+    """The finished `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
+    with boot(folder) as guest:
         return guest.run(
             ["python3", "-m", "cgroup_preflight", *words], cwd=str(input_path("work")), timeout=300,
             env={"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"},  # noqa: S108 - the guest's

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Boot, CopyIn
 
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.guest import image
@@ -143,24 +143,24 @@ def test_background_is_interrupted(guest: Guest) -> None:
     assert (done.returncode, done.stdout) == (42, b"up\n")
 
 
-def test_timeout_kills_all_on_hybrid_too(boot: Boot) -> None:
+def test_timeout_kills_all_on_hybrid_too(boot: Callable[..., Guest]) -> None:
     hybrid = boot(kernel_args=("systemd.unified_cgroup_hierarchy=0",))
     assert hybrid.run(["stat", "-fc", "%T", "/sys/fs/cgroup"]).text == "tmpfs\n"
     assert hybrid.run(["sh", "-c", "setsid sleep 987 & sleep 987"], timeout=1.0).timed_out
     assert hybrid.run(["pgrep", "-f", "sleep 987"]).text == ""
 
 
-def test_kernel_without_a_controller(boot: Boot) -> None:
+def test_kernel_without_a_controller(boot: Callable[..., Guest]) -> None:
     lacking = boot(kernel_args=("cgroup_disable=memory",))
     assert "memory" not in lacking.read_file("/sys/fs/cgroup/cgroup.controllers").decode().split()
 
 
-def test_input_can_be_copied_to_where_it_is_writable(guest: Guest, guest_copy: CopyIn) -> None:
+def test_input_can_be_copied_to_where_it_is_writable(guest: Guest, guest_copy: Callable[..., Path]) -> None:
     copy = guest_copy(input_path("src"), owner="tester")
     assert guest.run(["touch", str(copy / "new")], user="tester").returncode == 0
 
 
-def test_guest_that_was_lost_is_booted_again(boot: Boot) -> None:
+def test_guest_that_was_lost_is_booted_again(boot: Callable[..., Guest]) -> None:
     base = GuestSpec(memory_mib=300)
     first = boot(base=base)
     assert boot(base=base) is first

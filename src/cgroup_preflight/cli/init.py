@@ -40,7 +40,9 @@ def main(words: list[str]) -> int:
     base = os.path.relpath(folder, args.output.resolve().parent)
     if not base.isprintable():
         remedy = Remedy(title="leave --output out, and move the file afterwards")
-        raise UsageError("the way from there to here cannot be written down in TOML", where=str(args.output), remedy=remedy)
+        raise UsageError(
+            "the way from there to here cannot be written down in TOML", where=str(args.output), remedy=remedy
+        )
     starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
     options.write_file(args.output, write(starter))
     _tell(args.output, found, services)

@@ -32,9 +32,9 @@ def main(words: list[str]) -> int:
 
 def _schema(of: str) -> dict[str, object]:
     if of == "report":
-        from cgroup_preflight.render import report_schema  # noqa: PLC0415 - start-up time
+        from cgroup_preflight.render import report_schema
 
         return report_schema.schema()
-    from cgroup_preflight.config import schema  # noqa: PLC0415 - start-up time
+    from cgroup_preflight.config import schema
 
     return schema.schema()

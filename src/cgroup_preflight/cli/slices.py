@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.errors import UsageError
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.report import Remedy
 
@@ -24,7 +25,8 @@ def main(words: list[str]) -> int:
     options.add_config(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
     args = parser.parse_args(words)
-    plan = build_plan(common.load_config(args.config))
+    config = common.load_config(args.config)
+    plan = build_plan(config, programs=survey_all(binary_paths(config)))
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:

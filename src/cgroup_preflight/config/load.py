@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
-from cgroup_preflight.config.model import Config, Require, Service, Setting, Slice, Smoke
+from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Config, Require, Service, Setting, Slice, Smoke
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
@@ -155,12 +155,20 @@ def _services(tables: object, mistakes: Mistakes) -> tuple[Service, ...]:
         table = read_table("services.*", path, raw, mistakes)
         smoke_raw = raw.get("smoke", {}) if isinstance(raw, dict) else {}
         smoke = read_table("services.*.smoke", (*path, "smoke"), smoke_raw, mistakes)
+        environment, env = _get(table, "Environment", ()), _get(smoke, "env", ())
         services.append(
             Service(
                 name=name,
                 binary=_get(table, "binary", ""),
                 slice=_get(table, "slice", None),
                 settings=_settings(table),
+                environment=environment,
+                variables_at=(
+                    *((key, mistakes.at((*path, "Environment", key))) for key, _ in environment),
+                    *((key, mistakes.at((*path, "smoke", "env", key))) for key, _ in env),
+                ),
+                go_settings=_get(table, "go_settings", default=True),
+                gomemlimit_ratio=_get(table, "gomemlimit_ratio", GOMEMLIMIT_RATIO),
                 smoke=Smoke(**{key: parsed.value for key, parsed in smoke.items()}),  # type: ignore[arg-type]
                 location=mistakes.at(path),
                 ready_location=mistakes.at((*path, "smoke", "ready")),

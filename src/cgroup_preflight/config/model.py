@@ -56,9 +56,17 @@ class Smoke:
     stop_timeout: float = 10.0
 
 
+#: The usual share: the rest is for what the Go runtime does not count (automemlimit's default, too).
+GOMEMLIMIT_RATIO = 0.9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service: `binary` is relative to the config's folder, `slice` a declared slice or None."""
+    """A service: `binary` is relative to the config's folder, `slice` a declared slice or None.
+
+    `environment` goes into its drop-in and into its smoke run, before `smoke.env`; `variables_at` are the lines of
+    the variables of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
+    """
 
     name: str
     binary: str
@@ -67,6 +75,10 @@ class Service:
     smoke: Smoke
     location: Location
     ready_location: Location
+    environment: tuple[tuple[str, str], ...] = ()
+    variables_at: tuple[tuple[str, Location], ...] = ()
+    go_settings: bool = True
+    gomemlimit_ratio: float = GOMEMLIMIT_RATIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ find. Patterns have no look-around, since Taplo reads names of `patternPropertie
 from collections.abc import Iterable
 
 from cgroup_preflight.config.keys import CONTROLLERS, NAME_MAX, SECTIONS, Key, parse_name, parse_ready
-from cgroup_preflight.config.model import Require, Smoke
+from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Require, Smoke
 from cgroup_preflight.config.shapes import SHAPES, SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
@@ -32,7 +32,7 @@ _DEFAULTS: dict[tuple[str, str], object] = {
     ("smoke", "allow_remote_ready"): False,
     ("smoke", "allow_tiny_limits"): False,
     ("services.*", "go_settings"): True,
-    ("services.*", "gomemlimit_ratio"): 0.9,
+    ("services.*", "gomemlimit_ratio"): GOMEMLIMIT_RATIO,
     ("services.*.smoke", "duration"): f"{Smoke().duration:g}s",
     ("services.*.smoke", "start_timeout"): f"{Smoke().start_timeout:g}s",
     ("services.*.smoke", "stop_timeout"): f"{Smoke().stop_timeout:g}s",

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 
 Schema = dict[str, object]
 
-_UNITS = (
-    "us|usec|µs|ms|msec|s|sec|second|seconds|m|min|minute|minutes|h|hr|hour|hours|d|day|days"  # systemd.time(7)
-)
+_UNITS = "us|usec|µs|ms|msec|s|sec|second|seconds|m|min|minute|minutes|h|hr|hour|hours|d|day|days"  # systemd.time(7)
 _NUMBER = r"[0-9]+(\.[0-9]*)?"
 _SHARE = r"[0-9]+(\.[0-9]{1,2})?%"
 _SPAN_NUMBER = r"[0-9]+(\.[0-9]{1,9})?"

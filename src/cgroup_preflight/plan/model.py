@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Setting, Smoke
+from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.plan.gofit import GoSettings
 from cgroup_preflight.report import Location
 
 
@@ -17,7 +19,12 @@ class SlicePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePlan:
-    """A service unit and the slices above it, outermost first; `binary` is an absolute path."""
+    """A service unit and the slices above it, outermost first; `binary` is an absolute path.
+
+    `settings` and `smoke.env` hold everything that applies, what was generated for a Go program included; `go` says
+    what that is. `environment` is the user's own, for the drop-in; `variables_at` are lines of the config.
+    `program` is what the file was found to be, None where nobody looked.
+    """
 
     label: str
     unit: str
@@ -27,6 +34,16 @@ class ServicePlan:
     smoke: Smoke
     location: Location
     ready_location: Location
+    environment: tuple[tuple[str, str], ...] = ()
+    variables_at: tuple[tuple[str, Location], ...] = ()
+    program: Binary | None = None
+    go: GoSettings | None = None
+
+    @property
+    def own_settings(self) -> tuple[Setting, ...]:
+        """The settings of the config alone, without what was generated."""
+        generated = self.go.settings if self.go is not None else ()
+        return tuple(item for item in self.settings if item not in generated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Byte-stable text of the generated unit files (systemd.slice(5), systemd.unit(5), systemd.service(5))."""
 
 import os
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.plan.model import Plan, UnitFile
+from cgroup_preflight.plan.model import Plan, ServicePlan, UnitFile
 
 DROP_IN = "50-cgroup-preflight.conf"
 
@@ -27,7 +28,8 @@ def drop_in_files(plan: Plan) -> tuple[UnitFile, ...]:
             path=f"{item.unit}.d/{DROP_IN}",
             content=_text(
                 plan, "Service", "",
-                [*([f"Slice={item.slices[-1]}"] if item.slices else []), *_lines(item.settings)],
+                [*([f"Slice={item.slices[-1]}"] if item.slices else []), *_lines(item.own_settings),
+                 *(_variable(name, value) for name, value in item.environment), *go_lines(item)],
             ),
         )
         for item in plan.services
@@ -36,6 +38,36 @@ def drop_in_files(plan: Plan) -> tuple[UnitFile, ...]:
 
 def _lines(settings: Iterable[Setting]) -> list[str]:
     return [f"{item.property}={item.text}" for item in settings]
+
+
+def go_lines(service: ServicePlan) -> Iterator[str]:
+    """The settings that a Go program gets, each with its reason as a comment; nothing for other programs."""
+    go = service.go
+    if go is None:
+        return
+    yield from ("", f"# For a program built with {go.version}; go_settings = false in the config leaves all this out.")
+    environment = dict(go.environment(service.environment))
+    for item in go.items:
+        names = item.variable or " and ".join(setting.property for setting in item.settings)
+        yield from _comment(f"{names}: {item.why}")
+        yield from _lines(item.settings)
+        if item.variable:
+            yield _variable(item.variable, environment[item.variable])
+    for note in go.notes:
+        yield from _comment(note)
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="#   ")
+
+
+def _variable(name: str, value: str) -> str:
+    """One Environment= line, quoted as systemd.syntax(7) and systemd.exec(5) ask for; `%` begins a specifier."""
+    if value and all(char.isascii() and (char.isalnum() or char in "_./:,=+-@") for char in value):
+        return f"Environment={name}={value}"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    shown = "".join(f"\\x{ord(char):02x}" if ord(char) < 32 or ord(char) == 127 else char for char in escaped)
+    return f'Environment="{name}={shown}"'
 
 
 def _text(plan: Plan, section: str, description: str, lines: list[str]) -> str:

@@ -1,20 +1,24 @@
 """Fits a text into a number of bytes by leaving whole rows out and saying how many; nothing is cut inside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Room for the line that counts what was left out, bytes.
 _RESERVE = 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Rows that go together between `head` and `foot`; shown not at all where not even one row fits."""
+    """`count` rows that go together between `head` and `foot`; shown not at all where not even one row fits.
+
+    Rows may be a generator: none is made after the first that does not fit.
+    """
 
     name: str
-    head: str
-    foot: str
-    rows: Sequence[str]
+    head: str = ""
+    foot: str = ""
+    count: int
+    rows: Iterable[str]
 
 
 class Budget:
@@ -42,9 +46,9 @@ class Budget:
             text = section.head + "".join(kept) + section.foot
             self._parts.append(text)
             self._left -= _size(text)
-        missing = len(section.rows) - len(kept)
+        missing = section.count - len(kept)
         if missing:
-            self._omitted.append(f"{section.name}: {missing} of {len(section.rows)}")
+            self._omitted.append(f"{section.name}: {missing} of {section.count}")
 
     def text(self) -> str:
         """The whole, with one more line where something was left out."""

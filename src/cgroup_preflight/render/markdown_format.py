@@ -41,10 +41,13 @@ def render(report: Report, *, limit: int = LIMIT) -> str:
     tails = {item.name: item.log_tail for item in report.services}
     budget = Budget(_head(report, worst), limit=limit)
     # In the order of what matters most; `text` puts them in the order of reading.
-    budget.add(Section("findings", _FINDINGS_HEAD, "", [_finding_row(item) for item in worst]))
-    budget.add(Section("services", _SERVICES_HEAD, "", [_service_row(item) for item in report.services]))
-    budget.add(Section("details", "", "", [_details(item, tails.get(item.subject, ())) for item in worst]))
-    budget.add(Section("passed checks", _passed_head(rest), "\n</details>\n", [_finding_row(item) for item in rest]))
+    budget.add(Section(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
+    services = map(_service_row, report.services)
+    budget.add(Section(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
+    details = (_details(item, tails.get(item.subject, ())) for item in worst)
+    budget.add(Section(name="details", count=len(worst), rows=details))
+    passed, foot = map(_finding_row, rest), "\n</details>\n"
+    budget.add(Section(name="passed checks", head=_passed_head(rest), foot=foot, count=len(rest), rows=passed))
     return budget.text()
 
 

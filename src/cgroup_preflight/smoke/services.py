@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -51,6 +52,7 @@ class Run:
     stay: Stay | None = None
     ended_early: bool = False
     killed: bool = False
+    escaped: list[int] = field(default_factory=list)
     released_at: float = 0.0
     ended_at: float = 0.0
     show: dict[str, str] = field(default_factory=dict)
@@ -228,10 +230,21 @@ class Services:
             for pid, reading in self._observer.descendants(run.pid).items():
                 if isinstance(reading, Known) and not _within(reading.value, run.cgroup):
                     strays.append((pid, reading.value))
+                    self._keep_hold_of(run, pid, reading.value)
             run.stay = Stay(
                 main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
                 allowed_cpus=self._observer.allowed_cpus(run.pid),
             )  # fmt: skip
+
+    def _keep_hold_of(self, run: Run, pid: int, cgroup: str) -> None:
+        """Holds on to a process that left the unit: systemd stops what is in the cgroup and would leave it running."""
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        run.escaped.append(handle)
+        if not self._observer.is_in(pid, cgroup):
+            os.close(run.escaped.pop())
 
     def _stop(self, runs: list[Run]) -> None:
         units = [run.service.unit for run in runs]
@@ -274,11 +287,22 @@ class Services:
         if run.pidfd >= 0:
             os.close(run.pidfd)
             run.pidfd = -1
+        for handle in run.escaped:
+            _kill(handle)
+            os.close(handle)
+        run.escaped.clear()
         if run.follower is not None:
             self._manager.end_follow(run.follower)
         elif run.watch is not None:
             os.close(run.watch.handle)
         run.watch = run.follower = None
+
+
+def _kill(handle: int) -> None:
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def _readable(handle: int) -> bool:

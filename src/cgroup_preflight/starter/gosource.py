@@ -20,6 +20,7 @@ _MAIN = re.compile(r"^func\s+main\s*\(\s*\)", re.MULTILINE)
 _BUILD = re.compile(r"^//go:build[ \t]+([^\n]{1,500})|^//[ \t]*\+build[ \t]+([^\n]{1,500})", re.MULTILINE)
 _ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost|0\.0\.0\.0|\[::1?\])?:(\d{2,5})", re.ASCII)
 _PORT_FLAG = re.compile(r'\bInt\(\s*"[\w.-]{0,40}port"\s*,\s*(\d{2,5})\b', re.ASCII | re.IGNORECASE)
+_IMPORT = re.compile(r"[A-Za-z0-9][\w.~-]{0,100}(?:/[\w.~-]{1,100}){1,20}", re.ASCII)
 _HEALTH = "healthz?|healthy|health[-_]?check|readyz?|readiness|livez?|liveness|alive|ping"
 _ROUTE = re.compile(rf"(?:GET )?(/(?:[\w.-]{{1,40}}/){{0,4}}_?(?:{_HEALTH}))", re.ASCII)
 #: Systems and compilers that these services are built for; every other word in a constraint counts as unset.
@@ -33,7 +34,10 @@ _WORD = re.compile(r"\s*(\|\||&&|[!()]|[\w.]+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoFile:
-    """Facts of one file; `ports` are in literals such as ":8080", `routes` look like health checks."""
+    """Facts of one file; `ports` are in literals such as ":8080", `routes` look like health checks.
+
+    `imports` holds every literal that has the form of an import path with a slash.
+    """
 
     package: str
     has_main: bool
@@ -55,7 +59,7 @@ def read_file(name: str, text: str) -> GoFile | None:
     return GoFile(
         package=package[1],
         has_main=package[1] == "main" and _MAIN.search(code) is not None,
-        imports=frozenset(item for item in strings if "/" in item and len(item) < 200 and " " not in item),
+        imports=frozenset(item for item in strings if _IMPORT.fullmatch(item)),
         ports=tuple(dict.fromkeys(port for text in ports if 1 <= (port := int(text)) <= 65535)),
         routes=tuple(dict.fromkeys(match[1] for item in strings if (match := _ROUTE.fullmatch(item)))),
     )

@@ -129,7 +129,7 @@ def test_version_specifiers(text):
     _key("require", "systemd").parse(text)
 
 
-@pytest.mark.parametrize("text", ["249", ">=", "latest", "=> 249", ">=249;", "\n", "^5", ">=249 <258"])
+@pytest.mark.parametrize("text", ["249", ">=", "latest", "=> 249", ">=249;", "^5", ">=249 <258"])
 def test_version_specifiers_refused(text):
     with pytest.raises(QuantityError) as caught:
         _key("require", "systemd").parse(text)

@@ -1,5 +1,6 @@
 """Configs, settings and plans from TOML text, through the loader that users go through."""
 
+import re
 from collections.abc import Iterable
 
 from cgroup_preflight.config.load import parse
@@ -9,8 +10,8 @@ from cgroup_preflight.report import Finding
 
 
 def config_of(text: str, *, folder: str = "/src", shown: str = "c.toml") -> Config:
-    """The config in `text`; a `[project]` table is added where there is none."""
-    whole = text if "[project]" in text else f'project.name = "shop"\n{text}'
+    """The config in `text`; a `[project]` table is added below where there is none, so that lines stay."""
+    whole = text if re.search(r"^\[?project", text, re.MULTILINE) else f'{text}\n[project]\nname = "shop"\n'
     return parse(whole.encode(), shown=shown, folder=folder)
 
 

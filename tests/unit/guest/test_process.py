@@ -9,6 +9,8 @@ import pytest
 
 from cgroup_preflight.guest.process import GuestProcess, last_lines, make_folder
 
+pytestmark = pytest.mark.starts_processes
+
 
 @pytest.fixture
 def played(tmp_path, monkeypatch):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-import cmarkgfm
-from cmarkgfm.cmark import Options
+import cmarkgfm  # type: ignore[import-untyped]
+from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 
 #: Elements without an end.
 _VOID = frozenset({"wbr", "br", "hr", "img", "input"})
@@ -28,7 +28,7 @@ class _Reader(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert not [name for name, _ in attrs if name not in ("align",)], attrs
+        assert not [name for name, _ in attrs if name != "align"], attrs
         self.shown.tags.add(tag)
         if tag == "tr":
             self.shown.rows.append(0)

@@ -1,5 +1,6 @@
 """Reports to render: one that a real run could give, and ones that nobody would want to read."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.report import (
@@ -36,7 +37,7 @@ HOSTILE = (
     "&lt;b&gt; &#64;everyone &commat;everyone",
     "",
     " ",
-    "x" * 5000,
+    "x" * 2500,
 )
 
 HOST = HostSummary(
@@ -84,6 +85,9 @@ MIXED = report(
     finding(Status.UNVERIFIED, code="CGP511", name="bites", message="could not be tried"),
 )
 
+#: Whole reports take their time to make and to read back; the texts in them are what varies.
+few = settings(max_examples=25, deadline=None)
+
 #: Any text, spiced with what does harm; surrogates included, since they come out of file names.
 texts = st.one_of(
     st.sampled_from(HOSTILE),
@@ -91,8 +95,9 @@ texts = st.one_of(
     st.text(st.characters(), max_size=40),
 )
 _locations = st.none() | st.builds(Location, file=texts, line=st.integers(-1, 2**40))
+_argv = st.lists(texts, min_size=1, max_size=3).map(tuple)
 _remedies = st.builds(
-    Remedy, title=texts, why=texts, commands=st.lists(st.lists(texts, min_size=1, max_size=3).map(tuple), max_size=2).map(tuple),
+    Remedy, title=texts, why=texts, commands=st.lists(_argv, max_size=2).map(tuple),
     files=st.lists(st.builds(RemedyFile, path=texts, content=texts), max_size=1).map(tuple), needs_root=st.booleans(),
     docs=texts,
 )  # fmt: skip
@@ -115,7 +120,8 @@ def reports(draw: st.DrawFn) -> Report:
     """Reports that hold anything anywhere, with the verdict of their findings."""
     findings = tuple(draw(st.lists(_findings, max_size=5)))
     host = draw(st.none() | st.just(HOST) | st.builds(
-        HostSummary, kernel=texts, systemd=texts, hierarchy=texts, mount_point=texts, controllers=st.none(), machine=texts,
+        HostSummary, kernel=texts, systemd=texts, hierarchy=texts, mount_point=texts, controllers=st.none(),
+        machine=texts,
     ))  # fmt: skip
     return Report(
         tool_version=draw(texts), verdict=verdict_of(findings), host=host, findings=findings,

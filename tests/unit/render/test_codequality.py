@@ -7,9 +7,9 @@ from hypothesis import given
 
 from cgroup_preflight.render import codequality_format
 from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.report import Report
+from cgroup_preflight.report import Report, Status
 
-from .samples import MIXED, finding, report, reports
+from .samples import MIXED, few, finding, report, reports
 
 
 def entries(some: Report) -> list[dict[str, Any]]:
@@ -25,18 +25,15 @@ def test_what_needs_a_reader_is_listed() -> None:
         ("CGP120 io-weight", "minor", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 1}}),
         ("CGP511 bites", "major", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 12}}),
     ]
-    assert entries(MIXED)[0]["description"] == (
-        "user-api: memory.max is not in force. To do: raise MemoryMax to 96M."
-    )
+    assert entries(MIXED)[0]["description"] == ("user-api: memory.max is not in force. To do: raise MemoryMax to 96M.")
 
 
 def test_a_pass_is_an_empty_array_and_silence_is_not() -> None:
-    from cgroup_preflight.report import Status  # noqa: PLC0415 - beside its only use
-
     assert entries(report(finding(Status.PASS))) == []
     assert [item["severity"] for item in entries(report())] == ["major"]
 
 
+@few
 @given(reports())
 def test_every_entry_is_what_gitlab_reads(some: Report) -> None:
     found = entries(some)
@@ -49,6 +46,7 @@ def test_every_entry_is_what_gitlab_reads(some: Report) -> None:
         assert all(ord(char) >= 32 for char in item["description"])
 
 
+@few
 @given(reports())
 def test_every_finding_has_its_words(some: Report) -> None:
     shown = [item for item in some.findings if item.status in ("fail", "warn", "unverified")]

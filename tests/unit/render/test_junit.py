@@ -8,7 +8,7 @@ from cgroup_preflight.render import junit_format
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.report import Report, Status
 
-from .samples import HOSTILE, MIXED, finding, report, reports
+from .samples import HOSTILE, MIXED, few, finding, report, reports
 
 
 def cases(some: Report) -> list[ET.Element]:
@@ -69,6 +69,7 @@ def test_what_xml_cannot_hold_is_shown() -> None:
     assert "\\x1b[31mred" in text
 
 
+@few
 @given(reports())
 def test_every_finding_is_a_case_with_its_words(some: Report) -> None:
     found = cases(some)

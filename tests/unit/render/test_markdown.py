@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.render import markdown_format
@@ -11,7 +11,7 @@ from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.report import Remedy, Report, Status
 
 from .forge import show, squeeze
-from .samples import HOSTILE, MIXED, SERVICE, finding, report, reports
+from .samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports
 
 TAGS = {"h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "code", "pre", "wbr"}
 
@@ -24,7 +24,10 @@ def test_verdict_first_then_what_to_do() -> None:
 
 def test_a_pass_says_that_nothing_is_to_do() -> None:
     lines = markdown_format.render(report(finding(Status.PASS))).splitlines()
-    assert lines[:2] == ["## ✅ cgroup-preflight: pass", "**Nothing to do:** every limit that was asked for is in force."]
+    assert lines[:2] == [
+        "## ✅ cgroup-preflight: pass",
+        "**Nothing to do:** every limit that was asked for is in force.",
+    ]
 
 
 def test_a_report_without_findings_is_no_pass() -> None:
@@ -46,6 +49,7 @@ def test_tables_and_folded_details() -> None:
     assert text.index("❌ fail |") < text.index("⚠️ unverified |") < text.index("🟡 warn |")
 
 
+@few
 @given(reports())
 def test_hostile_words_stay_words(some: Report) -> None:
     text = markdown_format.render(some)
@@ -57,6 +61,7 @@ def test_hostile_words_stay_words(some: Report) -> None:
     assert "<!--" not in text
 
 
+@few
 @given(reports())
 def test_every_finding_has_its_words(some: Report) -> None:
     text = squeeze(show(markdown_format.render(some, limit=2_000_000)).text)
@@ -67,7 +72,7 @@ def test_every_finding_has_its_words(some: Report) -> None:
             assert all(squeeze(plain(clip(remedy.title, 500))) in text for remedy in item.remedies)
 
 
-@settings(max_examples=30)
+@few
 @given(reports(), st.integers(markdown_format.LIMIT_MIN, 20_000), st.integers(1, 40))
 def test_the_budget_holds_for_anything(some: Report, limit: int, times: int) -> None:
     big = report(*some.findings * times, services=some.services * times)
@@ -83,8 +88,9 @@ def test_the_head_alone_fits_the_smallest_budget(text: str) -> None:
 
 
 def test_details_go_before_rows_and_are_counted() -> None:
-    many = report(*[finding(Status.FAIL, subject=f"service-{number}") for number in range(100)],
-                  *[finding(Status.PASS, subject=f"good-{number}") for number in range(5)], services=(SERVICE,) * 3)  # fmt: skip
+    failed = [finding(Status.FAIL, subject=f"service-{number}") for number in range(100)]
+    passed = [finding(Status.PASS, subject=f"good-{number}") for number in range(5)]
+    many = report(*failed, *passed, services=(SERVICE,) * 3)
     text = markdown_format.render(many, limit=24_000)
     assert text.count("| ❌ fail |") == 100
     assert text.count("| ✅ pass |") == 0

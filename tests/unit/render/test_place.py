@@ -7,7 +7,7 @@ from cgroup_preflight.config.load import FILE_NAME
 from cgroup_preflight.render.place import CONFIG_NAME, place, relative
 from cgroup_preflight.report import Location, Report, Status
 
-from .samples import finding, report, reports
+from .samples import few, finding, report, reports
 
 
 def test_the_config_has_one_name() -> None:
@@ -34,9 +34,13 @@ def test_neither_line_nor_message_changes_a_fingerprint() -> None:
 
 def test_a_finding_without_a_place_is_at_the_first_line_of_the_config() -> None:
     items = list(place(report(finding(Status.FAIL, location=None), finding(Status.FAIL)), Status))
-    assert [(item.path, item.line) for item in items] == [("deploy/cgroup-preflight.toml", 1), ("deploy/cgroup-preflight.toml", 12)]
+    assert [(item.path, item.line) for item in items] == [
+        ("deploy/cgroup-preflight.toml", 1),
+        ("deploy/cgroup-preflight.toml", 12),
+    ]
 
 
+@few
 @given(reports())
 def test_fingerprints_are_unique(some: Report) -> None:
     items = list(place(some, Status))

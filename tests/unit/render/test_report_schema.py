@@ -14,7 +14,13 @@ from .samples import MIXED, finding, report
 SCHEMA = report_schema.schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 EMPTY = Report(
-    tool_version="0", verdict=Verdict.UNVERIFIED, host=None, findings=(), services=(), started_at="", duration_seconds=0.0
+    tool_version="0",
+    verdict=Verdict.UNVERIFIED,
+    host=None,
+    findings=(),
+    services=(),
+    started_at="",
+    duration_seconds=0.0,
 )
 BARE = report(
     finding(Status.SKIP, evidence={}, remedies=(), location=None),
@@ -22,7 +28,7 @@ BARE = report(
 )
 
 
-def load(some: Report) -> Any:  # noqa: ANN401 - JSON
+def load(some: Report) -> Any:
     return json.loads(json_format.render(some))
 
 

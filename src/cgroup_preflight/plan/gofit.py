@@ -1,0 +1,164 @@
+"""The settings that make a Go program fit its limits, and why each one is there. Pure.
+
+Source of the rules: golang/go#75164 (no Go version takes a memory limit from the cgroup), golang/go#81180 (only the
+quota of the program's own cgroup is seen), golang/go#73193 (the floor of 2), and the practice of automemlimit (0.9 of
+the limit) and of mondoohq/cnspec#3177 (none below 64 MiB, where it does more harm than good).
+
+A number for GOMAXPROCS is the quota rounded down, as automaxprocs does: what is rounded up runs into the quota in
+each period. Where rounding down would leave more than a quarter of the quota unused, it is rounded up.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cgroup_preflight.config.model import Setting
+from cgroup_preflight.golang.modinfo import BuildInfo
+from cgroup_preflight.golang.runtime import awareness
+from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
+from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
+from cgroup_preflight.golang.runtime_limits import Chain
+from cgroup_preflight.golang.runtime_rules import rules_for
+from cgroup_preflight.plan.golevels import chain_of
+from cgroup_preflight.quantities import format_bytes
+
+#: Below this a GOMEMLIMIT makes the collector run without a pause sooner than it saves memory; bytes.
+LEAST_MEMORY_LIMIT = 64 << 20
+_LEAST_USE = 0.75
+_QUOTA = ("CPUQuota", "CPUQuotaPeriodSec")
+#: A unit and its settings, by name.
+Unit = tuple[str, tuple[Setting, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoItem:
+    """One generated setting with the reason for it: a variable with its value, or settings repeated on the unit."""
+
+    why: str
+    variable: str = ""
+    value: str = ""
+    settings: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoSettings:
+    """What one Go service gets; `notes` say what was left alone and why. `godebug` is appended to any GODEBUG."""
+
+    version: str
+    items: tuple[GoItem, ...] = ()
+    notes: tuple[str, ...] = ()
+    godebug: str = ""
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The settings repeated on the unit."""
+        return tuple(setting for item in self.items for setting in item.settings)
+
+    def environment(self, base: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """`base` with the generated variables; one that is in `base` stays as it is, but GODEBUG is appended to."""
+        found = dict(base)
+        for item in self.items:
+            if item.variable and item.variable != "GODEBUG":
+                found.setdefault(item.variable, item.value)
+        if self.godebug:
+            found["GODEBUG"] = append_godebug(found.get("GODEBUG", ""), self.godebug)
+        return tuple(found.items())
+
+
+def fit_settings(
+    info: BuildInfo, units: Sequence[Unit], environment: Mapping[str, str], ratio: float
+) -> GoSettings:  # fmt: skip
+    """What the plan adds to a Go service; `units` from the service outwards, `environment` what the user set."""
+    chain = chain_of(units)
+    memory, memory_note = _memory(info, chain, environment, ratio)
+    cpu, cpu_note = _cpu(info, units, chain, environment)
+    godebug = next((item.value for item in cpu if item.variable == "GODEBUG"), "")
+    version = re.sub(r"[^ -~]|\\", "?", info.go_version)[:60]
+    return GoSettings(
+        version=version, items=(*memory, *cpu), notes=tuple(note for note in (memory_note, cpu_note) if note),
+        godebug=godebug,
+    )  # fmt: skip
+
+
+def procs_for(quota: float) -> int:
+    """GOMAXPROCS for a quota in CPUs: rounded down, unless that leaves more than a quarter of it unused."""
+    down = max(1, math.floor(quota))
+    return down if down >= _LEAST_USE * quota else math.ceil(quota)
+
+
+Items = tuple[tuple[GoItem, ...], str]
+
+
+def _memory(info: BuildInfo, chain: Chain, environment: Mapping[str, str], ratio: float) -> Items:
+    limit, level, name = chain.memory()
+    rules = rules_for(info.go_version)
+    if limit is None or level is None:
+        return (), _percentage(chain)
+    if "GOMEMLIMIT" in environment:
+        return (), "GOMEMLIMIT is left as it was set."
+    if rules is not None and not rules.memory_limit:
+        return (), "GOMEMLIMIT is not set: this Go version does not know it (Go >= 1.19 does)."
+    for effect in effects(info, environment, chain):
+        if effect.module == AUTOMEMLIMIT and effect.gomemlimit_bytes is not None and effect.gomemlimit_bytes <= limit:
+            return (), "GOMEMLIMIT is not set: the program links automemlimit, which sets it at its start."
+    value = math.floor(Fraction(repr(ratio)) * limit)
+    where = f"{name}={format_bytes(limit)} of {level.name}"
+    if value < LEAST_MEMORY_LIMIT:
+        return (), f"GOMEMLIMIT is not set: {ratio:g} of {where} is below 64M, where it does more harm than good."
+    why = (f"{ratio:g} of {where}: the Go runtime does not read memory limits of its cgroup, and with its own "
+           "default it grows to twice what is in use before it collects.")  # fmt: skip
+    return (GoItem(variable="GOMEMLIMIT", value=str(value), why=why),), ""
+
+
+def _percentage(chain: Chain) -> str:
+    """A limit that depends on the host's memory gives no number here."""
+    relative = [name for level in chain.levels for name in ("MemoryMax", "MemoryHigh") if name in level.at]
+    return f"GOMEMLIMIT is not set: {relative[0]} gives no fixed number of bytes." if relative else ""
+
+
+def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapping[str, str]) -> Items:
+    quota, level = chain.cpus()
+    if quota is None or level is None:
+        return (), ""
+    if "GOMAXPROCS" in environment:
+        return (), "GOMAXPROCS is left as it was set."
+    if "containermaxprocs" in parse_godebug(environment.get("GODEBUG", "")):
+        return (), "GOMAXPROCS is left to the containermaxprocs that was set in GODEBUG."
+    where = f"the quota of {quota:g} CPUs at {level.name}"
+    rules = rules_for(info.go_version)
+    if rules is None or not rules.reads_cpu_max:
+        return (_number(quota, where, "this Go version does not read cpu.max and takes all CPUs of the machine"),), ""
+    if quota <= 1:
+        return (_number(quota, where, "Go itself never goes below 2, and is then stopped for a part of each period"),), ""
+    items: list[GoItem] = []
+    if not awareness(info, environment)[0]:
+        items.append(_switch(environment))
+    if level is not chain.leaf:
+        if chain.leaf.cpus is not None:
+            why = f"Go sees the looser quota of its own unit ({chain.leaf.cpus:g} CPUs) only"
+            return (_number(quota, where, why),), ""
+        items.append(_repeated(units, level.name))
+    return tuple(items), ""
+
+
+def _number(quota: float, where: str, why: str) -> GoItem:
+    procs = procs_for(quota)
+    words = "rounded down" if procs < quota else "rounded up" if procs > quota else "in whole CPUs"
+    return GoItem(variable="GOMAXPROCS", value=str(procs), why=f"{where}, {words}: {why}.")
+
+
+def _switch(environment: Mapping[str, str]) -> GoItem:
+    names = ["containermaxprocs=1"]
+    if "updatemaxprocs" not in parse_godebug(environment.get("GODEBUG", "")):
+        names.append("updatemaxprocs=1")
+    return GoItem(variable="GODEBUG", value=",".join(names),
+                  why="the go line of go.mod is below 1.25, which switches off that Go looks at its CPU quota.")  # fmt: skip
+
+
+def _repeated(units: Sequence[Unit], name: str) -> GoItem:
+    settings = next(settings for unit, settings in units if unit == name)
+    own = {item.property for item in units[0][1]}
+    return GoItem(settings=tuple(item for item in settings if item.property in _QUOTA and item.property not in own),
+                  why=f"the quota of {name} again: Go sees only that of its own unit. It takes nothing away.")  # fmt: skip

@@ -1,0 +1,175 @@
+"""What the smoke tests share: configs from plain data, calls of the command, and what has to be gone afterwards."""
+
+import itertools
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import Background
+
+FIXTURES = input_path("fixtures")
+#: Where configs and scripts of tests are written to inside the guest.
+_HOME = "/var/tmp/lab"
+_ENVIRONMENT = {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}
+_FILE = "cgroup-preflight.toml"
+#: Makes names of report files: guests are shared, also between users.
+_NUMBERS = itertools.count(1)
+
+#: Prints everything of this tool that is still there: units, unit files, cgroups, processes, folders.
+_LEFTOVERS = r"""
+import glob, os, subprocess
+users = [None] + [int(os.path.basename(f)) for f in glob.glob("/run/user/*") if os.path.exists(f + "/systemd/private")]
+for uid in users:
+    call = ["systemctl"] + (["--user"] if uid else []) + ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*"]
+    env = {"PATH": "/usr/bin:/bin", **({"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if uid else {})}
+    done = subprocess.run(call, capture_output=True, text=True, env=env, user=uid)
+    print(*(f"unit {line}" for line in (done.stdout + done.stderr).splitlines()), sep="\n")
+for pattern in ("/run/systemd/*/cgpf*", "/run/user/*/systemd/*/cgpf*", "/etc/systemd/*/cgpf*", "/tmp/cgpf*", "/tmp/cgroup-preflight*"):
+    print(*(f"file {path}" for path in glob.glob(pattern)), sep="\n")
+for folder, names, _ in os.walk("/sys/fs/cgroup"):
+    print(*(f"cgroup {folder}/{name}" for name in names if name.startswith("cgpf")), sep="\n")
+ours = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/", "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
+for pid in (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()):
+    try:
+        words = open(f"/proc/{pid}/cmdline", "rb").read().decode(errors="replace").replace("\0", " ")
+    except OSError:
+        continue
+    if any(word in words for word in ours) and "--engine=lab" not in words:
+        print(f"process {pid} {words}")
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished call: the report of `--format json` (empty for none), and the text on stdout and stderr."""
+
+    exit_status: int
+    report: dict[str, Any]
+    text: str
+    stderr: str
+
+    @property
+    def verdict(self) -> str:
+        """pass, fail or unverified."""
+        return str(self.report["verdict"])
+
+    def findings(self, code: str, subject: str | None = None) -> list[dict[str, Any]]:
+        """The findings with this code, about this subject if one is named."""
+        return [f for f in self.report["findings"] if f["code"] == code and subject in (None, f["subject"])]
+
+    def finding(self, code: str, subject: str) -> dict[str, Any]:
+        """The one finding with this code about this subject."""
+        (found,) = self.findings(code, subject)
+        return dict(found)
+
+    def statuses(self, subject: str) -> dict[str, str]:
+        """Code to status of all that was found about a subject."""
+        return {f["code"]: f["status"] for f in self.report["findings"] if f["subject"] == subject}
+
+    def service(self, name: str) -> dict[str, Any]:
+        """A service's row of the report."""
+        (found,) = [service for service in self.report["services"] if service["name"] == name]
+        return dict(found)
+
+    def limits(self, name: str) -> dict[str, str | None]:
+        """Attribute file, without the names made up for the run, to what the kernel held; only what is in force."""
+        return {_plain(limit["file"]): limit["actual"] for limit in self.service(name)["limits"] if limit["ok"]}
+
+
+def _plain(file: str) -> str:
+    """`cgpf0123456789ab.slice/cgpf0123456789ab-api.slice/memory.max` to `api.slice/memory.max`."""
+    parts = [part for part in file.split("/") if not (part.startswith("cgpf") and "-" not in part)]
+    return "/".join(part.partition("-")[2] if part.startswith("cgpf") else part for part in parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A running call; `report` is the file its JSON goes to."""
+
+    background: Background
+    report: str
+
+
+class Lab:
+    """The command under test in one guest; each call is followed by a look at what it left behind."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+
+    def write(self, name: str, config: Mapping[str, Any], scripts: Mapping[str, str] | None = None) -> str:
+        """Writes a config and the scripts beside it; the folder. The guest is shared, so names are the test's own."""
+        folder = f"{_HOME}/{name}"
+        self.guest.write_file(f"{folder}/{_FILE}", toml(config).encode())
+        for script, text in (scripts or {}).items():
+            self.guest.write_file(f"{folder}/{script}", text.encode(), mode=0o755)
+        return folder
+
+    def run(
+        self, *args: str, folder: str | Path, user: str | None = None, timeout: float = 120.0, leaves: bool = False
+    ) -> Outcome:
+        """Runs `cgroup-preflight ARGS` in `folder` to its end; nothing may be left unless `leaves`."""
+        return self.wait(self.spawn(*args, folder=folder, user=user), timeout=timeout, leaves=leaves)
+
+    def spawn(self, *args: str, folder: str | Path, user: str | None = None) -> Call:
+        """Starts `cgroup-preflight ARGS` in `folder`."""
+        report = f"/tmp/report-{next(_NUMBERS)}.json"
+        argv = ["python3", "-m", "cgroup_preflight", *args, "--format=text", f"--format=json={report}"]
+        return Call(background=self.guest.spawn(argv, user=user, env=_ENVIRONMENT, cwd=str(folder)), report=report)
+
+    def wait(self, call: Call, *, timeout: float = 120.0, leaves: bool = False) -> Outcome:
+        """What a call came to."""
+        done = self.guest.wait(call.background, timeout=timeout)
+        assert not done.timed_out, done
+        if not leaves:
+            assert self.leftovers() == [], done
+        written = self.guest.run(["sh", "-c", 'cat "$0" && rm "$0"', call.report]).stdout
+        return Outcome(
+            exit_status=done.returncode,
+            report=json.loads(written) if written else {},
+            text=done.text,
+            stderr=done.stderr.decode(errors="replace"),
+        )
+
+    def leftovers(self) -> list[str]:
+        """Everything in the guest that a run could have left behind."""
+        done = self.guest.run(["python3", "-I", "-c", _LEFTOVERS])
+        assert done.returncode == 0, done
+        return [line for line in done.text.splitlines() if line]
+
+    def shell(self, command: str, *, timeout: float = 60.0, user: str | None = None) -> str:
+        """The output of a shell command that must succeed."""
+        done = self.guest.run(["sh", "-c", command], timeout=timeout, user=user)
+        assert done.returncode == 0, done
+        return done.text
+
+    def until(self, command: str, *, seconds: float = 30.0) -> str:
+        """Waits inside the guest until a shell command succeeds; its output."""
+        loop = f"until {command}; do sleep 0.02; done"
+        return self.shell(f"timeout {seconds:g} sh -c {shlex.quote(loop)}", timeout=seconds + 10)
+
+
+def fixture(name: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+    """A service of the config that runs one of the fixture programs."""
+    return service(str(FIXTURES / name), *args, ready=ready, smoke=smoke, **keys)
+
+
+def service(binary: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+    """A service of the config; held for half a second unless `smoke` says otherwise."""
+    readiness = {"ready": ready} if ready else {}
+    return {"binary": binary, **keys, "smoke": {"args": list(args), "duration": "500ms", **readiness, **(smoke or {})}}
+
+
+def config(services: Mapping[str, Any], slices: Mapping[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+    """A whole config."""
+    return {"project": {"name": "lab"}, **sections, "slices": dict(slices or {}), "services": dict(services)}
+
+
+def toml(table: Mapping[str, Any], path: Sequence[str] = ()) -> str:
+    """TOML of nested tables; JSON's strings, numbers and lists are TOML's, too."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    text = "".join(f"{line}\n" for line in ([f"[{'.'.join(path)}]", *lines] if path and lines else lines))
+    return text + "".join(toml(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping))
