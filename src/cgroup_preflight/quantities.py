@@ -45,8 +45,8 @@ Amount = Size | Permyriad | Infinity
 
 _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "B": 1}
 _SIZE_ORDER = "EPTGMKB"
-_SIZE_PART = re.compile(r"[ \t\n\r]*(\d+)(?:\.(\d*))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
-_PERCENT = re.compile(r"(\d+)(?:\.(\d{1,2}))?%", re.ASCII)
+_SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,20})(?:\.(\d{0,20}))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
+_PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
 #: systemd reads these as octal or not at all (safe_atou, base 0), so a leading zero never means what it seems to.
 _LEADING_ZERO = re.compile(r"(?<![\d.])0(?=\d)", re.ASCII)
 _BLANKS = " \t\r\n"
@@ -72,7 +72,7 @@ def parse_size(text: str) -> Size:
         if not match[3]:
             break
     if total > _OFF_T_MAX:
-        raise QuantityError(f"{text!r} is out of range", "at most 8E, or infinity for no limit")
+        raise QuantityError(f"{text!r} is out of range", "at most 7E, or infinity for no limit")
     return Size(total)
 
 
@@ -174,7 +174,7 @@ _SPAN_UNITS = {
     "minutes": 60 * 10**6, "h": 3600 * 10**6, "hr": 3600 * 10**6, "hour": 3600 * 10**6, "hours": 3600 * 10**6,
     "d": 86400 * 10**6, "day": 86400 * 10**6, "days": 86400 * 10**6,
 }  # fmt: skip
-_SPAN_PART = re.compile(r"[ \t\r\n]*(\d+)(?:\.(\d+))?[ \t\r\n]*([a-zµ]*)", re.ASCII)
+_SPAN_PART = re.compile(r"[ \t\r\n]*(\d{1,20})(?:\.(\d{1,20}))?[ \t\r\n]*([a-zµ]*)", re.ASCII)
 
 
 def parse_span(text: str) -> int:

@@ -5,6 +5,14 @@ from collections.abc import Iterable
 from cgroup_preflight.exit_status import ExitStatus
 from cgroup_preflight.report import Finding, Status, Verdict
 
+#: Verdicts in the order in which one beats another.
+WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
+
+
+def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of several reports together; of none it is unverified, as silence is not success."""
+    return min(verdicts, key=WORST_FIRST.index, default=Verdict.UNVERIFIED)
+
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:
     """Fail if anything failed, else unverified if anything required could not be tried, else pass.

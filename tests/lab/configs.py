@@ -81,8 +81,9 @@ class Outcome:
 
 
 def _plain(file: str) -> str:
-    """`cgpf0123456789ab.slice/cgpf0123456789ab-api.slice/memory.max` to `api.slice/memory.max`."""
-    parts = [part for part in file.split("/") if not (part.startswith("cgpf") and "-" not in part)]
+    """`.../cgpf0123456789ab.slice/cgpf0123456789ab-api.slice/memory.max` to `api.slice/memory.max`."""
+    top, _, below = file.partition(".slice/cgpf")
+    parts = f"cgpf{below}".split("/") if below else top.split("/")
     return "/".join(part.partition("-")[2] if part.startswith("cgpf") else part for part in parts)
 
 
@@ -125,7 +126,8 @@ class Lab:
         done = self.guest.wait(call.background, timeout=timeout)
         assert not done.timed_out, done
         if not leaves:
-            assert self.leftovers() == [], done
+            left = self.leftovers()
+            assert not left, f"left behind: {left} by {done}"
         written = self.guest.run(["sh", "-c", 'cat "$0" && rm "$0"', call.report]).stdout
         return Outcome(
             exit_status=done.returncode,

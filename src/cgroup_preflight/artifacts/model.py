@@ -19,7 +19,8 @@ class Kind(enum.Enum):
 class Member:
     """One member; `start` and `end` are its range in the unpacked stream (tar), or its place in the directory (zip).
 
-    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it.
+    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it, `link` the member that a hard
+    link has its content from.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Member:
     mtime: int = 0
     start: int = 0
     end: int = 0
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,9 @@ class Place(Protocol):
 
 
 def service_unit(service: ServicePlan, drop_in: str, programs: Sequence[Program], place: Place) -> str:
-    """The unit: ExecStart from the one program in the artifact and the tested arguments, limits from the drop-in.
+    """The unit: ExecStart from the one program in the artifact and the tested arguments, the rest from the drop-in.
+
+    `smoke.env` is not in it: it says how the service is tried; `Environment` of the service is in the drop-in.
 
     Raises ArtifactError (CGP306) where the artifact does not hold exactly one program of that name.
     """
@@ -48,7 +50,6 @@ def service_unit(service: ServicePlan, drop_in: str, programs: Sequence[Program]
         "[Service]",
         "Type=exec",
         f"ExecStart={' '.join(_word(word) for word in command)}",
-        *(f"Environment={_word(f'{name}={value}')}" for name, value in service.smoke.env),
         *([f"User={place.user}"] if place.user and place.layout == "system" else []),
         "Restart=on-failure",
         body.rstrip("\n"),
@@ -61,8 +62,12 @@ def service_unit(service: ServicePlan, drop_in: str, programs: Sequence[Program]
 
 
 def _word(text: str) -> str:
-    """One word of a command line, quoted as systemd.service(5) and systemd.syntax(7) read it back."""
+    """One word of ExecStart=, quoted as systemd.service(5) and systemd.syntax(7) read it back."""
     escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
-    escaped = "".join(char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in char.encode()) for char in escaped)
+    escaped = "".join(char if char.isprintable() else _hex(char) for char in escaped)
     plain = escaped and all(char.isalnum() or char in "%+,-./:=@_$" for char in escaped)
     return escaped if plain else f'"{escaped}"'
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())

@@ -7,6 +7,7 @@ from cgroup_preflight.quantities import format_cpus
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Finding, Remedy, Status
 
+
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     settings = [item for item in context.settings if isinstance(item.value, frozenset)]
     if not settings:
@@ -34,9 +35,9 @@ CHECK = Check(
     name="allowed-cpus",
     severity=Severity.ERROR,
     needs=("online_cpus",),
-    what='Where AllowedCPUs is used, those CPUs are there and online.',
-    why='cpuset.cpus is a request: a CPU that does not exist is dropped from cpuset.cpus.effective without an error.',
-    remedy='Name CPUs that the host has.',
+    what="Where AllowedCPUs is used, those CPUs are there and online.",
+    why="cpuset.cpus is a request: a CPU that does not exist is dropped from cpuset.cpus.effective without an error.",
+    remedy="Name CPUs that the host has.",
     sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#cpuset-interface-files",),
     run=_run,
 )

@@ -8,7 +8,7 @@ from cgroup_preflight.config.model import Require, Setting
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.reading import Missing
+from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
 
 
@@ -21,6 +21,29 @@ class Context:
     required: tuple[str, ...]
     require: Require
     plan: Plan | None = None
+
+    @property
+    def judged(self) -> str:
+        """The engine whose controllers are judged: the one taken, else the user manager that is there but lacks some.
+
+        `systemd` otherwise: what the kernel offers at the root.
+        """
+        if self.engine.name is not None:
+            return self.engine.name
+        return "user" if self.undelegated else "systemd"
+
+    @property
+    def undelegated(self) -> bool:
+        """Nobody can start units, and a user manager is there: only delegation is missing."""
+        manager = self.facts.user_manager
+        return (
+            self.engine.name is None
+            and "user" in dict(self.engine.reasons)
+            and isinstance(self.facts.cgroup_mount, Known)
+            and value_or(self.facts.systemd_running, default=False)
+            and isinstance(manager.socket, Known)
+            and isinstance(manager.controllers, Known)
+        )
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -42,7 +65,8 @@ class Severity(enum.StrEnum):
 class Check:
     """One check; `run` gives at least one finding, a pass included.
 
-    `needs` names the fields of Facts it reads; `what`, `why`, `remedy` and `sources` are its page in the reference.
+    `needs` names the fields of Facts that it judges by, `uses` those that only shape its words and remedies;
+    `what`, `why`, `remedy` and `sources` are its page in the reference.
     """
 
     code: str
@@ -54,6 +78,7 @@ class Check:
     remedy: str
     sources: tuple[str, ...]
     run: "Callable[[Check, Context], Iterable[Finding]]"
+    uses: tuple[str, ...] = ()
 
     def finding(
         self, status: Status, subject: str, message: str, *, evidence: Evidence | None = None,
@@ -66,8 +91,20 @@ class Check:
         )  # fmt: skip
 
     def unverified(self, subject: str, reading: Missing) -> Finding:
-        """The finding for a reading that could not be had."""
+        """The finding for a reading that could not be had; of a check that only warns, a warning."""
+        status = Status.UNVERIFIED if self.severity is Severity.ERROR else Status.WARN
+        remedy = Remedy(title=f"make {reading.source} readable for this job, or run it on the host itself")
+        if reading.why is Why.NOT_RECORDED:
+            remedy = Remedy(title="record the host again with this version of cgroup-preflight snapshot")
         return self.finding(
-            Status.UNVERIFIED, subject, f"could not be read: {reading}", evidence={reading.source: str(reading.why)},
-            remedies=(Remedy(title=f"make {reading.source} readable for this job, or run it on the host itself"),),
+            status, subject, f"could not be read: {reading}", evidence={reading.source: str(reading.why)},
+            remedies=(remedy,),
         )  # fmt: skip
+
+
+def unread(*readings: "Reading[object]") -> Missing | None:
+    """The first that should be there and could not be read; what is absent was read, and is not there."""
+    for reading in readings:
+        if isinstance(reading, Missing) and reading.why is not Why.ABSENT:
+            return reading
+    return None

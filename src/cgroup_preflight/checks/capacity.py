@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.plan.demand import demand
 from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.reading import Known, Missing
+from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     if context.plan is None:
@@ -14,6 +15,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     meminfo, online = context.facts.meminfo, context.facts.online_cpus
     if isinstance(meminfo, Missing):
         return (check.unverified("memory", meminfo),)
+    if isinstance(online, Missing):
+        return (check.unverified("cpu", online),)
     total, wanted = meminfo.value["MemTotal"], demand(context.plan)
     evidence: Evidence = {f"{meminfo.source} MemTotal": total, "guaranteed": wanted.guaranteed_bytes}
     findings = []
@@ -22,10 +25,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         remedy = Remedy(title="lower MemoryMin and MemoryLow, or use a host with more memory")
         findings.append(check.finding(Status.FAIL, "memory", message, evidence=evidence, remedies=(remedy,)))
     if wanted.memory_bytes > total:
-        message = f"a limit of {format_bytes(wanted.memory_bytes)} is above the host's {format_bytes(total)}: it cannot act"
+        limit = format_bytes(wanted.memory_bytes)
+        message = f"a limit of {limit} is above the host's {format_bytes(total)}: it cannot act"
         remedy = Remedy(title="lower MemoryMax, or use a host with more memory")
         findings.append(check.finding(Status.WARN, "memory", message, evidence=evidence, remedies=(remedy,)))
-    if isinstance(online, Known) and wanted.cpus > len(online.value):
+    if wanted.cpus > len(online.value):
         message = f"a quota of {wanted.cpus:g} CPUs is above the host's {len(online.value)}: it cannot act"
         remedy = Remedy(title="lower CPUQuota, or use a host with more CPUs")
         findings.append(check.finding(Status.WARN, "cpu", message, evidence={online.source: len(online.value)},
@@ -39,9 +43,12 @@ CHECK = Check(
     name="capacity",
     severity=Severity.ERROR,
     needs=("meminfo", "online_cpus"),
-    what='The host has the memory that is guaranteed to services, and their limits are not above what it has.',
-    why='MemoryMin= and MemoryLow= beyond the memory of the host protect nothing; a MemoryMax= or CPUQuota= above it can never act.',
-    remedy='Guarantee less, or use a larger host.',
+    what="The host has the memory that is guaranteed to services, and their limits are not above what it has.",
+    why=(
+        "MemoryMin= and MemoryLow= beyond the memory of the host protect nothing; a MemoryMax= or CPUQuota= above "
+        "it can never act."
+    ),
+    remedy="Guarantee less, or use a larger host.",
     sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files",),
     run=_run,
 )

@@ -2,30 +2,39 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.facts.model import Level
 from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.report import Finding, Remedy, Status
+
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
         return (check.finding(Status.SKIP, "cgroup.type", "no cgroup v2, see CGP101"),)
-    way = facts.user_manager.levels if context.engine.name == "user" else ()
-    odd = [level for level in (*way, *facts.own) if _is_odd(level)]
+    way = facts.user_manager.levels if context.judged == "user" else (facts.root,)
+    unknown = unread(*(level.type for level in way))
+    if unknown is not None:
+        return (check.unverified("cgroup.type", unknown),)
+    levels = (*way, *(level for level in facts.own if level not in way))
+    odd = [level for level in levels if _is_odd(level)]
     if not odd:
-        read = {level.type.source: level.type.value for level in (*way, *facts.own) if isinstance(level.type, Known)}
+        read = {level.type.source: _shown(level) for level in levels}
         return (check.finding(Status.PASS, "cgroup.type", "every level is a domain", evidence=read),)
     level = odd[0]
-    found = level.type.value if isinstance(level.type, Known) else ""
     # The job's own cgroup is not where a manager puts units; on the way to them it would be.
     status = Status.FAIL if level in way else Status.WARN
     remedy = Remedy(
         title=f"look at cgroup.subtree_control above {level.path}", needs_root=True,
         why="a threaded domain appears when a controller is enabled in a cgroup that holds processes",
     )
-    message = f"{level.path} is {found!r}: no memory limits there, and programs may not start"
-    return (check.finding(status, "cgroup.type", message, evidence={level.type.source: found}, remedies=(remedy,)),)
+    message = f"{level.path} is {_shown(level)!r}: no memory limits there, and programs may not start"
+    evidence = {level.type.source: _shown(level)}
+    return (check.finding(status, "cgroup.type", message, evidence=evidence, remedies=(remedy,)),)
+
+
+def _shown(level: Level) -> str:
+    return level.type.value if isinstance(level.type, Known) else str(level.type.why)
 
 
 def _is_odd(level: Level) -> bool:
@@ -36,10 +45,17 @@ CHECK = Check(
     code="CGP111",
     name="cgroup-type",
     severity=Severity.ERROR,
-    needs=("own", "user_manager"),
-    what='No cgroup on the way to the units is threaded or invalid.',
-    why='A threaded cgroup has no memory controller, and starting a process in an invalid one fails with EOPNOTSUPP. Writing +cpu into a populated cgroup makes one.',
-    remedy='Undo the write to cgroup.subtree_control of the level named, or start under another parent.',
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#threads", "https://github.com/opencontainers/runc/issues/2390",),
+    needs=("cgroup_mount", "root", "user_manager"),
+    uses=("own",),
+    what="No cgroup on the way to the units is threaded or invalid.",
+    why=(
+        "A threaded cgroup has no memory controller, and starting a process in an invalid one fails with "
+        "EOPNOTSUPP. Writing +cpu into a populated cgroup makes one."
+    ),
+    remedy="Undo the write to cgroup.subtree_control of the level named, or start under another parent.",
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#threads",
+        "https://github.com/opencontainers/runc/issues/2390",
+    ),
     run=_run,
 )

@@ -3,41 +3,54 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.engines import controllers_of
-from cgroup_preflight.reading import Missing, value_or
+from cgroup_preflight.checks.boot import add_parameter, remove_parameter
+from cgroup_preflight.facts.mountinfo import of_type
+from cgroup_preflight.reading import Known, Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, RemedyFile, Status
 
 _DOCS = "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling"
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
-    if isinstance(context.facts.cgroup_mount, Missing):
+    facts = context.facts
+    if isinstance(facts.cgroup_mount, Missing):
         return (check.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
-    offered = controllers_of(context.facts, context.engine)
+    offered = facts.user_manager.controllers if context.judged == "user" else facts.root_controllers
     if isinstance(offered, Missing):
         return (check.unverified("controllers", offered),)
     return [_controller(check, context, name, offered.value, offered.source) for name in context.required]
 
 
 def _controller(check: Check, context: Context, name: str, offered: frozenset[str], source: str) -> Finding:
-    evidence = {"file": source, "value": " ".join(sorted(offered))}
+    evidence = {source: " ".join(sorted(offered))}
     if name in offered:
         return check.finding(Status.PASS, name, f"{name} is offered in {source}", evidence=evidence)
+    remedies = (_remedy(context, name),)
+    if _is_container_root(context):
+        message = f"{name} is missing in {source}, the list of this container: the host below may offer it"
+        return check.finding(Status.UNVERIFIED, name, message, evidence=evidence, remedies=remedies)
     message = f"{name} is missing in {source}: systemd would accept the limits, the kernel never gets them"
-    return check.finding(Status.FAIL, name, message, evidence=evidence, remedies=(_remedy(context, name),))
+    return check.finding(Status.FAIL, name, message, evidence=evidence, remedies=remedies)
+
+
+def _is_container_root(context: Context) -> bool:
+    """Whether the list is that of a container in which no manager could start units: it says nothing of the host."""
+    running = value_or(context.facts.systemd_running, default=False)
+    # Only the real root has no type.
+    return not running and isinstance(context.facts.root.type, Known)
 
 
 def _remedy(context: Context, name: str) -> Remedy:
-    words = value_or(context.facts.cmdline, "").split()
-    disabled = [word for word in words if word.startswith(("cgroup_disable=", "cgroup_no_v1=")) and _names(word, name)]
-    if disabled and disabled[-1].startswith("cgroup_disable="):
-        return Remedy(
-            title=f"remove {disabled[-1]} from the kernel command line and reboot", why=f"it switches {name} off",
-            needs_root=True, persistent=True, docs=_DOCS,
-        )  # fmt: skip
-    if context.engine.name == "user" and name in value_or(context.facts.root_controllers, frozenset()):
-        return delegate_remedy(value_or(context.facts.uid, None))
-    held = [mount.point for mount in value_or(context.facts.mounts, ()) if mount.fs_type == "cgroup" and name in mount.super_options]
+    facts = context.facts
+    words = value_or(facts.cmdline, "").split()
+    disabled = [word for word in words if word.startswith("cgroup_disable=") and _names(word, name)]
+    if disabled and name not in value_or(facts.root_controllers, frozenset()):
+        return enable_controller(context, disabled[-1], name)
+    if _is_container_root(context):
+        return Remedy(title="judge the deploy host itself", why="a container has what it was given", docs=_DOCS)
+    if context.judged == "user" and name in value_or(facts.root_controllers, frozenset()):
+        return delegate_remedy(value_or(facts.uid, None))
+    held = [mount.point for mount in of_type(value_or(facts.mounts, ()), "cgroup") if name in mount.super_options]
     if held:
         return Remedy(title=f"unmount the cgroup v1 mount that holds {name}", commands=(("umount", held[0]),),
                       needs_root=True, docs=_DOCS)  # fmt: skip
@@ -46,6 +59,16 @@ def _remedy(context: Context, name: str) -> Remedy:
         why=f"the kernel is built without it, or a level above keeps {name} out of its cgroup.subtree_control",
         docs=_DOCS,
     )  # fmt: skip
+
+
+def enable_controller(context: Context, word: str, name: str) -> Remedy:
+    """How a controller that `word` of the kernel command line switches off comes back."""
+    loader = value_or(context.facts.boot_loader, "")
+    if loader.endswith("cmdline.txt"):
+        # The firmware of a Raspberry Pi adds the parameter itself, in front of what the file has.
+        why = "the firmware puts cgroup_disable=memory first; a kernel of Raspberry Pi takes the later word"
+        return add_parameter(context, f"cgroup_enable={name}", why=why, docs=_DOCS)
+    return remove_parameter(context, word, why=f"it switches {name} off", docs=_DOCS)
 
 
 def delegate_remedy(uid: int | None) -> Remedy:
@@ -69,10 +92,20 @@ CHECK = Check(
     code="CGP102",
     name="controllers",
     severity=Severity.ERROR,
-    needs=("root_controllers", "user_manager", "cmdline", "mounts"),
-    what='Every required controller is offered at the place from which units get it: the root for the system manager, user@UID.service for a user manager.',
-    why='systemd accepts MemoryMax= and CPUQuota= without the controller, and says nothing. Words are compared whole: cpuset is not cpu.',
-    remedy='Remove the kernel parameter that switches it off, delegate it to the user manager, or use another host.',
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling", "https://github.com/systemd/systemd/issues/13347",),
+    needs=("cgroup_mount", "root", "user_manager", "systemd_running"),
+    uses=("cmdline", "mounts", "boot_loader", "container", "kernel", "uid"),
+    what=(
+        "Every required controller is offered at the place from which units get it: the root for the system "
+        "manager, user@UID.service for a user manager."
+    ),
+    why=(
+        "systemd accepts MemoryMax= and CPUQuota= without the controller, and says nothing. Words are compared "
+        "whole: cpuset is not cpu."
+    ),
+    remedy="Remove the kernel parameter that switches it off, delegate it to the user manager, or use another host.",
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling",
+        "https://github.com/systemd/systemd/issues/13347",
+    ),
     run=_run,
 )

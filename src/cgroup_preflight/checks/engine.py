@@ -4,44 +4,42 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.controllers import delegate_remedy
-from cgroup_preflight.reading import Known, Missing, value_or
+from cgroup_preflight.reading import Known, Missing, Reading, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     choice = context.engine
-    evidence: Evidence = dict(choice.reasons)
+    evidence: Evidence = {**_seen(context), **dict(choice.reasons)}
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
         better = f"; not {choice.why_not}" if choice.reasons else ""
         message = f"units are started by the {'system' if choice.name == 'systemd' else 'user'} manager{way}{better}"
         return (check.finding(Status.PASS, choice.name, message, evidence=evidence),)
     # A manager that is there but cannot give the limits is a wrong host; none at all is an untried one.
-    status = Status.FAIL if _undelegated(context) else Status.UNVERIFIED
+    status = Status.FAIL if context.undelegated else Status.UNVERIFIED
     message = f"nobody can start units with these limits here: {choice.why_not}"
     return (check.finding(status, "engine", message, evidence=evidence, remedies=(_remedy(context),)),)
 
 
-def _undelegated(context: Context) -> bool:
-    manager = context.facts.user_manager
-    return (
-        "user" in dict(context.engine.reasons)
-        and isinstance(context.facts.cgroup_mount, Known)
-        and isinstance(manager.socket, Known)
-        and isinstance(manager.controllers, Known)
-    )
+def _seen(context: Context) -> Evidence:
+    facts = context.facts
+    readings: list[Reading[bool] | Reading[int]] = [facts.systemd_running, facts.uid, facts.sudo]
+    return {item.source: item.value for item in readings if isinstance(item, Known)}
 
 
 def _remedy(context: Context) -> Remedy:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing) or not value_or(facts.systemd_running, default=False):
         return Remedy(title="use a host with cgroup v2 and systemd as PID 1", why="see CGP101 and CGP103")
-    if _undelegated(context):
-        return delegate_remedy(value_or(facts.uid, None))
+    uid = value_or(facts.uid, None)
+    if context.undelegated:
+        return delegate_remedy(uid)
+    number = str(uid) if uid is not None else "UID"
     return Remedy(
         title="run as root, allow sudo without a password, or keep a user manager running",
-        commands=(("loginctl", "enable-linger", "USER"),),
-        why="with lingering a user manager runs without a session; export XDG_RUNTIME_DIR=/run/user/UID for the job",
+        commands=(("loginctl", "enable-linger", number),),
+        why=f"a lingering user manager runs without a session; the job then wants XDG_RUNTIME_DIR=/run/user/{number}",
         needs_root=True, persistent=True,
         docs="https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
     )  # fmt: skip
@@ -52,9 +50,18 @@ CHECK = Check(
     name="engine",
     severity=Severity.ERROR,
     needs=("uid", "sudo", "user_manager", "systemd_running", "cgroup_mount"),
-    what='Somebody can start units with the limits here: the system manager (as root or by sudo -n) or a user manager with delegation.',
-    why='Each engine has a list of controllers of its own; the verdict is about the one that will be used, and says why the better ones cannot be.',
-    remedy='Run as root, allow sudo without a password, or enable lingering and delegation for the user.',
-    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",),
+    what=(
+        "Somebody can start units with the limits here: the system manager (as root or by sudo -n) or a user "
+        "manager with delegation."
+    ),
+    why=(
+        "Each engine has a list of controllers of its own; the verdict is about the one that will be used, and "
+        "says why the better ones cannot be."
+    ),
+    remedy="Run as root, allow sudo without a password, or enable lingering and delegation for the user.",
+    sources=(
+        "https://systemd.io/CGROUP_DELEGATION/",
+        "https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
+    ),
     run=_run,
 )

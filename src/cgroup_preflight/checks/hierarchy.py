@@ -3,24 +3,31 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.boot import add_parameter
+from cgroup_preflight.facts import boot
 from cgroup_preflight.facts.mountinfo import Mount, of_type
 from cgroup_preflight.reading import Missing, Why, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 _DOCS = "https://systemd.io/CGROUP_DELEGATION/"
+_UNIFIED = "systemd.unified_cgroup_hierarchy=1"
+_WORDS = {
+    "hybrid": "the hierarchy is hybrid: controllers are on cgroup v1, v2 holds none for services",
+    "legacy": "only cgroup v1 is mounted",
+    "none": "no cgroup file system is mounted",
+}
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.mounts, Missing):
         return (check.unverified("hierarchy", facts.mounts),)
-    mounts = facts.mounts.value
     if isinstance(facts.cgroup_mount, Missing):
         if facts.cgroup_mount.why is not Why.ABSENT:
             return (check.unverified("hierarchy", facts.cgroup_mount),)
-        return (_failed(check, mounts, value_or(facts.systemd_version, None)),)
+        return (_failed(check, context, facts.mounts.value, facts.mounts.source),)
     mount = facts.cgroup_mount.value
-    evidence = {"mount": mount.point, "type": mount.fs_type, "options": ",".join(mount.options)}
+    evidence = {facts.mounts.source: f"{mount.point} {mount.fs_type} {','.join(mount.options)}"}
     return (check.finding(Status.PASS, "hierarchy", f"cgroup v2 is mounted at {mount.point}", evidence=evidence),)
 
 
@@ -31,45 +38,38 @@ def hierarchy_name(mounts: tuple[Mount, ...]) -> str:
     return "none"
 
 
-def _failed(check: Check, mounts: tuple[Mount, ...], version: int | None) -> Finding:
+def _failed(check: Check, context: Context, mounts: tuple[Mount, ...], source: str) -> Finding:
     kind = hierarchy_name(mounts)
-    words = {
-        "hybrid": "the hierarchy is hybrid: controllers are on cgroup v1, v2 holds none for services",
-        "legacy": "only cgroup v1 is mounted",
-        "none": "no cgroup file system is mounted",
-    }
-    points = " ".join(mount.point for mount in of_type(mounts, "cgroup"))
-    evidence = {"hierarchy": kind, "v1 mounts": points, "v2 mounts": " ".join(m.point for m in of_type(mounts, "cgroup2"))}
-    return check.finding(Status.FAIL, "hierarchy", words[kind], evidence=evidence, remedies=(_remedy(kind, version),))
+    seen = [f"{mount.point} {mount.fs_type}" for mount in mounts if mount.fs_type in ("cgroup", "cgroup2")]
+    evidence: Evidence = {source: ", ".join(seen) or "no cgroup mount", "hierarchy": kind}
+    return check.finding(Status.FAIL, "hierarchy", _WORDS[kind], evidence=evidence, remedies=(_remedy(context, kind),))
 
 
-def _remedy(kind: str, version: int | None) -> Remedy:
+def _remedy(context: Context, kind: str) -> Remedy:
     if kind == "none":
         return Remedy(
             title="mount cgroup v2 (normally the init system's job)", needs_root=True,
             commands=(("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"),), docs=_DOCS,
         )  # fmt: skip
-    parameter = "systemd.unified_cgroup_hierarchy=1"
+    if value_or(context.facts.boot_loader, "") == boot.WSL:
+        why = "older WSL mounts cgroup v1 before systemd starts"
+        return add_parameter(context, "cgroup_no_v1=all", why=why, docs=_DOCS)
     why = "systemd up to 257 chooses the hierarchy at boot; from 258 there is only v2"
-    if version is None:
-        why = "inside a container or sandbox this is decided by the host below; " + why
-    return Remedy(
-        title=f"boot the host with the kernel parameter {parameter}", why=why, needs_root=True, persistent=True,
-        commands=(
-            ("sed", "-i", f's/^GRUB_CMDLINE_LINUX="/&{parameter} /', "/etc/default/grub"), ("update-grub",), ("reboot",),
-        ),
-        docs=_DOCS,
-    )  # fmt: skip
+    return add_parameter(context, _UNIFIED, why=why, docs=_DOCS)
 
 
 CHECK = Check(
     code="CGP101",
     name="hierarchy",
     severity=Severity.ERROR,
-    needs=("mounts", "cgroup_mount", "systemd_version"),
-    what='cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.',
-    why='On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The existence of a file proves nothing: hybrid hosts have cgroup2 at /sys/fs/cgroup/unified.',
-    remedy='Boot with systemd.unified_cgroup_hierarchy=1 (systemd up to 257), or use a host with systemd 258 or later.',
-    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting",),
+    needs=("mounts", "cgroup_mount"),
+    uses=("boot_loader", "container", "kernel"),
+    what="cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.",
+    why=(
+        "On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The "
+        "existence of a file proves nothing: hybrid hosts have cgroup2 at /sys/fs/cgroup/unified."
+    ),
+    remedy="Boot with systemd.unified_cgroup_hierarchy=1 (systemd up to 257), or use a host with systemd 258 or later.",
+    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting"),
     run=_run,
 )

@@ -3,44 +3,55 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing
+from cgroup_preflight.checks.boot import remove_parameter
+from cgroup_preflight.checks.controllers import enable_controller
+from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
-_OFF = ("0", "no", "off", "false")
+_OFF = ("0", "n", "no", "off", "false")
+#: Parameters that only warn, with a value of _OFF: what comes of it.
+_SWITCHES = {
+    "psi": "switches pressure information off",
+    "swapaccount": "switches swap accounting off on older kernels",
+    "systemd.unified_cgroup_hierarchy": "asks systemd for cgroup v1; see CGP101 for what came of it",
+}
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     cmdline = context.facts.cmdline
     if isinstance(cmdline, Missing):
         return (check.unverified("kernel command line", cmdline),)
-    found = [_judge(check, context, word, cmdline.value) for word in cmdline.value.split()]
-    findings = [item for item in found if item is not None]
+    evidence = {cmdline.source: cmdline.value or "none of the parameters of cgroups"}
+    findings: list[Finding] = []
+    for word in cmdline.value.split():
+        name, _, value = word.partition("=")
+        if name == "cgroup_disable":
+            findings += _disabled(check, context, word, value.split(","))
+        elif value in _OFF and name in _SWITCHES:
+            remedy = remove_parameter(context, word, why=f"it {_SWITCHES[name]}", docs=check.sources[0])
+            findings.append(_finding(check, Status.WARN, word, _SWITCHES[name], cmdline.value, remedy))
     message = "no kernel parameter gets in the way"
-    return findings or [check.finding(Status.PASS, "kernel", message, evidence={cmdline.source: cmdline.value})]
+    return findings or [check.finding(Status.PASS, "kernel", message, evidence=evidence)]
 
 
-def _judge(check: Check, context: Context, word: str, line: str) -> Finding | None:
-    name, _, value = word.partition("=")
-    names = value.split(",")
-    if name == "cgroup_disable":
-        lost = [item for item in names if item in context.required]
-        status = Status.FAIL if lost else Status.WARN
-        return _finding(check, status, word, line, f"switches off {', '.join(lost or names)}")
-    if name == "psi" and value in _OFF:
-        return _finding(check, Status.WARN, word, line, "switches pressure information off")
-    if name == "swapaccount" and value in _OFF:
-        return _finding(check, Status.WARN, word, line, "switches swap accounting off on older kernels")
-    if name == "systemd.unified_cgroup_hierarchy" and value in _OFF:
-        return _finding(check, Status.WARN, word, line, "asks systemd for cgroup v1; see CGP101 for what came of it")
-    return None
+def _disabled(check: Check, context: Context, word: str, names: list[str]) -> Iterable[Finding]:
+    """What `cgroup_disable=` took away. A later `cgroup_enable=` brings a controller back on some kernels."""
+    line = value_or(context.facts.cmdline, "")
+    offered = value_or(context.facts.root_controllers, frozenset())
+    lost = [name for name in names if name not in offered]
+    for name in names:
+        status = Status.FAIL if name in context.required and name in lost else Status.WARN
+        remedy = enable_controller(context, word, name)
+        if name in lost:
+            yield _finding(check, status, word, f"switches {name} off", line, remedy)
+        elif "cgroup_enable=" not in line:
+            yield _finding(check, status, word, f"names {name}, which is there all the same", line, remedy)
+    if not lost and "cgroup_enable=" in line:
+        message = f"{word} was overruled by a later parameter: {', '.join(names)} is there"
+        yield check.finding(Status.PASS, word, message, evidence={"/proc/cmdline": line})
 
 
-def _finding(check: Check, status: Status, word: str, line: str, effect: str) -> Finding:
-    remedy = Remedy(
-        title=f"remove {word} from the kernel command line and reboot", needs_root=True, persistent=True,
-        commands=(("sed", "-i", f"s/ *{word}//", "/etc/default/grub"), ("update-grub",), ("reboot",)),
-        docs=check.sources[0],
-    )
+def _finding(check: Check, status: Status, word: str, effect: str, line: str, remedy: Remedy) -> Finding:
     message = f"the kernel parameter {word} {effect}"
     return check.finding(status, word, message, evidence={"/proc/cmdline": line}, remedies=(remedy,))
 
@@ -49,10 +60,14 @@ CHECK = Check(
     code="CGP112",
     name="kernel-command-line",
     severity=Severity.ERROR,
-    needs=("cmdline",),
-    what='No kernel parameter switches off what is required.',
-    why='cgroup_disable=memory leaves systemd accepting every MemoryMax=; psi=0 leaves the pressure files unreadable; the hierarchy parameters of systemd bring cgroup v1 back.',
-    remedy='Remove the parameter from the boot loader and reboot.',
+    needs=("cmdline", "root"),
+    uses=("boot_loader", "container", "kernel"),
+    what="No kernel parameter switches off what is required.",
+    why=(
+        "cgroup_disable=memory leaves systemd accepting every MemoryMax=; psi=0 leaves the pressure files "
+        "unreadable; the hierarchy parameters of systemd bring cgroup v1 back."
+    ),
+    remedy="Remove the parameter from the boot loader and reboot.",
     sources=("https://docs.kernel.org/admin-guide/kernel-parameters.html",),
     run=_run,
 )

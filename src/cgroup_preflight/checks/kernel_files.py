@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.facts.model import Sample
-from cgroup_preflight.reading import Known, Missing, value_or
+from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
 _FILES = (("memory", "memory.peak"), ("memory", "memory.oom.group"), ("", "cgroup.kill"))
@@ -19,7 +19,9 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     names = sample.files.value
     enabled = {name.partition(".")[0] for name in names if name in ("memory.max", "cpu.max")}
     lacking = [name for controller, name in _FILES if (not controller or controller in enabled) and name not in names]
-    if "cpu" in enabled and isinstance(sample.cpu_stat, Known) and "nr_throttled" not in sample.cpu_stat.value:
+    if isinstance(sample.cpu_stat, Missing):
+        return (check.unverified("files", sample.cpu_stat),)
+    if "cpu" in enabled and "nr_throttled" not in sample.cpu_stat.value:
         lacking.append("cpu.stat nr_throttled")
     evidence = {sample.files.source: _seen(sample, names)}
     if not lacking:
@@ -40,10 +42,16 @@ CHECK = Check(
     code="CGP118",
     name="kernel-files",
     severity=Severity.WARNING,
-    needs=("sample",),
-    what='The kernel offers memory.peak, cgroup.kill, memory.oom.group and the throttling counters of cpu.stat.',
-    why='Each is tested by its presence in a cgroup that systemd made, since distributions backport; without memory.peak the peak of a service is not known.',
-    remedy='Use a newer kernel: memory.peak came with 5.19, cgroup.kill with 5.14.',
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files", "https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files",),
+    needs=("cgroup_mount", "sample"),
+    what="The kernel offers memory.peak, cgroup.kill, memory.oom.group and the throttling counters of cpu.stat.",
+    why=(
+        "Each is tested by its presence in a cgroup that systemd made, since distributions backport; without "
+        "memory.peak the peak of a service is not known."
+    ),
+    remedy="Use a newer kernel: memory.peak came with 5.19, cgroup.kill with 5.14.",
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files",
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files",
+    ),
     run=_run,
 )

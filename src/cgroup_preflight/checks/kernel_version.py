@@ -16,7 +16,9 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel.value)
     spec = context.require.kernel
     if match is None:
-        return (check.finding(Status.UNVERIFIED, "kernel", f"{kernel.value} is not a kernel version", evidence=evidence),)
+        remedy = Remedy(title="say which kernel this is in a bug report", commands=(("uname", "-a"),))
+        message = f"{kernel.value} is not a kernel version"
+        return (check.finding(Status.UNVERIFIED, "kernel", message, evidence=evidence, remedies=(remedy,)),)
     if not spec:
         return (check.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
     from packaging.specifiers import SpecifierSet
@@ -36,9 +38,12 @@ CHECK = Check(
     name="kernel-version",
     severity=Severity.ERROR,
     needs=("kernel",),
-    what='The kernel is known, and satisfies [require].',
-    why='Features are tested by their files, not by version, since distributions backport; the version is for what only it can tell.',
-    remedy='Use a host with a newer kernel, or change kernel in [require].',
+    what="The kernel is known, and satisfies [require].",
+    why=(
+        "Features are tested by their files, not by version, since distributions backport; the version is for what "
+        "only it can tell."
+    ),
+    remedy="Use a host with a newer kernel, or change kernel in [require].",
     sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html",),
     run=_run,
 )

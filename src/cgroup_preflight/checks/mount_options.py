@@ -37,9 +37,12 @@ CHECK = Check(
     name="mount-options",
     severity=Severity.WARNING,
     needs=("cgroup_mount",),
-    what='The cgroup2 mount has the options nsdelegate and memory_recursiveprot.',
-    why='Without nsdelegate a delegated subtree can change its own limits; without memory_recursiveprot MemoryMin= and MemoryLow= of a slice do not reach its services. systemd sets both since 247.',
-    remedy='Remount with the options, or let systemd mount the hierarchy.',
+    what="The cgroup2 mount has the options nsdelegate and memory_recursiveprot.",
+    why=(
+        "Without nsdelegate a delegated subtree can change its own limits; without memory_recursiveprot MemoryMin= "
+        "and MemoryLow= of a slice do not reach its services. systemd sets both since 247."
+    ),
+    remedy="Remount with the options, or let systemd mount the hierarchy.",
     sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting",),
     run=_run,
 )

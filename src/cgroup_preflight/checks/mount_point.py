@@ -29,9 +29,9 @@ CHECK = Check(
     name="mount-point",
     severity=Severity.WARNING,
     needs=("cgroup_mount",),
-    what='cgroup v2 is mounted at /sys/fs/cgroup, where systemd and the Go runtime look for it.',
-    why='systemd manages only the mount at /sys/fs/cgroup; tools that look there would find nothing.',
-    remedy='Mount cgroup2 at /sys/fs/cgroup at boot; normally systemd does.',
+    what="cgroup v2 is mounted at /sys/fs/cgroup, where systemd and the Go runtime look for it.",
+    why="systemd manages only the mount at /sys/fs/cgroup; tools that look there would find nothing.",
+    remedy="Mount cgroup2 at /sys/fs/cgroup at boot; normally systemd does.",
     sources=("https://systemd.io/CGROUP_DELEGATION/",),
     run=_run,
 )

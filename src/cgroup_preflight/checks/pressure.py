@@ -3,19 +3,35 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing
+from cgroup_preflight.checks.boot import add_parameter, remove_parameter
+from cgroup_preflight.reading import Missing, Why, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
+
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     pressure = context.facts.pressure
     if not isinstance(pressure, Missing):
         evidence = {f"{pressure.source} {key}": value for key, value in pressure.value.items() if key.endswith("avg10")}
         return (check.finding(Status.PASS, "pressure", "pressure information is there", evidence=evidence),)
-    remedy = Remedy(title="boot with psi=1, or a kernel with CONFIG_PSI", needs_root=True, persistent=True,
-                    docs=check.sources[0])  # fmt: skip
+    if pressure.why not in (Why.ABSENT, Why.UNSUPPORTED):
+        return (check.unverified("pressure", pressure),)
     message = f"no pressure information: {pressure}"
     evidence_missing = {pressure.source: str(pressure.why)}
-    return (check.finding(Status.WARN, "pressure", message, evidence=evidence_missing, remedies=(remedy,)),)
+    remedies = (_remedy(check, context),)
+    return (check.finding(Status.WARN, "pressure", message, evidence=evidence_missing, remedies=remedies),)
+
+
+def _remedy(check: Check, context: Context) -> Remedy:
+    """The file is there, and gives EOPNOTSUPP, where the kernel could: then a parameter brings it."""
+    docs = check.sources[0]
+    words = value_or(context.facts.cmdline, "").split()
+    off = [word for word in words if word.startswith("psi=")]
+    if off:
+        return remove_parameter(context, off[-1], why="it switches pressure information off", docs=docs)
+    built = value_or(context.facts.kernel_config, {})
+    if built.get("CONFIG_PSI_DEFAULT_DISABLED") == "y":
+        return add_parameter(context, "psi=1", why="this kernel leaves it off unless asked", docs=docs)
+    return Remedy(title="use a kernel built with CONFIG_PSI=y", why="or do without: limits act all the same", docs=docs)
 
 
 CHECK = Check(
@@ -23,9 +39,13 @@ CHECK = Check(
     name="pressure",
     severity=Severity.WARNING,
     needs=("pressure",),
-    what='Pressure stall information can be read.',
-    why='With psi=0, or a kernel without it, the files are missing or give EOPNOTSUPP: a busy host cannot be told from a tight quota, and systemd-oomd cannot work.',
-    remedy='Boot with psi=1, or use a kernel with CONFIG_PSI.',
+    uses=("cmdline", "kernel_config", "boot_loader", "container", "kernel"),
+    what="Pressure stall information can be read.",
+    why=(
+        "With psi=0, or a kernel without it, the files are missing or give EOPNOTSUPP: a busy host cannot be told "
+        "from a tight quota, and systemd-oomd cannot work."
+    ),
+    remedy="Boot with psi=1, or use a kernel with CONFIG_PSI.",
     sources=("https://docs.kernel.org/accounting/psi.html",),
     run=_run,
 )

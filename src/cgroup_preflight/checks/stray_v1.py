@@ -7,6 +7,7 @@ from cgroup_preflight.facts.mountinfo import of_type
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Finding, Remedy, Status
 
+
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing) or isinstance(facts.mounts, Missing):
@@ -19,8 +20,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         status = Status.FAIL if held else Status.WARN
         message = f"cgroup v1 is mounted at {mount.point}" + (f" and holds {', '.join(held)}" if held else "; harmless")
         findings.append(check.finding(status, mount.point, message, evidence=evidence, remedies=(remedy,)))
-    message = "no cgroup v1 mount beside v2"
-    return findings or [check.finding(Status.PASS, "cgroup v1", message, evidence={facts.mounts.source: "cgroup2 only"})]
+    message, seen = "no cgroup v1 mount beside v2", {facts.mounts.source: "cgroup2 only"}
+    return findings or [check.finding(Status.PASS, "cgroup v1", message, evidence=seen)]
 
 
 CHECK = Check(
@@ -28,9 +29,15 @@ CHECK = Check(
     name="stray-v1",
     severity=Severity.ERROR,
     needs=("mounts", "cgroup_mount"),
-    what='No cgroup v1 mount beside v2 holds a required controller.',
-    why='A controller can be on one hierarchy only. A stray v1 mount (a VPN client mounts net_cls) is harmless unless it holds a controller that services need.',
-    remedy='Unmount it, or boot with cgroup_no_v1=all.',
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting", "https://github.com/mullvad/mullvadvpn-app/issues/3299",),
+    what="No cgroup v1 mount beside v2 holds a required controller.",
+    why=(
+        "A controller can be on one hierarchy only. A stray v1 mount (a VPN client mounts net_cls) is harmless "
+        "unless it holds a controller that services need."
+    ),
+    remedy="Unmount it, or boot with cgroup_no_v1=all.",
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting",
+        "https://github.com/mullvad/mullvadvpn-app/issues/3299",
+    ),
     run=_run,
 )

@@ -8,25 +8,55 @@ from cgroup_preflight.facts.model import Level
 from cgroup_preflight.reading import Known, Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
+
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
         return (check.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
-    if context.engine.name != "user":
+    if context.judged != "user":
         return _system(check, context)
     above = facts.user_manager.levels[:-1]
     return [_way(check, context, name, above) for name in context.required]
 
 
 def _system(check: Check, context: Context) -> Iterable[Finding]:
-    control = context.facts.root_subtree_control
-    if isinstance(control, Missing):
-        return (check.unverified("controllers", control),)
-    waiting = [name for name in context.required if name not in control.value]
+    """PID 1 enables a controller when a unit asks for it, unless it was told to keep it out of a slice."""
+    facts = context.facts
+    running, control, kept_out = facts.systemd_running, facts.root.subtree_control, facts.disabled_controllers
+    if isinstance(running, Missing):
+        return (check.unverified("controllers", running),)
+    if not running.value:
+        return (check.finding(Status.SKIP, "controllers", "no manager that enables them here, see CGP103"),)
+    for reading in (control, kept_out):
+        if isinstance(reading, Missing):
+            return (check.unverified("controllers", reading),)
+    findings = [item for name in context.required for item in _kept_out(check, context, name)]
+    enabled = value_or(control, frozenset())
+    waiting = [name for name in context.required if name not in enabled]
     later = f"; PID 1 enables {', '.join(waiting)} when a unit asks for it" if waiting else ""
-    evidence = {control.source: " ".join(sorted(control.value))}
-    message = f"enabled at the root: {' '.join(sorted(control.value)) or 'none'}{later}"
-    return (check.finding(Status.PASS, "controllers", message, evidence=evidence),)
+    evidence = {control.source: " ".join(sorted(enabled)), f"DisableControllers {kept_out.source}": "none required"}
+    message = f"enabled at the root: {' '.join(sorted(enabled)) or 'none'}{later}"
+    return findings or [check.finding(Status.PASS, "controllers", message, evidence=evidence)]
+
+
+def _kept_out(check: Check, context: Context, name: str) -> Iterable[Finding]:
+    slices = ["-.slice"]
+    if context.plan is not None and any(not item.slices for item in context.plan.services):
+        slices.append("system.slice")
+    kept_out = context.facts.disabled_controllers
+    for unit in slices:
+        names = value_or(kept_out, {}).get(unit, frozenset())
+        if name in names:
+            evidence = {f"{kept_out.source} {unit} DisableControllers": " ".join(sorted(names))}
+            message = f"DisableControllers= of {unit} keeps {name} out of every unit below it"
+            yield check.finding(Status.FAIL, name, message, evidence=evidence, remedies=(_drop(unit),))
+
+
+def _drop(unit: str) -> Remedy:
+    return Remedy(
+        title=f"drop DisableControllers= from {unit}", needs_root=True, persistent=True,
+        commands=(("systemctl", "cat", "--", unit), ("systemctl", "edit", "--", unit)),
+    )
 
 
 def _way(check: Check, context: Context, name: str, above: tuple[Level, ...]) -> Finding:
@@ -38,7 +68,7 @@ def _way(check: Check, context: Context, name: str, above: tuple[Level, ...]) ->
             evidence = {control.source: " ".join(sorted(control.value))}
             message = f"{name} ends at {level.path or 'the root'}: {control.source} does not enable it"
             return check.finding(Status.FAIL, name, message, evidence=evidence, remedies=(_remedy(context, level),))
-    last = above[-1].subtree_control if above else context.facts.root_subtree_control
+    last = above[-1].subtree_control
     evidence = {last.source: " ".join(sorted(last.value))} if isinstance(last, Known) else {}
     return check.finding(Status.PASS, name, f"{name} is enabled on every level down to the manager", evidence=evidence)
 
@@ -46,9 +76,10 @@ def _way(check: Check, context: Context, name: str, above: tuple[Level, ...]) ->
 def _remedy(context: Context, level: Level) -> Remedy:
     if level.path.startswith("/user.slice"):
         return delegate_remedy(value_or(context.facts.uid, None))
+    unit = level.path.rpartition("/")[2] or "-.slice"
     return Remedy(
         title=f"find what keeps it out of {level.path or 'the root'}", needs_root=True,
-        commands=(("systemctl", "show", "-p", "DisableControllers", "user.slice"),),
+        commands=(("systemctl", "show", "-p", "DisableControllers", "--", unit, "user.slice"),),
     )
 
 
@@ -56,10 +87,18 @@ CHECK = Check(
     code="CGP110",
     name="subtree-control",
     severity=Severity.ERROR,
-    needs=("user_manager", "root_controllers", "root_subtree_control"),
-    what='Every required controller is enabled in each cgroup.subtree_control on the way to where units are created.',
-    why='A controller in cgroup.controllers at the root can end at any level below. The system manager enables controllers on demand at the root, a user manager below its own service; on the way between only the level above can.',
-    remedy='Delegate the controller, or drop DisableControllers= at the level named.',
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#top-down-constraint", "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html#DisableControllers=",),
+    needs=("cgroup_mount", "user_manager", "root", "systemd_running", "disabled_controllers"),
+    uses=("uid",),
+    what="Every required controller is enabled in each cgroup.subtree_control on the way to where units are created.",
+    why=(
+        "A controller in cgroup.controllers at the root can end at any level below. The system manager enables "
+        "controllers on demand at the root, a user manager below its own service; on the way between only the "
+        "level above can."
+    ),
+    remedy="Delegate the controller, or drop DisableControllers= at the level named.",
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#top-down-constraint",
+        "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html#DisableControllers=",
+    ),
     run=_run,
 )

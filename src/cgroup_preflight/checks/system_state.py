@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing, Why
+from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
 _REMEDIES = {
@@ -16,11 +16,11 @@ _OTHERWISE = Remedy(title="look at the state of the host", commands=(("systemctl
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     state = context.facts.system_state
     if isinstance(state, Missing):
-        if state.why is Why.ABSENT:
+        if not value_or(context.facts.systemd_running, default=False):
             return (check.finding(Status.SKIP, "systemd", "systemd does not run, see CGP103"),)
         remedy = Remedy(title="ask systemd", commands=(("systemctl", "is-system-running"),))
-        message = f"the state of systemd is not known: {state}"
-        return (check.finding(Status.WARN, "systemd", message, evidence={state.source: str(state.why)}, remedies=(remedy,)),)
+        message, seen = f"the state of systemd is not known: {state}", {state.source: str(state.why)}
+        return (check.finding(Status.WARN, "systemd", message, evidence=seen, remedies=(remedy,)),)
     evidence = {state.source: state.value}
     if state.value == "running":
         return (check.finding(Status.PASS, "systemd", "the host is up", evidence=evidence),)
@@ -33,9 +33,9 @@ CHECK = Check(
     name="system-state",
     severity=Severity.WARNING,
     needs=("system_state", "systemd_running"),
-    what='systemd has finished starting, and no unit of the host has failed.',
-    why='While the host is still starting, or in rescue mode, a smoke run can meet units that come and go.',
-    remedy='Wait for the boot to end, or look at the failed units.',
+    what="systemd has finished starting, and no unit of the host has failed.",
+    why="While the host is still starting, or in rescue mode, a smoke run can meet units that come and go.",
+    remedy="Wait for the boot to end, or look at the failed units.",
     sources=("https://www.freedesktop.org/software/systemd/man/latest/systemctl.html#is-system-running",),
     run=_run,
 )

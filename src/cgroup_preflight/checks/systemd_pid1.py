@@ -12,7 +12,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if isinstance(running, Missing):
         return (check.unverified("systemd", running),)
     pid1 = value_or(context.facts.pid1, "unknown")
-    evidence: Evidence = {"/run/systemd/system": running.value, "/proc/1/comm": pid1}
+    evidence: Evidence = {running.source: running.value, "/proc/1/comm": pid1}
     if running.value:
         return (check.finding(Status.PASS, "systemd", "systemd is PID 1", evidence=evidence),)
     remedy = Remedy(
@@ -20,7 +20,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         why="a container without systemd cannot start units, so nothing can be proved about them here",
         docs="https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html",
     )
-    message = f"systemd is not PID 1 here (PID 1 is {pid1}): services cannot be tried"
+    message = f"systemd is not PID 1 here (that is {pid1}): services cannot be tried"
     return (check.finding(Status.UNVERIFIED, "systemd", message, evidence=evidence, remedies=(remedy,)),)
 
 
@@ -29,9 +29,12 @@ CHECK = Check(
     name="systemd-pid1",
     severity=Severity.ERROR,
     needs=("systemd_running", "pid1"),
-    what='systemd is PID 1 here: /run/systemd/system exists.',
-    why='Without a running systemd no unit can be started, so nothing can be proved about its limits here; the deploy host may be fine.',
-    remedy='Run the job on a host or virtual machine with systemd as PID 1.',
+    what="systemd is PID 1 here: /run/systemd/system exists.",
+    why=(
+        "Without a running systemd no unit can be started, so nothing can be proved about its limits here; the "
+        "deploy host may be fine."
+    ),
+    remedy="Run the job on a host or virtual machine with systemd as PID 1.",
     sources=("https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html",),
     run=_run,
 )

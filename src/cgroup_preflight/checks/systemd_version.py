@@ -5,31 +5,34 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.properties import BY_NAME
-from cgroup_preflight.reading import Missing, Why
+from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 _DOCS = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
-    version = context.facts.systemd_version
+    version, running = context.facts.systemd_version, context.facts.systemd_running
+    if isinstance(running, Missing):
+        return (check.unverified("systemd", running),)
+    if not running.value:
+        # What is installed in a container says nothing of the systemd that will run the services.
+        return (check.finding(Status.SKIP, "systemd", "systemd does not run here, see CGP103"),)
     if isinstance(version, Missing):
-        if version.why is Why.ABSENT:
-            return (check.finding(Status.SKIP, "systemd", "no systemd here, see CGP103"),)
         return (check.unverified("systemd", version),)
     found = version.value
-    evidence: Evidence = {"systemd": found, "read from": version.source}
-    findings = [_required(check, context, found)] if context.require.systemd else []
-    findings += [_unknown(check, setting, found) for setting in context.settings if _since(setting) > found]
+    evidence: Evidence = {version.source: found}
+    findings = [_required(check, context, found, evidence)] if context.require.systemd else []
+    findings += [_unknown(check, setting, found, evidence) for setting in context.settings if _since(setting) > found]
     message = f"systemd {found} knows every property used"
     return findings or [check.finding(Status.PASS, "systemd", message, evidence=evidence)]
 
 
-def _required(check: Check, context: Context, found: int) -> Finding:
+def _required(check: Check, context: Context, found: int, evidence: Evidence) -> Finding:
     from packaging.specifiers import SpecifierSet
 
     spec = context.require.systemd
-    evidence: Evidence = {"systemd": found, "require.systemd": spec}
+    evidence = {**evidence, "[require] systemd": spec}
     if SpecifierSet(spec).contains(str(found)):
         return check.finding(Status.PASS, "systemd", f"systemd {found} satisfies {spec}", evidence=evidence)
     remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
@@ -43,13 +46,12 @@ def _since(setting: Setting) -> int:
     return 252 if setting.value == "idle" else BY_NAME[setting.property].since
 
 
-def _unknown(check: Check, setting: Setting, found: int) -> Finding:
+def _unknown(check: Check, setting: Setting, found: int, evidence: Evidence) -> Finding:
     since = _since(setting)
     message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
-    evidence: Evidence = {"systemd": found, "needs": since}
     remedy = Remedy(title=f"remove {setting.property}, or set systemd = \">={since}\" in [require]", docs=_DOCS)
     return check.finding(
-        Status.FAIL, setting.property, message, evidence=evidence, remedies=(remedy,),
+        Status.FAIL, setting.property, message, evidence={**evidence, "since": since}, remedies=(remedy,),
         location=setting.location,
     )  # fmt: skip
 
@@ -58,10 +60,16 @@ CHECK = Check(
     code="CGP104",
     name="systemd-version",
     severity=Severity.ERROR,
-    needs=("systemd_version",),
-    what='The version of systemd satisfies [require] and knows every property that the config uses.',
-    why='A property that systemd does not know is ignored with a warning in the journal; the unit starts without the limit.',
-    remedy='Use a newer systemd, or leave the property out.',
-    sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html", "https://github.com/systemd/systemd/blob/main/NEWS",),
+    needs=("systemd_version", "systemd_running"),
+    what="The version of systemd satisfies [require] and knows every property that the config uses.",
+    why=(
+        "A property that systemd does not know is ignored with a warning in the journal; the unit starts without "
+        "the limit."
+    ),
+    remedy="Use a newer systemd, or leave the property out.",
+    sources=(
+        "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html",
+        "https://github.com/systemd/systemd/blob/main/NEWS",
+    ),
     run=_run,
 )

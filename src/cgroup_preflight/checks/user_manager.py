@@ -6,15 +6,14 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
+
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     if context.engine.name != "user":
         return (check.finding(Status.SKIP, "user manager", "the user manager is not the engine here"),)
     linger = context.facts.user_manager.linger
     if isinstance(linger, Missing):
-        message = f"lingering is not known: {linger}"
-        remedy = Remedy(title="look at it", commands=(("loginctl", "user-status"),))
-        return (check.finding(Status.WARN, "linger", message, evidence={linger.source: str(linger.why)}, remedies=(remedy,)),)
-    evidence = {"/var/lib/systemd/linger": linger.value}
+        return (check.unverified("linger", linger),)
+    evidence = {linger.source: linger.value}
     if linger.value:
         return (check.finding(Status.PASS, "linger", "the user manager runs without a session", evidence=evidence),)
     remedy = Remedy(
@@ -29,10 +28,14 @@ CHECK = Check(
     code="CGP123",
     name="user-manager",
     severity=Severity.WARNING,
-    needs=("user_manager", "uid", "own"),
-    what='The user manager, where it is the engine, keeps running without a session.',
-    why='Without lingering the manager ends with the last session of the user, in the middle of a job started another way.',
-    remedy='Enable lingering for the user.',
+    needs=("user_manager",),
+    uses=("uid",),
+    what="The user manager, where it is the engine, keeps running without a session.",
+    why=(
+        "Without lingering the manager ends with the last session of the user, in the middle of a job started "
+        "another way."
+    ),
+    remedy="Enable lingering for the user.",
     sources=("https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",),
     run=_run,
 )

@@ -6,6 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Finding, Remedy, Status
 
+
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     settings = [item for item in context.settings if item.property == "MemoryZSwapMax"]
     if not settings:
@@ -30,9 +31,9 @@ CHECK = Check(
     name="zswap",
     severity=Severity.ERROR,
     needs=("sample",),
-    what='Where MemoryZSwapMax is used, the kernel has memory.zswap.max.',
-    why='The file came with kernel 5.19 and needs CONFIG_ZSWAP; without it systemd ignores the limit.',
-    remedy='Use a newer kernel, or remove MemoryZSwapMax.',
+    what="Where MemoryZSwapMax is used, the kernel has memory.zswap.max.",
+    why="The file came with kernel 5.19 and needs CONFIG_ZSWAP; without it systemd ignores the limit.",
+    remedy="Use a newer kernel, or remove MemoryZSwapMax.",
     sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files",),
     run=_run,
 )

@@ -8,6 +8,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "look at this folder and write a commented starter config"),
     "check": ("check", "judge this host: cgroup v2, controllers, systemd, who can start units"),
     "slices": ("slices", "write the generated slice and drop-in files"),
+    "inspect": ("inspect", "say what is in a Go binary and what its runtime will do under the limits"),
+    "inject": ("inject", "put them into build artifacts, or check that they are in"),
     "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
     "run": ("run", "all of the above in order, ending in one verdict"),
     "explain": ("explain", "what a code of the report means, why, and what to do"),

@@ -40,12 +40,24 @@ def try_services(config: Config, context: Context, names: tuple[str, ...]) -> tu
     broken = format_findings(config, context, names)
     if broken:
         return broken, ()
+    go = go_findings(config, context, names)
     if context.engine.name is None:
-        return [_not_tried(context)], ()
+        return [*go, _not_tried(context)], ()
     from cgroup_preflight.smoke.run import smoke
 
     result = smoke(config, context.facts, context.engine, names, options.progress)
-    return list(result.findings), result.services
+    return [*go, *result.findings], result.services
+
+
+def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """What can be said of the Go programs before they run (CGP4xx)."""
+    from cgroup_preflight.golang.survey import survey_all
+    from cgroup_preflight.plan.build import binary_paths, build_plan
+    from cgroup_preflight.smoke.goproof import plan_findings, target_of
+
+    plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    found = plan_findings(plan, target_of(context.facts))
+    return [item for item in found if not names or item.subject in names]
 
 
 def require_binaries(config: Config, names: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from cgroup_preflight.cli import options
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.host.snapshot import RecordingFs, RecordingRunner, dump
+from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 
 _ABOUT = """\
 Records exactly what `check` reads of this host into one JSON file, for a bug report or for judging it elsewhere:
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
 
 
 def _names() -> dict[str, str]:
-    """User and host names with what stands for them; those that are words of ours stay."""
+    """User and host names with what stands for them; those that are words of kernel or systemd stay."""
     import pwd
     import socket
 
@@ -47,7 +47,4 @@ def _names() -> dict[str, str]:
         found[pwd.getpwuid(os.geteuid()).pw_name] = "user"
     except KeyError:
         pass
-    return {name: stand_in for name, stand_in in found.items() if len(name) > 2 and name not in _WORDS}
-
-
-_WORDS = frozenset(("root", "user", "host", "localhost", "cpu", "memory", "pids", "cpuset", "systemd", "linux", "debian"))
+    return found

@@ -1,6 +1,7 @@
 """Every section and key of the config, once: the loader and the JSON Schema both follow from it."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -42,8 +43,8 @@ def parse_name(text: str) -> str:
 def parse_slice_name(text: str) -> str:
     """A slice name that does not take over one of systemd's own. Raises QuantityError."""
     name = parse_name(text)
-    if name in ("system", "user", "machine", "init") or name.startswith("user-"):
-        raise q.QuantityError(f"{text!r} is a slice of systemd's own", "a name of yours, such as api")
+    if name.partition("-")[0] in ("system", "user", "machine", "init"):
+        raise q.QuantityError(f"{text!r} is in a slice of systemd's own", "a name of yours, such as api")
     if name.endswith(".slice"):
         raise q.QuantityError(f"{text!r} has the suffix already", name.removesuffix(".slice"))
     return name
@@ -55,11 +56,15 @@ def parse_ready(text: str) -> Ready:
         return Ready(kind=ReadyKind.EXIT)
     if text.startswith("log:"):
         try:
-            re.compile(text[4:])
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                re.compile(text[4:])
+        except (FutureWarning, DeprecationWarning) as error:
+            raise q.QuantityError(f"{text[4:]!r} will mean something else one day: {error}", "log:REGEX") from None
         except (re.error, RecursionError, OverflowError) as error:
             raise q.QuantityError(f"{text[4:]!r} is not a regular expression: {error}", "log:REGEX") from None
         return Ready(kind=ReadyKind.LOG, target=text[4:])
-    if re.fullmatch(r"https?://[^\s/@?#\\]+(?:[/?][!-~]*)?", text, re.ASCII):
+    if re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\\[\]:]+)(:\d{1,5})?(?:[/?][!-~]*)?", text, re.ASCII):
         return Ready(kind=ReadyKind.HTTP, target=text)
     if re.fullmatch(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}", text, re.ASCII):
         return Ready(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
@@ -114,6 +119,20 @@ def _path(text: str) -> str:
     return text
 
 
+def parse_prefix(text: str) -> str:
+    """A folder in an artifact, relative, without a last slash. Raises QuantityError."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or ".." in parts or any(ord(char) < 33 or ord(char) > 126 for char in text):
+        raise q.QuantityError(f"{text!r} is not a folder in an artifact", "a relative folder, such as shop-1.2")
+    return "/".join(parts)
+
+
+def _user(text: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
+        raise q.QuantityError(f"{text!r} is not a user", "the name of a system user, such as shop")
+    return text
+
+
 def _text(text: str) -> str:
     if "\0" in text:
         raise q.QuantityError("a NUL character cannot be passed to a program", "text without NUL")
@@ -142,6 +161,18 @@ SECTIONS: Mapping[str, tuple[Key, ...]] = {
     ),
     "artifacts": (
         Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path),
+        Key(name="layout", kind="string", doc="Units of the system manager, or of users' managers.",
+            parse=_one_of("system", "user"), schema={"enum": ["system", "user"], "default": "system"}),
+        Key(name="prefix", kind="string", doc="Folder in the artifacts that is unpacked to /.", parse=parse_prefix,
+            schema={"examples": ["shop-1.2"]}),
+        Key(name="services", kind="string", doc="Files of all services, or of those whose program or unit an artifact "
+            "holds.", parse=_one_of("all", "present"), schema={"enum": ["all", "present"], "default": "all"}),
+        Key(name="service_units", kind="bool", doc="Write a whole unit for a service that has none in the artifact: "
+            "its program, the arguments of its smoke run, its limits.", schema={"default": False}),
+        Key(name="user", kind="string", doc="Who runs the services of such units; root without it.", parse=_user,
+            schema={"examples": ["shop"]}),
+        Key(name="rewrite_checksums", kind="bool", doc="Correct checksum files beside the artifacts; signatures never.",
+            schema={"default": False}),
     ),
     "slices.*": _PROPERTY_KEYS,
     "services.*": (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
-from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Config, Require, Service, Setting, Slice, Smoke
+from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Artifacts, Config, Require, Service, Setting, Slice, Smoke
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
@@ -46,7 +46,7 @@ def load(path: Path) -> Config:
 def parse(data: bytes, *, shown: str, folder: str) -> Config:
     """The config in `data`; `shown` names it in messages. Raises ConfigError."""
     try:
-        text = data.decode("utf-8").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _not_toml(error, data, shown) from None
@@ -102,6 +102,7 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
         services=_services(tables.get("services", {}), mistakes),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
+        artifacts=Artifacts(**{key: item.value for key, item in artifacts.items() if key != "inject"}),  # type: ignore[arg-type]
     )
     check_rules(
         config, mistakes,

@@ -92,6 +92,18 @@ class Require:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """How artifacts are injected into: see `[artifacts]` in `keys.SECTIONS`."""
+
+    layout: str = "system"
+    prefix: str = ""
+    services: str = "all"
+    service_units: bool = False
+    user: str = ""
+    rewrite_checksums: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file; `path` as the user named it, `folder` the absolute folder that holds it."""
 
@@ -103,3 +115,4 @@ class Config:
     services: tuple[Service, ...]
     engine: str = "auto"
     inject: tuple[str, ...] = ()
+    artifacts: Artifacts = Artifacts()

@@ -69,7 +69,7 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
         if f"{section}.{name}" in SECTIONS:
             continue
         if name not in keys:
-            unknown_key(section, (*path, name), keys, mistakes)
+            unknown_key(section, (*path, name), [*keys, *_sub_tables(section)], mistakes)
             continue
         parsed = _read_value(keys[name], (*path, name), raw, mistakes)
         if parsed is not None:
@@ -79,6 +79,11 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
             mistakes.add("CGP207", "missing-key", path, f"the key {key.name} is missing",
                          f"add {key.name} = ... ({key.doc})")  # fmt: skip
     return found
+
+
+def _sub_tables(section: str) -> list[str]:
+    prefix = f"{section}."
+    return [name.removeprefix(prefix) for name in SECTIONS if name.startswith(prefix) and "*" not in name[len(prefix):]]
 
 
 def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:

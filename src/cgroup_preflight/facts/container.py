@@ -1,32 +1,62 @@
 """Whether this is inside a container, and which kind; by files only, as systemd-detect-virt(1) does.
 
-Sources: systemd src/basic/virt.c, podman-run(1) (.containerenv), Kubernetes service account mounts, WSL.
+Sources: systemd src/basic/virt.c, podman-run(1) (.containerenv), Kubernetes service account mounts, WSL;
+cgroup_namespaces(7), and the kernel's include/linux/proc_ns.h for the number of the first namespace.
 """
 
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
+#: PROC_CGROUP_INIT_INO and PROC_PID_INIT_INO.
+_FIRST_CGROUP_NAMESPACE = "cgroup:[4026531835]"
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"
+
 
 def read_container(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
-    """`none`, or the name of the container manager."""
-    if isinstance(kernel, Known) and "microsoft" in kernel.value.lower():
-        return Known(value="wsl", source=kernel.source)
+    """`none`, or the name of the container manager; missing where a mark of one could not be looked for."""
+    unknown: Missing | None = None
     for path in ("/run/systemd/container", "/run/host/container-manager"):
         reading = parsed(fs.read(path), _word)
         if isinstance(reading, Known):
             return reading
-    if isinstance(fs.names("/run/secrets/kubernetes.io", ()), Known):
-        return Known(value="kubernetes", source="/run/secrets/kubernetes.io")
+        unknown = unknown or _unless_absent(reading)
     for path, name in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
-        if _is_there(fs.read(path)):
+        mark = fs.read(path)
+        if isinstance(mark, Known) or mark.why in (Why.DENIED, Why.MALFORMED):
             return Known(value=name, source=path)
-    if isinstance(fs.names("/dev/lxd", ()), Known) or isinstance(fs.names("/dev/.lxc", ()), Known):
-        return Known(value="lxc", source="/dev/lxd")
+        unknown = unknown or _unless_absent(mark)
+    for path, name in (("/run/secrets/kubernetes.io", "kubernetes"), ("/dev/lxd", "lxc"), ("/dev/.lxc", "lxc")):
+        folder = fs.names(path, ())
+        if isinstance(folder, Known):
+            return Known(value=name, source=path)
+        unknown = unknown or _unless_absent(folder)
+    if unknown is not None:
+        return unknown
+    if isinstance(kernel, Known) and "microsoft" in kernel.value.lower():
+        return Known(value="wsl", source=kernel.source)
     return Known(value="none", source="/run/systemd/container")
 
 
-def _is_there(reading: Reading[str]) -> bool:
-    return not (isinstance(reading, Missing) and reading.why in (Why.ABSENT, Why.NOT_RECORDED))
+def read_namespace(fs: HostFs) -> Reading[str]:
+    """`host` or `private`: whether the cgroup namespace is the one of the kernel's start."""
+    link = fs.link("/proc/self/ns/cgroup")
+    return parsed(link, lambda target: _namespace(target, "cgroup:[", _FIRST_CGROUP_NAMESPACE))
+
+
+def read_pid_namespace(fs: HostFs) -> Reading[str]:
+    """`host` or `private`, for the PID namespace."""
+    link = fs.link("/proc/self/ns/pid")
+    return parsed(link, lambda target: _namespace(target, "pid:[", _FIRST_PID_NAMESPACE))
+
+
+def _namespace(target: str, kind: str, first: str) -> str:
+    if not target.startswith(kind) or not target.endswith("]"):
+        raise ValueError("not the link of a namespace")
+    return "host" if target == first else "private"
+
+
+def _unless_absent(reading: Missing) -> Missing | None:
+    return None if reading.why is Why.ABSENT else reading
 
 
 def _word(text: str) -> str:

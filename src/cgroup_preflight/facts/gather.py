@@ -1,10 +1,15 @@
 """The only function that reads a host's facts; every file is read once."""
 
+from dataclasses import dataclass
+
 from cgroup_preflight.facts import manager, proc_files
-from cgroup_preflight.facts.container import read_container
+from cgroup_preflight.facts.boot import read_boot_loader
+from cgroup_preflight.facts.container import read_container, read_namespace
+from cgroup_preflight.facts.disabled import disabled_controllers
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.kernel_config import OPTIONS, parse_kernel_config
-from cgroup_preflight.facts.levels import read_levels
+from cgroup_preflight.facts.kernel_text import read_kernel
+from cgroup_preflight.facts.levels import below_mount, read_levels
 from cgroup_preflight.facts.model import Disks, Facts, Level, Sample
 from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mountinfo
 from cgroup_preflight.facts.pressure import parse_pressure
@@ -19,57 +24,83 @@ PARAMETERS = (
     "cgroup_disable=", "cgroup_enable=", "cgroup_no_v1=", "cgroup_memory=", "cgroup.memory=", "psi=", "swapaccount=",
     "systemd.unified_cgroup_hierarchy", "systemd.legacy_systemd_cgroup_controller", "rt_group_sched=",
 )  # fmt: skip
+#: That of /proc is in every mountinfo that can be read: without it the file is not what it should be.
+_MOUNTS = (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT} ", " - proc ")
 _ATTRIBUTES = ("cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.")
 _DISKS_MAX = 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cgroups:
+    """The mounts, the one in use, and the caller's place below it."""
+
+    mounts: Reading[tuple[Mount, ...]]
+    mount: Reading[Mount]
+    point: str
+    own_path: Reading[str]
+    own: tuple[Level, ...]
+    root: Level
+
+
 def gather(fs: HostFs, runner: CommandRunner) -> Facts:
     """Everything the checks and engines ask for; nothing is written and no privilege is taken."""
-    mounts = parsed(fs.pieces("/proc/self/mountinfo", (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT}"), "\n"), _mounts)
-    mount = _cgroup_mount(mounts)
-    point = mount.value.point if isinstance(mount, Known) else CGROUP_ROOT
-    kernel = parsed(fs.read("/proc/sys/kernel/osrelease"), proc_files.parse_line)
+    cgroups = _cgroups(fs)
+    point = cgroups.point
+    kernel = read_kernel(fs, "/proc/sys/kernel/osrelease", proc_files.parse_line)
     uid = parsed(fs.pieces("/proc/self/status", ("Uid:",), "\n"), lambda lines: proc_files.parse_uid("\n".join(lines)))
-    own_path = parsed(fs.read("/proc/self/cgroup"), parse_proc_cgroup)
-    own = read_levels(fs, point, own_path.value) if isinstance(own_path, Known) else ()
     machine = fs.machine()
-    running = manager.exists(fs, "/run/systemd/system")
-    is_running = value_or(running, default=False)
-    root = own[0] if own else read_levels(fs, point, "")[0]
+    pid1 = read_kernel(fs, "/proc/1/comm", proc_files.parse_line)
+    running = manager.systemd_running(fs, pid1)
+    runs = value_or(running, default=False)
+    read_only = fs.read_only(point)
     return Facts(
-        kernel=kernel,
-        machine=machine,
-        uid=uid,
-        mounts=mounts,
-        cgroup_mount=mount,
-        cgroup_read_only=fs.read_only(point),
-        own_cgroup=own_path,
-        own=own,
-        root_controllers=root.controllers,
-        root_subtree_control=root.subtree_control,
+        kernel=kernel, machine=machine, uid=uid, pid1=pid1,
+        mounts=cgroups.mounts, cgroup_mount=cgroups.mount, own_cgroup=cgroups.own_path, own=cgroups.own,
+        root=cgroups.root, cgroup_read_only=read_only,
+        manager_read_only=_manager_read_only(fs, cgroups.mount, read_only),
+        cgroup_namespace=read_namespace(fs),
+        container=read_container(fs, kernel),
         cmdline=parsed(fs.pieces("/proc/cmdline", PARAMETERS, " "), lambda words: " ".join(words).strip()),
         kernel_config=_kernel_config(fs, kernel),
+        boot_loader=read_boot_loader(fs, kernel),
         systemd_running=running,
-        systemd_version=manager.systemd_version(fs, runner, value_or(machine, "x86_64"), running=is_running),
-        system_state=manager.system_state(runner, running=is_running),
+        systemd_version=manager.systemd_version(fs, runner, value_or(machine, "x86_64"), running=runs),
+        system_state=manager.system_state(runner, running=runs),
         system_bus=manager.exists(fs, "/run/dbus/system_bus_socket", folder="/run/dbus"),
-        pid1=parsed(fs.read("/proc/1/comm"), proc_files.parse_line),
-        sudo=manager.sudo(runner, uid, running=is_running),
-        user_manager=manager.user_manager(fs, point, uid, own),
-        container=read_container(fs, kernel),
-        sample=_sample(fs, point, own),
-        pressure=parsed(fs.read("/proc/pressure/memory"), parse_pressure),
+        disabled_controllers=disabled_controllers(fs, runner, running=runs),
+        sudo=manager.sudo(runner, uid, running=runs),
+        user_manager=manager.user_manager(fs, point, uid, (cgroups.root, *cgroups.own)),
+        sample=_sample(fs, point, cgroups.own),
+        pressure=read_kernel(fs, "/proc/pressure/memory", parse_pressure),
         disks=_disks(fs, point),
-        online_cpus=parsed(fs.read("/sys/devices/system/cpu/online"), proc_files.parse_cpu_list),
-        meminfo=parsed(fs.pieces("/proc/meminfo", ("Mem", "Swap"), "\n"), lambda l: proc_files.parse_meminfo("\n".join(l))),
-        pid_max=parsed(fs.read("/proc/sys/kernel/pid_max"), proc_files.parse_number),
-        threads_max=parsed(fs.read("/proc/sys/kernel/threads-max"), proc_files.parse_number),
+        online_cpus=read_kernel(fs, "/sys/devices/system/cpu/online", proc_files.parse_cpu_list),
+        meminfo=parsed(fs.pieces("/proc/meminfo", ("Mem", "Swap"), "\n"), _meminfo),
+        pid_max=read_kernel(fs, "/proc/sys/kernel/pid_max", proc_files.parse_number),
+        threads_max=read_kernel(fs, "/proc/sys/kernel/threads-max", proc_files.parse_number),
         page_size=value_or(fs.page_size(), 4096),
-    )
+    )  # fmt: skip
+
+
+def _cgroups(fs: HostFs) -> _Cgroups:
+    mounts = parsed(fs.pieces("/proc/self/mountinfo", _MOUNTS, "\n"), _mounts)
+    mount = _cgroup_mount(mounts)
+    point = mount.value.point if isinstance(mount, Known) else CGROUP_ROOT
+    own_path = read_kernel(fs, "/proc/self/cgroup", parse_proc_cgroup)
+    below = below_mount(own_path.value, value_or(mount, None)) if isinstance(own_path, Known) else None
+    own = () if below is None else read_levels(fs, point, below)
+    root = own[0] if own else read_levels(fs, point, "")[0]
+    return _Cgroups(mounts=mounts, mount=mount, point=point, own_path=own_path, own=own, root=root)
 
 
 def _mounts(lines: tuple[str, ...]) -> tuple[Mount, ...]:
-    return parse_mountinfo("\n".join(lines))
+    mounts = parse_mountinfo("\n".join(lines))
+    if not mounts:
+        raise ValueError("no mounts in it")
+    return mounts
+
+
+def _meminfo(lines: tuple[str, ...]) -> dict[str, int]:
+    return proc_files.parse_meminfo("\n".join(lines))
 
 
 def _cgroup_mount(mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
@@ -83,10 +114,24 @@ def _cgroup_mount(mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
     if top is not None and top.fs_type == "cgroup2":
         return Known(value=top, source=mounts.source)
     elsewhere = of_type(mounts.value, "cgroup2")
-    if top is None and elsewhere and not of_type(mounts.value, "cgroup"):
+    if elsewhere and not of_type(mounts.value, "cgroup"):
         return Known(value=elsewhere[-1], source=mounts.source)
     detail = f"{CGROUP_ROOT} is {top.fs_type}" if top else f"nothing is mounted at {CGROUP_ROOT}"
     return Missing(source=mounts.source, why=Why.ABSENT, detail=detail)
+
+
+def _manager_read_only(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) -> Reading[bool]:
+    """How PID 1 sees the mount, where it is read-only here: only the view of this job may be."""
+    if isinstance(mount, Missing) or not (value_or(read_only, default=False) or mount.value.read_only):
+        return Missing(source="/proc/1/mountinfo", why=Why.ABSENT, detail="not needed")
+    if "ro" in mount.value.super_options:
+        # The file system itself is: for everybody.
+        return Known(value=True, source=mount.source)
+    mounts = parsed(fs.pieces("/proc/1/mountinfo", _MOUNTS, "\n"), _mounts)
+    if isinstance(mounts, Missing):
+        return mounts
+    seen = mount_at(mounts.value, mount.value.point)
+    return Known(value=seen is None or seen.read_only, source=mounts.source)
 
 
 def _kernel_config(fs: HostFs, kernel: Reading[str]) -> "Reading[dict[str, str]]":
@@ -109,13 +154,16 @@ def _sample(fs: HostFs, point: str, own: tuple[Level, ...]) -> Sample:
     if isinstance(files, Missing) and own:
         path = own[-1].path
         files = fs.names(f"{point}{path}", _ATTRIBUTES)
-    return Sample(path=path, files=files, cpu_stat=parsed(fs.read(f"{point}{path}/cpu.stat"), parse_flat_keyed))
+    return Sample(path=path, files=files, cpu_stat=read_kernel(fs, f"{point}{path}/cpu.stat", parse_flat_keyed))
 
 
 def _disks(fs: HostFs, point: str) -> Disks:
-    names = value_or(fs.names("/sys/block"), ())
-    real = [name for name in names if not name.startswith(("loop", "ram", "zram"))][:_DISKS_MAX]
+    names = fs.names("/sys/block")
+    real = [name for name in value_or(names, ()) if not name.startswith(("loop", "ram", "zram"))][:_DISKS_MAX]
     return Disks(
-        schedulers={name: parsed(fs.read(f"/sys/block/{name}/queue/scheduler"), proc_files.parse_line) for name in real},
+        names=names,
+        schedulers={
+            name: read_kernel(fs, f"/sys/block/{name}/queue/scheduler", proc_files.parse_line) for name in real
+        },
         io_cost_qos=fs.read(f"{point}/io.cost.qos"),
     )

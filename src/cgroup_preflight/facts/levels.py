@@ -1,11 +1,14 @@
 """The cgroups on a way down from the mount, each read once."""
 
+from collections.abc import Iterable
+
+from cgroup_preflight.facts.kernel_text import read_kernel
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.facts.model import Level
+from cgroup_preflight.facts.mountinfo import Mount
 from cgroup_preflight.facts.proc_files import parse_line
 from cgroup_preflight.facts.words import parse_words
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.reading import parsed
 
 #: A path deeper than this is not a real one.
 _DEPTH_MAX = 64
@@ -17,19 +20,34 @@ def way_down(path: str) -> tuple[str, ...]:
     return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts) + 1))
 
 
-def read_levels(fs: HostFs, mount_point: str, path: str) -> tuple[Level, ...]:
-    """Every level from the mount down to `path`."""
-    return tuple(_level(fs, mount_point, item) for item in way_down(path))
+def below_mount(path: str, mount: Mount | None) -> str | None:
+    """Where the cgroup `path` of /proc/PID/cgroup is below the mount, None if the mount does not show it.
+
+    A mount can show another part of the tree than the reader's namespace: then its root, or the path, climbs with
+    `/..` (cgroup_namespaces(7)).
+    """
+    root = "" if mount is None or mount.root == "/" else mount.root
+    if ".." in path.split("/") or ".." in root.split("/"):
+        return None
+    if not f"{path}/".startswith(f"{root}/"):
+        return None
+    return path.removeprefix(root)
+
+
+def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] = ()) -> tuple[Level, ...]:
+    """Every level from the mount down to `path`; those of `known` are not read again."""
+    there = {level.path: level for level in known}
+    return tuple(there.get(item) or _level(fs, mount_point, item) for item in way_down(path))
 
 
 def _level(fs: HostFs, mount_point: str, path: str) -> Level:
     folder = f"{mount_point}{path}"
     return Level(
         path=path,
-        controllers=parsed(fs.read(f"{folder}/cgroup.controllers"), parse_words),
-        subtree_control=parsed(fs.read(f"{folder}/cgroup.subtree_control"), parse_words),
-        type=parsed(fs.read(f"{folder}/cgroup.type"), parse_line),
-        memory_max=parsed(fs.read(f"{folder}/memory.max"), parse_limit),
-        cpu_max=parsed(fs.read(f"{folder}/cpu.max"), parse_cpu_max),
-        pids_max=parsed(fs.read(f"{folder}/pids.max"), parse_limit),
+        controllers=read_kernel(fs, f"{folder}/cgroup.controllers", parse_words),
+        subtree_control=read_kernel(fs, f"{folder}/cgroup.subtree_control", parse_words),
+        type=read_kernel(fs, f"{folder}/cgroup.type", parse_line),
+        memory_max=read_kernel(fs, f"{folder}/memory.max", parse_limit),
+        cpu_max=read_kernel(fs, f"{folder}/cpu.max", parse_cpu_max),
+        pids_max=read_kernel(fs, f"{folder}/pids.max", parse_limit),
     )

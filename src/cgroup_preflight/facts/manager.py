@@ -2,6 +2,7 @@
 
 import re
 
+from cgroup_preflight.facts.container import read_pid_namespace
 from cgroup_preflight.facts.levels import read_levels
 from cgroup_preflight.facts.model import Level, UserManager
 from cgroup_preflight.host.command import CommandRunner
@@ -9,7 +10,9 @@ from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
 
 _LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
-_LIBRARY_FOLDERS = ("/usr/lib/{machine}-linux-gnu/systemd", "/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd")
+_LIBRARY_FOLDERS = ("/usr/lib/{triplet}/systemd", "/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd")
+_MULTIARCH = {"armv6l": "arm-linux-gnueabihf", "armv7l": "arm-linux-gnueabihf", "i686": "i386-linux-gnu",
+              "ppc64le": "powerpc64le-linux-gnu"}  # fmt: skip
 _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown")
 
 
@@ -22,10 +25,27 @@ def exists(fs: HostFs, path: str, *, folder: str = "") -> Reading[bool]:
     return Known(value=False, source=path) if names.why is Why.ABSENT else names
 
 
+def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
+    """Whether systemd is PID 1 here: its folder is there (sd_booted(3)), and PID 1 is not another program.
+
+    A container can be given the folder of the host below, with all of /run. Where PID 1 is hidden from others
+    (hidepid, proc(5)), the folder decides if this is the first PID namespace.
+    """
+    folder = exists(fs, "/run/systemd/system")
+    if isinstance(folder, Missing) or not folder.value:
+        return folder
+    if isinstance(pid1, Known):
+        return folder if pid1.value == "systemd" else Known(value=False, source=pid1.source)
+    if pid1.why in (Why.ABSENT, Why.DENIED) and value_or(read_pid_namespace(fs), "private") == "host":
+        return folder
+    return pid1
+
+
 def systemd_version(fs: HostFs, runner: CommandRunner, machine: str, *, running: bool) -> Reading[int]:
     """From the name of systemd's own library; asks `systemctl --version` only where that is not found."""
+    triplet = _MULTIARCH.get(machine, f"{machine}-linux-gnu")
     for folder in _LIBRARY_FOLDERS:
-        place = folder.format(machine=machine)
+        place = folder.format(triplet=triplet)
         names: tuple[str, ...] = value_or(fs.names(place, ("libsystemd-shared-",)), ())
         found = sorted(int(match[1]) for match in map(_LIBRARY.match, names) if match)
         if found:
@@ -64,16 +84,13 @@ def sudo(runner: CommandRunner, uid: Reading[int], *, running: bool) -> Reading[
     return Known(value=answer.value.returncode == 0, source="sudo -n true")
 
 
-def user_manager(fs: HostFs, point: str, uid: Reading[int], own: tuple[Level, ...]) -> UserManager:
-    """The caller's own manager. Every level of the way to its cgroup is read, those of `own` not again."""
+def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[Level, ...]) -> UserManager:
+    """The caller's own manager. Every level of the way to its cgroup is read, those of `known` not again."""
     if isinstance(uid, Missing):
         return UserManager(socket=uid, bus=uid, linger=uid, controllers=uid, levels=())
     folder = f"/run/user/{uid.value}"
     path = f"/user.slice/user-{uid.value}.slice/user@{uid.value}.service"
-    known = {level.path: level for level in own}
-    shared = [level for level in own if f"{path}/".startswith(f"{level.path}/")]
-    levels = read_levels(fs, point, path) if len(shared) < 4 else tuple(shared)
-    levels = tuple(known.get(level.path, level) for level in levels)
+    levels = read_levels(fs, point, path, known)
     there = exists(fs, f"{folder}/systemd/private", folder=f"{folder}/systemd")
     socket: Reading[str] = there if isinstance(there, Missing) else Known(value=there.source, source=there.source)
     if isinstance(there, Known) and not there.value:

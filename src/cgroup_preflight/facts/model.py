@@ -48,13 +48,20 @@ class Sample:
 class Disks:
     """What IOWeight needs: the scheduler of each block device, and whether io.cost is on."""
 
+    names: Reading[tuple[str, ...]]
     schedulers: Mapping[str, Reading[str]]
     io_cost_qos: Reading[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was read; `cgroup_mount` is the mount of version 2 that services use, `own` the caller's levels."""
+    """What was read; `cgroup_mount` is the mount of version 2 that services use.
+
+    `root` is the top of that mount, `own` the caller's levels, empty where its cgroup is not below the mount.
+    `cgroup_namespace` is `host` or `private`. `manager_read_only` is how PID 1 sees the mount, asked for only where
+    it is read-only here. `disabled_controllers` are those that systemd keeps out of a slice, by the slice's name.
+    `boot_loader` is a word of `facts.boot`.
+    """
 
     kernel: Reading[str]
     machine: Reading[str]
@@ -62,16 +69,19 @@ class Facts:
     mounts: Reading[tuple[Mount, ...]]
     cgroup_mount: Reading[Mount]
     cgroup_read_only: Reading[bool]
+    manager_read_only: Reading[bool]
+    cgroup_namespace: Reading[str]
     own_cgroup: Reading[str]
     own: tuple[Level, ...]
-    root_controllers: Reading[frozenset[str]]
-    root_subtree_control: Reading[frozenset[str]]
+    root: Level
     cmdline: Reading[str]
     kernel_config: Reading[Mapping[str, str]]
+    boot_loader: Reading[str]
     systemd_running: Reading[bool]
     systemd_version: Reading[int]
     system_state: Reading[str]
     system_bus: Reading[bool]
+    disabled_controllers: Reading[Mapping[str, frozenset[str]]]
     pid1: Reading[str]
     sudo: Reading[bool]
     user_manager: UserManager
@@ -89,3 +99,8 @@ class Facts:
     def mount_point(self) -> str:
         """Where version 2 is mounted; the customary place when that is unknown."""
         return self.cgroup_mount.value.point if isinstance(self.cgroup_mount, Known) else "/sys/fs/cgroup"
+
+    @property
+    def root_controllers(self) -> Reading[frozenset[str]]:
+        """`cgroup.controllers` at the mount."""
+        return self.root.controllers

@@ -27,7 +27,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
     Raises ValueError on a line that is not of the documented form.
     """
-    return tuple(_mount(line) for line in text.splitlines() if line)
+    return tuple(_mount(line) for line in text.split("\n") if line)
 
 
 def _mount(line: str) -> Mount:

@@ -7,7 +7,7 @@ def parse_proc_cgroup(text: str) -> str:
     Raises ValueError where there is none (pure version 1) or a line is not of the documented form.
     """
     path = None
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):
         number, first, rest = line.partition(":")
         controllers, second, name = rest.partition(":")
         if not first or not second or not number.isdigit():

@@ -4,7 +4,7 @@
 def parse_unit_show(text: str) -> tuple[dict[str, str], ...]:
     """One dictionary a unit, in the order asked; lines without `=` are not part of a value we ask for."""
     units: list[dict[str, str]] = [{}]
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line:
             units.append({})
             continue

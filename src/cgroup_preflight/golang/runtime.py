@@ -55,9 +55,14 @@ def predict(
     procs = _procs(rules, environment, limits_chain, cpus, aware, switch, build_info)
     limit, limit_why, fatal = _memory(rules, environment, build_info.go_version)
     return RuntimePrediction(
-        gomaxprocs=procs.number, gomemlimit_bytes=limit, follows_cpu_max=procs.follows, why=(*procs.why, limit_why),
-        aware=aware, from_environment=procs.from_environment, fatal=fatal,
-    )  # fmt: skip
+        gomaxprocs=procs.number,
+        gomemlimit_bytes=limit,
+        follows_cpu_max=procs.follows,
+        why=(*procs.why, limit_why),
+        aware=aware,
+        from_environment=procs.from_environment,
+        fatal=fatal,
+    )
 
 
 def awareness(build_info: BuildInfo, environment: Mapping[str, str]) -> tuple[bool | None, str]:
@@ -90,14 +95,23 @@ def aware_procs(quota: float | None, cpus: int) -> int:
 
 
 def _procs(
-    rules: RuntimeRules | None, environment: Mapping[str, str], chain: Chain, cpus: int, aware: bool | None, switch: str,
+    rules: RuntimeRules | None,
+    environment: Mapping[str, str],
+    chain: Chain,
+    cpus: int,
+    aware: bool | None,
+    switch: str,
     build_info: BuildInfo,
-) -> _Procs:  # fmt: skip
+) -> _Procs:
     text = environment.get("GOMAXPROCS", "")
     taken = env.parse_gomaxprocs(text, plus_sign=bool(rules and rules.plus_sign))
     if taken is not None:
-        return _Procs(number=taken, follows=False, from_environment=True,
-                      why=(f"GOMAXPROCS={taken} in the environment is taken literally and never updated",))  # fmt: skip
+        return _Procs(
+            number=taken,
+            follows=False,
+            from_environment=True,
+            why=(f"GOMAXPROCS={taken} in the environment is taken literally and never updated",),
+        )
     ignored = (f"GOMAXPROCS={text!r} is no positive whole number and is ignored",) if text else ()
     seen = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
     if aware is None:

@@ -69,7 +69,7 @@ def parse_godebug(text: str) -> dict[str, str]:
 
 
 def godebug_numbers(default: str, environment: str) -> dict[str, int]:
-    """containermaxprocs and updatemaxprocs as the runtime of Go 1.25 and later has them at start.
+    """The numbers of containermaxprocs and updatemaxprocs as the runtime of Go 1.25 and later has them at start.
 
     `default` is the DefaultGODEBUG of the build, `environment` the variable; what is no number changes nothing.
     """

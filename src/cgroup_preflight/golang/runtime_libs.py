@@ -47,11 +47,16 @@ def _maxprocs(module: Module, environment: Mapping[str, str], chain: Chain) -> E
         return Effect(module=module.path, version=version, words="steps aside, since GOMAXPROCS is in the environment")
     quota = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
     if quota is None:
-        return Effect(module=module.path, version=version,
-                      words="sees no quota: it looks at the program's own cgroup only")  # fmt: skip
+        return Effect(
+            module=module.path, version=version, words="sees no quota: it looks at the program's own cgroup only"
+        )
     procs = max(1, math.floor(quota))
-    return Effect(module=module.path, version=version, gomaxprocs=procs,
-                  words=f"sets GOMAXPROCS={procs} once (the quota rounded down), which ends the runtime's own updates")  # fmt: skip
+    return Effect(
+        module=module.path,
+        version=version,
+        gomaxprocs=procs,
+        words=f"sets GOMAXPROCS={procs} once (the quota rounded down), which ends the runtime's own updates",
+    )
 
 
 def _memlimit(module: Module, environment: Mapping[str, str], chain: Chain) -> Effect:
@@ -66,8 +71,12 @@ def _memlimit(module: Module, environment: Mapping[str, str], chain: Chain) -> E
     if limit is None:
         return Effect(module=module.path, version=version, words="sees no memory.max in its own cgroup")
     value = int(limit * ratio)
-    return Effect(module=module.path, version=version, gomemlimit_bytes=value,
-                  words=f"sets a memory limit of {value} bytes ({ratio:g} of memory.max; it never reads memory.high)")  # fmt: skip
+    return Effect(
+        module=module.path,
+        version=version,
+        gomemlimit_bytes=value,
+        words=f"sets a memory limit of {value} bytes ({ratio:g} of memory.max; it never reads memory.high)",
+    )
 
 
 def _ratio(text: str) -> float | None:

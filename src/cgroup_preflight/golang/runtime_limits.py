@@ -1,6 +1,6 @@
 """The limits around a process, level by level, as plain numbers: what the model of the Go runtime looks at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ L = TypeVar("L")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One cgroup: `cpus` its quota in CPUs, memory in bytes, None for no limit.
+    """One cgroup: `cpus` its quota in CPUs per `period_usec`, memory in bytes, None for no limit.
 
     `has_cpu_max`: whether the file is there, which it is not where no unit of the slice uses the controller.
     `at` names the line of the config behind a property.
@@ -20,9 +20,11 @@ class Level:
 
     name: str
     cpus: float | None = None
+    period_usec: int = 100_000
     has_cpu_max: bool = False
     memory_max: int | None = None
     memory_high: int | None = None
+    swap_max: int | None = None
     tasks_max: int | None = None
     allowed_cpus: frozenset[int] | None = None
     at: Mapping[str, Location] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Chain:
         return cpus
 
 
-def _tightest(found: list[tuple[N | None, L]]) -> tuple[N | None, L | None]:
+def _tightest(found: Sequence[tuple[N | None, L | None]]) -> tuple[N | None, L | None]:
     """The smallest number and what it belongs to; the innermost of equal ones."""
     best: tuple[N | None, L | None] = (None, None)
     for value, where in found:

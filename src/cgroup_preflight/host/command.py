@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol
 
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
 
@@ -53,13 +56,14 @@ class LiveRunner:
         except OSError as error:
             return missing(source, error)
         try:
-            out, err = process.communicate(stdin, timeout=timeout)
+            out, err = _collect(process, stdin, timeout)
         except subprocess.TimeoutExpired:
-            _kill_group(process)
             return Missing(source=source, why=Why.FAILED, detail=f"no answer within {timeout:g} s")
-        except BaseException:
-            _kill_group(process)
-            raise
+        except _TooMuch:
+            return Missing(source=source, why=Why.FAILED, detail=f"more than {_OUTPUT_MAX >> 20}M of output")
+        finally:
+            if process.poll() is None:
+                _kill_group(process)
         return Known(
             value=Completed(
                 argv=argv, returncode=process.returncode,
@@ -75,6 +79,45 @@ class LiveRunner:
             argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(),
             start_new_session=True,
         )  # fmt: skip
+
+
+class _TooMuch(Exception):
+    pass
+
+
+def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -> tuple[bytes, bytes]:
+    """stdout and stderr of a process until it ends; never more than allowed is held in memory.
+
+    Raises subprocess.TimeoutExpired or _TooMuch.
+    """
+    deadline = time.monotonic() + timeout
+    out, err = bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for pipe, buffer in ((process.stdout, out), (process.stderr, err)):
+            assert pipe is not None
+            stack.callback(pipe.close)
+            selector.register(pipe, selectors.EVENT_READ, buffer)
+        if process.stdin is not None:
+            threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True).start()
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, timeout)
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                key.data.extend(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+                if len(key.data) > _OUTPUT_MAX:
+                    raise _TooMuch
+        process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+    return bytes(out), bytes(err)
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    """Writes beside the reading: a program that does not read its input must not block us."""
+    with contextlib.suppress(OSError), pipe:
+        pipe.write(data)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -2,9 +2,10 @@
 
 import errno
 import os
+import stat
 from typing import Protocol
 
-from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
+from cgroup_preflight.reading import Known, Missing, Reading, Why, missing, parsed
 
 #: No kernel file this tool reads is near this size; a larger one is refused, not cut.
 TEXT_MAX = 4 << 20
@@ -42,39 +43,50 @@ class LiveFs:
         self._root = root.rstrip("/")
 
     def _at(self, path: str) -> str:
-        return f"{self._root}{path}"
+        """Where to look. In a tree, a link that leads out of it would answer for the running host. Raises OSError."""
+        if not self._root:
+            return path
+        found = os.path.realpath(f"{self._root}{path}")
+        if not f"{found}/".startswith(f"{os.path.realpath(self._root)}/"):
+            raise OSError(errno.EXDEV, "leads out of the tree")
+        return found
 
     def read(self, path: str) -> Reading[str]:
         """The whole text; binary or oversized content is malformed, never cut."""
+        return parsed(self.data(path), _text)
+
+    def data(self, path: str) -> Reading[bytes]:
+        """The whole content; a gzip file unpacked, an oversized one malformed."""
         try:
             # O_NONBLOCK: a FIFO in a mounted tree must not hang the reader.
             handle = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
+                kind = stat.S_IFMT(os.fstat(handle).st_mode)
+                if kind not in (stat.S_IFREG, stat.S_IFDIR):
+                    return Missing(source=path, why=Why.MALFORMED, detail="not a file")
                 data = _read_all(handle)
             finally:
                 os.close(handle)
-            if data.startswith(b"\x1f\x8b"):
-                data = _gunzip(data)
-            if len(data) > TEXT_MAX:
-                return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
-            return Known(value=data.decode("utf-8"), source=path)
         except OSError as error:
             return missing(path, error)
-        except UnicodeDecodeError:
-            return Missing(source=path, why=Why.MALFORMED, detail="not text")
+        if data.startswith(b"\x1f\x8b"):
+            data = _gunzip(data)
+        if len(data) > TEXT_MAX:
+            return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
+        return Known(value=data, source=path)
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
         """The pieces wanted, in the order of the file."""
         reading = self.read(path)
         if isinstance(reading, Missing):
             return reading
-        found = (piece for piece in reading.value.split(separator) if any(word in piece for word in keep))
-        return Known(value=tuple(found), source=path)
+        return Known(value=pieces_with(reading.value, keep, separator), source=path)
 
     def link(self, path: str) -> Reading[str]:
         """The target as the link spells it."""
         try:
-            return Known(value=os.readlink(self._at(path)), source=path)
+            folder, _, name = path.rpartition("/")
+            return Known(value=os.readlink(f"{self._at(folder)}/{name}"), source=path)
         except OSError as error:
             return missing(path, error)
 
@@ -105,6 +117,27 @@ class LiveFs:
         if self._root:
             return Missing(source="page size", why=Why.NOT_RECORDED)
         return Known(value=os.sysconf("SC_PAGE_SIZE"), source="page size")
+
+
+def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+    """The pieces of `text` that hold one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
+    found: dict[int, str] = {}
+    for word in keep:
+        at = text.find(word)
+        while at >= 0:
+            start = text.rfind(separator, 0, at) + 1
+            end = text.find(separator, at)
+            end = len(text) if end < 0 else end
+            found[start] = text[start:end]
+            at = text.find(word, end)
+    return tuple(found[start] for start in sorted(found))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
 
 
 def _gunzip(data: bytes) -> bytes:

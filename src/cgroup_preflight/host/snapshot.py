@@ -1,113 +1,22 @@
-"""Recording a host and playing it back: one JSON file that a reviewer can read.
+"""Playing a recorded host back: one JSON file that a reviewer can read, made by `host.record`.
 
-It holds what gathering asked for and nothing else: no environment, no process's command line; of the kernel
-command line, mounts and users only the pieces asked for; user and host names are replaced. On replay "not
-recorded" differs from "absent".
+On replay "not recorded" differs from "absent", and what was kept in part is not taken for the whole.
 """
 
 import errno
 import json
-import re
-import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 from cgroup_preflight.errors import UsageError
-from cgroup_preflight.host.command import CommandRunner, Completed
-from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.record import FORMAT, names_question
+from cgroup_preflight.host.redact import Entry
 from cgroup_preflight.reading import Known, Missing, Reading, Why
 from cgroup_preflight.report import Remedy
 
-FORMAT = 1
 SIZE_MAX = 32 << 20
 T = TypeVar("T")
-Entry = dict[str, object]
-
-
-class RecordingFs:
-    """Passes every question on to another `HostFs` and remembers the answers."""
-
-    def __init__(self, fs: HostFs) -> None:
-        self._fs = fs
-        self.answers: dict[str, Entry] = {}
-
-    def _keep(self, question: str, reading: Reading[T]) -> Reading[T]:
-        self.answers[question] = _entry(reading)
-        return reading
-
-    def read(self, path: str) -> Reading[str]:
-        """As `HostFs.read`."""
-        return self._keep(f"read {path}", self._fs.read(path))
-
-    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """As `HostFs.pieces`."""
-        return self._keep(f"pieces {path}", self._fs.pieces(path, keep, separator))
-
-    def link(self, path: str) -> Reading[str]:
-        """As `HostFs.link`."""
-        return self._keep(f"link {path}", self._fs.link(path))
-
-    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
-        """As `HostFs.names`."""
-        return self._keep(_names_question(path, keep), self._fs.names(path, keep))
-
-    def read_only(self, path: str) -> Reading[bool]:
-        """As `HostFs.read_only`."""
-        return self._keep(f"read_only {path}", self._fs.read_only(path))
-
-    def machine(self) -> Reading[str]:
-        """As `HostFs.machine`."""
-        return self._keep("machine", self._fs.machine())
-
-    def page_size(self) -> Reading[int]:
-        """As `HostFs.page_size`."""
-        return self._keep("page_size", self._fs.page_size())
-
-
-class RecordingRunner:
-    """Passes commands on and remembers what they answered."""
-
-    def __init__(self, runner: CommandRunner) -> None:
-        self._runner = runner
-        self.answers: dict[str, Entry] = {}
-
-    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
-        """As `CommandRunner.run`."""
-        reading = self._runner.run(argv, timeout=timeout, stdin=stdin)
-        done = reading.value if isinstance(reading, Known) else None
-        entry = _entry(reading) if done is None else {"status": done.returncode, "out": done.stdout, "err": done.stderr}
-        self.answers[" ".join(argv)] = entry
-        return reading
-
-
-def _names_question(path: str, keep: tuple[str, ...] | None) -> str:
-    return f"names {path}" if keep is None else f"names {path} {','.join(keep)}"
-
-
-def _entry(reading: "Reading[object]") -> Entry:
-    if isinstance(reading, Known):
-        value: object = list(reading.value) if isinstance(reading.value, tuple) else reading.value
-        return {"value": value}
-    name = errno.errorcode.get(reading.errno or 0)
-    return {"missing": reading.why.value, **({"errno": name} if name else {}),
-            **({"detail": reading.detail} if reading.detail else {})}  # fmt: skip
-
-
-def dump(fs: RecordingFs, runner: RecordingRunner, *, tool: str, names: Mapping[str, str]) -> str:
-    """The JSON text of a recording; `names` maps user and host names to what stands for them."""
-    kernel = fs.answers.get("read /proc/sys/kernel/osrelease", {}).get("value", "unknown")
-    document = {
-        "format": FORMAT,
-        "tool": tool,
-        "recorded_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "kernel": str(kernel).strip(),
-        "host": dict(sorted(fs.answers.items())),
-        "commands": dict(sorted(runner.answers.items())),
-    }
-    text = json.dumps(document, indent=1, ensure_ascii=True)
-    for name, stand_in in names.items():
-        text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", stand_in, text)
-    return text + "\n"
 
 
 class SnapshotFs:
@@ -117,7 +26,7 @@ class SnapshotFs:
         self._answers = answers
 
     def _answer(self, question: str, convert: Callable[[object], T]) -> Reading[T]:
-        source = (question.split(" ") + [question])[1] if " " in question else question
+        source = [*question.split(" "), question][1] if " " in question else question
         entry = self._answers.get(question)
         if entry is None:
             return Missing(source=source, why=Why.NOT_RECORDED)
@@ -125,7 +34,7 @@ class SnapshotFs:
             return _missing(entry, source)
         try:
             return Known(value=convert(entry["value"]), source=source)
-        except ValueError as error:
+        except TypeError as error:
             return Missing(source=source, why=Why.MALFORMED, detail=str(error))
 
     def read(self, path: str) -> Reading[str]:
@@ -138,6 +47,9 @@ class SnapshotFs:
         reading = self._answer(f"pieces {path}", _texts)
         if isinstance(reading, Missing):
             return reading
+        kept = self._answers[f"pieces {path}"].get("keep")
+        if not isinstance(kept, list) or not set(keep) <= set(kept):
+            return Missing(source=path, why=Why.NOT_RECORDED, detail="recorded in part")
         wanted = tuple(piece for piece in reading.value if any(word in piece for word in keep))
         return Known(value=wanted, source=reading.source)
 
@@ -147,7 +59,7 @@ class SnapshotFs:
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """The recorded names."""
-        return self._answer(_names_question(path, keep), _texts)
+        return self._answer(names_question(path, keep), _texts)
 
     def read_only(self, path: str) -> Reading[bool]:
         """The recorded flag."""
@@ -216,23 +128,23 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("not text")
+        raise TypeError("not text")
     return value
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError("not a list of texts")
+        raise TypeError("not a list of texts")
     return tuple(value)
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("not true or false")
+        raise TypeError("not true or false")
     return value
 
 
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("not a number")
+        raise TypeError("not a number")
     return value

@@ -61,7 +61,8 @@ def _service(
         label=service.name, unit=f"{prefix}{service.name}.service", binary=os.path.join(folder, service.binary),
         slices=slices, settings=service.settings + (go.settings if go else ()),
         smoke=replace(service.smoke, env=_environment(service, go)), location=service.location,
-        ready_location=service.ready_location, environment=service.environment, variables_at=service.variables_at,
+        ready_location=service.ready_location, environment=service.environment,
+        own_env=_environment(service, None), variables_at=service.variables_at,
         program=program, go=go,
     )  # fmt: skip
 

@@ -67,9 +67,7 @@ class GoSettings:
         return tuple(found.items())
 
 
-def fit_settings(
-    info: BuildInfo, units: Sequence[Unit], environment: Mapping[str, str], ratio: float
-) -> GoSettings:  # fmt: skip
+def fit_settings(info: BuildInfo, units: Sequence[Unit], environment: Mapping[str, str], ratio: float) -> GoSettings:
     """What the plan adds to a Go service; `units` from the service outwards, `environment` what the user set."""
     chain = chain_of(units)
     memory, memory_note = _memory(info, chain, environment, ratio)
@@ -77,9 +75,11 @@ def fit_settings(
     godebug = next((item.value for item in cpu if item.variable == "GODEBUG"), "")
     version = re.sub(r"[^ -~]|\\", "?", info.go_version)[:60]
     return GoSettings(
-        version=version, items=(*memory, *cpu), notes=tuple(note for note in (memory_note, cpu_note) if note),
+        version=version,
+        items=(*memory, *cpu),
+        notes=tuple(note for note in (memory_note, cpu_note) if note),
         godebug=godebug,
-    )  # fmt: skip
+    )
 
 
 def procs_for(quota: float) -> int:
@@ -107,8 +107,10 @@ def _memory(info: BuildInfo, chain: Chain, environment: Mapping[str, str], ratio
     where = f"{name}={format_bytes(limit)} of {level.name}"
     if value < LEAST_MEMORY_LIMIT:
         return (), f"GOMEMLIMIT is not set: {ratio:g} of {where} is below 64M, where it does more harm than good."
-    why = (f"{ratio:g} of {where}: the Go runtime does not read memory limits of its cgroup, and with its own "
-           "default it grows to twice what is in use before it collects.")  # fmt: skip
+    why = (
+        f"{ratio:g} of {where}: the Go runtime does not read memory limits of its cgroup, and with its own "
+        "default it grows to twice what is in use before it collects."
+    )
     return (GoItem(variable="GOMEMLIMIT", value=str(value), why=why),), ""
 
 
@@ -131,7 +133,8 @@ def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapp
     if rules is None or not rules.reads_cpu_max:
         return (_number(quota, where, "this Go version does not read cpu.max and takes all CPUs of the machine"),), ""
     if quota <= 1:
-        return (_number(quota, where, "Go itself never goes below 2, and is then stopped for a part of each period"),), ""
+        why = "Go itself never goes below 2, and is then stopped for a part of each period"
+        return (_number(quota, where, why),), ""
     items: list[GoItem] = []
     if not awareness(info, environment)[0]:
         items.append(_switch(environment))
@@ -153,12 +156,14 @@ def _switch(environment: Mapping[str, str]) -> GoItem:
     names = ["containermaxprocs=1"]
     if "updatemaxprocs" not in parse_godebug(environment.get("GODEBUG", "")):
         names.append("updatemaxprocs=1")
-    return GoItem(variable="GODEBUG", value=",".join(names),
-                  why="the go line of go.mod is below 1.25, which switches off that Go looks at its CPU quota.")  # fmt: skip
+    why = "the go line of go.mod is below 1.25, which switches off that Go looks at its CPU quota."
+    return GoItem(variable="GODEBUG", value=",".join(names), why=why)
 
 
 def _repeated(units: Sequence[Unit], name: str) -> GoItem:
     settings = next(settings for unit, settings in units if unit == name)
     own = {item.property for item in units[0][1]}
-    return GoItem(settings=tuple(item for item in settings if item.property in _QUOTA and item.property not in own),
-                  why=f"the quota of {name} again: Go sees only that of its own unit. It takes nothing away.")  # fmt: skip
+    again = tuple(item for item in settings if item.property in _QUOTA and item.property not in own)
+    return GoItem(
+        settings=again, why=f"the quota of {name} again: Go sees only that of its own unit. It takes nothing away."
+    )

@@ -13,12 +13,15 @@ def level_of(name: str, settings: Iterable[Setting], host: HostNumbers | None = 
     """One unit's limits; a percentage of the host's memory or tasks counts only where `host` is given."""
     by_name = {item.property: item for item in settings}
     cpus = by_name.get("AllowedCPUs")
+    quota, period = _quota(by_name)
     return Level(
         name=name,
-        cpus=_quota(by_name),
+        cpus=quota,
+        period_usec=period,
         has_cpu_max=any(BY_NAME[item].controller == "cpu" for item in by_name),
         memory_max=_bytes(by_name.get("MemoryMax"), host),
         memory_high=_bytes(by_name.get("MemoryHigh"), host),
+        swap_max=_bytes(by_name.get("MemorySwapMax"), host),
         tasks_max=_tasks(by_name.get("TasksMax"), host),
         allowed_cpus=cpus.value if cpus is not None and isinstance(cpus.value, frozenset) else None,
         at={item.property: item.location for item in by_name.values()},
@@ -30,14 +33,14 @@ def chain_of(units: Sequence[tuple[str, Iterable[Setting]]], host: HostNumbers |
     return Chain(levels=tuple(level_of(name, settings, host) for name, settings in units))
 
 
-def _quota(by_name: dict[str, Setting]) -> float | None:
-    """What the kernel will hold, which is not always what was asked for: below 1 ms systemd stretches the period."""
+def _quota(by_name: dict[str, Setting]) -> tuple[float | None, int]:
+    """Quota in CPUs, and its period in microseconds, as the kernel will hold them (systemd stretches a short one)."""
     setting, period = by_name.get("CPUQuota"), by_name.get("CPUQuotaPeriodSec")
     if setting is None or not isinstance(setting.value, q.Permyriad):
-        return None
+        return None, 100_000
     usec = period.value if period is not None and isinstance(period.value, int) else None
     quota, length = cpu_max(setting.value, usec).split()
-    return int(quota) / int(length)
+    return int(quota) / int(length), int(length)
 
 
 def _bytes(setting: Setting | None, host: HostNumbers | None) -> int | None:

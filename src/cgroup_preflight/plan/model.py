@@ -22,7 +22,8 @@ class ServicePlan:
     """A service unit and the slices above it, outermost first; `binary` is an absolute path.
 
     `settings` and `smoke.env` hold everything that applies, what was generated for a Go program included; `go` says
-    what that is. `environment` is the user's own, for the drop-in; `variables_at` are lines of the config.
+    what that is. `environment` is the user's own, for the drop-in, `own_env` with that of its smoke table;
+    `variables_at` are lines of the config.
     `program` is what the file was found to be, None where nobody looked.
     """
 
@@ -35,6 +36,7 @@ class ServicePlan:
     location: Location
     ready_location: Location
     environment: tuple[tuple[str, str], ...] = ()
+    own_env: tuple[tuple[str, str], ...] = ()
     variables_at: tuple[tuple[str, Location], ...] = ()
     program: Binary | None = None
     go: GoSettings | None = None

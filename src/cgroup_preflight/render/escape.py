@@ -64,12 +64,23 @@ def prose(text: str, limit: int = CLIP) -> str:
     for word in clip(text, limit).split(" "):
         if not word or _PROSE.fullmatch(word):
             parts.append(word)
-        elif parts and parts[-1].endswith("</code>"):
+            continue
+        before, core, after = _split(word)
+        if parts and parts[-1].endswith("</code>") and not before:
             # Neighbours share one element, so that a command or an address stays in one piece.
-            parts[-1] = f"{parts[-1].removesuffix('</code>')} {markdown(word)}</code>"
+            parts[-1] = f"{parts[-1].removesuffix('</code>')} {markdown(core)}</code>{after}"
         else:
-            parts.append(f"<code>{markdown(word)}</code>")
+            parts.append(f"{before}<code>{markdown(core)}</code>{after}")
     return " ".join(parts)
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """The bracket and the punctuation of the sentence, around what is to be code; that is never empty."""
+    core = word.removeprefix("(").rstrip(".,;:)")
+    if not core:
+        return "", word, ""
+    start = word.index(core)
+    return word[:start], core, word[start + len(core) :]
 
 
 def pre(lines: str, limit: int = CLIP) -> str:

@@ -1,6 +1,7 @@
 """The JSON report of the contract, `schema_version` 1."""
 
 import json
+import math
 
 from cgroup_preflight.report import Finding, LimitResult, Remedy, Report, ServiceResult
 
@@ -9,7 +10,7 @@ SCHEMA_VERSION = 1
 
 def render(report: Report) -> str:
     """The whole report as indented JSON with a newline at the end."""
-    return json.dumps(document(report), indent=2, ensure_ascii=True) + "\n"
+    return json.dumps(document(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def document(report: Report) -> dict[str, object]:
@@ -41,9 +42,14 @@ def _finding(item: Finding) -> dict[str, object]:
     location = {"file": item.location.file, "line": item.location.line} if item.location else None
     return {
         "code": item.code, "name": item.name, "status": item.status.value, "subject": item.subject,
-        "message": item.message, "evidence": dict(item.evidence),
+        "message": item.message, "evidence": {key: _finite(value) for key, value in item.evidence.items()},
         "remedies": [_remedy(remedy) for remedy in item.remedies], "location": location,
     }  # fmt: skip
+
+
+def _finite(value: str | float | bool | None) -> str | float | bool | None:
+    """JSON has no infinity; what was read as one is kept as its word."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _remedy(item: Remedy) -> dict[str, object]:

@@ -8,6 +8,13 @@ from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
+#: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
+_GO_MEMORY = "CGP419"
+_GO_COLUMNS = (
+    ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
+    ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
+    ("unknown to Go", "unknown_to_go"),
+)  # fmt: skip
 _WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
@@ -17,12 +24,15 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     for status in _WORST_FIRST:
         for item in report.findings:
             if item.status is status:
-                lines += ["", *_finding(item, colour=colour)]
+                lines += ["", *finding_lines(item, colour=colour)]
     shown = [item for item in report.findings if verbose and item.status in (Status.PASS, Status.SKIP)]
     if shown:
-        lines += ["", *(line for item in shown for line in _line(item, colour=colour))]
+        lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
         lines += ["", *_table(report.services)]
+    memory = [item for item in report.findings if item.code == _GO_MEMORY]
+    if memory:
+        lines += ["", *_go_memory(memory)]
     failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}
     for service in report.services:
         if service.name in failed and service.log_tail:
@@ -56,14 +66,16 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _line(item: Finding, *, colour: bool) -> Iterable[str]:
+def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
+    """The one line of a finding, with its place in the config where it is worth a look."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in _WORST_FIRST else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
-    yield f"{word} {item.code} {plain(item.subject)}: {plain(item.message)}{plain(at)}"
+    yield f"{word} {plain(item.code)} {plain(item.subject)}: {plain(item.message)}{plain(at)}"
 
 
-def _finding(item: Finding, *, colour: bool) -> Iterable[str]:
-    yield from _line(item, colour=colour)
+def finding_lines(item: Finding, *, colour: bool) -> Iterable[str]:
+    """A finding with what was read and what to do."""
+    yield from finding_line(item, colour=colour)
     if item.evidence:
         read = ", ".join(f"{key} = {value}" for key, value in item.evidence.items())
         yield plain(f"    read: {read}")[:600]
@@ -83,7 +95,21 @@ def _remedy(item: Remedy) -> Iterable[str]:
 
 def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
     rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
-    rows += [_row(item) for item in services]
+    yield from _aligned([*rows, *(_row(item) for item in services)])
+
+
+def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
+    """The kernel's view of memory beside that of the Go runtime: what lies between is outside of GOMEMLIMIT."""
+    rows = [["Go memory", *(title for title, _ in _GO_COLUMNS)]]
+    rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in _GO_COLUMNS)] for item in findings]
+    yield from _aligned(rows)
+
+
+def _size(value: object) -> str:
+    return format_bytes(value) if isinstance(value, int) else "-"
+
+
+def _aligned(rows: list[list[str]]) -> Iterable[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

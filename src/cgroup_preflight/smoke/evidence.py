@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Reading
+from cgroup_preflight.smoke.goview import GoView
 from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
 
 
@@ -43,6 +44,7 @@ class ServiceEvidence:
     effective: Effective | None = None
     ready: Ready | None = None
     stay: Stay | None = None
+    go: GoView | None = None
     ended_early: bool = False
     killed: bool = False
     counters: Counters | None = None

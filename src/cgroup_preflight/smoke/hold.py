@@ -37,7 +37,9 @@ def holder(observer: Observer, cgroup: str, *, other_than: int = 0) -> int:
 
 
 def let_go(manager: Manager, observer: Observer, unit: str, cgroup: str, pid: int) -> None:
-    """Ends the holding process and nothing else; through the manager where signals are not ours to send."""
+    """Ends the holding process and nothing else (0: there is none); through the manager where we may not signal."""
+    if pid == 0:
+        return
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.errors import HostError
@@ -108,6 +109,14 @@ class Manager:
                 os.unlink(path)
             except FileNotFoundError:
                 continue
+
+    def write_attribute(self, path: str, text: str) -> None:
+        """Writes a file of a cgroup of the run; where that is not allowed, the file stays as it is."""
+        if self.sudo:
+            self._answer((*self._prefix, "tee", "--", path), _TIMEOUT, text.encode())
+            return
+        with suppress(OSError), open(path, "w") as file:
+            file.write(text)
 
     def journal(self, invocation: str, lines: int) -> tuple[str, ...]:
         """The last lines that one invocation of a unit wrote; empty where there are none or none are readable."""

@@ -9,7 +9,7 @@ from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
-from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.reading import Known, Missing, Reading, parsed
 
@@ -57,7 +57,7 @@ class Counters:
 class Observer:
     """Reads below one cgroup mount."""
 
-    def __init__(self, fs: HostFs, mount: str) -> None:
+    def __init__(self, fs: LiveFs, mount: str) -> None:
         self._fs = fs
         self._mount = mount.rstrip("/")
 
@@ -125,7 +125,11 @@ class Observer:
 
     def cgroup_of(self, pid: int) -> Reading[str]:
         """The cgroup a process is really in, from /proc/PID/cgroup."""
-        return parsed(self._fs.read(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
+        return parsed(self._proc(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
+
+    def _proc(self, path: str) -> Reading[str]:
+        """A file of /proc: names of processes and cgroups are bytes, and one that is no text must hide nothing."""
+        return parsed(self._fs.data(path), os.fsdecode)
 
     def is_in(self, pid: int, cgroup: str) -> bool:
         """Whether a process is in exactly this cgroup."""
@@ -134,7 +138,7 @@ class Observer:
 
     def comm(self, pid: int) -> str:
         """The name of a process, empty when it is gone."""
-        reading = self._fs.read(f"/proc/{pid}/comm")
+        reading = self._proc(f"/proc/{pid}/comm")
         return reading.value.strip() if isinstance(reading, Known) else ""
 
     def descendants(self, pid: int) -> dict[int, Reading[str]]:
@@ -143,7 +147,7 @@ class Observer:
         names = self._fs.names("/proc")
         for name in names.value if isinstance(names, Known) else ():
             if name.isdigit():
-                stat = self._fs.read(f"/proc/{name}/stat")
+                stat = self._proc(f"/proc/{name}/stat")
                 if isinstance(stat, Known):
                     parents.setdefault(_parent(stat.value), []).append(int(name))
         found, todo = dict[int, Reading[str]](), [pid]
@@ -155,7 +159,7 @@ class Observer:
 
     def allowed_cpus(self, pid: int) -> str:
         """`Cpus_allowed_list` of a process, empty when it cannot be read."""
-        reading = self._fs.read(f"/proc/{pid}/status")
+        reading = self._proc(f"/proc/{pid}/status")
         lines = reading.value.splitlines() if isinstance(reading, Known) else []
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Cpus_allowed_list:")), "")
 

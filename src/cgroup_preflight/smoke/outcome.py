@@ -4,13 +4,14 @@ systemd.exec(5) and systemd.service(5) for Result, ExecMainCode and ExecMainStat
 trusted alone: `systemd-run` and Result can call a killed program clean, so memory.events is read too.
 """
 
+import re
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.properties import Role
 from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.reading import Known, Missing, value_or
+from cgroup_preflight.reading import Known, Missing, Why, value_or
 from cgroup_preflight.report import (
     CpuUsage,
     Finding,
@@ -75,7 +76,11 @@ def _limit(item: LimitReading) -> LimitResult:
 
 def _is_vacuous(item: LimitReading) -> bool:
     """A swap limit on a kernel without swap accounting: there is no file, and nothing to limit."""
-    return isinstance(item.actual, Missing) and item.enabled and "swap" in item.expected.attribute
+    return _is_absent(item) and item.enabled and "swap" in item.expected.attribute
+
+
+def _is_absent(item: LimitReading) -> bool:
+    return isinstance(item.actual, Missing) and item.actual.why is Why.ABSENT
 
 
 def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: bool) -> Iterable[Finding]:
@@ -89,7 +94,7 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
     prop, location, actual = item.expected.property, item.expected.location, missing_text(item.actual)
-    found = "no such file" if isinstance(item.actual, Missing) else repr(actual)
+    found = repr(actual) if isinstance(item.actual, Known) else "no such file" if _is_absent(item) else str(item.actual)
     message = f"{prop.name}: {item.file} should hold {item.expected.text!r}, found: {found}"
     evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
     status = Status.FAIL
@@ -103,7 +108,10 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
         status = Status.UNVERIFIED if swap else Status.SKIP
         message = f"{prop.name}: this kernel has no {item.expected.attribute}" + ("" if swap else ", and no swap")
         remedy = Remedy(title="try it on a kernel with swap accounting" if swap else "nothing to do here")
-    elif prop.role is Role.SHARE and isinstance(item.actual, Missing) and prop.controller not in required:
+    elif isinstance(item.actual, Missing) and not _is_absent(item):
+        status = Status.UNVERIFIED
+        remedy = Remedy(title=f"make {item.file} readable for this job")
+    elif prop.role is Role.SHARE and _is_absent(item) and prop.controller not in required:
         status = Status.WARN
         cause = "needs io.cost or the bfq scheduler" if prop.controller == "io" else "needs the controller here"
         message = f"{prop.name}: {item.file} is not there ({cause}); the share has no effect"
@@ -139,7 +147,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
 
 
 def _ended(seen: ServiceEvidence) -> bool:
-    return seen.show.get("ExecMainCode", "0") != "0" and seen.show.get("ExecMainStatus", "").isdigit()
+    return seen.show.get("ExecMainCode", "0") != "0" and re.fullmatch(r"[0-9]{1,9}", seen.show.get("ExecMainStatus", "")) is not None
 
 
 def _oom_kills(seen: ServiceEvidence) -> int | None:
@@ -175,6 +183,10 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield _ended_early(seen, result, code, status)
     elif result not in ("success", "exit-code", ""):
         yield _ended_early(seen, result, code, status)
+    elif result == "" or not _ended(seen) or _oom_kills(seen) is None and _memory_limited(seen):
+        yield _finding(seen, "CGP503", "service-run", Status.UNVERIFIED, "how it ended could not be read",
+                       Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
+                       result=result, exit_status=status)  # fmt: skip
     else:
         if code == _EXITED and status not in ("", "0"):
             yield _finding(seen, "CGP506", "stop", Status.WARN, f"it ended with status {status} after SIGTERM",
@@ -182,6 +194,10 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield _finding(seen, "CGP503", "service-run", Status.PASS, f"{ready}ran {seen.duration_seconds:.1f} s",
                        result=result, exit_status=status)  # fmt: skip
+
+
+def _memory_limited(seen: ServiceEvidence) -> bool:
+    return any(item.expected.attribute in ("memory.max", "memory.high") for item in seen.limits)
 
 
 def _oom(seen: ServiceEvidence) -> Finding:
@@ -205,7 +221,8 @@ def _oom(seen: ServiceEvidence) -> Finding:
 def proposed_max(peak: int) -> str:
     """One and a half times the peak, in whole steps of 16M, as systemd spells it."""
     step = 16 << 20
-    return format_bytes(max(-(-peak * 3 // 2 // step), 1) * step)
+    megabytes = max(-(-peak * 3 // 2 // step), 1) * step >> 20
+    return f"{megabytes // 1024}G" if megabytes % 1024 == 0 else f"{megabytes}M"
 
 
 def _not_ready(seen: ServiceEvidence) -> Finding:

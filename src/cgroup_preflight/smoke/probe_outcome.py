@@ -94,7 +94,7 @@ def _tasks(seen: ProbeEvidence) -> Judged:
         "started": int(_number(line["started"])), "refused": bool(line["refused"]), "pids.events max": counted,
         "pids.current": str(current), "pids.max": str(limit),
     }  # fmt: skip
-    if line["refused"] and counted > 0 and current == limit:
+    if line["refused"] and counted > 0 and isinstance(limit, str) and current == limit:
         return Status.PASS, f"refused one task more than {limit}", numbers
     if _number(line["started"]) >= seen.probe.limit:
         return Status.FAIL, f"{line['started']} tasks were started under a limit of {seen.probe.limit:g}", numbers

@@ -64,7 +64,7 @@ def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[t
     root = plan.slices[0].unit if plan.slices else ""
     for service in plan.services:
         in_slice = service.slices[-1] if service.slices else root
-        _add(service.label, service.unit, False, in_slice, service.settings, _chain(service.slices, above, numbers),
+        _add(service.label, service.unit, False, in_slice, service.own_settings, _chain(service.slices, above, numbers),
              numbers, capacity, seen, probes, untried)  # fmt: skip
     for item in plan.slices:
         parents = [name for name in above if item.unit != name and item.unit.startswith(name.removesuffix(".slice") + "-")]

@@ -3,10 +3,12 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
+from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.reading import Known, parsed
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.hold import holder, let_go, wait_until
@@ -63,13 +65,15 @@ class Probes:
         return f"{self._slices[probe.in_slice]}/{unit}"
 
     def _launch(self, unit: str, probe: Probe, turn: float) -> argv.Launch:
-        swap = (("MemorySwapMax", "0"),) if probe.kind in ("max", "high") else ()
+        # Nothing else may get in the way: swap, or the manager's own DefaultTasksMax in front of a slice's limit.
+        extra = (("MemorySwapMax", "0"),) if probe.kind in ("max", "high") else ()
+        extra += (("TasksMax", "infinity"),) if probe.kind == "tasks" and probe.is_slice else ()
         target = self._slices[probe.target] if probe.is_slice else self._own_cgroup(unit, probe)
         return argv.Launch(
             unit=unit, slice=probe.in_slice, description=f"cgroup-preflight probe {probe.kind}",
             command=(sys.executable, "-I", "-S", _PAYLOAD, probe.kind, f"{self._mount}{target}", str(probe.amount),
                      f"{_DEADLINE:g}"),
-            settings=argv.setting_pairs(probe.settings) + swap, uid=self._user[0] if self._user else None,
+            settings=argv.setting_pairs(probe.settings) + extra, uid=self._user[0] if self._user else None,
             gid=self._user[1] if self._user else None, start_timeout=turn + _HELD_SECONDS,
             runtime_max=_DEADLINE * 2, hold_before=turn, output=os.path.join(self._folder, unit),
         )  # fmt: skip
@@ -84,24 +88,38 @@ class Probes:
         if gate == 0:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "its cgroup did not appear")  # fmt: skip
-        if probe.is_slice and probe.kind == "max":
-            # Beyond memory.high the kernel only slows down; of our own slice it may be lifted to get to memory.max.
-            self._lift_high(probe.target)
         reading = observer.read(target, probe.expectation.attribute)
+        in_force = reading.value.strip() if isinstance(reading, Known) else None
+        if in_force is None or not agrees(probe.expectation, in_force):
+            # Nothing to push against; what waits in front of its program is ended with the run.
+            return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
-        let_go(self._manager, observer, unit, own, gate)
-        wait_until(lambda: holder(observer, own, other_than=gate) > 0 or not observer.exists(own), _DEADLINE * 2)
+        with self._without_high(target if probe.is_slice and probe.kind == "max" else ""):
+            let_go(self._manager, observer, unit, own, gate)
+            wait_until(lambda: holder(observer, own, other_than=gate) > 0 or not observer.exists(own), _DEADLINE * 2)
         after = self._events(target, own, probe.kind)
         let_go(self._manager, observer, unit, own, holder(observer, own, other_than=gate))
         return ProbeEvidence(
-            probe=probe, cgroup=target, in_force=reading.value.strip() if isinstance(reading, Known) else None,
+            probe=probe, cgroup=target, in_force=in_force,
             said=_lines(os.path.join(self._folder, unit)), before=before, after=after,
         )  # fmt: skip
 
-    def _lift_high(self, unit: str) -> None:
-        high = self._observer.read(self._slices[unit], "memory.high")
-        if isinstance(high, Known) and high.value.strip() != "max":
-            self._manager.systemctl("set-property", "--runtime", unit, "MemoryHigh=infinity")
+    @contextmanager
+    def _without_high(self, cgroup: str) -> Iterator[None]:
+        """Lifts memory.high of a slice of the run: beyond it the kernel slows down, and memory.max is never reached.
+
+        In the kernel's file, for `systemctl set-property` leaves a drop-in behind.
+        """
+        high = self._observer.read(cgroup, "memory.high") if cgroup else None
+        if not isinstance(high, Known) or high.value.strip() == "max":
+            yield
+            return
+        path = f"{self._mount}{cgroup}/memory.high"
+        self._manager.write_attribute(path, "max")
+        try:
+            yield
+        finally:
+            self._manager.write_attribute(path, high.value)
 
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.

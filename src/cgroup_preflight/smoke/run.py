@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.reading import value_or
 from cgroup_preflight.report import Finding, ServiceResult
 from cgroup_preflight.smoke import argv, scope
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.goproof import proof_findings, target_of
+from cgroup_preflight.smoke.gotrace import run_traces
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.outcome import service_findings, service_result
@@ -50,7 +54,8 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
     Raises HostError when the service manager does not answer; everything started is stopped in any case.
     """
     run_name = scope.new_name()
-    plan = _only(build_plan(config, scope=run_name), names)
+    programs = survey_all(binary_paths(config))
+    plan = _only(build_plan(config, scope=run_name, programs=programs), names)
     manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
     observer = Observer(LiveFs(), facts.mount_point)
     for left in scope.clean_leftovers(manager):
@@ -69,11 +74,14 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
         )
         say(f"starting {len(runs)} service(s) through the {choice.name} engine")
         seen = Services(manager, observer, slices, say).run_all(runs, launches)
+        traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
+        traces = run_traces(manager, traced, run_name, folder) if traced else {}
         probes, untried = plan_probes(plan, numbers, _capacity(facts))
         pusher = Probes(manager, observer, slices, facts.mount_point, folder, user)
         pushed = pusher.run_all(run_name, probes, say)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    findings += proof_findings(seen, traces, plan, target_of(facts, numbers))
     return SmokeResult(
         findings=(*findings, *probe_findings(pushed, untried)),
         services=tuple(service_result(one) for one in seen),
@@ -134,6 +142,12 @@ def _launch(
         runtime_max=longest + 120.0, hold_after=longest + argv.HOLD_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
+
+
+def _can_be_traced(seen: ServiceEvidence) -> bool:
+    """A Go program that got ready and stays: what ends by itself did its work once, and once is enough."""
+    ready = seen.ready is not None and seen.ready.ok
+    return seen.go is not None and ready and seen.service.smoke.ready.kind is not ReadyKind.EXIT
 
 
 def _capacity(facts: Facts) -> Capacity:

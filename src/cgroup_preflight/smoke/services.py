@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Known
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
+from cgroup_preflight.smoke.goview import GoView, look
 from cgroup_preflight.smoke.hold import holder, let_go, wait_until
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import LimitReading, Observer
@@ -50,6 +52,7 @@ class Run:
     watch: LogWatch | None = None
     follower: "subprocess.Popen[bytes] | None" = None
     stay: Stay | None = None
+    go: GoView | None = None
     ended_early: bool = False
     killed: bool = False
     escaped: list[int] = field(default_factory=list)
@@ -228,13 +231,16 @@ class Services:
             inside = self._observer.processes(run.cgroup)
             strays = []
             for pid, reading in self._observer.descendants(run.pid).items():
-                if isinstance(reading, Known) and not _within(reading.value, run.cgroup):
-                    strays.append((pid, reading.value))
+                where = reading.value if isinstance(reading, Known) else ""
+                # A child whose cgroup cannot be read has ended, or is where nobody vouches for it.
+                if not _within(where, run.cgroup) and (where or self._observer.comm(pid)):
+                    strays.append((pid, where or "an unknown cgroup"))
                     self._keep_hold_of(run, pid, reading.value)
             run.stay = Stay(
                 main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
                 allowed_cpus=self._observer.allowed_cpus(run.pid),
             )  # fmt: skip
+            run.go = look(LiveFs(), self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 
     def _keep_hold_of(self, run: Run, pid: int, cgroup: str) -> None:
         """Holds on to a process that left the unit: systemd stops what is in the cgroup and would leave it running."""
@@ -277,7 +283,7 @@ class Services:
         return ServiceEvidence(
             service=run.service, engine=self._manager.engine, refused=run.refused, cgroup=run.cgroup,
             limits=run.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
-            ready=blocked if run.blocked else run.ready, stay=run.stay, ended_early=run.ended_early,
+            ready=blocked if run.blocked else run.ready, stay=run.stay, go=run.go, ended_early=run.ended_early,
             killed=run.killed, counters=counters, slices=slices, show=run.show,
             log=_tail(run.output) if run.output else self._manager.journal(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,

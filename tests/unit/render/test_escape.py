@@ -43,6 +43,9 @@ def test_prose_keeps_sentences_readable() -> None:
         "cgroup v2 is mounted, 2 of 3 limits (all known) hold"
     )
     assert escape.prose("mounted at /sys/fs/cgroup already") == "mounted at <code>/sys/fs/cgroup</code> already"
+    assert escape.prose("(PID 1 is process_api): (see a_b).") == (
+        "(PID 1 is <code>process&#95;api</code>): (see <code>a&#95;b</code>)."
+    )
     assert escape.prose("see a_b c|d now") == "see <code>a&#95;b c&#124;d</code> now"
 
 

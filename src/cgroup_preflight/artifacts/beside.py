@@ -1,0 +1,112 @@
+"""Signatures and checksums of an artifact: what a change makes wrong is named; only checksums are written again."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cgroup_preflight.artifacts.model import CHUNK
+from cgroup_preflight.artifacts.replacing import replacing
+
+#: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
+_SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
+               ".intoto.jsonl", ".att", ".zsync")  # fmt: skip
+_ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+#: Lists that several artifacts share; goreleaser's is PROJECT_VERSION_checksums.txt.
+_HASH = "(?:md5|sha1|sha256|sha512)"
+_LIST = re.compile(rf".*checksums?\.txt|{_HASH}sums?|.*\.{_HASH}(?:sums?)?", re.IGNORECASE)
+#: Debian's upload files sign the packages that they list.
+_LISTS_SIGNED = (".changes", ".buildinfo")
+_TEXT_MAX = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A file beside the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
+
+    path: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """The artifact's digests by algorithm, in hexadecimal."""
+
+    by_name: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """The one that reports give."""
+        return self.by_name["sha256"]
+
+
+def digests(path: str, names: Iterable[str] = ("sha256",)) -> Digests:
+    """The digests of a file, read once."""
+    found = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *names}}
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            for item in found.values():
+                item.update(chunk)
+    return Digests(by_name={name: item.hexdigest() for name, item in found.items()})
+
+
+def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files beside `path` that may sign it, and those that may hold its checksum; both sorted."""
+    folder, name = os.path.split(path)
+    signatures, lists = [], []
+    for other in sorted(os.listdir(folder or ".")):
+        place = os.path.join(folder, other)
+        suffix = other.removeprefix(name) if other.startswith(name) else ""
+        if suffix in _SIGNATURES:
+            signatures.append(place)
+        elif other != name and _LIST.fullmatch(other) and (suffix or name in (_text(place) or "")):
+            lists.append(place)
+        elif other.endswith(_LISTS_SIGNED) and name in (_text(place) or ""):
+            signatures.append(place)
+    for place in lists:
+        signatures += [place + suffix for suffix in _SIGNATURES if os.path.exists(place + suffix)]
+    return tuple(signatures), tuple(lists)
+
+
+def algorithms(lists: Iterable[str]) -> tuple[str, ...]:
+    """Which digests the lists may hold: all of them, unless there is no list."""
+    return _ALGORITHMS if any(lists) else ("sha256",)
+
+
+def stale(path: str, before: Digests) -> tuple[Beside, ...]:
+    """What a change of `path` makes wrong: signatures, and checksums that match now or that name it."""
+    signatures, lists = candidates(path)
+    found = [Beside(path=place) for place in signatures]
+    for place in lists:
+        text = (_text(place) or "").lower()
+        digest = next((name for name, value in before.by_name.items() if value in text), "")
+        found.append(Beside(path=place, digest=digest or "unknown"))
+    return tuple(found)
+
+
+def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
+    """Puts the new digest in the place of the old one; False where the file did not hold the old one.
+
+    A checksum that did not match before is left alone: to correct it would hide that.
+    """
+    text = _text(item.path)
+    if text is None or item.digest not in before.by_name:
+        return False
+    old = before.by_name[item.digest]
+    fresh = re.sub(rf"(?<![0-9a-fA-F]){old}(?![0-9a-fA-F])", after.by_name[item.digest], text, flags=re.IGNORECASE)
+    if fresh == text:
+        return False
+    with open(item.path, "rb") as source, replacing(os.path.realpath(item.path), source) as sink:
+        sink.write(fresh.encode("utf-8", "surrogateescape"))
+    return True
+
+
+def _text(path: str) -> str | None:
+    """A text file of a size that such files have, else None."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_TEXT_MAX + 1)
+    except OSError:
+        return None
+    return data.decode("utf-8", "surrogateescape") if len(data) <= _TEXT_MAX else None

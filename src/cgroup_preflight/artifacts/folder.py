@@ -1,0 +1,161 @@
+"""Folders: a tree of hard links beside the artifact is edited and takes its place in one step.
+
+Where that cannot be (a mount point, this process's own folder, a file system without links) each file is replaced
+on its own, the manifest last; `whole` tells which it was.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+
+from cgroup_preflight.artifacts.edit import Edit
+from cgroup_preflight.artifacts.exchange import exchange
+from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile
+from cgroup_preflight.artifacts.replacing import locked_folder, replacing, sync_folder, temporary_path
+from cgroup_preflight.artifacts.survey import Survey, clean_path
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.report import Remedy
+
+_KINDS = {stat.S_IFDIR: Kind.FOLDER, stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.DEVICE,
+          stat.S_IFBLK: Kind.DEVICE}  # fmt: skip
+#: Answers that mean "not in this place", not "broken": then each file is replaced on its own.
+_NOT_HERE = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EROFS,
+             errno.EOPNOTSUPP)  # fmt: skip
+
+
+class FolderFormat:
+    """A folder at the absolute path `root`."""
+
+    all_folders = True
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.whole = True
+
+    def survey(self, survey: Survey) -> None:
+        """Looks at every file, in the order of their names. Raises ArtifactError, UsageError."""
+        for path in _walk(os.fsencode(self._root)):
+            relative = clean_path(os.path.relpath(path, os.fsencode(self._root)))
+            status = os.lstat(path)
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER)
+            size = status.st_size if kind is Kind.FILE else 0
+            member = Member(path=relative, raw_name=relative, kind=kind, size=size, mtime=int(status.st_mtime))
+            if survey.member(member):
+                survey.content(member, _chunks(path))
+
+    def write(self, edit: Edit, source_date: int | None) -> None:
+        """Applies the edit. Raises UsageError where the folder cannot be written."""
+        try:
+            with locked_folder(os.path.dirname(self._root)):
+                temporary = temporary_path(self._root)
+                shutil.rmtree(temporary, ignore_errors=True)
+                self.whole = self._swappable() and self._swap(temporary, edit, source_date)
+                if not self.whole:
+                    self._one_by_one(edit, source_date)
+        except OSError as error:
+            raise UsageError(f"cannot write: {error.strerror or error}", where=error.filename or self._root,
+                             remedy=Remedy(title="make the folder writable, or copy it"))  from None  # fmt: skip
+
+    def _swappable(self) -> bool:
+        """A mount point cannot be renamed; a process in the folder would be left behind in the old one."""
+        here = os.path.realpath(os.getcwd())
+        return not os.path.ismount(self._root) and not f"{here}/".startswith(f"{self._root}/")
+
+    def _swap(self, temporary: str, edit: Edit, source_date: int | None) -> bool:
+        try:
+            _clone(self._root, temporary)
+            for found in edit.dropped:
+                _remove(temporary, found.member.path)
+            for new in (*(new for _, new in edit.replaced), *edit.added):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(temporary, new.path))
+                _make(temporary, new, source_date)
+            exchange(temporary, self._root)
+        except OSError as error:
+            if error.errno in _NOT_HERE:
+                return False
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(os.path.dirname(self._root))
+        return True
+
+    def _one_by_one(self, edit: Edit, source_date: int | None) -> None:
+        for new in (*(new for _, new in edit.replaced), *edit.added):
+            path = os.path.join(self._root, new.path)
+            _folders(self._root, os.path.dirname(new.path))
+            with replacing(path, None) as sink:
+                sink.write(new.data)
+                sink.finish(MODE_FILE, source_date)
+        for found in edit.dropped:
+            _remove(self._root, found.member.path)
+
+
+def _walk(root: bytes) -> Iterator[bytes]:
+    for folder, folders, files in os.walk(root, onerror=_refuse):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            if not name.endswith(b".cgroup-preflight.tmp"):
+                yield os.path.join(folder, name)
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"cannot read: {error.strerror}", where=os.fsdecode(error.filename or ""),
+                     remedy=Remedy(title="make the folder readable"))  # fmt: skip
+
+
+def _chunks(path: bytes) -> Iterator[bytes]:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _clone(source: str, target: str) -> None:
+    """The same tree with the same files (hard links); folders with mode, owner, times and attributes."""
+    os.mkdir(target, 0o700)
+    with os.scandir(source) as found:
+        for entry in found:
+            place = os.path.join(target, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                _clone(entry.path, place)
+            elif not entry.name.endswith(".cgroup-preflight.tmp"):
+                os.link(entry.path, place, follow_symlinks=False)
+    status = os.lstat(source)
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(target, status.st_uid, status.st_gid)
+    shutil.copystat(source, target)
+
+
+def _make(root: str, new: NewFile, source_date: int | None) -> None:
+    _folders(root, os.path.dirname(new.path))
+    path = os.path.join(root, new.path)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE_FILE)
+    with os.fdopen(handle, "wb") as file:
+        file.write(new.data)
+        file.flush()
+        os.fchmod(file.fileno(), MODE_FILE)
+        if source_date is not None:
+            os.utime(file.fileno(), (source_date, source_date))
+        os.fsync(file.fileno())
+    sync_folder(os.path.dirname(path))
+
+
+def _folders(root: str, path: str) -> None:
+    for part in path.split("/"):
+        root = os.path.join(root, part)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(root, MODE_FOLDER)
+            os.chmod(root, MODE_FOLDER)
+
+
+def _remove(root: str, path: str) -> None:
+    """Removes a file of ours, and its drop-in folder if that is empty then."""
+    place = os.path.join(root, path)
+    os.unlink(place)
+    if os.path.dirname(place).endswith(".d"):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(place))

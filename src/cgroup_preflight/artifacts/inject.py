@@ -1,0 +1,174 @@
+"""One artifact, from its path to what was done: look, decide, write. Nothing is written before all is decided."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from cgroup_preflight.artifacts import beside, manifest
+from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts.deb import DebFormat
+from cgroup_preflight.artifacts.detect import open_format
+from cgroup_preflight.artifacts.edit import Edit, decide, expected, manifest_of
+from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.folder import FolderFormat
+from cgroup_preflight.artifacts.model import Limits
+from cgroup_preflight.artifacts.replacing import replacing
+from cgroup_preflight.artifacts.sink import Sink
+from cgroup_preflight.artifacts.survey import Survey
+from cgroup_preflight.artifacts.tar_edit import epoch
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.report import Remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How artifacts are written; `source_date` is SOURCE_DATE_EPOCH in seconds, None where it is not set."""
+
+    limits: Limits = field(default_factory=Limits)
+    force: bool = False
+    rewrite_checksums: bool = False
+    source_date: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """An artifact that was looked at: `expected` is what it has to hold, `edit` what is missing for that."""
+
+    path: str
+    format: str
+    sha256: str | None
+    survey: Survey
+    expected: Mapping[str, bytes]
+    edit: Edit
+    signatures: tuple[str, ...]
+
+    @property
+    def manifest(self) -> manifest.Manifest | None:
+        """The manifest that is in the artifact."""
+        return manifest_of(self.survey)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What `put` did: hashes are None for folders; `whole` False where files were replaced one by one."""
+
+    looked: Looked
+    after: str | None
+    stale: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    whole: bool = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return not self.looked.edit.empty
+
+
+class _Format(Protocol):
+    """What every file format offers."""
+
+    all_folders: bool
+
+    def survey(self, survey: Survey) -> None: ...
+    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None: ...
+
+
+def look(path: str, wish: Wish, how: How) -> Looked:
+    """Looks at an artifact, and writes nothing. Raises ArtifactError, UsageError; both name it."""
+    with _named(path):
+        if os.path.isdir(path):
+            return _look_folder(path, wish, how)[1]
+        with _opened(path) as file:
+            return _look_file(path, file, wish, how)[1]
+
+
+def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lambda _: None) -> Written:
+    """Puts the plan in; `planned` is called before anything is written, and may raise to stop it.
+
+    Raises ArtifactError, UsageError; the artifact is then as it was.
+    """
+    with _named(path):
+        if os.path.isdir(path):
+            folder, looked = _look_folder(path, wish, how)
+            planned(looked)
+            if not looked.edit.empty:
+                folder.write(looked.edit, how.source_date)
+            return Written(looked=looked, after=None, whole=folder.whole)
+        with _opened(path) as file:
+            before_names = beside.algorithms(beside.candidates(path)[1])
+            before = beside.digests(path, before_names)
+            kind, looked = _look_file(path, file, wish, how, before.sha256)
+            planned(looked)
+            if looked.edit.empty:
+                return Written(looked=looked, after=before.sha256)
+            stale = beside.stale(path, before)
+            with replacing(os.path.realpath(path), file) as sink:
+                kind.write(sink, looked.edit, looked.survey, epoch(how.source_date, looked.survey))
+        after = beside.digests(path, before_names)
+        done = [item.path for item in stale if how.rewrite_checksums and beside.rewrite(item, before, after)]
+        left = tuple(item.path for item in stale if item.path not in done)
+        return Written(looked=looked, after=after.sha256, stale=(*left, *looked.signatures), rewritten=tuple(done))
+
+
+def _look_folder(path: str, wish: Wish, how: How) -> tuple[FolderFormat, Looked]:
+    folder = FolderFormat(os.path.realpath(path))
+    survey = Survey(wish=wish, limits=how.limits)
+    folder.survey(survey)
+    return folder, _looked(path, "folder", None, survey, how, all_folders=True)
+
+
+def _look_file(path: str, file: BinaryIO, wish: Wish, how: How, sha256: str | None = None) -> tuple[_Format, Looked]:
+    name, kind = open_format(file, os.path.basename(path), how.limits, wish)
+    survey = Survey(wish=wish, limits=how.limits)
+    kind.survey(survey)
+    if (more := survey.again()) is not None:
+        survey = more
+        kind.survey(survey)
+    signatures = kind.signatures if isinstance(kind, DebFormat) else ()
+    digest = sha256 or beside.digests(path).sha256
+    return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=signatures)
+
+
+def _looked(
+    path: str,
+    name: str,
+    sha256: str | None,
+    survey: Survey,
+    how: How,
+    *,
+    all_folders: bool,
+    signatures: tuple[str, ...] = (),
+) -> Looked:
+    return Looked(
+        path=path, format=name, sha256=sha256, survey=survey, expected=expected(survey), signatures=signatures,
+        edit=decide(survey, force=how.force, all_folders=all_folders),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file, never a FIFO or device that would block. Raises UsageError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UsageError(f"cannot read: {error.strerror}", where=path, remedy=Remedy(title="build it first")) from None
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UsageError("not a file or folder", where=path, remedy=Remedy(title="name an artifact"))
+        yield file
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Adds the artifact's name to what is wrong with it."""
+    try:
+        yield
+    except ArtifactError as error:
+        error.where = error.where or path
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(reason, where=error.filename or path, remedy=Remedy(title="make it readable")) from None

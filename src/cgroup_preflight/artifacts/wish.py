@@ -1,0 +1,97 @@
+"""From the config to what artifacts have to hold, and to the artifacts themselves."""
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cgroup_preflight.artifacts import beside
+from cgroup_preflight.artifacts.content import Tested, Wish
+from cgroup_preflight.artifacts.replacing import temporary_path
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.report import Remedy, Verdict
+
+_REPORT_MAX = 64 << 20
+
+
+def wish_of(config: Config, tested: Tested | None = None) -> Wish:
+    """What the config asks for. Raises UsageError if the config file cannot be read again."""
+    settings = config.artifacts
+    return Wish(
+        plan=build_plan(config), config_sha256=config_hash(config), layout=settings.layout, prefix=settings.prefix,
+        services=settings.services, service_units=settings.service_units, user=settings.user,
+        tested=tested or Tested(),
+    )  # fmt: skip
+
+
+def config_hash(config: Config) -> str:
+    """SHA-256 of the config file, as sha256sum prints it. Raises UsageError."""
+    path = os.path.join(config.folder, os.path.basename(config.path))
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        remedy = Remedy(title="make it readable")
+        raise UsageError(f"cannot read: {error.strerror}", where=path, remedy=remedy) from None
+
+
+def program_hashes(config: Config) -> dict[str, str]:
+    """SHA-256 of each service's program as it is now; those that cannot be read are left out."""
+    found = {}
+    for service in config.services:
+        try:
+            found[service.name] = beside.digests(os.path.join(config.folder, service.binary)).sha256
+        except OSError:
+            continue
+    return found
+
+
+def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The artifacts that the config's globs find, sorted, and the globs that find none."""
+    found: dict[str, None] = {}
+    empty = []
+    for pattern in config.inject:
+        hits = sorted(glob.glob(os.path.join(glob.escape(config.folder), pattern), recursive=True))
+        hits = [hit for hit in hits if not hit.endswith(temporary_path("")[1:])]
+        if not hits:
+            empty.append(pattern)
+        found |= dict.fromkeys(os.path.relpath(hit) for hit in hits)
+    return tuple(found), tuple(empty)
+
+
+def tested_by_report(path: str, wish: Wish) -> Wish:
+    """The wish with what a report of `run` proved. Raises UsageError where it proves nothing about this config."""
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read(_REPORT_MAX))
+        verdict = str(document["verdict"])
+        facts = [item for item in document["findings"] if item["code"] == "CGP302" and item["status"] == "pass"]
+        hashes: Mapping[str, str] = {str(item["subject"]): str(item["evidence"]["sha256"]) for item in facts}
+        configs = {str(item["evidence"]["config_sha256"]) for item in facts}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise _useless(path, "not a JSON report of `run`") from None
+    if verdict != Verdict.PASS.value:
+        raise _useless(path, f"that run ended with {verdict}")
+    if configs != {wish.config_sha256} and wish.plan.services:
+        raise _useless(path, "that run was of another config" if configs else "that report names no tested program")
+    return replace(wish, tested=Tested(verdict=verdict, binaries=hashes))
+
+
+def _useless(path: str, why: str) -> UsageError:
+    again = Remedy(title="run again", commands=(("cgroup-preflight", "run", "--format", "json=report.json"),))
+    return UsageError(f"cannot be used as a proof: {why}", where=path, remedy=again)
+
+
+def source_date(environment: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH (reproducible-builds.org). Raises UsageError where it is no time that tar and zip can hold."""
+    text = environment.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 1 << 33):
+        raise UsageError(f"{text[:40]!r} is not a time in seconds", where="SOURCE_DATE_EPOCH",
+                         remedy=Remedy(title="set it to a number such as `git log -1 --format=%ct` gives"))  # fmt: skip
+    return int(text)

@@ -1,0 +1,167 @@
+"""`cgroup-preflight inject`: the generated unit files into build artifacts, or the check that they are in."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cgroup_preflight.artifacts import inject, outcome
+from cgroup_preflight.artifacts.after_run import one
+from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Holdings, Wish, wanted_files
+from cgroup_preflight.artifacts.emit import KINDS, snippet
+from cgroup_preflight.artifacts.inject import How
+from cgroup_preflight.artifacts.model import Limits
+from cgroup_preflight.artifacts.wish import artifact_paths, source_date, tested_by_report, wish_of
+from cgroup_preflight.cli import common, options
+from cgroup_preflight.config.keys import parse_prefix
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.tables import nearest
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.quantities import QuantityError, Size, parse_amount
+from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report import Finding, Remedy, Report, Status
+from cgroup_preflight.verdict import exit_status_of
+
+_ABOUT = """\
+Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),
+zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT: those that
+the config names in [artifacts] inject.
+
+    cgroup-preflight inject dist/shop.tar.gz dist/shop.deb
+    cgroup-preflight inject --check dist/shop.deb         (1 and a diff where it does not hold the plan)
+    cgroup-preflight inject --report report.json dist/*   (with the proof of an earlier run)
+    cgroup-preflight inject --emit nfpm
+"""
+#: Findings that say that the artifact is at fault, not its content: the call was wrong.
+_REFUSALS = ("CGP303", "CGP304", "CGP305", "CGP306")
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    started = common.start()
+    parser = _parser()
+    args = parser.parse_args(words)
+    wanted = options.outputs(args.format, args.output)
+    config = common.load_config(args.config)
+    wish = _wish(args, config)
+    if args.emit:
+        services = frozenset(item.label for item in wish.plan.services)
+        sys.stdout.write(snippet(args.emit, list(wanted_files(wish, Holdings(programs={}, units=services)))))
+        return 0
+    how = _how(args, config)
+    findings: list[Finding] = []
+    for path in _paths(args.artifact, config):
+        options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
+        findings += one(path, lambda path: _act(path, wish, how, check=args.check))
+    report = common.report(started, None, findings)
+    for item in wanted:
+        if item.format == "text":
+            _say(report, item.file, verbose=args.verbose)
+        else:
+            options.deliver(report, (item,), verbose=args.verbose)
+    status = exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+    refused = any(item.code in _REFUSALS and item.status is Status.FAIL for item in findings)
+    return ExitStatus.USAGE if refused and status is ExitStatus.FAIL else status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options.parser("inject", _ABOUT)
+    parser.add_argument("artifact", nargs="*", help="folders and files (default: inject in [artifacts])")
+    options.add_config(parser)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 where an artifact differs from the plan")
+    parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that packages itself")
+    parser.add_argument("--report", metavar="FILE", help="the JSON report of the run that tested these programs")
+    parser.add_argument("--layout", choices=LAYOUTS, help="units of the system manager, or of users' managers")
+    parser.add_argument("--prefix", metavar="FOLDER", help="the folder in the artifact that is unpacked to /")
+    parser.add_argument("--services", metavar="WHICH",
+                        help="all, present (those whose program or unit the artifact holds), or NAME,NAME")  # fmt: skip
+    parser.add_argument("--service-units", action="store_true", default=None,
+                        help="write a whole unit for a service that has none in the artifact")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace files of the same name with other content")
+    parser.add_argument("--rewrite-checksums", action="store_true", help="correct checksum files beside the artifact")
+    parser.add_argument("--max-size", metavar="SIZE", default="64G", help="refuse more when unpacked (default: 64G)")
+    parser.add_argument("--max-ratio", metavar="N", type=int, default=Limits().ratio,
+                        help=f"refuse to unpack to more than N times the size (default: {Limits().ratio})")  # fmt: skip
+    parser.add_argument("--max-members", metavar="N", type=int, default=Limits().members,
+                        help=f"refuse more members (default: {Limits().members})")  # fmt: skip
+    options.add_report(parser)
+    return parser
+
+
+def _act(path: str, wish: Wish, how: How, *, check: bool) -> tuple[Finding, ...]:
+    if check:
+        return outcome.checked(inject.look(path, wish, replace(how, force=True)))
+    return outcome.written(inject.put(path, wish, how))
+
+
+def _wish(args: argparse.Namespace, config: Config) -> Wish:
+    wish = wish_of(config)
+    try:
+        prefix = wish.prefix if args.prefix is None else parse_prefix(args.prefix)
+    except QuantityError as error:
+        raise UsageError(str(error), where="--prefix", remedy=Remedy(title=f"use {error.hint}")) from None
+    wish = replace(
+        wish, prefix=prefix, layout=args.layout or wish.layout,
+        services=_services(args.services, wish) if args.services else wish.services,
+        service_units=wish.service_units if args.service_units is None else args.service_units,
+    )  # fmt: skip
+    return tested_by_report(args.report, wish) if args.report else wish
+
+
+def _services(text: str, wish: Wish) -> str | frozenset[str]:
+    if text in (ALL, PRESENT):
+        return text
+    known = [item.label for item in wish.plan.services]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            remedy = Remedy(title=f"{nearest(name, known)}services: {', '.join(known) or 'none'}")
+            raise UsageError(f"no service {name!r} in the config", where="--services", remedy=remedy)
+    return frozenset(names)
+
+
+def _how(args: argparse.Namespace, config: Config) -> How:
+    try:
+        size = parse_amount(args.max_size, zero=False)
+    except QuantityError as error:
+        raise UsageError(str(error), where="--max-size", remedy=Remedy(title=f"use {error.hint}")) from None
+    unpacked = size.bytes if isinstance(size, Size) else 1 << 62
+    limits = Limits(unpacked=unpacked, ratio=args.max_ratio, members=args.max_members)
+    rewrite = args.rewrite_checksums or config.artifacts.rewrite_checksums
+    return How(limits=limits, force=args.force, rewrite_checksums=rewrite, source_date=source_date(os.environ))
+
+
+def _paths(named: Sequence[str], config: Config) -> Sequence[str]:
+    if named:
+        return tuple(dict.fromkeys(named))
+    paths, empty = artifact_paths(config)
+    if empty or not paths:
+        what = f"no artifact matches {', '.join(empty)}" if empty else "no artifact is named"
+        remedy = Remedy(title="build them first, or name them: cgroup-preflight inject ARTIFACT")
+        raise UsageError(what, where=config.path, remedy=remedy)
+    return paths
+
+
+def _say(report: Report, file: str, *, verbose: bool) -> None:
+    """The findings as text: an artifact a line, the hash before and after, then what is wrong and what to do."""
+    lines = []
+    for item in report.findings:
+        if item.code == "CGP301" or item.status not in (Status.PASS, Status.SKIP) or verbose:
+            lines.append(f"{item.status.value:<10} {item.code} {plain(item.subject)}: {plain(item.message)}")
+            hashes = ("sha256_before", "sha256_after")
+            lines += [f"    {key}  {item.evidence[key]}" for key in hashes if item.evidence.get(key)]
+            lines += [plain(line) for line in str(item.evidence.get("diff", "")).splitlines()]
+        if item.status not in (Status.PASS, Status.SKIP):
+            lines += [f"    do:   {plain(remedy.title)}" for remedy in item.remedies]
+            commands = [command for remedy in item.remedies for command in remedy.commands]
+            lines += [f"          {plain(' '.join(command))}" for command in commands]
+        for part in outcome.snippet_files(item):
+            lines += ["", f"--- {part.path}", *part.content.splitlines()]
+    text = "\n".join([*lines, ""])
+    if file:
+        options.write_file(Path(file), text)
+    else:
+        sys.stdout.write(text)

@@ -1,0 +1,215 @@
+"""`cgroup-preflight inspect`: what is in Go binaries, and what their runtime will do under the limits."""
+
+import argparse
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cgroup_preflight.cli import common, options
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.gochecks.base import Subject
+from cgroup_preflight.gochecks.runner import run_go_checks
+from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject, with_prediction
+from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.golang.survey import Binary, survey
+from cgroup_preflight.plan.build import binary_paths, build_plan
+from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.quantities import QuantityError, parse_quota, parse_size
+from cgroup_preflight.report import Finding, Remedy, Status
+
+_ABOUT = """\
+Reads the build info of Go binaries (nothing is run, no Go is needed) and says what their runtime will choose:
+GOMAXPROCS, memory limit, whether it follows changes of the quota, and why. A binary of the config is judged under
+that service's limits and with the settings that the plan adds; any other one under --cpu and --memory.
+
+    cgroup-preflight inspect --cpu 1.5 --memory 512M dist/user-api
+    cgroup-preflight inspect --format json dist/*
+    cgroup-preflight inspect                (every service of the config)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """One binary as the user named it, what it is, and what there is to say."""
+
+    path: str
+    subject: Subject
+    findings: tuple[Finding, ...]
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    args = _parser().parse_args(words)
+    wanted = options.outputs(args.format, args.output)
+    if any(item.format not in ("text", "json") for item in wanted):
+        raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
+    config = common.try_config(args.config)
+    limits = _limits(args)
+    target = Target(cpus=_cpus(args.cpus), machine=os.uname().machine, swap=_swap())
+    seen = _inspect_all(args.binary, None if limits else config, limits, target)
+    for item in wanted:
+        text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
+        if item.file:
+            options.write_file(Path(item.file), text)
+        else:
+            options.write_stdout(text)
+    return _status(seen, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options.parser("inspect", _ABOUT)
+    parser.add_argument("binary", nargs="*", metavar="BINARY", help="program files (default: those of the config)")
+    options.add_config(parser)
+    parser.add_argument("--cpu", metavar="CPUS", help="a quota to judge under: 1.5 or 150%%; instead of the config's")
+    parser.add_argument("--memory", metavar="SIZE", help="a memory limit to judge under: 512M; instead of the config's")
+    parser.add_argument("--cpus", metavar="N", help="CPUs of the machine it will run on (default: those of this one)")
+    options.add_report(parser)
+    return parser
+
+
+def _limits(args: argparse.Namespace) -> Chain | None:
+    """The limits of the command line, None where there are none. Raises UsageError."""
+    if args.cpu is None and args.memory is None:
+        return None
+    return Chain(
+        levels=(
+            Level(
+                name="the service",
+                cpus=None if args.cpu is None else _quota(args.cpu),
+                has_cpu_max=args.cpu is not None,
+                memory_max=None if args.memory is None else _memory(args.memory),
+            ),
+        )
+    )
+
+
+def _quota(text: str) -> float:
+    """CPUs from `1.5`, or from a percentage of one CPU as CPUQuota= has it."""
+    try:
+        if not text.endswith("%"):
+            if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII) or float(text) <= 0:
+                raise QuantityError(f"{text!r} is no number of CPUs", "a number above 0 such as 1.5, or 150%")
+            return float(text)
+        return parse_quota(text).value / 10000
+    except QuantityError as error:
+        raise UsageError(str(error), where="--cpu", remedy=Remedy(title=f"use {error.hint}")) from None
+
+
+def _memory(text: str) -> int:
+    try:
+        size = parse_size(text).bytes
+        if size == 0:
+            raise QuantityError("no memory at all", "a size such as 512M")
+        return size
+    except QuantityError as error:
+        raise UsageError(str(error), where="--memory", remedy=Remedy(title=f"use {error.hint}")) from None
+
+
+def _cpus(text: str | None) -> frozenset[int]:
+    if text is None:
+        return frozenset(os.sched_getaffinity(0))
+    if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
+        raise UsageError(f"{text[:40]!r} is no number of CPUs", where="--cpus", remedy=Remedy(title="use 1 or more"))
+    return frozenset(range(int(text)))
+
+
+def _swap() -> bool | None:
+    """Whether this machine has swap; None where /proc/swaps does not tell."""
+    try:
+        with open("/proc/swaps", encoding="utf-8", errors="replace") as file:
+            return len(file.read(1 << 16).splitlines()) > 1
+    except OSError:
+        return None
+
+
+def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, target: Target) -> list[Inspected]:
+    """Each binary once for each service that it is the program of, else on its own. Raises UsageError."""
+    services = binary_paths(config) if config else {}
+    chosen = paths or list(dict.fromkeys(os.path.relpath(path) for path in services.values()))
+    if not chosen:
+        raise UsageError("no binary to inspect", where="inspect", remedy=Remedy(title="name one, or a config with services"))
+    for path in chosen:
+        if not os.path.lexists(path):
+            raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or mend the path"))
+    found: list[Inspected] = []
+    for path in chosen:
+        program = survey(path)
+        of = {name for name, other in services.items() if os.path.realpath(other) == os.path.realpath(path)}
+        plan = build_plan(config, programs=dict.fromkeys(of, program)) if config and of else None
+        found += _as_services(path, of, plan, target) if plan else [_alone(path, program, limits, target)]
+    return found
+
+
+def _alone(path: str, program: Binary, limits: Chain | None, target: Target) -> Inspected:
+    subject = with_prediction(
+        Subject(name=path, program=program, chain=limits or Chain(levels=()), environment={}, cpus=target.cpus,
+                machine=target.machine, swap=target.swap)
+    )  # fmt: skip
+    return Inspected(path=path, subject=subject, findings=run_go_checks(subject))
+
+
+def _as_services(path: str, names: set[str], plan: Plan, target: Target) -> list[Inspected]:
+    found = []
+    for service in plan.services:
+        if service.label in names:
+            bare, fitted = bare_subject(service, plan, target), fitted_subject(service, plan, target)
+            findings = run_go_checks(bare, fitted)
+            found.append(Inspected(path=path, subject=replace(fitted or bare, name=service.label), findings=findings))
+    return found
+
+
+def _text(seen: list[Inspected], *, verbose: bool) -> str:
+    from cgroup_preflight.render.go_text import render
+
+    colour = options.use_colour()
+    return "\n".join(
+        render(
+            item.path, item.subject.program.info, item.subject.prediction, item.subject.program.why_not, item.findings,
+            colour=colour, verbose=verbose,
+        )
+        for item in seen
+    )  # fmt: skip
+
+
+def as_json(seen: list[Inspected]) -> str:
+    """The JSON of the contract: one entry for each binary, null and empty where it is no Go program."""
+    return json.dumps({"binaries": [_entry(item) for item in seen]}, indent=2, ensure_ascii=True) + "\n"
+
+
+def _entry(item: Inspected) -> dict[str, object]:
+    info, choice = item.subject.program.info, item.subject.prediction
+    main_module = info.main if info else None
+    return {
+        "path": item.path,
+        "go_version": info.go_version if info else None,
+        "main": {"path": main_module.path, "version": main_module.version} if main_module else None,
+        "deps": [{"path": dep.path, "version": dep.version} for dep in info.deps] if info else [],
+        "settings": dict(info.settings) if info else {},
+        "runtime": {
+            "gomaxprocs": choice.gomaxprocs, "gomemlimit_bytes": choice.gomemlimit_bytes,
+            "follows_cpu_max": choice.follows_cpu_max, "why": list(choice.why),
+        } if choice else None,
+        "findings": _findings(item.findings),
+    }  # fmt: skip
+
+
+def _findings(findings: tuple[Finding, ...]) -> object:
+    """In the form of the report, which is the only one."""
+    from cgroup_preflight.render.json_format import document
+
+    return document(common.report(common.start(), None, findings))["findings"]
+
+
+def _status(seen: list[Inspected], *, allow_unverified: bool, exit_zero: bool) -> int:
+    """Fail for what failed, unverified for what could not be looked into; a program that is not Go is neither."""
+    statuses = {finding.status for item in seen for finding in item.findings}
+    if exit_zero:
+        return ExitStatus.PASS
+    if Status.FAIL in statuses:
+        return ExitStatus.FAIL
+    unreadable = Status.UNVERIFIED in statuses or any(item.subject.program.unreadable for item in seen)
+    return ExitStatus.UNVERIFIED if unreadable and not allow_unverified else ExitStatus.PASS

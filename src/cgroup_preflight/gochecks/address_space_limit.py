@@ -1,0 +1,26 @@
+"""CGP413: no LimitAS on a Go program: its runtime reserves address space that it never uses.
+
+With RLIMIT_AS at 500 MB a program that prints a line dies with "failed to reserve page summary memory".
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    limit = subject.measured.address_space if subject.measured is not None else None
+    if limit is None:
+        return
+    yield check.finding(
+        Status.WARN,
+        subject,
+        f"its address space is limited to {format_bytes(limit)} (LimitAS): no limit of memory for Go",
+        Remedy(title="remove LimitAS (DefaultLimitAS of the manager, ulimit -v) and use MemoryMax"),
+        evidence={"Max address space": limit},
+    )
+
+
+CHECK = GoCheck(code="CGP413", name="address-space-limit", run=_run)

@@ -1,0 +1,103 @@
+"""What a check of a Go program looks at, and what it is: a code, a name, one pure function to findings."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cgroup_preflight.golang.modinfo import BuildInfo
+from cgroup_preflight.golang.runtime import RuntimePrediction
+from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a smoke run measured, in bytes: `live` is the heap after a collection, `other` what the runtime counts
+    besides its heap, `address_space` the limit of RLIMIT_AS; None for unknown or none.
+    """
+
+    live: int | None = None
+    other: int = 0
+    address_space: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One program in its place. `prediction` is None unless it is a readable Go program.
+
+    `machine` is the target's `uname -m`, `cpus` its CPUs; `swap`: whether it has swap, None if unknown.
+    `subject_at` is the line of the config that names the program, None where there is no config.
+    """
+
+    name: str
+    program: Binary
+    chain: Chain
+    environment: Mapping[str, str]
+    cpus: frozenset[int]
+    machine: str
+    swap: bool | None = None
+    subject_at: Location | None = None
+    variables_at: Mapping[str, Location] = field(default_factory=dict)
+    prediction: RuntimePrediction | None = None
+    measured: Measured | None = None
+
+    @property
+    def info(self) -> BuildInfo:
+        """The build info of a Go program; checks are run on those only that have one, unless they say so."""
+        assert self.program.info is not None
+        return self.program.info
+
+    @property
+    def choice(self) -> RuntimePrediction:
+        """What its runtime will choose."""
+        assert self.prediction is not None
+        return self.prediction
+
+    def line_of(self, level: Level | None, name: str) -> Location | None:
+        """The line of a property of a level, or that of the program."""
+        return (level.at.get(name) if level is not None else None) or self.subject_at
+
+    def variable_at(self, name: str) -> Location | None:
+        """The line that sets a variable, or that of the program."""
+        return self.variables_at.get(name) or self.subject_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoCheck:
+    """One check; `run` gives nothing where there is nothing to say. `any_program`: also for what is not Go."""
+
+    code: str
+    name: str
+    run: "Callable[[GoCheck, Subject], Iterable[Finding]]"
+    any_program: bool = False
+
+    def finding(
+        self,
+        status: Status,
+        subject: Subject,
+        message: str,
+        *remedies: Remedy,
+        location: Location | None = None,
+        evidence: Evidence | None = None,
+    ) -> Finding:
+        """A finding of this check, at the line of the program unless `location` names a better one."""
+        return Finding(
+            code=self.code,
+            name=self.name,
+            status=status,
+            subject=subject.name,
+            message=message,
+            evidence=evidence or {},
+            remedies=remedies,
+            location=location or subject.subject_at,
+        )
+
+
+def set_variable(name: str, value: str, why: str = "") -> Remedy:
+    """The remedy of a variable, in the config's words and in systemd's."""
+    return Remedy(
+        title=f'set {name}={value}: Environment = {{ {name} = "{value}" }} in the service\'s table of the config, '
+        f"or Environment={name}={value} in its unit",
+        why=why,
+        docs="https://pkg.go.dev/runtime#hdr-Environment_Variables",
+    )

@@ -1,0 +1,43 @@
+"""CGP403: GOMAXPROCS does not exceed the quota that holds the program, or it is throttled; how much, in numbers.
+
+N busy threads use up a quota of Q CPUs in Q/N of each period; then all of them are stopped until the next one
+(kernel Documentation/scheduler/sched-bwc.rst; golang/go#33803). Less than one CPU too many is the runtime's own
+rounding and information only.
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.plan.gofit import procs_for
+from cgroup_preflight.report import Finding, Status
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    quota, level = subject.chain.cpus()
+    procs = subject.choice.gomaxprocs
+    if quota is None or level is None or procs is None:
+        return
+    busy = min(procs, len(subject.chain.affinity(subject.cpus)))
+    wanted = procs_for(quota)
+    if busy <= quota or procs <= wanted:
+        return
+    period = level.period_usec / 1000
+    stopped = period * (1 - quota / busy)
+    name = "GOMAXPROCS" if subject.choice.from_environment else ""
+    yield check.finding(
+        Status.WARN if busy >= quota + 1 else Status.PASS,
+        subject,
+        f"GOMAXPROCS {procs} under a quota of {quota:g} CPUs: with {busy} busy threads it runs {period - stopped:.0f} ms "
+        f"of each {period:g} ms and is stopped for {stopped:.0f} ms ({100 * stopped / period:.0f}%)",
+        set_variable("GOMAXPROCS", str(wanted), "what cannot run at the same time does not use up the quota at once"),
+        location=subject.variable_at(name) if name else subject.line_of(level, "CPUQuota"),
+        evidence={
+            "gomaxprocs": procs,
+            "quota_cpus": quota,
+            "period_usec": level.period_usec,
+            "stopped_share": round(stopped / period, 3),
+        },
+    )
+
+
+CHECK = GoCheck(code="CGP403", name="gomaxprocs-above-quota", run=_run)

@@ -1,0 +1,46 @@
+"""CGP407: GOMEMLIMIT < MemoryHigh < MemoryMax, with room for what the runtime does not count.
+
+A limit at or above memory.max never acts: the kernel kills first. Above memory.high the kernel slows the program
+down before its collector does anything (odigos-io/odigos#5258).
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.report import Finding, Status
+
+#: Stacks of C code, page tables and file pages of the binary are a few MiB even in a small program.
+_ROOM = 0.95
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    limit = subject.choice.gomemlimit_bytes
+    if limit is None:
+        return
+    for name, (bound, level) in (
+        ("MemoryMax", subject.chain.memory_max()),
+        ("MemoryHigh", subject.chain.memory_high()),
+    ):
+        if bound is None or level is None or limit <= bound * _ROOM:
+            continue
+        above = limit >= bound
+        if name == "MemoryMax":
+            status = Status.FAIL if above else Status.WARN
+            words = (
+                "the kernel kills the program before its collector tries" if above else "that leaves too little room"
+            )
+        else:
+            status, words = Status.WARN, "the kernel slows the program down before its collector tries"
+        yield check.finding(
+            status,
+            subject,
+            f"GOMEMLIMIT of {format_bytes(limit)} is {'not below' if above else 'close to'} "
+            f"{name}={format_bytes(bound)} at {level.name}: {words}",
+            set_variable("GOMEMLIMIT", f"{int(bound * 0.9) >> 20}MiB", "0.9 of the limit"),
+            location=subject.variable_at("GOMEMLIMIT"),
+            evidence={"gomemlimit_bytes": limit, "limit_bytes": bound, "limit_at": level.name},
+        )
+
+
+CHECK = GoCheck(code="CGP407", name="gomemlimit-above-limit", run=_run)

@@ -1,0 +1,38 @@
+"""CGP409: MemoryHigh on a Go program needs a GOMEMLIMIT below it, or swap.
+
+Without either the kernel reclaims what cannot be reclaimed, and the program crawls instead of being killed: the
+unit stays "active" for hours (FootprintAI/Containarium#1454, kittors/CliRelay#1037).
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.golang.runtime_libs import effects
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    high, level = subject.chain.memory_high()
+    if high is None or level is None or subject.choice.gomemlimit_bytes is not None or subject.choice.fatal:
+        return
+    maximum, _ = subject.chain.memory_max()
+    forbidden = any(item.swap_max == 0 for item in subject.chain.levels)
+    if (maximum is not None and maximum <= high) or (subject.swap is not False and not forbidden):
+        return
+    linked = [item.gomemlimit_bytes for item in effects(subject.info, subject.environment, subject.chain)]
+    if any(value is not None and value < high for value in linked):
+        return
+    yield check.finding(
+        Status.WARN,
+        subject,
+        f"MemoryHigh={format_bytes(high)} at {level.name} without GOMEMLIMIT and without swap: above it the program "
+        "crawls for ever instead of being killed",
+        set_variable("GOMEMLIMIT", f"{int(high * 0.9) >> 20}MiB", "0.9 of MemoryHigh"),
+        Remedy(title="or leave MemoryHigh out and let MemoryMax end it"),
+        location=subject.line_of(level, "MemoryHigh"),
+        evidence={"memory_high_bytes": high, "limit_at": level.name},
+    )
+
+
+CHECK = GoCheck(code="CGP409", name="memory-high-live-lock", run=_run)

@@ -1,0 +1,37 @@
+"""CGP402: the quota that holds the program is one that its runtime can see (golang/go#81180)."""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.plan.gofit import procs_for
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    quota, level = subject.chain.cpus()
+    leaf = subject.chain.leaf
+    if quota is None or level is None or level is leaf or not subject.choice.aware or subject.choice.from_environment:
+        return
+    seen = f"the looser one of {leaf.name} ({leaf.cpus:g} CPUs)" if leaf.cpus is not None else "none"
+    yield check.finding(
+        Status.WARN,
+        subject,
+        f"the quota of {quota:g} CPUs at {level.name} is invisible to {subject.info.go_version}: it reads cpu.max of "
+        f"its own unit only, and sees {seen}",
+        Remedy(
+            title=f"repeat it on the service: CPUQuota={quota * 100:g}%",
+            why="the same quota twice takes nothing away, and Go follows the one of its own unit",
+            docs="https://github.com/golang/go/issues/81180",
+        ),
+        set_variable("GOMAXPROCS", str(procs_for(quota)), "a fixed number is not updated when the quota changes"),
+        location=subject.line_of(level, "CPUQuota"),
+        evidence={
+            "quota_cpus": quota,
+            "quota_at": level.name,
+            "seen_cpus": leaf.cpus,
+            "gomaxprocs": subject.choice.gomaxprocs,
+        },
+    )
+
+
+CHECK = GoCheck(code="CGP402", name="quota-invisible", run=_run)

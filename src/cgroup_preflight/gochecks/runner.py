@@ -1,0 +1,67 @@
+"""Runs the checks of Go programs, once as the program is and once with the settings that the plan adds."""
+
+import importlib
+from dataclasses import replace
+
+from cgroup_preflight.gochecks import CHECKS
+from cgroup_preflight.gochecks.base import GoCheck, Subject
+from cgroup_preflight.report import Finding, Remedy, Status
+
+_SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
+_WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
+
+
+def load_check(code: str) -> GoCheck:
+    """The check behind a code of the table."""
+    module = importlib.import_module(f"cgroup_preflight.gochecks.{CHECKS[code]}")
+    check: GoCheck = module.CHECK
+    return check
+
+
+def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding, ...]:
+    """All findings about one program, a summary first; `fitted` is the same one with the generated settings.
+
+    What the generated settings cure is a pass that says so, at the line that would have been wrong without them.
+    """
+    final = fitted or bare
+    findings = _run(final)
+    left = {(item.code, item.location) for item in findings}
+    cured = [_cured(item) for item in _run(bare) if item.status in _WORRYING and (item.code, item.location) not in left]
+    return (_summary(final), *findings, *(cured if fitted is not None else ()))
+
+
+def _run(subject: Subject) -> list[Finding]:
+    found: list[Finding] = []
+    for check in map(load_check, CHECKS):
+        if subject.program.info is None and not check.any_program:
+            continue
+        try:
+            found.extend(check.run(check, subject))
+        except Exception as error:  # noqa: BLE001 - a defect in one check must not hide the others
+            remedy = Remedy(title="report it with the output of cgroup-preflight inspect")
+            text = f"this check has a defect: {type(error).__name__}: {error}"[:300]
+            found.append(check.finding(Status.UNVERIFIED, subject, text, remedy))
+    return found
+
+
+def _cured(item: Finding) -> Finding:
+    return replace(item, status=Status.PASS, remedies=(), message=f"{item.message}; the generated settings mend this")
+
+
+def _summary(subject: Subject) -> Finding:
+    choice = subject.prediction
+    if choice is None:
+        return _SUMMARY.finding(Status.SKIP, subject, f"no Go settings: it {subject.program.why_not}")
+    procs = "unknown" if choice.gomaxprocs is None else str(choice.gomaxprocs)
+    limit = "none" if choice.gomemlimit_bytes is None else f"{choice.gomemlimit_bytes} bytes"
+    return _SUMMARY.finding(
+        Status.PASS,
+        subject,
+        f"{subject.info.go_version} will start with GOMAXPROCS {procs} and memory limit {limit}: {'; '.join(choice.why)}",
+        evidence={
+            "go_version": subject.info.go_version,
+            "gomaxprocs": choice.gomaxprocs,
+            "gomemlimit_bytes": choice.gomemlimit_bytes,
+            "follows_cpu_max": choice.follows_cpu_max,
+        },
+    )

@@ -1,0 +1,56 @@
+"""From a service of the plan to what the checks of Go programs look at. Pure."""
+
+from dataclasses import dataclass, replace
+
+from cgroup_preflight.gochecks.base import Subject
+from cgroup_preflight.golang.runtime import predict
+from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.plan.expect import HostNumbers
+from cgroup_preflight.plan.golevels import chain_of
+from cgroup_preflight.plan.model import Plan, ServicePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The machine that the programs will run on: its CPUs, `uname -m`, swap (None: unknown), and its numbers."""
+
+    cpus: frozenset[int]
+    machine: str
+    swap: bool | None = None
+    numbers: HostNumbers | None = None
+
+
+def with_prediction(subject: Subject) -> Subject:
+    """The subject with what its runtime will choose, where it is a Go program."""
+    info = subject.program.info
+    if info is None:
+        return subject
+    return replace(subject, prediction=predict(info, subject.environment, subject.chain, subject.cpus))
+
+
+def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
+    """The service with nothing but what the config says."""
+    labels = {item.unit: f"{item.label or 'run'}.slice" for item in plan.slices}
+    settings = {item.unit: item.settings for item in plan.slices}
+    above = [(labels[unit], settings[unit]) for unit in reversed(service.slices)]
+    return with_prediction(
+        Subject(
+            name=service.label,
+            program=service.program or Binary(path=service.binary, why_not="was not looked at"),
+            chain=chain_of([(f"{service.label}.service", service.own_settings), *above], target.numbers),
+            environment=dict(service.own_env),
+            cpus=target.cpus,
+            machine=target.machine,
+            swap=target.swap,
+            subject_at=service.location,
+            variables_at=dict(service.variables_at),
+        )
+    )
+
+
+def fitted_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject | None:
+    """The service with the generated settings; None where nothing is generated."""
+    if service.go is None:
+        return None
+    bare = bare_subject(replace(service, go=None), plan, target)
+    return with_prediction(replace(bare, environment=dict(service.smoke.env)))

@@ -1,0 +1,56 @@
+"""What is left out of a recording: names of users and of the host. Pure."""
+
+import re
+from collections.abc import Callable, Mapping
+
+#: One answer of a recording.
+Entry = dict[str, object]
+
+#: Words that the facts' parsers, and the paths they are read from, are made of.
+_WORDS = frozenset((
+    "root", "user", "host", "localhost", "none", "cpu", "cpuset", "memory", "pids", "hugetlb", "rdma", "misc",
+    "devices", "freezer", "blkio", "cgroup", "cgroup2", "systemd", "system", "linux", "debian", "ubuntu", "rhel",
+    "fedora", "centos", "proc", "sys", "dev", "etc", "run", "usr", "var", "lib", "boot", "init", "slice", "scope",
+    "service", "session", "kernel", "unified", "max", "min", "high", "low", "domain", "threaded", "invalid",
+    "running", "degraded", "starting", "stopping", "initializing", "maintenance", "offline", "unknown", "docker",
+    "podman", "lxc", "lxd", "wsl", "kubernetes", "microsoft", "private", "bus", "secrets", "container", "linger",
+    "some", "full", "avg10", "avg60", "avg300", "total", "sched", "stat", "current", "peak", "swap", "zswap",
+    "events", "weight", "type", "kill", "freeze", "pressure", "enable", "default", "cost", "qos", "deadline", "bfq",
+    "kyber", "scheduler", "queue", "block", "online", "devices", "status", "passwd", "mountinfo", "cmdline", "comm",
+    "MemTotal", "MemFree", "MemAvailable", "SwapTotal", "Uid", "swapaccount", "psi", "grub", "grub2", "firmware",
+    "Id", "DisableControllers", "systemctl", "show", "sudo", "true", "ext4", "tmpfs", "nsdelegate", "machine",
+    "read", "pieces", "names", "link", "read_only", "page_size",
+))  # fmt: skip
+
+
+def less_of_users(question: str, entry: Entry) -> Entry:
+    """Of a user only name and number: a line of /etc/passwd holds the real name, too (passwd(5))."""
+    lines = entry.get("value")
+    if question != "pieces /etc/passwd" or not isinstance(lines, list):
+        return entry
+    return {**entry, "value": [":".join([*line.split(":")[:3], "", "", "", ""]) for line in lines]}
+
+
+def replacer(names: Mapping[str, str]) -> Callable[[str], str]:
+    """Replaces whole names in a text, the longest first; the same everywhere, so that paths still meet.
+
+    A name that is a word of the kernel or of systemd tells nothing, and without it the files would say something else.
+    """
+    names = {name: stand_in for name, stand_in in names.items() if len(name) > 2 and name not in _WORDS}
+    if not names:
+        return lambda text: text
+    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![A-Za-z0-9_])(?:{words})(?![A-Za-z0-9_])")
+    return lambda text: pattern.sub(lambda match: names[match[0]], text)
+
+
+def replaced(entry: Entry, replace: Callable[[str], str]) -> Entry:
+    """The entry with every text of it replaced; its keys, reasons and error names are ours."""
+    texts = {"value", "out", "err", "detail"}
+    return {key: _replaced_value(value, replace) if key in texts else value for key, value in entry.items()}
+
+
+def _replaced_value(value: object, replace: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return replace(value)
+    return [replace(str(item)) for item in value] if isinstance(value, list) else value

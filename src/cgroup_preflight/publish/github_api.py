@@ -1,0 +1,106 @@
+"""GitHub's REST API through PyGithub's requester: relative paths only, one page after the other by number.
+
+PyGithub's objects would follow the absolute addresses inside answers, which gateways write with another host.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import github
+import requests
+from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass, Requester
+
+from cgroup_preflight import __version__
+from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
+from cgroup_preflight.publish.secret import Secret
+from cgroup_preflight.publish.transport import TIMEOUT, Transport
+
+#: Pages of 100 that are read at most; beyond that a list is of no use for finding one comment.
+PAGES_MAX = 50
+_VIEWER = "query{viewer{login}}"
+
+
+class GithubApi:
+    """One repository of one GitHub; every method raises ForgeError. Use one at a time: PyGithub has one seam."""
+
+    def __init__(
+        self, *, base_url: str, graphql_url: str, repo: str, token: Secret, transport: Transport, ca_file: str = ""
+    ) -> None:
+        self._inject(transport)
+        self._repo = f"/repos/{repo}"
+        self._graphql_url = graphql_url
+        self._client = github.Github(
+            auth=github.Auth.Token(token.reveal()), base_url=base_url, timeout=int(TIMEOUT), retry=None,
+            seconds_between_requests=0, seconds_between_writes=0, verify=ca_file or True,
+            user_agent=f"cgroup-preflight/{__version__}",
+        )  # fmt: skip
+
+    @staticmethod
+    def _inject(transport: Transport) -> None:
+        """PyGithub makes its sessions itself; this is its own way to have them send through something else."""
+
+        class _Http(HTTPRequestsConnectionClass):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                _mount(self.session, transport)
+
+        class _Https(HTTPSRequestsConnectionClass):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                _mount(self.session, transport)
+
+        Requester.injectConnectionClasses(_Http, _Https)
+
+    def send(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, **parameters: str | int
+    ) -> tuple[Mapping[str, str], Any]:
+        """Headers (lower case) and JSON of one answer; `path` is below the repository unless it begins with `//`."""
+        url = path[1:] if path.startswith("//") else f"{self._repo}{path}"
+        headers, data = self._client.requester.requestJsonAndCheck(method, url, parameters=dict(parameters), input=body)
+        return headers, data
+
+    def one(self, method: str, path: str, body: Mapping[str, object] | None = None, **parameters: str | int) -> dict[str, Any]:
+        """The JSON object of one answer."""
+        _, data = self.send(method, path, body, **parameters)
+        if not isinstance(data, dict):
+            raise _odd(method, path)
+        return data
+
+    def items(self, path: str, key: str = "", **parameters: str | int) -> Iterator[dict[str, Any]]:
+        """The objects of a list, from all pages; `key` names the list inside an object."""
+        for page in range(1, PAGES_MAX + 1):
+            headers, data = self.send("GET", path, per_page=100, page=page, **parameters)
+            entries = data.get(key) if key and isinstance(data, dict) else data
+            if not isinstance(entries, list):
+                raise _odd("GET", path)
+            yield from (item for item in entries if isinstance(item, dict))
+            # The header alone tells: a page may be short although more follow.
+            if 'rel="next"' not in headers.get("link", ""):
+                return
+        raise _odd("GET", f"{path} (more than {PAGES_MAX} pages)")
+
+    def login(self) -> str:
+        """Who the token writes as. A job's own token cannot ask `GET /user`, but can ask GraphQL."""
+        try:
+            login = self.one("GET", "//user").get("login")
+        except ForgeError as error:
+            if error.status != 403:
+                raise
+            login = self._viewer()
+        return login if isinstance(login, str) else ""
+
+    def _viewer(self) -> object:
+        # PyGithub takes its GraphQL address from its own rules; the runner's variable is right on every server.
+        _, data = self._client.requester.requestJsonAndCheck("POST", self._graphql_url, input={"query": _VIEWER})
+        inner = data.get("data") if isinstance(data, dict) else None
+        viewer = inner.get("viewer") if isinstance(inner, dict) else None
+        return viewer.get("login") if isinstance(viewer, dict) else None
+
+
+def _mount(session: requests.Session, transport: Transport) -> None:
+    session.mount("https://", transport)
+    session.mount("http://", transport)
+
+
+def _odd(method: str, path: str) -> ForgeError:
+    return ForgeError(Trouble.CONTENT, method=method, path=path, answer=Answer())

@@ -1,0 +1,116 @@
+"""A check run on the head commit: one POST that is completed at once, further annotations by PATCH of the output.
+
+Status and conclusion of a check run that a workflow made can no longer be changed (GitHub changelog, 2025-02-12),
+so a PATCH carries `output` alone. A check run is found again by `external_id`, which is ours to fill.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from cgroup_preflight.publish.forge_error import ForgeError
+from cgroup_preflight.publish.github_api import GithubApi
+from cgroup_preflight.publish.outcome import Delivery, Outcome
+from cgroup_preflight.publish.state import RunId
+from cgroup_preflight.publish.transport import Clock
+from cgroup_preflight.render.check_annotations import Annotation
+
+#: GitHub takes 65,535 characters.
+SUMMARY_MAX = 65_000
+_ID = re.compile(r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18}):([0-9a-f]{16})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRun:
+    """What to show: `batches` of at most 50 annotations, the first goes with the POST."""
+
+    name: str
+    key: str
+    run: RunId
+    sha: str
+    conclusion: str
+    title: str
+    summary: str
+    batches: list[list[Annotation]]
+    details_url: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of all that a reader sees."""
+        seen = json.dumps([self.conclusion, self.title, self.summary, self.batches], sort_keys=True)
+        return hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+    @property
+    def external_id(self) -> str:
+        """Finds it again, and tells which run made it."""
+        return f"cgroup-preflight:{self.key}:{self.run.run}.{self.run.attempt}:{self.digest}"
+
+
+def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
+    """Makes the check run, or finds that it is there. Raises ForgeError."""
+    channel = f"check run {check.name}"
+    for attempt in (1, 2, 3):
+        known = _known(api, check)
+        if known and check.run.run and known[0] > check.run:
+            return Outcome(channel=channel, delivery=Delivery.SKIPPED,
+                           detail=f"run {known[0].run}, which began later than this one, has reported")  # fmt: skip
+        if known and known[1] == check.digest:
+            lost = attempt > 1
+            return Outcome(channel=channel, delivery=Delivery.DELIVERED if lost else Delivery.UNCHANGED,
+                           detail="made, although the answer was lost" if lost else "says the same already", url=known[2])  # fmt: skip
+        try:
+            return _create(api, check, channel)
+        except ForgeError as error:
+            # Nobody knows whether it was made: look, and only then make it again.
+            if not error.ambiguous or error.method != "POST" or attempt == 3:
+                raise
+            clock.sleep(float(attempt))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _known(api: GithubApi, check: CheckRun) -> tuple[RunId, str, str] | None:
+    """Run, digest and address of the newest check run of ours on this commit."""
+    found = []
+    for item in api.items(f"/commits/{check.sha}/check-runs", "check_runs", check_name=check.name, filter="latest"):
+        match = _ID.fullmatch(str(item.get("external_id") or ""))
+        if match and match[1] == check.key:
+            found.append((RunId(run=int(match[2]), attempt=int(match[3])), match[4], str(item.get("html_url") or "")))
+    return max(found, default=None, key=lambda entry: entry[0])
+
+
+def _create(api: GithubApi, check: CheckRun, channel: str) -> Outcome:
+    head = {"name": check.name, "head_sha": check.sha, "status": "completed", "conclusion": check.conclusion,
+            "external_id": check.external_id}  # fmt: skip
+    if check.details_url:
+        head["details_url"] = check.details_url
+    output: dict[str, object] = {"title": check.title, "summary": check.summary}
+    refused: ForgeError | None = None
+    try:
+        made = api.one("POST", "/check-runs", {**head, "output": output | {"annotations": check.batches[0]}})
+    except ForgeError as error:
+        if error.status != 422:
+            raise
+        # An annotation that GitHub does not take (a path it cannot place) shall not cost the verdict.
+        refused = error
+        made = api.one("POST", "/check-runs", {**head, "output": output})
+    url = str(made.get("html_url") or "")
+    if refused is not None:
+        return Outcome(channel=channel, delivery=Delivery.DEGRADED, url=url, status=422,
+                       detail="without annotations: GitHub refused them")  # fmt: skip
+    return _rest(api, check, made, output, Outcome(channel=channel, delivery=Delivery.DELIVERED, url=url))
+
+
+def _rest(api: GithubApi, check: CheckRun, made: dict[str, Any], output: dict[str, object], done: Outcome) -> Outcome:
+    """The batches behind the first; one that fails leaves the check run standing with those before it."""
+    for number, batch in enumerate(check.batches[1:], 2):
+        try:
+            # GitHub appends the annotations of each update.
+            api.one("PATCH", f"/check-runs/{int(made.get('id') or 0)}", {"output": output | {"annotations": batch}})
+        except ForgeError as error:
+            shown = 50 * (number - 1)
+            return Outcome(channel=done.channel, delivery=Delivery.DEGRADED, url=done.url, status=error.status,
+                           detail=f"with the first {shown} annotations only: {error.trouble.value}")  # fmt: skip
+    count = sum(len(batch) for batch in check.batches)
+    return Outcome(channel=done.channel, delivery=done.delivery, url=done.url, detail=f"made, with {count} annotations")

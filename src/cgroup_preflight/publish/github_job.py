@@ -1,0 +1,139 @@
+"""What a GitHub job knows about itself: environment and event file to plain data. Makes no request.
+
+Sources: GitHub docs, "Default environment variables" and "Webhook events and payloads". On `pull_request`
+GITHUB_SHA is the merge commit, on which nobody looks for a check; the head commit stands in the event.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.publish.secret import Secret, secret
+from cgroup_preflight.publish.state import RunId
+from cgroup_preflight.report import Remedy
+
+TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
+_REPO = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}", re.ASCII)
+_EVENT_MAX = 25 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the code of a `workflow_run` comes from: owner and branch as GitHub says, not as the artifact does."""
+
+    owner: str
+    branch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GithubJob:
+    """One job. `pull` is the number of its pull request, `read_only` why the token may only read (empty if not)."""
+
+    repo: str
+    sha: str
+    event: str
+    pull: int | None
+    run: RunId
+    api_url: str
+    graphql_url: str
+    server_url: str
+    token: Secret | None
+    read_only: str = ""
+    workspace: str = ""
+    summary_file: str = ""
+    output_file: str = ""
+    source: Source | None = None
+
+    @property
+    def run_url(self) -> str:
+        """The page of this run; empty where the run is unknown."""
+        return f"{self.server_url}/{self.repo}/actions/runs/{self.run.run}" if self.run.run else ""
+
+
+def github_job(environ: Mapping[str, str], *, event_text: str | None = None) -> GithubJob:
+    """The job that `environ` describes; `event_text` replaces the event file. Raises UsageError."""
+    event = _event(environ, event_text)
+    name = environ.get("GITHUB_EVENT_NAME", "")
+    repo = environ.get("GITHUB_REPOSITORY", "")
+    if not _REPO.fullmatch(repo):
+        raise UsageError("GITHUB_REPOSITORY is not OWNER/NAME", where="publish",
+                         remedy=Remedy(title="set it, or use --provider none"))  # fmt: skip
+    token = next((found for name_ in TOKENS if (found := secret(environ.get(name_, "")))), None)
+    api = environ.get("GITHUB_API_URL") or "https://api.github.com"
+    return GithubJob(
+        repo=repo, sha=_head_sha(name, event, environ), event=name, pull=_pull(name, event),
+        run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
+        api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
+        server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
+        read_only=_read_only(name, event, environ, token), workspace=environ.get("GITHUB_WORKSPACE", ""),
+        summary_file=environ.get("GITHUB_STEP_SUMMARY", ""), output_file=environ.get("GITHUB_OUTPUT", ""),
+        source=_source(name, event),
+    )  # fmt: skip
+
+
+def _event(environ: Mapping[str, str], text: str | None) -> Mapping[str, object]:
+    path = environ.get("GITHUB_EVENT_PATH", "")
+    try:
+        if text is None:
+            if not path:
+                return {}
+            with open(path, encoding="utf-8") as file:
+                text = file.read(_EVENT_MAX)
+        event = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        raise UsageError("the event file cannot be read", where=path,
+                         remedy=Remedy(title="set GITHUB_EVENT_PATH to the event of this run")) from None  # fmt: skip
+    return event if isinstance(event, dict) else {}
+
+
+def dig(value: object, *keys: str) -> object:
+    """The value below `keys` of nested objects, None where the way ends."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(0, value)
+    text = _text(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def _head_sha(name: str, event: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    places = {"pull_request": ("pull_request", "head", "sha"), "pull_request_target": ("pull_request", "head", "sha"),
+              "workflow_run": ("workflow_run", "head_sha"), "merge_group": ("merge_group", "head_sha")}  # fmt: skip
+    sha = _text(dig(event, *places[name])) if name in places else ""
+    sha = sha or environ.get("GITHUB_SHA", "")
+    return sha if _SHA.fullmatch(sha) else ""
+
+
+def _pull(name: str, event: Mapping[str, object]) -> int | None:
+    if not name.startswith("pull_request"):
+        return None
+    return _number(dig(event, "pull_request", "number")) or _number(event.get("number")) or None
+
+
+def _source(name: str, event: Mapping[str, object]) -> Source | None:
+    if name != "workflow_run":
+        return None
+    owner = _text(dig(event, "workflow_run", "head_repository", "owner", "login"))
+    return Source(owner=owner, branch=_text(dig(event, "workflow_run", "head_branch")))
+
+
+def _read_only(name: str, event: Mapping[str, object], environ: Mapping[str, str], token: Secret | None) -> str:
+    """GitHub gives such runs a token that may only read, whatever `permissions:` says; a user's own token may do more."""
+    if name != "pull_request" or (token is not None and token.begins("ghp_", "github_pat_")):
+        return ""
+    if environ.get("GITHUB_ACTOR") == "dependabot[bot]":
+        return "a run started by Dependabot"
+    head, base = (_text(dig(event, "pull_request", side, "repo", "full_name")) for side in ("head", "base"))
+    # The repository of a fork can be gone: `head.repo` is null then.
+    return "a run of a fork's pull request" if base and head != base else ""

@@ -1,0 +1,60 @@
+"""What a GitLab job knows about itself: environment to plain data. Makes no request.
+
+Source: GitLab docs, "Predefined CI/CD variables reference". CI_MERGE_REQUEST_SOURCE_BRANCH_SHA is there only in
+merged results pipelines, where CI_COMMIT_SHA is a merge commit of its own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.publish.secret import Secret, secret
+from cgroup_preflight.publish.state import RunId
+from cgroup_preflight.report import Remedy
+
+TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
+_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitlabJob:
+    """One job. `project` is where the merge request lies, `own_project` where the pipeline runs; they differ for forks."""
+
+    server_url: str
+    project: int
+    own_project: int
+    iid: int | None
+    sha: str
+    run: RunId
+    token: Secret | None
+    job_token: Secret | None
+    ca_file: str = ""
+    job_url: str = ""
+    pipeline_url: str = ""
+    project_dir: str = ""
+    job_name: str = ""
+
+
+def gitlab_job(environ: Mapping[str, str]) -> GitlabJob:
+    """The job that `environ` describes. Raises UsageError where the server or the project is not told."""
+    server = (environ.get("CI_SERVER_URL") or "").rstrip("/")
+    own = _number(environ.get("CI_PROJECT_ID"))
+    if not _URL.fullmatch(server) or not own:
+        raise UsageError("CI_SERVER_URL or CI_PROJECT_ID is missing, or not what GitLab sets", where="publish",
+                         remedy=Remedy(title="set them, or use --provider none"))  # fmt: skip
+    sha = environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or environ.get("CI_COMMIT_SHA", "")
+    return GitlabJob(
+        server_url=server, project=_number(environ.get("CI_MERGE_REQUEST_PROJECT_ID")) or own, own_project=own,
+        iid=_number(environ.get("CI_MERGE_REQUEST_IID")) or None, sha=sha if _SHA.fullmatch(sha) else "",
+        run=RunId(run=_number(environ.get("CI_PIPELINE_ID")), attempt=_number(environ.get("CI_JOB_ID"))),
+        token=next((found for name in TOKENS if (found := secret(environ.get(name, "")))), None),
+        job_token=secret(environ.get("CI_JOB_TOKEN", "")), ca_file=environ.get("CI_SERVER_TLS_CA_FILE", ""),
+        job_url=environ.get("CI_JOB_URL", ""), pipeline_url=environ.get("CI_PIPELINE_URL", ""),
+        project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", ""),
+    )  # fmt: skip
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -1,0 +1,96 @@
+"""From the files named on the command line to reports with a name each.
+
+The files may be the artifact of an untrusted job: only regular files are opened, links are not followed, sizes
+and counts are bounded, and an error names the file and the place in it, never its content.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import Remedy
+
+#: Largest report read, and all of them together, bytes. A report of one host has about 50 kB.
+FILE_MAX = 32 << 20
+TOTAL_MAX = 256 << 20
+#: Most reports merged into one.
+LEGS_MAX = 2000
+_MAKE = Remedy(title="make one", commands=(("cgroup-preflight", "run", "--format", "json=report.json"),))
+
+
+def read_legs(paths: Sequence[str]) -> tuple[Leg, ...]:
+    """One leg a report, in the order of `paths`; a folder stands for the .json files below it.
+
+    Raises UsageError for a file that is no report, for no file at all, and for more than the limits above.
+    """
+    files = _files(paths)
+    if not files:
+        raise UsageError("no report was named, or the folder holds none", where="publish", remedy=_MAKE)
+    if len(files) > LEGS_MAX:
+        raise UsageError(f"{len(files)} reports are more than {LEGS_MAX}", where="publish",
+                         remedy=Remedy(title="merge them in parts: publish --format json=part.json"))  # fmt: skip
+    legs, total = [], 0
+    for name, path in zip(leg_names(files), files, strict=True):
+        data = _read(path)
+        total += len(data)
+        if total > TOTAL_MAX:
+            raise UsageError(f"the reports have more than {TOTAL_MAX >> 20} MB together", where=path, remedy=_MAKE)
+        try:
+            legs.append(Leg(name=name, report=report_of(data)))
+        except ReportShapeError as error:
+            raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
+    return tuple(legs)
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for path in paths:
+        if os.path.isdir(path) and not os.path.islink(path):
+            found += sorted(os.path.join(folder, name) for folder, _, names in os.walk(path)
+                            for name in names if name.endswith(".json"))  # fmt: skip
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _read(path: str) -> bytes:
+    try:
+        # Neither a link into the machine nor a pipe that never ends; both fit into an artifact.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UsageError("not a regular file", where=path, remedy=_MAKE)
+            data = file.read(FILE_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a file name"
+        raise UsageError(f"cannot read the report: {reason}", where=path, remedy=_MAKE) from None
+    if len(data) > FILE_MAX:
+        raise UsageError(f"larger than {FILE_MAX >> 20} MB", where=path, remedy=_MAKE)
+    return data
+
+
+def leg_names(files: Sequence[str]) -> list[str]:
+    """A short name for each file: the part of its path in which it differs from the others; unique.
+
+    `reports/ubuntu/report.json` and `reports/fedora/report.json` are `ubuntu` and `fedora`.
+    """
+    parts = [list(PurePath(os.path.normpath(file)).with_suffix("").parts) for file in files]
+    while all(len(item) > 1 for item in parts) and len({item[0] for item in parts}) == 1:
+        parts = [item[1:] for item in parts]
+    while all(len(item) > 1 for item in parts) and len({item[-1] for item in parts}) == 1:
+        parts = [item[:-1] for item in parts]
+    names: list[str] = []
+    taken: set[str] = set()
+    for item in parts:
+        name = base = "/".join(item) or "report"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base} ({number})"
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,131 @@
+"""What one run leaves in a comment for the next: a hidden line with who wrote it, and each leg's result.
+
+The line holds base64 of deflated JSON, so nothing in it can end the HTML comment it stands in. It is believed only
+in a comment of our own author, and even then it is read with the care that a report is read with.
+"""
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.render import json_format
+from cgroup_preflight.render.escape import clip
+from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import Finding, Remedy, Report, Status
+
+_LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
+KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+#: Most characters of the hidden line, and what it may unpack to.
+LINE_MAX = 24_000
+_UNPACKED_MAX = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class RunId:
+    """When a run began, as the forge counts: runs go up, and so do the attempts of one. Zero is unknown."""
+
+    run: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`run` wrote it, about commit `sha`; `legs` are there only where legs publish each for itself."""
+
+    key: str
+    run: RunId
+    sha: str
+    legs: tuple[Leg, ...] = ()
+
+
+def encode(state: State) -> str:
+    """The hidden line of `fitted` legs, at most LINE_MAX characters."""
+    return _line(state)
+
+
+def fitted(state: State) -> State:
+    """The state with as much of its legs as LINE_MAX holds: of too many the messages go first, then all findings."""
+    for message, findings in ((200, 20), (60, 8), (0, 3), (0, 0)):
+        slim = replace(state, legs=tuple(_slim(leg, message, findings) for leg in state.legs))
+        if len(_line(slim)) <= LINE_MAX:
+            return slim
+    return replace(state, legs=())
+
+
+def _line(state: State) -> str:
+    document = {
+        "run": state.run.run, "attempt": state.run.attempt, "sha": state.sha,
+        "legs": [{"name": leg.name, "attempt": leg.attempt, "report": json_format.document(leg.report)}
+                 for leg in state.legs],
+    }  # fmt: skip
+    packed = zlib.compress(json.dumps(document, separators=(",", ":")).encode("ascii"), 9)
+    return f"<!-- cgroup-preflight:v1 key={state.key} {base64.b64encode(packed).decode('ascii')} -->"
+
+
+def _slim(leg: Leg, message: int, findings: int) -> Leg:
+    """A leg with what its section of the comment shows: no evidence, no services, of a remedy the title."""
+    report = leg.report
+    wrong = [item for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN)]
+    wrong.sort(key=lambda item: (Status.FAIL, Status.UNVERIFIED, Status.WARN).index(item.status))
+    fine = {item.code: item for item in report.findings if item.status in (Status.PASS, Status.SKIP)}
+    kept = [_slim_finding(item, message) for item in wrong[:findings]]
+    kept += [_slim_finding(item, 0) for item in fine.values()] if findings else []
+    return replace(leg, report=replace(report, host=None, findings=tuple(kept), services=()))
+
+
+def _slim_finding(item: Finding, message: int) -> Finding:
+    remedies = tuple(Remedy(title=clip(remedy.title, 120)) for remedy in item.remedies[:1]) if message else ()
+    return Finding(
+        code=clip(item.code, 20), name=clip(item.name, 60), status=item.status, subject=clip(item.subject, 60),
+        message=clip(item.message, message) if message else "", remedies=remedies, location=item.location,
+    )  # fmt: skip
+
+
+def decode(body: str, key: str) -> State | None:
+    """The state of `key` that `body` carries on a line of its own, the last one; None where there is none."""
+    for line in reversed(body.splitlines()):
+        found = _LINE.fullmatch(line.strip())
+        if found and found[1] == key:
+            return _unpack(key, found[2])
+    return None
+
+
+def _unpack(key: str, text: str) -> State | None:
+    try:
+        stream = zlib.decompressobj()
+        data = stream.decompress(base64.b64decode(text, validate=True), _UNPACKED_MAX)
+        document = json.loads(data)
+        numbers = [document[name] for name in ("run", "attempt")]
+        sha = document["sha"]
+        if not all(type(item) is int for item in numbers) or type(sha) is not str:
+            return None
+        legs = tuple(_leg(item) for item in document["legs"])
+    except (ValueError, KeyError, TypeError, zlib.error, RecursionError, ReportShapeError):
+        return None
+    return State(key=key, run=RunId(run=numbers[0], attempt=numbers[1]), sha=sha, legs=legs)
+
+
+def _leg(item: dict[str, object]) -> Leg:
+    name, attempt = item["name"], item["attempt"]
+    if type(name) is not str or type(attempt) is not int:
+        raise TypeError
+    return Leg(name=name, attempt=attempt, report=_report(item["report"]))
+
+
+def _report(document: object) -> Report:
+    return report_of(json.dumps(document).encode("utf-8"))
+
+
+def join(groups: Iterable[Sequence[Leg]]) -> tuple[Leg, ...]:
+    """One leg a name, of several the latest attempt (of equal ones the last named), in the order of the names."""
+    newest: dict[str, Leg] = {}
+    for legs in groups:
+        for leg in legs:
+            known = newest.get(leg.name)
+            if known is None or leg.attempt >= known.attempt:
+                newest[leg.name] = leg
+    return tuple(newest[name] for name in sorted(newest))

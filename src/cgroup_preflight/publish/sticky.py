@@ -1,0 +1,186 @@
+"""One comment for all runs of a pull or merge request: found again, updated in place, never doubled.
+
+The same for both forges. Legs of a matrix that write at the same time converge: each keeps the others' sections,
+looks again after a pause that is longer than anybody's way from reading to writing, and mends what was overwritten.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cgroup_preflight.publish.forge_error import ForgeError
+from cgroup_preflight.publish.outcome import Delivery, Outcome
+from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
+from cgroup_preflight.publish.transport import Clock
+from cgroup_preflight.render.merge import Leg
+
+#: Rounds of looking and writing; a leg among hundreds may have to mend several times.
+ROUNDS = 12
+#: Pause before a leg looks whether its section is still there, seconds.
+SETTLE = 3.0
+_FOOT = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One comment of the forge."""
+
+    id: int
+    body: str
+    author: str
+    url: str = ""
+
+
+class Board(Protocol):
+    """Where comments stand; every method may raise ForgeError."""
+
+    def entries(self) -> list[Entry]:
+        """All comments, on all pages."""
+
+    def is_me(self, author: str) -> bool:
+        """Whether the token writes as `author`."""
+
+    def head(self) -> str:
+        """The commit that the request is at now; empty where that cannot be known."""
+
+    def create(self, body: str) -> Entry:
+        """A new comment."""
+
+    def update(self, entry: Entry, body: str) -> Entry:
+        """Another body for an old one."""
+
+    def delete(self, entry: Entry) -> None:
+        """One comment less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """The visible text, and whether it is worth a new comment."""
+
+    text: str
+    worth_creating: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sticky:
+    """What to write. `leg` is set where a leg publishes for itself; `draft` makes the text of legs and a byte limit."""
+
+    channel: str
+    key: str
+    run: RunId
+    sha: str
+    draft: Callable[[tuple[Leg, ...], int], Draft]
+    limit: int
+    leg: Leg | None = None
+
+
+Found = tuple[Entry, State]
+
+
+def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTLE) -> Outcome:
+    """Brings the comment up to date. Raises ForgeError where the forge refuses."""
+    wrote: Entry | None = None
+    gone = False
+    for _ in range(ROUNDS):
+        own = _own(board, sticky.key)
+        if refusal := _refuse(own, sticky):
+            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
+        text, body, worth = _body(own, sticky, wrote)
+        if not own and not worth:
+            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED,
+                           detail="all is well, and there is no earlier comment to bring up to date")  # fmt: skip
+        if _is_there(own, text, sticky):
+            return _done(sticky, wrote, own[0][0])
+        if refusal := _moved_on(board, sticky):
+            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
+        try:
+            created = not own
+            wrote = board.create(body) if created else board.update(own[0][0], body)
+            for entry, _state in own[1:]:
+                _remove(board, entry)
+        except ForgeError as error:
+            # A comment that somebody removed meanwhile is made anew, once; a lost answer is looked for.
+            if not error.ambiguous and (gone or not own or error.status != 404):
+                raise
+            gone = gone or not error.ambiguous
+            clock.sleep(min(1.0, settle))
+            continue
+        if sticky.leg is None and not created:
+            return _done(sticky, wrote, wrote)
+        clock.sleep(settle * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
+    return Outcome(channel=sticky.channel, delivery=Delivery.DEGRADED, url=wrote.url if wrote else "",
+                   detail=f"written, but other jobs kept writing to it through {ROUNDS} rounds",
+                   hint="publish once, after all legs: publish a.json b.json ...")  # fmt: skip
+
+
+def _done(sticky: Sticky, wrote: Entry | None, entry: Entry) -> Outcome:
+    if wrote is None:
+        return Outcome(channel=sticky.channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=entry.url)
+    return Outcome(channel=sticky.channel, delivery=Delivery.DELIVERED, detail="up to date", url=entry.url or wrote.url)
+
+
+def _own(board: Board, key: str) -> list[Found]:
+    """Our comments, the oldest first: marked with our key and written by us, since anybody can quote a mark."""
+    marked = [(entry, state) for entry in board.entries() if (state := decode(entry.body, key))]
+    return sorted(((entry, state) for entry, state in marked if board.is_me(entry.author)), key=lambda item: item[0].id)
+
+
+def _refuse(own: Sequence[Found], sticky: Sticky) -> str:
+    """Why this run may not write: a later one did. Legs of one run are no rivals, whatever their attempts."""
+    newest = max((state.run for _, state in own), default=RunId())
+    ours = sticky.run
+    older = newest.run > ours.run or (sticky.leg is None and newest > ours)
+    return f"run {newest.run}, which began later than this one ({ours.run}), has reported" if ours.run and older else ""
+
+
+def _moved_on(board: Board, sticky: Sticky) -> str:
+    if not sticky.sha:
+        return ""
+    try:
+        head = board.head()
+    except ForgeError:
+        return ""  # not worth losing the comment for
+    return f"the branch is at {head[:12]} by now, and this is about {sticky.sha[:12]}" if head not in ("", sticky.sha) else ""
+
+
+def _body(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[str, str, bool]:
+    """The visible text, the whole body, and whether it is worth a new comment."""
+    legs = _legs(own, sticky, wrote)
+    state = fitted(State(key=sticky.key, run=sticky.run, sha=sticky.sha, legs=legs))
+    # The text is made of what is stored, not of what this leg knows of itself: else no two legs would agree on it.
+    draft = sticky.draft(state.legs, sticky.limit - (LINE_MAX if legs else 1000) - _FOOT)
+    at = f"<sub>Last change at <code>{sticky.sha[:12]}</code>.</sub>\n" if sticky.sha else ""
+    return draft.text, f"{draft.text}\n{at}\n{encode(state)}", draft.worth_creating
+
+
+def _legs(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[Leg, ...]:
+    """The sections of this run as stored, with ours: in its first round it replaces an older one of the same name."""
+    if sticky.leg is None:
+        return ()
+    stored = [state.legs for _, state in own if state.run.run == sticky.run.run]
+    ours = wrote is None or not _holds(own, sticky)
+    return join([*stored, [sticky.leg]] if ours else stored)
+
+
+def _holds(own: Sequence[Found], sticky: Sticky) -> bool:
+    """Whether our section is in the oldest of our comments, written in this run."""
+    leg, (_, state) = sticky.leg, own[0] if own else (None, None)
+    if leg is None or state is None or state.run.run != sticky.run.run:
+        return False
+    return any(item.name == leg.name and item.attempt == leg.attempt for item in state.legs)
+
+
+def _is_there(own: Sequence[Found], text: str, sticky: Sticky) -> bool:
+    """Whether the oldest of ours shows `text` and is the only one; for a leg also, whether its result is stored."""
+    if len(own) != 1 or (sticky.leg is not None and not _holds(own, sticky)):
+        return False
+    return own[0][0].body.replace("\r\n", "\n").startswith(text)
+
+
+def _remove(board: Board, entry: Entry) -> None:
+    try:
+        board.delete(entry)
+    except ForgeError as error:
+        if error.status != 404:  # another leg was faster
+            raise

@@ -1,0 +1,170 @@
+"""Many reports as one: what differs between the runners first, equal findings told once. Pure.
+
+Only the verdict comes from outside (`verdict.worst_of`): a renderer decides nothing.
+"""
+
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cgroup_preflight.report import Finding, Location, Report, ServiceResult, Status, Verdict
+
+#: A runner without this check.
+ABSENT = None
+#: Names of runners written out in one place; the others are counted.
+NAMES_MAX = 6
+_WORST = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
+_RANK = {status: number for number, status in enumerate(_WORST)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """The report of one runner: `name` as a reader knows it, `attempt` counts reruns of it."""
+
+    name: str
+    report: Report
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Runners with the same outcome in every column; cells are None where a runner lacks the check."""
+
+    names: tuple[str, ...]
+    verdict: Verdict
+    cells: tuple[Status | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """One view of `count` reports.
+
+    `report` holds their findings, equal ones once; `codes` are the columns of `rows`: checks on which the runners
+    differ first, then those on which something is wrong everywhere.
+    """
+
+    verdict: Verdict
+    count: int
+    verdicts: Mapping[Verdict, int]
+    codes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    report: Report
+
+
+def merge(legs: Sequence[Leg], verdict: Verdict) -> Merged:
+    """The view of one leg or more; names are unique."""
+    table = {leg.name: _worst_by_code(leg.report.findings) for leg in legs}
+    codes = _columns(table)
+    rows = sorted(_rows(legs, table, codes), key=lambda row: (_severity(row.verdict), -len(row.names), row.names))
+    return Merged(
+        verdict=verdict, count=len(legs), verdicts=Counter(leg.report.verdict for leg in legs), codes=codes,
+        rows=tuple(rows), report=legs[0].report if len(legs) == 1 else _combined(legs, verdict),
+    )  # fmt: skip
+
+
+def _severity(verdict: Verdict) -> int:
+    return (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS).index(verdict)
+
+
+def _worst_by_code(findings: Iterable[Finding]) -> dict[str, Status]:
+    worst: dict[str, Status] = {}
+    for item in findings:
+        known = worst.get(item.code)
+        if known is None or _RANK[item.status] < _RANK[known]:
+            worst[item.code] = item.status
+    return worst
+
+
+def _columns(table: Mapping[str, Mapping[str, Status]]) -> tuple[str, ...]:
+    seen: dict[str, Counter[Status | None]] = defaultdict(Counter)
+    for codes in table.values():
+        for code, status in codes.items():
+            seen[code][status] += 1
+    for counts in seen.values():
+        counts[ABSENT] = len(table) - counts.total()
+    shown = {code: +counts for code, counts in seen.items() if len(+counts) > 1 or not _fine(+counts)}
+    return tuple(sorted(shown, key=lambda code: (len(shown[code]) == 1, _worst_in(shown[code]), code)))
+
+
+def _fine(counts: Counter[Status | None]) -> bool:
+    return not set(counts) & {Status.FAIL, Status.UNVERIFIED, Status.WARN}
+
+
+def _worst_in(counts: Counter[Status | None]) -> int:
+    return min(_RANK[status] for status in counts if status is not None)
+
+
+def _rows(
+    legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes: Sequence[str]
+) -> Iterable[Row]:
+    groups: dict[tuple[Verdict, tuple[Status | None, ...]], list[str]] = defaultdict(list)
+    for leg in legs:
+        groups[leg.report.verdict, tuple(table[leg.name].get(code) for code in codes)].append(leg.name)
+    for (verdict, cells), names in groups.items():
+        yield Row(names=tuple(sorted(names)), verdict=verdict, cells=cells)
+
+
+def _combined(legs: Sequence[Leg], verdict: Verdict) -> Report:
+    """All legs as one report; of services only those of runners on which something is wrong."""
+    wrong = [leg for leg in legs if leg.report.verdict is not Verdict.PASS]
+    return Report(
+        tool_version=legs[0].report.tool_version, verdict=verdict, host=None, findings=_grouped(legs),
+        services=tuple(_named(leg.name, item) for leg in wrong for item in leg.report.services),
+        started_at=min(leg.report.started_at for leg in legs),
+        duration_seconds=max(leg.report.duration_seconds for leg in legs),
+    )  # fmt: skip
+
+
+def _named(leg: str, item: ServiceResult) -> ServiceResult:
+    return replace(item, name=f"{leg}: {item.name}")
+
+
+def _grouped(legs: Sequence[Leg]) -> tuple[Finding, ...]:
+    """One finding for each check, subject, status and place; those that not every runner has come first."""
+    groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = defaultdict(list)
+    for leg in legs:
+        for item in leg.report.findings:
+            file = item.location.file if item.location else ""
+            groups[item.code, item.subject, item.status, file].append((leg.name, item))
+    merged = [_group(members, len(legs)) for members in groups.values()]
+    merged.sort(key=lambda entry: (_RANK[entry[1].status], not entry[0], entry[1].code, entry[1].subject))
+    return tuple(finding for _, finding in merged)
+
+
+def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Finding]:
+    """Whether only some runners have it, and the finding with their names."""
+    names = list(dict.fromkeys(name for name, _ in members))
+    first = members[0][1]
+    if len(names) == total:
+        where = f"on all {total} runners"
+    else:
+        where = f"on {len(names)} of {total} runners: {some(names)}"
+    differing = "; messages differ" if len({item.message for _, item in members}) > 1 else ""
+    return len(names) < total, replace(first, message=f"{first.message} ({where}{differing})")
+
+
+def some(names: Sequence[str]) -> str:
+    """The names, of many only the first ones and how many more there are."""
+    if len(names) <= NAMES_MAX:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMES_MAX - 1])} and {len(names) - NAMES_MAX + 1} more"
+
+
+def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:
+    """The report with places relative to the repository.
+
+    `prefix` is the folder in it in which the report was made, `root` the absolute path of the repository there.
+    """
+    return replace(report, findings=tuple(_rebased(item, root, prefix) for item in report.findings))
+
+
+def _rebased(item: Finding, root: str, prefix: str) -> Finding:
+    if item.location is None:
+        return item
+    file = item.location.file
+    if posixpath.isabs(file):
+        file = posixpath.relpath(file, root) if root and file.startswith(f"{root.rstrip('/')}/") else file
+    elif prefix:
+        file = posixpath.normpath(posixpath.join(prefix, file))
+    return replace(item, location=Location(file=file, line=item.location.line))

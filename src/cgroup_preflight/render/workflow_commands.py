@@ -1,0 +1,68 @@
+"""Findings as workflow commands: lines in a job's log that GitHub turns into annotations. Needs no token.
+
+Sources: GitHub docs, "Workflow commands"; actions/toolkit, docs/problem-matchers (ten annotations of a kind and
+step, the rest is dropped in silence); actions/runner, ActionCommand.cs (escapes, and commands are looked for in
+every line: `::` after blanks, `##[` anywhere).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.render.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report import Report, Status
+
+#: Annotations of one kind that one step can show.
+LIMIT = 10
+_KINDS = {Status.FAIL: "error", Status.UNVERIFIED: "warning", Status.WARN: "notice"}
+
+
+def render(report: Report, *, placed: bool = True) -> str:
+    """One line each for the worst findings, at most LIMIT of a kind, the last of which counts the rest.
+
+    With `placed` an annotation stands at its line of the config; without, the message names it.
+    """
+    groups: dict[str, list[Placed]] = defaultdict(list)
+    for item in place(report, WORST_FIRST):
+        groups[_KINDS[item.finding.status]].append(item)
+    return "".join(line for kind in _KINDS.values() for line in _group(kind, groups[kind], placed=placed))
+
+
+def _group(kind: str, items: list[Placed], *, placed: bool) -> Iterable[str]:
+    shown = items if len(items) <= LIMIT else items[: LIMIT - 1]
+    for item in shown:
+        yield _finding(kind, item, placed=placed)
+    if len(shown) < len(items):
+        yield command(kind, f"and {len(items) - len(shown)} more; the job summary has all", title="cgroup-preflight")
+
+
+def _finding(kind: str, item: Placed, *, placed: bool) -> str:
+    finding = item.finding
+    todo = f"; to do: {finding.remedies[0].title}" if finding.remedies else ""
+    word = "unverified: " if finding.status is Status.UNVERIFIED else ""
+    message = f"{clip(finding.subject, 200)}: {word}{clip(finding.message, 1000)}{clip(todo, 500)}"
+    title = f"{finding.code} {finding.name}"
+    if placed:
+        return command(kind, message, title=title, file=item.path, line=str(item.line))
+    return command(kind, f"{message} ({item.path}:{item.line})", title=title)
+
+
+def command(kind: str, message: str, **properties: str) -> str:
+    """One workflow command as a line; whatever the texts hold, it stays that one command."""
+    parts = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    return f"::{kind} {parts}::{_data(message)}\n"
+
+
+def _data(text: str) -> str:
+    """Control characters are shown as escapes first; what is left of `%` may not be read as one."""
+    return no_command(plain(text)).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(clip(text, 250)).replace(":", "%3A").replace(",", "%2C")
+
+
+def no_command(line: str) -> str:
+    """A line of foreign text that no runner takes for a command, wherever it stands."""
+    inert = line.replace("##[", "## [")
+    return f"'{inert}" if inert.lstrip().startswith("::") else inert

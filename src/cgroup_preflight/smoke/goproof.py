@@ -1,0 +1,172 @@
+"""What the Go runtime really chose against what the model says: pure. A difference is a finding."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.gochecks.base import Measured
+from cgroup_preflight.gochecks.runner import run_go_checks
+from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject
+from cgroup_preflight.golang.runtime import RuntimePrediction, predict
+from cgroup_preflight.golang.runtime_libs import effects
+from cgroup_preflight.plan.expect import HostNumbers
+from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.reading import Known, value_or
+from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.gotrace import Trace
+from cgroup_preflight.smoke.goview import GoMemory, GoView
+
+_VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
+#: What only a run can tell; the other checks have had their say before it.
+_MEASURED = ("CGP408", "CGP413")
+
+
+def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
+    """This host as the machine that the programs run on."""
+    swap = value_or(facts.meminfo, {}).get("SwapTotal")
+    return Target(
+        cpus=value_or(facts.online_cpus, frozenset({0})),
+        machine=value_or(facts.machine, ""),
+        swap=None if swap is None else swap > 0,
+        numbers=numbers,
+    )
+
+
+def plan_findings(plan: Plan, target: Target) -> list[Finding]:
+    """What the checks of Go programs say about each service, before anything is run."""
+    found: list[Finding] = []
+    for service in plan.services:
+        found += run_go_checks(bare_subject(service, plan, target), fitted_subject(service, plan, target))
+    return found
+
+
+def proof_findings(
+    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: Target
+) -> list[Finding]:
+    """What the run showed of each Go program: its choice against the model, its memory against the kernel's count."""
+    found: list[Finding] = []
+    for one in seen:
+        if one.go is None:
+            continue
+        found += _choice(one.service, one.go, traces.get(one.service.unit, Trace(why="it was not traced")))
+        if one.go.memory is not None:
+            found.append(_memory(one.service, one.go.memory))
+        found += _measured(one.service, one.go, plan, target)
+    return found
+
+
+def _finding(
+    service: ServicePlan, code: str, name: str, status: Status, message: str, *remedies: Remedy, evidence: Evidence
+) -> Finding:
+    return Finding(
+        code=code,
+        name=name,
+        status=status,
+        subject=service.label,
+        message=message,
+        evidence=evidence,
+        remedies=remedies,
+        location=service.location,
+    )
+
+
+def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Finding]:
+    info = view.info
+    if info is None or view.chain.v1_cpu or not view.cpus:
+        return
+    actual = value_or(view.environ, dict(service.smoke.env))
+    expected = predict(info, dict(service.smoke.env), view.chain, view.cpus)
+    wrong = [*_environment(service, view), *_open_file(view, expected), *_procs(view, expected, trace)]
+    seen = "unknown" if trace.last is None else str(trace.last)
+    evidence: dict[str, str | int | float | bool | None] = {
+        "gomaxprocs_expected": expected.gomaxprocs,
+        "gomaxprocs_at_start": trace.first,
+        "gomaxprocs": trace.last,
+        "cpu.max open": ", ".join(value_or(view.cpu_max_open, ("unknown",))) or "none",
+        **{name: actual[name] for name in _VARIABLES if name in actual},
+    }
+    if wrong:
+        yield _finding(
+            service, "CGP418", "go-runtime-choice", Status.WARN, f"the Go runtime is not what was foreseen: {'; '.join(wrong)}",
+            Remedy(title="look for a call of runtime.GOMAXPROCS, automaxprocs or a wrapper that changes the environment",
+                   why="what the plan sets has no effect then"), evidence=evidence,
+        )  # fmt: skip
+    elif trace.last is None:
+        yield _finding(
+            service, "CGP418", "go-runtime-choice", Status.SKIP,
+            f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as foreseen", evidence=evidence,
+        )  # fmt: skip
+    else:
+        limit = actual.get("GOMEMLIMIT", "none")
+        yield _finding(
+            service, "CGP418", "go-runtime-choice", Status.PASS,
+            f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}: as foreseen", evidence=evidence,
+        )  # fmt: skip
+
+
+def _environment(service: ServicePlan, view: GoView) -> Iterable[str]:
+    if not isinstance(view.environ, Known):
+        return
+    wanted = dict(service.smoke.env)
+    for name in _VARIABLES:
+        given, real = wanted.get(name), view.environ.value.get(name)
+        # What the manager's own environment adds is not ours to foresee, but it counts.
+        if given != real:
+            yield f"its environment has {name}={real}, not {given}" if real is not None else f"{name} is not in its environment"
+
+
+def _open_file(view: GoView, expected: RuntimePrediction) -> Iterable[str]:
+    """An aware runtime keeps cpu.max of its own cgroup open for life, also when GOMAXPROCS overrides it."""
+    if not isinstance(view.cpu_max_open, Known) or expected.aware is None:
+        return
+    wanted = expected.aware and view.chain.leaf.has_cpu_max
+    real = view.cpu_max_open.value
+    if wanted and not any(path.endswith(f"{view.cgroup}/cpu.max") for path in real):
+        yield f"cpu.max of its cgroup is not open (open: {', '.join(real) or 'none'})"
+    elif not wanted and real:
+        yield f"it has {real[0]} open and should not"
+
+
+def _procs(view: GoView, expected: RuntimePrediction, trace: Trace) -> Iterable[str]:
+    if trace.last is None or expected.gomaxprocs is None or expected.gomaxprocs == trace.last:
+        return
+    assert view.info is not None
+    linked = effects(view.info, value_or(view.environ, {}), view.chain)
+    if any(effect.gomaxprocs == trace.last for effect in linked):
+        return
+    changed = f" (started with {trace.first})" if trace.first != trace.last else ""
+    yield f"GOMAXPROCS is {trace.last}{changed}, not {expected.gomaxprocs}"
+
+
+def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
+    current = memory.current
+    unknown = None if current is None else max(current - memory.known, 0)
+    if current is None or unknown is None:
+        message = f"the Go runtime counts {format_bytes(memory.known)}; the kernel's count is not there"
+    else:
+        share = 100 * unknown / current if current else 0.0
+        message = (
+            f"the kernel charges {format_bytes(current)}, the Go runtime counts {format_bytes(memory.known)}: "
+            f"{format_bytes(unknown)} ({share:.0f}%) are outside of GOMEMLIMIT"
+        )
+    return _finding(
+        service, "CGP419", "go-memory-view", Status.PASS, message,
+        evidence={
+            "memory_current": current, "memory_peak": memory.peak, "memory_anon": memory.anon,
+            "memory_file": memory.file, "memory_kernel": memory.kernel, "go_counts": memory.known,
+            "go_heap_in_use": memory.heap_alloc, "go_sys": memory.sys, "go_released": memory.heap_released,
+            "unknown_to_go": unknown, "source": memory.source,
+        },
+    )  # fmt: skip
+
+
+def _measured(service: ServicePlan, view: GoView, plan: Plan, target: Target) -> Iterable[Finding]:
+    memory = view.memory
+    live = memory.heap_alloc if memory is not None and memory.collected else None
+    other = max(memory.sys - memory.heap_sys, 0) if memory is not None else 0
+    measured = Measured(live=live, other=other, address_space=view.address_space)
+    bare, fitted = bare_subject(service, plan, target), fitted_subject(service, plan, target)
+    final = replace(fitted or bare, measured=measured)
+    return [item for item in run_go_checks(final) if item.code in _MEASURED]

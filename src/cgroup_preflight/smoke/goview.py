@@ -1,0 +1,196 @@
+"""What a running Go program shows of its runtime to the outside: open files, environment, limits, memory.
+
+Reads only, decides nothing, and leaves the program as it is, but for one garbage collection where it offers
+`net/http/pprof` on its readiness address: only after one is it known how much of the heap is in use.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
+from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
+from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.quantities import QuantityError, parse_cpus
+from cgroup_preflight.reading import Known, Reading, parsed, value_or
+from cgroup_preflight.smoke.observe import Observer, levels
+from cgroup_preflight.smoke.ready import fetch
+
+#: Profiles and expvar pages may be long; what is looked for stands in their first or last lines.
+_PAGE_MAX = 16 << 20
+_HEAP_LINE = re.compile(rb"^# (\w+) = (\d+)$", re.MULTILINE)
+_NEEDED = ("Sys", "HeapSys", "HeapAlloc", "HeapReleased")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoMemory:
+    """The runtime's own count and the kernel's of the same moment, in bytes; None where the kernel has no file.
+
+    `collected`: a collection ran just before, so that `heap_alloc` is what is in use.
+    """
+
+    source: str
+    collected: bool
+    sys: int
+    heap_sys: int
+    heap_alloc: int
+    heap_released: int
+    current: int | None
+    peak: int | None
+    anon: int | None
+    file: int | None
+    kernel: int | None
+
+    @property
+    def known(self) -> int:
+        """What GOMEMLIMIT is compared with: `/memory/classes/total` less `heap/released` (runtime/metrics)."""
+        return self.sys - self.heap_released
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoView:
+    """One main process, while it ran. `info` is that of the program which really runs, None if it is not Go.
+
+    `cpu_max_open` are the open cpu.max files; `chain` and `cpus` are what the kernel holds for it; `address_space`
+    in bytes, None for no limit.
+    """
+
+    pid: int
+    cgroup: str
+    info: BuildInfo | None
+    environ: Reading[Mapping[str, str]]
+    cpu_max_open: Reading[tuple[str, ...]]
+    chain: Chain
+    cpus: frozenset[int]
+    address_space: int | None
+    memory: GoMemory | None = None
+
+
+def look(fs: HostFs, observer: Observer, pid: int, cgroup: str, ready: Ready) -> GoView | None:
+    """The view of a process, None where it is no Go program that can be looked into."""
+    try:
+        info = read(f"/proc/{pid}/exe")
+    except BinaryError:
+        return None
+    return GoView(
+        pid=pid,
+        cgroup=cgroup,
+        info=info,
+        environ=parsed(fs.read(f"/proc/{pid}/environ"), parse_environ),
+        cpu_max_open=_open_cpu_max(fs, pid),
+        chain=kernel_chain(observer, cgroup, v1_cpu=_v1_cpu(fs, pid)),
+        cpus=_cpus(observer.allowed_cpus(pid)),
+        address_space=_address_space(fs, pid),
+        memory=_memory(observer, cgroup, ready),
+    )
+
+
+def parse_environ(text: str) -> Mapping[str, str]:
+    """The variables of /proc/PID/environ, NUL after each (proc(5)); of two with one name the first counts, as in libc."""
+    pairs = (item.partition("=") for item in reversed(text.split("\0")) if item)
+    return {name: value for name, _, value in pairs}
+
+
+def kernel_chain(observer: Observer, cgroup: str, *, v1_cpu: bool) -> Chain:
+    """The limits of the cgroup and of those above it, as the kernel holds them now."""
+    return Chain(levels=tuple(_level(observer, path) for path in levels(cgroup) if path), v1_cpu=v1_cpu)
+
+
+def _level(observer: Observer, path: str) -> Level:
+    cpu = parsed(observer.read(path, "cpu.max"), parse_cpu_max)
+
+    def limit(attribute: str) -> int | None:
+        return value_or(parsed(observer.read(path, attribute), parse_limit), None)
+
+    return Level(
+        name=path,
+        cpus=cpu.value.cpus if isinstance(cpu, Known) else None,
+        period_usec=cpu.value.period if isinstance(cpu, Known) else 100_000,
+        has_cpu_max=isinstance(cpu, Known),
+        memory_max=limit("memory.max"),
+        memory_high=limit("memory.high"),
+        swap_max=limit("memory.swap.max"),
+        tasks_max=limit("pids.max"),
+    )
+
+
+def _open_cpu_max(fs: HostFs, pid: int) -> Reading[tuple[str, ...]]:
+    names = fs.names(f"/proc/{pid}/fd")
+    if not isinstance(names, Known):
+        return names
+    links = (fs.link(f"/proc/{pid}/fd/{name}") for name in names.value)
+    return Known(
+        value=tuple(link.value for link in links if isinstance(link, Known) and link.value.endswith("/cpu.max")),
+        source=names.source,
+    )
+
+
+def _v1_cpu(fs: HostFs, pid: int) -> bool:
+    """Whether a line of /proc/PID/cgroup has the cpu controller: it is version 1 then (cgroups(7))."""
+    text = value_or(fs.read(f"/proc/{pid}/cgroup"), "")
+    return any("cpu" in line.split(":", 2)[1].split(",") for line in text.splitlines() if line.count(":") >= 2)
+
+
+def _cpus(text: str) -> frozenset[int]:
+    try:
+        return parse_cpus(text)
+    except QuantityError:
+        return frozenset()
+
+
+def _address_space(fs: HostFs, pid: int) -> int | None:
+    for line in value_or(fs.read(f"/proc/{pid}/limits"), "").splitlines():
+        if line.startswith("Max address space"):
+            word = line.removeprefix("Max address space").split()[0]
+            return int(word) if word.isdigit() else None
+    return None
+
+
+def _memory(observer: Observer, cgroup: str, ready: Ready) -> GoMemory | None:
+    if ready.kind is not ReadyKind.HTTP:
+        return None
+    parts = urlsplit(ready.target)
+    for path, collected in (("/debug/pprof/heap?gc=1&debug=1", True), ("/debug/vars", False)):
+        numbers = dict(_numbers(fetch(f"{parts.scheme}://{parts.netloc}{path}", _PAGE_MAX), collected=collected))
+        if all(name in numbers for name in _NEEDED):
+            return _with_kernel(observer, cgroup, path, numbers, collected=collected)
+    return None
+
+
+def _numbers(page: bytes, *, collected: bool) -> Iterator[tuple[str, int]]:
+    """The fields of runtime.MemStats: comment lines of a heap profile, or the expvar `memstats`."""
+    if collected:
+        yield from ((name.decode(), int(value)) for name, value in _HEAP_LINE.findall(page))
+        return
+    try:
+        stats = json.loads(page)["memstats"]
+        yield from ((name, int(stats[name])) for name in _NEEDED)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+
+
+def _with_kernel(
+    observer: Observer, cgroup: str, source: str, numbers: Mapping[str, int], *, collected: bool
+) -> GoMemory:
+    def one(attribute: str) -> int | None:
+        return value_or(parsed(observer.read(cgroup, attribute), parse_limit), None)
+
+    stat = value_or(parsed(observer.read(cgroup, "memory.stat"), parse_flat_keyed), {})
+    return GoMemory(
+        source=source.partition("?")[0],
+        collected=collected,
+        sys=numbers["Sys"],
+        heap_sys=numbers["HeapSys"],
+        heap_alloc=numbers["HeapAlloc"],
+        heap_released=numbers["HeapReleased"],
+        current=one("memory.current"),
+        peak=one("memory.peak"),
+        anon=stat.get("anon"),
+        file=stat.get("file"),
+        kernel=stat.get("kernel"),
+    )

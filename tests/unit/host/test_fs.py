@@ -1,0 +1,163 @@
+"""Files below a root: whatever is there gives a fact or a reason, soon, and nothing outside is needed."""
+
+import errno
+import gzip
+import os
+import threading
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cgroup_preflight.host.fs import TEXT_MAX, LiveFs
+from cgroup_preflight.reading import Known, Missing, Why
+
+
+@pytest.fixture
+def fs(tmp_path):
+    return LiveFs(str(tmp_path))
+
+
+def test_a_file(fs, tmp_path):
+    (tmp_path / "x").write_text("memory cpu\n")
+    assert fs.read("/x") == Known(value="memory cpu\n", source="/x")
+
+
+def test_an_empty_file_is_a_fact(fs, tmp_path):
+    (tmp_path / "x").touch()
+    assert fs.read("/x") == Known(value="", source="/x")
+
+
+@pytest.mark.parametrize(("path", "why"), [("/none", Why.ABSENT), ("/x/below", Why.ABSENT), ("/folder", Why.FAILED), ("/loop", Why.FAILED)])
+def test_what_cannot_be_read_says_why(fs, tmp_path, path, why):
+    (tmp_path / "x").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    reading = fs.read(path)
+    assert isinstance(reading, Missing)
+    assert (reading.source, reading.why) == (path, why)
+    assert reading.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_denied_file(fs, monkeypatch, number):
+    def deny(*_args, **_kwargs):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cgroup_preflight.host.fs.os.open", deny)
+        reading = fs.read("/x")
+    assert (reading.why, reading.errno) == (Why.DENIED, number)
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_does_not_hang_and_is_no_fact(fs, tmp_path):
+    """In a tree of another host: nobody writes, or somebody writes and never ends."""
+    os.mkfifo(tmp_path / "fifo")
+    reading = fs.read("/fifo")
+    assert isinstance(reading, Missing), "an empty text would read as: no controller is offered"
+    writer = os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        assert isinstance(fs.read("/fifo"), Missing)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.timeout(20)
+def test_a_device_does_not_fill_the_memory(tmp_path):
+    """A device file in a tree: /dev/zero never ends."""
+    tracemalloc.start()
+    reading = LiveFs("/").read("/dev/zero")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(reading, Missing)
+    assert peak < 8 * TEXT_MAX
+
+
+def test_a_socket(fs, tmp_path):
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        assert isinstance(fs.read("/socket"), Missing)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"caf\xe9\n", b"\x80" * 100, b"a\xed\xa0\x80b"])
+def test_binary_is_malformed_never_a_guess(fs, tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    assert fs.read("/x").why is Why.MALFORMED
+
+
+@pytest.mark.parametrize(("size", "known"), [(TEXT_MAX, True), (TEXT_MAX + 1, False), (TEXT_MAX * 2, False)])
+def test_a_huge_file_is_refused_never_cut(fs, tmp_path, size, known):
+    (tmp_path / "x").write_bytes(b"x" * size)
+    reading = fs.read("/x")
+    if known:
+        assert len(reading.value) == size
+    else:
+        assert (reading.why, "4M" in reading.detail) == (Why.MALFORMED, True)
+
+
+@pytest.mark.timeout(20)
+def test_a_packed_file_may_not_explode(fs, tmp_path):
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\0" * (64 << 20)))
+    (tmp_path / "good.gz").write_bytes(gzip.compress(b"CONFIG_MEMCG=y\n"))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"CONFIG_MEMCG=y\n" * 100)[:20])
+    assert isinstance(fs.read("/bomb.gz"), Missing)
+    assert fs.read("/good.gz").value == "CONFIG_MEMCG=y\n"
+    fs.read("/cut.gz")
+
+
+@given(st.binary(max_size=300))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_give_a_fact_or_a_reason(tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    reading = LiveFs(str(tmp_path)).read("/x")
+    if isinstance(reading, Known) and not data.startswith(b"\x1f\x8b"):
+        assert reading.value.encode() == data
+
+
+def test_names_and_links(fs, tmp_path):
+    (tmp_path / "d").mkdir()
+    for name in ("b", "a", "é"):
+        (tmp_path / "d" / name).touch()
+    (tmp_path / "d" / "link").symlink_to("/else/where")
+    assert fs.names("/d").value == ("a", "b", "link", "é")
+    assert fs.names("/d", ("l", "b")).value == ("b", "link")
+    assert fs.link("/d/link").value == "/else/where"
+    assert fs.names("/none").why is Why.ABSENT
+    assert fs.names("/d/a").why is Why.ABSENT
+    assert isinstance(fs.link("/d/a"), Missing)
+    assert fs.read_only("/d").value is False
+    assert isinstance(fs.read_only("/none"), Missing)
+
+
+def test_the_machine_of_another_host_is_not_ours(tmp_path):
+    assert LiveFs(str(tmp_path)).machine().why is Why.NOT_RECORDED
+    assert LiveFs("/").machine().value == os.uname().machine
+
+
+def test_kernel_files_are_read_to_their_end():
+    """Their size is 0."""
+    assert "Uid:" in LiveFs().read("/proc/self/status").value
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_grows_while_it_is_read(fs, tmp_path):
+    path, stop = tmp_path / "x", threading.Event()
+    path.write_bytes(b"x")
+
+    def grow():
+        with path.open("ab") as file:
+            while not stop.wait(0.001):
+                file.write(b"x" * 100_000)
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        for _ in range(5):
+            fs.read("/x")
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,147 @@
+"""Reads of a cgroup and of the levels above it, from a tree of files; of /proc, from a tree of another host."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.plan.expect import expectations
+from cgroup_preflight.reading import Known, Missing
+from cgroup_preflight.smoke.observe import Observer, levels
+from core.making import settings_of
+
+from .fabricate import NUMBERS
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Writes files below a cgroup mount; gives an observer of it."""
+
+    def write(files):
+        for path, text in files.items():
+            place = tmp_path / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        return Observer(LiveFs(), str(tmp_path))
+
+    return write
+
+
+def test_limits_are_read_as_they_are(tree):
+    seen = tree({"a/b/memory.max": "67108864\n", "a/b/cpu.max": "max 100000\n", "a/b/cgroup.controllers": "cpuset memory\n"})
+    found = {item.expected.attribute: item for item in seen.limits("b.service", "/a/b", expectations(settings_of(MemoryMax="64M", CPUQuota="50%", TasksMax="5"), NUMBERS))}
+    assert found["memory.max"].actual.value == "67108864\n"
+    assert found["memory.max"].file == "a/b/memory.max"
+    assert found["memory.max"].enabled is True
+    assert found["cpu.max"].enabled is False, "cpuset is not cpu"
+    assert isinstance(found["pids.max"].actual, Missing)
+
+
+def test_the_effective_limit_is_the_minimum_over_the_chain(tree):
+    """A child may have a larger limit than its parent; the parent's holds."""
+    seen = tree({
+        "a/memory.max": "1000000\n", "a/b/memory.max": "max\n", "a/b/c/memory.max": "2000000\n", "a/cpu.max": "max 100000\n",
+        "a/b/cpu.max": "50000 100000\n", "a/b/c/cpu.max": "100000 50000\n", "a/b/c/pids.max": "64\n", "pids.max": "100\n",
+    })  # fmt: skip
+    found = seen.effective("/a/b/c")
+    assert (found.memory_bytes, found.memory_at) == (1_000_000, "/a")
+    assert (found.cpus, found.cpus_at) == (0.5, "/a/b")
+    assert (found.tasks, found.tasks_at) == (64, "/a/b/c")
+
+
+def test_no_limit_anywhere(tree):
+    found = tree({"a/memory.max": "max\n", "a/cpu.max": "max 100000\n", "a/pids.max": "junk\n"}).effective("/a")
+    assert (found.memory_bytes, found.cpus, found.tasks, found.memory_at) == (None, None, None, "")
+
+
+def test_a_limit_of_zero_is_the_tightest(tree):
+    assert tree({"a/memory.max": "0\n", "memory.max": "5\n"}).effective("/a").memory_bytes == 0
+
+
+def test_equal_limits_belong_to_the_inner_level(tree):
+    assert tree({"a/memory.max": "7\n", "a/b/memory.max": "7\n"}).effective("/a/b").memory_at == "/a/b"
+
+
+def test_counters(tree):
+    found = tree({
+        "a/cpu.stat": "usage_usec 5\nnr_throttled 2\nthrottled_usec 9\n", "a/memory.events": "oom_kill 1\n", "a/memory.peak": "4096\n",
+        "a/memory.current": "max\n", "a/pids.events": "junk\n", "a/memory.pressure": "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n",
+    }).counters("/a")  # fmt: skip
+    assert found.cpu_stat.value["throttled_usec"] == 9
+    assert found.memory_events.value == {"oom_kill": 1}
+    assert found.memory_peak.value == 4096
+    assert isinstance(found.pids_events, Missing)
+    assert found.pressure["memory"].value["some_avg10"] == 1.5
+    assert isinstance(found.pressure["io"], Missing)
+
+
+def test_processes_of_the_cgroup_and_below(tree):
+    seen = tree({"a/cgroup.procs": "10\n11\n", "a/b/cgroup.procs": "12\n", "a/b/c/cgroup.procs": "", "other/cgroup.procs": "99\n"})
+    assert seen.processes("/a") == {10, 11, 12}
+    assert seen.processes("/none") == frozenset()
+    assert seen.exists("/a")
+    assert not seen.exists("/none")
+
+
+@given(st.lists(st.text(alphabet="abc-.", min_size=1, max_size=5).filter(lambda part: part not in (".", "..")), max_size=6))
+def test_levels_go_up_to_the_mount(parts):
+    found = levels("/" + "/".join(parts))
+    assert len(found) == len(parts) + 1
+    assert found[-1] == ""
+    for inner, outer in zip(found, found[1:], strict=False):
+        assert inner.startswith(f"{outer}/")
+
+
+@pytest.fixture
+def proc(tmp_path):
+    """A /proc with processes as (pid, parent, name, cgroup); gives an observer of that host."""
+
+    def write(*processes):
+        for pid, parent, name, cgroup in processes:
+            folder = tmp_path / "proc" / str(pid)
+            folder.mkdir(parents=True)
+            (folder / "stat").write_bytes(b"%d (%s) S %d 1 1 0 -1 4194304 100\n" % (pid, name, parent))
+            (folder / "comm").write_bytes(name + b"\n")
+            if cgroup is not None:
+                (folder / "cgroup").write_bytes(b"0::" + cgroup + b"\n")
+            (folder / "status").write_text("Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t0-3\n")
+        return Observer(LiveFs(str(tmp_path)), "/sys/fs/cgroup")
+
+    return write
+
+
+def test_descendants_of_any_name_and_depth(proc):
+    seen = proc(
+        (1, 0, b"systemd", b"/init.scope"), (10, 1, b"web", b"/u"), (11, 10, b"a) R 1 (b", b"/u"), (12, 11, b") S 1 1", b"/elsewhere"),
+        (13, 12, b"", b"/u/sub"), (20, 1, b"other", b"/v"),
+    )  # fmt: skip
+    found = seen.descendants(10)
+    assert set(found) == {10, 11, 12, 13}
+    assert found[12].value == "/elsewhere"
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"caf\xe9", b"\xed\xa0\x80"])
+def test_a_child_cannot_hide_behind_a_name_that_is_no_text(proc, name):
+    """prctl(PR_SET_NAME) takes any bytes, and the name stands in /proc/PID/stat."""
+    seen = proc((10, 1, b"web", b"/u"), (11, 10, name, b"/elsewhere"), (12, 11, b"grandchild", b"/elsewhere"))
+    assert set(seen.descendants(10)) == {10, 11, 12}
+
+
+@pytest.mark.parametrize("cgroup", [b"/x\x0cy", b"/x\x85y", b"/x\xe2\x80\xa8y", b"/x\xffy"])
+def test_a_child_cannot_hide_in_a_cgroup_of_a_strange_name(proc, cgroup):
+    """Its place has to be known and other than the unit's."""
+    reading = proc((10, 1, b"web", b"/u"), (11, 10, b"child", cgroup)).descendants(10)[11]
+    assert isinstance(reading, Known)
+    assert reading.value != "/u"
+
+
+def test_what_one_process_shows(proc):
+    seen = proc((10, 1, b"sleep", b"/u"), (11, 10, b"gone", None))
+    assert seen.comm(10) == "sleep"
+    assert seen.comm(99) == ""
+    assert seen.is_in(10, "/u")
+    assert not seen.is_in(10, "/u/sub")
+    assert not seen.is_in(11, "/u")
+    assert seen.allowed_cpus(10) == "0-3"
+    assert seen.allowed_cpus(99) == ""
+    assert isinstance(seen.descendants(10)[11], Missing)

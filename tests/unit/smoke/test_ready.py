@@ -1,0 +1,242 @@
+"""Readiness: one attempt at a time, each bounded, whatever the service answers or logs."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from cgroup_preflight.config.keys import parse_ready
+from cgroup_preflight.smoke.ready import LogWatch, address, listens, try_http
+
+pytestmark = pytest.mark.timeout(60)
+HEAD = b"HTTP/1.1 "
+END = b"\r\nContent-Length: 0\r\n\r\n"
+
+
+@contextmanager
+def serving(*answer, pause=0.0, forever=b""):
+    """A server on loopback that sends the pieces and ends; gives its URL and what it was asked."""
+    asked, stop = [], threading.Event()
+
+    def serve(server):
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            try:
+                asked.append(connection.recv(65536))
+                for piece in answer:
+                    connection.sendall(piece)
+                    stop.wait(pause)
+                while forever and not stop.is_set():
+                    connection.sendall(forever)
+                    stop.wait(pause)
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/healthz", asked
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"204 No Content", b"301 Moved", b"304 Not Modified"])
+def test_an_answer_below_400_is_ready(status):
+    with serving(HEAD + status + END) as (url, asked):
+        assert try_http(url) == ""
+    assert asked[0].startswith(b"GET /healthz HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503, 999])
+def test_an_answer_from_400_is_not(status):
+    with serving(HEAD + b"%d X" % status + END) as (url, _):
+        assert str(status) in try_http(url)
+
+
+@pytest.mark.parametrize(
+    "location", [b"http://[", b"\xff\xfe", b"http://127.0.0.1:99999/", b"http://192.0.2.1/", b"gopher://x", b"//", b"", b"http://example.com/"]
+)
+def test_a_redirect_is_not_followed_nor_even_read(location):
+    """The guard of the unit tests stops any connection to another machine."""
+    with serving(HEAD + b"302 Found\r\nLocation: " + location + END) as (url, _):
+        assert try_http(url) == ""
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\x00\xff\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n", HEAD + b"200 " + b"a" * 100_000 + END, b"SSH-2.0-x\r\n",
+               HEAD + b"200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 500, HEAD + b"-1 OK" + END]
+)  # fmt: skip
+def test_an_answer_that_is_no_http_is_a_reason(answer):
+    with serving(answer) as (url, _):
+        assert isinstance(try_http(url), str)
+
+
+def test_an_odd_header_is_no_error():
+    with serving(HEAD + b"200 OK\r\nno colon\r\nContent-Length: x\r\nContent-Encoding: nonsense\r\nTransfer-Encoding: odd\r\n\r\n\xff") as (url, _):
+        assert try_http(url) in ("", "InvalidHeader", "ConnectionError", "ChunkedEncodingError", "ContentDecodingError")
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"302 Found\r\nLocation: /x", b"500 No"])
+def test_a_body_without_an_end_is_not_read(status):
+    began = time.monotonic()
+    with serving(HEAD + status + b"\r\n\r\n", forever=b"x" * 100_000, pause=0.001) as (url, _):
+        try_http(url)
+        assert time.monotonic() - began < 4
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The limits in tenths of their real length, so that a test waits less."""
+    with monkeypatch.context() as patch:
+        for name, seconds in (("_ANSWER_SECONDS", 0.3), ("_HTTP_SECONDS", 0.8), ("_MATCH_SECONDS", 0.1)):
+            patch.setattr(f"cgroup_preflight.smoke.ready.{name}", seconds)
+        yield
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_service_that_says_nothing_is_a_time_out():
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert try_http(f"http://127.0.0.1:{silent.getsockname()[1]}/") != ""
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_head_that_drips_is_a_time_out():
+    """Each byte in time for the socket's own limit, and never an end."""
+    began = time.monotonic()
+    with serving(HEAD + b"200 OK\r\n", forever=b"a", pause=0.05) as (url, _):
+        assert try_http(url) != ""
+        assert time.monotonic() - began < 4
+
+
+def test_the_alarm_is_as_it_was():
+    before = signal.getsignal(signal.SIGALRM)
+    with serving(HEAD + b"200 OK" + END) as (url, _):
+        try_http(url)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listens(parse_ready(f"tcp://127.0.0.1:{port}"))
+        assert listens(parse_ready(f"http://localhost:{port}/"))
+    assert not listens(parse_ready(f"tcp://127.0.0.1:{port}"))
+    assert try_http(f"http://127.0.0.1:{port}/") == "ConnectionError"
+
+
+def test_no_proxy_of_the_job_is_used(monkeypatch):
+    with monkeypatch.context() as patch, serving(HEAD + b"200 OK" + END) as (url, asked):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.setenv(name, "http://192.0.2.1:3128")
+        assert try_http(url) == ""
+    assert asked[0].startswith(b"GET /healthz ")
+
+
+def test_no_password_of_the_job_is_sent(monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    with monkeypatch.context() as patch, serving(HEAD + b"200 OK" + END) as (url, asked):
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("NETRC", str(tmp_path / ".netrc"))
+        try_http(url)
+    assert b"authorization" not in asked[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("http://127.0.0.1:8080/x", ("127.0.0.1", 8080)), ("http://localhost/", ("localhost", 80)), ("https://127.0.0.1/", ("127.0.0.1", 443)),
+     ("http://[::1]:81/", ("::1", 81)), ("tcp://[::1]:82", ("::1", 82)), ("tcp://127.0.0.1:65535", ("127.0.0.1", 65535))],
+)  # fmt: skip
+def test_addresses(text, found):
+    assert address(parse_ready(text)) == found
+
+
+@pytest.fixture
+def log():
+    """A pipe to write a log into, and a function that makes a watch on its other end."""
+    read, write = os.pipe()
+    made = []
+
+    def watch(pattern):
+        made.append(LogWatch(read, pattern))
+        return made[-1], write
+
+    yield watch
+    os.close(read)
+    try:
+        os.close(write)
+    except OSError:
+        pass
+
+
+def test_a_line_of_the_log(log):
+    watch, write = log(r"listening on :\d+")
+    watch.read()
+    assert not watch.found
+    os.write(write, b"starting\nlistening on :80")
+    watch.read()
+    os.write(write, b"80\nmore\n")
+    watch.read()
+    assert watch.found
+
+
+def test_a_log_in_pieces_and_in_odd_bytes(log):
+    watch, write = log("ready")
+    for piece in (b"\xff\xfe\n", b"\x1b[32mrea", b"dy\x1b[0m", b"\xe2\x80", b"\n"):
+        os.write(write, piece)
+        watch.read()
+    assert watch.found
+
+
+def test_a_log_that_never_ends_a_line_stays_small(log):
+    watch, write = log("ready")
+    for _ in range(50):
+        os.write(write, b"x" * 60_000)
+        watch.read()
+    os.write(write, b"\nready\n")
+    watch.read()
+    assert watch.found
+
+
+def test_the_end_of_a_log(log):
+    watch, write = log("ready")
+    assert watch.open
+    os.close(write)
+    watch.read()
+    assert not watch.open
+    assert not watch.found
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a*)*b", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*)*x(.*)*y\Z"])
+def test_a_catastrophic_pattern_ends_in_time(log, pattern):
+    """Any number of lines: a pattern from a pull request may not hold the run beyond its time-outs."""
+    watch, write = log(pattern)
+    os.write(write, (b"a" * 60 + b"!\n") * 500)
+    began = time.monotonic()
+    for _ in range(3):
+        watch.read()
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_alarm_is_as_it_was_after_a_slow_pattern(log):
+    before = signal.getsignal(signal.SIGALRM)
+    watch, write = log(r"(a+)+$")
+    os.write(write, b"a" * 60 + b"!\n")
+    watch.read()
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
