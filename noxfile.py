@@ -47,6 +47,7 @@ def lab(session: nox.Session) -> None:
     build_example(session)
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
+    session.run("python", "ci/build_probes.py", "--out", str(fixtures / "probes"))
     session.run("pytest", "tests/lab", *session.posargs, env={"CGPF_LAB_FIXTURES": str(fixtures)})
 
 

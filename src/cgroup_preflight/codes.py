@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from cgroup_preflight.codes_go import GO_ROWS
+from cgroup_preflight.codes_publish import PUBLISH_ROWS
+
 _CONTROL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 _KERNEL = "https://docs.kernel.org/admin-guide/cgroup-v2.html"
 _EXEC = "https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html"
@@ -10,7 +13,7 @@ _UNIT = "https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.ht
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """One code of the reference; `worst` is the worst it can say: error or warning."""
+    """One code of the reference; `worst` is the worst it can say: error, warning, information."""
 
     code: str
     name: str
@@ -55,6 +58,37 @@ CODES: tuple[Code, ...] = (
           "The larger one of a pair in the wrong order can never act.", "Put them in order.", _KERNEL),
     _code("CGP211", "binary", "The program of each service is an executable file.", "There is nothing to run otherwise.",
           "Build it first, or mend the path.", "https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html"),
+    *(Code(code=code, name=name, worst=worst, what=what, why=why, remedy=remedy, sources=sources)
+      for code, name, worst, what, why, remedy, sources in GO_ROWS),
+    _code("CGP301", "artifact", "The artifact holds exactly the files of the plan.",
+          "Only the plan that was tested proves anything about what ships.",
+          "Put it in: cgroup-preflight inject ARTIFACT.", _UNIT),
+    _code("CGP302", "tested-binary", "The program in the artifact is the one that was run.",
+          "A program that was stripped or built again is another program.",
+          "Point binary at the file that is packed; inject after the run, or with --report.",
+          "https://slsa.dev/spec/v1.0/verifying-artifacts"),
+    _code("CGP303", "artifact-conflict", "Where a file of the plan goes, nothing else stands.",
+          "Of two opinions about one limit only one can ship.", "Remove one of the two, or replace it with --force.",
+          _UNIT),
+    _code("CGP304", "unsafe-artifact", "Every member is one that all unpackers treat alike.",
+          "Names that lead out, links where files go, doubles and devices are how archives attack their reader.",
+          "Pack it anew without the member named.", "https://cwe.mitre.org/data/definitions/22.html"),
+    _code("CGP305", "corrupt-artifact", "The artifact is whole, and unpacks to a size that can be meant.",
+          "What is cut or damaged must not be made to look whole.", "Build it again, or raise the limit named.",
+          "https://cwe.mitre.org/data/definitions/409.html"),
+    _code("CGP306", "unsupported-artifact", "The artifact has a format that can be changed after it was built.",
+          "An rpm's header holds a digest of every file, and a signature.",
+          "Put the files in while it is built: cgroup-preflight inject --emit nfpm.",
+          "https://rpm-software-management.github.io/rpm/manual/format_v4.html"),
+    _code("CGP307", "stale-signature", "Signatures and checksums of the artifact fit it.",
+          "They were made for it as it was before.", "Sign after injecting; --rewrite-checksums corrects checksums.",
+          "https://www.debian.org/doc/manuals/securing-debian-manual/deb-pack-sign.en.html", worst="warning"),
+    _code("CGP308", "hidden-unit", "No file in the artifact goes before or over those of the plan.",
+          "systemd takes /etc before /usr/lib, and the last drop-in by name wins.", "Remove it, or use the config.",
+          _UNIT, worst="warning"),
+    _code("CGP309", "not-injected", "Artifacts get the plan after a run that passed.",
+          "A plan that failed must not ship.", "Mend what failed, or build the artifact first.",
+          "https://systemd.io/CGROUP_DELEGATION/"),
     _code("CGP500", "smoke", "The services were run.", "Without an engine nothing is proved.",
           "Use a host with cgroup v2 and systemd.", "https://systemd.io/CGROUP_DELEGATION/"),
     _code("CGP501", "limits-in-force", "Each limit stands in the kernel's file, at the unit and at every slice above.",
@@ -79,8 +113,14 @@ CODES: tuple[Code, ...] = (
     _code("CGP508", "effective-limit", "No cgroup above the run is tighter than the config.",
           "The effective limit is the minimum over all ancestors.", "Lift the limit of the level named.", _KERNEL,
           worst="warning"),
+    _code("CGP512", "guest", "Services that ran in a guest were judged there: with its systemd and its kernel.",
+          "This host was not judged, and what the guest lacks is not proven. A guest that was lost proves nothing.",
+          "Run `check` on the machine that will carry the services; choose [target] after it.",
+          "https://docs.kernel.org/virt/uml/user_mode_linux_howto_v2.html"),
     _code("CGP511", "limit-bites", "Each distinct limit acts when pushed against.",
           "A limit that is set and does not bite is none. One that could not be tried is unverified, never a pass.",
           "Use a machine on which the limit can be reached; trust no host on which it does not act.",
           _KERNEL, "https://docs.kernel.org/scheduler/sched-bwc.html"),
+    *(Code(code=code, name=name, worst=worst, what=what, why=why, remedy=remedy, sources=sources)
+      for code, name, worst, what, why, remedy, sources in PUBLISH_ROWS),
 )  # fmt: skip

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.reading import Known, Missing, value_or
 
+#: The managers of this host, the better one first.
 ENGINES = ("systemd", "user")
+#: The engine that needs none of this host: its own systemd in a guest. `auto` takes it after all of ENGINES.
+GUEST = "guest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +26,13 @@ class EngineChoice:
 
 
 def choose_engine(facts: Facts, wanted: str, required: tuple[str, ...]) -> EngineChoice:
-    """The first engine of `wanted` (or of all, for `auto`) that can give units the required controllers.
+    """The first engine of `wanted` (or of all, for `auto` and `guest`) that can give units the required controllers.
 
-    Order: system manager (root or passwordless sudo), then the caller's user manager.
+    Order: system manager (root or passwordless sudo), then the caller's user manager. This is about the host, so
+    the guest is never the answer: who runs services takes it where the name is None, or where it was asked for.
     """
     reasons: list[tuple[str, str]] = []
-    for engine in ENGINES if wanted == "auto" else (wanted,):
+    for engine in (wanted,) if wanted in ENGINES else ENGINES:
         reason = _against_systemd(facts) if engine == "systemd" else _against_user(facts, required)
         if reason is None:
             sudo = engine == "systemd" and value_or(facts.uid, 0) != 0

@@ -14,7 +14,8 @@ from cgroup_preflight.guest.spec import Background
 FIXTURES = input_path("fixtures")
 #: Where configs and scripts of tests are written to inside the guest.
 _HOME = "/var/tmp/lab"
-_ENVIRONMENT = {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}
+#: For calling the command of this checkout in the guest.
+ENVIRONMENT = {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}
 _FILE = "cgroup-preflight.toml"
 #: Makes names of report files: guests are shared, also between users.
 _NUMBERS = itertools.count(1)
@@ -24,21 +25,24 @@ _LEFTOVERS = r"""
 import glob, os, subprocess
 users = [None] + [int(os.path.basename(f)) for f in glob.glob("/run/user/*") if os.path.exists(f + "/systemd/private")]
 for uid in users:
-    call = ["systemctl"] + (["--user"] if uid else []) + ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*"]
+    call = ["systemctl"] + (["--user"] if uid else [])
+    call += ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*"]
     env = {"PATH": "/usr/bin:/bin", **({"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if uid else {})}
     done = subprocess.run(call, capture_output=True, text=True, env=env, user=uid)
     print(*(f"unit {line}" for line in (done.stdout + done.stderr).splitlines()), sep="\n")
-for pattern in ("/run/systemd/*/cgpf*", "/run/user/*/systemd/*/cgpf*", "/etc/systemd/*/cgpf*", "/tmp/cgpf*", "/tmp/cgroup-preflight*"):
+folders = ("/run/systemd/*", "/run/user/*/systemd/*", "/etc/systemd/*", "/tmp", "/var/tmp")
+for pattern in [f"{folder}/{name}" for folder in folders for name in ("cgpf*", ".cgpf*", "cgroup-preflight*")]:
     print(*(f"file {path}" for path in glob.glob(pattern)), sep="\n")
 for folder, names, _ in os.walk("/sys/fs/cgroup"):
     print(*(f"cgroup {folder}/{name}" for name in names if name.startswith("cgpf")), sep="\n")
-ours = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/", "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
+inputs = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/")
+ours = (*inputs, "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
 for pid in (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()):
     try:
         words = open(f"/proc/{pid}/cmdline", "rb").read().decode(errors="replace").replace("\0", " ")
     except OSError:
         continue
-    if any(word in words for word in ours) and "--engine=lab" not in words:
+    if any(word in words for word in ours):
         print(f"process {pid} {words}")
 """
 
@@ -119,7 +123,7 @@ class Lab:
         """Starts `cgroup-preflight ARGS` in `folder`."""
         report = f"/tmp/report-{next(_NUMBERS)}.json"
         argv = ["python3", "-m", "cgroup_preflight", *args, "--format=text", f"--format=json={report}"]
-        return Call(background=self.guest.spawn(argv, user=user, env=_ENVIRONMENT, cwd=str(folder)), report=report)
+        return Call(background=self.guest.spawn(argv, user=user, env=ENVIRONMENT, cwd=str(folder)), report=report)
 
     def wait(self, call: Call, *, timeout: float = 120.0, leaves: bool = False) -> Outcome:
         """What a call came to."""
@@ -154,12 +158,16 @@ class Lab:
         return self.shell(f"timeout {seconds:g} sh -c {shlex.quote(loop)}", timeout=seconds + 10)
 
 
-def fixture(name: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+def fixture(
+    name: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any
+) -> dict[str, Any]:
     """A service of the config that runs one of the fixture programs."""
     return service(str(FIXTURES / name), *args, ready=ready, smoke=smoke, **keys)
 
 
-def service(binary: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+def service(
+    binary: str, *args: str, ready: str = "", smoke: Mapping[str, Any] | None = None, **keys: Any
+) -> dict[str, Any]:
     """A service of the config; held for half a second unless `smoke` says otherwise."""
     readiness = {"ready": ready} if ready else {}
     return {"binary": binary, **keys, "smoke": {"args": list(args), "duration": "500ms", **readiness, **(smoke or {})}}

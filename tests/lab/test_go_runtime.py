@@ -63,7 +63,9 @@ CASES = {
     "number-plus": Case(unit={"CPUQuota": "200%"}, variables={"GOMAXPROCS": "+3"}),
     "switched-on": Case(unit={"CPUQuota": "300%"}, variables={"GODEBUG": "containermaxprocs=1,updatemaxprocs=1"}),
     "switched-off": Case(unit={"CPUQuota": "300%"}, variables={"GODEBUG": "containermaxprocs=0"}),
-    "last-wins": Case(unit={"CPUQuota": "300%"}, variables={"GODEBUG": "containermaxprocs=0,gctrace=0,containermaxprocs=1"}),
+    "last-wins": Case(
+        unit={"CPUQuota": "300%"}, variables={"GODEBUG": "containermaxprocs=0,gctrace=0,containermaxprocs=1"}
+    ),
     "no-number-in-godebug": Case(unit={"CPUQuota": "300%"}, variables={"GODEBUG": "containermaxprocs=yes"}),
     "memory-limit": Case(unit={"MemoryMax": "200M"}, variables={"GOMEMLIMIT": "180MiB"}),
     "memory-unlimited": Case(unit={"MemoryMax": "200M"}),
@@ -72,10 +74,10 @@ CASES = {
     "memory-malformed": Case(variables={"GOMEMLIMIT": "900M"}),
     "memory-fraction": Case(variables={"GOMEMLIMIT": "0.9GiB"}),
     "memory-plus": Case(variables={"GOMEMLIMIT": "+900MiB"}),
-}  # fmt: skip
+}
 
 
-def _unit_settings(texts: Mapping[str, str]) -> Any:  # noqa: ANN401 - what the loader makes of them
+def _unit_settings(texts: Mapping[str, str]) -> Any:
     lines = "\n".join(f'{name} = "{value}"' for name, value in texts.items())
     config = parse(f'[project]\nname = "lab"\n[slices.made]\n{lines}\n'.encode(), shown="c.toml", folder="/")
     return config.slices[0].settings
@@ -103,10 +105,20 @@ def run_case(guest: Guest, name: str, case: Case) -> dict[str, str]:
     properties = [f"--property={key}={value}" for key, value in case.unit.items()]
     variables = [f"--setenv={key}={value}" for key, value in case.variables.items()]
     done = guest.run(
-        ["systemd-run", "--quiet", "--wait", "--pipe", f"--slice={slice_name}", *properties, *variables, "sh", "-c",
-         _SCRIPT.replace("$", "$$")],
+        [
+            "systemd-run",
+            "--quiet",
+            "--wait",
+            "--pipe",
+            f"--slice={slice_name}",
+            *properties,
+            *variables,
+            "sh",
+            "-c",
+            _SCRIPT.replace("$", "$$"),
+        ],
         timeout=120,
-    )  # fmt: skip
+    )
     return {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in done.text.splitlines() if " " in line}
 
 
@@ -137,8 +149,17 @@ def test_the_model_is_what_really_happens(guest: Guest, local_probes: dict[str, 
 def test_who_follows_a_change_of_the_quota(guest: Guest, local_probes: dict[str, Path]) -> None:
     units = {name: f"follow-{number}.service" for number, name in enumerate(local_probes)}
     for name, unit in units.items():
-        done = guest.run(["systemd-run", "--quiet", f"--unit={unit}", "--property=CPUQuota=200%",
-                          str(_PROBES / name), "--count=0", "--every=300ms"])  # fmt: skip
+        done = guest.run(
+            [
+                "systemd-run",
+                "--quiet",
+                f"--unit={unit}",
+                "--property=CPUQuota=200%",
+                str(_PROBES / name),
+                "--count=0",
+                "--every=300ms",
+            ]
+        )
         assert done.returncode == 0, done
     time.sleep(2)
     for unit in units.values():

@@ -1,4 +1,4 @@
-"""The example, run by each of those who can start units; by those who cannot; and on a kernel that cannot limit memory."""
+"""The example: run by each who can start units, by those who cannot, and on a kernel that cannot limit memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_ordinary_user_with_nothing(guest: Guest, shop: Path) -> None:
     assert (outcome.verdict, outcome.exit_status) == ("unverified", 3)
     (found,) = outcome.findings("CGP105")
     assert found["status"] == "unverified"
-    assert ["loginctl", "enable-linger", "USER"] in found["remedies"][0]["commands"]
+    assert ["loginctl", "enable-linger", "1000"] in found["remedies"][0]["commands"]
     assert outcome.report["services"] == []
 
 

@@ -156,8 +156,13 @@ _ESCAPE = """\
 #!/bin/sh
 # Needs root: moves itself, or a child, to a cgroup that no limit of the unit reaches.
 mkdir -p /sys/fs/cgroup/lab-elsewhere
-if [ "$1" = main ]; then echo $$ > /sys/fs/cgroup/lab-elsewhere/cgroup.procs; exec sleep 311; fi
-sh -c 'echo $$ > /sys/fs/cgroup/lab-elsewhere/cgroup.procs; exec sleep 311' &
+away='echo $$ > /sys/fs/cgroup/lab-elsewhere/cgroup.procs; exec sleep 311'
+case $1 in
+main) echo $$ > /sys/fs/cgroup/lab-elsewhere/cgroup.procs ;;
+child) sh -c "$away" & ;;
+# A daemon: its parent is gone at once, so it is nobody's child.
+orphan) (setsid sh -c "$away" &) ;;
+esac
 exec sleep 311
 """
 #: Service, the file that somebody writes to behind systemd's back, and what they write.
@@ -182,6 +187,7 @@ def broken(boot, fixtures) -> Outcome:
         "share": _job(IOWeight=60),
         "main": service("escape.sh", "main", MemoryMax="48M"),
         "child": service("escape.sh", "child", MemoryMax="48M"),
+        "orphan": service("escape.sh", "orphan", MemoryMax="48M"),
         "no-memory": service("/bin/sleep", "312", MemoryMax="48M", smoke={"duration": "1s"}),
         "no-cpu": service("/bin/sleep", "313", CPUQuota="30%"),
         "no-pids": service("/bin/sleep", "314", TasksMax=64),
@@ -214,7 +220,7 @@ def test_a_limit_that_somebody_lifts_fails(broken: Outcome, name: str) -> None:
     assert row["actual"].split()[0] == _LIFTED[name][1]
 
 
-@pytest.mark.parametrize("who", ["main", "child"])
+@pytest.mark.parametrize("who", ["main", "child", "orphan"])
 def test_a_process_that_leaves_the_unit_fails(broken: Outcome, who: str) -> None:
     found = broken.finding("CGP502", who)
     assert found["status"] == "fail"
@@ -247,11 +253,14 @@ def test_systemd_ignores_what_the_config_refuses(lab: Lab) -> None:
     lab.guest.write_file("/run/systemd/system/labwrong.slice", unit.encode())
     try:
         assert lab.guest.run(["systemd-analyze", "verify", "/run/systemd/system/labwrong.slice"]).returncode == 0
-        lab.shell("systemctl daemon-reload && systemctl start labwrong.slice && systemd-run -q --slice=labwrong -p CPUQuota=10% -p TasksMax=9 --unit=labright sleep 100")
+        # A unit with right values below it, so that the controllers are on and the slice has the files.
+        right = "-p MemoryMax=50M -p CPUQuota=10% -p TasksMax=9 --unit=labright sleep 100"
+        lab.shell(f"systemctl daemon-reload; systemctl start labwrong.slice; systemd-run -q --slice=labwrong {right}")
         held = lab.shell("cd /sys/fs/cgroup/labwrong.slice && cat memory.max pids.max cpu.max")
         assert held.split() == ["max", "max", "max", "100000"]
     finally:
-        lab.shell("systemctl stop labright labwrong.slice; rm /run/systemd/system/labwrong.slice; systemctl daemon-reload")
+        lab.shell("systemctl stop labright labwrong.slice")
+        lab.shell("rm /run/systemd/system/labwrong.slice; systemctl daemon-reload")
     folder = lab.write("wrong", config({"job": _JOB}, {"wrong": wrong}))
     outcome = lab.run("smoke", folder=folder)
     assert (outcome.exit_status, outcome.report) == (2, {})

@@ -1,7 +1,7 @@
 """Services that behave and services that do not, all of one config and so all at the same time in one guest."""
 
 import pytest
-from configs import Lab, Outcome, config, fixture, service
+from configs import Lab, Outcome, config, fixture, service, toml
 
 from cgroup_preflight.guest.session import Guest
 
@@ -24,10 +24,12 @@ _SERVICES = {
     "exiter": fixture("exiter", "--code=1"),
     "neverready": fixture("neverready", ready="http://127.0.0.1:9101/healthz", smoke={"start_timeout": "4s"}),
     "stubborn": fixture("stubborn", "--port=9102", ready="http://127.0.0.1:9102/healthz", smoke={"stop_timeout": "2s"}),
-    "forker": fixture("forker", "--port=9103", "--mode=idle", ready="http://127.0.0.1:9103/healthz", slice="crowd", TasksMax=64),
-    "cramped": fixture("forker", "--port=9104", "--mode=idle", ready="http://127.0.0.1:9104/healthz", slice="crowd", TasksMax=6),
+    "forker": fixture("forker", "--port=9103", "--mode=idle", ready="tcp://127.0.0.1:9103", slice="crowd", TasksMax=64),
+    "cramped": fixture("forker", "--port=9104", "--mode=idle", ready="tcp://127.0.0.1:9104", slice="crowd", TasksMax=6),
     # Over long before the others, and its time to stop is shorter than that: the hold after the end must outlast it.
-    "job": fixture("exiter", "--code=0", ready="exit", smoke={"stop_timeout": "1s"}, slice="crowd", MemoryMax="48M", CPUQuota="50%"),
+    "job": fixture(
+        "exiter", "--code=0", ready="exit", smoke={"stop_timeout": "1s"}, slice="crowd", MemoryMax="48M", CPUQuota="50%"
+    ),
     "badjob": fixture("exiter", "--code=3", ready="exit", slice="crowd", MemoryMax="48M"),
     "killedjob": fixture("hog", "--max=256", "--pause=1ms", ready="exit", slice="crowd", MemoryMax="40M"),
     "listener": fixture("server", "--port=9105", ready="tcp://127.0.0.1:9105"),
@@ -68,8 +70,6 @@ def test_too_small_a_limit_is_an_oom_kill_with_peak_and_proposal(crowd: Outcome)
 
 
 def _line_of(table: str, key: str) -> int:
-    from configs import toml
-
     lines = toml(config(_SERVICES, {"crowd": {"CPUWeight": 50}})).splitlines()
     start = lines.index(table)
     return next(number for number, line in enumerate(lines, 1) if number > start and line.startswith(key))
@@ -168,7 +168,8 @@ def test_what_is_left_would_be_seen(boot, fixtures) -> None:
     guest: Guest = boot()
     lab = Lab(guest)
     stray = guest.spawn([str(fixtures / "neverready")])
-    lab.shell("systemd-run --quiet --unit=cgpf-left --slice=cgpfleft sleep 100; touch /run/systemd/system/cgpfx.slice /tmp/cgpfy")
+    lab.shell("systemd-run --quiet --unit=cgpf-left --slice=cgpfleft sleep 100")
+    lab.shell("touch /run/systemd/system/cgpfx.slice /tmp/cgpfy")
     seen = lab.leftovers()
     lab.shell("systemctl stop cgpf-left cgpfleft.slice; rm /run/systemd/system/cgpfx.slice /tmp/cgpfy")
     guest.wait(stray, timeout=0.0)

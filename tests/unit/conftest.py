@@ -10,7 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
-_PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn")
+_PROCESSES = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "pty.spawn",
+)
 _NETWORK = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
 _SYSTEM = ("/sys/", "/proc/", "/run/", "/etc/", "/usr/")
 
@@ -52,7 +61,7 @@ def _is_here(address: object) -> bool:
 def _writes_system(args: tuple[object, ...]) -> bool:
     path, mode, flags = args
     writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
-    writes = writes or mode is None and isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) != 0
+    writes = writes or (mode is None and isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) != 0)
     return writes and isinstance(path, str) and path.startswith(_SYSTEM)
 
 

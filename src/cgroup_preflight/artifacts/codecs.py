@@ -5,20 +5,16 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from cgroup_preflight.artifacts import stream_heads
-from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, too_large
+from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, too_large, unsupported
 from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, Limits
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from cgroup_preflight.report import Remedy
 
 #: An xz stream may ask for 4 GiB of memory to be read; -9 needs 65 MiB.
 _LZMA_MEMORY = 256 << 20
-_BROKEN = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError)
+_BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 class Decoder(Protocol):
@@ -89,10 +85,27 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
     "bz2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY),
-    "zst": zstd.ZstdDecompressor,
+    "zst": lambda: _zstd().ZstdDecompressor(),
 }
 #: Streams that padding of zero bytes may follow (tape blocks; the xz file format, 2.2).
 _PADDED = ("gz", "xz")
+
+
+def _zstd() -> Any:  # noqa: ANN401 - one of two modules with one interface
+    """Python's own zstd, or the backport; only here, so that all else works without it. Raises ArtifactError."""
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        install = Remedy(title="install it", commands=(("python3", "-m", "pip", "install", "backports.zstd"),))
+        raise unsupported("zstd needs the Python package backports.zstd, which is not installed", install) from None
+    return zstd
+
+
+def _broken(codec: str) -> tuple[type[Exception], ...]:
+    return (*_BROKEN, _zstd().ZstdError) if codec == "zst" else _BROKEN
 
 
 def encoder_like(codec: str, head: bytes) -> Encoder:
@@ -109,9 +122,11 @@ def encoder_like(codec: str, head: bytes) -> Encoder:
             check, filters = stream_heads.xz_settings(head)
             return lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
         level, checksum = stream_heads.zstd_settings(head)
+        zstd = _zstd()
         parameters = zstd.CompressionParameter
         options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
-        return zstd.ZstdCompressor(options=options)
+        encoder: Encoder = zstd.ZstdCompressor(options=options)
+        return encoder
     except (IndexError, lzma.LZMAError):
         raise corrupt(f"the {codec} header is damaged") from None
 
@@ -152,7 +167,7 @@ def _streams(codec: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
                     yield chunk
         except ArtifactError:
             raise
-        except _BROKEN as error:
+        except _broken(codec) as error:
             raise corrupt(f"the {codec} stream is damaged: {error}") from None
         data = decoder.unused_data
         while not data or (codec in _PADDED and not data.strip(b"\0")):

@@ -47,11 +47,15 @@ class FolderFormat:
                 survey.content(member, _chunks(path))
 
     def write(self, edit: Edit, source_date: int | None) -> None:
-        """Applies the edit. Raises UsageError where the folder cannot be written."""
+        """Applies the edit; with an empty one only removes what a killed run left. Raises UsageError."""
+        if edit.empty and not os.path.lexists(temporary_path(self._root)):
+            return
         try:
             with locked_folder(os.path.dirname(self._root)):
                 temporary = temporary_path(self._root)
                 shutil.rmtree(temporary, ignore_errors=True)
+                if edit.empty:
+                    return
                 self.whole = self._swappable() and self._swap(temporary, edit, source_date)
                 if not self.whole:
                     self._one_by_one(edit, source_date)

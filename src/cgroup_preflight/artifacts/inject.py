@@ -94,8 +94,7 @@ def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lam
         if os.path.isdir(path):
             folder, looked = _look_folder(path, wish, how)
             planned(looked)
-            if not looked.edit.empty:
-                folder.write(looked.edit, how.source_date)
+            folder.write(looked.edit, how.source_date)
             return Written(looked=looked, after=None, whole=folder.whole)
         with _opened(path) as file:
             before_names = beside.algorithms(beside.candidates(path)[1])

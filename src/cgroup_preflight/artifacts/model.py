@@ -19,8 +19,8 @@ class Kind(enum.Enum):
 class Member:
     """One member; `start` and `end` are its range in the unpacked stream (tar), or its place in the directory (zip).
 
-    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it, `link` the member that a hard
-    link has its content from.
+    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it, `link` where a link of
+    a tar archive points: the member of a hard link, the text of a symbolic one.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Limits:
     """Against bombs: bytes when unpacked, unpacked to packed (after the first 64 MiB), members."""
 
     unpacked: int = 64 << 30
-    ratio: int = 250
+    ratio: int = 200
     members: int = 1_000_000
 
 

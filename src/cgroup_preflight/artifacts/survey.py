@@ -1,6 +1,7 @@
 """Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about."""
 
 import hashlib
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,7 @@ class Survey:
     total: int = 0
     _seen: set[int] = field(default_factory=set)
     _names: dict[str, list[str]] = field(default_factory=dict)
+    _aliases: dict[str, str] = field(default_factory=dict)
     _parents: set[str] = field(default_factory=set)
     _unit_names: dict[str, str] = field(default_factory=dict)
 
@@ -66,7 +68,10 @@ class Survey:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
         self.newest = max(self.newest, member.mtime)
         path = member.path
+        self._check_alias(member)
         if member.kind is Kind.FOLDER:
+            if self._is_ours(path):
+                raise unsafe(f"{path!r}, where a file of the plan goes, is a folder")
             self.has_folders = True
             if path in self._parents:
                 self.folders.add(path)
@@ -128,6 +133,18 @@ class Survey:
             if key in self._seen:
                 raise unsafe(f"{member.path!r} is there twice", "pack it anew with each member once")
             self._seen.add(key)
+
+    def _check_alias(self, member: Member) -> None:
+        """Refuses a second way, through a symbolic link, to a place that we write to. Raises ArtifactError."""
+        for alias, target in self._aliases.items():
+            if member.path.startswith(f"{alias}/"):
+                real = posixpath.normpath(f"{target}/{member.path[len(alias) + 1 :]}")
+                if real != member.path and self._is_ours(real):
+                    raise unsafe(f"{member.path!r} reaches {real!r} through the link {alias!r}")
+        if member.kind is Kind.SYMLINK:
+            target = posixpath.normpath(posixpath.join("/", posixpath.dirname(member.path), member.link)).strip("/")
+            if not target or target in self._parents or target.startswith(f"{self.wish.unit_folder}/"):
+                self._aliases[member.path] = target or "."
 
     def _is_ours(self, path: str) -> bool:
         """Whether `path` is one that some plan of this layout and prefix could have."""

@@ -142,10 +142,13 @@ def _entry(
     member = Member(
         path=path, raw_name=raw.decode("utf-8"), kind=kind, size=size, mtime=mtime,
         start=start, end=stream.position + padded(size),
-        link=clean_path(_link(info, records), "hard link to") if kind is Kind.HARDLINK else "",
+        link=_link(info, records, kind),
     )  # fmt: skip
     return Entry(member=member, size=size, block=block, block_at=at, resizable="size" not in records)
 
 
-def _link(info: tarfile.TarInfo, records: dict[str, bytes]) -> bytes:
-    return records.get("linkpath") or info.linkname.encode("utf-8", "surrogateescape")
+def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: Kind) -> str:
+    raw = records.get("linkpath") or info.linkname.encode("utf-8", "surrogateescape")
+    if kind is Kind.HARDLINK:
+        return clean_path(raw, "hard link to")
+    return raw.decode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else ""

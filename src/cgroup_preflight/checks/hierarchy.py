@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.checks.boot import add_parameter
+from cgroup_preflight.checks.boot import add_parameter, remove_parameter
 from cgroup_preflight.facts import boot
 from cgroup_preflight.facts.mountinfo import Mount, of_type
 from cgroup_preflight.reading import Missing, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 _DOCS = "https://systemd.io/CGROUP_DELEGATION/"
-_UNIFIED = "systemd.unified_cgroup_hierarchy=1"
+_NSPAWN = "https://systemd.io/ENVIRONMENT/"
+_ASKED = "systemd.unified_cgroup_hierarchy="
+_UNIFIED = f"{_ASKED}1"
 _WORDS = {
     "hybrid": "the hierarchy is hybrid: controllers are on cgroup v1, v2 holds none for services",
     "legacy": "only cgroup v1 is mounted",
@@ -51,9 +53,17 @@ def _remedy(context: Context, kind: str) -> Remedy:
             title="mount cgroup v2 (normally the init system's job)", needs_root=True,
             commands=(("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"),), docs=_DOCS,
         )  # fmt: skip
+    if value_or(context.facts.container, "") == "systemd-nspawn":
+        return Remedy(
+            title="start the container with cgroup v2: SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn",
+            why="it takes v1 where it finds no systemd, or an old one, in the container's files", docs=_NSPAWN,
+        )  # fmt: skip
     if value_or(context.facts.boot_loader, "") == boot.WSL:
         why = "older WSL mounts cgroup v1 before systemd starts"
         return add_parameter(context, "cgroup_no_v1=all", why=why, docs=_DOCS)
+    off = [word for word in value_or(context.facts.cmdline, "").split() if word.startswith(_ASKED) and word != _UNIFIED]
+    if off:
+        return remove_parameter(context, off[-1], why="it asks systemd for cgroup v1", docs=_DOCS)
     why = "systemd up to 257 chooses the hierarchy at boot; from 258 there is only v2"
     return add_parameter(context, _UNIFIED, why=why, docs=_DOCS)
 
@@ -63,7 +73,7 @@ CHECK = Check(
     name="hierarchy",
     severity=Severity.ERROR,
     needs=("mounts", "cgroup_mount"),
-    uses=("boot_loader", "container", "kernel"),
+    uses=("boot_loader", "cmdline", "container", "kernel"),
     what="cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.",
     why=(
         "On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The "

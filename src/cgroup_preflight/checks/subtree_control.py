@@ -15,8 +15,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
     if context.judged != "user":
         return _system(check, context)
+    if isinstance(facts.disabled_controllers, Missing):
+        return (check.unverified("controllers", facts.disabled_controllers),)
     above = facts.user_manager.levels[:-1]
-    return [_way(check, context, name, above) for name in context.required]
+    kept_out = [item for name in context.required for item in _kept_out(check, context, name)]
+    return kept_out or [_way(check, context, name, above) for name in context.required]
 
 
 def _system(check: Check, context: Context) -> Iterable[Finding]:
@@ -40,8 +43,11 @@ def _system(check: Check, context: Context) -> Iterable[Finding]:
 
 
 def _kept_out(check: Check, context: Context, name: str) -> Iterable[Finding]:
+    """What systemd takes away as soon as it next touches the slice, even where the kernel still has it."""
     slices = ["-.slice"]
-    if context.plan is not None and any(not item.slices for item in context.plan.services):
+    if context.judged == "user":
+        slices.append("user.slice")
+    elif context.plan is not None and any(not item.slices for item in context.plan.services):
         slices.append("system.slice")
     kept_out = context.facts.disabled_controllers
     for unit in slices:

@@ -1,5 +1,6 @@
 """What `check`, `smoke` and `run` share: from config and host to a report."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,10 +45,19 @@ def try_config(path: Path | None) -> Config | None:
     """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
     from cgroup_preflight.config.load import FILE_NAME
 
-    here = Path.cwd()
-    if path is None and not any((folder / FILE_NAME).is_file() for folder in (here, *here.parents)):
+    # os.path, not Path: in a folder that may not be entered (sudo -u), there is no config, and no error.
+    if path is None and not any(os.path.isfile(folder / FILE_NAME) for folder in _folders()):
         return None
     return load_config(path)
+
+
+def _folders() -> tuple[Path, ...]:
+    """The current folder and those above it; none where it was removed."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return ()
+    return (here, *here.parents)
 
 
 def context(config: Config | None, engine: str, extra: Sequence[str], *, root: str = "") -> Context:
@@ -55,7 +65,11 @@ def context(config: Config | None, engine: str, extra: Sequence[str], *, root: s
 
     Raises UsageError for a `root` that is neither.
     """
-    facts = _facts(root)
+    return context_of(_facts(root), config, engine, extra)
+
+
+def context_of(facts: Facts, config: Config | None, engine: str, extra: Sequence[str] = ()) -> Context:
+    """Everything the checks look at, from facts read before."""
     require = config.require if config else Require()
     required = tuple(dict.fromkeys((*(extra or require.controllers), *_used(config))))
     choice = choose_engine(facts, engine, required)
@@ -85,13 +99,14 @@ def _used(config: Config | None) -> tuple[str, ...]:
 
 
 def report(
-    started: Started, context: Context | None, findings: Sequence[Finding], services: Sequence[ServiceResult] = ()
-) -> Report:
-    """The report of a command that began at `started`."""
+    started: Started, context: Context | None, findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
+    *, host: HostSummary | None = None,
+) -> Report:  # fmt: skip
+    """The report of a command that began at `started`; `host` is where services ran, if not on this host."""
     return Report(
         tool_version=__version__,
         verdict=verdict_of(findings),
-        host=_host(context.facts, context.engine) if context else None,
+        host=host or (_host(context.facts, context.engine) if context else None),
         findings=tuple(findings),
         services=tuple(services),
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.wall)),

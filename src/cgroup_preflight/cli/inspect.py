@@ -131,7 +131,9 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
     services = binary_paths(config) if config else {}
     chosen = paths or list(dict.fromkeys(os.path.relpath(path) for path in services.values()))
     if not chosen:
-        raise UsageError("no binary to inspect", where="inspect", remedy=Remedy(title="name one, or a config with services"))
+        raise UsageError(
+            "no binary to inspect", where="inspect", remedy=Remedy(title="name one, or a config with services")
+        )
     for path in chosen:
         if not os.path.lexists(path):
             raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or mend the path"))
@@ -146,9 +148,16 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
 
 def _alone(path: str, program: Binary, limits: Chain | None, target: Target) -> Inspected:
     subject = with_prediction(
-        Subject(name=path, program=program, chain=limits or Chain(levels=()), environment={}, cpus=target.cpus,
-                machine=target.machine, swap=target.swap)
-    )  # fmt: skip
+        Subject(
+            name=path,
+            program=program,
+            chain=limits or Chain(levels=()),
+            environment={},
+            cpus=target.cpus,
+            machine=target.machine,
+            swap=target.swap,
+        )
+    )
     return Inspected(path=path, subject=subject, findings=run_go_checks(subject))
 
 
@@ -168,11 +177,16 @@ def _text(seen: list[Inspected], *, verbose: bool) -> str:
     colour = options.use_colour()
     return "\n".join(
         render(
-            item.path, item.subject.program.info, item.subject.prediction, item.subject.program.why_not, item.findings,
-            colour=colour, verbose=verbose,
+            item.path,
+            item.subject.program.info,
+            item.subject.prediction,
+            item.subject.program.why_not,
+            item.findings,
+            colour=colour,
+            verbose=verbose,
         )
         for item in seen
-    )  # fmt: skip
+    )
 
 
 def as_json(seen: list[Inspected]) -> str:
@@ -190,11 +204,15 @@ def _entry(item: Inspected) -> dict[str, object]:
         "deps": [{"path": dep.path, "version": dep.version} for dep in info.deps] if info else [],
         "settings": dict(info.settings) if info else {},
         "runtime": {
-            "gomaxprocs": choice.gomaxprocs, "gomemlimit_bytes": choice.gomemlimit_bytes,
-            "follows_cpu_max": choice.follows_cpu_max, "why": list(choice.why),
-        } if choice else None,
+            "gomaxprocs": choice.gomaxprocs,
+            "gomemlimit_bytes": choice.gomemlimit_bytes,
+            "follows_cpu_max": choice.follows_cpu_max,
+            "why": list(choice.why),
+        }
+        if choice
+        else None,
         "findings": _findings(item.findings),
-    }  # fmt: skip
+    }
 
 
 def _findings(findings: tuple[Finding, ...]) -> object:

@@ -8,6 +8,7 @@ from cgroup_preflight.errors import UsageError
 from cgroup_preflight.golang.survey import survey_all
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Remedy
 
 _ABOUT = """\
@@ -27,6 +28,9 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     config = common.load_config(args.config)
     plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    for service in plan.services:
+        if service.program is not None and service.program.unreadable:
+            sys.stderr.write(f"{service.label}: no settings for a Go program: its file {plain(service.program.why_not)}\n")
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:

@@ -1,9 +1,9 @@
 """`cgroup-preflight smoke`: the services under their limits."""
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names, require_binaries, try_services
-from cgroup_preflight.report import Status
+from cgroup_preflight.report import ServiceResult, Status
 from cgroup_preflight.verdict import exit_status_of
 
 _ABOUT = """\
@@ -13,6 +13,7 @@ Nothing stays behind: units live below one slice of this run's own, at run time 
 
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
+    cgroup-preflight smoke --engine guest --target debian-13
 """
 
 
@@ -23,16 +24,26 @@ def main(words: list[str]) -> int:
     parser.add_argument("service", nargs="*", help="services to run (default: all)")
     options.add_config(parser)
     add_engine(parser)
+    guest_run.add_target(parser)
+    guest_run.add_inside(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config)
     names = check_names(config, args.service)
     require_binaries(config, names)
-    context = common.context(config, args.engine or config.engine, ())
+    engine = args.engine or config.engine
+    context = common.context(config, engine, ())
     # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
-    host = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
-    findings, services = try_services(config, context, names)
-    report = common.report(started, context, (*host, *findings), services)
+    findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
+    services: tuple[ServiceResult, ...] = ()
+    guests = guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
+    if guests is not None and guests.stands_in:
+        findings, services = list(guests.findings), guests.services
+    else:
+        findings += guests.findings if guests is not None else ()
+        more, services = try_services(config, context, names, inside=args.inside)
+        findings += more
+    report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

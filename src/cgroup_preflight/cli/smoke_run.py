@@ -9,8 +9,11 @@ from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.rules import TINY
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.errors import ConfigError, UsageError
+from cgroup_preflight.plan.expect import HostNumbers, memory_text
+from cgroup_preflight.quantities import Permyriad, format_bytes
 from cgroup_preflight.report import Finding, Remedy, ServiceResult, Status
 
 
@@ -32,10 +35,12 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def try_services(config: Config, context: Context, names: tuple[str, ...]) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
+def try_services(
+    config: Config, context: Context, names: tuple[str, ...], *, inside: bool = False
+) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
     """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
 
-    Raises HostError when the manager does not answer.
+    Raises HostError when the manager does not answer, ConfigError for a percentage that is too little here.
     """
     broken = format_findings(config, context, names)
     if broken:
@@ -43,10 +48,32 @@ def try_services(config: Config, context: Context, names: tuple[str, ...]) -> tu
     go = go_findings(config, context, names)
     if context.engine.name is None:
         return [*go, _not_tried(context)], ()
-    from cgroup_preflight.smoke.run import smoke
+    from cgroup_preflight.smoke.run import host_numbers, smoke
 
-    result = smoke(config, context.facts, context.engine, names, options.progress)
+    if not config.allow_tiny_limits:
+        refuse_tiny(config, host_numbers(context.facts))
+    result = smoke(config, context.facts, context.engine, names, options.progress, inside=inside)
     return [*go, *result.findings], result.services
+
+
+def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
+    """Raises ConfigError where a percentage of this host's memory is too little to be safe (CGP208)."""
+    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
+    findings = []
+    for setting in (setting for group in groups for setting in group):
+        if setting.property not in ("MemoryMax", "MemoryHigh") or not isinstance(setting.value, Permyriad):
+            continue
+        size = int(memory_text(setting.value, numbers))
+        if size < TINY:
+            message = f"{setting.property}: {setting.text} of this host are {format_bytes(size)}, below 16M"
+            remedy = Remedy(title="use at least 16M, or set allow_tiny_limits = true in [smoke]")
+            findings.append(Finding(code="CGP208", name="limit-too-small", status=Status.FAIL, location=setting.location,
+                                    subject=setting.property, message=message, remedies=(remedy,)))  # fmt: skip
+    if findings:
+        raise ConfigError(
+            f"{len(findings)} limit(s) are too small here", where=config.path, findings=tuple(findings),
+            remedy=Remedy(title="mend the lines named above"),
+        )  # fmt: skip
 
 
 def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:

@@ -9,6 +9,7 @@ from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
+from cgroup_preflight.reading import value_or
 
 _ABOUT = """\
 Records exactly what `check` reads of this host into one JSON file, for a bug report or for judging it elsewhere:
@@ -27,8 +28,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", default="", help="the file to write (default: stdout)")
     args = parser.parse_args(words)
     fs, runner = RecordingFs(LiveFs()), RecordingRunner(LiveRunner())
-    gather(fs, runner)
-    text = dump(fs, runner, tool=__version__, names=_names())
+    version = gather(fs, runner).systemd_version
+    text = dump(fs, runner, tool=__version__, systemd=value_or(version, None), names=_names())
     if args.output:
         options.write_file(Path(args.output), text)
     else:

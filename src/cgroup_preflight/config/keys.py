@@ -14,7 +14,10 @@ from cgroup_preflight.properties import PROPERTIES
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
-ENGINES = ("auto", "systemd", "user")
+ENGINES = ("auto", "systemd", "user", "guest")
+#: What the built-in guest can be (`guest.recipe.SUITES`), and what can run it.
+DISTROS = ("debian-12", "debian-13")
+MACHINES = ("auto", "uml", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,12 @@ def parse_prefix(text: str) -> str:
     return "/".join(parts)
 
 
+def _input_glob(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise q.QuantityError(f"{text!r} leads out of the config's folder", "a glob below it, such as etc/*.yaml")
+    return _path(text)
+
+
 def _user(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
         raise q.QuantityError(f"{text!r} is not a user", "the name of a system user, such as shop")
@@ -158,6 +167,15 @@ SECTIONS: Mapping[str, tuple[Key, ...]] = {
             parse=_one_of(*ENGINES), schema={"enum": list(ENGINES)}),
         Key(name="allow_remote_ready", kind="bool", doc="Allow readiness addresses outside this machine."),
         Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M."),
+    ),
+    "target": (
+        Key(name="distro", kind="string", doc="Run the services in a guest with this system, whatever this host is.",
+            parse=_one_of(*DISTROS), schema={"enum": list(DISTROS)}),
+        Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
+            "more than one CPU, cpuset or a network.", parse=_one_of(*MACHINES), schema={"enum": list(MACHINES)}),
+        Key(name="files", kind="strings", doc="Globs of files, besides the binaries, that services need in the guest.",
+            parse=_input_glob),
+        Key(name="network", kind="bool", doc="Give services in the guest a way out to the network."),
     ),
     "artifacts": (
         Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
-from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Artifacts, Config, Require, Service, Setting, Slice, Smoke
+from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Artifacts, Config, Require, Service, Setting, Slice, Smoke, Target
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
@@ -88,6 +88,7 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
     require = read_table("require", ("require",), tables.get("require", {}), mistakes)
     smoke = read_table("smoke", ("smoke",), tables.get("smoke", {}), mistakes)
     artifacts = read_table("artifacts", ("artifacts",), tables.get("artifacts", {}), mistakes)
+    target = read_table("target", ("target",), tables.get("target", {}), mistakes)
     config = Config(
         path=shown,
         folder=folder,
@@ -102,7 +103,9 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
         services=_services(tables.get("services", {}), mistakes),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
+        allow_tiny_limits=_get(smoke, "allow_tiny_limits", default=False),
         artifacts=Artifacts(**{key: item.value for key, item in artifacts.items() if key != "inject"}),  # type: ignore[arg-type]
+        target=Target(**{key: item.value for key, item in target.items()}),  # type: ignore[arg-type]
     )
     check_rules(
         config, mistakes,

@@ -92,6 +92,16 @@ class Require:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What guest the services are tried in: see `[target]` in `keys.SECTIONS`; `distro` is empty where none is asked for."""
+
+    distro: str = ""
+    machine: str = "auto"
+    files: tuple[str, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
     """How artifacts are injected into: see `[artifacts]` in `keys.SECTIONS`."""
 
@@ -115,4 +125,6 @@ class Config:
     services: tuple[Service, ...]
     engine: str = "auto"
     inject: tuple[str, ...] = ()
+    allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
+    target: Target = Target()

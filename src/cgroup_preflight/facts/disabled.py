@@ -6,8 +6,10 @@ from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
-#: Where units of services without a slice, and those of slices of their own, hang.
-SLICES = ("-.slice", "system.slice")
+#: Above units with a slice of their own, units without, and those of user managers.
+SLICES = ("-.slice", "system.slice", "user.slice")
+#: The first two have no file of their own; `slice.d` is for all slices.
+_FILES = ("-.slice", "system.slice", "user.slice.d", "slice.d")
 #: systemd.unit(5), the search path of the system manager; the last is what `set-property` writes.
 _FOLDERS = (
     "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
@@ -16,11 +18,10 @@ _FOLDERS = (
 
 
 def disabled_controllers(fs: HostFs, runner: CommandRunner, *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
-    """What is kept out of each of SLICES. Neither has a file of its own as a rule: only then systemd is asked."""
+    """What is kept out of each of SLICES. Only where a file could say something, systemd is asked."""
     if not running:
         return Missing(source="DisableControllers", why=Why.ABSENT, detail="systemd does not run")
-    # `slice.d` is for all slices; `-.slice`, `-.slice.d` and so on for one.
-    listed = [fs.names(folder, (*SLICES, "slice.d")) for folder in _FOLDERS]
+    listed = [fs.names(folder, _FILES) for folder in _FOLDERS]
     for names in listed:
         if isinstance(names, Missing) and names.why is not Why.ABSENT:
             return names

@@ -113,7 +113,8 @@ def _cgroup_mount(mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
     top = mount_at(mounts.value, CGROUP_ROOT)
     if top is not None and top.fs_type == "cgroup2":
         return Known(value=top, source=mounts.source)
-    elsewhere = of_type(mounts.value, "cgroup2")
+    # One that another mount hides is nobody's.
+    elsewhere = [mount for mount in of_type(mounts.value, "cgroup2") if mount_at(mounts.value, mount.point) is mount]
     if elsewhere and not of_type(mounts.value, "cgroup"):
         return Known(value=elsewhere[-1], source=mounts.source)
     detail = f"{CGROUP_ROOT} is {top.fs_type}" if top else f"nothing is mounted at {CGROUP_ROOT}"

@@ -1,6 +1,7 @@
 """The cgroups on a way down from the mount, each read once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from cgroup_preflight.facts.kernel_text import read_kernel
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
@@ -9,7 +10,9 @@ from cgroup_preflight.facts.mountinfo import Mount
 from cgroup_preflight.facts.proc_files import parse_line
 from cgroup_preflight.facts.words import parse_words
 from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.reading import Missing, Reading, Why
 
+T = TypeVar("T")
 #: A path deeper than this is not a real one.
 _DEPTH_MAX = 64
 
@@ -42,12 +45,20 @@ def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] 
 
 def _level(fs: HostFs, mount_point: str, path: str) -> Level:
     folder = f"{mount_point}{path}"
+    controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
+    # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
+    gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
+
+    def read(name: str, parse: Callable[[str], T]) -> Reading[T]:
+        place = f"{folder}/{name}"
+        return Missing(source=place, why=Why.ABSENT) if gone else read_kernel(fs, place, parse)
+
     return Level(
         path=path,
-        controllers=read_kernel(fs, f"{folder}/cgroup.controllers", parse_words),
-        subtree_control=read_kernel(fs, f"{folder}/cgroup.subtree_control", parse_words),
-        type=read_kernel(fs, f"{folder}/cgroup.type", parse_line),
-        memory_max=read_kernel(fs, f"{folder}/memory.max", parse_limit),
-        cpu_max=read_kernel(fs, f"{folder}/cpu.max", parse_cpu_max),
-        pids_max=read_kernel(fs, f"{folder}/pids.max", parse_limit),
+        controllers=controllers,
+        subtree_control=read("cgroup.subtree_control", parse_words),
+        type=read("cgroup.type", parse_line),
+        memory_max=read("memory.max", parse_limit),
+        cpu_max=read("cpu.max", parse_cpu_max),
+        pids_max=read("pids.max", parse_limit),
     )

@@ -13,4 +13,6 @@ def parse_pressure(text: str) -> dict[str, float]:
             if not separator:
                 raise ValueError(f"not a pressure line: {line[:80]!r}")
             values[f"{kind}_{key}"] = float(value)
+    if not values:
+        raise ValueError("nothing in it")
     return values

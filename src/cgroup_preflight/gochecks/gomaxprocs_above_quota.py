@@ -27,8 +27,9 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     yield check.finding(
         Status.WARN if busy >= quota + 1 else Status.PASS,
         subject,
-        f"GOMAXPROCS {procs} under a quota of {quota:g} CPUs: with {busy} busy threads it runs {period - stopped:.0f} ms "
-        f"of each {period:g} ms and is stopped for {stopped:.0f} ms ({100 * stopped / period:.0f}%)",
+        f"GOMAXPROCS {procs} under a quota of {quota:g} CPUs: with {busy} busy threads it runs "
+        f"{period - stopped:.0f} ms of each {period:g} ms and is stopped for {stopped:.0f} ms "
+        f"({100 * stopped / period:.0f}%)",
         set_variable("GOMAXPROCS", str(wanted), "what cannot run at the same time does not use up the quota at once"),
         location=subject.variable_at(name) if name else subject.line_of(level, "CPUQuota"),
         evidence={

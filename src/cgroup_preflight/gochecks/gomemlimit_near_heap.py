@@ -26,8 +26,8 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     yield check.finding(
         Status.WARN,
         subject,
-        f"GOMEMLIMIT of {format_bytes(limit)} is {'below' if limit < need else 'too near'} the {format_bytes(need)} that "
-        "the program keeps after a collection: it will collect without a pause instead of working",
+        f"GOMEMLIMIT of {format_bytes(limit)} is {'below' if limit < need else 'too near'} the {format_bytes(need)} "
+        "that the program keeps after a collection: it will collect without a pause instead of working",
         Remedy(
             title=f"raise MemoryMax to {format_bytes(wanted)} or more, and GOMEMLIMIT with it",
             docs="https://go.dev/doc/gc-guide#Memory_limit",

@@ -57,7 +57,8 @@ def _summary(subject: Subject) -> Finding:
     return _SUMMARY.finding(
         Status.PASS,
         subject,
-        f"{subject.info.go_version} will start with GOMAXPROCS {procs} and memory limit {limit}: {'; '.join(choice.why)}",
+        f"{subject.info.go_version} will start with GOMAXPROCS {procs} and memory limit {limit}: "
+        + "; ".join(choice.why),
         evidence={
             "go_version": subject.info.go_version,
             "gomaxprocs": choice.gomaxprocs,

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 from cgroup_preflight.gochecks.base import Subject
 from cgroup_preflight.golang.runtime import predict
+from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.golevels import chain_of
 from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.properties import BY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +35,13 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
     labels = {item.unit: f"{item.label or 'run'}.slice" for item in plan.slices}
     settings = {item.unit: item.settings for item in plan.slices}
     above = [(labels[unit], settings[unit]) for unit in reversed(service.slices)]
+    chain = chain_of([(f"{service.label}.service", service.own_settings), *above], target.numbers)
+    leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _cpu_beside(service, plan))
     return with_prediction(
         Subject(
             name=service.label,
             program=service.program or Binary(path=service.binary, why_not="was not looked at"),
-            chain=chain_of([(f"{service.label}.service", service.own_settings), *above], target.numbers),
+            chain=Chain(levels=(leaf, *chain.levels[1:])),
             environment=dict(service.own_env),
             cpus=target.cpus,
             machine=target.machine,
@@ -46,6 +50,16 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
             variables_at=dict(service.variables_at),
         )
     )
+
+
+def _cpu_beside(service: ServicePlan, plan: Plan) -> bool:
+    """Whether a neighbour uses the cpu controller: it is enabled for all units of a slice or for none."""
+    if not service.slices:
+        return False
+    parent = service.slices[-1]
+    below = [item.settings for item in plan.slices if item.unit.startswith(f"{parent.removesuffix('.slice')}-")]
+    beside = [item.settings for item in plan.services if parent in item.slices and item.unit != service.unit]
+    return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *beside) for setting in one)
 
 
 def fitted_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject | None:

@@ -51,15 +51,15 @@ def predict(
     """The runtime's choice; `visible_cpus` are those of the machine (or of the mask it is started with)."""
     rules = rules_for(build_info.go_version)
     cpus = len(limits_chain.affinity(visible_cpus))
-    aware, switch = awareness(build_info, environment)
-    procs = _procs(rules, environment, limits_chain, cpus, aware, switch, build_info)
+    awake = awareness(build_info, environment)
+    procs = _procs(build_info, environment, limits_chain, cpus, awake)
     limit, limit_why, fatal = _memory(rules, environment, build_info.go_version)
     return RuntimePrediction(
         gomaxprocs=procs.number,
         gomemlimit_bytes=limit,
         follows_cpu_max=procs.follows,
         why=(*procs.why, limit_why),
-        aware=aware,
+        aware=awake[0],
         from_environment=procs.from_environment,
         fatal=fatal,
     )
@@ -78,9 +78,8 @@ def awareness(build_info: BuildInfo, environment: Mapping[str, str]) -> tuple[bo
         return True, f"{build_info.go_version} reads cpu.max of its own cgroup"
     if "containermaxprocs" in env.parse_godebug(variable):
         return False, "GODEBUG=containermaxprocs=0 switches reading cpu.max off"
-    return False, (
-        "the build switches reading cpu.max off (DefaultGODEBUG has containermaxprocs=0: a go line below 1.25 in go.mod)"
-    )
+    why = "DefaultGODEBUG has containermaxprocs=0: a go line below 1.25 in go.mod"
+    return False, f"the build switches reading cpu.max off ({why})"
 
 
 def updates(build_info: BuildInfo, environment: Mapping[str, str]) -> bool:
@@ -95,14 +94,13 @@ def aware_procs(quota: float | None, cpus: int) -> int:
 
 
 def _procs(
-    rules: RuntimeRules | None,
+    build_info: BuildInfo,
     environment: Mapping[str, str],
     chain: Chain,
     cpus: int,
-    aware: bool | None,
-    switch: str,
-    build_info: BuildInfo,
+    awake: tuple[bool | None, str],
 ) -> _Procs:
+    rules, (aware, switch) = rules_for(build_info.go_version), awake
     text = environment.get("GOMAXPROCS", "")
     taken = env.parse_gomaxprocs(text, plus_sign=bool(rules and rules.plus_sign))
     if taken is not None:

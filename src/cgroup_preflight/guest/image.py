@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cgroup_preflight.errors import HostError
@@ -48,15 +48,17 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
     return root / "cgroup-preflight" / "images"
 
 
-def ensure(recipe: Recipe, folder: Path) -> Image:
+def ensure(recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None) -> Image:
     """The image of `recipe` in cache `folder`, built if it is not there; raises HostError.
 
-    Also rebuilt if its files are not those that were built (size, time; `verify` compares the content).
+    Also rebuilt if its files are not those that were built (size, time, else the content). `say` is told of long work.
     """
     home = folder / recipe.name
-    with _locked(folder, recipe.name):
-        if not _unchanged(home):
+    with _locked(folder, recipe.name, say):
+        if not _unchanged(home) and not _same_content(home):
+            say(f"building the {recipe.distro} guest in {home}: once, about a minute")
             _build(recipe, folder, home)
+            say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return _image(recipe.name, home)
 
 
@@ -138,17 +140,46 @@ def _unchanged(home: Path) -> bool:
     )
 
 
+def _same_content(home: Path) -> bool:
+    """Whether only times differ, as after a restored CI cache; then the manifest gets the new ones."""
+    try:
+        records = _read_manifest(home)
+        if not all((home / name).stat().st_size == record.size for name, record in records.items()):
+            return False
+        if not all(_sha256(home / name) == record.sha256 for name, record in records.items()):
+            return False
+        fresh = {name: asdict(replace(record, mtime_ns=(home / name).stat().st_mtime_ns))
+                 for name, record in records.items()}  # fmt: skip
+        temporary = home / f".{_MANIFEST}"
+        temporary.write_text(json.dumps(fresh, indent=1))
+        temporary.replace(home / _MANIFEST)
+    except (OSError, ValueError, TypeError):
+        return False
+    return bool(records)
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Holds the lock of image `name`; the lock file stays, since removing it would let two in."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Holds the lock of image `name`; the lock file stays, since removing it would let two in. Raises HostError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{name}.lock").open("w")
+    except OSError as error:
+        raise HostError(
+            f"cannot keep images there: {error.strerror}", where=str(folder),
+            remedy=Remedy(title="set XDG_CACHE_HOME to a folder that can be written to"),
+        ) from None  # fmt: skip
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another job that is building or removing this image")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -21,11 +21,11 @@ _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 def start(spec: GuestSpec, image: Image) -> GuestProcess:
     """Starts the engine of `spec` on `image`; raises HostError if it is not installed, OSError on a full disk."""
-    program = tools.find(_PROGRAMS[spec.engine])
+    program = tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
     try:
         (folder / "empty").mkdir()
-        source = {_AGENT_NAME: Path(inside.__file__).parent}
+        source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
         pack.write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException:
@@ -63,6 +63,8 @@ def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
             cpus=spec.cpus,
             memory_mib=spec.memory_mib,
             mode=spec.mode,
+            accelerator=spec.accelerator,
+            network=spec.network,
             kernel_args=spec.kernel_args,
         )
     )
@@ -83,5 +85,6 @@ def _holds_memory(folder: Path, mebibytes: int) -> bool:
     return not status.f_flag & os.ST_NOEXEC and status.f_bavail * status.f_frsize > mebibytes << 20
 
 
-_PROGRAMS = {GuestEngine.UML: uml.PROGRAM, GuestEngine.QEMU: qemu.PROGRAM}
+#: The program that runs each engine's guests.
+PROGRAMS = {GuestEngine.UML: uml.PROGRAM, GuestEngine.QEMU: qemu.PROGRAM}
 _COMMANDS = {GuestEngine.UML: _uml, GuestEngine.QEMU: _qemu}

@@ -26,6 +26,7 @@ class QemuMachine:
     memory_mib: int
     mode: BootMode
     accelerator: str = "tcg"
+    network: bool = False
     kernel_args: tuple[str, ...] = ()
 
 
@@ -45,6 +46,7 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,read-only=on"),
         # Only one is NVMe: of two, controllers or name spaces, the names swap now and then, being probed side by side.
         *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
+        *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),
     )
 
 

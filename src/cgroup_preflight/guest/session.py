@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.guest.channel import Channel, ChannelError
+from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.image import Image
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
@@ -163,13 +164,8 @@ class Guest:
         return self._failed(what)
 
     def _failed(self, what: str) -> HostError:
-        tail = "\n".join(f"  | {line}" for line in self.console_tail())
-        return HostError(
-            f"{self.spec.name} {what}; last console lines:\n{tail}" if tail else f"{self.spec.name} {what}",
-            remedy=Remedy(
-                title="read the console lines; give the guest more memory or time if it ran out of either",
-            ),
-        )
+        title = "read the console lines; give the guest more memory or time if it ran out of either"
+        return GuestError(f"{self.spec.name} {what}", console=self.console_tail(), remedy=Remedy(title=title))
 
 
 def input_path(name: str) -> Path:

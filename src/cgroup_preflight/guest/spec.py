@@ -26,8 +26,10 @@ class BootMode(enum.StrEnum):
 class GuestSpec:
     """One kind of guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
 
+    `agent` is the folder of the agent compiled for the guest's Python, None for its source.
     `kernel_args` are added last, so that they win; `boot_timeout` is seconds until the agent must have answered.
-    `name` words it in messages.
+    `accelerator` is QEMU's: "tcg", or "kvm" where that was seen to work. `network` is a way out, over QEMU's own
+    translation: the guest cannot be reached, and sees no network of the host. `name` words it in messages.
     """
 
     engine: GuestEngine = GuestEngine.UML
@@ -37,11 +39,16 @@ class GuestSpec:
     memory_mib: int = 512
     kernel_args: tuple[str, ...] = ()
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    agent: Path | None = None
     boot_timeout: float = 120.0
+    accelerator: str = "tcg"
+    network: bool = False
 
     def __post_init__(self) -> None:
         if self.engine is GuestEngine.UML and self.cpus != 1:
             raise ValueError("user-mode-linux has one CPU; more need the QEMU engine")
+        if self.engine is GuestEngine.UML and self.network:
+            raise ValueError("a network without privileges needs the QEMU engine")
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.report import Remedy
 
-#: Program to Debian package (also Ubuntu's).
+#: Program (or file) to Debian package, also Ubuntu's.
 DEBIAN_PACKAGES = {
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
@@ -22,7 +22,15 @@ DEBIAN_PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
 }
+#: Other distributions have QEMU; user-mode-linux and mmdebstrap are Debian's and Ubuntu's. ID of os-release(5) to command.
+_QEMU_ELSEWHERE = {
+    "fedora": ("dnf", "install", "qemu-system-x86-core"),
+    "arch": ("pacman", "-S", "qemu-system-x86"),
+    "alpine": ("apk", "add", "qemu-system-x86_64"),
+    "opensuse": ("zypper", "install", "qemu-x86"),
+}
 _TAIL_LINES = 8
+_INSTALL_SECONDS = 900.0
 #: Seconds a terminated tool has to clean up after itself.
 _TERMINATE_SECONDS = 15.0
 #: An ordinary user's PATH often lacks the directory where mke2fs lives.
@@ -35,22 +43,67 @@ def find(program: str) -> str:
     return str(shutil.which(program, path=_SEARCH_PATH))
 
 
+def is_installed(program: str) -> bool:
+    """Whether `program` is on this host."""
+    return shutil.which(program, path=_SEARCH_PATH) is not None
+
+
 def require(programs: Iterable[str]) -> None:
     """Raises HostError with one line naming all programs that are missing and how to install them."""
-    missing = [program for program in programs if shutil.which(program, path=_SEARCH_PATH) is None]
+    missing = [program for program in programs if not is_installed(program)]
     if not missing:
         return
-    packages = tuple(dict.fromkeys(DEBIAN_PACKAGES[program] for program in missing))
-    names, installs = ", ".join(missing), " ".join(packages)
+    how, command = _how(missing, _os_ids(_read_os_release()))
     raise HostError(
-        f"the guest needs {names}, not installed here (Debian and Ubuntu: apt-get install {installs})",
+        f"the guest needs {', '.join(missing)}, not installed here ({how})",
         remedy=Remedy(
-            title="install what the guest needs",
-            commands=(("apt-get", "install", "--yes", "--no-install-recommends", *packages),),
-            needs_root=True,
-            persistent=True,
+            title="install what the guest needs, or run the job in the image of ci/Containerfile, which has it",
+            commands=(command,) if command else (), needs_root=True, persistent=True,
         ),
-    )
+    )  # fmt: skip
+
+
+def install(programs: Iterable[str]) -> None:
+    """Installs what is missing with apt, as root. Raises HostError."""
+    missing = [program for program in programs if not is_installed(program)]
+    if not missing:
+        return
+    if os.geteuid() != 0 or not is_installed("apt-get"):
+        require(missing)
+    for argv in (("apt-get", "update", "-qq"), _apt(missing)):
+        call(argv, cwd=Path("/"), timeout=_INSTALL_SECONDS, doing="installing what the guest needs")
+
+
+def _apt(programs: Iterable[str]) -> tuple[str, ...]:
+    packages = dict.fromkeys(DEBIAN_PACKAGES[program] for program in programs)
+    return ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
+
+
+def _how(missing: Sequence[str], ids: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """How to install on the distribution with these os-release IDs, in words and as a command."""
+    apt = _apt(missing)
+    debian = f"Debian and Ubuntu: {' '.join(word for word in apt if not word.startswith('--'))}"
+    for name in ids:
+        other = _QEMU_ELSEWHERE.get(name.partition("-")[0])
+        if other is None:
+            continue
+        if list(missing) == ["qemu-system-x86_64"]:
+            return f"{name}: {' '.join(other)}", other
+        return f"{debian}; {name} has {other[-1]} alone", ()
+    return debian, apt
+
+
+def _os_ids(text: str) -> tuple[str, ...]:
+    """ID and ID_LIKE of os-release(5)."""
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return tuple(f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', "").split())
+
+
+def _read_os_release() -> str:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        with contextlib.suppress(OSError):
+            return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def call(argv: Sequence[str], *, cwd: Path, timeout: float, doing: str) -> None:

@@ -104,7 +104,7 @@ class LiveFs:
         try:
             return Known(value=bool(os.statvfs(self._at(path)).f_flag & os.ST_RDONLY), source=f"statvfs {path}")
         except OSError as error:
-            return missing(path, error)
+            return missing(f"statvfs {path}", error)
 
     def machine(self) -> Reading[str]:
         """uname(2); unknown for a tree of another host."""

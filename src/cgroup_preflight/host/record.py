@@ -91,7 +91,9 @@ def _entry(reading: "Reading[object]") -> Entry:
             **({"detail": reading.detail} if reading.detail else {})}  # fmt: skip
 
 
-def dump(fs: RecordingFs, runner: RecordingRunner, *, tool: str, names: Mapping[str, str]) -> str:
+def dump(
+    fs: RecordingFs, runner: RecordingRunner, *, tool: str, systemd: int | None, names: Mapping[str, str]
+) -> str:  # fmt: skip
     """The JSON text of a recording; `names` maps user and host names to what stands for them."""
     kernel = fs.answers.get("read /proc/sys/kernel/osrelease", {}).get("value", "unknown")
     host = {question: less_of_users(question, entry) for question, entry in sorted(fs.answers.items())}
@@ -101,6 +103,7 @@ def dump(fs: RecordingFs, runner: RecordingRunner, *, tool: str, names: Mapping[
         "tool": tool,
         "recorded_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "kernel": replace(str(kernel).strip()),
+        "systemd": systemd,
         "host": {replace(question): replaced(entry, replace) for question, entry in host.items()},
         "commands": {replace(argv): replaced(entry, replace) for argv, entry in sorted(runner.answers.items())},
     }

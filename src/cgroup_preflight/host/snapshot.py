@@ -25,8 +25,8 @@ class SnapshotFs:
     def __init__(self, answers: Mapping[str, Entry]) -> None:
         self._answers = answers
 
-    def _answer(self, question: str, convert: Callable[[object], T]) -> Reading[T]:
-        source = [*question.split(" "), question][1] if " " in question else question
+    def _answer(self, question: str, convert: Callable[[object], T], source: str = "") -> Reading[T]:
+        source = source or question.split(" ")[1]
         entry = self._answers.get(question)
         if entry is None:
             return Missing(source=source, why=Why.NOT_RECORDED)
@@ -63,15 +63,15 @@ class SnapshotFs:
 
     def read_only(self, path: str) -> Reading[bool]:
         """The recorded flag."""
-        return self._answer(f"read_only {path}", _flag)
+        return self._answer(f"read_only {path}", _flag, f"statvfs {path}")
 
     def machine(self) -> Reading[str]:
         """The recorded name."""
-        return self._answer("machine", _text)
+        return self._answer("machine", _text, "uname")
 
     def page_size(self) -> Reading[int]:
         """The recorded size."""
-        return self._answer("page_size", _number)
+        return self._answer("page_size", _number, "page size")
 
 
 class SnapshotRunner:

@@ -66,8 +66,12 @@ def _variable(name: str, value: str) -> str:
     if value and all(char.isascii() and (char.isalnum() or char in "_./:,=+-@") for char in value):
         return f"Environment={name}={value}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    shown = "".join(f"\\x{ord(char):02x}" if ord(char) < 32 or ord(char) == 127 else char for char in escaped)
+    shown = "".join(char if char.isprintable() else _bytes(char) for char in escaped)
     return f'Environment="{name}={shown}"'
+
+
+def _bytes(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
 def _one_line(text: str) -> str:

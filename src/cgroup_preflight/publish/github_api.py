@@ -29,6 +29,7 @@ class GithubApi:
         self._inject(transport)
         self._repo = f"/repos/{repo}"
         self._graphql_url = graphql_url
+        self._of_app = token.begins("ghs_")
         self._client = github.Github(
             auth=github.Auth.Token(token.reveal()), base_url=base_url, timeout=int(TIMEOUT), retry=None,
             seconds_between_requests=0, seconds_between_writes=0, verify=ca_file or True,
@@ -40,12 +41,12 @@ class GithubApi:
         """PyGithub makes its sessions itself; this is its own way to have them send through something else."""
 
         class _Http(HTTPRequestsConnectionClass):
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
+            def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
                 super().__init__(*args, **kwargs)
                 _mount(self.session, transport)
 
         class _Https(HTTPSRequestsConnectionClass):
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
+            def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
                 super().__init__(*args, **kwargs)
                 _mount(self.session, transport)
 
@@ -59,9 +60,9 @@ class GithubApi:
         headers, data = self._client.requester.requestJsonAndCheck(method, url, parameters=dict(parameters), input=body)
         return headers, data
 
-    def one(self, method: str, path: str, body: Mapping[str, object] | None = None, **parameters: str | int) -> dict[str, Any]:
+    def one(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The JSON object of one answer."""
-        _, data = self.send(method, path, body, **parameters)
+        _, data = self.send(method, path, body)
         if not isinstance(data, dict):
             raise _odd(method, path)
         return data
@@ -69,8 +70,8 @@ class GithubApi:
     def items(self, path: str, key: str = "", **parameters: str | int) -> Iterator[dict[str, Any]]:
         """The objects of a list, from all pages; `key` names the list inside an object."""
         for page in range(1, PAGES_MAX + 1):
-            headers, data = self.send("GET", path, per_page=100, page=page, **parameters)
-            entries = data.get(key) if key and isinstance(data, dict) else data
+            headers, data = self.send("GET", path, None, **parameters, per_page=100, page=page)
+            entries = (data.get(key) if isinstance(data, dict) else None) if key else data
             if not isinstance(entries, list):
                 raise _odd("GET", path)
             yield from (item for item in entries if isinstance(item, dict))
@@ -80,13 +81,15 @@ class GithubApi:
         raise _odd("GET", f"{path} (more than {PAGES_MAX} pages)")
 
     def login(self) -> str:
-        """Who the token writes as. A job's own token cannot ask `GET /user`, but can ask GraphQL."""
-        try:
-            login = self.one("GET", "//user").get("login")
-        except ForgeError as error:
-            if error.status != 403:
-                raise
-            login = self._viewer()
+        """Who the token writes as. A job's own token (an app's, `ghs_`) cannot ask `GET /user`, but can ask GraphQL."""
+        login: object = None
+        if not self._of_app:
+            try:
+                login = self.one("GET", "//user").get("login")
+            except ForgeError as error:
+                if error.status != 403:
+                    raise
+        login = login or self._viewer()
         return login if isinstance(login, str) else ""
 
     def _viewer(self) -> object:

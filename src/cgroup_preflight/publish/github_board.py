@@ -1,6 +1,5 @@
 """The comments of a pull request as a `sticky.Board`, and which pull request a `workflow_run` is about."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
@@ -31,7 +30,9 @@ class GithubBoard:
         return sha if isinstance(sha, str) else ""
 
     def create(self, body: str) -> Entry:
-        return _entry(self._api.one("POST", f"/issues/{self._number}/comments", {"body": body}))
+        made = _entry(self._api.one("POST", f"/issues/{self._number}/comments", {"body": body}))
+        self._login = made.author or self._login
+        return made
 
     def update(self, entry: Entry, body: str) -> Entry:
         return _entry(self._api.one("PATCH", f"/issues/comments/{entry.id}", {"body": body}))
@@ -44,8 +45,10 @@ def _entry(item: dict[str, Any]) -> Entry:
     number, body, author = item.get("id"), item.get("body"), dig(item, "user", "login")
     if not isinstance(number, int):
         raise ForgeError(Trouble.CONTENT, method="GET", path="comments", answer=Answer())
-    return Entry(id=number, body=body if isinstance(body, str) else "", author=author if isinstance(author, str) else "",
-                 url=str(item.get("html_url") or ""))  # fmt: skip
+    return Entry(
+        id=number, body=body if isinstance(body, str) else "", author=author if isinstance(author, str) else "",
+        url=str(item.get("html_url") or ""),
+    )  # fmt: skip
 
 
 def pull_of_run(api: GithubApi, job: GithubJob, claimed: int | None) -> int | None:
@@ -59,8 +62,8 @@ def pull_of_run(api: GithubApi, job: GithubJob, claimed: int | None) -> int | No
     if job.source is None or not job.source.owner or not job.source.branch:
         return None
     head = f"{job.source.owner}:{job.source.branch}"
-    found: Sequence[dict[str, Any]] = [item for item in api.items("/pulls", state="open", head=head) if _is_at(item, job.sha)]
-    number = found[0].get("number") if found else None
+    found = (item for item in api.items("/pulls", state="open", head=head) if _is_at(item, job.sha))
+    number = next(found, {}).get("number")
     return number if isinstance(number, int) else None
 
 

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.github_api import GithubApi
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import RunId
-from cgroup_preflight.publish.transport import Clock
 from cgroup_preflight.render.check_annotations import Annotation
 
 #: GitHub takes 65,535 characters.
@@ -57,9 +57,10 @@ def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
             return Outcome(channel=channel, delivery=Delivery.SKIPPED,
                            detail=f"run {known[0].run}, which began later than this one, has reported")  # fmt: skip
         if known and known[1] == check.digest:
-            lost = attempt > 1
-            return Outcome(channel=channel, delivery=Delivery.DELIVERED if lost else Delivery.UNCHANGED,
-                           detail="made, although the answer was lost" if lost else "says the same already", url=known[2])  # fmt: skip
+            if attempt > 1:
+                return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=known[2],
+                               detail="made, although the answer was lost")  # fmt: skip
+            return Outcome(channel=channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=known[2])
         try:
             return _create(api, check, channel)
         except ForgeError as error:

@@ -129,7 +129,7 @@ def _source(name: str, event: Mapping[str, object]) -> Source | None:
 
 
 def _read_only(name: str, event: Mapping[str, object], environ: Mapping[str, str], token: Secret | None) -> str:
-    """GitHub gives such runs a token that may only read, whatever `permissions:` says; a user's own token may do more."""
+    """Why the token may only read, whatever `permissions:` says; a user's own token may do more."""
     if name != "pull_request" or (token is not None and token.begins("ghp_", "github_pat_")):
         return ""
     if environ.get("GITHUB_ACTOR") == "dependabot[bot]":

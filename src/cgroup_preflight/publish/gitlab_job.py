@@ -20,7 +20,7 @@ _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabJob:
-    """One job. `project` is where the merge request lies, `own_project` where the pipeline runs; they differ for forks."""
+    """One job. The merge request lies in `project`, the pipeline runs in `own_project`; they differ for forks."""
 
     server_url: str
     project: int

@@ -27,7 +27,7 @@ def _detail(error: ForgeError) -> str:
     """What happened, with the beginning of an answer that was no API's; one line without control characters."""
     said = ""
     if error.trouble in (Trouble.CONTENT, Trouble.SERVER, Trouble.STATUS) and error.answer.excerpt:
-        kind = clip(error.answer.header("content-type").split(";")[0], 40) or "no type"
+        kind = clip(error.answer.header("content-type").partition(";")[0], 40) or "no type"
         said = f", answered with {kind}: {clip(error.answer.excerpt, 160)}"
     unsure = "; it may have been done all the same" if error.ambiguous else ""
     return no_command(plain(f"{error.method} {clip(error.path, 120)}: {error.trouble.value}{unsure}{said}"))
@@ -44,7 +44,7 @@ def github(error: ForgeError, channel: str) -> str:
 
 def _permission(error: ForgeError, channel: str) -> str:
     accepted = _ACCEPTED.findall(error.answer.header("x-accepted-github-permissions"))
-    known = _GITHUB_NEEDS.get(channel.split(" ")[0], "")
+    known = _GITHUB_NEEDS.get(channel.split(" ", maxsplit=1)[0], "")
     named = [f"{name.replace('_', '-')}: {right}" for name, right in accepted]
     # Of several that would do, the one that this tool documents is the least.
     return known if known in named or not named else named[0]

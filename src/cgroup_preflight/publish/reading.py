@@ -11,7 +11,8 @@ from pathlib import PurePath
 
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.publish.parse import ReportShapeError, report_of
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.publish.secret import Secret
+from cgroup_preflight.render.merge import Leg, rebase
 from cgroup_preflight.report import Remedy
 
 #: Largest report read, and all of them together, bytes. A report of one host has about 50 kB.
@@ -22,9 +23,12 @@ LEGS_MAX = 2000
 _MAKE = Remedy(title="make one", commands=(("cgroup-preflight", "run", "--format", "json=report.json"),))
 
 
-def read_legs(paths: Sequence[str]) -> tuple[Leg, ...]:
+def read_legs(
+    paths: Sequence[str], *, hide: Sequence[Secret] = (), name: str = "", root: str = "", prefix: str = ""
+) -> tuple[Leg, ...]:
     """One leg a report, in the order of `paths`; a folder stands for the .json files below it.
 
+    `hide` is taken out of the reports, `name` is given to the only one; for `root` and `prefix` see `rebase`.
     Raises UsageError for a file that is no report, for no file at all, and for more than the limits above.
     """
     files = _files(paths)
@@ -34,16 +38,24 @@ def read_legs(paths: Sequence[str]) -> tuple[Leg, ...]:
         raise UsageError(f"{len(files)} reports are more than {LEGS_MAX}", where="publish",
                          remedy=Remedy(title="merge them in parts: publish --format json=part.json"))  # fmt: skip
     legs, total = [], 0
-    for name, path in zip(leg_names(files), files, strict=True):
-        data = _read(path)
+    for leg, path in zip([name] if name and len(files) == 1 else leg_names(files), files, strict=True):
+        data = _hidden(_read(path), hide)
         total += len(data)
         if total > TOTAL_MAX:
             raise UsageError(f"the reports have more than {TOTAL_MAX >> 20} MB together", where=path, remedy=_MAKE)
         try:
-            legs.append(Leg(name=name, report=report_of(data)))
+            legs.append(Leg(name=leg, report=rebase(report_of(data), root=root, prefix=prefix)))
         except ReportShapeError as error:
             raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
     return tuple(legs)
+
+
+def _hidden(data: bytes, secrets: Sequence[Secret]) -> bytes:
+    """A service that prints its environment puts a token into its log, and so into the report."""
+    for item in secrets:
+        if len(token := item.reveal().encode("ascii")) >= 6:
+            data = data.replace(token, b"***")
+    return data
 
 
 def _files(paths: Sequence[str]) -> list[str]:

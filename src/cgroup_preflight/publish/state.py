@@ -73,7 +73,7 @@ def _slim(leg: Leg, message: int, findings: int) -> Leg:
     wrong.sort(key=lambda item: (Status.FAIL, Status.UNVERIFIED, Status.WARN).index(item.status))
     fine = {item.code: item for item in report.findings if item.status in (Status.PASS, Status.SKIP)}
     kept = [_slim_finding(item, message) for item in wrong[:findings]]
-    kept += [_slim_finding(item, 0) for item in fine.values()] if findings else []
+    kept += [_slim_finding(item, min(message, 60)) for item in fine.values()] if findings else []
     return replace(leg, report=replace(report, host=None, findings=tuple(kept), services=()))
 
 

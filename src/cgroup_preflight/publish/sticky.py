@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
-from cgroup_preflight.publish.transport import Clock
 from cgroup_preflight.render.merge import Leg
 
 #: Rounds of looking and writing; a leg among hundreds may have to mend several times.
@@ -108,7 +108,9 @@ def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTL
             continue
         if sticky.leg is None and not created:
             return _done(sticky, wrote, wrote)
-        clock.sleep(settle * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
+        # Two runs can both find nothing and make one each: look once more, and the later one goes.
+        pause = settle if sticky.leg is not None else min(1.0, settle)
+        clock.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
     return Outcome(channel=sticky.channel, delivery=Delivery.DEGRADED, url=wrote.url if wrote else "",
                    detail=f"written, but other jobs kept writing to it through {ROUNDS} rounds",
                    hint="publish once, after all legs: publish a.json b.json ...")  # fmt: skip
@@ -116,7 +118,8 @@ def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTL
 
 def _done(sticky: Sticky, wrote: Entry | None, entry: Entry) -> Outcome:
     if wrote is None:
-        return Outcome(channel=sticky.channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=entry.url)
+        return Outcome(channel=sticky.channel, delivery=Delivery.UNCHANGED, url=entry.url,
+                       detail="says the same already")  # fmt: skip
     return Outcome(channel=sticky.channel, delivery=Delivery.DELIVERED, detail="up to date", url=entry.url or wrote.url)
 
 
@@ -141,7 +144,9 @@ def _moved_on(board: Board, sticky: Sticky) -> str:
         head = board.head()
     except ForgeError:
         return ""  # not worth losing the comment for
-    return f"the branch is at {head[:12]} by now, and this is about {sticky.sha[:12]}" if head not in ("", sticky.sha) else ""
+    if head in ("", sticky.sha):
+        return ""
+    return f"the branch is at {head[:12]} by now, and this is about {sticky.sha[:12]}"
 
 
 def _body(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[str, str, bool]:

@@ -4,9 +4,7 @@ It is an adapter of `requests`, which PyGithub and python-gitlab both send throu
 PyGithub's replay a POST after a 5xx and python-gitlab's wait for ever and stumble over a date in Retry-After.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
 from cgroup_preflight.publish import retry
+from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
 
 #: One attempt: time to connect and time without a byte, seconds.
@@ -24,23 +23,14 @@ _EXCERPT = 200
 _HTML = ("<!doctype", "<html")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """Time as the seam sees it; tests bring their own."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-
-
 class Transport(HTTPAdapter):
     """Sends to `base` and nowhere else until `deadline` (of `clock.monotonic`), and raises ForgeError."""
 
-    def __init__(self, base: str, *, deadline: float, clock: Clock | None = None) -> None:
+    def __init__(self, base: str, *, deadline: float, clock: Clock) -> None:
         super().__init__(max_retries=0)
         self._origin = _origin(base)
         self._deadline = deadline
-        self._clock = clock or Clock()
+        self._clock = clock
         self.requests_sent = 0
 
     def left(self) -> float:
@@ -49,7 +39,7 @@ class Transport(HTTPAdapter):
 
     def send(
         self, request: requests.PreparedRequest, stream: bool = False,  # noqa: ARG002, FBT001, FBT002 - theirs
-        timeout: Any = None, verify: Any = True, cert: Any = None,  # noqa: ARG002, FBT002
+        timeout: Any = None, verify: Any = True, cert: Any = None,  # noqa: ANN401, ARG002, FBT002
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:  # fmt: skip
         """A response below 300; every other end is a ForgeError."""
@@ -65,9 +55,7 @@ class Transport(HTTPAdapter):
                 raise ForgeError(Trouble.DEADLINE, method=method, path=path, answer=Answer())
             self.requests_sent += 1
             response, answer = self._once(request, min(TIMEOUT, left), verify=verify, cert=cert, proxies=proxies)
-            step = retry.next_step(
-                method, answer, attempt=attempt, left=self.left(), now=self._clock.wall()
-            )
+            step = retry.next_step(method, answer, attempt=attempt, left=self.left(), now=self._clock.wall())
             if step.done and response is not None:
                 return response
             if step.ambiguous or not step.seconds:
@@ -76,7 +64,10 @@ class Transport(HTTPAdapter):
             self._clock.sleep(step.seconds)
 
     def _once(
-        self, request: requests.PreparedRequest, timeout: float, **more: Any
+        self,
+        request: requests.PreparedRequest,
+        timeout: float,
+        **more: Any,  # noqa: ANN401 - theirs, handed on
     ) -> tuple[requests.Response | None, Answer]:
         try:
             response = super().send(request, stream=False, timeout=timeout, **more)
@@ -110,7 +101,8 @@ def _trouble(error: requests.exceptions.RequestException) -> Trouble:
     if isinstance(error, kinds.Timeout):
         return Trouble.SLOW
     if isinstance(error, kinds.ConnectionError):
-        return Trouble.UNREACHABLE if any(isinstance(item, NewConnectionError) for item in _chain(error)) else Trouble.CUT
+        never_sent = any(isinstance(item, NewConnectionError) for item in _chain(error))
+        return Trouble.UNREACHABLE if never_sent else Trouble.CUT
     return Trouble.CUT
 
 

@@ -43,5 +43,6 @@ def _details(item: Placed) -> str:
     lines = [f"read: {clip(key, 200)} = {clip(str(value), 500)}" for key, value in item.finding.evidence.items()]
     for remedy in item.finding.remedies:
         lines.append(f"to do: {clip(remedy.title, 500)}")
-        lines += [f"    {'sudo ' if remedy.needs_root else ''}{clip(shlex.join(words), 500)}" for words in remedy.commands]
+        sudo = "sudo " if remedy.needs_root else ""
+        lines += [f"    {sudo}{clip(shlex.join(words), 500)}" for words in remedy.commands]
     return "\n".join(plain(line) for line in lines[:60])[:8000]

@@ -136,12 +136,10 @@ def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Fi
     """Whether only some runners have it, and the finding with their names."""
     names = list(dict.fromkeys(name for name, _ in members))
     first = members[0][1]
-    if len(names) == total:
-        where = f"on all {total} runners"
-    else:
-        where = f"on {len(names)} of {total} runners: {some(names)}"
+    everywhere = len(names) == total
+    where = f"on all {total} runners" if everywhere else f"on {len(names)} of {total} runners: {some(names)}"
     differing = "; messages differ" if len({item.message for _, item in members}) > 1 else ""
-    return len(names) < total, replace(first, message=f"{first.message} ({where}{differing})")
+    return not everywhere, replace(first, message=f"{first.message} ({where}{differing})".lstrip())
 
 
 def some(names: Sequence[str]) -> str:

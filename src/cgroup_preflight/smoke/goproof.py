@@ -24,7 +24,7 @@ _MEASURED = ("CGP408", "CGP413")
 
 
 def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
-    """This host as the machine that the programs run on."""
+    """The host of the run as the machine that the programs run on."""
     swap = value_or(facts.meminfo, {}).get("SwapTotal")
     return Target(
         cpus=value_or(facts.online_cpus, frozenset({0})),
@@ -89,21 +89,36 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
     }
     if wrong:
         yield _finding(
-            service, "CGP418", "go-runtime-choice", Status.WARN, f"the Go runtime is not what was foreseen: {'; '.join(wrong)}",
-            Remedy(title="look for a call of runtime.GOMAXPROCS, automaxprocs or a wrapper that changes the environment",
-                   why="what the plan sets has no effect then"), evidence=evidence,
-        )  # fmt: skip
+            service,
+            "CGP418",
+            "go-runtime-choice",
+            Status.WARN,
+            f"the Go runtime is not what was foreseen: {'; '.join(wrong)}",
+            Remedy(
+                title="look for a call of runtime.GOMAXPROCS, automaxprocs or a wrapper that changes the environment",
+                why="what the plan sets has no effect then",
+            ),
+            evidence=evidence,
+        )
     elif trace.last is None:
         yield _finding(
-            service, "CGP418", "go-runtime-choice", Status.SKIP,
-            f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as foreseen", evidence=evidence,
-        )  # fmt: skip
+            service,
+            "CGP418",
+            "go-runtime-choice",
+            Status.SKIP,
+            f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as foreseen",
+            evidence=evidence,
+        )
     else:
         limit = actual.get("GOMEMLIMIT", "none")
         yield _finding(
-            service, "CGP418", "go-runtime-choice", Status.PASS,
-            f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}: as foreseen", evidence=evidence,
-        )  # fmt: skip
+            service,
+            "CGP418",
+            "go-runtime-choice",
+            Status.PASS,
+            f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}: as foreseen",
+            evidence=evidence,
+        )
 
 
 def _environment(service: ServicePlan, view: GoView) -> Iterable[str]:
@@ -114,7 +129,11 @@ def _environment(service: ServicePlan, view: GoView) -> Iterable[str]:
         given, real = wanted.get(name), view.environ.value.get(name)
         # What the manager's own environment adds is not ours to foresee, but it counts.
         if given != real:
-            yield f"its environment has {name}={real}, not {given}" if real is not None else f"{name} is not in its environment"
+            yield (
+                f"its environment has {name}={real}, not {given}"
+                if real is not None
+                else f"{name} is not in its environment"
+            )
 
 
 def _open_file(view: GoView, expected: RuntimePrediction) -> Iterable[str]:
@@ -142,24 +161,37 @@ def _procs(view: GoView, expected: RuntimePrediction, trace: Trace) -> Iterable[
 
 def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
     current = memory.current
-    unknown = None if current is None else max(current - memory.known, 0)
+    # Mapped is not touched: of what Go counts, no more than the anonymous memory can be charged.
+    charged = memory.known if memory.anon is None else min(memory.known, memory.anon)
+    unknown = None if current is None else max(current - charged, 0)
     if current is None or unknown is None:
         message = f"the Go runtime counts {format_bytes(memory.known)}; the kernel's count is not there"
     else:
         share = 100 * unknown / current if current else 0.0
         message = (
             f"the kernel charges {format_bytes(current)}, the Go runtime counts {format_bytes(memory.known)}: "
-            f"{format_bytes(unknown)} ({share:.0f}%) are outside of GOMEMLIMIT"
+            f"at least {format_bytes(unknown)} ({share:.0f}%) of the charge are outside of GOMEMLIMIT"
         )
     return _finding(
-        service, "CGP419", "go-memory-view", Status.PASS, message,
+        service,
+        "CGP419",
+        "go-memory-view",
+        Status.PASS,
+        message,
         evidence={
-            "memory_current": current, "memory_peak": memory.peak, "memory_anon": memory.anon,
-            "memory_file": memory.file, "memory_kernel": memory.kernel, "go_counts": memory.known,
-            "go_heap_in_use": memory.heap_alloc, "go_sys": memory.sys, "go_released": memory.heap_released,
-            "unknown_to_go": unknown, "source": memory.source,
+            "memory_current": current,
+            "memory_peak": memory.peak,
+            "memory_anon": memory.anon,
+            "memory_file": memory.file,
+            "memory_kernel": memory.kernel,
+            "go_counts": memory.known,
+            "go_heap_in_use": memory.heap_alloc,
+            "go_sys": memory.sys,
+            "go_released": memory.heap_released,
+            "unknown_to_go": unknown,
+            "source": memory.source,
         },
-    )  # fmt: skip
+    )
 
 
 def _measured(service: ServicePlan, view: GoView, plan: Plan, target: Target) -> Iterable[Finding]:

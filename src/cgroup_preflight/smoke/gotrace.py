@@ -40,7 +40,10 @@ def parse_trace(text: bytes) -> Trace:
 
 def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str, folder: str) -> dict[str, Trace]:
     """One trace for each launch, by its key; all run at the same time. Raises HostError."""
-    todo = {name: _traced(launch, f"{scope}-gotrace-{number}.service", folder) for number, (name, launch) in enumerate(launches.items())}
+    todo = {
+        name: _traced(launch, f"{scope}-gotrace-{number}.service", folder)
+        for number, (name, launch) in enumerate(launches.items())
+    }
     refused = manager.start(todo.values())
     try:
         deadline = time.monotonic() + _DEADLINE

@@ -5,6 +5,7 @@ Reads only, decides nothing, and leaves the program as it is, but for one garbag
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.golang.runtime_limits import Chain, Level
-from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.quantities import QuantityError, parse_cpus
 from cgroup_preflight.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.smoke.observe import Observer, levels
@@ -71,7 +72,7 @@ class GoView:
     memory: GoMemory | None = None
 
 
-def look(fs: HostFs, observer: Observer, pid: int, cgroup: str, ready: Ready) -> GoView | None:
+def look(fs: LiveFs, observer: Observer, pid: int, cgroup: str, ready: Ready) -> GoView | None:
     """The view of a process, None where it is no Go program that can be looked into."""
     try:
         info = read(f"/proc/{pid}/exe")
@@ -81,7 +82,7 @@ def look(fs: HostFs, observer: Observer, pid: int, cgroup: str, ready: Ready) ->
         pid=pid,
         cgroup=cgroup,
         info=info,
-        environ=parsed(fs.read(f"/proc/{pid}/environ"), parse_environ),
+        environ=parsed(parsed(fs.data(f"/proc/{pid}/environ"), os.fsdecode), parse_environ),
         cpu_max_open=_open_cpu_max(fs, pid),
         chain=kernel_chain(observer, cgroup, v1_cpu=_v1_cpu(fs, pid)),
         cpus=_cpus(observer.allowed_cpus(pid)),
@@ -91,7 +92,7 @@ def look(fs: HostFs, observer: Observer, pid: int, cgroup: str, ready: Ready) ->
 
 
 def parse_environ(text: str) -> Mapping[str, str]:
-    """The variables of /proc/PID/environ, NUL after each (proc(5)); of two with one name the first counts, as in libc."""
+    """The variables of /proc/PID/environ, NUL after each (proc(5)); of two with one name the first counts."""
     pairs = (item.partition("=") for item in reversed(text.split("\0")) if item)
     return {name: value for name, _, value in pairs}
 
@@ -119,7 +120,7 @@ def _level(observer: Observer, path: str) -> Level:
     )
 
 
-def _open_cpu_max(fs: HostFs, pid: int) -> Reading[tuple[str, ...]]:
+def _open_cpu_max(fs: LiveFs, pid: int) -> Reading[tuple[str, ...]]:
     names = fs.names(f"/proc/{pid}/fd")
     if not isinstance(names, Known):
         return names
@@ -130,7 +131,7 @@ def _open_cpu_max(fs: HostFs, pid: int) -> Reading[tuple[str, ...]]:
     )
 
 
-def _v1_cpu(fs: HostFs, pid: int) -> bool:
+def _v1_cpu(fs: LiveFs, pid: int) -> bool:
     """Whether a line of /proc/PID/cgroup has the cpu controller: it is version 1 then (cgroups(7))."""
     text = value_or(fs.read(f"/proc/{pid}/cgroup"), "")
     return any("cpu" in line.split(":", 2)[1].split(",") for line in text.splitlines() if line.count(":") >= 2)
@@ -143,7 +144,7 @@ def _cpus(text: str) -> frozenset[int]:
         return frozenset()
 
 
-def _address_space(fs: HostFs, pid: int) -> int | None:
+def _address_space(fs: LiveFs, pid: int) -> int | None:
     for line in value_or(fs.read(f"/proc/{pid}/limits"), "").splitlines():
         if line.startswith("Max address space"):
             word = line.removeprefix("Max address space").split()[0]

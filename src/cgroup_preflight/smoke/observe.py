@@ -144,18 +144,30 @@ class Observer:
     def descendants(self, pid: int) -> dict[int, Reading[str]]:
         """The process and its children's children, each with the cgroup it is in."""
         parents: dict[int, list[int]] = {}
-        names = self._fs.names("/proc")
-        for name in names.value if isinstance(names, Known) else ():
-            if name.isdigit():
-                stat = self._proc(f"/proc/{name}/stat")
-                if isinstance(stat, Known):
-                    parents.setdefault(_parent(stat.value), []).append(int(name))
+        for each in self._pids():
+            stat = self._proc(f"/proc/{each}/stat")
+            if isinstance(stat, Known):
+                parents.setdefault(_parent(stat.value), []).append(each)
         found, todo = dict[int, Reading[str]](), [pid]
         while todo:
             current = todo.pop()
             found[current] = self.cgroup_of(current)
             todo.extend(child for child in parents.get(current, ()) if child not in found)
         return found
+
+    def invoked(self, invocations: Iterable[str]) -> dict[int, str]:
+        """Processes with one of these invocation ids, which systemd gives to a unit and every child inherits."""
+        wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
+        found: dict[int, str] = {}
+        for pid in self._pids():
+            reading = self._proc(f"/proc/{pid}/environ")
+            words = reading.value.split("\0") if isinstance(reading, Known) else ()
+            found.update((pid, wanted[word]) for word in words if word in wanted)
+        return found
+
+    def _pids(self) -> tuple[int, ...]:
+        names = self._fs.names("/proc")
+        return tuple(int(name) for name in (names.value if isinstance(names, Known) else ()) if name.isdigit())
 
     def allowed_cpus(self, pid: int) -> str:
         """`Cpus_allowed_list` of a process, empty when it cannot be read."""

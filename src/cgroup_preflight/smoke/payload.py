@@ -1,11 +1,11 @@
-"""Runs inside a unit under test and pushes against one of its limits; prints what the kernel said as JSON.
+"""Waits inside a unit under test and pushes against its limits when asked; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py KIND CGROUP_FOLDER AMOUNT DEADLINE_SECONDS. KIND is cpu, tasks, high or max; AMOUNT is the
-number of busy processes, of threads, or of bytes.
+Call: payload.py DEADLINE_SECONDS. Each line on stdin is `KIND AMOUNT CGROUP_FOLDER`; KIND is cpu, tasks, high or
+max; AMOUNT is the number of busy processes, of threads, or of bytes. Each line on stdout is a Python literal, since
+importing json takes as long as all the rest. One that says `over` ends the answer.
 """
 
-import json
 import os
 import sys
 import time
@@ -21,9 +21,8 @@ def read(folder, name):
 
 
 def say(**values):
-    """One JSON line, at once."""
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
+    """One line, at once, whole: a child that is killed must not leave half of one."""
+    os.write(1, (repr(values) + "\n").encode())
 
 
 def stamped_stat(folder):
@@ -93,7 +92,6 @@ def crowd(folder, count, deadline):
         except OSError:
             values[name] = None
     say(started=started, refused=refused, **values)
-    os._exit(0)
 
 
 def eat(folder, amount, deadline, stop_at_high):
@@ -125,15 +123,41 @@ def number(folder, name):
         return None
 
 
-def main():
-    """Dispatches on the first argument."""
-    kind, folder, amount, deadline = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+def push(kind, amount, folder, deadline):
+    """Dispatches on the kind."""
     if kind == "cpu":
         burn(folder, amount, deadline)
     elif kind == "tasks":
         crowd(folder, amount, deadline)
     else:
         eat(folder, amount, deadline, kind == "high")
+
+
+def in_child(kind, amount, folder, deadline):
+    """Pushes in a child, which the kernel kills first: this process stays, and with it the cgroup and its counters."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write("1000")
+            push(kind, amount, folder, deadline)
+            status = 0
+        finally:
+            os._exit(status)
+    os.waitpid(pid, 0)
+
+
+def main():
+    """Answers until the asker is gone."""
+    deadline, rest = float(sys.argv[1]), b""
+    say(up=os.getpid())
+    while piece := os.read(0, 4096):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            kind, amount, folder = line.decode().split(" ", 2)
+            (push if kind == "cpu" else in_child)(kind, int(amount), folder, deadline)
+            say(over=kind)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
 """Shows that limits bite: runs the payload against each one, in the slice tree of the run."""
 
-import json
+import ast
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.reading import Known, parsed
-from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.hold import holder, let_go, wait_until
-from cgroup_preflight.smoke.manager import Manager
+from cgroup_preflight.smoke.manager import Manager, first_line
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
+from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, unit_text
 
 _DEADLINE = 15.0
-_HELD_SECONDS = 20.0
+_UP_SECONDS = 20.0
+_PAUSE = 0.01
+_OUTPUT_MAX = 1 << 16
 _PAYLOAD = os.path.join(os.path.dirname(__file__), "payload.py")
 
 
@@ -35,7 +38,7 @@ class ProbeEvidence:
 
 
 class Probes:
-    """Runs probes one after another; all of them wait in their cgroups from the beginning."""
+    """Runs probes: all their processes wait in their cgroups from the beginning, and push when they are asked."""
 
     def __init__(
         self, manager: Manager, observer: Observer, slices: Mapping[str, str], mount: str, folder: str,
@@ -47,62 +50,78 @@ class Probes:
         self._mount = mount.rstrip("/")
         self._folder = folder
         self._user = user
+        self._asks: dict[str, int] = {}
 
     def run_all(self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None]) -> tuple[ProbeEvidence, ...]:
         """One evidence for each probe. Raises HostError."""
-        units = [f"{scope}-probe-{number}.service" for number in range(len(probes))]
-        # The last one waits for all the others, each of which may take its whole time.
-        turn = _HELD_SECONDS + (_DEADLINE * 2 + 1) * len(probes)
-        launches = [self._launch(unit, probe, turn) for unit, probe in zip(units, probes, strict=True)]
-        refused = self._manager.start(launches)
-        seen = []
-        for number, (unit, probe) in enumerate(zip(units, probes, strict=True)):
-            say(f"pushing against {probe.expectation.property.name} of {probe.label} ({number + 1}/{len(probes)})")
-            seen.append(self._run(unit, probe, refused.get(unit, "")))
-        return tuple(seen)
+        units = probe_units(scope, probes)
+        if not units:
+            return ()
+        by_number = {number: unit for unit in units for number in unit.probes}
+        seen: dict[int, ProbeEvidence] = {}
 
-    def _own_cgroup(self, unit: str, probe: Probe) -> str:
-        return f"{self._slices[probe.in_slice]}/{unit}"
+        def lane(numbers: Sequence[int]) -> Iterator[None]:
+            for number in numbers:
+                probe = probes[number]
+                say(f"pushing against {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})")
+                seen[number] = yield from self._push(by_number[number], probe, refused)
 
-    def _launch(self, unit: str, probe: Probe, turn: float) -> argv.Launch:
-        # Nothing else may get in the way: swap, or the manager's own DefaultTasksMax in front of a slice's limit.
-        extra = (("MemorySwapMax", "0"),) if probe.kind in ("max", "high") else ()
-        extra += (("TasksMax", "infinity"),) if probe.kind == "tasks" and probe.is_slice else ()
-        target = self._slices[probe.target] if probe.is_slice else self._own_cgroup(unit, probe)
-        return argv.Launch(
-            unit=unit, slice=probe.in_slice, description=f"cgroup-preflight probe {probe.kind}",
-            command=(sys.executable, "-I", "-S", _PAYLOAD, probe.kind, f"{self._mount}{target}", str(probe.amount),
-                     f"{_DEADLINE:g}"),
-            settings=argv.setting_pairs(probe.settings) + extra, uid=self._user[0] if self._user else None,
-            gid=self._user[1] if self._user else None, start_timeout=turn + _HELD_SECONDS,
-            runtime_max=_DEADLINE * 2, hold_before=turn, output=os.path.join(self._folder, unit),
-        )  # fmt: skip
+        with self._started(units, longest=_UP_SECONDS + (_DEADLINE * 2 + 1) * len(probes)) as refused:
+            for lanes in rounds(scope, units, probes):
+                _together([lane(numbers) for numbers in lanes])
+        return tuple(seen[number] for number in range(len(probes)))
 
-    def _run(self, unit: str, probe: Probe, refused: str) -> ProbeEvidence:
-        own = self._own_cgroup(unit, probe)
+    @contextmanager
+    def _started(self, units: Sequence[ProbeUnit], *, longest: float) -> Iterator[str]:
+        """Starts all units with one call; the manager's words if it refused some. They end with the run."""
+        with ExitStack() as stack:
+            for item in units:
+                os.mkfifo(self._file(item.unit, "ask"), 0o600)
+                # For reading too, so that neither side waits for the other when it opens its end.
+                self._asks[item.unit] = os.open(self._file(item.unit, "ask"), os.O_RDWR | os.O_CLOEXEC)
+                stack.callback(os.close, self._asks[item.unit])
+            names = [item.unit for item in units]
+            stack.callback(self._manager.remove_files, names)
+            self._manager.write_files([UnitFile(path=item.unit, content=self._text(item, longest)) for item in units])
+            done = self._manager.systemctl("start", "--no-block", "--", *names)
+            if done.returncode != 0:
+                # As with slices: a manager that has not seen the new files yet sees them after a reload.
+                self._manager.require("daemon-reload")
+                done = self._manager.systemctl("start", "--no-block", "--", *names)
+            yield first_line(done.stderr) if done.returncode else ""
+
+    def _text(self, item: ProbeUnit, longest: float) -> str:
+        command = (sys.executable, "-I", "-S", _PAYLOAD, f"{_DEADLINE:g}")
+        return unit_text(item, command=command, user=self._user, longest=longest,
+                         ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
+
+    def _file(self, unit: str, kind: str) -> str:
+        return os.path.join(self._folder, f"{unit}.{kind}")
+
+    def _own_cgroup(self, item: ProbeUnit) -> str:
+        return f"{self._slices[item.in_slice]}/{item.unit}"
+
+    def _push(self, item: ProbeUnit, probe: Probe, refused: str) -> Generator[None, None, ProbeEvidence]:
+        own = self._own_cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
-        observer, gate = self._observer, 0
-        if not refused:
-            wait_until(lambda: holder(observer, own) > 0, _HELD_SECONDS)
-            gate = holder(observer, own)
-        if gate == 0:
+        said = _Said(self._file(item.unit, "out"))
+        yield from _until(lambda: said.up(), _UP_SECONDS)
+        if not said.up():
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
-                                 refused=refused or "its cgroup did not appear")  # fmt: skip
-        reading = observer.read(target, probe.expectation.attribute)
+                                 refused=refused or "it did not start in time")  # fmt: skip
+        reading = self._observer.read(target, probe.expectation.attribute)
         in_force = reading.value.strip() if isinstance(reading, Known) else None
         if in_force is None or not agrees(probe.expectation, in_force):
-            # Nothing to push against; what waits in front of its program is ended with the run.
             return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
+        already = len(said.lines())
         with self._without_high(target if probe.is_slice and probe.kind == "max" else ""):
-            let_go(self._manager, observer, unit, own, gate)
-            wait_until(lambda: holder(observer, own, other_than=gate) > 0 or not observer.exists(own), _DEADLINE * 2)
+            os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {self._mount}{target}\n".encode())
+            yield from _until(lambda: said.over(already) or not self._observer.processes(own), _DEADLINE * 2)
         after = self._events(target, own, probe.kind)
-        let_go(self._manager, observer, unit, own, holder(observer, own, other_than=gate))
         return ProbeEvidence(
-            probe=probe, cgroup=target, in_force=in_force,
-            said=_lines(os.path.join(self._folder, unit)), before=before, after=after,
-        )  # fmt: skip
+            probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
+        )
 
     @contextmanager
     def _without_high(self, cgroup: str) -> Iterator[None]:
@@ -138,16 +157,48 @@ class Probes:
         return reading.value if isinstance(reading, Known) else {}
 
 
-def _lines(path: str) -> tuple[Mapping[str, object], ...]:
-    """The payload's JSON lines; a line cut by its death is left out."""
-    found = []
+class _Said:
+    """What one unit's payload has said so far: a Python literal a line; what is none is left out."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def lines(self) -> tuple[Mapping[str, object], ...]:
+        try:
+            with open(self._path, encoding="utf-8", errors="replace") as file:
+                return tuple(item for item in map(_literal, file.read(_OUTPUT_MAX).splitlines()) if item)
+        except OSError:
+            return ()
+
+    def up(self) -> bool:
+        return any("up" in line for line in self.lines())
+
+    def over(self, already: int) -> bool:
+        return any("over" in line for line in self.lines()[already:])
+
+
+def _literal(line: str) -> Mapping[str, object]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file.read(1 << 16).splitlines():
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    continue
-    except OSError:
-        return ()
-    return tuple(item for item in found if isinstance(item, dict))
+        value = ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _until(done: Callable[[], bool], seconds: float) -> Iterator[None]:
+    """Lets others have their turn until `done` or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        yield
+
+
+def _together(lanes: Sequence[Iterator[None]]) -> None:
+    """Gives each lane a turn, again and again, until all have ended."""
+    active = list(lanes)
+    while active:
+        active = [lane for lane in active if next(lane, _END) is not _END]
+        if active:
+            time.sleep(_PAUSE)
+
+
+_END = object()

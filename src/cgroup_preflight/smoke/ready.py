@@ -10,6 +10,8 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.smoke import plain_http
+from cgroup_preflight.smoke.plain_http import NotHttp
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
@@ -39,33 +41,40 @@ def try_http(url: str) -> str:
 
     Redirects are not followed and no proxy is used: the service itself has to answer.
     """
-    import requests  # a tenth of a second to import, and not every service is HTTP
-
     try:
-        with time_limit(_HTTP_SECONDS), requests.Session() as session:
-            session.trust_env = False
-            request = session.prepare_request(requests.Request("GET", url))
-            # The adapter alone: Session.get() would resolve a redirect and read its body even when told not to follow.
-            answer = session.get_adapter(url).send(request, stream=True, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS))
-            answer.close()
-    except (requests.RequestException, ValueError, TooSlow) as error:
-        return type(error).__name__
-    return "" if answer.status_code < 400 else f"HTTP status {answer.status_code}"
+        with time_limit(_HTTP_SECONDS), _get(url) as (status, _):
+            return "" if status < 400 else f"HTTP status {status}"
+    except (OSError, ValueError, NotHttp, TooSlow) as error:
+        if isinstance(error, NotHttp):
+            return str(error)
+        return "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
 
 
 def fetch(url: str, most: int) -> bytes:
     """The first `most` bytes of a page, empty where there is none; as `try_http`, no redirect and no proxy."""
-    import requests
-
     try:
-        with time_limit(_HTTP_SECONDS), requests.Session() as session:
-            session.trust_env = False
-            request = session.prepare_request(requests.Request("GET", url))
-            answer = session.get_adapter(url).send(request, stream=True, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS))
-            with answer:
-                return _first(answer.iter_content(1 << 16), most) if answer.status_code == 200 else b""
-    except (requests.RequestException, ValueError, TooSlow):
+        with time_limit(_HTTP_SECONDS), _get(url) as (status, pieces):
+            return _first(pieces, most) if status == 200 else b""
+    except (OSError, ValueError, NotHttp, TooSlow):
         return b""
+
+
+@contextmanager
+def _get(url: str) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Status and body. Raises OSError (as requests' own errors are), ValueError, NotHttp."""
+    if url.startswith("http://"):
+        with plain_http.get(url, connect=_CONNECT_SECONDS, answer=_ANSWER_SECONDS) as found:
+            yield found
+        return
+    import requests  # a tenth of a second to import, and certificates are its business
+
+    with requests.Session() as session:
+        session.trust_env = False
+        request = session.prepare_request(requests.Request("GET", url))
+        # The adapter alone: Session.get() would resolve a redirect and read its body even when told not to follow.
+        timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS)
+        with session.get_adapter(url).send(request, stream=True, timeout=timeout) as answer:
+            yield answer.status_code, answer.iter_content(1 << 16)
 
 
 def _first(pieces: Iterator[bytes], most: int) -> bytes:

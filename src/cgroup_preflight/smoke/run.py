@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
@@ -48,10 +48,13 @@ def host_numbers(facts: Facts) -> HostNumbers:
     return HostNumbers(page_size=facts.page_size, memory_bytes=memory, tasks_max=min(limits, default=0))
 
 
-def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say) -> SmokeResult:
+def smoke(
+    config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say, *, inside: bool = False
+) -> SmokeResult:  # fmt: skip
     """Runs the services of `config` (or those in `names`) and a probe for each distinct limit.
 
-    Raises HostError when the service manager does not answer; everything started is stopped in any case.
+    Raises HostError when the service manager does not answer; everything started is stopped in any case. Only
+    `inside` a guest, which ends with the run, nothing is taken down, and the output of services stays in files.
     """
     run_name = scope.new_name()
     programs = survey_all(binary_paths(config))
@@ -61,11 +64,10 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
     for left in scope.clean_leftovers(manager):
         say(f"cleaned up after a crashed run ({left})")
     numbers = host_numbers(facts)
-    with _folder(run_name) as folder, scope.run_scope(manager, plan, run_name):
-        shown = manager.show(item.unit for item in plan.slices)
+    with _folder(run_name, stays=inside) as folder, scope.run_scope(manager, plan, run_name, stays=inside) as shown:
         slices = {unit: properties.get("ControlGroup", "") for unit, properties in shown.items()}
         user = _run_as(facts, choice)
-        journal = not manager.user or _reads_journal()
+        journal = not inside and (not manager.user or _reads_journal())
         output, longest = "" if journal else folder, _longest(plan)
         launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
         runs = tuple(
@@ -90,13 +92,14 @@ def smoke(config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, 
 
 
 @contextmanager
-def _folder(run_name: str) -> Iterator[str]:
+def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
     """A private folder for the output of units; gone at the end, after a crash with the next run."""
     folder = tempfile.mkdtemp(prefix=f"{run_name}-")
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _only(plan: Plan, names: tuple[str, ...]) -> Plan:

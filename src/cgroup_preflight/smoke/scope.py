@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cgroup_preflight.errors import HostError
@@ -30,20 +30,23 @@ def new_name() -> str:
 
 
 @contextmanager
-def run_scope(manager: Manager, plan: Plan, scope: str) -> Iterator[None]:
-    """Writes and starts the slices of `plan`; stops and removes everything of the run at the end.
+def run_scope(
+    manager: Manager, plan: Plan, scope: str, *, stays: bool = False
+) -> Iterator[Mapping[str, Mapping[str, str]]]:
+    """Writes and starts the slices of `plan`, and says what the manager shows of them by unit.
 
+    Stops and removes everything of the run at the end, unless it `stays` (the machine itself ends then).
     Raises HostError when the manager refuses, or when something of the run is still there afterwards.
     """
     files = tuple(_owned(file, scope) for file in slice_files(plan))
     try:
         manager.write_files(files)
         manager.require("start", "--", *(item.unit for item in plan.slices))
-        _check_loaded(manager, plan)
-        yield
+        yield _check_loaded(manager, plan)
     finally:
-        with _signals_held():
-            tear_down(manager, scope, [file.path for file in files])
+        if not stays:
+            with _signals_held():
+                tear_down(manager, scope, [file.path for file in files])
 
 
 def _owned(file: UnitFile, scope: str) -> UnitFile:
@@ -55,8 +58,8 @@ def _owned(file: UnitFile, scope: str) -> UnitFile:
     return UnitFile(path=file.path, content=owner + file.content)
 
 
-def _check_loaded(manager: Manager, plan: Plan) -> None:
-    """A slice that systemd made up without our file has none of our limits: reload once, else give up."""
+def _check_loaded(manager: Manager, plan: Plan) -> Mapping[str, Mapping[str, str]]:
+    """What is shown of the slices. A slice that systemd made up without our file has none of our limits: reload once, else give up."""
     units = [item.unit for item in plan.slices]
     for attempt in range(2):
         shown = manager.show(units)
@@ -65,7 +68,7 @@ def _check_loaded(manager: Manager, plan: Plan) -> None:
             if shown.get(unit, {}).get("FragmentPath", "") != os.path.join(manager.unit_folder, unit)
         ]  # fmt: skip
         if not foreign:
-            return
+            return shown
         if attempt == 0:
             manager.require("daemon-reload")
     raise HostError(

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.host.fs import LiveFs
@@ -235,7 +235,7 @@ class Services:
                 # A child whose cgroup cannot be read has ended, or is where nobody vouches for it.
                 if not _within(where, run.cgroup) and (where or self._observer.comm(pid)):
                     strays.append((pid, where or "an unknown cgroup"))
-                    self._keep_hold_of(run, pid, reading.value)
+                    self._keep_hold_of(run, pid, where)
             run.stay = Stay(
                 main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
                 allowed_cpus=self._observer.allowed_cpus(run.pid),
@@ -266,6 +266,21 @@ class Services:
         for run in runs:
             wait_until(lambda run=run: self._is_held(run, runs), _KILL_SECONDS)  # type: ignore[misc]
         self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), _KILL_SECONDS)
+        self._find_left(runs)
+
+    def _find_left(self, runs: list[Run]) -> None:
+        """What a stopped service left outside its cgroup, its parents gone: the invocation id tells whose it is."""
+        by_invocation = {run.invocation: run for run in runs}
+        for pid, invocation in self._observer.invoked(by_invocation).items():
+            run, reading = by_invocation[invocation], self._observer.cgroup_of(pid)
+            if not isinstance(reading, Known) or _within(reading.value, run.cgroup):
+                continue
+            self._keep_hold_of(run, pid, reading.value)
+            stay = run.stay or Stay(
+                main_cgroup=Known(value=run.cgroup, source=run.service.unit), strays=(), processes=0, allowed_cpus=""
+            )
+            if all(pid != known for known, _ in stay.strays):
+                run.stay = replace(stay, strays=(*stay.strays, (pid, reading.value)))
 
     def _is_held(self, run: Run, runs: Iterable[Run]) -> bool:
         """Whether only the hold after the end is left of a service; notes the exits of all `runs` meanwhile."""

@@ -2,6 +2,9 @@
 
 import dataclasses
 
+from core.making import config_of
+from facts.fabricate import facts
+
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import load_check
@@ -11,18 +14,21 @@ from cgroup_preflight.facts.model import Facts, UserManager
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.report import Finding, Location
-from core.making import config_of
-from facts.fabricate import facts
 
 REQUIRED = ("memory", "cpu")
 
 
-def context(found: Facts, *, wanted: str = "auto", required: tuple[str, ...] = REQUIRED, config: str = "", **require: str) -> Context:
+def context(
+    found: Facts, *, wanted: str = "auto", required: tuple[str, ...] = REQUIRED, config: str = "", **require: str
+) -> Context:
     """Everything the checks look at; `config` is TOML text, `require` versions."""
     return Context(
-        facts=found, engine=choose_engine(found, wanted, required), required=required,
-        require=Require(location=Location(file="c.toml", line=3), **require), plan=build_plan(config_of(config)) if config else None,
-    )  # fmt: skip
+        facts=found,
+        engine=choose_engine(found, wanted, required),
+        required=required,
+        require=Require(location=Location(file="c.toml", line=3), **require),
+        plan=build_plan(config_of(config)) if config else None,
+    )
 
 
 def run(code: str, found: Facts, **how: object) -> list[Finding]:
@@ -39,13 +45,18 @@ def one(code: str, found: Facts, **how: object) -> Finding:
     return finding
 
 
-def manager(socket: object = "/run/user/1000/systemd/private", controllers: object = frozenset({"cpu", "memory", "pids"})) -> UserManager:
+def manager(
+    socket: object = "/run/user/1000/systemd/private", controllers: object = frozenset({"cpu", "memory", "pids"})
+) -> UserManager:
     """The user manager of a good host, with another socket or list of controllers."""
+
     def reading(value, source):
         return value if isinstance(value, Known | Missing) else Known(value=value, source=source)
 
     return dataclasses.replace(
-        facts(1000).user_manager, socket=reading(socket, "socket"), controllers=reading(controllers, "user@1000.service/cgroup.controllers")
+        facts(1000).user_manager,
+        socket=reading(socket, "socket"),
+        controllers=reading(controllers, "user@1000.service/cgroup.controllers"),
     )
 
 

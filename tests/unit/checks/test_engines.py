@@ -1,12 +1,12 @@
 """Who can start units here, and why the better ones cannot: the whole table."""
 
 import pytest
+from facts.fabricate import HYBRID, facts, gathered, unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.engines import ENGINES, choose_engine, controllers_of
 from cgroup_preflight.reading import Why
-from facts.fabricate import HYBRID, facts, gathered, unreadable
 
 from .contexts import REQUIRED, manager
 
@@ -16,11 +16,16 @@ GONE = unreadable(why=Why.ABSENT)
 @pytest.mark.parametrize(
     ("uid", "sudo", "wanted", "name", "with_sudo"),
     [
-        (0, False, "auto", "systemd", False), (0, False, "systemd", "systemd", False), (1000, True, "auto", "systemd", True),
-        (1000, True, "systemd", "systemd", True), (1000, False, "auto", "user", False), (1000, False, "systemd", None, False),
-        (1000, True, "user", "user", False), (1000, False, "user", "user", False),
+        (0, False, "auto", "systemd", False),
+        (0, False, "systemd", "systemd", False),
+        (1000, True, "auto", "systemd", True),
+        (1000, True, "systemd", "systemd", True),
+        (1000, False, "auto", "user", False),
+        (1000, False, "systemd", None, False),
+        (1000, True, "user", "user", False),
+        (1000, False, "user", "user", False),
     ],
-)  # fmt: skip
+)
 def test_the_choice_on_a_good_host(uid, sudo, wanted, name, with_sudo):
     choice = choose_engine(facts(uid, sudo=sudo), wanted, REQUIRED)
     assert (choice.name, choice.sudo) == (name, with_sudo)
@@ -29,10 +34,12 @@ def test_the_choice_on_a_good_host(uid, sudo, wanted, name, with_sudo):
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"cgroup_mount": GONE}, "no cgroup v2"), ({"systemd_running": False, "pid1": "tini"}, "that is tini"),
-        ({"systemd_running": unreadable()}, "systemd is not PID 1"), ({"systemd_running": False, "pid1": GONE}, "unknown"),
+        ({"cgroup_mount": GONE}, "no cgroup v2"),
+        ({"systemd_running": False, "pid1": "tini"}, "that is tini"),
+        ({"systemd_running": unreadable()}, "systemd is not PID 1"),
+        ({"systemd_running": False, "pid1": GONE}, "unknown"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("wanted", ["auto", "systemd", "user"])
 def test_hosts_where_nobody_can(overrides, reason, wanted):
     choice = choose_engine(facts(1000, **overrides), wanted, REQUIRED)
@@ -45,11 +52,13 @@ def test_hosts_where_nobody_can(overrides, reason, wanted):
 @pytest.mark.parametrize(
     ("user_manager", "reason"),
     [
-        (manager(socket=GONE), "no user manager"), (manager(controllers=unreadable("cgroup.controllers")), "cannot be read"),
-        (manager(controllers=frozenset({"memory", "pids"})), "cpu not delegated"), (manager(controllers=frozenset({"memory", "cpuset"})), "cpu not delegated"),
+        (manager(socket=GONE), "no user manager"),
+        (manager(controllers=unreadable("cgroup.controllers")), "cannot be read"),
+        (manager(controllers=frozenset({"memory", "pids"})), "cpu not delegated"),
+        (manager(controllers=frozenset({"memory", "cpuset"})), "cpu not delegated"),
         (manager(controllers=frozenset()), "memory, cpu not delegated"),
     ],
-)  # fmt: skip
+)
 def test_user_managers_that_cannot(user_manager, reason):
     choice = choose_engine(facts(1000, sudo=False, user_manager=user_manager), "auto", REQUIRED)
     assert choice.name is None
@@ -91,7 +100,12 @@ def test_a_hybrid_host_names_what_is_mounted():
 FIELDS = ("cgroup_mount", "systemd_running", "uid", "sudo", "pid1", "root_controllers")
 
 
-@given(st.sets(st.sampled_from(FIELDS)), st.sampled_from([0, 1000]), st.sampled_from(["auto", "systemd", "user"]), st.sampled_from(list(Why)))
+@given(
+    st.sets(st.sampled_from(FIELDS)),
+    st.sampled_from([0, 1000]),
+    st.sampled_from(["auto", "systemd", "user"]),
+    st.sampled_from(list(Why)),
+)
 def test_an_engine_is_never_chosen_on_a_guess(missing, uid, wanted, why):
     choice = choose_engine(facts(uid, **{name: unreadable(why=why) for name in missing}), wanted, REQUIRED)
     if missing & {"cgroup_mount", "systemd_running"}:

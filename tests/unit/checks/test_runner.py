@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from facts.fabricate import HYBRID, LEGACY, ROOT_MOUNT, facts, gathered, unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.reading import Known, Missing, Why
 from cgroup_preflight.report import Status, Verdict
 from cgroup_preflight.verdict import verdict_of
-from facts.fabricate import HYBRID, LEGACY, ROOT_MOUNT, facts, gathered, unreadable
 
 from .contexts import CODES, context
 
@@ -32,7 +32,7 @@ MemorySwapMax = 0
 ManagedOOMMemoryPressure = "kill"
 """
 HOSTS = {
-    "good": lambda: gathered(),
+    "good": gathered,
     "user": lambda: gathered(1000),
     "hybrid": lambda: gathered(mountinfo=HYBRID),
     "legacy": lambda: gathered(mountinfo=LEGACY),
@@ -41,7 +41,9 @@ HOSTS = {
     "no cgroup of its own": lambda: gathered(cgroup=2),
     "outside": lambda: gathered(cgroup="0::/../x\n"),
 }
-READINGS = [field.name for field in dataclasses.fields(Facts) if isinstance(getattr(gathered(), field.name), Known | Missing)]
+READINGS = [
+    field.name for field in dataclasses.fields(Facts) if isinstance(getattr(gathered(), field.name), Known | Missing)
+]
 
 
 @pytest.mark.parametrize("config", ["", CONFIG], ids=["no config", "config"])
@@ -62,7 +64,16 @@ def test_every_check_answers_on_every_host(host, config):
                 assert all(isinstance(word, str) and word for command in remedy.commands for word in command)
 
 
-@pytest.mark.parametrize(("host", "verdict"), [("good", Verdict.PASS), ("hybrid", Verdict.FAIL), ("legacy", Verdict.FAIL), ("none", Verdict.FAIL), ("container", Verdict.UNVERIFIED)])
+@pytest.mark.parametrize(
+    ("host", "verdict"),
+    [
+        ("good", Verdict.PASS),
+        ("hybrid", Verdict.FAIL),
+        ("legacy", Verdict.FAIL),
+        ("none", Verdict.FAIL),
+        ("container", Verdict.UNVERIFIED),
+    ],
+)
 def test_the_verdict_on_each_kind_of_host(host, verdict):
     assert verdict_of(run_checks(context(HOSTS[host]()))) is verdict
 
@@ -72,7 +83,12 @@ def test_the_order_is_the_tables():
     assert sorted(set(codes), key=codes.index) == [code for code in CHECKS if code in codes]
 
 
-@given(st.sets(st.sampled_from(READINGS), min_size=1, max_size=5), st.sampled_from(list(Why)), st.sampled_from([0, 1000]), st.booleans())
+@given(
+    st.sets(st.sampled_from(READINGS), min_size=1, max_size=5),
+    st.sampled_from(list(Why)),
+    st.sampled_from([0, 1000]),
+    st.booleans(),
+)
 @settings(max_examples=150)
 def test_any_readings_may_be_missing(fields, why, uid, with_config):
     """No check has a defect, whichever facts could not be had; run_checks turns a defect into a finding of its own."""
@@ -92,7 +108,10 @@ def test_a_check_that_breaks_is_a_finding_and_hides_no_other(monkeypatch):
 
     real = load_check("CGP103")
     with monkeypatch.context() as patch:
-        patch.setattr("cgroup_preflight.checks.runner.load_check", lambda code: dataclasses.replace(real, run=broken) if code == "CGP103" else load_check(code))
+        patch.setattr(
+            "cgroup_preflight.checks.runner.load_check",
+            lambda code: dataclasses.replace(real, run=broken) if code == "CGP103" else load_check(code),
+        )
         findings = run_checks(context(gathered()))
     (found,) = [item for item in findings if item.code == "CGP103"]
     assert found.status is Status.UNVERIFIED

@@ -50,26 +50,52 @@ def _dotted(draw, names: list[str]) -> tuple[str, Path]:
     return dot.join(text for text, _ in parts), tuple(key for _, key in parts)
 
 
-VALUES = st.sampled_from([
-    "1", "0x1f", "1.5e3", "true", "1979-05-27T07:32:00Z", "07:32:00", '"a = b"', '"# [x] {y}"', "'[a]\\'",
-    '"\\"] = \\\\"', '""', "''", "[]", "{}", "[1, 2, # three\n 3,\n]", '[\n  "]",\n  \'[\', # ]\n  """\n]\n""",\n]',
-    '"""\nkey = 1\n[table]\n"""', "'''\n# no comment = 1\n'''", '"""a""""', "'''a''''", '""""quoted""""', '"""\\"""\\\nx = 1"""',
-    '"""\n\n\n"""', "[[1, 2],\n\n [3, [4\n]]]", '{ inner = 1, "in.ner" = "=" }', '{ a = [\n1,\n# x = 2\n2\n], b.c = "}" }', '["a", # "\n"b"]',
-    '[ { x = 1 },\n  { x = "{" } ]',
-])  # fmt: skip
+VALUES = st.sampled_from(
+    [
+        "1",
+        "0x1f",
+        "1.5e3",
+        "true",
+        "1979-05-27T07:32:00Z",
+        "07:32:00",
+        '"a = b"',
+        '"# [x] {y}"',
+        "'[a]\\'",
+        '"\\"] = \\\\"',
+        '""',
+        "''",
+        "[]",
+        "{}",
+        "[1, 2, # three\n 3,\n]",
+        '[\n  "]",\n  \'[\', # ]\n  """\n]\n""",\n]',
+        '"""\nkey = 1\n[table]\n"""',
+        "'''\n# no comment = 1\n'''",
+        '"""a""""',
+        "'''a''''",
+        '""""quoted""""',
+        '"""\\"""\\\nx = 1"""',
+        '"""\n\n\n"""',
+        "[[1, 2],\n\n [3, [4\n]]]",
+        '{ inner = 1, "in.ner" = "=" }',
+        '{ a = [\n1,\n# x = 2\n2\n], b.c = "}" }',
+        '["a", # "\n"b"]',
+        '[ { x = 1 },\n  { x = "{" } ]',
+    ]
+)
 COMMENTS = st.sampled_from(["", "", "", " # plain", " # key = 'x' [a] \"", " #", "\t# '''"])
 
 
 @st.composite
 def documents(draw) -> Document:
     """A valid document: tables, nested tables, arrays of tables, dotted and quoted keys, every kind of value."""
-    document, counter = Document(), 0
+    document = Document()
     prefix: Path = ()
     tables: list[Path] = []
     arrays: list[tuple[str, Path]] = []
-    for _ in range(draw(st.integers(1, 12))):
-        counter += 1
-        kind = draw(st.sampled_from(["key", "key", "key", "dotted", "table", "below", "array", "again", "blank", "comment"]))
+    for counter in range(draw(st.integers(1, 12))):
+        kind = draw(
+            st.sampled_from(["key", "key", "key", "dotted", "table", "below", "array", "again", "blank", "comment"])
+        )
         indent = draw(_BLANK)
         if kind in ("key", "dotted"):
             names = [f"k{counter}"] if kind == "key" else [f"d{counter}", "m", "x"][: draw(st.integers(2, 3))]
@@ -88,7 +114,7 @@ def documents(draw) -> Document:
             else:
                 arrays.append((text, prefix))
                 document.add(f"{indent}[[{around}{text}{around}]]{draw(COMMENTS)}", prefix)
-        elif kind == "below" and tables and all(part.isalnum() for part in tables[-1]):
+        elif kind == "below" and tables and all(part.isascii() and part.isalnum() for part in tables[-1]):
             prefix = (*tables[-1], f"b{counter}")
             document.add(f"[{'.'.join(prefix)}]{draw(COMMENTS)}", prefix)
         elif kind == "comment":

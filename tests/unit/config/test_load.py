@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from core.making import config_of, mistakes_of, names
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from cgroup_preflight.errors import ConfigError, UsageError
 from cgroup_preflight.properties import PROPERTIES
 from cgroup_preflight.quantities import INFINITY, Permyriad, Size
 from cgroup_preflight.report import Status
-from core.making import config_of, mistakes_of, names
 
 SAMPLE = Path(__file__).parents[3] / "examples" / "shop" / "cgroup-preflight.toml"
 WHOLE = """\
@@ -89,7 +89,7 @@ def _check(data: bytes) -> None:
 @example(b"[slices.a]\nMemoryMax = 0x" + b"f" * 5000)
 @example(b"[services.a.smoke]\nduration = -0x" + b"f" * 5000)
 @example(b"x = 1e999\ny = nan\nz = 2024-02-30\n")
-@example(b"[slices]\n\"\\u0000\" = 1\n")
+@example(b'[slices]\n"\\u0000" = 1\n')
 def test_any_bytes(data):
     _check(data)
 
@@ -100,12 +100,23 @@ def test_a_damaged_config(start, length, instead):
 
 
 _SCALARS = st.one_of(
-    st.booleans(), st.integers(-(1 << 70), 1 << 70), st.floats(allow_nan=False), st.text(max_size=8),
-    st.sampled_from(["512M", "50%", "infinity", "http://127.0.0.1:1/", "log:(", "exit", "1h", "0-3", "idle", "", "\x1b[2J", "../x"]),
-)  # fmt: skip
-_VALUES = st.recursive(_SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
-                       max_leaves=5)  # fmt: skip
-_KNOWN = sorted({key.name for keys in SECTIONS.values() for key in keys} | {name for section in SECTIONS for name in section.split(".")})
+    st.booleans(),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.sampled_from(
+        ["512M", "50%", "infinity", "http://127.0.0.1:1/", "log:(", "exit", "1h", "0-3", "idle", "", "\x1b[2J", "../x"]
+    ),
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=5,
+)
+_KNOWN = sorted(
+    {key.name for keys in SECTIONS.values() for key in keys}
+    | {name for section in SECTIONS for name in section.split(".")}
+)
 _KEYS = st.one_of(st.sampled_from(_KNOWN), st.text(max_size=5))
 
 
@@ -123,7 +134,15 @@ def _toml_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-@given(st.dictionaries(_KEYS, st.one_of(_VALUES, st.dictionaries(_KEYS, st.one_of(_VALUES, st.dictionaries(_KEYS, _VALUES, max_size=3)), max_size=4)), max_size=5))
+@given(
+    st.dictionaries(
+        _KEYS,
+        st.one_of(
+            _VALUES, st.dictionaries(_KEYS, st.one_of(_VALUES, st.dictionaries(_KEYS, _VALUES, max_size=3)), max_size=4)
+        ),
+        max_size=5,
+    )
+)
 def test_any_tables(tables):
     """The right keys with the wrong kinds of values, at every level."""
     _check("".join(f"{_toml_text(key)} = {_toml(value)}\n" for key, value in tables.items()).encode("utf-8", "replace"))
@@ -132,19 +151,31 @@ def test_any_tables(tables):
 def test_the_whole_model():
     config = config_of(WHOLE)
     assert (config.project, config.engine, config.inject, config.path, config.folder) == (
-        "shop", "user", ("dist/*.tar.gz",), "c.toml", "/src",
-    )  # fmt: skip
+        "shop",
+        "user",
+        ("dist/*.tar.gz",),
+        "c.toml",
+        "/src",
+    )
     assert config.require.controllers == ("memory", "cpu", "pids")
     assert config.require.systemd == ">=249"
     assert config.require.location.line == 3
     assert [item.name for item in config.slices] == ["api", "api-v1"]
     (service,) = config.services
-    assert (service.name, service.binary, service.slice, service.location.line) == ("user-api", "dist/user-api", "api-v1", 18)
+    assert (service.name, service.binary, service.slice, service.location.line) == (
+        "user-api",
+        "dist/user-api",
+        "api-v1",
+        18,
+    )
     found = {item.property: (item.text, item.value, item.location.line) for item in service.settings}
     assert found == {
-        "MemoryMax": ("10%", Permyriad(1000), 21), "MemorySwapMax": ("0", Size(0), 22), "TasksMax": ("infinity", INFINITY, 23),
-        "CPUWeight": ("idle", "idle", 24), "ManagedOOMMemoryPressure": ("kill", "kill", 25),
-    }  # fmt: skip
+        "MemoryMax": ("10%", Permyriad(1000), 21),
+        "MemorySwapMax": ("0", Size(0), 22),
+        "TasksMax": ("infinity", INFINITY, 23),
+        "CPUWeight": ("idle", "idle", 24),
+        "ManagedOOMMemoryPressure": ("kill", "kill", 25),
+    }
     smoke = service.smoke
     assert smoke.args == ("--port=8082", "$HOME", "%n")
     assert smoke.env == (("MODE", "a=b"),)
@@ -164,13 +195,18 @@ def test_defaults():
     assert (service.smoke.duration, service.smoke.start_timeout, service.smoke.stop_timeout) == (5.0, 30.0, 10.0)
 
 
-@given(st.dictionaries(st.sampled_from([item.name for item in PROPERTIES]), st.just(None), max_size=5).map(sorted), st.randoms())
+@given(
+    st.dictionaries(st.sampled_from([item.name for item in PROPERTIES]), st.just(None), max_size=5).map(sorted),
+    st.randoms(),
+)
 def test_settings_come_in_the_order_of_the_table(chosen, random):
     """Whatever the order in the file, so that generated files are the same bytes."""
     by_name = {item.name: item.example for item in PROPERTIES}
     random.shuffle(chosen)
     text = "[slices.a]\n" + "".join(f"{name} = '{by_name[name]}'\n" for name in chosen)
-    assert [item.property for item in config_of(text).slices[0].settings] == [item.name for item in PROPERTIES if item.name in chosen]
+    assert [item.property for item in config_of(text).slices[0].settings] == [
+        item.name for item in PROPERTIES if item.name in chosen
+    ]
 
 
 def test_numbers_and_blanks_around_text_are_the_same_setting():
@@ -212,19 +248,39 @@ args = "one two"
 """
     found = [(item.location.line, item.name) for item in mistakes_of(text)]
     assert found == [
-        (1, "missing-key"), (2, "unknown-key"), (4, "bad-value"), (5, "bad-value"), (7, "bad-value"), (9, "bad-value"), (10, "bad-value"),
-        (11, "unknown-key"), (12, "bad-name"), (13, "missing-key"), (14, "undeclared-slice"), (15, "limit-too-small"), (18, "wrong-type"),
-        (22, "remote-address"), (23, "wrong-type"),
-    ]  # fmt: skip
+        (1, "missing-key"),
+        (2, "unknown-key"),
+        (4, "bad-value"),
+        (5, "bad-value"),
+        (7, "bad-value"),
+        (9, "bad-value"),
+        (10, "bad-value"),
+        (11, "unknown-key"),
+        (12, "bad-name"),
+        (13, "missing-key"),
+        (14, "undeclared-slice"),
+        (15, "limit-too-small"),
+        (18, "wrong-type"),
+        (22, "remote-address"),
+        (23, "wrong-type"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("[slices.a]\nmemorymax = 1", "MemoryMax"), ("[slices.a]\nMemory_Max = 1", "MemoryMax"), ("[slices.a]\nCPUquota = 1", "CPUQuota"),
-     ("[slices.a]\nTaskMax = 1", "TasksMax"), ("[slice.a]\n", "slices"), ("[service.a]\n", "services"),
-     ("[services.a]\nbinary='x'\nbinaries = 1", "binary"), ("[services.a]\nbinary='x'\n[services.a.smoke]\narg = []", "args"),
-     ("[services.a]\nbinary='x'\n[services.a.smok]\n", "smoke"), ("[requires]\n", "require")],
-)  # fmt: skip
+    [
+        ("[slices.a]\nmemorymax = 1", "MemoryMax"),
+        ("[slices.a]\nMemory_Max = 1", "MemoryMax"),
+        ("[slices.a]\nCPUquota = 1", "CPUQuota"),
+        ("[slices.a]\nTaskMax = 1", "TasksMax"),
+        ("[slice.a]\n", "slices"),
+        ("[service.a]\n", "services"),
+        ("[services.a]\nbinary='x'\nbinaries = 1", "binary"),
+        ("[services.a]\nbinary='x'\n[services.a.smoke]\narg = []", "args"),
+        ("[services.a]\nbinary='x'\n[services.a.smok]\n", "smoke"),
+        ("[requires]\n", "require"),
+    ],
+)
 def test_an_unknown_key_names_the_nearest(text, nearest):
     (item,) = mistakes_of(text)
     assert item.name == "unknown-key"
@@ -239,11 +295,28 @@ def test_an_unknown_key_far_from_all_lists_what_is_allowed():
 
 @pytest.mark.parametrize(
     "text",
-    ["slices = 1", "slices = []", "[[slices]]", "services = 'x'", "[slices]\na = 1", "[services]\na = []", "[[services.a]]", "project = 1",
-     "[project]\nname = 1", "[project]\nname = ['x']", "[slices.a]\nMemoryMax = 1.5", "[slices.a]\nMemoryMax = true", "[slices.a]\nMemoryMax = []",
-     "[slices.a]\nCPUQuota = 2024-01-01", "[smoke]\nallow_tiny_limits = 'yes'", "[require]\ncontrollers = 'memory'",
-     "[require]\ncontrollers = [1]", "[services.a]\nbinary='x'\nsmoke.env = ['A=b']", "[services.a]\nbinary='x'\nsmoke.env = { A = 1 }"],
-)  # fmt: skip
+    [
+        "slices = 1",
+        "slices = []",
+        "[[slices]]",
+        "services = 'x'",
+        "[slices]\na = 1",
+        "[services]\na = []",
+        "[[services.a]]",
+        "project = 1",
+        "[project]\nname = 1",
+        "[project]\nname = ['x']",
+        "[slices.a]\nMemoryMax = 1.5",
+        "[slices.a]\nMemoryMax = true",
+        "[slices.a]\nMemoryMax = []",
+        "[slices.a]\nCPUQuota = 2024-01-01",
+        "[smoke]\nallow_tiny_limits = 'yes'",
+        "[require]\ncontrollers = 'memory'",
+        "[require]\ncontrollers = [1]",
+        "[services.a]\nbinary='x'\nsmoke.env = ['A=b']",
+        "[services.a]\nbinary='x'\nsmoke.env = { A = 1 }",
+    ],
+)
 def test_wrong_kinds_of_values(text):
     assert "wrong-type" in names(mistakes_of(text))
 
@@ -255,9 +328,16 @@ def test_names_of_variables(name):
 
 
 @pytest.mark.parametrize(
-    "text", ["[slices.a]\nMemoryMax = '1G\\n[Service]'", '[slices.a]\nMemoryMax = "1G\\nX=1"', '[slices.a]\nCPUQuotaPeriodSec = "1ms\\n1ms"',
-             '[slices.a]\nAllowedCPUs = "0\\n1"', '[slices.a]\nMemoryMax = "1G\\r512M"', '[slices.a]\nMemoryMax = "1G\\t512M"']
-)  # fmt: skip
+    "text",
+    [
+        "[slices.a]\nMemoryMax = '1G\\n[Service]'",
+        '[slices.a]\nMemoryMax = "1G\\nX=1"',
+        '[slices.a]\nCPUQuotaPeriodSec = "1ms\\n1ms"',
+        '[slices.a]\nAllowedCPUs = "0\\n1"',
+        '[slices.a]\nMemoryMax = "1G\\r512M"',
+        '[slices.a]\nMemoryMax = "1G\\t512M"',
+    ],
+)
 def test_a_value_stays_on_one_line_of_the_unit_file(text):
     assert mistakes_of(text)
 
@@ -273,9 +353,15 @@ def test_an_empty_config_says_so(text):
 
 @pytest.mark.parametrize(
     ("data", "line"),
-    [(b"[project]\nname = \n", 2), (b"[project]\nname = 'x'\nname = 'y'\n", 3), (b"a = 1\nb = \xff\n", 2), (b"a = 1\n\nb\n", 3), (b"a = '''\n\n", 3),
-     (b"[a]\n[a]\n", 2)],
-)  # fmt: skip
+    [
+        (b"[project]\nname = \n", 2),
+        (b"[project]\nname = 'x'\nname = 'y'\n", 3),
+        (b"a = 1\nb = \xff\n", 2),
+        (b"a = 1\n\nb\n", 3),
+        (b"a = '''\n\n", 3),
+        (b"[a]\n[a]\n", 2),
+    ],
+)
 def test_what_is_not_toml_names_the_line(data, line):
     with pytest.raises(ConfigError) as caught:
         load.parse(data, shown="f.toml", folder="/")
@@ -300,7 +386,11 @@ def test_a_name_of_300_characters_does_not_fill_the_screen():
 
 
 def test_a_value_of_many_characters_does_not_fill_the_screen():
-    for text in (f"[slices.a]\nMemoryMax = '{'9' * 4000}'", f"[slices.a]\nMemoryMax = '{'x' * 200_000}'", f"[slices.a]\n{'k' * 100_000} = 1"):
+    for text in (
+        f"[slices.a]\nMemoryMax = '{'9' * 4000}'",
+        f"[slices.a]\nMemoryMax = '{'x' * 200_000}'",
+        f"[slices.a]\n{'k' * 100_000} = 1",
+    ):
         (item,) = mistakes_of(text)
         assert len(item.message) < 400
         assert len(item.remedies[0].title) < 400
@@ -312,7 +402,12 @@ def test_a_hostile_config_ends_in_time_and_memory():
     many = "".join(f"k{number} = 1\n" for number in range(2_000)).encode()
     deep = b"[slices." + b"a." * 1000 + b"a]\n"
     tracemalloc.start()
-    for data in (many, deep, b"x = '" + b"a" * 1_000_000 + b"'\n", b"[services.a]\n" + b"args = [" + b"'x'," * 20_000 + b"]\n"):
+    for data in (
+        many,
+        deep,
+        b"x = '" + b"a" * 1_000_000 + b"'\n",
+        b"[services.a]\n" + b"args = [" + b"'x'," * 20_000 + b"]\n",
+    ):
         _check(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -15,7 +15,9 @@ WORDS = st.text(alphabet="abcXYZ019_.", min_size=1, max_size=12).filter(lambda w
 UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\-]+")
 
 
-@given(st.lists(WORDS, min_size=1, max_size=5).map("-".join).filter(lambda name: name[0].isalnum() and len(name) <= 100))
+@given(
+    st.lists(WORDS, min_size=1, max_size=5).map("-".join).filter(lambda name: name[0].isalnum() and len(name) <= 100)
+)
 def test_names_of_units_are_taken_as_they_are(name):
     if ".." not in name:
         assert parse_name(name) == name
@@ -40,9 +42,43 @@ def test_a_name_that_is_taken_is_a_unit_name_and_a_file_name(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a\nb", "\n", "a\n", "a/b", "/", "..", ".", "a..b", "../a", "100%", "%i", "%%", "a b", "a\tb", "-", "-a", "a-", "a--b", "@", "a@b",
-     "a:b", "a\\x2db", "é", "a\x00b", "a\x1b[31m", "x" * 101, "x" * 300, "\u202ea", "a;b", "$(x)", "'", '"', ".a"],
-)  # fmt: skip
+    [
+        "",
+        "a\nb",
+        "\n",
+        "a\n",
+        "a/b",
+        "/",
+        "..",
+        ".",
+        "a..b",
+        "../a",
+        "100%",
+        "%i",
+        "%%",
+        "a b",
+        "a\tb",
+        "-",
+        "-a",
+        "a-",
+        "a--b",
+        "@",
+        "a@b",
+        "a:b",
+        "a\\x2db",
+        "é",
+        "a\x00b",
+        "a\x1b[31m",
+        "x" * 101,
+        "x" * 300,
+        "\u202ea",
+        "a;b",
+        "$(x)",
+        "'",
+        '"',
+        ".a",
+    ],
+)
 def test_names_refused(name):
     with pytest.raises(QuantityError):
         parse_name(name)
@@ -53,7 +89,9 @@ def test_names_taken(name):
     assert parse_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["system", "user", "machine", "init", "user-1000", "api.slice", "system-api", "machine-x"])
+@pytest.mark.parametrize(
+    "name", ["system", "user", "machine", "init", "user-1000", "api.slice", "system-api", "machine-x"]
+)
 def test_slices_of_systemd_are_refused(name):
     """`system-api.slice` lives in system.slice (systemd.slice(5)), so the plan would write that file too."""
     with pytest.raises(QuantityError):
@@ -83,11 +121,35 @@ def test_readiness_tests(text, ready):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Exit", "8080", ":8080", "http://", "http:///x", "ftp://127.0.0.1/", "file:///etc/passwd", "tcp://127.0.0.1", "tcp://:80",
-     "tcp://127.0.0.1:port", "tcp://127.0.0.1:80/x", "http://user@127.0.0.1/", "http://a:b@127.0.0.1/", "http://127.0.0.1\\@evil/",
-     "http://127.0.0.1 /", "http://127.0.0.1/a b", "http://127.0.0.1/\n", "http://127.0.0.1\n/", "log:(", "log:[", "log:*", "log:(?P<a>",
-     "http://127.0.0.1/é", "gopher://127.0.0.1:80/", "unix:///run/x"],
-)  # fmt: skip
+    [
+        "",
+        "Exit",
+        "8080",
+        ":8080",
+        "http://",
+        "http:///x",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "tcp://127.0.0.1",
+        "tcp://:80",
+        "tcp://127.0.0.1:port",
+        "tcp://127.0.0.1:80/x",
+        "http://user@127.0.0.1/",
+        "http://a:b@127.0.0.1/",
+        "http://127.0.0.1\\@evil/",
+        "http://127.0.0.1 /",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/\n",
+        "http://127.0.0.1\n/",
+        "log:(",
+        "log:[",
+        "log:*",
+        "log:(?P<a>",
+        "http://127.0.0.1/é",
+        "gopher://127.0.0.1:80/",
+        "unix:///run/x",
+    ],
+)
 def test_readiness_tests_refused(text):
     with pytest.raises(QuantityError):
         parse_ready(text)
@@ -104,7 +166,16 @@ def test_any_pattern_is_taken_or_refused(pattern):
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("pattern", ["(" * 4000, "(" * 2000 + ")" * 2000, "((((a{1,999}){1,999}){1,999}){1,999})", "a{99999999999}", "(?:a?){999}" * 100])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(" * 4000,
+        "(" * 2000 + ")" * 2000,
+        "((((a{1,999}){1,999}){1,999}){1,999})",
+        "a{99999999999}",
+        "(?:a?){999}" * 100,
+    ],
+)
 def test_patterns_are_compiled_in_time(pattern):
     try:
         parse_ready(f"log:{pattern}")
@@ -136,8 +207,18 @@ def test_version_specifiers_refused(text):
     assert ">=249" in caught.value.hint
 
 
-@pytest.mark.parametrize(("name", "text"), [("duration", "2h"), ("duration", "3601"), ("start_timeout", "0"), ("stop_timeout", "99ms"),
-                                            ("start_timeout", "1d"), ("duration", "-1s"), ("duration", "infinity")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("duration", "2h"),
+        ("duration", "3601"),
+        ("start_timeout", "0"),
+        ("stop_timeout", "99ms"),
+        ("start_timeout", "1d"),
+        ("duration", "-1s"),
+        ("duration", "infinity"),
+    ],
+)
 def test_spans_of_a_smoke_run_are_bounded(name, text):
     with pytest.raises(QuantityError):
         _key("services.*.smoke", name).parse(text)

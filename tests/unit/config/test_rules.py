@@ -4,10 +4,9 @@ import ipaddress
 from urllib.parse import urlsplit
 
 import pytest
+from core.making import mistakes_of, names
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from core.making import mistakes_of, names
 
 
 def _ready(address, smoke=""):
@@ -17,10 +16,22 @@ def _ready(address, smoke=""):
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1/", "http://127.0.0.1:8080/healthz?a=b@c", "http://127.255.255.254:1/", "http://[::1]:80", "http://[::1]/",
-     "http://localhost:8080/", "http://LOCALHOST/", "https://127.0.0.1:443/", "tcp://127.0.0.1:1", "tcp://[::1]:65535", "tcp://localhost:80",
-     "log:http://10.0.0.1/", "exit"],
-)  # fmt: skip
+    [
+        "http://127.0.0.1/",
+        "http://127.0.0.1:8080/healthz?a=b@c",
+        "http://127.255.255.254:1/",
+        "http://[::1]:80",
+        "http://[::1]/",
+        "http://localhost:8080/",
+        "http://LOCALHOST/",
+        "https://127.0.0.1:443/",
+        "tcp://127.0.0.1:1",
+        "tcp://[::1]:65535",
+        "tcp://localhost:80",
+        "log:http://10.0.0.1/",
+        "exit",
+    ],
+)
 def test_this_machine_is_allowed(address):
     assert _ready(address) == ()
 
@@ -28,20 +39,70 @@ def test_this_machine_is_allowed(address):
 @pytest.mark.parametrize(
     "address",
     [
-        "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data", "http://0.0.0.0/", "http://[::]/", "http://evil.com/",
-        "http://localhost.evil.com/", "http://localhost./", "http://127.0.0.1.evil.com/", "http://127.0.0.1.nip.io/", "http://127.0.0.1./",
-        "http://127.1/", "http://127.0.1/", "http://2130706433/", "http://017700000001/", "http://0177.0.0.1/", "http://0x7f.0.0.1/",
-        "http://0x7f000001/", "http://127.0.0.01/", "http://[::ffff:10.0.0.1]/", "http://[::127.0.0.1]/", "http://[fe80::1]/",
-        "http://１２７.0.0.1/", "http://localhost。evil.com/", "http://ⓛocalhost/", "http://127。0。0。1/", "http://%31%32%37.0.0.1/",
-        "http://127.0.0.1@evil.com/", "http://evil.com@127.0.0.1/", "http://user:pass@127.0.0.1/", "http://@127.0.0.1/", "http://127.0.0.1:80@evil.com/",
-        "http://127.0.0.1\\\\@evil.com/", "http://evil.com\\\\@127.0.0.1/", "http:\\\\\\\\127.0.0.1/", "http://127.0.0.1#@evil.com/",
-        "http://evil.com#127.0.0.1/", "http:/127.0.0.1/", "http:127.0.0.1/", "//127.0.0.1/",
-        "http://127.0.0.1,evil.com/", "http://127.0.0.1;evil.com/", "http://[::1].evil.com/", "http://[::1]evil.com/", "http://[::1", "http://::1/",
-        "http://127.0.0.1:99999/", "http://127.0.0.1:0/", "http://127.0.0.1:-1/", "http://127.0.0.1:80:80/", "http://127.0.0.1:８０/", "http://127.0.0.1:8o/",
-        "http://%6c%6f%63%61%6c%68%6f%73%74/", "tcp://10.0.0.1:22", "tcp://evil.com:80", "tcp://127.0.0.1:0", "tcp://127.0.0.1:99999", "tcp://0.0.0.0:80",
-        "tcp://[::ffff:10.0.0.1]:80", "tcp://127.1:80", "tcp://2130706433:80", "tcp://[::]:80", "tcp://[1]:80",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://0.0.0.0/",
+        "http://[::]/",
+        "http://evil.com/",
+        "http://localhost.evil.com/",
+        "http://localhost./",
+        "http://127.0.0.1.evil.com/",
+        "http://127.0.0.1.nip.io/",
+        "http://127.0.0.1./",
+        "http://127.1/",
+        "http://127.0.1/",
+        "http://2130706433/",
+        "http://017700000001/",
+        "http://0177.0.0.1/",
+        "http://0x7f.0.0.1/",
+        "http://0x7f000001/",
+        "http://127.0.0.01/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[::127.0.0.1]/",
+        "http://[fe80::1]/",
+        "http://１２７.0.0.1/",
+        "http://localhost。evil.com/",
+        "http://ⓛocalhost/",
+        "http://127。0。0。1/",
+        "http://%31%32%37.0.0.1/",
+        "http://127.0.0.1@evil.com/",
+        "http://evil.com@127.0.0.1/",
+        "http://user:pass@127.0.0.1/",
+        "http://@127.0.0.1/",
+        "http://127.0.0.1:80@evil.com/",
+        "http://127.0.0.1\\\\@evil.com/",
+        "http://evil.com\\\\@127.0.0.1/",
+        "http:\\\\\\\\127.0.0.1/",
+        "http://127.0.0.1#@evil.com/",
+        "http://evil.com#127.0.0.1/",
+        "http:/127.0.0.1/",
+        "http:127.0.0.1/",
+        "//127.0.0.1/",
+        "http://127.0.0.1,evil.com/",
+        "http://127.0.0.1;evil.com/",
+        "http://[::1].evil.com/",
+        "http://[::1]evil.com/",
+        "http://[::1",
+        "http://::1/",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:-1/",
+        "http://127.0.0.1:80:80/",
+        "http://127.0.0.1:８０/",
+        "http://127.0.0.1:8o/",
+        "http://%6c%6f%63%61%6c%68%6f%73%74/",
+        "tcp://10.0.0.1:22",
+        "tcp://evil.com:80",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:99999",
+        "tcp://0.0.0.0:80",
+        "tcp://[::ffff:10.0.0.1]:80",
+        "tcp://127.1:80",
+        "tcp://2130706433:80",
+        "tcp://[::]:80",
+        "tcp://[1]:80",
     ],
-)  # fmt: skip
+)
 def test_other_machines_are_refused(address):
     found = mistakes_of(f'[services.a]\nbinary = "x"\n[services.a.smoke]\nready = "{address}"\n')
     assert found
@@ -57,7 +118,9 @@ _HOSTS = st.text(alphabet="127.0:localhst[]@\\/?#%-xe。１", min_size=1, max_si
 @example("[::1]", "http://", "/\\@evil.com")
 @example("localhost", "https://", ":80/#@evil.com")
 @example("127.0.0.1", "tcp://", ":80")
-@given(_HOSTS, st.sampled_from(["http://", "https://", "tcp://"]), st.sampled_from(["", "/", ":80/", ":80", "/@x", "?x"]))
+@given(
+    _HOSTS, st.sampled_from(["http://", "https://", "tcp://"]), st.sampled_from(["", "/", ":80/", ":80", "/@x", "?x"])
+)
 def test_what_is_allowed_is_loopback_for_every_reader(host, scheme, tail):
     """The standard library and the HTTP client must see the same, loopback, host."""
     from urllib3.util import parse_url
@@ -76,7 +139,18 @@ def test_remote_addresses_where_the_config_allows_them():
     assert names(_ready("http://10.0.0.1/", "[smoke]\nallow_remote_ready = false")) == ["remote-address"]
 
 
-@pytest.mark.parametrize("address", ["http://10.0.0.1:99999/", "http://10.0.0.1:0/", "http://[::1", "tcp://x:99999", "tcp://x:0", "http://x:8o/", "http://x:80:80/"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://10.0.0.1:99999/",
+        "http://10.0.0.1:0/",
+        "http://[::1",
+        "tcp://x:99999",
+        "tcp://x:0",
+        "http://x:8o/",
+        "http://x:80:80/",
+    ],
+)
 def test_an_impossible_address_is_refused_although_remote_ones_are_allowed(address):
     assert _ready(address, "[smoke]\nallow_remote_ready = true")
 
@@ -109,15 +183,30 @@ def test_other_amounts_may_be_small():
     assert mistakes_of("[slices.a]\nMemorySwapMax = 0\nMemoryZSwapMax = 0\nMemoryMin = 0\nMemoryLow = 4096\n") == ()
 
 
-@pytest.mark.parametrize(("text", "good"), [("1ms", True), ("100ms", True), ("1s", True), ("999us", False), ("5s", False), ("1001ms", False), ("0", False),
-                                            ("1", True), ("infinity", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("1ms", True),
+        ("100ms", True),
+        ("1s", True),
+        ("999us", False),
+        ("5s", False),
+        ("1001ms", False),
+        ("0", False),
+        ("1", True),
+        ("infinity", False),
+    ],
+)
 def test_the_period_of_a_quota_is_1ms_to_1s(text, good):
     """systemd would silently turn 5s into 1s (cgroup_cpu_adjust_period)."""
     found = mistakes_of(f"[slices.a]\nCPUQuota = '50%'\nCPUQuotaPeriodSec = '{text}'\n")
     assert not found if good else [item.location.line for item in found] == [3]
 
 
-@pytest.mark.parametrize(("low", "high"), [("MemoryMin", "MemoryLow"), ("MemoryLow", "MemoryHigh"), ("MemoryHigh", "MemoryMax"), ("MemoryMin", "MemoryMax")])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [("MemoryMin", "MemoryLow"), ("MemoryLow", "MemoryHigh"), ("MemoryHigh", "MemoryMax"), ("MemoryMin", "MemoryMax")],
+)
 def test_order_of_limits(low, high):
     assert mistakes_of(f"[slices.a]\n{low} = '64M'\n{high} = '64M'\n") == ()
     (item,) = mistakes_of(f"[slices.a]\n{low} = '65M'\n{high} = '64M'\n")

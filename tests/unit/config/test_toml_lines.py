@@ -74,10 +74,13 @@ def test_any_text_that_is_toml_is_located_without_error(text):
         ("[[a]]\nb=1\n[[a]]\nb=2\nc=3", ("a", "c"), 5),
         ("a.b.c = 1\na.b.d = 2", ("a", "b", "d"), 2),
         ("é = 1".replace("é", '"é"'), ("é",), 1),
-        ("[slices.api]\nMemoryMax = '1G'\n\n[services.a]\nbinary='x'\n  [services.a.smoke]\n  ready = 'exit'",
-         ("services", "a", "smoke", "ready"), 7),
+        (
+            "[slices.api]\nMemoryMax = '1G'\n\n[services.a]\nbinary='x'\n  [services.a.smoke]\n  ready = 'exit'",
+            ("services", "a", "smoke", "ready"),
+            7,
+        ),
     ],
-)  # fmt: skip
+)
 def test_examples(text, path, line):
     tomllib.loads(text)
     assert locate(text)[path] == line
@@ -93,12 +96,18 @@ def test_a_deep_key_costs_no_more_than_its_length():
 @pytest.mark.parametrize(
     "text",
     [
-        "".join(f"key{number} = 1\n" for number in range(20_000)), "x = [\n" + "1,\n" * 100_000 + "]\n",
-        'x = """' + "\n" * 200_000 + '"""\n', "# comment ' \" [\n" * 50_000, "x = '" + "[" * 200_000 + "'\n",
-        "x = \"" + "\\\\" * 100_000 + "\"\n", "".join(f"[a.b{number}]\n" for number in range(10_000)),
-        "[" + '"' + "]" * 100_000 + '"' + "]\n", "x = [" + "'a', " * 50_000 + "]\n", "\n" * 300_000,
+        "".join(f"key{number} = 1\n" for number in range(20_000)),
+        "x = [\n" + "1,\n" * 100_000 + "]\n",
+        'x = """' + "\n" * 200_000 + '"""\n',
+        "# comment ' \" [\n" * 50_000,
+        "x = '" + "[" * 200_000 + "'\n",
+        'x = "' + "\\\\" * 100_000 + '"\n',
+        "".join(f"[a.b{number}]\n" for number in range(10_000)),
+        "[" + '"' + "]" * 100_000 + '"' + "]\n",
+        "x = [" + "'a', " * 50_000 + "]\n",
+        "\n" * 300_000,
     ],
     ids=["keys", "array", "long string", "comments", "brackets", "escapes", "tables", "header", "strings", "blank"],
-)  # fmt: skip
+)
 def test_large_documents_are_located_in_time(text):
     assert locate(text) or not tomllib.loads(text)

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_network_is_refused():
 
 
 def test_system_folders_are_refused():
-    _refused(lambda: open("/proc/self/comm", "w"))
+    _refused(lambda: Path("/proc/self/comm").write_text("x"))
     _refused(lambda: os.open("/sys/fs/cgroup/cgroup.procs", os.O_WRONLY))
 
 

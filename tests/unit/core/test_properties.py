@@ -6,8 +6,21 @@ from cgroup_preflight.config.keys import CONTROLLERS
 from cgroup_preflight.properties import BY_NAME, PROPERTIES, Role
 from cgroup_preflight.quantities import INFINITY, QuantityError, Size
 
-FROM_THE_ISSUE = """MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax MemoryZSwapMax CPUWeight CPUQuota
-CPUQuotaPeriodSec AllowedCPUs IOWeight TasksMax ManagedOOMMemoryPressure""".split()
+FROM_THE_ISSUE = [
+    "MemoryMin",
+    "MemoryLow",
+    "MemoryHigh",
+    "MemoryMax",
+    "MemorySwapMax",
+    "MemoryZSwapMax",
+    "CPUWeight",
+    "CPUQuota",
+    "CPUQuotaPeriodSec",
+    "AllowedCPUs",
+    "IOWeight",
+    "TasksMax",
+    "ManagedOOMMemoryPressure",
+]
 
 
 def test_every_property_of_the_issue_is_there_once():
@@ -22,23 +35,44 @@ def test_each_row_is_complete(item):
     assert item.controller in CONTROLLERS
     assert 200 < item.since < 300
     if item.attribute:
-        assert item.attribute.startswith({"memory": "memory.", "cpu": "cpu.", "cpuset": "cpuset.", "io": "io.", "pids": "pids."}[item.controller])
+        assert item.attribute.startswith(
+            {"memory": "memory.", "cpu": "cpu.", "cpuset": "cpuset.", "io": "io.", "pids": "pids."}[item.controller]
+        )
     else:
         assert item.role in (Role.PARAMETER, Role.POLICY)
 
 
 @pytest.mark.parametrize(
     ("name", "since"),
-    [("MemoryMin", 240), ("MemoryMax", 231), ("MemorySwapMax", 232), ("MemoryZSwapMax", 253), ("CPUWeight", 232),
-     ("CPUQuota", 213), ("CPUQuotaPeriodSec", 242), ("AllowedCPUs", 244), ("IOWeight", 230), ("TasksMax", 227),
-     ("ManagedOOMMemoryPressure", 247)],
-)  # fmt: skip
+    [
+        ("MemoryMin", 240),
+        ("MemoryMax", 231),
+        ("MemorySwapMax", 232),
+        ("MemoryZSwapMax", 253),
+        ("CPUWeight", 232),
+        ("CPUQuota", 213),
+        ("CPUQuotaPeriodSec", 242),
+        ("AllowedCPUs", 244),
+        ("IOWeight", 230),
+        ("TasksMax", 227),
+        ("ManagedOOMMemoryPressure", 247),
+    ],
+)
 def test_first_systemd_with_each(name, since):
     assert BY_NAME[name].since == since
 
 
-@pytest.mark.parametrize(("name", "zero"), [("MemoryMin", True), ("MemoryLow", True), ("MemoryHigh", False), ("MemoryMax", False),
-                                            ("MemorySwapMax", True), ("MemoryZSwapMax", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "zero"),
+    [
+        ("MemoryMin", True),
+        ("MemoryLow", True),
+        ("MemoryHigh", False),
+        ("MemoryMax", False),
+        ("MemorySwapMax", True),
+        ("MemoryZSwapMax", True),
+    ],
+)
 def test_zero_is_a_value_only_where_systemd_takes_it(name, zero):
     if zero:
         assert BY_NAME[name].parse("0") == Size(0)
@@ -47,7 +81,9 @@ def test_zero_is_a_value_only_where_systemd_takes_it(name, zero):
             BY_NAME[name].parse("0")
 
 
-@pytest.mark.parametrize("name", [item.name for item in PROPERTIES if item.controller in ("memory", "pids") and item.attribute])
+@pytest.mark.parametrize(
+    "name", [item.name for item in PROPERTIES if item.controller in ("memory", "pids") and item.attribute]
+)
 def test_infinity_is_a_value_of_every_amount(name):
     assert BY_NAME[name].parse("infinity") is INFINITY
 

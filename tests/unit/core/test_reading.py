@@ -12,11 +12,18 @@ from cgroup_preflight.report import Remedy
 @pytest.mark.parametrize(
     ("number", "why"),
     [
-        (errno.ENOENT, Why.ABSENT), (errno.ENOTDIR, Why.ABSENT), (errno.ENODEV, Why.ABSENT), (errno.EACCES, Why.DENIED),
-        (errno.EPERM, Why.DENIED), (errno.EOPNOTSUPP, Why.UNSUPPORTED), (errno.EINVAL, Why.UNSUPPORTED),
-        (errno.EIO, Why.FAILED), (errno.EISDIR, Why.FAILED), (None, Why.FAILED),
+        (errno.ENOENT, Why.ABSENT),
+        (errno.ENOTDIR, Why.ABSENT),
+        (errno.ENODEV, Why.ABSENT),
+        (errno.EACCES, Why.DENIED),
+        (errno.EPERM, Why.DENIED),
+        (errno.EOPNOTSUPP, Why.UNSUPPORTED),
+        (errno.EINVAL, Why.UNSUPPORTED),
+        (errno.EIO, Why.FAILED),
+        (errno.EISDIR, Why.FAILED),
+        (None, Why.FAILED),
     ],
-)  # fmt: skip
+)
 def test_errno_is_kept_and_classified(number, why):
     reading = missing("/sys/x", OSError(number, "no") if number else OSError())
     assert (reading.why, reading.errno, reading.source) == (why, number, "/sys/x")
@@ -45,7 +52,10 @@ def test_value_or_takes_false_values_for_values():
 
 def test_errors_own_their_exit_status_and_remedy():
     remedy = Remedy(title="do this")
-    assert (UsageError("bad", where="x:1", remedy=remedy).exit_status, HostError("bad", remedy=remedy).exit_status) == (2, 3)
+    assert (UsageError("bad", where="x:1", remedy=remedy).exit_status, HostError("bad", remedy=remedy).exit_status) == (
+        2,
+        3,
+    )
     config = ConfigError("bad", where="x", remedy=remedy, findings=())
     assert (config.exit_status, str(config), config.remedy) == (2, "x: bad", remedy)
     assert str(UsageError("bad", remedy=remedy)) == "bad"

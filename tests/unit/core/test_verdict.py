@@ -49,6 +49,12 @@ def test_exit_status_table(verdict, plain, allowed, zero):
 
 def test_exit_statuses_of_the_contract():
     assert {item.name: int(item) for item in ExitStatus} == {
-        "PASS": 0, "FAIL": 1, "USAGE": 2, "UNVERIFIED": 3, "DEFECT": 4, "NOT_DELIVERED": 5, "INTERRUPTED": 130,
+        "PASS": 0,
+        "FAIL": 1,
+        "USAGE": 2,
+        "UNVERIFIED": 3,
+        "DEFECT": 4,
+        "NOT_DELIVERED": 5,
+        "INTERRUPTED": 130,
         "TERMINATED": 143,
-    }  # fmt: skip
+    }

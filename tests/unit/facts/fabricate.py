@@ -9,8 +9,12 @@ from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
 
-UNIFIED = "29 22 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
-ROOT_MOUNT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n23 22 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw\n"
+UNIFIED = "29 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
+ROOT_MOUNT = (
+    "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+    "23 22 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw\n"
+)
+MEMINFO = "MemTotal: 4030456 kB\nMemFree: 100 kB\nMemAvailable: 3204568 kB\nSwapTotal: 0 kB\nHugePages_Total: 0\n"
 CONTROLLERS = "cpuset cpu io memory hugetlb pids rdma misc\n"
 HYBRID = (
     ROOT_MOUNT
@@ -51,7 +55,10 @@ class FakeFs:
         reading = self.read(path)
         if isinstance(reading, Missing):
             return reading
-        return Known(value=tuple(part for part in reading.value.split(separator) if any(word in part for word in keep)), source=path)
+        return Known(
+            value=tuple(part for part in reading.value.split(separator) if any(word in part for word in keep)),
+            source=path,
+        )
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         found = self._lookup(path)
@@ -59,7 +66,10 @@ class FakeFs:
             return missing(path, OSError(errno.ENOTDIR, "fake"))
         if found != errno.EISDIR:
             return missing(path, OSError(found, "fake"))
-        return Known(value=tuple(name for name in self._children(path) if name and (keep is None or name.startswith(keep))), source=path)
+        return Known(
+            value=tuple(name for name in self._children(path) if name and (keep is None or name.startswith(keep))),
+            source=path,
+        )
 
     def link(self, path: str) -> Reading[str]:
         return missing(path, OSError(errno.EINVAL, "fake"))
@@ -101,8 +111,10 @@ def host(uid: int = 0, **changes: str | int | None) -> dict[str, str | int]:
         "/proc/sys/kernel/threads-max": "31402\n",
         "/proc/cmdline": "BOOT_IMAGE=/vmlinuz root=/dev/vda1 ro quiet\n",
         "/proc/1/comm": "systemd\n",
-        "/proc/meminfo": "MemTotal:        4030456 kB\nMemFree:  100 kB\nMemAvailable:    3204568 kB\nSwapTotal:       0 kB\nHugePages_Total:       0\n",
-        "/proc/pressure/memory": "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+        "/proc/meminfo": MEMINFO,
+        "/proc/pressure/memory": "".join(
+            f"{kind} avg10=0.00 avg60=0.00 avg300=0.00 total=0\n" for kind in ("some", "full")
+        ),
         "/sys/devices/system/cpu/online": "0-3\n",
         "/sys/fs/cgroup/cgroup.controllers": CONTROLLERS,
         "/sys/fs/cgroup/cgroup.subtree_control": CONTROLLERS,
@@ -127,13 +139,23 @@ def host(uid: int = 0, **changes: str | int | None) -> dict[str, str | int]:
 
 
 KEYS = {
-    "mountinfo": "/proc/self/mountinfo", "status": "/proc/self/status", "cgroup": "/proc/self/cgroup",
-    "osrelease": "/proc/sys/kernel/osrelease", "cmdline": "/proc/cmdline", "comm": "/proc/1/comm", "meminfo": "/proc/meminfo",
-    "controllers": "/sys/fs/cgroup/cgroup.controllers", "user_controllers": f"{USER}/cgroup.controllers",
-    "booted": "/run/systemd/system", "private": "/run/user/1000/systemd/private", "user_run": "/run/user/1000",
-    "library": "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so", "pid_max": "/proc/sys/kernel/pid_max",
-    "threads_max": "/proc/sys/kernel/threads-max", "online": "/sys/devices/system/cpu/online",
-}  # fmt: skip
+    "mountinfo": "/proc/self/mountinfo",
+    "status": "/proc/self/status",
+    "cgroup": "/proc/self/cgroup",
+    "osrelease": "/proc/sys/kernel/osrelease",
+    "cmdline": "/proc/cmdline",
+    "comm": "/proc/1/comm",
+    "meminfo": "/proc/meminfo",
+    "controllers": "/sys/fs/cgroup/cgroup.controllers",
+    "user_controllers": f"{USER}/cgroup.controllers",
+    "booted": "/run/systemd/system",
+    "private": "/run/user/1000/systemd/private",
+    "user_run": "/run/user/1000",
+    "library": "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so",
+    "pid_max": "/proc/sys/kernel/pid_max",
+    "threads_max": "/proc/sys/kernel/threads-max",
+    "online": "/sys/devices/system/cpu/online",
+}
 
 
 def gathered(uid: int = 0, *, answers: dict[str, tuple[int, str]] | None = None, **changes: str | int | None) -> Facts:
@@ -146,7 +168,9 @@ def facts(user: int = 0, /, **overrides: object) -> Facts:
     base = _good(user)
     plain = {"user_manager", "page_size", "own", "root", "sample", "disks"}
     values = {
-        name: value if name in plain or isinstance(value, Known | Missing) else Known(value=value, source=f"fake {name}")
+        name: value
+        if name in plain or isinstance(value, Known | Missing)
+        else Known(value=value, source=f"fake {name}")
         for name, value in overrides.items()
     }
     if "root_controllers" in values:

@@ -33,7 +33,11 @@ def test_an_ordinary_user_with_a_manager():
 
 @pytest.mark.parametrize(
     ("mountinfo", "detail"),
-    [(HYBRID, "/sys/fs/cgroup is tmpfs"), (LEGACY, "/sys/fs/cgroup is tmpfs"), (ROOT_MOUNT, "nothing is mounted at /sys/fs/cgroup")],
+    [
+        (HYBRID, "/sys/fs/cgroup is tmpfs"),
+        (LEGACY, "/sys/fs/cgroup is tmpfs"),
+        (ROOT_MOUNT, "nothing is mounted at /sys/fs/cgroup"),
+    ],
 )
 def test_hosts_without_version_2_where_it_counts(mountinfo, detail):
     """On a hybrid host the cgroup2 mount at unified holds no controller for services."""
@@ -55,33 +59,50 @@ def test_the_mount_made_last_counts():
 
 
 def test_a_strange_mount_of_somebody_else_does_not_blind_the_tool():
-    """FUSE lets any user mount at any name; blanks are escaped by the kernel, form feeds and line separators are not."""
+    """FUSE lets any user mount at any name; the kernel escapes blanks, no form feeds or line separators."""
     for name in ("a\x0cb", "a\u2028b", "a\x85b", "a\rb", "a\\040b", "cgroup2 "):
         strange = f"98 22 0:77 / /home/me/{name.replace(' ', chr(92) + '040')} rw - fuse.x x rw,user_id=1000\n"
         assert isinstance(gathered(mountinfo=ROOT_MOUNT + strange + UNIFIED).cgroup_mount, Known), repr(name)
 
 
-@pytest.mark.parametrize("name", ["mountinfo", "status", "cgroup", "osrelease", "cmdline", "comm", "meminfo", "controllers", "pid_max", "online"])
+@pytest.mark.parametrize(
+    "name",
+    ["mountinfo", "status", "cgroup", "osrelease", "cmdline", "comm", "meminfo", "controllers", "pid_max", "online"],
+)
 @pytest.mark.parametrize("wrong", [errno.EACCES, errno.ENOENT, errno.EIO, errno.EOPNOTSUPP, "", "\0\x1b[2J", "\u2028"])
 def test_any_file_may_be_missing_or_odd(name, wrong):
     """Never an error: a reading that says why."""
     found = gathered(1000, **{name: wrong})
-    field = {"mountinfo": "mounts", "status": "uid", "cgroup": "own_cgroup", "osrelease": "kernel", "comm": "pid1",
-             "controllers": "root_controllers", "online": "online_cpus"}.get(name, name)  # fmt: skip
+    field = {
+        "mountinfo": "mounts",
+        "status": "uid",
+        "cgroup": "own_cgroup",
+        "osrelease": "kernel",
+        "comm": "pid1",
+        "controllers": "root_controllers",
+        "online": "online_cpus",
+    }.get(name, name)
     reading = getattr(found, field)
     if isinstance(wrong, int):
         assert isinstance(reading, Missing)
         assert reading.errno == wrong
 
 
-@pytest.mark.parametrize(("library", "answers", "version"), [
-    ("", {}, 252), (None, {"systemctl --version": (0, "systemd 249 (249.11-0ubuntu3)\n+PAM\n")}, 249),
-    (None, {"systemctl --version": (0, "systemd 258~rc1 (258~rc1)\n")}, 258)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("library", "answers", "version"),
+    [
+        ("", {}, 252),
+        (None, {"systemctl --version": (0, "systemd 249 (249.11-0ubuntu3)\n+PAM\n")}, 249),
+        (None, {"systemctl --version": (0, "systemd 258~rc1 (258~rc1)\n")}, 258),
+    ],
+)
 def test_version_of_systemd(library, answers, version):
     assert gathered(library=library, answers=answers).systemd_version.value == version
 
 
-@pytest.mark.parametrize(("answers", "why"), [({}, Why.ABSENT), ({"systemctl --version": (0, "busybox\n")}, Why.MALFORMED)])
+@pytest.mark.parametrize(
+    ("answers", "why"), [({}, Why.ABSENT), ({"systemctl --version": (0, "busybox\n")}, Why.MALFORMED)]
+)
 def test_version_of_systemd_unknown(answers, why):
     assert gathered(library=None, answers=answers).systemd_version.why is why
 

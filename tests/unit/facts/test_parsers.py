@@ -14,11 +14,21 @@ from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.facts.words import parse_words
 
 PARSERS = {
-    "mountinfo": parse_mountinfo, "proc_cgroup": parse_proc_cgroup, "words": parse_words, "flat_keyed": parse_flat_keyed,
-    "limit": parse_limit, "cpu_max": parse_cpu_max, "pressure": parse_pressure, "meminfo": proc_files.parse_meminfo,
-    "status": proc_files.parse_status, "uid": proc_files.parse_uid, "number": proc_files.parse_number,
-    "cpu_list": proc_files.parse_cpu_list, "line": proc_files.parse_line, "unit_show": parse_unit_show,
-}  # fmt: skip
+    "mountinfo": parse_mountinfo,
+    "proc_cgroup": parse_proc_cgroup,
+    "words": parse_words,
+    "flat_keyed": parse_flat_keyed,
+    "limit": parse_limit,
+    "cpu_max": parse_cpu_max,
+    "pressure": parse_pressure,
+    "meminfo": proc_files.parse_meminfo,
+    "status": proc_files.parse_status,
+    "uid": proc_files.parse_uid,
+    "number": proc_files.parse_number,
+    "cpu_list": proc_files.parse_cpu_list,
+    "line": proc_files.parse_line,
+    "unit_show": parse_unit_show,
+}
 ANY = st.one_of(
     st.text(),
     st.text(alphabet="0123456789 :/=-max.,\n\tkBsomefulUid²٣\u2028\x85\x0c\0", max_size=60),
@@ -64,9 +74,13 @@ TEXT = st.text(alphabet="ab- \t\n\\#\r\x0b\x0c\x1c\x85\u2028é\U0001f40d", max_s
 PATH = TEXT.map(lambda text: "/" + text)
 WORD = st.sampled_from(["rw", "ro", "cgroup2", "mode=755", "memory", "name=systemd", "a:b", "x-y"])
 MOUNTS = st.builds(
-    Mount, root=PATH, point=PATH, fs_type=WORD, options=st.lists(WORD, min_size=1, max_size=3).map(tuple),
+    Mount,
+    root=PATH,
+    point=PATH,
+    fs_type=WORD,
+    options=st.lists(WORD, min_size=1, max_size=3).map(tuple),
     super_options=st.lists(WORD, min_size=1, max_size=3).map(tuple),
-)  # fmt: skip
+)
 
 
 def _escaped(text: str) -> str:
@@ -79,12 +93,21 @@ def _line(mount: Mount, number: int, optional: str) -> str:
     return " ".join([*parts, *optional.split(), "-", mount.fs_type, "source", ",".join(mount.super_options)]) + "\n"
 
 
-@given(st.lists(st.tuples(MOUNTS, st.sampled_from(["", "shared:9", "master:1", "shared:1 master:2", "propagate_from:3 unbindable"])), max_size=4))
+@given(
+    st.lists(
+        st.tuples(
+            MOUNTS, st.sampled_from(["", "shared:9", "master:1", "shared:1 master:2", "propagate_from:3 unbindable"])
+        ),
+        max_size=4,
+    )
+)
 @example([(Mount(root="/", point="/mnt/a\x0cb", fs_type="ext4", options=("rw",), super_options=("rw",)), "")])
 @example([(Mount(root="/", point="/mnt/a\u2028b\x85c", fs_type="ext4", options=("rw",), super_options=("rw",)), "")])
-@example([(Mount(root="/a - b", point="/mnt/c - d\\", fs_type="ext4", options=("rw",), super_options=("rw",)), "shared:1")])
+@example(
+    [(Mount(root="/a - b", point="/mnt/c - d\\", fs_type="ext4", options=("rw",), super_options=("rw",)), "shared:1")]
+)
 def test_mountinfo_round_trips(cases):
-    """Any user may mount something at a strange place (FUSE, user namespaces); the host's other mounts stay readable."""
+    """Any user may mount something at a strange place (FUSE, user namespaces); the other mounts stay readable."""
     text = "".join(_line(mount, number, optional) for number, (mount, optional) in enumerate(cases))
     assert parse_mountinfo(text) == tuple(mount for mount, _ in cases)
 
@@ -112,7 +135,9 @@ def test_mountinfo_of_another_form(text):
         parse_mountinfo(text)
 
 
-CGROUP_PATH = st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]), max_size=15).map(lambda text: "/" + text)
+CGROUP_PATH = st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]), max_size=15).map(
+    lambda text: "/" + text
+)
 
 
 @given(CGROUP_PATH.filter(lambda path: not path.endswith(" (deleted)")), st.booleans(), st.booleans())
@@ -125,7 +150,9 @@ def test_proc_cgroup_round_trips(path, hybrid, deleted):
     assert parse_proc_cgroup(f"{above}0::{path}{' (deleted)' if deleted else ''}\n") == path
 
 
-@pytest.mark.parametrize("text", ["", "1:name=systemd:/\n", "0:cpu:/\n", "0::\n", "0::x\n", "x::/\n", "0:/\n", "::/\n", "-1::/\n"])
+@pytest.mark.parametrize(
+    "text", ["", "1:name=systemd:/\n", "0:cpu:/\n", "0::\n", "0::x\n", "x::/\n", "0:/\n", "::/\n", "-1::/\n"]
+)
 def test_proc_cgroup_without_version_2(text):
     with pytest.raises(ValueError, match="cgroup"):
         parse_proc_cgroup(text)
@@ -186,13 +213,19 @@ def test_limits_of_another_form(text):
 @pytest.mark.parametrize("text", ["", "max", "100000", "max 0", "-1 100000", "max 100000 5", "a b", "100000 -5", "1 ²"])
 def test_cpu_max_of_another_form(text):
     """-1 is version 1 (`cpu.cfs_quota_us`)."""
-    with pytest.raises(ValueError, match="not a|invalid literal"):
+    with pytest.raises(ValueError, match=r"not a|invalid literal"):
         parse_cpu_max(text)
 
 
-@given(st.lists(st.floats(0, 100, allow_nan=False).map(lambda number: round(number, 2)), min_size=6, max_size=6), st.integers(0, 1 << 50))
+@given(
+    st.lists(st.floats(0, 100, allow_nan=False).map(lambda number: round(number, 2)), min_size=6, max_size=6),
+    st.integers(0, 1 << 50),
+)
 def test_pressure_round_trips(numbers, total):
-    lines = [f"{kind} avg10={a:.2f} avg60={b:.2f} avg300={c:.2f} total={total}\n" for kind, (a, b, c) in (("some", numbers[:3]), ("full", numbers[3:]))]
+    lines = [
+        f"{kind} avg10={a:.2f} avg60={b:.2f} avg300={c:.2f} total={total}\n"
+        for kind, (a, b, c) in (("some", numbers[:3]), ("full", numbers[3:]))
+    ]
     found = parse_pressure("".join(lines))
     assert found["some_avg10"] == numbers[0]
     assert found["full_avg300"] == numbers[5]
@@ -206,7 +239,9 @@ def test_pressure_of_another_form(text):
 
 
 def test_meminfo():
-    found = proc_files.parse_meminfo("MemTotal:        4030456 kB\nHugePages_Total:       0\nMemAvailable:    3204568 kB\nodd line\n")
+    found = proc_files.parse_meminfo(
+        "MemTotal:        4030456 kB\nHugePages_Total:       0\nMemAvailable:    3204568 kB\nodd line\n"
+    )
     assert found == {"MemTotal": 4030456 * 1024, "MemAvailable": 3204568 * 1024}
     with pytest.raises(ValueError, match="MemTotal"):
         proc_files.parse_meminfo("MemFree: 5 kB\n")
@@ -227,7 +262,10 @@ def test_one_line():
 
 
 VALUE = st.text(alphabet="ab= :/\r\x0c\x85\u2028é", max_size=8)
-UNITS = st.lists(st.dictionaries(st.sampled_from(["Id", "Result", "ControlGroup", "FragmentPath"]), VALUE, min_size=1, max_size=3), max_size=3)
+UNITS = st.lists(
+    st.dictionaries(st.sampled_from(["Id", "Result", "ControlGroup", "FragmentPath"]), VALUE, min_size=1, max_size=3),
+    max_size=3,
+)
 
 
 @given(UNITS)
@@ -240,5 +278,8 @@ def test_unit_show_round_trips(units):
 
 def test_unit_show_examples():
     text = "Id=a.service\nResult=success\nControlGroup=/a=b\n\nId=b.service\nResult=\n"
-    assert parse_unit_show(text) == ({"Id": "a.service", "Result": "success", "ControlGroup": "/a=b"}, {"Id": "b.service", "Result": ""})
+    assert parse_unit_show(text) == (
+        {"Id": "a.service", "Result": "success", "ControlGroup": "/a=b"},
+        {"Id": "b.service", "Result": ""},
+    )
     assert parse_unit_show("") == ()

@@ -15,9 +15,16 @@ from cgroup_preflight.reading import Known, Missing, Why
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(60)]
 
 SECRETS = {
-    "GITHUB_TOKEN": "ghs_secret", "CI_JOB_TOKEN": "glcbt-secret", "AWS_SECRET_ACCESS_KEY": "secret", "ACTIONS_RUNTIME_TOKEN": "secret",
-    "LD_PRELOAD": "/nowhere/evil.so", "PYTHONPATH": "/nowhere", "SYSTEMD_LOG_LEVEL": "debug", "SYSTEMCTL_FORCE_BUS": "1", "LC_MESSAGES": "de_DE",
-}  # fmt: skip
+    "GITHUB_TOKEN": "ghs_secret",
+    "CI_JOB_TOKEN": "glcbt-secret",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "ACTIONS_RUNTIME_TOKEN": "secret",
+    "LD_PRELOAD": "/nowhere/evil.so",
+    "PYTHONPATH": "/nowhere",
+    "SYSTEMD_LOG_LEVEL": "debug",
+    "SYSTEMCTL_FORCE_BUS": "1",
+    "LC_MESSAGES": "de_DE",
+}
 
 
 @pytest.fixture
@@ -65,8 +72,13 @@ def test_what_cannot_be_started_says_why(runner, tmp_path):
     (tmp_path / "plain").write_text("x")
     (tmp_path / "odd").write_bytes(b"\0")
     (tmp_path / "odd").chmod(0o755)
-    cases = {"/nowhere/program": Why.ABSENT, "no-such-program-here": Why.ABSENT, f"{tmp_path}/plain": Why.DENIED, str(tmp_path): Why.DENIED,
-             f"{tmp_path}/odd": Why.FAILED}  # fmt: skip
+    cases = {
+        "/nowhere/program": Why.ABSENT,
+        "no-such-program-here": Why.ABSENT,
+        f"{tmp_path}/plain": Why.DENIED,
+        str(tmp_path): Why.DENIED,
+        f"{tmp_path}/odd": Why.FAILED,
+    }
     for program, why in cases.items():
         reading = runner.run((program, "--version"))
         assert isinstance(reading, Missing)

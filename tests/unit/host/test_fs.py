@@ -29,7 +29,9 @@ def test_an_empty_file_is_a_fact(fs, tmp_path):
     assert fs.read("/x") == Known(value="", source="/x")
 
 
-@pytest.mark.parametrize(("path", "why"), [("/none", Why.ABSENT), ("/x/below", Why.ABSENT), ("/folder", Why.FAILED), ("/loop", Why.FAILED)])
+@pytest.mark.parametrize(
+    ("path", "why"), [("/none", Why.ABSENT), ("/x/below", Why.ABSENT), ("/folder", Why.FAILED), ("/loop", Why.FAILED)]
+)
 def test_what_cannot_be_read_says_why(fs, tmp_path, path, why):
     (tmp_path / "x").touch()
     (tmp_path / "folder").mkdir()

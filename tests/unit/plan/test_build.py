@@ -1,10 +1,12 @@
 """Config to plan: nested slices, unit names, paths, and the scope of a run of our own."""
 
+from itertools import pairwise
+
+from core.making import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.plan.build import build_plan, expand
-from core.making import config_of
 
 TEXT = """\
 [slices.worker]
@@ -30,7 +32,7 @@ def test_dashes_nest(parts):
     found = expand("-".join(parts))
     assert len(found) == len(parts)
     assert found[-1] == "-".join(parts)
-    for outer, inner in zip(found, found[1:], strict=False):
+    for outer, inner in pairwise(found):
         assert inner.startswith(f"{outer}-")
 
 

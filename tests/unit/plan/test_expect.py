@@ -1,12 +1,12 @@
 """What each cgroup file must hold: examples from systemd's source and the kernel's documentation."""
 
 import pytest
+from core.making import one_setting, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.plan.expect import HostNumbers, agrees, cpu_max, expectations, memory_text
 from cgroup_preflight.quantities import Permyriad, Size
-from core.making import one_setting, settings_of
 
 HOST = HostNumbers(page_size=4096, memory_bytes=503_644_160, tasks_max=32768)
 BIG_PAGES = HostNumbers(page_size=65536, memory_bytes=8 << 30, tasks_max=4194304)
@@ -20,14 +20,25 @@ def expected(host=HOST, **texts):
 @pytest.mark.parametrize(
     ("quota", "period", "text"),
     [
-        ("50%", None, "50000 100000"), ("150%", None, "150000 100000"), ("100%", None, "100000 100000"), ("1%", None, "1000 100000"),
+        ("50%", None, "50000 100000"),
+        ("150%", None, "150000 100000"),
+        ("100%", None, "100000 100000"),
+        ("1%", None, "1000 100000"),
         # Below 1 ms of quota the period grows instead, up to one second (cgroup_cpu_adjust_period).
-        ("0.5%", None, "1000 200000"), ("0.25%", None, "1000 400000"), ("0.1%", None, "1000 1000000"),
-        ("0.01%", None, "1000 1000000"), ("0.05%", None, "1000 1000000"),
-        ("50%", 10_000, "5000 10000"), ("200%", 1_000_000, "2000000 1000000"), ("10%", 1_000, "1000 10000"), ("100%", 1_000, "1000 1000"),
-        ("33.33%", None, "33330 100000"), ("12800%", None, "12800000 100000"), ("0.3%", None, "1000 333333"),
+        ("0.5%", None, "1000 200000"),
+        ("0.25%", None, "1000 400000"),
+        ("0.1%", None, "1000 1000000"),
+        ("0.01%", None, "1000 1000000"),
+        ("0.05%", None, "1000 1000000"),
+        ("50%", 10_000, "5000 10000"),
+        ("200%", 1_000_000, "2000000 1000000"),
+        ("10%", 1_000, "1000 10000"),
+        ("100%", 1_000, "1000 1000"),
+        ("33.33%", None, "33330 100000"),
+        ("12800%", None, "12800000 100000"),
+        ("0.3%", None, "1000 333333"),
     ],
-)  # fmt: skip
+)
 def test_cpu_max(quota, period, text):
     value = one_setting("CPUQuota", quota).value
     assert cpu_max(value, period) == text
@@ -53,7 +64,14 @@ def test_the_period_is_part_of_the_quota_and_has_no_file():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("512M", "536870912"), ("infinity", "max"), ("16777217", "16777216"), ("16781311", "16777216"), ("16781312", "16781312"), ("7E", "8070450532247928832")],
+    [
+        ("512M", "536870912"),
+        ("infinity", "max"),
+        ("16777217", "16777216"),
+        ("16781311", "16777216"),
+        ("16781312", "16781312"),
+        ("7E", "8070450532247928832"),
+    ],
 )
 def test_memory_is_rounded_down_to_whole_pages(text, value):
     assert expected(MemoryMax=text) == {"memory.max": value}
@@ -64,7 +82,10 @@ def test_memory_on_large_pages():
     assert expected(BIG_PAGES, MemoryHigh="50%") == {"memory.high": str(4 << 30)}
 
 
-@pytest.mark.parametrize(("text", "value"), [("100%", 503644160), ("50%", 251822080), ("10%", 50364416), ("33.33%", 167862272), ("0.01%", 49152)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("100%", 503644160), ("50%", 251822080), ("10%", 50364416), ("33.33%", 167862272), ("0.01%", 49152)],
+)
 def test_percent_is_of_physical_memory_in_whole_pages(text, value):
     """122960 pages here; systemd `physical_memory_scale`."""
     assert expected(MemoryLow=text) == {"memory.low": str(value)}
@@ -82,10 +103,16 @@ def test_memory_text_is_what_the_kernel_prints(count):
 
 
 def test_zero_stays_zero():
-    assert expected(MemorySwapMax="0", MemoryZSwapMax="0", MemoryMin="0") == {"memory.swap.max": "0", "memory.zswap.max": "0", "memory.min": "0"}
+    assert expected(MemorySwapMax="0", MemoryZSwapMax="0", MemoryMin="0") == {
+        "memory.swap.max": "0",
+        "memory.zswap.max": "0",
+        "memory.min": "0",
+    }
 
 
-@pytest.mark.parametrize(("text", "value"), [("64", "64"), ("infinity", "max"), ("10%", "3276"), ("100%", "32768"), ("0.01%", "3")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("64", "64"), ("infinity", "max"), ("10%", "3276"), ("100%", "32768"), ("0.01%", "3")]
+)
 def test_tasks(text, value):
     assert expected(TasksMax=text) == {"pids.max": value}
 
@@ -111,19 +138,35 @@ def _agrees(name, text, actual):
 @pytest.mark.parametrize(
     ("name", "text", "actual", "same"),
     [
-        ("MemoryMax", "512M", "536870912\n", True), ("MemoryMax", "512M", "536870911\n", False), ("MemoryMax", "512M", "max\n", False),
-        ("MemoryMax", "512M", "", False), ("MemoryMax", "infinity", "max\n", True), ("MemoryMax", "infinity", "-1\n", False),
-        ("MemoryMax", "512M", "512M", False), ("CPUQuota", "50%", "50000 100000\n", True), ("CPUQuota", "50%", "max 100000\n", False),
-        ("CPUQuota", "50%", "5000 10000\n", False), ("TasksMax", "64", "64\n", True), ("CPUWeight", "80", "80\n", True),
-        ("CPUWeight", "idle", "1\n", True), ("CPUWeight", "idle", "0\n", False),
+        ("MemoryMax", "512M", "536870912\n", True),
+        ("MemoryMax", "512M", "536870911\n", False),
+        ("MemoryMax", "512M", "max\n", False),
+        ("MemoryMax", "512M", "", False),
+        ("MemoryMax", "infinity", "max\n", True),
+        ("MemoryMax", "infinity", "-1\n", False),
+        ("MemoryMax", "512M", "512M", False),
+        ("CPUQuota", "50%", "50000 100000\n", True),
+        ("CPUQuota", "50%", "max 100000\n", False),
+        ("CPUQuota", "50%", "5000 10000\n", False),
+        ("TasksMax", "64", "64\n", True),
+        ("CPUWeight", "80", "80\n", True),
+        ("CPUWeight", "idle", "1\n", True),
+        ("CPUWeight", "idle", "0\n", False),
         # io.weight: the first line is the default, the others are devices (cgroup-v2.rst).
-        ("IOWeight", "60", "default 60\n", True), ("IOWeight", "60", "default 60\n8:16 200\n", True), ("IOWeight", "60", "default 100\n8:16 60\n", False),
-        ("IOWeight", "60", "60\n", False), ("IOWeight", "60", "", False), ("IOWeight", "60", "default 600\n", False),
+        ("IOWeight", "60", "default 60\n", True),
+        ("IOWeight", "60", "default 60\n8:16 200\n", True),
+        ("IOWeight", "60", "default 100\n8:16 60\n", False),
+        ("IOWeight", "60", "60\n", False),
+        ("IOWeight", "60", "", False),
+        ("IOWeight", "60", "default 600\n", False),
         # cpuset.cpus: the same set, however it is spelled.
-        ("AllowedCPUs", "0-3", "0-3\n", True), ("AllowedCPUs", "0-3", "0,1,2,3\n", True), ("AllowedCPUs", "0,2", "0-2\n", False),
-        ("AllowedCPUs", "0", "\n", False), ("AllowedCPUs", "0", "junk\n", False),
+        ("AllowedCPUs", "0-3", "0-3\n", True),
+        ("AllowedCPUs", "0-3", "0,1,2,3\n", True),
+        ("AllowedCPUs", "0,2", "0-2\n", False),
+        ("AllowedCPUs", "0", "\n", False),
+        ("AllowedCPUs", "0", "junk\n", False),
     ],
-)  # fmt: skip
+)
 def test_agrees(name, text, actual, same):
     assert _agrees(name, text, actual) is same
 

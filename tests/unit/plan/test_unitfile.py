@@ -1,15 +1,16 @@
 """The generated unit files: byte for byte, and nothing in them that the config's author smuggled in."""
 
 import json
+import re
 
-from hypothesis import given
+from core.making import config_of
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgroup_preflight.errors import ConfigError
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.properties import PROPERTIES
-from core.making import config_of
 
 TEXT = """\
 [slices.api]
@@ -44,7 +45,12 @@ def test_byte_for_byte():
     assert files["user-api.service.d/50-cgroup-preflight.conf"].startswith(
         f"{HEAD}[Service]\nSlice=api.slice\nMemoryMax=512M\nCPUQuota=150%\n"
     )
-    assert list(files) == ["api.slice", "api-batch.slice", "free.service.d/50-cgroup-preflight.conf", "user-api.service.d/50-cgroup-preflight.conf"]
+    assert list(files) == [
+        "api.slice",
+        "api-batch.slice",
+        "free.service.d/50-cgroup-preflight.conf",
+        "user-api.service.d/50-cgroup-preflight.conf",
+    ]
 
 
 def test_the_same_config_gives_the_same_bytes_whatever_its_order_and_place():
@@ -70,15 +76,23 @@ def test_scoped_files_differ_in_their_names_only():
 _SHIPPED = {item.name for item in PROPERTIES} | {"Slice", "Description", "Environment"}
 _HOSTILE = st.one_of(
     st.text(alphabet="0123456789.%KMG ms-,inftykil\n\r\t\x0b\x0c\x1c\x85\u2028\\[]=;#", max_size=12),
-    st.sampled_from(["1G\n[Service]\nExecStart=/bin/sh", "infinity", "10%", "1G\\", "1G \\", "0-3", "5", "kill", "100ms", "50%"]),
+    st.sampled_from(
+        ["1G\n[Service]\nExecStart=/bin/sh", "infinity", "10%", "1G\\", "1G \\", "0-3", "5", "kill", "100ms", "50%"]
+    ),
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(item.name for item in PROPERTIES)), _HOSTILE, min_size=1, max_size=4), st.booleans())
+@given(
+    st.dictionaries(st.sampled_from(sorted(item.name for item in PROPERTIES)), _HOSTILE, min_size=1, max_size=4),
+    st.booleans(),
+)
 def test_each_setting_is_one_line_whatever_its_value(settings, slices):
     body = "".join(f"{name} = {json.dumps(text)}\n" for name, text in settings.items())
     try:
-        files = _files(f"[smoke]\nallow_tiny_limits = true\n[{'slices' if slices else 'services'}.a]\n{body}" + ("" if slices else "binary = 'x'\n"))
+        files = _files(
+            f"[smoke]\nallow_tiny_limits = true\n[{'slices' if slices else 'services'}.a]\n{body}"
+            + ("" if slices else "binary = 'x'\n")
+        )
     except ConfigError:
         return
     (content,) = files.values()
@@ -103,3 +117,51 @@ def test_the_name_of_the_config_file_stays_in_its_comment(name):
     for path, content in _files(shown=f"x{name}x").items():
         assert content.split("\n")[1:] == plain[path].split("\n")[1:]
         _check_lines(content)
+
+
+def _read_environment(line):
+    """What systemd makes of an Environment= line (systemd.exec(5)): unquoted, escapes and then specifiers resolved."""
+    text = line.removeprefix("Environment=")
+    if text.startswith('"'):
+        assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', text), text
+        text = re.sub(r"(?:\\x[0-9a-f]{2})+|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\(.)", _unescaped, text[1:-1])
+    else:
+        assert not set(text) & set(" \t'\"\\$;"), text
+    assert not re.search("%(?!%)", text.replace("%%", "")), "a specifier"
+    return text.replace("%%", "%")
+
+
+def _unescaped(match):
+    if match[1]:
+        assert match[1] in '\\"', match[0]
+        return match[1]
+    if match[0].startswith("\\x"):
+        return bytes.fromhex(match[0].replace("\\x", "")).decode()
+    return chr(int(f"0x{match[0][2:]}", 0))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["A", "GOGC", "_x9"]),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
+        min_size=1,
+    )
+)
+@example({"A": ""})
+@example({"A": "%n %% $HOME ${X} \\ \" ' # ; = \n[Service]\nExecStart=/bin/sh"})
+@example({"A": "\x1b[31m\x9b2J\u202e\u2028\x85\x7f\r"})
+@example({"A": "trailing\\"})
+@example({"A": " "})
+@example({"A": "é\U0001f40d"})
+def test_variables_arrive_as_they_are_each_on_one_line(variables):
+    body = "".join(f"{name} = {_toml(value)}\n" for name, value in variables.items())
+    (content,) = _files(f"[services.a]\nbinary = 'x'\n[services.a.Environment]\n{body}").values()
+    _check_lines(content)
+    lines = [line for line in content.split("\n") if line.startswith("Environment=")]
+    assert sorted(_read_environment(line) for line in lines) == sorted(
+        f"{name}={value}" for name, value in variables.items()
+    )
+
+
+def _toml(text):
+    return '"' + "".join(f"\\U{ord(char):08x}" for char in text) + '"'

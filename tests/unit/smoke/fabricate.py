@@ -2,13 +2,14 @@
 
 import errno
 
+from core.making import config_of
+
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.reading import Known, Missing, Reading, Why
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
-from core.making import config_of
 
 SCOPE = "cgpf0123456789ab"
 NUMBERS = HostNumbers(page_size=4096, memory_bytes=4 << 30, tasks_max=32768)
@@ -51,21 +52,33 @@ def limits(text: str = TEXT, *, enabled: bool = True, **actual: "Reading[str] | 
     (service,) = made.services
     found = []
     for unit, cgroup, settings in (
-        *((item.unit, SLICE, item.settings) for item in made.slices), (service.unit, CGROUP, service.settings),
-    ):  # fmt: skip
+        *((item.unit, SLICE, item.settings) for item in made.slices),
+        (service.unit, CGROUP, service.settings),
+    ):
         for item in expectations(settings, NUMBERS):
             text = f"default {item.text}" if item.attribute == "io.weight" else item.text
             value = actual.get(item.attribute.replace(".", "_"), text) if unit == service.unit else text
-            found.append(LimitReading(
-                unit=unit, file=f"{cgroup.lstrip('/')}/{item.attribute}", expected=item,
-                actual=value if isinstance(value, Known | Missing) else known(value + "\n"), enabled=enabled,
-            ))  # fmt: skip
+            found.append(
+                LimitReading(
+                    unit=unit,
+                    file=f"{cgroup.lstrip('/')}/{item.attribute}",
+                    expected=item,
+                    actual=value if isinstance(value, Known | Missing) else known(value + "\n"),
+                    enabled=enabled,
+                )
+            )
     return tuple(found)
 
 
-def counters(*, events: "dict[str, int] | Missing | None" = None, peak: "int | Missing | None" = 20 << 20,
-             cpu: "dict[str, int] | Missing | None" = None, pids: "dict[str, int] | None" = None) -> Counters:  # fmt: skip
+def counters(
+    *,
+    events: "dict[str, int] | Missing | None" = None,
+    peak: "int | Missing | None" = 20 << 20,
+    cpu: "dict[str, int] | Missing | None" = None,
+    pids: "dict[str, int] | None" = None,
+) -> Counters:
     """What the kernel counted for the unit."""
+
     def reading(value, default):
         return value if isinstance(value, Missing) else known(default if value is None else value)
 
@@ -77,25 +90,46 @@ def counters(*, events: "dict[str, int] | Missing | None" = None, peak: "int | M
         memory_current=known(peak if isinstance(peak, int) else 0),
         pids_events=known(pids or {"max": 0}),
         pressure={},
-    )  # fmt: skip
+    )
 
 
-def effective(memory: int | None = 64 << 20, memory_at: str = CGROUP, cpus: float | None = 0.5, cpus_at: str = CGROUP,
-              tasks: int | None = 64, tasks_at: str = CGROUP) -> Effective:  # fmt: skip
+def effective(
+    memory: int | None = 64 << 20,
+    memory_at: str = CGROUP,
+    cpus: float | None = 0.5,
+    cpus_at: str = CGROUP,
+    tasks: int | None = 64,
+    tasks_at: str = CGROUP,
+) -> Effective:
     """The tightest limits over the chain."""
-    return Effective(memory_bytes=memory, memory_at=memory_at, cpus=cpus, cpus_at=cpus_at, tasks=tasks, tasks_at=tasks_at)
+    return Effective(
+        memory_bytes=memory, memory_at=memory_at, cpus=cpus, cpus_at=cpus_at, tasks=tasks, tasks_at=tasks_at
+    )
 
 
 def stay(cgroup: "Reading[str] | str" = CGROUP, strays: tuple[tuple[int, str], ...] = (), processes: int = 3) -> Stay:
     """Where the processes were."""
-    return Stay(main_cgroup=known(cgroup) if isinstance(cgroup, str) else cgroup, strays=strays, processes=processes, allowed_cpus="0-3")
+    return Stay(
+        main_cgroup=known(cgroup) if isinstance(cgroup, str) else cgroup,
+        strays=strays,
+        processes=processes,
+        allowed_cpus="0-3",
+    )
 
 
 def evidence(text: str = TEXT, **changes: object) -> ServiceEvidence:
     """A service that passed, but for `changes`."""
     (service,) = plan(text).services
     values: dict[str, object] = {
-        "service": service, "engine": "systemd", "cgroup": CGROUP, "limits": limits(text), "effective": effective(),
-        "ready": Ready(ok=True, seconds=0.2), "stay": stay(), "counters": counters(), "show": CLEAN, "duration_seconds": 5.2,
-    }  # fmt: skip
+        "service": service,
+        "engine": "systemd",
+        "cgroup": CGROUP,
+        "limits": limits(text),
+        "effective": effective(),
+        "ready": Ready(ok=True, seconds=0.2),
+        "stay": stay(),
+        "counters": counters(),
+        "show": CLEAN,
+        "duration_seconds": 5.2,
+    }
     return ServiceEvidence(**{**values, **changes})

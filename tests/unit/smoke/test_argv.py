@@ -3,27 +3,42 @@
 import re
 
 import pytest
+from core.making import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.quantities import parse_span
 from cgroup_preflight.smoke import argv
-from core.making import settings_of
 
 #: Every option that may stand before `--`; systemd-run(1).
 ALLOWED = {
-    "--quiet", "--no-block", "--no-ask-password", "--unit", "--slice", "--description", "--service-type", "--working-directory", "--property", "--setenv",
-    "--uid", "--gid", "--expand-environment",
-}  # fmt: skip
+    "--quiet",
+    "--no-block",
+    "--no-ask-password",
+    "--unit",
+    "--slice",
+    "--description",
+    "--service-type",
+    "--working-directory",
+    "--property",
+    "--setenv",
+    "--uid",
+    "--gid",
+    "--expand-environment",
+}
 OLD, NEW = 252, 254
 
 
 def launch(**changes):
     """A launch with hostile or plain parts."""
     values = {
-        "unit": "cgpf00-web.service", "slice": "cgpf00-api.slice", "description": "shop web", "command": ("/src/dist/web", "--port=80"),
-        "settings": argv.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")), "folder": "/src",
-    }  # fmt: skip
+        "unit": "cgpf00-web.service",
+        "slice": "cgpf00-api.slice",
+        "description": "shop web",
+        "command": ("/src/dist/web", "--port=80"),
+        "settings": argv.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
+        "folder": "/src",
+    }
     return argv.Launch(**{**values, **changes})
 
 
@@ -40,15 +55,23 @@ def properties(options):
 
 
 def expanded(word):
-    """What systemd makes of an argument without --expand-environment=no: `$$` is a dollar, `$NAME` and `${NAME}` go (systemd.service(5))."""
+    """What systemd.service(5) makes of an argument: `$$` is a dollar, `$NAME` and `${NAME}` are replaced."""
     return re.sub(r"\$\$|\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*", lambda match: "$" if match[0] == "$$" else "", word)
 
 
 def test_the_whole_line():
     options, command = words()
     assert command == ("/src/dist/web", "--port=80")
-    for word in ("--unit=cgpf00-web.service", "--slice=cgpf00-api.slice", "--service-type=exec", "--working-directory=/src", "--no-ask-password",
-                 "--description=shop web", "--property=MemoryMax=64M", "--property=CPUQuota=50%"):  # fmt: skip
+    for word in (
+        "--unit=cgpf00-web.service",
+        "--slice=cgpf00-api.slice",
+        "--service-type=exec",
+        "--working-directory=/src",
+        "--no-ask-password",
+        "--description=shop web",
+        "--property=MemoryMax=64M",
+        "--property=CPUQuota=50%",
+    ):
         assert options.count(word) == 1
     assert "--scope" not in options
     assert "--wait" not in options, "it exits 0 for a killed program"
@@ -90,24 +113,67 @@ def test_the_program_is_looked_up_as_it_is():
 
 
 HOSTILE = st.one_of(
-    st.sampled_from(["--", "-p", "--scope", "--user", "--property=MemoryMax=infinity", "-", "--uid=0", "$(id)", "`id`", "%n", "%%", "; reboot", "", " ",
-                     "--machine=x", "-pExecStartPre=/bin/sh", "\n--scope", "a\nb", "${LD_PRELOAD}", "$$", "\u202e"]),
+    st.sampled_from(
+        [
+            "--",
+            "-p",
+            "--scope",
+            "--user",
+            "--property=MemoryMax=infinity",
+            "-",
+            "--uid=0",
+            "$(id)",
+            "`id`",
+            "%n",
+            "%%",
+            "; reboot",
+            "",
+            " ",
+            "--machine=x",
+            "-pExecStartPre=/bin/sh",
+            "\n--scope",
+            "a\nb",
+            "${LD_PRELOAD}",
+            "$$",
+            "\u202e",
+        ]
+    ),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
-)  # fmt: skip
+)
 
 
-@given(st.lists(HOSTILE, max_size=5), st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), HOSTILE, max_size=3), HOSTILE,
-       st.sampled_from([OLD, NEW]))  # fmt: skip
+@given(
+    st.lists(HOSTILE, max_size=5),
+    st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), HOSTILE, max_size=3),
+    HOSTILE,
+    st.sampled_from([OLD, NEW]),
+)
 def test_nothing_of_a_config_becomes_an_option_or_is_expanded(args, env, folder, systemd):
     options, command = words(
-        systemd, command=("/src/web", *args), env=tuple(env.items()), folder="/" + folder, description=folder, output="/tmp/" + folder
+        systemd,
+        command=("/src/web", *args),
+        env=tuple(env.items()),
+        folder="/" + folder,
+        description=folder,
+        output="/tmp/" + folder,
     )
     assert all(word.startswith("--") and word.split("=", 1)[0] in ALLOWED for word in options)
-    assert [word for word in options if word.startswith("--setenv=")] == [f"--setenv={name}={value}" for name, value in env.items()]
+    assert [word for word in options if word.startswith("--setenv=")] == [
+        f"--setenv={name}={value}" for name, value in env.items()
+    ]
     names = [name for name, _ in properties(options)]
     assert names[:2] == ["MemoryMax", "CPUQuota"]
-    assert set(names) == {"MemoryMax", "CPUQuota", "ExecStartPre", "ExecStopPost", "TimeoutStartSec", "TimeoutStopSec", "RuntimeMaxSec", "StandardOutput",
-                          "StandardError"}  # fmt: skip
+    assert set(names) == {
+        "MemoryMax",
+        "CPUQuota",
+        "ExecStartPre",
+        "ExecStopPost",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "RuntimeMaxSec",
+        "StandardOutput",
+        "StandardError",
+    }
     program, *rest = command
     assert program == "/src/web"
     assert [word if systemd == NEW else expanded(word) for word in rest] == args
@@ -132,5 +198,7 @@ def test_units_are_never_options():
 
 
 def test_what_is_asked_of_systemd_is_what_is_judged():
-    assert {"Id", "Result", "ExecMainCode", "ExecMainStatus", "ControlGroup", "MainPID", "InvocationID"} <= set(argv.SHOW_PROPERTIES)
+    assert {"Id", "Result", "ExecMainCode", "ExecMainStatus", "ControlGroup", "MainPID", "InvocationID"} <= set(
+        argv.SHOW_PROPERTIES
+    )
     assert "--property=Id,Result" in argv.show(["x"], ["Id", "Result"])

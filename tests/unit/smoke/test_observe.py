@@ -1,6 +1,9 @@
 """Reads of a cgroup and of the levels above it, from a tree of files; of /proc, from a tree of another host."""
 
+from itertools import pairwise
+
 import pytest
+from core.making import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +11,6 @@ from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import expectations
 from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.smoke.observe import Observer, levels
-from core.making import settings_of
 
 from .fabricate import NUMBERS
 
@@ -28,8 +30,15 @@ def tree(tmp_path):
 
 
 def test_limits_are_read_as_they_are(tree):
-    seen = tree({"a/b/memory.max": "67108864\n", "a/b/cpu.max": "max 100000\n", "a/b/cgroup.controllers": "cpuset memory\n"})
-    found = {item.expected.attribute: item for item in seen.limits("b.service", "/a/b", expectations(settings_of(MemoryMax="64M", CPUQuota="50%", TasksMax="5"), NUMBERS))}
+    seen = tree(
+        {"a/b/memory.max": "67108864\n", "a/b/cpu.max": "max 100000\n", "a/b/cgroup.controllers": "cpuset memory\n"}
+    )
+    found = {
+        item.expected.attribute: item
+        for item in seen.limits(
+            "b.service", "/a/b", expectations(settings_of(MemoryMax="64M", CPUQuota="50%", TasksMax="5"), NUMBERS)
+        )
+    }
     assert found["memory.max"].actual.value == "67108864\n"
     assert found["memory.max"].file == "a/b/memory.max"
     assert found["memory.max"].enabled is True
@@ -39,10 +48,18 @@ def test_limits_are_read_as_they_are(tree):
 
 def test_the_effective_limit_is_the_minimum_over_the_chain(tree):
     """A child may have a larger limit than its parent; the parent's holds."""
-    seen = tree({
-        "a/memory.max": "1000000\n", "a/b/memory.max": "max\n", "a/b/c/memory.max": "2000000\n", "a/cpu.max": "max 100000\n",
-        "a/b/cpu.max": "50000 100000\n", "a/b/c/cpu.max": "100000 50000\n", "a/b/c/pids.max": "64\n", "pids.max": "100\n",
-    })  # fmt: skip
+    seen = tree(
+        {
+            "a/memory.max": "1000000\n",
+            "a/b/memory.max": "max\n",
+            "a/b/c/memory.max": "2000000\n",
+            "a/cpu.max": "max 100000\n",
+            "a/b/cpu.max": "50000 100000\n",
+            "a/b/c/cpu.max": "100000 50000\n",
+            "a/b/c/pids.max": "64\n",
+            "pids.max": "100\n",
+        }
+    )
     found = seen.effective("/a/b/c")
     assert (found.memory_bytes, found.memory_at) == (1_000_000, "/a")
     assert (found.cpus, found.cpus_at) == (0.5, "/a/b")
@@ -63,10 +80,16 @@ def test_equal_limits_belong_to_the_inner_level(tree):
 
 
 def test_counters(tree):
-    found = tree({
-        "a/cpu.stat": "usage_usec 5\nnr_throttled 2\nthrottled_usec 9\n", "a/memory.events": "oom_kill 1\n", "a/memory.peak": "4096\n",
-        "a/memory.current": "max\n", "a/pids.events": "junk\n", "a/memory.pressure": "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n",
-    }).counters("/a")  # fmt: skip
+    found = tree(
+        {
+            "a/cpu.stat": "usage_usec 5\nnr_throttled 2\nthrottled_usec 9\n",
+            "a/memory.events": "oom_kill 1\n",
+            "a/memory.peak": "4096\n",
+            "a/memory.current": "max\n",
+            "a/pids.events": "junk\n",
+            "a/memory.pressure": "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n",
+        }
+    ).counters("/a")
     assert found.cpu_stat.value["throttled_usec"] == 9
     assert found.memory_events.value == {"oom_kill": 1}
     assert found.memory_peak.value == 4096
@@ -76,19 +99,28 @@ def test_counters(tree):
 
 
 def test_processes_of_the_cgroup_and_below(tree):
-    seen = tree({"a/cgroup.procs": "10\n11\n", "a/b/cgroup.procs": "12\n", "a/b/c/cgroup.procs": "", "other/cgroup.procs": "99\n"})
+    seen = tree(
+        {
+            "a/cgroup.procs": "10\n11\n",
+            "a/b/cgroup.procs": "12\n",
+            "a/b/c/cgroup.procs": "",
+            "other/cgroup.procs": "99\n",
+        }
+    )
     assert seen.processes("/a") == {10, 11, 12}
     assert seen.processes("/none") == frozenset()
     assert seen.exists("/a")
     assert not seen.exists("/none")
 
 
-@given(st.lists(st.text(alphabet="abc-.", min_size=1, max_size=5).filter(lambda part: part not in (".", "..")), max_size=6))
+@given(
+    st.lists(st.text(alphabet="abc-.", min_size=1, max_size=5).filter(lambda part: part not in (".", "..")), max_size=6)
+)
 def test_levels_go_up_to_the_mount(parts):
     found = levels("/" + "/".join(parts))
     assert len(found) == len(parts) + 1
     assert found[-1] == ""
-    for inner, outer in zip(found, found[1:], strict=False):
+    for inner, outer in pairwise(found):
         assert inner.startswith(f"{outer}/")
 
 
@@ -112,9 +144,13 @@ def proc(tmp_path):
 
 def test_descendants_of_any_name_and_depth(proc):
     seen = proc(
-        (1, 0, b"systemd", b"/init.scope"), (10, 1, b"web", b"/u"), (11, 10, b"a) R 1 (b", b"/u"), (12, 11, b") S 1 1", b"/elsewhere"),
-        (13, 12, b"", b"/u/sub"), (20, 1, b"other", b"/v"),
-    )  # fmt: skip
+        (1, 0, b"systemd", b"/init.scope"),
+        (10, 1, b"web", b"/u"),
+        (11, 10, b"a) R 1 (b", b"/u"),
+        (12, 11, b") S 1 1", b"/elsewhere"),
+        (13, 12, b"", b"/u/sub"),
+        (20, 1, b"other", b"/v"),
+    )
     found = seen.descendants(10)
     assert set(found) == {10, 11, 12, 13}
     assert found[12].value == "/elsewhere"

@@ -36,22 +36,46 @@ def show(result="success", code="1", status="0"):
 
 def test_a_service_that_passes():
     findings = judged(evidence())
-    assert [(item.code, item.status) for item in findings] == [("CGP501", "pass"), ("CGP502", "pass"), ("CGP503", "pass")]
+    assert [(item.code, item.status) for item in findings] == [
+        ("CGP501", "pass"),
+        ("CGP502", "pass"),
+        ("CGP503", "pass"),
+    ]
     assert "7 limits" in findings[0].message
     assert all(item.subject == "web" for item in findings)
     result = service_result(evidence())
     assert all(item.ok for item in result.limits)
     assert len(result.limits) == 7
-    assert (result.name, result.engine, result.cgroup, result.result, result.exit_status) == ("web", "systemd", CGROUP, "success", 0)
+    assert (result.name, result.engine, result.cgroup, result.result, result.exit_status) == (
+        "web",
+        "systemd",
+        CGROUP,
+        "success",
+        0,
+    )
     assert (result.memory_peak_bytes, result.memory_max_bytes, result.oom_kills) == (20 << 20, 64 << 20, 0)
-    assert (result.cpu.usage_usec, result.cpu.nr_periods, result.cpu.nr_throttled, result.cpu.throttled_usec) == (1_500_000, 50, 5, 90_000)
+    assert (result.cpu.usage_usec, result.cpu.nr_periods, result.cpu.nr_throttled, result.cpu.throttled_usec) == (
+        1_500_000,
+        50,
+        5,
+        90_000,
+    )
 
 
 @pytest.mark.parametrize(
     ("attribute", "actual"),
-    [("memory.max", "max"), ("memory.max", "67108863"), ("cpu.max", "max 100000"), ("cpu.max", "60000 100000"), ("pids.max", "max"),
-     ("memory.swap.max", "max"), ("cpu.weight", "100"), ("io.weight", "default 100"), ("memory.max", "")],
-)  # fmt: skip
+    [
+        ("memory.max", "max"),
+        ("memory.max", "67108863"),
+        ("cpu.max", "max 100000"),
+        ("cpu.max", "60000 100000"),
+        ("pids.max", "max"),
+        ("memory.swap.max", "max"),
+        ("cpu.weight", "100"),
+        ("io.weight", "default 100"),
+        ("memory.max", ""),
+    ],
+)
 def test_a_limit_that_systemd_accepted_and_the_kernel_does_not_hold(attribute, actual):
     seen = evidence(limits=limits(**{attribute.replace(".", "_"): actual}))
     found = the(judged(seen), "CGP501")
@@ -79,7 +103,10 @@ def test_every_bad_limit_is_told_and_none_hides_another():
 
 
 def test_a_limit_of_a_slice_above_counts_as_well():
-    bad = [dataclasses.replace(item, actual=ABSENT) if item.file.endswith("api.slice/memory.max") else item for item in limits()]
+    bad = [
+        dataclasses.replace(item, actual=ABSENT) if item.file.endswith("api.slice/memory.max") else item
+        for item in limits()
+    ]
     found = the(judged(evidence(limits=tuple(bad))), "CGP501")
     assert found.status is Status.FAIL
     assert f"{SLICE.lstrip('/')}/memory.max" in found.message
@@ -131,12 +158,21 @@ def test_a_file_that_could_not_be_read_is_not_called_absent(attribute):
 
 @pytest.mark.parametrize(
     ("result", "code", "status"),
-    [("oom-kill", "2", "9"), ("signal", "2", "9"), ("exit-code", "1", "2"), ("success", "1", "0"), ("success", "2", "15")],
+    [
+        ("oom-kill", "2", "9"),
+        ("signal", "2", "9"),
+        ("exit-code", "1", "2"),
+        ("success", "1", "0"),
+        ("success", "2", "15"),
+    ],
 )
 def test_an_oom_kill_is_a_fail_whatever_systemd_says(result, code, status):
     """systemd may call it signal, exit-code or even success; memory.events does not lie."""
-    seen = evidence(show=show(result, code, status), ended_early=result != "success",
-                    counters=counters(events={"oom": 1, "oom_kill": 1}, peak=64 << 20))  # fmt: skip
+    seen = evidence(
+        show=show(result, code, status),
+        ended_early=result != "success",
+        counters=counters(events={"oom": 1, "oom_kill": 1}, peak=64 << 20),
+    )
     found = the(judged(seen), "CGP504")
     assert found.status is Status.FAIL
     assert verdict_of(judged(seen)) is Verdict.FAIL
@@ -171,7 +207,9 @@ def test_the_proposed_limit_is_half_as_much_again_and_as_systemd_spells_it(peak)
     assert proposed - peak * 3 // 2 <= max(16 << 20, peak // 10)
 
 
-@pytest.mark.parametrize(("peak", "text"), [(0, "16M"), (1, "16M"), (10 << 20, "16M"), (64 << 20, "96M"), (65 << 20, "112M")])
+@pytest.mark.parametrize(
+    ("peak", "text"), [(0, "16M"), (1, "16M"), (10 << 20, "16M"), (64 << 20, "96M"), (65 << 20, "112M")]
+)
 def test_proposed_limits(peak, text):
     assert proposed_max(peak) == text
 
@@ -220,7 +258,9 @@ def test_ended_before_it_was_ready():
 
 @pytest.mark.parametrize("how", ["killed", "timeout"])
 def test_a_service_that_ignores_sigterm(how):
-    changes = {"killed": True, "show": show("signal", "2", "9")} if how == "killed" else {"show": show("timeout", "2", "9")}
+    changes = (
+        {"killed": True, "show": show("signal", "2", "9")} if how == "killed" else {"show": show("timeout", "2", "9")}
+    )
     found = the(judged(evidence(**changes)), "CGP506")
     assert found.status is Status.FAIL
     assert "3 s" in found.message
@@ -240,17 +280,34 @@ def test_a_status_after_sigterm_is_a_warning():
     assert verdict_of(found) is Verdict.PASS
 
 
-@pytest.mark.parametrize(("result", "code", "status"), [("core-dump", "3", "11"), ("signal", "2", "11"), ("signal", "2", "6"), ("watchdog", "2", "6"),
-                                                        ("resources", "0", "0"), ("protocol", "0", "0"), ("start-limit-hit", "0", "0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("result", "code", "status"),
+    [
+        ("core-dump", "3", "11"),
+        ("signal", "2", "11"),
+        ("signal", "2", "6"),
+        ("watchdog", "2", "6"),
+        ("resources", "0", "0"),
+        ("protocol", "0", "0"),
+        ("start-limit-hit", "0", "0"),
+    ],
+)
 def test_a_crash_while_it_stopped_is_not_a_pass(result, code, status):
     assert verdict_of(judged(evidence(show=show(result, code, status)))) is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
     ("result", "code", "status", "verdict"),
-    [("success", "1", "0", Verdict.PASS), ("exit-code", "1", "1", Verdict.FAIL), ("signal", "2", "11", Verdict.FAIL),
-     ("core-dump", "3", "6", Verdict.FAIL), ("success", "2", "15", Verdict.FAIL), ("exit-code", "1", "203", Verdict.FAIL), ("", "", "", Verdict.FAIL)],
-)  # fmt: skip
+    [
+        ("success", "1", "0", Verdict.PASS),
+        ("exit-code", "1", "1", Verdict.FAIL),
+        ("signal", "2", "11", Verdict.FAIL),
+        ("core-dump", "3", "6", Verdict.FAIL),
+        ("success", "2", "15", Verdict.FAIL),
+        ("exit-code", "1", "203", Verdict.FAIL),
+        ("", "", "", Verdict.FAIL),
+    ],
+)
 def test_a_job_passes_only_with_status_0(result, code, status, verdict):
     """`ready = "exit"`: it is there to end by itself, and how it ends is the answer."""
     seen = evidence(JOB, stay=None, show=show(result, code, status))
@@ -263,7 +320,10 @@ def test_a_job_that_does_not_end():
 
 
 def test_tasks_that_were_refused_are_named():
-    found = the(judged(evidence(ended_early=True, show=show("exit-code", "1", "2"), counters=counters(pids={"max": 4}))), "CGP503")
+    found = the(
+        judged(evidence(ended_early=True, show=show("exit-code", "1", "2"), counters=counters(pids={"max": 4}))),
+        "CGP503",
+    )
     assert "TasksMax refused it 4" in found.message
     assert "TasksMax" in found.remedies[0].title
 
@@ -301,16 +361,28 @@ def test_a_place_that_could_not_be_read():
 
 
 def test_a_blocked_port_is_unverified_and_the_only_finding():
-    seen = evidence(ready=Ready(ok=False, seconds=0.0, why="x", blocked=True), cgroup="", limits=(), counters=None, show={}, stay=None)
+    seen = evidence(
+        ready=Ready(ok=False, seconds=0.0, why="x", blocked=True),
+        cgroup="",
+        limits=(),
+        counters=None,
+        show={},
+        stay=None,
+    )
     (found,) = judged(seen)
     assert (found.code, found.status) == ("CGP507", Status.UNVERIFIED)
     assert "http://127.0.0.1:8080/healthz" in found.message
     assert found.location == seen.service.ready_location
 
 
-@pytest.mark.parametrize("changes", [{"refused": "Unit x.service already exists."}, {"cgroup": "", "show": {"ActiveState": "failed"}}, {"cgroup": ""}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"refused": "Unit x.service already exists."}, {"cgroup": "", "show": {"ActiveState": "failed"}}, {"cgroup": ""}],
+)
 def test_refused_by_the_manager(changes):
-    seen = evidence(**{"ready": None, "limits": (), "counters": None, "show": {}, "stay": None, "effective": None, **changes})
+    seen = evidence(
+        **{"ready": None, "limits": (), "counters": None, "show": {}, "stay": None, "effective": None, **changes}
+    )
     (found,) = judged(seen)
     assert (found.code, found.status) == ("CGP507", Status.UNVERIFIED)
     assert changes.get("refused", "") in found.message
@@ -322,29 +394,54 @@ def test_refused_by_the_manager(changes):
 
 def test_a_tighter_limit_outside_the_plan():
     inside = f"/user.slice/user-1000.slice/user@1000.service{CGROUP}"
-    seen = evidence(cgroup=inside, stay=stay(inside), effective=effective(memory=32 << 20, memory_at="/user.slice/user-1000.slice"))
+    seen = evidence(
+        cgroup=inside, stay=stay(inside), effective=effective(memory=32 << 20, memory_at="/user.slice/user-1000.slice")
+    )
     found = the(judged(seen), "CGP508")
     assert found.status is Status.WARN
     assert "/user.slice/user-1000.slice/memory.max" in found.message
 
 
 def test_the_plans_own_slices_are_no_surprise():
-    assert not [item for item in judged(evidence(effective=effective(memory=32 << 20, memory_at=SLICE))) if item.code == "CGP508"]
+    assert not [
+        item
+        for item in judged(evidence(effective=effective(memory=32 << 20, memory_at=SLICE)))
+        if item.code == "CGP508"
+    ]
 
 
 # --- whatever was seen --------------------------------------------------------------------------------------
 
-RESULTS = ["", "success", "oom-kill", "signal", "core-dump", "exit-code", "timeout", "protocol", "resources", "watchdog", "start-limit-hit", "new-word"]
+RESULTS = [
+    "",
+    "success",
+    "oom-kill",
+    "signal",
+    "core-dump",
+    "exit-code",
+    "timeout",
+    "protocol",
+    "resources",
+    "watchdog",
+    "start-limit-hit",
+    "new-word",
+]
 
 
 @pytest.mark.parametrize("text", [TEXT, JOB], ids=["service", "job"])
 def test_no_combination_passes_but_a_clean_one(text):
     """Every Result, code and status systemd can give, with and without what the tool saw itself."""
     base = evidence(text)
-    cases = itertools.product(RESULTS, ("", "0", "1", "2", "3"), ("", "0", "1", "9", "11", "15"), (True, False), (True, False), (True, False))
+    cases = itertools.product(
+        RESULTS, ("", "0", "1", "2", "3"), ("", "0", "1", "9", "11", "15"), (True, False), (True, False), (True, False)
+    )
     for result, code, status, ready, early, killed in cases:
         seen = dataclasses.replace(
-            base, show=show(result, code, status), ready=Ready(ok=ready, seconds=1.0, why="no"), ended_early=early, killed=killed
+            base,
+            show=show(result, code, status),
+            ready=Ready(ok=ready, seconds=1.0, why="no"),
+            ended_early=early,
+            killed=killed,
         )
         findings = judged(seen)
         ends = [item for item in findings if item.code in ("CGP503", "CGP504", "CGP505", "CGP506")]
@@ -356,9 +453,17 @@ def test_no_combination_passes_but_a_clean_one(text):
             assert result in ("success", "exit-code"), "a pass needs a word from systemd"
 
 
-@given(st.sampled_from(RESULTS), st.text(max_size=3), st.text(max_size=3), st.dictionaries(st.text(max_size=8), st.integers(0, 9), max_size=4))
+@given(
+    st.sampled_from(RESULTS),
+    st.text(max_size=3),
+    st.text(max_size=3),
+    st.dictionaries(st.text(max_size=8), st.integers(0, 9), max_size=4),
+)
 def test_odd_words_of_systemd_are_no_error(result, code, status, events):
-    seen = evidence(show={"Result": result, "ExecMainCode": code, "ExecMainStatus": status}, counters=counters(events=events, cpu=events))
+    seen = evidence(
+        show={"Result": result, "ExecMainCode": code, "ExecMainStatus": status},
+        counters=counters(events=events, cpu=events),
+    )
     assert judged(seen)
     service_result(seen)
 

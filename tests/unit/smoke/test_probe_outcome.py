@@ -16,16 +16,25 @@ LIMIT = 64 << 20
 
 
 def probe(kind, settings=""):
-    made, _ = plan_probes(plan(f"[services.a]\nbinary='x'\n{settings or SETTINGS[kind]}\n"), NUMBERS, Capacity(cpus=8, available_bytes=8 << 30))
+    made, _ = plan_probes(
+        plan(f"[services.a]\nbinary='x'\n{settings or SETTINGS[kind]}\n"),
+        NUMBERS,
+        Capacity(cpus=8, available_bytes=8 << 30),
+    )
     return made[0]
 
 
 def judged(kind, said=(), before=None, after=None, *, in_force=None, refused="", settings=""):
     made = probe(kind, settings)
     seen = ProbeEvidence(
-        probe=made, cgroup=CGROUP, in_force=made.expectation.text if in_force is None else in_force or None, said=tuple(said),
-        before=before or {}, after=after or {}, refused=refused,
-    )  # fmt: skip
+        probe=made,
+        cgroup=CGROUP,
+        in_force=made.expectation.text if in_force is None else in_force or None,
+        said=tuple(said),
+        before=before or {},
+        after=after or {},
+        refused=refused,
+    )
     (found,) = probe_findings([seen], [])
     assert found.code == "CGP511"
     assert found.message
@@ -65,7 +74,10 @@ def cpu(usage, window, throttled=5, settings=""):
 ALLOWED = 500_000 + 50_000 + 15_000
 
 
-@pytest.mark.parametrize(("usage", "status"), [(500_000, "pass"), (ALLOWED, "pass"), (ALLOWED + 1, "fail"), (1_000_000, "fail"), (2_000_000, "fail")])
+@pytest.mark.parametrize(
+    ("usage", "status"),
+    [(500_000, "pass"), (ALLOWED, "pass"), (ALLOWED + 1, "fail"), (1_000_000, "fail"), (2_000_000, "fail")],
+)
 def test_the_tolerance_of_a_quota(usage, status):
     assert cpu(usage, 1.0).status == status
 
@@ -79,7 +91,9 @@ def test_the_tolerance_grows_with_the_cpus_that_are_pushed():
 def test_the_tolerance_never_hides_a_missing_limit():
     """Over three periods or more, a full CPU beyond the quota is seen."""
     for quota in range(5, 96, 5):
-        assert cpu(1_000_000, 1.0, throttled=0, settings=f"CPUQuota='{quota}%'").status is (Status.FAIL if quota < 90 else Status.UNVERIFIED)
+        assert cpu(1_000_000, 1.0, throttled=0, settings=f"CPUQuota='{quota}%'").status is (
+            Status.FAIL if quota < 90 else Status.UNVERIFIED
+        )
 
 
 @pytest.mark.parametrize(("throttled", "status"), [(1, "pass"), (0, "unverified")])
@@ -91,7 +105,9 @@ def test_usage_beyond_the_quota_is_a_fail_although_it_was_throttled():
     assert cpu(900_000, 1.0, throttled=9).status is Status.FAIL
 
 
-@pytest.mark.parametrize("said", [[{"stat": None}], [{"stat": {}}], [{"stat": []}], [{"other": 1}], [{"stat": {"usage_usec": 5}}]])
+@pytest.mark.parametrize(
+    "said", [[{"stat": None}], [{"stat": {}}], [{"stat": []}], [{"other": 1}], [{"stat": {"usage_usec": 5}}]]
+)
 def test_a_cpu_probe_that_says_odd_things_never_passes(said):
     said = [{"longest": 1.0, "shortest": 1.0, **item} for item in said]
     assert judged("cpu", said).status is not Status.PASS
@@ -112,13 +128,20 @@ def test_tasks_refused_at_the_limit_and_counted():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"refused": False, "started": 64}, {"refused": False, "started": 128}, {"refused": True, "started": 64, "after": 2, "current": "65"}]
+    "changes",
+    [
+        {"refused": False, "started": 64},
+        {"refused": False, "started": 128},
+        {"refused": True, "started": 64, "after": 2, "current": "65"},
+    ],
 )
 def test_more_tasks_than_the_limit_are_a_fail(changes):
     assert tasks(**changes).status is Status.FAIL
 
 
-@pytest.mark.parametrize("changes", [{"after": 2}, {"current": "40"}, {"refused": False, "started": 10}, {"current": None}, {"after": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"after": 2}, {"current": "40"}, {"refused": False, "started": 10}, {"current": None}, {"after": 0}]
+)
 def test_tasks_refused_by_something_else_are_unverified(changes):
     """ulimit, pid_max, another slice, memory: not counted at this limit, or not at it."""
     assert tasks(**changes).status is Status.UNVERIFIED
@@ -136,21 +159,34 @@ FULL = {"eaten": LIMIT + (16 << 20), "finished": True, "current": LIMIT + 4096}
 @pytest.mark.parametrize(
     ("after", "said", "status"),
     [
-        ({"oom": 1, "oom_kill": 1}, [], "pass"), ({"oom": 3, "oom_kill": 2}, [], "pass"),
-        ({"oom": 0, "oom_kill": 1}, [], "unverified"), ({"oom": 1, "oom_kill": 0}, [], "unverified"), ({}, [], "unverified"),
-        ({"max": 50}, [FULL], "fail"), ({}, [FULL], "fail"), ({}, [{**FULL, "finished": False}], "unverified"),
-        ({}, [{"eating": 5}], "unverified"), ({"oom_kill": 1}, [FULL], "fail"),
+        ({"oom": 1, "oom_kill": 1}, [], "pass"),
+        ({"oom": 3, "oom_kill": 2}, [], "pass"),
+        ({"oom": 0, "oom_kill": 1}, [], "unverified"),
+        ({"oom": 1, "oom_kill": 0}, [], "unverified"),
+        ({}, [], "unverified"),
+        ({"max": 50}, [FULL], "fail"),
+        ({}, [FULL], "fail"),
+        ({}, [{**FULL, "finished": False}], "unverified"),
+        ({}, [{"eating": 5}], "unverified"),
+        ({"oom_kill": 1}, [FULL], "fail"),
     ],
-)  # fmt: skip
+)
 def test_memory_max(after, said, status):
     assert judged("max", said, {}, after).status == status
 
 
 @pytest.mark.parametrize(
     ("after", "said", "status"),
-    [({"high": 1}, [], "pass"), ({"high": 900}, [FULL], "pass"), ({}, [FULL], "fail"), ({"max": 5}, [FULL], "fail"), ({}, [], "unverified"),
-     ({"oom": 1, "oom_kill": 1}, [], "unverified"), ({}, [{**FULL, "finished": False}], "unverified")],
-)  # fmt: skip
+    [
+        ({"high": 1}, [], "pass"),
+        ({"high": 900}, [FULL], "pass"),
+        ({}, [FULL], "fail"),
+        ({"max": 5}, [FULL], "fail"),
+        ({}, [], "unverified"),
+        ({"oom": 1, "oom_kill": 1}, [], "unverified"),
+        ({}, [{**FULL, "finished": False}], "unverified"),
+    ],
+)
 def test_memory_high(after, said, status):
     assert judged("high", said, {}, after).status == status
 
@@ -166,8 +202,11 @@ def test_memory_that_was_counted_elsewhere_is_no_proof_of_a_fail():
     assert judged("max", [{**FULL, "current": 1 << 20}]).status is Status.UNVERIFIED
 
 
-@given(st.sampled_from(sorted(SETTINGS)), st.dictionaries(st.sampled_from(["high", "max", "oom", "oom_kill"]), st.integers(0, 5)),
-       st.dictionaries(st.sampled_from(["high", "max", "oom", "oom_kill"]), st.integers(0, 5)))  # fmt: skip
+@given(
+    st.sampled_from(sorted(SETTINGS)),
+    st.dictionaries(st.sampled_from(["high", "max", "oom", "oom_kill"]), st.integers(0, 5)),
+    st.dictionaries(st.sampled_from(["high", "max", "oom", "oom_kill"]), st.integers(0, 5)),
+)
 def test_no_pass_without_a_count(kind, before, after):
     grown = {key for key in after if after[key] > before.get(key, 0)}
     needed = {"cpu": None, "tasks": "max", "high": "high", "max": "oom_kill"}[kind]
@@ -176,8 +215,18 @@ def test_no_pass_without_a_count(kind, before, after):
 
 
 def test_each_untried_limit_is_unverified_with_its_reason():
-    _, untried = plan_probes(plan("[services.a]\nbinary='x'\nCPUQuota='800%'\nTasksMax=99999\nMemoryMax='64M'\nMemoryHigh='32M'\n"), NUMBERS, Capacity(cpus=1, available_bytes=0))
+    _, untried = plan_probes(
+        plan("[services.a]\nbinary='x'\nCPUQuota='800%'\nTasksMax=99999\nMemoryMax='64M'\nMemoryHigh='32M'\n"),
+        NUMBERS,
+        Capacity(cpus=1, available_bytes=0),
+    )
     found = probe_findings([], untried)
     assert len(found) == 4
     assert {item.message.split(" ")[0] for item in found} == {"CPUQuota", "TasksMax", "MemoryMax", "MemoryHigh"}
-    assert all(item.status is Status.UNVERIFIED and "not tried" in item.message and item.remedies[0].title and item.location.line for item in found)
+    assert all(
+        item.status is Status.UNVERIFIED
+        and "not tried" in item.message
+        and item.remedies[0].title
+        and item.location.line
+        for item in found
+    )

@@ -21,10 +21,18 @@ def service(name, settings, slice_name=""):
 
 
 def test_one_probe_for_each_kind_of_limit():
-    made, untried = probes(service("a", "CPUQuota='50%'\nMemoryMax='64M'\nMemoryHigh='32M'\nTasksMax=64\nMemorySwapMax=0\nCPUWeight=80\nMemoryLow='1M'"))
+    made, untried = probes(
+        service(
+            "a",
+            "CPUQuota='50%'\nMemoryMax='64M'\nMemoryHigh='32M'\nTasksMax=64\nMemorySwapMax=0\nCPUWeight=80\nMemoryLow='1M'",
+        )
+    )
     assert sorted((item.kind, item.expectation.attribute, item.amount) for item in made) == [
-        ("cpu", "cpu.max", 1), ("high", "memory.high", (32 << 20) + OVER), ("max", "memory.max", (64 << 20) + OVER), ("tasks", "pids.max", 128),
-    ]  # fmt: skip
+        ("cpu", "cpu.max", 1),
+        ("high", "memory.high", (32 << 20) + OVER),
+        ("max", "memory.max", (64 << 20) + OVER),
+        ("tasks", "pids.max", 128),
+    ]
     assert untried == ()
 
 
@@ -38,16 +46,26 @@ def test_a_probe_carries_its_own_limit_and_nothing_else():
 
 def test_equal_limits_in_one_slice_are_one_probe():
     text = "[slices.s]\n[slices.t]\n"
-    same = service("a", "MemoryMax='64M'", "s") + service("b", "MemoryMax='65536K'", "s") + service("c", "MemoryMax='64M'", "t") + service("d", "MemoryMax='65M'", "s")
+    same = (
+        service("a", "MemoryMax='64M'", "s")
+        + service("b", "MemoryMax='65536K'", "s")
+        + service("c", "MemoryMax='64M'", "t")
+        + service("d", "MemoryMax='65M'", "s")
+    )
     made, _ = probes(text + same)
-    assert [(item.label, item.in_slice) for item in made] == [("a", f"{SCOPE}-s.slice"), ("c", f"{SCOPE}-t.slice"), ("d", f"{SCOPE}-s.slice")]
+    assert [(item.label, item.in_slice) for item in made] == [
+        ("a", f"{SCOPE}-s.slice"),
+        ("c", f"{SCOPE}-t.slice"),
+        ("d", f"{SCOPE}-s.slice"),
+    ]
 
 
 def test_equal_limits_of_two_slices_are_two_probes():
     made, _ = probes("[slices.s]\nMemoryMax='64M'\n[slices.t]\nMemoryMax='64M'\n")
     assert [(item.label, item.target, item.is_slice, item.settings) for item in made] == [
-        ("s.slice", f"{SCOPE}-s.slice", True, ()), ("t.slice", f"{SCOPE}-t.slice", True, ()),
-    ]  # fmt: skip
+        ("s.slice", f"{SCOPE}-s.slice", True, ()),
+        ("t.slice", f"{SCOPE}-t.slice", True, ()),
+    ]
 
 
 def test_a_service_and_its_slice_with_equal_limits_are_two_probes():
@@ -57,8 +75,12 @@ def test_a_service_and_its_slice_with_equal_limits_are_two_probes():
 
 
 def test_every_limit_is_tried_or_has_a_reason():
-    text = "[slices.s]\nMemoryMax='1G'\nCPUQuota='400%'\nTasksMax=100\n[slices.s-t]\nMemoryMax='2G'\nTasksMax=200\n" + "".join(
-        service(f"a{number}", f"MemoryMax='{number}G'\nCPUQuota='{number}00%'\nTasksMax={number * 60}", "s-t") for number in range(1, 6)
+    text = (
+        "[slices.s]\nMemoryMax='1G'\nCPUQuota='400%'\nTasksMax=100\n[slices.s-t]\nMemoryMax='2G'\nTasksMax=200\n"
+        + "".join(
+            service(f"a{number}", f"MemoryMax='{number}G'\nCPUQuota='{number}00%'\nTasksMax={number * 60}", "s-t")
+            for number in range(1, 6)
+        )
     )
     made, untried = probes(text, Capacity(cpus=4, available_bytes=3 << 30))
     assert len(made) + len(untried) == 3 + 2 + 15
@@ -70,12 +92,25 @@ def test_a_service_outside_slices_is_tried_below_the_slice_of_the_run():
     assert only.in_slice == f"{SCOPE}.slice"
 
 
-@pytest.mark.parametrize("settings", ["MemoryMax='infinity'", "TasksMax='infinity'", "MemoryHigh='infinity'", "CPUWeight=5", "AllowedCPUs='0'", ""])
+@pytest.mark.parametrize(
+    "settings",
+    ["MemoryMax='infinity'", "TasksMax='infinity'", "MemoryHigh='infinity'", "CPUWeight=5", "AllowedCPUs='0'", ""],
+)
 def test_no_limit_no_probe(settings):
     assert probes(service("a", settings)) == ((), ())
 
 
-@pytest.mark.parametrize(("quota", "cpus", "tried"), [("50%", 1, True), ("99.99%", 1, True), ("100%", 1, False), ("150%", 1, False), ("150%", 2, True), ("200%", 2, False)])
+@pytest.mark.parametrize(
+    ("quota", "cpus", "tried"),
+    [
+        ("50%", 1, True),
+        ("99.99%", 1, True),
+        ("100%", 1, False),
+        ("150%", 1, False),
+        ("150%", 2, True),
+        ("200%", 2, False),
+    ],
+)
 def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
     made, untried = probes(service("a", f"CPUQuota='{quota}'"), Capacity(cpus=cpus, available_bytes=8 << 30))
     assert (len(made), len(untried)) == ((1, 0) if tried else (0, 1))
@@ -87,11 +122,15 @@ def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
 
 
 @pytest.mark.parametrize("name", ["MemoryMax", "MemoryHigh"])
-@pytest.mark.parametrize(("free", "tried"), [((64 << 20) + OVER + SPARE, True), ((64 << 20) + OVER + SPARE - 1, False), (0, False)])
+@pytest.mark.parametrize(
+    ("free", "tried"), [((64 << 20) + OVER + SPARE, True), ((64 << 20) + OVER + SPARE - 1, False), (0, False)]
+)
 def test_memory_that_the_machine_does_not_have(name, free, tried):
     made, untried = probes(service("a", f"{name}='64M'"), Capacity(cpus=1, available_bytes=free))
     assert len(made) == tried
-    assert [item.reason for item in untried] == ([] if tried else [f"only {free >> 20}M of memory are available, the limit is 64M"])
+    assert [item.reason for item in untried] == (
+        [] if tried else [f"only {free >> 20}M of memory are available, the limit is 64M"]
+    )
 
 
 @pytest.mark.parametrize(("count", "tried"), [(THREADS_MAX, True), (THREADS_MAX + 1, False)])
@@ -102,10 +141,17 @@ def test_too_many_tasks(count, tried):
 
 @pytest.mark.parametrize(
     ("above", "own", "tried"),
-    [("MemoryMax='64M'", "MemoryMax='65M'", False), ("MemoryMax='64M'", "MemoryMax='64M'", True), ("MemoryMax='64M'", "MemoryMax='63M'", True),
-     ("MemoryMax='64M'", "MemoryHigh='65M'", False), ("TasksMax=10", "TasksMax=11", False), ("CPUQuota='50%'", "CPUQuota='51%'", False),
-     ("CPUQuota='50%'", "CPUQuota='50%'", True), ("TasksMax=10", "MemoryMax='64M'", True)],
-)  # fmt: skip
+    [
+        ("MemoryMax='64M'", "MemoryMax='65M'", False),
+        ("MemoryMax='64M'", "MemoryMax='64M'", True),
+        ("MemoryMax='64M'", "MemoryMax='63M'", True),
+        ("MemoryMax='64M'", "MemoryHigh='65M'", False),
+        ("TasksMax=10", "TasksMax=11", False),
+        ("CPUQuota='50%'", "CPUQuota='51%'", False),
+        ("CPUQuota='50%'", "CPUQuota='50%'", True),
+        ("TasksMax=10", "MemoryMax='64M'", True),
+    ],
+)
 def test_a_tighter_slice_above(above, own, tried):
     text = f"[slices.s]\n[slices.s-t]\n{above}\n[slices.s-t-u]\n" + service("a", own, "s-t-u")
     made, untried = probes(text)

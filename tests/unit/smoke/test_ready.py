@@ -64,7 +64,17 @@ def test_an_answer_from_400_is_not(status):
 
 
 @pytest.mark.parametrize(
-    "location", [b"http://[", b"\xff\xfe", b"http://127.0.0.1:99999/", b"http://192.0.2.1/", b"gopher://x", b"//", b"", b"http://example.com/"]
+    "location",
+    [
+        b"http://[",
+        b"\xff\xfe",
+        b"http://127.0.0.1:99999/",
+        b"http://192.0.2.1/",
+        b"gopher://x",
+        b"//",
+        b"",
+        b"http://example.com/",
+    ],
 )
 def test_a_redirect_is_not_followed_nor_even_read(location):
     """The guard of the unit tests stops any connection to another machine."""
@@ -73,16 +83,29 @@ def test_a_redirect_is_not_followed_nor_even_read(location):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"\x00\xff\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n", HEAD + b"200 " + b"a" * 100_000 + END, b"SSH-2.0-x\r\n",
-               HEAD + b"200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 500, HEAD + b"-1 OK" + END]
-)  # fmt: skip
+    "answer",
+    [
+        b"",
+        b"\x00\xff\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        HEAD + b"200 " + b"a" * 100_000 + END,
+        b"SSH-2.0-x\r\n",
+        HEAD + b"200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 500,
+        HEAD + b"-1 OK" + END,
+    ],
+)
 def test_an_answer_that_is_no_http_is_a_reason(answer):
     with serving(answer) as (url, _):
         assert isinstance(try_http(url), str)
 
 
 def test_an_odd_header_is_no_error():
-    with serving(HEAD + b"200 OK\r\nno colon\r\nContent-Length: x\r\nContent-Encoding: nonsense\r\nTransfer-Encoding: odd\r\n\r\n\xff") as (url, _):
+    with serving(
+        HEAD
+        + b"200 OK\r\nno colon\r\nContent-Length: x\r\nContent-Encoding: nonsense\r\nTransfer-Encoding: odd\r\n\r\n\xff"
+    ) as (url, _):
         assert try_http(url) in ("", "InvalidHeader", "ConnectionError", "ChunkedEncodingError", "ContentDecodingError")
 
 
@@ -157,9 +180,15 @@ def test_no_password_of_the_job_is_sent(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("http://127.0.0.1:8080/x", ("127.0.0.1", 8080)), ("http://localhost/", ("localhost", 80)), ("https://127.0.0.1/", ("127.0.0.1", 443)),
-     ("http://[::1]:81/", ("::1", 81)), ("tcp://[::1]:82", ("::1", 82)), ("tcp://127.0.0.1:65535", ("127.0.0.1", 65535))],
-)  # fmt: skip
+    [
+        ("http://127.0.0.1:8080/x", ("127.0.0.1", 8080)),
+        ("http://localhost/", ("localhost", 80)),
+        ("https://127.0.0.1/", ("127.0.0.1", 443)),
+        ("http://[::1]:81/", ("::1", 81)),
+        ("tcp://[::1]:82", ("::1", 82)),
+        ("tcp://127.0.0.1:65535", ("127.0.0.1", 65535)),
+    ],
+)
 def test_addresses(text, found):
     assert address(parse_ready(text)) == found
 
@@ -221,7 +250,9 @@ def test_the_end_of_a_log(log):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a*)*b", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*)*x(.*)*y\Z"])
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+$", r"(a|a)*$", r"(a*)*b", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*)*x(.*)*y\Z"]
+)
 def test_a_catastrophic_pattern_ends_in_time(log, pattern):
     """Any number of lines: a pattern from a pull request may not hold the run beyond its time-outs."""
     watch, write = log(pattern)

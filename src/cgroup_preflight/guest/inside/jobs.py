@@ -6,6 +6,7 @@ Linux only; runs as root.
 
 import os
 import pwd
+import select
 import signal
 import subprocess
 import tempfile
@@ -110,11 +111,14 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
 
 def wait(job: Job, *, timeout: float) -> bool:
     """Waits up to `timeout` seconds; True if the job's first process ended by itself."""
-    try:
-        job.process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+    # Popen.wait() with a time-out looks again and again; the end of a process can be waited for.
+    if job.process.poll() is None:
+        handle = os.pidfd_open(job.process.pid)
+        try:
+            select.select([handle], [], [], timeout)
+        finally:
+            os.close(handle)
+    return job.process.poll() is not None
 
 
 def kill(job: Job) -> None:

@@ -1,0 +1,152 @@
+"""What action.yml starts: environment to argv, nothing else. `python -I ci/action_entry.py run|publish`.
+
+`-I` and the paths below keep modules of the workspace, which a pull request can bring, from being imported.
+"""
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHOICES = {
+    "CGPF_TARGET": ("run", "check", "publish"), "CGPF_COMMENT": ("auto", "always", "never"), "CGPF_CHECK": ("on", "off"),
+    "CGPF_PUBLISH": ("warn", "strict"), "CGPF_FAIL_ON": ("unverified", "fail", "never"),
+    "CGPF_ENGINE": ("", "auto", "systemd", "user", "guest"),
+}  # fmt: skip
+#: Gone before anything of the pull request runs, should a workflow have put them into the job's environment.
+TOKENS = ("GITHUB_TOKEN", "GH_TOKEN", "CGROUP_PREFLIGHT_GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN",
+          "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "INPUT_TOKEN")  # fmt: skip
+
+
+class InputError(Exception):
+    """An input has a value that it cannot have; found before any work is done."""
+
+
+def check_inputs(environ: Mapping[str, str]) -> None:
+    """Raises InputError with the input's name as action.yml has it."""
+    for name, choices in CHOICES.items():
+        if environ.get(name, choices[0]) not in choices:
+            shown = name.removeprefix("CGPF_").lower().replace("_", "-")
+            raise InputError(f"the input {shown} is none of: {', '.join(choice or 'empty' for choice in choices)}")
+    target = environ.get("CGPF_TARGET", "run")
+    if environ.get("CGPF_REQUIRE") and target != "check":
+        raise InputError("the input require goes with target: check; for a run it is [require] in the config")
+    if target == "publish" and not _lines(environ, "CGPF_REPORTS"):
+        raise InputError("target: publish needs the input reports")
+
+
+def _lines(environ: Mapping[str, str], name: str) -> list[str]:
+    return [line.strip() for line in environ.get(name, "").splitlines() if line.strip()]
+
+
+def run_words(environ: Mapping[str, str], report: str) -> list[str]:
+    """The argv of `cgroup-preflight` for the run step; empty where there is nothing to run."""
+    target = environ.get("CGPF_TARGET", "run")
+    if target == "publish":
+        return []
+    words = [target, "--format", f"json={report}"]
+    for line in _lines(environ, "CGPF_FORMATS"):
+        words += ["--format", line]
+    for option, name in (("--config", "CGPF_CONFIG"), ("--require", "CGPF_REQUIRE")):
+        if environ.get(name):
+            words += [option, environ[name]]
+    if environ.get("CGPF_ENGINE") and target == "run":
+        words += ["--engine", environ["CGPF_ENGINE"]]
+    return words
+
+
+def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
+    """The argv of `cgroup-preflight` for the publish step."""
+    merging = environ.get("CGPF_TARGET") == "publish"
+    words = ["publish", "--provider", "github"]
+    for option, name in (
+        ("--comment", "CGPF_COMMENT"), ("--check", "CGPF_CHECK"), ("--publish", "CGPF_PUBLISH"), ("--leg", "CGPF_LEG"),
+        ("--key", "CGPF_KEY"), ("--baseline", "CGPF_BASELINE"), ("--pull-request", "CGPF_PULL_REQUEST"),
+        ("--fail-on", "CGPF_FAIL_ON"), ("--receipt", "CGPF_RECEIPT"),
+    ):  # fmt: skip
+        if environ.get(name):
+            words.append(f"{option}={environ[name]}")
+    if prefix not in ("", ".") and not merging:
+        words.append(f"--prefix={prefix}")
+    if merging:
+        words += [f"--format=json={environ['CGPF_REPORT']}", *(f"--format={item}" for item in _lines(environ, "CGPF_FORMATS"))]
+    reports = _lines(environ, "CGPF_REPORTS") if merging else [environ["CGPF_REPORT"]]
+    return [*words, "--", *reports]
+
+
+def _run(environ: Mapping[str, str]) -> int:
+    folder = Path(environ["RUNNER_TEMP"]) / "cgroup-preflight" / f"out-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    report, receipt = str(folder / "report.json"), str(folder / "delivery.json")
+    words = run_words(environ, report)
+    from cgroup_preflight.cli import main
+
+    # No line of a report or a log is a command to the runner until the token comes, which nobody else knows.
+    token = secrets.token_hex(16)
+    print(f"::stop-commands::{token}", flush=True)
+    try:
+        status = main(words) if words else 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        print(f"\n::{token}::", flush=True)
+    with open(environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
+        file.write(f"status={int(status)}\nreport={report}\nreceipt={receipt}\n")
+    if status == 2:
+        _annotate_config(environ)
+    # A verdict waits until it is published; everything else has made no report.
+    return 0 if status in (0, 1, 3) else int(status)
+
+
+def _annotate_config(environ: Mapping[str, str]) -> None:
+    """A config with mistakes makes no report; its mistakes are shown at their lines all the same."""
+    from cgroup_preflight.cli.common import load_config
+    from cgroup_preflight.errors import ConfigError, PreflightError
+    from cgroup_preflight.render import workflow_commands
+    from cgroup_preflight.render.merge import rebase
+    from cgroup_preflight.report import Report, Verdict
+
+    try:
+        load_config(Path(environ["CGPF_CONFIG"]) if environ.get("CGPF_CONFIG") else None)
+    except ConfigError as error:
+        report = Report(tool_version="", verdict=Verdict.FAIL, host=None, findings=error.findings, services=(),
+                        started_at="", duration_seconds=0.0)  # fmt: skip
+        sys.stdout.write(workflow_commands.render(rebase(report, prefix=_prefix(environ))))
+    except PreflightError:
+        pass  # the command has said it
+
+
+def _prefix(environ: Mapping[str, str]) -> str:
+    """The working directory as seen from the workspace."""
+    return os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(environ.get("GITHUB_WORKSPACE", ".")))
+
+
+def _publish(environ: Mapping[str, str]) -> int:
+    from cgroup_preflight.cli import main
+
+    return int(main(publish_words(environ, _prefix(environ))))
+
+
+def entry(mode: str) -> int:
+    """The exit status of one step."""
+    environ = dict(os.environ)
+    try:
+        check_inputs(environ)
+    except InputError as error:
+        print(f"::error title=cgroup-preflight::{error}")
+        return 2
+    if mode == "run":
+        for name in TOKENS:
+            os.environ.pop(name, None)
+        return _run(environ)
+    return _publish(environ)
+
+
+if __name__ == "__main__":
+    # The version that was asked for lies beside its dependencies; else this action's own source is used.
+    sys.path[:0] = [os.path.join(os.environ["RUNNER_TEMP"], "cgroup-preflight", "lib"), str(HERE.parent / "src")]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(entry(sys.argv[1]))

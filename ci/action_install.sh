@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs what the action needs into a folder of its own: no virtual environment (a second or two less, and no
+# python3-venv needed), nothing on PATH. Versions and hashes are locked, wheels only, so that nothing is built.
+set -euo pipefail
+
+home=$RUNNER_TEMP/cgroup-preflight
+lib=$home/lib
+lock=$GITHUB_ACTION_PATH/ci/action-requirements.txt
+stamp=$("$CGPF_PYTHON" -I -c 'import sys, sysconfig; print(sysconfig.get_platform(), sys.version)')-$CGPF_VERSION
+if [ -f "$home/stamp" ] && [ "$(cat "$home/stamp")" = "$stamp" ]; then
+  exit 0 # the action's second use in this job
+fi
+if [ -n "$CGPF_VERSION" ] && ! [[ $CGPF_VERSION =~ ^[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?$ ]]; then
+  echo "::error title=cgroup-preflight::the input version is not a version such as 1.2.3"
+  exit 2
+fi
+rm -rf "$home"
+mkdir -p "$lib"
+install=("$CGPF_PYTHON" -I -m pip install --quiet --disable-pip-version-check --no-input --no-compile --target "$lib")
+echo "::group::Install cgroup-preflight"
+"${install[@]}" --only-binary :all: --require-hashes --requirement "$lock"
+if [ -n "$CGPF_VERSION" ]; then
+  "${install[@]}" --only-binary :all: --no-deps "cgroup-preflight==$CGPF_VERSION"
+fi
+echo "::endgroup::"
+printf '%s' "$stamp" >"$home/stamp"

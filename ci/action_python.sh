@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Finds the Python for the action. Outputs `path` where one is there, else `version` for setup-python.
+set -euo pipefail
+
+fits() {
+  "$1" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+wanted=$CGPF_PYTHON
+case $wanted in
+  '') candidates=(python3 python3.13 python3.12 python3.11) ;;
+  */*) candidates=("$wanted") ;;
+  *) candidates=("python$wanted") ;;
+esac
+for candidate in "${candidates[@]}"; do
+  if found=$(command -v "$candidate") && fits "$found"; then
+    printf 'path=%s\n' "$found" >>"$GITHUB_OUTPUT"
+    exit 0
+  fi
+done
+case $wanted in
+  */*)
+    echo "::error title=cgroup-preflight::the input python names no Python of 3.11 or newer with pip"
+    exit 2
+    ;;
+  '') wanted=3.13 ;;
+esac
+if ! [[ $wanted =~ ^3\.[0-9]{1,2}$ ]]; then
+  echo "::error title=cgroup-preflight::the input python is neither a path nor a version such as 3.13"
+  exit 2
+fi
+printf 'version=%s\n' "$wanted" >>"$GITHUB_OUTPUT"

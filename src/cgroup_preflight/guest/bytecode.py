@@ -1,0 +1,108 @@
+"""Compiled modules for the guest's Python, made in a guest and kept in the cache: compiling anew takes a second or two.
+
+What a guest hands out is only kept if nothing but our own code has run in it, for it decides the verdicts of all
+later guests: that is why it is made before the first service starts, and never taken from a run.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import cgroup_preflight
+from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.guest.session import Guest
+
+#: Where the package is inside, source or compiled.
+SOURCE_INPUT = "src"
+PACKAGE = "cgroup_preflight"
+_SIZE_MAX = 64 << 20
+_KEPT_SECONDS = 86400.0
+_WORK = "/var/tmp/compiled"
+#: Compiled files in place of the source: Python takes them without looking for it. Not below PYTHONPYCACHEPREFIX,
+#: under which it would look for the standard library's, too, in vain. The scripts that are started by their path stay.
+_COMPILE = f"""
+import compileall, pathlib, py_compile, shutil
+work, source = "{_WORK}", "{INPUT_DIR}/{SOURCE_INPUT}"
+shutil.copytree(source, work)
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+if not compileall.compile_dir(work, quiet=2, legacy=True, stripdir=work, prependdir=source, invalidation_mode=mode):
+    raise SystemExit(1)
+for path in pathlib.Path(work).rglob("*.py"):
+    if path.name != "payload.py":
+        path.unlink()
+"""
+
+
+def source_folder() -> Path:
+    """The folder of this package, as it runs here."""
+    return Path(cgroup_preflight.__file__).parent
+
+
+def cached(folder: Path, image_name: str) -> Path | None:
+    """The folder of modules compiled by this image's Python, None if there is none for this source."""
+    home = _home(folder, image_name)
+    return home if home.is_dir() else None
+
+
+def compile_in(guest: Guest, folder: Path, image_name: str) -> str:
+    """Compiles the source in a fresh `guest` and keeps the result for the next ones.
+
+    Where the package is then, for this guest: the source if it could not be compiled, which works, too.
+    """
+    done = guest.run(["python3", "-I", "-c", _COMPILE], timeout=120)
+    if done.returncode != 0:
+        return f"{INPUT_DIR}/{SOURCE_INPUT}"
+    packed = guest.run(["tar", "-cf", "-", "-C", f"{_WORK}/{PACKAGE}", "."], timeout=60)
+    if packed.returncode == 0 and len(packed.stdout) <= _SIZE_MAX:
+        _keep(packed.stdout, _home(folder, image_name))
+    return _WORK
+
+
+def _keep(packed: bytes, home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=home.parent))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            for member in archive:
+                _unpack(archive, member, work)
+        _forget_others(home)
+        work.rename(home)
+    except OSError:  # another job was quicker, or the disk is full
+        return
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    parts = Path(member.name).parts
+    content = archive.extractfile(member) if member.isreg() else None
+    if content is None or ".." in parts or member.name.startswith("/") or not member.name.endswith((".py", ".pyc")):
+        return
+    path = target.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.read())
+
+
+def _forget_others(home: Path) -> None:
+    """Removes what older sources were compiled to, a day later: another job may be packing it up just now."""
+    for other in home.parent.glob(f"{home.name.rpartition('+')[0]}+*"):
+        if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _home(folder: Path, image_name: str) -> Path:
+    return folder.parent / "bytecode" / f"{image_name}+{_source_key()}"
+
+
+def _source_key() -> str:
+    """16 hex digits over the source."""
+    digest = hashlib.sha256()
+    top = source_folder()
+    for path in sorted(top.rglob("*.py")):
+        digest.update(os.fsencode(path.relative_to(top)) + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,199 @@
+"""The engine `guest`: boots one, runs this very package in it on the project, and reads its report back.
+
+What comes back was written in a machine in which untrusted binaries ran as root: it is read strictly, within
+bounds, and a guest that does not hand out a report that holds together has verified nothing.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cgroup_preflight import __version__
+from cgroup_preflight.config.keys import NAME
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.guest import bytecode, image, tools
+from cgroup_preflight.guest.choice import Host, Machine, choose, need_of
+from cgroup_preflight.guest.errors import GuestError
+from cgroup_preflight.guest.kvm import accelerator
+from cgroup_preflight.guest.machine import PROGRAMS
+from cgroup_preflight.guest.network import bring_up
+from cgroup_preflight.guest.project import Project, project_of
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
+from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.report import Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.verdict import exit_status_of
+
+Say = Callable[[str], None]
+DEFAULT_DISTRO = "debian-12"
+_REPORT_MAX = 8 << 20
+_POLL_SECONDS = 5.0
+#: Seconds beyond what the services may take: the start of all, and each probe's own limit.
+_BASE_SECONDS = 180.0
+_PROBE_SECONDS = 35.0
+_BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
+_LOG_LINES = 20
+_LINE_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to do in a guest: `words` are the command and its arguments, `names` the services, all if empty."""
+
+    config: Config
+    words: tuple[str, ...]
+    names: tuple[str, ...]
+    distro: str
+    kernel_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The report made in a guest, the machine it was, and where the time went (seconds by step)."""
+
+    report: Report
+    machine: Machine
+    distro: str
+    seconds: Mapping[str, float]
+
+
+def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
+    """Boots, runs, reads. `environment` tells where the cache is; nothing of it goes in.
+
+    Raises HostError where no guest can be made, GuestError for one that was lost, UsageError, OSError.
+    """
+    project = project_of(task.config, task.names)
+    machine = choose(need_of(task.config), task.config.target.machine, _host(), input_bytes=project.size)
+    tools.require((PROGRAMS[machine.engine],))
+    folder = image.cache_folder(environment)
+    found = image.ensure(recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU), folder, say)
+    compiled = bytecode.cached(folder, found.name)
+    spec = _spec(task, machine, project, compiled, folder)
+    clock = _Clock()
+    say(f"booting the {task.distro} guest ({machine.engine})")
+    with Guest(spec, found) as guest:
+        clock.note("boot")
+        source = str(input_path(bytecode.SOURCE_INPUT))
+        if compiled is None:
+            say("compiling this tool for the guest, once")
+            source = bytecode.compile_in(guest, folder, found.name)
+        _prepare(guest, project, network=task.config.target.network)
+        clock.note("prepare")
+        say("running under limits in the guest")
+        report = _report(guest, task, project, source)
+        clock.note("run")
+    clock.note("end")
+    return Outcome(report=report, machine=machine, distro=task.distro, seconds=clock.seconds)
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def note(self, step: str) -> None:
+        now = time.monotonic()
+        self.seconds[step], self._last = round(now - self._last, 2), now
+
+
+def _host() -> Host:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        free = next((int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable:")), 1024)
+    return Host(
+        uml=tools.is_installed(PROGRAMS[GuestEngine.UML]), qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]),
+        cpus=len(os.sched_getaffinity(0)), memory_mib=free,
+    )  # fmt: skip
+
+
+def _spec(task: Task, machine: Machine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
+    inputs = dict(project.inputs)
+    inputs[f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"] = compiled or bytecode.source_folder()
+    qemu = machine.engine is GuestEngine.QEMU
+    return GuestSpec(
+        engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib, inputs=inputs,
+        boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerator(folder) if qemu else "tcg",
+        network=task.config.target.network, kernel_args=task.kernel_args,
+        agent=compiled / "guest" / "inside" if compiled is not None else None,
+    )  # fmt: skip
+
+
+def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
+    """Puts binaries with absolute paths where they belong; brings the network up where the config asks for it."""
+    for arrived, place in project.outside:
+        script = 'mkdir -p "${1%/*}" && { [ -e "$1" ] || : > "$1"; } && mount --bind "$0" "$1"'
+        done = guest.run(["sh", "-c", script, arrived, place])
+        if done.returncode != 0:
+            raise GuestError(f"could not put {place} into the guest: {done.stderr.decode(errors='replace')[:200]}",
+                             remedy=Remedy(title="name the binary by a path below the config's folder"))  # fmt: skip
+    if network:
+        bring_up(guest)
+
+
+def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
+    command, *rest = task.words
+    argv = ["python3", "-S", "-m", "cgroup_preflight", command, *rest, *task.names,
+            f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--format=json", "--inside"]  # fmt: skip
+    background = guest.spawn(argv, cwd=project.folder, env=_variables(source))
+    deadline = time.monotonic() + _limit(task)
+    # Asked again and again: a kernel that stands still shows within seconds, not at the end of the whole time.
+    while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
+        if time.monotonic() > deadline:
+            raise _odd(guest, f"did not finish within {_limit(task):.0f} s")
+    report = _read(guest, task, done)
+    return replace(report, services=tuple(_with_log(guest, item, report) for item in report.services))
+
+
+def _variables(source: str) -> dict[str, str]:
+    # -S leaves out a search for packages; the second folder is where they are.
+    return {"PYTHONPATH": f"{source}:/usr/lib/python3/dist-packages", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _limit(task: Task) -> float:
+    """Seconds until the run must be over: the slowest service allowed, and each limit's probe."""
+    smokes = [item.smoke for item in task.config.services]
+    spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
+    longest = sum(max(column) for column in spans)
+    limits = [*(item.settings for item in task.config.slices), *(item.settings for item in task.config.services)]
+    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(sum(map(len, limits)), 40))
+
+
+def _read(guest: Guest, task: Task, done: Completed) -> Report:
+    """The report on stdout, if it holds together: version, verdict, exit status, and every service in it."""
+    if len(done.stdout) > _REPORT_MAX:
+        raise _odd(guest, f"handed out {len(done.stdout)} bytes, too many for a report")
+    try:
+        report = report_of(done.stdout)
+    except ReportShapeError as error:
+        raise _odd(guest, f"handed out no report ({error}); the tool in it {_ended(done)}") from None
+    if done.returncode != exit_status_of(report.verdict) or report.tool_version != __version__:
+        raise _odd(guest, f"handed out a report that does not fit: {report.verdict}, and the tool {_ended(done)}")
+    expected = set(task.names) or {item.name for item in task.config.services}
+    if report.verdict is Verdict.PASS and {item.name for item in report.services} != expected:
+        raise _odd(guest, "handed out a pass that leaves services out")
+    return report
+
+
+def _ended(done: Completed) -> str:
+    words = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
+    said = "".join(char if char.isprintable() else "?" for char in " / ".join(words))[:400]
+    return f"ended with {done.returncode}" + (f": {said}" if said else "")
+
+
+def _odd(guest: Guest, what: str) -> GuestError:
+    return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
+                      remedy=Remedy(title="look at the console lines; run the command again with more time or memory"))  # fmt: skip
+
+
+def _with_log(guest: Guest, item: ServiceResult, report: Report) -> ServiceResult:
+    """The last lines of a service that is not in order; the JSON report has no place for them."""
+    wrong = {one.subject for one in report.findings if one.status in (Status.FAIL, Status.UNVERIFIED)}
+    if item.name not in wrong or NAME.fullmatch(item.name) is None:
+        return item
+    done = guest.run(["sh", "-c", f'tail -q -n {_LOG_LINES} -- /tmp/cgpf*-*/"$0"', item.name])
+    lines = done.stdout[-(_LOG_LINES * _LINE_MAX) :].decode(errors="replace").splitlines()[-_LOG_LINES:]
+    return replace(item, log_tail=tuple(line[:_LINE_MAX] for line in lines))

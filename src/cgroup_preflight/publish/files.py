@@ -1,0 +1,64 @@
+"""The rungs that need no token and no network: report files, the job's summary and its outputs."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from cgroup_preflight.publish.outcome import Delivery, Outcome
+
+#: Largest summary of one step; above it GitHub shows none of it (docs, "Adding a job summary").
+SUMMARY_MAX = 1 << 20
+#: Least worth appending.
+SUMMARY_MIN = 16_000
+
+
+def write_files(folder: str, files: Mapping[str, str]) -> Outcome:
+    """Each of `files` (name: text) below `folder`, which is made where it is missing."""
+    channel = "report files"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            path = Path(folder) / name
+            # Beside and then over: a reader sees a whole file, and a link that lies there is not followed.
+            beside = path.with_name(f".{name}.{os.getpid()}.tmp")
+            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+            beside.replace(path)
+    except OSError as error:
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {error.strerror}",
+                       hint="choose a folder that the job may write: --files DIR")  # fmt: skip
+    return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{', '.join(files)} in {folder}")
+
+
+def summary_room(path: str) -> int:
+    """Bytes that still fit into the summary file `path`; steps may have written to it before."""
+    try:
+        return SUMMARY_MAX - Path(path).stat().st_size - 1000
+    except OSError:
+        return SUMMARY_MAX - 1000
+
+
+def append_summary(path: str, text: str) -> Outcome:
+    """`text` at the end of the summary file; what is there already stays."""
+    channel = "summary"
+    try:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"\n{text}\n")
+    except OSError as error:
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=error.strerror or "cannot be written")
+    return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{len(text.encode())} bytes appended")
+
+
+def append_outputs(path: str, values: Mapping[str, str]) -> Outcome:
+    """`values` as step outputs, each behind a delimiter that nobody can guess (GHSA-7r3h-m5j6-3q42)."""
+    channel = "outputs"
+    lines = []
+    for name, value in values.items():
+        delimiter = f"end-{secrets.token_hex(16)}"
+        lines.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
+    try:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(lines))
+    except OSError as error:
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=error.strerror or "cannot be written")
+    return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=", ".join(values))

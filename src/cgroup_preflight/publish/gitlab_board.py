@@ -1,0 +1,114 @@
+"""The notes of a merge request as a `sticky.Board`, through python-gitlab.
+
+Plain notes: a discussion is a thread that somebody has to resolve, and can block the merge.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import gitlab
+import requests
+
+from cgroup_preflight import __version__
+from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
+from cgroup_preflight.publish.gitlab_job import GitlabJob
+from cgroup_preflight.publish.secret import Secret
+from cgroup_preflight.publish.sticky import Entry
+from cgroup_preflight.publish.transport import TIMEOUT, Transport
+
+#: GitLab takes 1,000,000 characters; nobody reads a fifth of that.
+BODY_MAX = 200_000
+_NOTES_MAX = 5000
+#: The seam below has the one retry policy; python-gitlab's own would sleep for as long as a server says.
+_ONCE: dict[str, Any] = {"obey_rate_limit": False, "retry_transient_errors": False, "max_retries": 0}
+
+
+def connect(job: GitlabJob, token: Secret, transport: Transport, *, ca_file: str = "") -> gitlab.Gitlab:
+    """A client that makes no request by itself; one kind of token at a time is all that it takes."""
+    session = requests.Session()
+    session.mount("https://", transport)
+    session.mount("http://", transport)
+    text = token.reveal()
+    own = token is job.token
+    return gitlab.Gitlab(
+        job.server_url, timeout=TIMEOUT, ssl_verify=ca_file or job.ca_file or True, keep_base_url=True,
+        retry_transient_errors=False, user_agent=f"cgroup-preflight/{__version__}", session=session,
+        private_token=text if own else None, job_token=None if own else text,
+    )  # fmt: skip
+
+
+class GitlabBoard:
+    """Notes of merge request `iid` of `project`; asks who it writes as only where a note bears our mark."""
+
+    def __init__(self, client: gitlab.Gitlab, project: int, iid: int) -> None:
+        self._client = client
+        self._path = f"/projects/{project}/merge_requests/{iid}"
+        self._request = client.projects.get(project, lazy=True).mergerequests.get(iid, lazy=True)
+        self._name: str | None = None
+        self._web_url = ""
+
+    def entries(self) -> list[Entry]:
+        found: list[Entry] = []
+        # The iterator follows the links from page to page; a page may be short although more follow.
+        notes = self._request.notes.list(
+            iterator=True, per_page=100, order_by="created_at", sort="asc", activity_filter="only_comments", **_ONCE
+        )
+        for note in notes:
+            if len(found) >= _NOTES_MAX:
+                raise ForgeError(Trouble.CONTENT, method="GET", path=f"{self._path}/notes", answer=Answer())
+            found.append(_entry(note.attributes))
+        return found
+
+    def is_me(self, author: str) -> bool:
+        if self._name is None:
+            user = self._client.http_get("/user", **_ONCE)
+            name = user.get("username") if isinstance(user, dict) else None
+            self._name = name if isinstance(name, str) else ""
+        return author != "" and author == self._name
+
+    def head(self) -> str:
+        request = self._client.http_get(self._path, **_ONCE)
+        if not isinstance(request, dict):
+            return ""
+        self._web_url = str(request.get("web_url") or "")
+        return str(request.get("sha") or "")
+
+    def create(self, body: str) -> Entry:
+        made = _entry(self._request.notes.create({"body": body}, **_ONCE).attributes)
+        self._name = made.author or self._name
+        return self._with_url(made)
+
+    def update(self, entry: Entry, body: str) -> Entry:
+        note = self._request.notes.update(entry.id, {"body": body}, **_ONCE)
+        return self._with_url(_entry(dict(note)))
+
+    def delete(self, entry: Entry) -> None:
+        self._request.notes.delete(entry.id, **_ONCE)
+
+    def _with_url(self, entry: Entry) -> Entry:
+        """A note's answer has no address of its own; it is the request's with an anchor."""
+        url = f"{self._web_url}#note_{entry.id}" if self._web_url.startswith("http") else ""
+        return Entry(id=entry.id, body=entry.body, author=entry.author, url=url)
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    author = item.get("author")
+    name = author.get("username") if isinstance(author, dict) else ""
+    number, body = item.get("id"), item.get("body")
+    if not isinstance(number, int):
+        raise ForgeError(Trouble.CONTENT, method="GET", path="notes", answer=Answer())
+    return Entry(id=number, body=body if isinstance(body, str) else "", author=name if isinstance(name, str) else "")
+
+
+def find_request(client: gitlab.Gitlab, job: GitlabJob) -> tuple[int, int] | None:
+    """Project and number of the open merge request whose head is the job's commit; for branch pipelines."""
+    if not job.sha:
+        return None
+    commit = client.projects.get(job.own_project, lazy=True).commits.get(job.sha, lazy=True)
+    requests_found: Iterable[dict[str, Any]] = commit.merge_requests(iterator=True, **_ONCE)
+    for item in requests_found:
+        project, iid = item.get("project_id"), item.get("iid")
+        is_ours = item.get("state") == "opened" and item.get("sha") == job.sha
+        if is_ours and isinstance(project, int) and isinstance(iid, int):
+            return project, iid
+    return None

@@ -1,0 +1,153 @@
+"""The ladder on GitHub: files, log commands, summary and outputs first, since they need no token; then the API."""
+
+from typing import TYPE_CHECKING
+
+from cgroup_preflight.publish import files, hints, sticky
+from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.github_job import GithubJob
+from cgroup_preflight.publish.outcome import Delivery, Outcome, lines, undelivered
+from cgroup_preflight.publish.receipt import Channel, Receipt
+from cgroup_preflight.publish.secret import Secret
+from cgroup_preflight.publish.transport import Transport
+from cgroup_preflight.publish.wishes import Load, Wishes, drafter
+from cgroup_preflight.render import comment, markdown_format, workflow_commands
+from cgroup_preflight.render.check_annotations import batches
+from cgroup_preflight.render.escape import pre
+from cgroup_preflight.report import Status, Verdict
+
+if TYPE_CHECKING:
+    from cgroup_preflight.publish.github_api import GithubApi
+
+#: `neutral` would count as passed where the check is required, so unverified is not that unless allowed.
+_CONCLUSIONS = {Verdict.PASS: "success", Verdict.FAIL: "failure", Verdict.UNVERIFIED: "action_required"}
+
+
+def publish(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:
+    """Everything that GitHub offers."""
+    names = [name for name, wanted in (("check run", wishes.check), ("comment", wishes.comment != "never")) if wanted]
+    hindrance = _hindrance(job, wishes) if names else ""
+    if not wishes.dry_run:
+        _log(load, wishes, hindrance, outside, receipt)
+        _summary(job, load, receipt)
+        _outputs(job, {"verdict": load.merged.verdict.value, "findings": str(_wrong(load))}, receipt)
+    if hindrance:
+        for name in names:
+            receipt.add(Outcome(channel=name, delivery=Delivery.SKIPPED, detail=hindrance,
+                                hint=hints.RECIPE if job.read_only else ""))  # fmt: skip
+    elif names:
+        _api(job, load, wishes, receipt, outside)
+    if not wishes.dry_run:
+        _aftermath(job, receipt)
+
+
+def _hindrance(job: GithubJob, wishes: Wishes) -> str:
+    """Why the API is not worth a request; empty where it is."""
+    if job.read_only:
+        return f"{job.read_only}: its token may only read"
+    if job.token is None and not wishes.dry_run:
+        return "no token: hand over ${{ github.token }} (the input token, or GITHUB_TOKEN)"
+    return ""
+
+
+def _wrong(load: Load) -> int:
+    return sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in load.merged.report.findings)
+
+
+def _log(load: Load, wishes: Wishes, hindrance: str, outside: Outside, receipt: Receipt) -> None:
+    """Annotations stand at their lines unless a check run puts them there: twice on one line would be noise."""
+    in_place = bool(hindrance) or not wishes.check
+    text = workflow_commands.render(load.merged.report, placed=in_place)
+    if hindrance:
+        text += workflow_commands.command(
+            "notice", f"{hindrance}; the result is in the job summary. {hints.RECIPE}", title="cgroup-preflight"
+        )
+    for line in text.splitlines():
+        outside.say(line)
+    receipt.add(Outcome(channel="log commands", delivery=Delivery.DELIVERED, detail=f"{len(text.splitlines())} lines"))
+
+
+def _summary(job: GithubJob, load: Load, receipt: Receipt) -> None:
+    room = files.summary_room(job.summary_file) if job.summary_file else 0
+    if room < files.SUMMARY_MIN:
+        why = "the summary of this step is full" if job.summary_file else "GITHUB_STEP_SUMMARY is not set"
+        receipt.add(Outcome(channel="summary", delivery=Delivery.SKIPPED, detail=why))
+        return
+    receipt.add(files.append_summary(job.summary_file, comment.render(load.merged, limit=room)))
+
+
+def _outputs(job: GithubJob, values: dict[str, str], receipt: Receipt) -> None:
+    if job.output_file:
+        receipt.add(files.append_outputs(job.output_file, values))
+
+
+def _api(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:
+    from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
+
+    api = GithubApi(
+        base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
+        transport=_transport(job.api_url, wishes, outside), ca_file=wishes.ca_file,
+    )  # fmt: skip
+    channels: dict[str, Channel] = {}
+    if wishes.check:
+        channels["check run"] = lambda: _check(api, job, load, wishes, outside.clock)
+    if wishes.comment != "never":
+        channels["comment"] = lambda: _comment(api, job, load, wishes, outside.clock)
+    receipt.attempt_all(channels, seconds=wishes.deadline, hint=hints.github)
+
+
+def _transport(base: str, wishes: Wishes, outside: Outside) -> Transport:
+    if wishes.dry_run:
+        from cgroup_preflight.publish.dry_run import DryRun
+
+        return DryRun(base, say=outside.say)
+    return Transport(base, deadline=outside.clock.monotonic() + wishes.deadline, clock=outside.clock)
+
+
+def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:
+    from cgroup_preflight.publish import github_check
+
+    if not job.sha:
+        return Outcome(channel="check run", delivery=Delivery.SKIPPED, detail="the event names no commit")
+    merged = load.merged
+    allowed = merged.verdict is Verdict.UNVERIFIED and wishes.allow_unverified
+    conclusion = "neutral" if allowed else _CONCLUSIONS[merged.verdict]
+    key = "" if wishes.key == "default" else f" {wishes.key}"
+    leg = f" ({wishes.leg[:100]})" if wishes.leg else ""
+    return github_check.publish(api, github_check.CheckRun(
+        name=f"cgroup-preflight{key}{leg}", key=wishes.key, run=job.run, sha=job.sha, conclusion=conclusion,
+        title=comment.title(merged)[:250], summary=comment.render(merged, limit=github_check.SUMMARY_MAX),
+        batches=batches(merged.report), details_url=job.run_url,
+    ), clock)  # fmt: skip
+
+
+def _comment(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:
+    from cgroup_preflight.publish.github_board import GithubBoard, pull_of_run
+
+    number = pull_of_run(api, job, wishes.claimed) if job.event == "workflow_run" else job.pull
+    if number is None:
+        return Outcome(channel="comment", delivery=Delivery.SKIPPED, detail=_no_pull(job, wishes))
+    own_leg = next(iter(load.legs)) if wishes.leg else None
+    return sticky.publish(GithubBoard(api, number), sticky.Sticky(
+        channel="comment", key=wishes.key, run=job.run, sha=job.sha, draft=drafter(load, wishes.comment),
+        limit=markdown_format.LIMIT, leg=own_leg,
+    ), clock, settle=wishes.settle)  # fmt: skip
+
+
+def _no_pull(job: GithubJob, wishes: Wishes) -> str:
+    if job.event != "workflow_run":
+        return f"the event {job.event or 'of this run'} is about no pull request"
+    if wishes.claimed is not None:
+        return f"pull request {wishes.claimed} is not at {job.sha[:12]}, the commit of the run"
+    return f"no open pull request is at {job.sha[:12]}, the commit of the run"
+
+
+def _aftermath(job: GithubJob, receipt: Receipt) -> None:
+    """Addresses as outputs, and in the summary what did not arrive and why."""
+    urls = {f"{item.channel.split(' ')[0]}-url": item.url for item in receipt.outcomes if item.url}
+    if urls:
+        _outputs(job, urls, receipt)
+    missing = undelivered(receipt.outcomes)
+    if missing and job.summary_file and files.summary_room(job.summary_file) > files.SUMMARY_MIN:
+        text = "\n".join(lines(missing))
+        folded = f"<details><summary>Not delivered</summary>\n{pre(text, 4000)}\n</details>"
+        files.append_summary(job.summary_file, folded)

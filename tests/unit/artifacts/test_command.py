@@ -1,0 +1,211 @@
+"""The command as users call it: arguments, output, exit status; and what `run` does with artifacts."""
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import SLICE, entry, tar
+
+from cgroup_preflight.artifacts.after_run import after_run
+from cgroup_preflight.artifacts.wish import program_hashes
+from cgroup_preflight.cli import main
+from cgroup_preflight.config.load import load
+from cgroup_preflight.report import Finding, Status, Verdict
+
+_PROGRAM = b"\x7fELF program"
+_CONFIG = '[project]\nname = "shop"\n[artifacts]\ninject = ["out/*.tar"]\n' + making.ONE_SERVICE.replace(
+    "{limit}", "192M"
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    (tmp_path / "cgroup-preflight.toml").write_text(_CONFIG)
+    for folder in ("dist", "out"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "dist/user-api").write_bytes(_PROGRAM)
+    (tmp_path / "out/a.tar").write_bytes(tar([entry("usr/", None), entry("usr/bin/user-api", _PROGRAM)]))
+    return tmp_path
+
+
+def _report(project: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
+    status = main(["inject", "--format", "json", *words])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_report_gives_the_hash_before_and_after(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = project / "out/a.tar"
+    before = hashlib.sha256(artifact.read_bytes()).hexdigest()
+    status, report = _report(project, capsys, "out/a.tar")
+    (item,) = [item for item in report["findings"] if item["code"] == "CGP301"]
+    assert (status, report["verdict"], item["subject"]) == (0, "pass", "out/a.tar")
+    assert item["evidence"]["sha256_before"] == before
+    assert item["evidence"]["sha256_after"] == hashlib.sha256(artifact.read_bytes()).hexdigest()
+
+
+def test_config_names_artifacts_where_the_call_does_not(project: Path) -> None:
+    assert main(["inject"]) == 0
+    (project / "out/a.tar").unlink()
+    assert main(["inject"]) == 2
+
+
+def test_check_is_one_and_shows_a_diff_where_the_plan_is_not_in(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (project / "out/a.tar").read_bytes()
+    assert main(["inject", "--check", "out/a.tar"]) == 1
+    assert "+MemoryMax=192M" in capsys.readouterr().out
+    assert (project / "out/a.tar").read_bytes() == data
+    main(["inject", "out/a.tar"])
+    (project / "cgroup-preflight.toml").write_text(_CONFIG.replace("192M", "256M"))
+    capsys.readouterr()
+    assert main(["inject", "--check", "out/a.tar"]) == 1
+    out = capsys.readouterr().out
+    assert "-MemoryMax=192M" in out
+    assert "+MemoryMax=256M" in out
+
+
+def test_check_of_what_was_never_tested_is_unverified(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inject", "out/a.tar"])
+    status, report = _report(project, capsys_after(capsys), "--check", "out/a.tar")
+    assert (status, report["verdict"]) == (3, "unverified")
+    assert main(["inject", "--check", "--allow-unverified", "out/a.tar"]) == 0
+
+
+def capsys_after(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
+    capsys.readouterr()
+    return capsys
+
+
+def _run(project: Path, verdict: Verdict = Verdict.PASS, mode: str = "passed") -> tuple[Finding, ...]:
+    config = load(project / "cgroup-preflight.toml")
+    return after_run(config, program_hashes(config), verdict, mode, lambda _: None)
+
+
+def test_after_a_run_that_passed_check_passes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    findings = _run(project)
+    assert {item.status for item in findings} <= {Status.PASS, Status.SKIP}
+    assert main(["inject", "--check", "out/a.tar"]) == 0
+    data = (project / "out/a.tar").read_bytes()
+    assert main(["inject", "out/a.tar"]) == 0
+    assert (project / "out/a.tar").read_bytes() == data, "a call without a proof does not take one away"
+
+
+def test_check_finds_another_program_than_the_tested_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(project)
+    artifact = project / "out/a.tar"
+    artifact.write_bytes(artifact.read_bytes().replace(_PROGRAM, _PROGRAM[::-1]))
+    status, report = _report(project, capsys_after(capsys), "--check", "out/a.tar")
+    (wrong,) = [item for item in report["findings"] if item["code"] == "CGP302"]
+    assert (status, wrong["status"]) == (1, "fail")
+    assert hashlib.sha256(_PROGRAM).hexdigest() in wrong["message"]
+
+
+def test_a_run_that_did_not_pass_touches_nothing(project: Path) -> None:
+    data = (project / "out/a.tar").read_bytes()
+    for verdict in (Verdict.FAIL, Verdict.UNVERIFIED):
+        (item,) = _run(project, verdict)
+        assert (item.code, item.status) == ("CGP309", Status.SKIP)
+    assert (project / "out/a.tar").read_bytes() == data
+    _run(project, mode="never")
+    assert (project / "out/a.tar").read_bytes() == data
+    _run(project, Verdict.FAIL, "always")
+    assert making.manifest_in(_manifest(project)).verdict == "fail"
+    assert main(["inject", "--check", "out/a.tar"]) == 1
+
+
+def test_a_program_replaced_during_the_run_is_a_fail(project: Path) -> None:
+    config = load(project / "cgroup-preflight.toml")
+    before = program_hashes(config)
+    (project / "dist/user-api").write_bytes(b"another")
+    (item,) = after_run(config, before, Verdict.PASS, "passed", lambda _: None)
+    assert (item.code, item.status) == ("CGP302", Status.FAIL)
+
+
+def test_an_artifact_with_another_build_is_refused_after_the_run(project: Path) -> None:
+    (project / "out/a.tar").write_bytes(tar([entry("user-api", b"stripped")]))
+    wrong = [item for item in _run(project) if item.status is Status.FAIL]
+    assert [item.code for item in wrong] == ["CGP302"]
+
+
+def test_a_glob_without_artifacts_is_a_fail(project: Path) -> None:
+    (project / "out/a.tar").unlink()
+    assert [item.code for item in _run(project) if item.status is Status.FAIL] == ["CGP309"]
+
+
+def test_report_of_a_run_is_a_proof(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = hashlib.sha256(_PROGRAM).hexdigest()
+    config = hashlib.sha256((project / "cgroup-preflight.toml").read_bytes()).hexdigest()
+    evidence = {"sha256": digest, "config_sha256": config}
+    finding = {"code": "CGP302", "status": "pass", "subject": "user-api", "evidence": evidence}
+    report = {"verdict": "pass", "findings": [finding]}
+    (project / "r.json").write_text(json.dumps(report))
+    assert main(["inject", "--report", "r.json", "out/a.tar"]) == 0
+    assert main(["inject", "--check", "--report", "r.json", "out/a.tar"]) == 0
+    for change, words in (({"verdict": "fail"}, "ended with fail"), ({"findings": []}, "names no tested program")):
+        (project / "r.json").write_text(json.dumps(report | change))
+        capsys.readouterr()
+        assert main(["inject", "--report", "r.json", "out/a.tar"]) == 2
+        assert words in capsys.readouterr().err
+    evidence["config_sha256"] = "0" * 64
+    (project / "r.json").write_text(json.dumps(report))
+    assert main(["inject", "--report", "r.json", "out/a.tar"]) == 2
+
+
+@pytest.mark.parametrize("data", [b"\xed\xab\xee\xdb" + bytes(600), b"", b"7z\xbc\xaf\x27\x1c", b"what is this?"])
+def test_what_cannot_be_written_is_two_and_others_have_their_turn(
+    project: Path, data: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "x").write_bytes(data)
+    status, report = _report(project, capsys, "x", "out/a.tar", "missing")
+    assert status == 2
+    assert [item["status"] for item in report["findings"] if item["subject"] in ("x", "missing")] == ["fail", "fail"]
+    assert making.check("out/a.tar").survey.found.keys() >= {SLICE}
+
+
+def test_rpm_is_refused_with_the_snippets_to_use(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "x.rpm").write_bytes(b"\xed\xab\xee\xdb" + bytes(600))
+    assert main(["inject", "x.rpm"]) == 2
+    out = capsys.readouterr().out
+    assert "    dst: /usr/lib/systemd/system/api.slice" in out
+    assert "%{buildroot}%{_unitdir}/api.slice" in out
+
+
+@pytest.mark.parametrize("kind", ["nfpm", "goreleaser", "debian", "spec"])
+def test_snippets_name_every_file(project: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inject", "--emit", kind]) == 0
+    text = capsys.readouterr().out
+    for path in (SLICE, making.DROP_IN, making.MANIFEST):
+        assert f"build/cgroup-preflight/{path}" in text
+
+
+def test_source_date_epoch_comes_from_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert main(["inject", "out/a.tar"]) == 0
+    with tarfile.open("out/a.tar") as archive:
+        assert archive.getmember(SLICE).mtime == 86400
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert main(["inject", "out/a.tar"]) == 2
+
+
+@pytest.mark.parametrize("words", [("--prefix", "../x"), ("--services", "nobody"), ("--max-size", "many")])
+def test_wrong_options_are_two(project: Path, words: tuple[str, str]) -> None:
+    assert main(["inject", *words, "out/a.tar"]) == 2
+
+
+def test_a_file_that_hides_ours_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["etc/systemd/system/api.slice", "lib/systemd/system/user-api.service.d/90-more.conf"]
+    (project / "out/a.tar").write_bytes(tar([entry(name) for name in names]))
+    status, report = _report(project, capsys, "out/a.tar")
+    warned = [item["message"] for item in report["findings"] if item["status"] == "warn"]
+    assert status == 0
+    assert all(any(name in message for message in warned) for name in names)
+
+
+def _manifest(project: Path) -> bytes:
+    return making.members((project / "out/a.tar").read_bytes())[making.MANIFEST]

@@ -1,0 +1,91 @@
+"""Folders."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wish
+
+from cgroup_preflight.artifacts.errors import ArtifactError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "out"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/user-api").write_bytes(b"elf")
+    (root / "usr/bin/user-api").chmod(0o751)
+    (root / "usr/bin/alias").symlink_to("user-api")
+    os.link(root / "usr/bin/user-api", root / "usr/bin/twin")
+    (root / "usr/bin").chmod(0o711)
+    os.utime(root / "usr/bin", (1, 2))
+    return root
+
+
+def _state(root: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    for path in [root, *root.rglob("*")]:
+        status = path.lstat()
+        own = (status.st_mtime_ns,) if path.is_dir() else (status.st_ino, status.st_mtime_ns, status.st_nlink)
+        found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, *own)
+    return found
+
+
+def test_the_tree_changes_in_one_step_and_only_by_our_files(tree: Path) -> None:
+    before = _state(tree)
+    done = put(str(tree))
+    after = _state(tree)
+    assert done.whole
+    new = {SLICE, DROP_IN, MANIFEST}
+    assert {name for name in after if (tree / name).is_file()} - before.keys() == new
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {".", "usr"}, "only folders that got an entry have another time"
+    assert (tree / SLICE).stat().st_mode & 0o7777 == 0o644
+    assert sorted(path.name for path in tree.parent.iterdir()) == ["out"]
+    assert put(str(tree)).changed is False
+
+
+def test_the_process_own_folder_is_changed_file_by_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree / "usr")
+    inode = tree.stat().st_ino
+    done = put(str(tree))
+    assert done.whole is False
+    assert tree.stat().st_ino == inode
+    assert making.check(str(tree)).edit.empty
+
+
+def test_files_of_an_earlier_plan_go_with_their_folder(tree: Path) -> None:
+    put(str(tree))
+    renamed = making.ONE_SERVICE.replace("services.user-api", "services.web-api")
+    put(str(tree), wish(renamed))
+    assert not (tree / UNITS / "user-api.service.d").exists()
+    assert (tree / UNITS / "web-api.service.d").is_dir()
+
+
+def test_a_hard_link_to_our_file_elsewhere_is_not_written_through(tree: Path, tmp_path: Path) -> None:
+    put(str(tree))
+    other = tmp_path / "other"
+    os.link(tree / SLICE, other)
+    put(str(tree), wish(limit="1G"))
+    assert "192M" in other.read_text()
+
+
+def test_links_where_we_write_are_refused(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tree / "usr/lib").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="symbolic link"):
+        put(str(tree))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_source_date_is_the_time_of_new_files(tree: Path) -> None:
+    put(str(tree), source_date=1234567)
+    assert (tree / SLICE).stat().st_mtime == 1234567
+
+
+def test_what_a_killed_run_left_beside_it_is_cleaned_up(tree: Path) -> None:
+    left = tree.parent / ".out.cgroup-preflight.tmp"
+    (left / "usr").mkdir(parents=True)
+    put(str(tree))
+    assert not left.exists()

@@ -1,0 +1,1 @@
+"""Tests of the catalogue of checks as a whole: its table, its pages, recorded hosts, robustness."""

@@ -1,0 +1,154 @@
+"""The parts of the model: environment texts, chains of limits, linked libraries, the look at a file."""
+
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.golang import runtime_env as env
+from cgroup_preflight.golang.modinfo import BuildInfo, Module
+from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, Effect, effects
+from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.golang.survey import survey
+
+from .binaries import Part, elf, framed, inline_blob
+
+
+def test_godebug_texts() -> None:
+    assert env.parse_godebug("a=1,b=2,a=3,c") == {"a": "3", "b": "2"}
+    assert env.parse_godebug("") == {}
+    assert env.append_godebug("", "a=1") == "a=1"
+    assert env.append_godebug("x=2", "a=1") == "x=2,a=1"
+    assert env.append_godebug("x=2", "") == "x=2"
+
+
+def test_the_environment_wins_over_the_build() -> None:
+    assert env.godebug_numbers("containermaxprocs=0,updatemaxprocs=0", "containermaxprocs=1") == {
+        "containermaxprocs": 1,
+        "updatemaxprocs": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("900M", "900MiB"), ("900MB", "900MiB"), ("2g", "2GiB"), ("1 GiB", "1GiB"), ("512k", "512KiB")]
+)
+def test_the_hint_is_a_limit_that_works(text: str, hint: str) -> None:
+    assert env.gomemlimit_hint(text) == hint
+    assert env.parse_gomemlimit(hint) is not None
+
+
+@pytest.mark.parametrize("text", ["90%", "0.9GiB", "lots", "-1"])
+def test_where_there_is_no_near_spelling_the_hint_says_what_is_allowed(text: str) -> None:
+    assert "900MiB" in env.gomemlimit_hint(text)
+
+
+@pytest.mark.parametrize(("text", "percent"), [("off", None), ("-1", None), ("50", 50), ("x", 100), ("", 100)])
+def test_gogc(text: str, percent: int | None) -> None:
+    assert env.parse_gogc(text) == percent
+
+
+LEVELS = (
+    Level(name="unit", cpus=3, memory_max=300, tasks_max=64),
+    Level(name="slice", cpus=2, memory_max=400, memory_high=200),
+    Level(name="top", cpus=2, tasks_max=32),
+)
+
+
+def test_the_tightest_limit_counts_and_of_equal_ones_the_innermost() -> None:
+    whole = Chain(levels=LEVELS)
+    assert whole.cpus() == (2, LEVELS[1])
+    assert whole.memory() == (200, LEVELS[1], "MemoryHigh")
+    assert whole.memory_max() == (300, LEVELS[0])
+    assert whole.memory_high() == (200, LEVELS[1])
+    assert whole.tasks() == (32, LEVELS[2])
+
+
+def test_no_level_is_no_limit() -> None:
+    assert Chain(levels=()).cpus() == (None, None)
+    assert Chain(levels=()).memory() == (None, None, "")
+
+
+def linked(*modules: tuple[str, str]) -> BuildInfo:
+    return BuildInfo(go_version="go1.24.1", deps=tuple(Module(path=path, version=version) for path, version in modules))
+
+
+def effect(info: BuildInfo, limits: Chain, **variables: str) -> Effect:
+    (found,) = effects(info, variables, limits)
+    return found
+
+
+@pytest.mark.parametrize(("quota", "procs"), [(0.5, 1), (1.9, 1), (2.5, 2), (3, 3)])
+def test_automaxprocs_rounds_down(quota: float, procs: int) -> None:
+    limits = Chain(levels=(Level(name="unit", cpus=quota),))
+    assert effect(linked((AUTOMAXPROCS, "v1.6.0")), limits).gomaxprocs == procs
+
+
+def test_automaxprocs_steps_aside_or_sees_nothing() -> None:
+    info, on_slice = linked((AUTOMAXPROCS, "v1.6.0")), Chain(levels=(Level(name="unit"), Level(name="slice", cpus=2)))
+    assert effect(info, on_slice).gomaxprocs is None
+    assert "steps aside" in effect(info, on_slice, GOMAXPROCS="nonsense").words
+    assert effects(linked(), {}, on_slice) == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"), [("v0.7.5", 90), ("v0.7.10", 90), ("v1.0.0", 90), ("v0.7.4", None), ("v0.6.1", None)]
+)
+def test_automemlimit_looks_above_its_own_cgroup_since_0_7_5(version: str, limit: int | None) -> None:
+    on_slice = Chain(levels=(Level(name="unit"), Level(name="slice", memory_max=100, memory_high=50)))
+    assert effect(linked((AUTOMEMLIMIT, version)), on_slice).gomemlimit_bytes == limit
+
+
+@pytest.mark.parametrize(
+    ("variables", "limit"),
+    [
+        ({}, 90),
+        ({"AUTOMEMLIMIT": "0.5"}, 50),
+        ({"AUTOMEMLIMIT": "off"}, None),
+        ({"AUTOMEMLIMIT": "7"}, 90),
+        ({"AUTOMEMLIMIT": "x"}, 90),
+        ({"GOMEMLIMIT": "off"}, None),
+    ],
+)
+def test_automemlimit_and_its_variables(variables: dict[str, str], limit: int | None) -> None:
+    own = Chain(levels=(Level(name="unit", memory_max=100),))
+    assert effect(linked((AUTOMEMLIMIT, "v0.7.5")), own, **variables).gomemlimit_bytes == limit
+
+
+def go_program(*, interpreter: str | None = None, more: bytes = b"") -> bytes:
+    blob = inline_blob(b"go1.25.5", framed(b"path\texample.com/x\n"))
+    segments = [Part(data=interpreter.encode() + b"\0", kind=3)] if interpreter else []
+    return elf(segments=segments, sections=[Part(data=blob, name=".go.buildinfo")]) + more
+
+
+def test_survey_of_a_go_program(tmp_path: Path) -> None:
+    path = tmp_path / "program"
+    path.write_bytes(go_program(more=b"\0expvar.init.0\0" + bytes(5 << 20) + b"\0net/http/pprof.init.0\0"))
+    seen = survey(str(path))
+    assert seen.info is not None
+    assert seen.info.go_version == "go1.25.5"
+    assert seen.names == {"expvar", "pprof"}
+    assert seen.interpreter_here
+
+
+def test_survey_finds_names_across_the_pieces_it_reads(tmp_path: Path) -> None:
+    path, name = tmp_path / "program", b"\0runtime/debug.SetMemoryLimit\0"
+    start = go_program()
+    for shift in (1, 15, len(name) - 1):
+        path.write_bytes(start + bytes((4 << 20) - len(start) - shift) + name)
+        assert survey(str(path)).names == {"set_memory_limit"}
+
+
+def test_survey_of_what_is_no_go_program(tmp_path: Path) -> None:
+    script, packed, nothing = tmp_path / "script", tmp_path / "packed", tmp_path / "nothing"
+    script.write_bytes(b"#!/bin/sh\nexec true\n")
+    packed.write_bytes(elf() + b"UPX!")
+    assert "is a script" in survey(str(script)).why_not
+    assert (survey(str(packed)).unreadable, survey(str(packed)).info) == (True, None)
+    assert "No such file" in survey(str(nothing)).why_not
+
+
+def test_survey_sees_that_the_interpreter_is_not_here(tmp_path: Path) -> None:
+    path = tmp_path / "program"
+    path.write_bytes(go_program(interpreter="/nowhere/ld.so"))
+    assert not survey(str(path)).interpreter_here
+    path.write_bytes(go_program(interpreter="/bin/sh"))
+    assert survey(str(path)).interpreter_here

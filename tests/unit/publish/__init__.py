@@ -1,0 +1,1 @@
+"""Publishing: pure parts, and the channels against forges on loopback."""

@@ -1,0 +1,89 @@
+"""Many reports as one view, and the comment made of it."""
+
+import time
+
+from hypothesis import given
+from tests.unit.render.forge import show, squeeze
+from tests.unit.render.samples import few, finding, report, reports
+
+from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.render import comment, merge
+from cgroup_preflight.render.merge import Leg, rebase
+from cgroup_preflight.report import Status, Verdict
+
+from .jobs import FAIL, PASS, fleet
+
+ABROAD = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"), finding(Status.PASS, code="CGP101"))
+
+
+def _legs(**named):
+    return tuple(Leg(name=name, report=made) for name, made in named.items())
+
+
+def test_what_differs_comes_first():
+    merged = view(_legs(ubuntu=PASS, fedora=FAIL, debian=PASS, alpine=ABROAD))
+    assert merged.verdict is Verdict.FAIL
+    assert merged.codes[0] == "CGP501"
+    assert [row.names for row in merged.rows] == [("fedora",), ("alpine",), ("debian", "ubuntu")]
+    first = merged.report.findings[0]
+    assert (first.status, first.subject) == (Status.FAIL, "user-api")
+    assert "(on 1 of 4 runners: fedora)" in first.message
+    assert comment.title(merged) == "fail: 4 runners, 1 fail, 1 unverified, 2 pass, 2 findings"
+
+
+def test_equal_runners_are_one_row():
+    merged = view(_legs(**{f"runner-{number}": PASS for number in range(9)}))
+    assert len(merged.rows) == 1
+    assert merged.codes == ()
+    assert "9 runners" in comment.render(merged)
+
+
+def test_one_report_is_shown_as_it_is():
+    assert view(_legs(only=FAIL)).report is FAIL
+
+
+@few
+@given(reports(), reports())
+def test_anything_in_a_report_stays_inert(one, two):
+    body = comment.render(view((Leg(name="a|b\n@everyone <!-- x", report=one), Leg(name="::error::", report=two))))
+    shown = show(body)
+    lines = body.splitlines()
+    assert lines[0].startswith("## ")
+    assert lines[1].startswith(("**To do:**", "**Nothing to do:**"))
+    assert "@everyone" not in squeeze(shown.loose)
+    assert shown.rows[0] == shown.rows[1]
+
+
+def test_a_fleet_fits_and_is_quick():
+    legs = tuple(Leg(name=f"host-{number:04d}.example", report=made) for number, made in enumerate(fleet(1000, 20)))
+    started = time.monotonic()
+    merged = view(legs)
+    body = comment.render(merged, limit=65_000)
+    assert time.monotonic() - started < 5
+    assert len(body.encode()) <= 65_000
+    assert "and " in body
+    assert "1000 runners" in body
+    assert len(merged.report.findings) < 100
+    show(body)
+
+
+def test_every_runner_different_still_fits():
+    legs = tuple(
+        Leg(
+            name=f"h{number}",
+            report=report(finding(Status.FAIL, code=f"CGP1{number % 90:02d}", subject=f"s{number}" * 20)),
+        )
+        for number in range(1000)
+    )
+    body = comment.render(view(legs), limit=65_000)
+    assert len(body.encode()) <= 65_000
+    assert "Left out to stay below" in body
+
+
+def test_names_of_many():
+    assert merge.some(["a", "b"]) == "a, b"
+    assert merge.some([str(number) for number in range(100)]) == "0, 1, 2, 3, 4 and 95 more"
+
+
+def test_rebase_leaves_what_it_cannot_place():
+    assert rebase(PASS).findings[0].location.file == "./deploy/cgroup-preflight.toml"

@@ -1,0 +1,269 @@
+"""The proof of the Go runtime's choice: what is read of a process, the trace, and the judgement. No kernel needed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from core.making import config_of
+
+from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.gochecks.subjects import Target
+from cgroup_preflight.golang.modinfo import BuildInfo, Module
+from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.reading import Known, Missing, Reading, Why
+from cgroup_preflight.report import Finding, Status
+from cgroup_preflight.smoke import goview
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.goproof import plan_findings, proof_findings
+from cgroup_preflight.smoke.gotrace import Trace, parse_trace
+from cgroup_preflight.smoke.goview import GoMemory, GoView
+from cgroup_preflight.smoke.observe import Observer
+
+UNIT = "/a.slice/a-app.service"
+INFO = BuildInfo(go_version="go1.27.3")
+TARGET = Target(cpus=frozenset(range(4)), machine="x86_64", swap=False)
+MIB = 1 << 20
+
+
+class Files:
+    """Files and links by path, as `HostFs` gives them."""
+
+    def __init__(self, files: Mapping[str, str], links: Mapping[str, str] | None = None) -> None:
+        self.files, self.links = files, links or {}
+
+    def read(self, path: str) -> Reading[str]:
+        return (
+            Known(value=self.files[path], source=path) if path in self.files else Missing(source=path, why=Why.ABSENT)
+        )
+
+    def data(self, path: str) -> Reading[bytes]:
+        text = self.read(path)
+        return Known(value=text.value.encode(), source=path) if isinstance(text, Known) else text
+
+    def link(self, path: str) -> Reading[str]:
+        return (
+            Known(value=self.links[path], source=path) if path in self.links else Missing(source=path, why=Why.DENIED)
+        )
+
+    def names(self, path: str) -> Reading[tuple[str, ...]]:
+        found = {
+            name[len(path) + 1 :].split("/")[0] for name in (*self.files, *self.links) if name.startswith(f"{path}/")
+        }
+        return Known(value=tuple(sorted(found)), source=path) if found else Missing(source=path, why=Why.ABSENT)
+
+    def read_only(self, path: str) -> Reading[bool]:
+        return Known(value=False, source=path)
+
+    def machine(self) -> Reading[str]:
+        return Known(value="x86_64", source="uname")
+
+
+def plan_of(lines: str = 'CPUQuota = "300%"', *, go_settings: bool = True) -> Plan:
+    config = config_of(f'[services.app]\nbinary = "bin"\ngo_settings = {str(go_settings).lower()}\n{lines}')
+    return build_plan(config, programs={"app": Binary(path="/src/bin", info=INFO)})
+
+
+def view_of(
+    *,
+    environ: Mapping[str, str] | None = None,
+    cpus: float | None = 3,
+    opened: tuple[str, ...] = (f"/sys/fs/cgroup{UNIT}/cpu.max",),
+    memory: GoMemory | None = None,
+    info: BuildInfo | None = INFO,
+    v1: bool = False,
+) -> GoView:
+    level = Level(name=UNIT, cpus=cpus, has_cpu_max=cpus is not None)
+    return GoView(
+        pid=7,
+        cgroup=UNIT,
+        info=info,
+        environ=Known(value=environ or {}, source="environ"),
+        cpu_max_open=Known(value=opened, source="fd"),
+        chain=Chain(levels=(level,), v1_cpu=v1),
+        cpus=frozenset(range(4)),
+        address_space=None,
+        memory=memory,
+    )
+
+
+def proof(view: GoView, trace: Trace, plan: Plan | None = None) -> list[Finding]:
+    plan = plan or plan_of()
+    seen = ServiceEvidence(service=plan.services[0], engine="systemd", go=view)
+    return proof_findings([seen], {plan.services[0].unit: trace}, plan, TARGET)
+
+
+def choice(view: GoView, trace: Trace, plan: Plan | None = None) -> Finding:
+    (found,) = [item for item in proof(view, trace, plan) if item.code == "CGP418"]
+    return found
+
+
+def test_the_trace_gives_the_first_and_the_last_number() -> None:
+    text = (
+        b"starting\nSCHED 0ms: gomaxprocs=4 idleprocs=1\nlog SCHED 1ms: gomaxprocs=9 \nSCHED 250ms: gomaxprocs=2 idle\n"
+    )
+    assert parse_trace(text) == Trace(first=4, last=2)
+    assert parse_trace(b"SCHED nothing\n").first is None
+    assert parse_trace(b"").why
+
+
+def test_as_foreseen_is_a_pass() -> None:
+    found = choice(view_of(), Trace(first=3, last=3))
+    assert (found.status, found.evidence["gomaxprocs"]) == (Status.PASS, 3)
+
+
+@pytest.mark.parametrize(
+    ("view", "trace", "words"),
+    [
+        (view_of(), Trace(first=4, last=4), "GOMAXPROCS is 4, not 3"),
+        (view_of(), Trace(first=3, last=1), "GOMAXPROCS is 1 (started with 3), not 3"),
+        (view_of(environ={"GOMAXPROCS": "3"}), Trace(first=3, last=3), "its environment has GOMAXPROCS=3, not None"),
+        (view_of(opened=()), Trace(first=3, last=3), "is not open"),
+        (view_of(opened=("/sys/fs/cgroup/cpu.max",)), Trace(first=3, last=3), "is not open"),
+        (view_of(cpus=None), Trace(first=4, last=4), "should not"),
+    ],
+)
+def test_each_difference_is_a_warning_in_words(view: GoView, trace: Trace, words: str) -> None:
+    found = choice(view, trace)
+    assert found.status is Status.WARN
+    assert words in found.message
+    assert found.remedies
+
+
+def test_a_variable_that_got_lost() -> None:
+    found = choice(view_of(environ={}), Trace(first=1, last=1), plan_of('CPUQuota = "50%"'))
+    assert "GOMAXPROCS is not in its environment" in found.message
+
+
+def test_without_a_trace_it_is_skipped_and_says_why() -> None:
+    found = choice(view_of(), Trace(why="refused"))
+    assert (found.status, "refused" in found.message) == (Status.SKIP, True)
+
+
+def test_automaxprocs_is_foreseen() -> None:
+    linked = replace(INFO, deps=(Module(path="go.uber.org/automaxprocs", version="v1.6.0"),))
+    assert choice(view_of(info=linked, cpus=2.5), Trace(first=3, last=2)).status is Status.PASS
+
+
+def test_what_cannot_be_foreseen_is_left_out() -> None:
+    assert not proof(view_of(info=None), Trace(first=3, last=3))
+    assert not proof(view_of(v1=True), Trace(first=3, last=3))
+    plan = plan_of()
+    assert not proof_findings([ServiceEvidence(service=plan.services[0], engine="user")], {}, plan, TARGET)
+
+
+def memory_of(**more: int | None) -> GoMemory:
+    values: dict[str, int | None] = {
+        "sys": 30 * MIB,
+        "heap_sys": 20 * MIB,
+        "heap_alloc": 12 * MIB,
+        "heap_released": 10 * MIB,
+        "current": 40 * MIB,
+        "peak": 50 * MIB,
+        "anon": 18 * MIB,
+        "file": 20 * MIB,
+        "kernel": 2 * MIB,
+        **more,
+    }
+    return GoMemory(source="/debug/pprof/heap", collected=True, **values)  # type: ignore[arg-type]
+
+
+def test_memory_that_the_runtime_does_not_know() -> None:
+    (found,) = [item for item in proof(view_of(memory=memory_of()), Trace(first=3, last=3)) if item.code == "CGP419"]
+    assert (found.evidence["go_counts"], found.evidence["unknown_to_go"]) == (20 * MIB, 22 * MIB)
+    assert "at least 22M (55%)" in found.message
+    (found,) = [item for item in proof(view_of(memory=memory_of(anon=None)), Trace()) if item.code == "CGP419"]
+    assert found.evidence["unknown_to_go"] == 20 * MIB
+    (found,) = [item for item in proof(view_of(memory=memory_of(current=None)), Trace()) if item.code == "CGP419"]
+    assert found.evidence["unknown_to_go"] is None
+
+
+def test_a_heap_too_near_its_limit_is_found_by_the_run() -> None:
+    plan = plan_of('MemoryMax = "100M"')
+    near = proof(view_of(memory=memory_of(heap_alloc=80 * MIB)), Trace(), plan)
+    assert [item.status for item in near if item.code == "CGP408"] == [Status.WARN]
+    far = proof(view_of(memory=memory_of()), Trace(), plan)
+    assert not [item for item in far if item.code == "CGP408"]
+
+
+def test_what_is_said_before_the_run_is_about_each_service() -> None:
+    codes = {item.code for item in plan_findings(plan_of('MemoryMax = "512M"', go_settings=False), TARGET)}
+    assert {"CGP400", "CGP405"} <= codes
+
+
+@pytest.fixture
+def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
+    monkeypatch.setattr(goview, "read", lambda _path: INFO)
+    top = "/sys/fs/cgroup"
+    return Files(
+        {
+            "/proc/7/environ": "A=1\0GOMAXPROCS=3\0GOMAXPROCS=4\0EMPTY=\0",
+            "/proc/7/limits": "Limit  Soft Limit\nMax address space         524288000      unlimited      bytes\n",
+            "/proc/7/cgroup": f"0::{UNIT}\n",
+            "/proc/7/status": "Name:\tapp\nCpus_allowed_list:\t0,2-3\n",
+            f"{top}{UNIT}/cpu.max": "150000 50000\n",
+            f"{top}{UNIT}/memory.max": "max\n",
+            f"{top}/a.slice/memory.max": "1048576\n",
+            f"{top}{UNIT}/memory.current": "900\n",
+            f"{top}{UNIT}/memory.stat": "anon 100\nfile 200\nkernel 300\n",
+        },
+        {"/proc/7/fd/0": "/dev/null", "/proc/7/fd/5": f"{top}{UNIT}/cpu.max", "/proc/7/fd/6": "/x/cpu.max.old"},
+    )
+
+
+def test_a_process_is_read(go_process: Files) -> None:
+    seen = goview.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert seen.environ == Known(value={"A": "1", "GOMAXPROCS": "3", "EMPTY": ""}, source="/proc/7/environ")
+    assert seen.cpu_max_open == Known(value=(f"/sys/fs/cgroup{UNIT}/cpu.max",), source="/proc/7/fd")
+    assert seen.address_space == 524288000
+    assert seen.cpus == {0, 2, 3}
+    assert [(level.name, level.cpus, level.period_usec, level.has_cpu_max) for level in seen.chain.levels] == [
+        (UNIT, 3, 50000, True),
+        ("/a.slice", None, 100000, False),
+    ]
+    assert seen.chain.memory_max()[0] == 1048576
+    assert seen.memory is None
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ({"/debug/pprof/heap": b"# Sys = 30\n# HeapSys = 20\n# HeapAlloc = 7\n# HeapReleased = 5\n"}, (True, 25, 7)),
+        (
+            {
+                "/debug/vars": json.dumps(
+                    {"memstats": {"Sys": 30, "HeapSys": 20, "HeapAlloc": 7, "HeapReleased": 6}}
+                ).encode()
+            },
+            (False, 24, 7),
+        ),
+        ({"/debug/vars": b'{"memstats": 3}', "/debug/pprof/heap": b"# Sys = 30\n"}, None),
+        ({"/debug/vars": b"[" * 100000}, None),
+        ({}, None),
+    ],
+)
+def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
+    go_process: Files, monkeypatch: pytest.MonkeyPatch, pages: dict[str, bytes], expected: tuple[bool, int, int] | None
+) -> None:
+    def fetch(url: str, _most: int) -> bytes:
+        assert url.startswith("http://127.0.0.1:80/debug/")
+        return pages.get(url.removeprefix("http://127.0.0.1:80").partition("?")[0], b"")
+
+    monkeypatch.setattr(goview, "fetch", fetch)
+    ready = Ready(kind=ReadyKind.HTTP, target="http://127.0.0.1:80/healthz")
+    seen = goview.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
+    assert seen is not None
+    memory = seen.memory
+    assert (None if memory is None else (memory.collected, memory.known, memory.heap_alloc)) == expected
+    assert memory is None or (memory.current, memory.anon, memory.file, memory.kernel) == (900, 100, 200, 300)
+
+
+def test_a_line_of_version_1_is_seen(go_process: Files) -> None:
+    files = Files({**go_process.files, "/proc/7/cgroup": f"4:cpu,cpuacct:/x\n0::{UNIT}\n"}, go_process.links)
+    seen = goview.look(files, Observer(files, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert seen.chain.v1_cpu
