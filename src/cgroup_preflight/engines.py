@@ -46,23 +46,31 @@ def controllers_of(facts: Facts, choice: EngineChoice) -> "Known[frozenset[str]]
     return facts.user_manager.controllers if choice.name == "user" else facts.root_controllers
 
 
-def _against_systemd(facts: Facts) -> str | None:
+def _against_any(facts: Facts) -> str | None:
     if isinstance(facts.cgroup_mount, Missing):
         return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
-    if not value_or(facts.systemd_running, default=False):
+    if isinstance(facts.systemd_running, Missing):
+        return f"whether systemd is PID 1 is not known ({facts.systemd_running})"
+    if not facts.systemd_running.value:
         return f"systemd is not PID 1 (that is {value_or(facts.pid1, 'unknown')})"
+    return None
+
+
+def _against_systemd(facts: Facts) -> str | None:
+    if (reason := _against_any(facts)) is not None:
+        return reason
     if isinstance(facts.uid, Missing):
         return f"own user unknown ({facts.uid})"
+    if facts.uid.value != 0 and isinstance(facts.sudo, Missing):
+        return f"not root, and sudo could not be tried ({facts.sudo})"
     if facts.uid.value != 0 and not value_or(facts.sudo, default=False):
         return "not root, and sudo -n does not work without a password"
     return None
 
 
 def _against_user(facts: Facts, required: tuple[str, ...]) -> str | None:
-    if isinstance(facts.cgroup_mount, Missing):
-        return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
-    if not value_or(facts.systemd_running, default=False):
-        return f"systemd is not PID 1 (that is {value_or(facts.pid1, 'unknown')})"
+    if (reason := _against_any(facts)) is not None:
+        return reason
     manager = facts.user_manager
     if isinstance(manager.socket, Missing):
         return f"no user manager ({manager.socket})"

@@ -5,12 +5,12 @@ kernel's files are read. No pass where they do not act, no fail of the host wher
 """
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from environments import ENVIRONMENTS, Environment, Run, Stage, command_environment
 
 from cgroup_preflight.checks.runner import run_checks

@@ -24,26 +24,25 @@ class Context:
 
     @property
     def judged(self) -> str:
-        """The engine whose controllers are judged: the one taken, else the user manager that is there but lacks some.
+        """The engine whose controllers are judged: the one taken, else the user manager that is there and cannot.
 
         `systemd` otherwise: what the kernel offers at the root.
         """
         if self.engine.name is not None:
             return self.engine.name
-        return "user" if self.undelegated else "systemd"
+        there = (
+            "user" in dict(self.engine.reasons)
+            and isinstance(self.facts.cgroup_mount, Known)
+            and value_or(self.facts.systemd_running, default=False)
+            and isinstance(self.facts.user_manager.socket, Known)
+        )
+        return "user" if there else "systemd"
 
     @property
     def undelegated(self) -> bool:
         """Nobody can start units, and a user manager is there: only delegation is missing."""
-        manager = self.facts.user_manager
-        return (
-            self.engine.name is None
-            and "user" in dict(self.engine.reasons)
-            and isinstance(self.facts.cgroup_mount, Known)
-            and value_or(self.facts.systemd_running, default=False)
-            and isinstance(manager.socket, Known)
-            and isinstance(manager.controllers, Known)
-        )
+        known = isinstance(self.facts.user_manager.controllers, Known)
+        return self.engine.name is None and self.judged == "user" and known
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -92,8 +92,8 @@ CHECK = Check(
     code="CGP102",
     name="controllers",
     severity=Severity.ERROR,
-    needs=("cgroup_mount", "root", "user_manager", "systemd_running"),
-    uses=("cmdline", "mounts", "boot_loader", "container", "kernel", "uid"),
+    needs=("cgroup_mount", "root", "user_manager"),
+    uses=("systemd_running", "cmdline", "mounts", "boot_loader", "container", "kernel", "uid"),
     what=(
         "Every required controller is offered at the place from which units get it: the root for the system "
         "manager, user@UID.service for a user manager."

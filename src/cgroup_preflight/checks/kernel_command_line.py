@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import remove_parameter
 from cgroup_preflight.checks.controllers import enable_controller
 from cgroup_preflight.reading import Missing, value_or
@@ -36,9 +36,13 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
 
 def _disabled(check: Check, context: Context, word: str, names: list[str]) -> Iterable[Finding]:
     """What `cgroup_disable=` took away. A later `cgroup_enable=` brings a controller back on some kernels."""
-    line = value_or(context.facts.cmdline, "")
-    offered = value_or(context.facts.root_controllers, frozenset())
-    lost = [name for name in names if name not in offered]
+    line, offered = value_or(context.facts.cmdline, ""), context.facts.root_controllers
+    unknown = unread(offered)
+    if unknown is not None:
+        yield check.unverified(word, unknown)
+        return
+    there = value_or(offered, frozenset())
+    lost = [name for name in names if name not in there]
     for name in names:
         status = Status.FAIL if name in context.required and name in lost else Status.WARN
         remedy = enable_controller(context, word, name)

@@ -28,7 +28,8 @@ CHECK = Check(
     code="CGP103",
     name="systemd-pid1",
     severity=Severity.ERROR,
-    needs=("systemd_running", "pid1"),
+    needs=("systemd_running",),
+    uses=("pid1",),
     what="systemd is PID 1 here: /run/systemd/system exists.",
     why=(
         "Without a running systemd no unit can be started, so nothing can be proved about its limits here; the "

@@ -20,7 +20,8 @@ def run_command(words: list[str]) -> int:
     """The exit status of `cgroup-preflight WORDS`."""
     if not words or words[0] not in COMMANDS:
         return _unknown(words[0] if words else "")
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     try:
         command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
         return int(command.main(words[1:]))

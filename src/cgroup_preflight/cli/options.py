@@ -1,6 +1,7 @@
 """Options that several commands share, and where their output goes."""
 
 import argparse
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -102,7 +103,13 @@ def use_colour() -> bool:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: temporary file, fsync, rename. Raises UsageError."""
+    """Writes a file whole or not at all: temporary file, fsync, rename; a device or pipe is written to as it is.
+
+    Raises UsageError.
+    """
+    if path.exists() and not path.is_file():
+        _write_stream(path, text)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -111,7 +118,18 @@ def write_file(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")) from None
+
+
+def _write_stream(path: Path, text: str) -> None:
+    """/dev/stderr and the like: a rename would put a file in the place of the device."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")) from None
 

@@ -1,6 +1,7 @@
 """Reads the config file: TOML to the frozen model, or a `ConfigError` with every mistake in it."""
 
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,10 @@ def load(path: Path) -> Config:
     """The config at `path`. Raises UsageError (unreadable) or ConfigError (wrong, all mistakes at once)."""
     shown = os.path.relpath(path)
     try:
-        with path.open("rb") as file:
+        # O_NONBLOCK: a FIFO of that name must not hang us.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("the config is not a file", where=shown, remedy=_INIT)
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         reason = error.strerror or str(error)

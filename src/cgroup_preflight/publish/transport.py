@@ -4,7 +4,9 @@ It is an adapter of `requests`, which PyGithub and python-gitlab both send throu
 PyGithub's replay a POST after a 5xx and python-gitlab's wait for ever and stumble over a date in Retry-After.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +21,6 @@ from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
 #: One attempt: time to connect and time without a byte, seconds.
 TIMEOUT = 15.0
 _EXCERPT = 200
-#: A page that some gateways answer with, 200 included, instead of the API.
-_HTML = ("<!doctype", "<html")
 
 
 class Transport(HTTPAdapter):
@@ -78,17 +78,20 @@ class Transport(HTTPAdapter):
         headers = {name.lower(): value for name, value in response.headers.items()}
         excerpt = body[:_EXCERPT].decode("utf-8", "replace")
         answer = Answer(status=response.status_code, headers=headers, excerpt=excerpt)
-        if response.status_code < 300 and not _is_api(headers.get("content-type", ""), body):
-            return None, Answer(status=response.status_code, headers=headers, excerpt=excerpt, trouble=Trouble.CONTENT)
-        return response, answer
+        return response, replace(answer, trouble=_content_trouble(response, body))
 
 
-def _is_api(content_type: str, body: bytes) -> bool:
-    if not body:
-        return True
-    return "json" in content_type.lower() and not body[:100].lstrip().lower().startswith(
-        tuple(word.encode() for word in _HTML)
-    )
+def _content_trouble(response: requests.Response, body: bytes) -> Trouble | None:
+    """A success without JSON in it: a page of some gateway, or an answer cut half-way (older urllib3 lets it pass)."""
+    if response.status_code >= 300 or not body:
+        return None
+    if "json" not in response.headers.get("content-type", "").lower():
+        return Trouble.CONTENT
+    try:
+        json.loads(body)
+    except ValueError:
+        return Trouble.CUT
+    return None
 
 
 def _trouble(error: requests.exceptions.RequestException) -> Trouble:

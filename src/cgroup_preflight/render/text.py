@@ -117,7 +117,7 @@ def _aligned(rows: list[list[str]]) -> Iterable[str]:
 
 def _row(item: ServiceResult) -> list[str]:
     limit, peak = item.memory_max_bytes, item.memory_peak_bytes
-    headroom = f"{100 * (limit - peak) / limit:.0f}%" if limit and peak is not None else "-"
+    headroom = f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     cpu = item.cpu
     used = f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-"
     periods = cpu.nr_periods if cpu else None

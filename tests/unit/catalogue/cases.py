@@ -60,6 +60,8 @@ def _stray(controller: str) -> Change:
     return _pieces("debian-12", "/proc/self/mountinfo", line)
 
 
+_KERNEL_INSTALL: Change = {"names /etc/kernel cmdline": {"value": ["cmdline"]}}
+_ROOT_WITHOUT_MEMORY: Change = {f"read {_FS}/cgroup.controllers": {"value": "cpu io pids\n"}}
 _SWAP = _pieces("debian-12", "/proc/meminfo", "SwapTotal:      1048576 kB", drop="SwapTotal")
 _BFQ = {"read /sys/block/vda/queue/scheduler": {"value": "none [bfq]\n"}}
 _THREADED = {f"read {_USER}/cgroup.type": {"value": "domain threaded\n"}}
@@ -68,6 +70,8 @@ _NO_BANDWIDTH = _pieces("rhel-9", "/boot/config-5.14.0-570.12.1.el9_6.x86_64", "
 _RT = _pieces("rhel-9", "/boot/config-5.14.0-570.12.1.el9_6.x86_64", "CONFIG_RT_GROUP_SCHED=y", drop="RT_GROUP")
 _ZSWAP = {_SAMPLE: {"value": [*_without("debian-13")["value"], "memory.zswap.max"]}}
 _STARTING = {"systemctl is-system-running": {"status": 1, "out": "starting\n", "err": ""}}
+
+REAL_TIME_BUT_ENABLED = Case(host="rhel-9", says="pass", change=_RT)
 
 PASSES: dict[str, Case] = {
     **{code: Case(host="debian-12", says="pass") for code in (
@@ -86,7 +90,10 @@ PASSES: dict[str, Case] = {
 
 SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP101", Case(host="debian-12-hybrid", says="fail")),
-    ("CGP102", Case(host="debian-12-memory-off", says="fail")),
+    ("CGP101", Case(host="wsl2-hybrid", says="fail")),
+    ("CGP101", Case(host="debian-12-legacy", says="fail", change=_KERNEL_INSTALL)),
+    ("CGP102", Case(host="debian-12-memory-off", says="fail", change=_KERNEL_INSTALL)),
+    ("CGP102", Case(host="debian-12", says="fail", change={**_stray("memory"), **_ROOT_WITHOUT_MEMORY})),
     ("CGP102", Case(host="podman-rootless", says="unverified",
                     change={f"read {_FS}/cgroup.controllers": {"value": "memory pids\n"}})),
     ("CGP103", Case(host="podman-rootful", says="unverified")),
@@ -108,8 +115,8 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP110", Case(host="debian-12-root-slice-without-cpu", says="fail")),
     ("CGP110", Case(host="debian-12-user-slice-without-cpu", says="fail")),
     ("CGP111", Case(host="debian-12-user-delegated", says="fail", change=_THREADED)),
-    ("CGP112", Case(host="debian-12-cpu-off", says="fail")),
-    ("CGP112", Case(host="debian-13-psi-off", says="warn")),
+    ("CGP112", Case(host="debian-12-cpu-off", says="fail", change=_KERNEL_INSTALL)),
+    ("CGP112", Case(host="debian-13-psi-off", says="warn", change=_KERNEL_INSTALL)),
     ("CGP113", Case(host="rhel-9", says="fail", change=_NO_BANDWIDTH)),
     ("CGP113", Case(host="debian-12", says="fail", change={_SAMPLE: _without("debian-12", "cpu.max")})),
     ("CGP114", Case(host="rhel-9", says="warn",
@@ -119,6 +126,7 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
                     change={**_SWAP, _SAMPLE: _without("debian-12", "memory.swap.max")})),
     ("CGP116", Case(host="debian-13", says="fail", config=_config('MemoryZSwapMax = "1M"'))),
     ("CGP117", Case(host="debian-12", says="warn")),
+    ("CGP117", Case(host="debian-13-psi-off", says="warn", change=_KERNEL_INSTALL)),
     ("CGP118", Case(host="debian-12", says="warn", change={_SAMPLE: _without("debian-12", "memory.peak")})),
     ("CGP119", Case(host="debian-13", says="warn", config=_config("IOWeight = 60"))),
     ("CGP120", Case(host="debian-13", says="unverified", config=_config('AllowedCPUs = "0-63"'))),

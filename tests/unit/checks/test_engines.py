@@ -36,7 +36,7 @@ def test_the_choice_on_a_good_host(uid, sudo, wanted, name, with_sudo):
     [
         ({"cgroup_mount": GONE}, "no cgroup v2"),
         ({"systemd_running": False, "pid1": "tini"}, "that is tini"),
-        ({"systemd_running": unreadable()}, "systemd is not PID 1"),
+        ({"systemd_running": unreadable()}, "whether systemd is PID 1 is not known"),
         ({"systemd_running": False, "pid1": GONE}, "unknown"),
     ],
 )
