@@ -11,7 +11,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHOICES = {
-    "CGPF_TARGET": ("run", "check", "publish"), "CGPF_COMMENT": ("auto", "always", "never"), "CGPF_CHECK": ("on", "off"),
+    "CGPF_TARGET": ("run", "check", "publish"), "CGPF_COMMENT": ("auto", "always", "never"),
+    "CGPF_CHECK": ("on", "off"),
     "CGPF_PUBLISH": ("warn", "strict"), "CGPF_FAIL_ON": ("unverified", "fail", "never"),
     "CGPF_ENGINE": ("", "auto", "systemd", "user", "guest"),
 }  # fmt: skip
@@ -71,7 +72,8 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
     if merging:
-        words += [f"--format=json={environ['CGPF_REPORT']}", *(f"--format={item}" for item in _lines(environ, "CGPF_FORMATS"))]
+        formats = [f"json={environ['CGPF_REPORT']}", *_lines(environ, "CGPF_FORMATS")]
+        words += [f"--format={item}" for item in formats]
     reports = _lines(environ, "CGPF_REPORTS") if merging else [environ["CGPF_REPORT"]]
     return [*words, "--", *reports]
 

@@ -18,9 +18,10 @@ rm -rf "$home"
 mkdir -p "$lib"
 install=("$CGPF_PYTHON" -I -m pip install --quiet --disable-pip-version-check --no-input --no-compile --target "$lib")
 echo "::group::Install cgroup-preflight"
-"${install[@]}" --only-binary :all: --require-hashes --requirement "$lock"
+# The lock is complete, so that there is nothing to resolve.
+"${install[@]}" --no-deps --only-binary :all: --require-hashes --requirement "$lock"
 if [ -n "$CGPF_VERSION" ]; then
-  "${install[@]}" --only-binary :all: --no-deps "cgroup-preflight==$CGPF_VERSION"
+  "${install[@]}" --no-deps --only-binary :all: "cgroup-preflight==$CGPF_VERSION"
 fi
 echo "::endgroup::"
 printf '%s' "$stamp" >"$home/stamp"

@@ -14,7 +14,8 @@ case $wanted in
 esac
 for candidate in "${candidates[@]}"; do
   if found=$(command -v "$candidate") && fits "$found"; then
-    printf 'path=%s\n' "$found" >>"$GITHUB_OUTPUT"
+    # The interpreter itself, not a wrapper that would look for it at every start.
+    printf 'path=%s\n' "$("$found" -I -c 'import sys; print(sys.executable)')" >>"$GITHUB_OUTPUT"
     exit 0
   fi
 done

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_preflight.guest.session import Guest, input_path
-
 from ci.in_guest import boot
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,6 +15,7 @@ _COLOURS = {"without": "#c2410c", "with": "#0f766e"}
 #: Title, key of the medians, unit, and how a number is shown.
 _ROWS = (
     ("stopped by the kernel", "stopped_seconds_per_second", "s of CPU time each second", "{:.2f}"),
+    ("periods with throttling", "throttled_share", "of all periods", "{:.0%}"),
     ("latency, 50th percentile", "p50_ms", "ms", "{:.0f}"),
     ("latency, 99th percentile", "p99_ms", "ms", "{:.0f}"),
     ("latency, worst", "worst_ms", "ms", "{:.0f}"),

@@ -10,10 +10,10 @@ from typing import Any
 import pygobuildinfo  # type: ignore[import-untyped]
 import pytest
 from ci.toolchains import TESTED
-from conftest import Sample
 
 from cgroup_preflight.golang.buildinfo import BuildInfo, Module, NotGoError, read
 from cgroup_preflight.golang.elf import Kind, fit, identify
+from conftest import Sample
 
 Compile = Callable[[str, Sample, Path], Path]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from ci.toolchains import TESTED
-from conftest import Sample
 
 from cgroup_preflight.golang.blob import MAGIC
 from cgroup_preflight.golang.buildinfo import BinaryError, read_image
 from cgroup_preflight.golang.image import BytesImage
+from conftest import Sample
 
 Compile = Callable[[str, Sample, Path], Path]
 

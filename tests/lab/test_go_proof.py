@@ -16,7 +16,7 @@ _PROBES = FIXTURES / "probes"
 _STAY = ("--count=0", "--every=300ms")
 _LOAD = (Path(__file__).parent / "http_load.py").read_text("utf-8")
 #: Connections that always have a request under way, seconds of each measurement, measurements of each kind.
-_CONNECTIONS, _SECONDS, _TIMES = 16, 6, 5
+_CONNECTIONS, _SECONDS, _TIMES = 16, 6, 3
 #: Units and ports without and with the generated settings.
 _SIDES = {False: ("without", 8077), True: ("fitted", 8078)}
 #: Each answer lists all of them, so that a request costs about a tenth of a millisecond on a real CPU.

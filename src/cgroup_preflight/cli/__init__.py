@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
     "run": ("run", "all of the above in order, ending in one verdict"),
     "publish": ("publish", "send one report or many, merged, to the pull or merge request"),
+    "guest": ("guest", "build, list and remove the built-in guest's images; run a command or a shell in one"),
     "explain": ("explain", "what a code of the report means, why, and what to do"),
     "snapshot": ("snapshot", "record the facts of this host, for a bug report or for check --root"),
     "schema": ("schema", "print the JSON Schema of the config or of the report"),

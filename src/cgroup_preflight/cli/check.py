@@ -2,7 +2,7 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.config.keys import CONTROLLERS
+from cgroup_preflight.config.model import CONTROLLERS
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.report import Remedy
 from cgroup_preflight.verdict import exit_status_of

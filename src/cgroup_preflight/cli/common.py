@@ -8,13 +8,14 @@ from pathlib import Path
 
 from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
+from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.config.model import Config, Require
 from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Known, value_or
 from cgroup_preflight.report import Finding, HostSummary, Report, ServiceResult
@@ -43,8 +44,6 @@ def load_config(path: Path | None) -> Config:
 
 def try_config(path: Path | None) -> Config | None:
     """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
-    from cgroup_preflight.config.load import FILE_NAME
-
     # os.path, not Path: in a folder that may not be entered (sudo -u), there is no config, and no error.
     if path is None and not any(os.path.isfile(folder / FILE_NAME) for folder in _folders()):
         return None
@@ -74,8 +73,16 @@ def context_of(facts: Facts, config: Config | None, engine: str, extra: Sequence
     required = tuple(dict.fromkeys((*(extra or require.controllers), *_used(config))))
     choice = choose_engine(facts, engine, required)
     return Context(
-        facts=facts, engine=choice, required=required, require=require, plan=build_plan(config) if config else None
+        facts=facts, engine=choice, required=required, require=require, plan=_plan(config)
     )
+
+
+def _plan(config: Config | None) -> Plan | None:
+    if config is None:
+        return None
+    from cgroup_preflight.plan.build import build_plan
+
+    return build_plan(config)
 
 
 def _facts(root: str) -> Facts:

@@ -1,7 +1,5 @@
 """`cgroup-preflight explain CODE`: what a check means, why, what to do, sources."""
 
-import difflib
-
 from cgroup_preflight.cli import options
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.reference import explain, known_codes
@@ -27,6 +25,8 @@ def main(words: list[str]) -> int:
     by_name = {name: code for code, name in codes.items()}
     code = args.code.upper() if args.code.upper() in codes else by_name.get(args.code, "")
     if not code:
+        import difflib
+
         near = difflib.get_close_matches(args.code.upper()[:40], codes, n=1)
         title = f"did you mean {near[0]}?" if near else "see cgroup-preflight explain"
         raise UsageError(f"{args.code!r} is not a code", where="explain", remedy=Remedy(title=title))

@@ -1,6 +1,5 @@
 """Runs a command so that every way out has the exit status of the contract."""
 
-import difflib
 import importlib
 import signal
 import sys
@@ -49,6 +48,8 @@ def _unknown(word: str) -> int:
     if not word:
         _say("which command? See cgroup-preflight --help")
         return ExitStatus.USAGE
+    import difflib
+
     near = difflib.get_close_matches(word[:80], COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
     _say(f"{plain(word)[:80]!r} is not a command; {hint}")

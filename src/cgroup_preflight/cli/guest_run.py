@@ -12,8 +12,8 @@ from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.engines import ENGINES, GUEST
 from cgroup_preflight.errors import HostError, UsageError
-from cgroup_preflight.report import Finding, HostSummary, Remedy, ServiceResult
 from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report import Finding, HostSummary, Remedy, ServiceResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

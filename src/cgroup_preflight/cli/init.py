@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import options
-from cgroup_preflight.config.load import FILE_NAME
+from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Remedy

@@ -30,7 +30,8 @@ def main(words: list[str]) -> int:
     plan = build_plan(config, programs=survey_all(binary_paths(config)))
     for service in plan.services:
         if service.program is not None and service.program.unreadable:
-            sys.stderr.write(f"{service.label}: no settings for a Go program: its file {plain(service.program.why_not)}\n")
+            reason = plain(service.program.why_not)
+            sys.stderr.write(f"{service.label}: no settings for a Go program: its file {reason}\n")
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cgroup_preflight import quantities as q
-from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.config.model import CONTROLLERS, Ready, ReadyKind
 from cgroup_preflight.properties import PROPERTIES
 
 #: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
-CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 ENGINES = ("auto", "systemd", "user", "guest")
 #: What the built-in guest can be (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")

@@ -7,8 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
-from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Artifacts, Config, Require, Service, Setting, Slice, Smoke, Target
+from cgroup_preflight.config.model import (
+    GOMEMLIMIT_RATIO,
+    Artifacts,
+    Config,
+    Require,
+    Service,
+    Setting,
+    Slice,
+    Smoke,
+    Target,
+)
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
@@ -17,7 +28,6 @@ from cgroup_preflight.properties import BY_NAME, Value
 from cgroup_preflight.quantities import QuantityError
 from cgroup_preflight.report import Finding, Location, Remedy, Status
 
-FILE_NAME = "cgroup-preflight.toml"
 _SIZE_MAX = 1 << 20
 _INIT = Remedy(title="write a starter config", commands=(("cgroup-preflight", "init"),))
 

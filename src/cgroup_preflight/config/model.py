@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from cgroup_preflight.properties import Value
 from cgroup_preflight.report import Location
 
+CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
+
 
 class ReadyKind(enum.StrEnum):
     """How a service shows that it is ready; STARTED: its program was executed."""

@@ -1,8 +1,5 @@
 """Rules that need more than one key: declared slices, limits too small to be safe, addresses."""
 
-import ipaddress
-from urllib.parse import urlsplit
-
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.quantities import Size, format_bytes
@@ -70,6 +67,8 @@ def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> Non
     url = ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"
     path = ("services", service.name, "smoke", "ready")
     try:
+        from urllib.parse import urlsplit  # only where an address is asked for
+
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
@@ -86,6 +85,8 @@ def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
+        import ipaddress  # only where the host is no name
+
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

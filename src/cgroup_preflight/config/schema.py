@@ -6,8 +6,8 @@ find. Patterns have no look-around, since Taplo reads names of `patternPropertie
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.keys import CONTROLLERS, NAME_MAX, SECTIONS, Key, parse_name, parse_ready
-from cgroup_preflight.config.model import GOMEMLIMIT_RATIO, Require, Smoke
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, Key, parse_name, parse_ready
+from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Require, Smoke
 from cgroup_preflight.config.shapes import SHAPES, SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"

@@ -1,6 +1,5 @@
 """Walks the TOML tables by the key table and collects every mistake, each with its line."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -46,6 +45,8 @@ class Mistakes:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X? ` for the nearest known word, or an empty text."""
+    import difflib  # only when there is a mistake
+
     lower = {item.lower(): item for item in known}
     match = difflib.get_close_matches(word.lower()[:NEAREST_MAX], lower, n=1, cutoff=0.6)
     return f"did you mean {lower[match[0]]}? " if match else ""

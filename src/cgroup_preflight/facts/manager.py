@@ -44,9 +44,13 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
 def systemd_version(fs: HostFs, runner: CommandRunner, machine: str, *, running: bool) -> Reading[int]:
     """From the name of systemd's own library; asks `systemctl --version` only where that is not found."""
     triplet = _MULTIARCH.get(machine, f"{machine}-linux-gnu")
+    closed: Missing | None = None
     for folder in _LIBRARY_FOLDERS:
         place = folder.format(triplet=triplet)
-        names: tuple[str, ...] = value_or(fs.names(place, ("libsystemd-shared-",)), ())
+        listed = fs.names(place, ("libsystemd-shared-",))
+        if isinstance(listed, Missing) and listed.why is not Why.ABSENT:
+            closed = closed or listed
+        names: tuple[str, ...] = value_or(listed, ())
         found = sorted(int(match[1]) for match in map(_LIBRARY.match, names) if match)
         if found:
             return Known(value=found[-1], source=f"{place}/libsystemd-shared-{found[-1]}")
@@ -54,7 +58,7 @@ def systemd_version(fs: HostFs, runner: CommandRunner, machine: str, *, running:
         return Missing(source="systemctl --version", why=Why.ABSENT, detail="systemd does not run")
     answer = runner.run(("systemctl", "--version"))
     if isinstance(answer, Missing):
-        return answer
+        return closed or answer
     match = re.match(r"systemd (\d+)", answer.value.stdout)
     if match is None:
         return Missing(source=answer.source, why=Why.MALFORMED)

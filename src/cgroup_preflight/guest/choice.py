@@ -16,6 +16,8 @@ _OWN_MIB = {GuestEngine.UML: 128, GuestEngine.QEMU: 256}
 _SPARE_MIB = 96
 _LEAST_MIB = {GuestEngine.UML: 256, GuestEngine.QEMU: 512}
 _STEP_MIB = 32
+#: For each service without a limit of its own.
+_UNLIMITED_MIB = 128
 #: The most CPUs of a guest; more than the host has only slow each other down.
 _CPUS_MAX = 16
 _CPUS_EMULATED = 4
@@ -25,13 +27,15 @@ _CPUS_EMULATED = 4
 class Need:
     """What the limits of a plan need to be tried; `reasons` say why user-mode-linux is not enough.
 
-    `cpuset`: without that controller nothing can be tried at all. `memory_bytes` is the largest limit.
+    `cpuset`: without that controller nothing can be tried at all. `memory_bytes` is the largest limit,
+    `unlimited` how many services have none.
     """
 
     cpus: int
     cpuset: bool
     network: bool
     memory_bytes: int
+    unlimited: int
     reasons: tuple[str, ...]
 
 
@@ -75,13 +79,14 @@ def need_of(config: Config) -> Need:
     return Need(
         cpus=max(quota // 10000 + 1, allowed, 1), cpuset=cpuset, network=config.target.network,
         memory_bytes=max(_sizes(settings), default=0), reasons=tuple(reasons),
+        unlimited=sum(not any(one.property == "MemoryMax" for one in item.settings) for item in config.services),
     )  # fmt: skip
 
 
 def choose(need: Need, wanted: str, host: Host, *, input_bytes: int) -> Machine:
     """The machine for `need`; `wanted` is auto, uml or qemu. What is missing on the host shows when it is started."""
     engine = GuestEngine.QEMU if wanted == "qemu" or (wanted == "auto" and _takes_qemu(need, host)) else GuestEngine.UML
-    largest = (need.memory_bytes + input_bytes) >> 20
+    largest = ((need.memory_bytes + input_bytes) >> 20) + _UNLIMITED_MIB * need.unlimited
     mebibytes = max(_OWN_MIB[engine] + _SPARE_MIB + largest, _LEAST_MIB[engine])
     memory = min(-(-mebibytes // _STEP_MIB) * _STEP_MIB, max(host.memory_mib // 2, _LEAST_MIB[engine]))
     if engine is GuestEngine.UML:

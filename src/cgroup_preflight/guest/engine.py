@@ -13,6 +13,7 @@ from pathlib import Path
 from cgroup_preflight import __version__
 from cgroup_preflight.config.keys import NAME
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.exit_status import ExitStatus
 from cgroup_preflight.guest import bytecode, image, tools
 from cgroup_preflight.guest.choice import Host, Machine, choose, need_of
 from cgroup_preflight.guest.errors import GuestError
@@ -144,6 +145,8 @@ def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if time.monotonic() > deadline:
             raise _odd(guest, f"did not finish within {_limit(task):.0f} s")
+    if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
+        raise _odd(guest, short)
     report = _read(guest, task, done)
     return replace(report, services=tuple(_with_log(guest, item, report) for item in report.services))
 
@@ -176,6 +179,19 @@ def _read(guest: Guest, task: Task, done: Completed) -> Report:
     if report.verdict is Verdict.PASS and {item.name for item in report.services} != expected:
         raise _odd(guest, "handed out a pass that leaves services out")
     return report
+
+
+#: Prints what has run out: memory of the machine (not of a cgroup: mm/oom_kill.c words that otherwise), or its disk.
+_SHORT = r"""
+dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's/.*Out/Out/'
+[ "$(stat -f -c %a /)" -gt 64 ] || echo 'No space left on its disk'
+"""
+
+
+def _exhausted(guest: Guest) -> str:
+    """What the guest ran short of, which is its fault and no fault of the services; empty for nothing."""
+    words = guest.run(["sh", "-c", _SHORT]).stdout.decode(errors="replace").strip().splitlines()
+    return f"ran short: {words[0][:120]}" if words else ""
 
 
 def _ended(done: Completed) -> str:

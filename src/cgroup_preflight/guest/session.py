@@ -5,6 +5,7 @@ with Guest(GuestSpec(inputs={"src": Path("src")})) as guest:
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,6 +117,16 @@ class Guest:
     def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
         """Writes `path` in the guest as root, with its parent directories; raises HostError."""
         self._ask({"op": "put", "path": path, "mode": mode}, content, timeout=0.0)
+
+    def open_terminal(self, argv: Sequence[str], *, rows: int, columns: int) -> None:
+        """Starts `argv` as root at a terminal of this size, for `exchange`; there is one of them."""
+        term = os.environ.get("TERM", "linux")
+        self._ask({"op": "terminal", "argv": list(argv), "rows": rows, "columns": columns, "term": term}, timeout=0.0)
+
+    def exchange(self, typed: bytes, *, timeout: float) -> tuple[bytes, int | None]:
+        """Types at the terminal; what it showed within `timeout` seconds, and the exit status when it has ended."""
+        answer = self._ask({"op": "exchange", "timeout": timeout}, typed, timeout=timeout)
+        return answer.body, answer.head["status"]
 
     def start_user_manager(self, user: str) -> None:
         """Makes `systemctl --user` work for `user`, as a lingering login would; raises HostError."""

@@ -86,7 +86,7 @@ class _TooMuch(Exception):
 
 
 def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -> tuple[bytes, bytes]:
-    """stdout and stderr of a process until it ends; never more than allowed is held in memory.
+    """Stdout and stderr of a process until it ends; never more than allowed is held in memory.
 
     Raises subprocess.TimeoutExpired or _TooMuch.
     """

@@ -19,7 +19,12 @@ _WORDS = frozenset((
     "kyber", "scheduler", "queue", "block", "online", "devices", "status", "passwd", "mountinfo", "cmdline", "comm",
     "MemTotal", "MemFree", "MemAvailable", "SwapTotal", "Uid", "swapaccount", "psi", "grub", "grub2", "firmware",
     "Id", "DisableControllers", "systemctl", "show", "sudo", "true", "ext4", "tmpfs", "nsdelegate", "machine",
-    "read", "pieces", "names", "link", "read_only", "page_size",
+    "read", "pieces", "names", "link", "read_only", "page_size", "cgroup_disable", "cgroup_enable", "containerenv",
+    "control", "controllers", "dbus", "dockerenv", "gnu", "group", "libsystemd", "local", "manager", "meminfo",
+    "memory_recursiveprot", "oom", "osrelease", "property", "self", "shared", "subtree_control",
+    "system_bus_socket", "unified_cgroup_hierarchy", "legacy_systemd_cgroup_controller", "cgroup_no_v1",
+    "cgroup_memory", "rt_group_sched", "cgroups", "user_manager", "release", "threads", "pid_max", "kernel_config",
+    "sda", "CPU",
 ))  # fmt: skip
 
 
@@ -36,7 +41,7 @@ def replacer(names: Mapping[str, str]) -> Callable[[str], str]:
 
     A name that is a word of the kernel or of systemd tells nothing, and without it the files would say something else.
     """
-    names = {name: stand_in for name, stand_in in names.items() if len(name) > 2 and name not in _WORDS}
+    names = {name: stand_in for name, stand_in in names.items() if _tells(name)}
     if not names:
         return lambda text: text
     words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -48,6 +53,10 @@ def replaced(entry: Entry, replace: Callable[[str], str]) -> Entry:
     """The entry with every text of it replaced; its keys, reasons and error names are ours."""
     texts = {"value", "out", "err", "detail"}
     return {key: _replaced_value(value, replace) if key in texts else value for key, value in entry.items()}
+
+
+def _tells(name: str) -> bool:
+    return len(name) > 2 and not name.isdigit() and name not in _WORDS
 
 
 def _replaced_value(value: object, replace: Callable[[str], str]) -> object:

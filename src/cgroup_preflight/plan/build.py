@@ -1,13 +1,19 @@
 """Config to plan: unit names, implied slices, absolute paths, and what a Go program needs to fit its limits."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, Service, Setting
-from cgroup_preflight.golang.survey import Binary
-from cgroup_preflight.plan.gofit import GoSettings, Unit, fit_settings
 from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
+
+if TYPE_CHECKING:
+    # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.
+    from cgroup_preflight.golang.survey import Binary
+    from cgroup_preflight.plan.gofit import GoSettings, Unit
 
 
 def expand(name: str) -> tuple[str, ...]:
@@ -72,6 +78,8 @@ def _go_settings(
 ) -> GoSettings | None:  # fmt: skip
     if program is None or program.info is None or not service.go_settings:
         return None
+    from cgroup_preflight.plan.gofit import fit_settings
+
     labels = reversed(expand(service.slice)) if service.slice else ()
     units: list[Unit] = [(f"{service.name}.service", service.settings)]
     units += [(f"{label}.slice", declared.get(label, ())) for label in labels]

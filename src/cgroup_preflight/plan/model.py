@@ -1,11 +1,17 @@
 """The plan as frozen data."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Setting, Smoke
-from cgroup_preflight.golang.survey import Binary
-from cgroup_preflight.plan.gofit import GoSettings
 from cgroup_preflight.report import Location
+
+if TYPE_CHECKING:
+    # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.
+    from cgroup_preflight.golang.survey import Binary
+    from cgroup_preflight.plan.gofit import GoSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
 
 def _finding(
     seen: ServiceEvidence, code: str, name: str, status: Status, message: str, *remedies: Remedy,
-    location: Location | None = None, **evidence: str | int | float | bool | None,
+    location: Location | None = None, **evidence: str | float | bool | None,
 ) -> Finding:  # fmt: skip
     return Finding(
         code=code, name=name, status=status, subject=seen.service.label, message=message, evidence=evidence,
@@ -179,11 +179,9 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                        f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
                        Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                               why="on every deploy systemd would wait and then kill it"))  # fmt: skip
-    elif (code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT:
+    elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in ("success", "exit-code", ""):
         yield _ended_early(seen, result, code, status)
-    elif result not in ("success", "exit-code", ""):
-        yield _ended_early(seen, result, code, status)
-    elif result == "" or not _ended(seen) or _oom_kills(seen) is None and _memory_limited(seen):
+    elif result == "" or not _ended(seen) or (_oom_kills(seen) is None and _memory_limited(seen)):
         yield _finding(seen, "CGP503", "service-run", Status.UNVERIFIED, "how it ended could not be read",
                        Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
                        result=result, exit_status=status)  # fmt: skip

@@ -59,7 +59,7 @@ def burn(folder, workers, deadline):
         time.sleep(min(period, 0.05))
         end_before, end, end_after = stamped_stat(folder)
         throttled = end.get("nr_throttled", 0) - start.get("nr_throttled", 0)
-        if throttled >= 3 and end_before - start_after >= 3 * period or end_before - start_after > deadline:
+        if (throttled >= 3 and end_before - start_after >= 3 * period) or end_before - start_after > deadline:
             break
     for pid in children:
         os.kill(pid, 9)

@@ -73,7 +73,7 @@ def test_unreadable(name, way):
         _judged(name, part, question, _UNREADABLE[way])
 
 
-@pytest.mark.parametrize("name", _EVERY_WAY)
+@pytest.mark.parametrize("name", _EVERY_WAY[:4])
 def test_rubbish_and_cut_off(name):
     for part, question in _answers(name):
         entry = hosts.recording(name)[part][question]
@@ -92,10 +92,12 @@ def test_rubbish_and_cut_off(name):
 
 
 @pytest.mark.parametrize("name", hosts.NAMES)
-def test_every_host_once(name):
+def test_every_host_in_some_way(name):
     ways = list(_UNREADABLE.values())
+    # The same ones each time, others for each host.
     chance = random.Random(name)
-    for part, question in _answers(name):
+    answers = [(part, question) for part, question in _answers(name) if question not in _NOT_JUDGED]
+    for part, question in chance.sample(answers, min(40, len(answers))):
         _judged(name, part, question, chance.choice(ways))
 
 

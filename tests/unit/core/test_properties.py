@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgroup_preflight.config.keys import CONTROLLERS
+from cgroup_preflight.config.model import CONTROLLERS
 from cgroup_preflight.properties import BY_NAME, PROPERTIES, Role
 from cgroup_preflight.quantities import INFINITY, QuantityError, Size
 

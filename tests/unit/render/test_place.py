@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from cgroup_preflight.config.load import FILE_NAME
+from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.render.place import CONFIG_NAME, place, relative
 from cgroup_preflight.report import Location, Report, Status
 

@@ -9,6 +9,7 @@ and ends a guest that does not answer.
 
 import itertools
 import os
+import pwd
 import sys
 import termios
 import tty
@@ -30,6 +31,7 @@ class Agent:
         self._home = home
         self._numbers = itertools.count(1)
         self._jobs: dict[int, jobs.Job] = {}
+        self._terminal: Any = None
 
     def answer(self, request: Frame) -> Frame:
         """The answer to one request; every failure becomes an answer, so that the line stays in step."""
@@ -40,6 +42,8 @@ class Agent:
             "wait": self.wait,
             "put": self.put,
             "get": self.get,
+            "terminal": self.terminal,
+            "exchange": self.exchange,
         }
         try:
             head, body = operations[request.head["op"]](request.head, request.body)
@@ -91,6 +95,23 @@ class Agent:
     def get(self, head: Head, _body: bytes) -> Answer:
         """The content of `path`; also of files below /proc and /sys, whose size reads 0."""
         return {}, Path(head["path"]).read_bytes()
+
+
+    def terminal(self, head: Head, _body: bytes) -> Answer:
+        """Opens the one terminal and starts `argv` at it as root; `rows` and `columns` are its size."""
+        from cgroup_preflight.guest.inside import terminal
+
+        environment = {**jobs.login_environment(pwd.getpwnam("root")), "TERM": str(head.get("term") or "linux")}
+        size = {"rows": int(head["rows"]), "columns": int(head["columns"])}
+        self._terminal = terminal.start(list(head["argv"]), environment, **size)
+        return {}, b""
+
+    def exchange(self, head: Head, body: bytes) -> Answer:
+        """Types `body` and answers what is shown within `timeout`; `status` once the shell has ended."""
+        from cgroup_preflight.guest.inside import terminal
+
+        shown, status = terminal.exchange(self._terminal, body, timeout=float(head["timeout"]))
+        return {"status": status}, shown
 
 
 def serve(channel: int, agent: Agent) -> None:

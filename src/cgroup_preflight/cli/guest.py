@@ -1,0 +1,144 @@
+"""`cgroup-preflight guest`: the guest's images, and a guest to look around in."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cgroup_preflight.cli import options
+from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.config.keys import DISTROS
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.guest import image, tools
+from cgroup_preflight.guest.engine import DEFAULT_DISTRO
+from cgroup_preflight.guest.machine import PROGRAMS
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
+from cgroup_preflight.report import Remedy
+
+_ABOUT = """\
+The guest that `run` and `smoke` use where this host cannot start units: a real kernel with systemd and cgroup v2,
+as an ordinary process, without root and without KVM. Images are built once and kept below ~/.cache.
+
+    cgroup-preflight guest build --distro debian-13 --install
+    cgroup-preflight guest list
+    cgroup-preflight guest run --input dist -- systemd-run --wait -p MemoryMax=64M /run/preflight/in/dist/user-api
+    cgroup-preflight guest shell
+    cgroup-preflight guest remove --all
+"""
+_BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "tar")
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+    parser = options.parser("guest", _ABOUT)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = _action(actions, "build", _build, "make the image, if it is not there")
+    _add_kind(build)
+    build.add_argument("--install", action="store_true", help="install what is missing with apt first (as root)")
+    _action(actions, "list", _list, "show the images in the cache")
+    remove = _action(actions, "remove", _remove, "remove images from the cache")
+    remove.add_argument("name", nargs="*", help="names that `guest list` shows, or distributions")
+    remove.add_argument("--all", action="store_true", help="remove all of them")
+    shell = _action(actions, "shell", _shell, "boot a guest and open a shell in it as root")
+    run = _action(actions, "run", _run, "boot a guest, run a command in it as root, throw it away")
+    for action in (shell, run):
+        _add_kind(action)
+        action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
+                            help="a file or folder to hand in, found read-only in /run/preflight/in")  # fmt: skip
+        action.add_argument("--full", action="store_true", help="boot all that the distribution starts")
+    run.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="time for the command (600)")
+    run.add_argument("command", nargs="+", metavar="-- COMMAND", help="program and arguments; no shell")
+    args = parser.parse_args(words)
+    act: Callable[[argparse.Namespace], int] = args.act
+    return act(args)
+
+
+def _action(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str,
+    act: Callable[[argparse.Namespace], int], about: str,
+) -> argparse.ArgumentParser:  # fmt: skip
+    made = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+    made.set_defaults(act=act)
+    return made
+
+
+def _add_kind(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"its system ({DEFAULT_DISTRO})")
+    to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux, or QEMU")
+
+
+def _build(args: argparse.Namespace) -> int:
+    engine = GuestEngine(args.machine)
+    needed = (PROGRAMS[engine], *_BUILD_PROGRAMS)
+    (tools.install if args.install else tools.require)(needed)
+    made = _image(args)
+    options.write_stdout(f"{made.name}  {made.root.parent}\n")
+    return ExitStatus.PASS
+
+
+def _image(args: argparse.Namespace) -> image.Image:
+    recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu")
+    return image.ensure(recipe, image.cache_folder(os.environ), say)
+
+
+def _list(_args: argparse.Namespace) -> int:
+    current = {recipe_for(distro, with_kernel=kernel).name for distro in DISTROS for kernel in (False, True)}
+    rows = []
+    for item in image.list_images(image.cache_folder(os.environ)):
+        size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
+        kind = "qemu" if item.kernel else "uml"
+        rows.append(f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'of another version'}".rstrip())
+    options.write_stdout("".join(f"{row}\n" for row in rows))
+    return ExitStatus.PASS
+
+
+def _remove(args: argparse.Namespace) -> int:
+    folder = image.cache_folder(os.environ)
+    there = [item.name for item in image.list_images(folder)]
+    names = there if args.all else [name for word in args.name for name in there if word in (name, name.rpartition("-")[0])]
+    unknown = [word for word in args.name if not any(word in (name, name.rpartition("-")[0]) for name in there)]
+    if unknown or not (args.all or args.name):
+        what = f"no image {unknown[0]!r}" if unknown else "which image?"
+        raise UsageError(what, where="guest remove", remedy=Remedy(title=f"there are: {', '.join(there) or 'none'}"))
+    for name in dict.fromkeys(names):
+        image.remove(name, folder)
+        options.write_stdout(f"removed {name}\n")
+    return ExitStatus.PASS
+
+
+def _guest(args: argparse.Namespace) -> Guest:
+    engine = GuestEngine(args.machine)
+    tools.require((PROGRAMS[engine],))
+    for path in args.input:
+        if not path.exists():
+            raise UsageError("not there", where=str(path), remedy=Remedy(title="name a file or folder of this host"))
+    spec = GuestSpec(
+        engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,
+        cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
+        inputs={path.resolve().name: path.resolve() for path in args.input}, boot_timeout=300.0,
+    )  # fmt: skip
+    return Guest(spec, _image(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    with _guest(args) as guest:
+        done = guest.run(args.command, timeout=args.timeout)
+    sys.stdout.buffer.write(done.stdout)
+    sys.stdout.flush()
+    sys.stderr.buffer.write(done.stderr)
+    if done.timed_out:
+        sys.stderr.write(f"cgroup-preflight: stopped after {args.timeout:g} s\n")
+        return ExitStatus.UNVERIFIED
+    # As a shell says it: 128 and the number of the signal.
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
+
+def _shell(args: argparse.Namespace) -> int:
+    from cgroup_preflight.guest.terminal import attach
+
+    with _guest(args) as guest:
+        return attach(guest)

@@ -1,0 +1,183 @@
+"""action.yml under `act`: `uses: org/cgroup-preflight@v1` in workflows, against GitHub on loopback."""
+
+import json
+import re
+import time
+
+import pytest
+from tests.clients.helpers import clean_environment, run
+from tests.contract.forge import github as gh
+from tests.unit.publish.jobs import FAIL, PASS, pull_event
+from tests.unit.render.samples import HOSTILE, finding, report
+
+from cgroup_preflight.render import json_format
+from cgroup_preflight.report import Status
+
+SETUP_PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"
+UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))
+HOSTILE_REPORT = report(
+    *[finding(Status.FAIL, subject=text or "-", message=f"x {text}") for text in HOSTILE if text.isascii()]
+)
+STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
+
+
+def workflow(*steps, matrix=""):
+    lines = [
+        "on: [pull_request]",
+        "permissions: {checks: write, pull-requests: write}",
+        "jobs:",
+        "  preflight:",
+        "    runs-on: ubuntu-latest",
+        *([f"    strategy: {{matrix: {matrix}}}"] if matrix else []),
+        "    steps:",
+        "      - uses: actions/checkout@v6",
+    ]
+    for name, inputs in steps:
+        outputs = {"O": "outcome", "V": "outputs.verdict", "F": "outputs.findings", "C": "outputs.comment-url"}
+        shown = {name_: "${{ steps.%s.%s }}" % (name, field) for name_, field in outputs.items()}  # noqa: UP031
+        lines += [
+            f"      - id: {name}",
+            "        uses: org/cgroup-preflight@v1",
+            "        continue-on-error: true",
+            f"        with: {json.dumps(inputs)}",
+            f"      - run: 'echo \"outcome {name} $O verdict=$V findings=$F comment=$C\"'",
+            f"        env: {json.dumps(shown)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def go(act, action, github, tmp_path, project):
+    """`go(steps, event=..., files=...)`: what act printed, and the outcome of each step by its id."""
+
+    def start(*steps, event=None, files=None, matrix="", token=gh.TOKEN):
+        folder = project({".github/workflows/ci.yml": workflow(*steps, matrix=matrix), **(files or {})})
+        (tmp_path / "event.json").write_text(json.dumps(event or pull_event()))
+        (tmp_path / "stub").mkdir()
+        (tmp_path / "stub" / "action.yml").write_text(STUB)
+        (tmp_path / "secrets").write_text(f"GITHUB_TOKEN={token}\n")
+        variables = {
+            "GITHUB_API_URL": github.api_url,
+            "GITHUB_GRAPHQL_URL": f"{github.url}/api/graphql",
+            "GITHUB_REPOSITORY": "org/demo",
+            "GITHUB_RUN_ID": "100",
+        }
+        argv = [
+            act,
+            "pull_request",
+            "--platform",
+            "ubuntu-latest=-self-hosted",
+            "--no-cache-server",
+            "--eventpath",
+            str(tmp_path / "event.json"),
+            "--secret-file",
+            str(tmp_path / "secrets"),
+            "--local-repository",
+            f"org/cgroup-preflight@v1={action}",
+            "--local-repository",
+            f"{SETUP_PYTHON}={tmp_path / 'stub'}",
+        ]
+        for name, value in variables.items():
+            argv += ["--env", f"{name}={value}"]
+        done = run(argv, folder, clean_environment(tmp_path))
+        text = done.stdout + done.stderr
+        assert gh.TOKEN not in text
+        found = re.findall(r"outcome (\S+) (\w+) verdict=(\w*) findings=(\d*) comment=(\S*)", text)
+        return text, {name: more for name, *more in found}
+
+    return start
+
+
+def _publish(path, **more):
+    return {"target": "publish", "reports": path, "key": path.split(".")[0], **more}
+
+
+def test_verdicts_on_a_pull_request(go, github):
+    files = {
+        f"{name}.json": json_format.render(made)
+        for name, made in {"pass": PASS, "fail": FAIL, "unverified": UNVERIFIED, "hostile": HOSTILE_REPORT}.items()
+    }
+    text, outcomes = go(
+        ("pass", _publish("pass.json")), ("fail", _publish("fail.json")), ("unverified", _publish("unverified.json")),
+        ("allowed", _publish("unverified.json", **{"fail-on": "fail", "key": "allowed"})),
+        ("silent", _publish("fail.json", token="", key="silent", **{"fail-on": "never"})),
+        ("hostile", _publish("hostile.json")), ("wrong", _publish("pass.json", comment="sometimes")),
+        ("wrongversion", _publish("pass.json", version="1.0; id")), files=files,
+    )  # fmt: skip
+    assert {name: more[:3] for name, more in outcomes.items()} == {
+        "pass": ["success", "pass", "0"], "fail": ["failure", "fail", "1"], "unverified": ["failure", "unverified", "1"],
+        "allowed": ["success", "unverified", "1"], "silent": ["success", "fail", "1"],
+        "hostile": ["failure", "fail", str(len(HOSTILE_REPORT.findings))], "wrong": ["failure", "", ""],
+        "wrongversion": ["failure", "", ""],
+    }  # fmt: skip
+    assert {item["name"]: item["conclusion"] for item in github.checks} == {
+        "cgroup-preflight pass": "success", "cgroup-preflight fail": "failure", "cgroup-preflight allowed": "neutral",
+        "cgroup-preflight unverified": "action_required", "cgroup-preflight hostile": "failure",
+    }  # fmt: skip
+    keys = sorted(re.search(r"v1 key=(\S+)", item["body"])[1] for item in github.comments)
+    assert keys == ["allowed", "fail", "hostile", "unverified"]
+    assert outcomes["fail"][3].startswith("https://github.example/org/demo/pull/7#issuecomment-")
+    assert "the input comment is none of: auto, always, never" in text
+    assert "the input version is not a version" in text
+    assert "set-output:: name" not in text
+
+
+def test_a_fork_sends_nothing_and_says_so_once(go, github):
+    text, outcomes = go(
+        ("fork", _publish("fail.json")),
+        event=pull_event(head="stranger/demo"),
+        files={"fail.json": json_format.render(FAIL)},
+    )
+    assert outcomes["fork"] == ["failure", "fail", "1", ""]
+    assert github.calls == []
+    assert text.count("::notice title=cgroup-preflight::a run of a fork") == 1
+
+
+def test_missing_permissions_cost_nothing(go, github):
+    github.lacks = {"checks", "pull_requests"}
+    text, outcomes = go(
+        ("warn", _publish("pass.json", comment="always")),
+        ("strict", _publish("pass.json", comment="always", publish="strict")),
+        files={"pass.json": json_format.render(PASS)},
+    )
+    assert (outcomes["warn"][0], outcomes["strict"][0]) == ("success", "failure")
+    assert "permissions: { checks: write }" in text
+    assert "permissions: { pull-requests: write }" in text
+
+
+def test_legs_of_a_matrix_share_one_comment(go, github):
+    github.latency = 0.02
+    legs = {f"{name}.json": json_format.render(made) for name, made in {"a": PASS, "b": FAIL, "c": PASS}.items()}
+    inputs = {"target": "publish", "reports": "${{ matrix.leg }}.json", "leg": "${{ matrix.leg }}", "comment": "always"}
+    go(("leg", inputs), files=legs, matrix="{leg: [a, b, c]}")
+    (comment,) = github.comments
+    assert "**3 runners:** ❌ 1 fail, ✅ 2 pass" in comment["body"]
+    assert len(github.checks) == 3
+
+
+def test_this_host_and_the_time_it_takes(go, github):
+    """A real run in a folder of the repository; the verdict is whatever this machine deserves."""
+    started = time.monotonic()
+    _, outcomes = go(
+        (
+            "host",
+            {"target": "check", "require": "memory,cpu", "working-directory": "deploy", "formats": "sarif=h.sarif"},
+        ),
+        files={"deploy/cgroup-preflight.toml": '[project]\nname = "demo"\n[slices.api]\nMemoryMax = "1G"\n'},
+    )
+    seconds = time.monotonic() - started
+    assert outcomes["host"][1] in ("pass", "fail", "unverified")
+    assert (outcomes["host"][0] == "success") == (outcomes["host"][1] == "pass")
+    assert github.checks[0]["head_sha"] == gh.SHA
+    assert all(item["path"] == "deploy/cgroup-preflight.toml" for item in github.checks[0]["annotations"])
+    print(f"the job with the action took {seconds:.1f} s")
+
+
+def test_mistakes_in_the_config_stand_at_their_lines(go, github):
+    text, outcomes = go(
+        ("broken", {"working-directory": "deploy"}),
+        files={"deploy/cgroup-preflight.toml": '[project]\nname = "demo"\n[slices.api]\nMemoryMax = "512MB"\n'},
+    )
+    assert outcomes["broken"] == ["failure", "", "", ""]
+    assert "file=deploy/cgroup-preflight.toml,line=4::" in text
+    assert github.calls == []

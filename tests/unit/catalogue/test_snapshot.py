@@ -1,0 +1,142 @@
+"""Recordings: what they must never hold, and that they judge as the host does."""
+
+import json
+import re
+import socket
+
+import pytest
+
+from catalogue import hosts
+from cgroup_preflight.cli import snapshot as command
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.facts.gather import gather
+from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
+from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner, load
+from cgroup_preflight.reading import Known, Missing, Why
+
+_SECRETS = ("hunter2", "Mustermann", "erika", "laptop-of", "s3cr3t", "/home/", "example.org")
+_TREE = {
+    "proc/cmdline": "root=/dev/vda1 password=hunter2 cgroup_disable=memory rd.luks.key=hunter2\n",
+    "proc/self/status": "Name:\terika\nUid:\t1000\t1000\t1000\t1000\nGroups:\t4 1000\n",
+    "proc/self/cgroup": "0::/system.slice/ci-for-erika.service\n",
+    "proc/self/mountinfo": "22 1 0:21 / /proc rw - proc proc rw\n"
+    "23 1 0:22 / /home/erika/secret rw - ext4 /dev/mapper/erika rw\n"
+    "29 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n",
+    "proc/self/environ": "TOKEN=s3cr3t",
+    "proc/1/comm": "systemd\n",
+    "proc/1/cmdline": "/sbin/init\0--key=s3cr3t\0",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nerika:x:1000:1000:Erika Mustermann,,,:/home/erika:/bin/sh\n",
+    "etc/hostname": "laptop-of-erika\n",
+    "sys/fs/cgroup/cgroup.controllers": "cpu io memory pids\n",
+    "sys/fs/cgroup/system.slice/ci-for-erika.service/cgroup.controllers": "memory\n",
+    "sys/fs/cgroup/system.slice/ci-for-erika.service/memory.max": "max\n",
+    "run/systemd/system/s3cr3t-of-erika.service": "",
+    "sys/fs/cgroup/system.slice/vpn-to-erika.service/memory.max": "max\n",
+    "var/lib/systemd/linger/erika": "",
+}
+_NAMES = {"erika": "user", "laptop-of-erika.example.org": "host", "laptop-of-erika": "host"}
+
+
+class _Sudo:
+    def run(self, argv, *, timeout=20.0, stdin=b""):
+        err = "sudo: unable to resolve host laptop-of-erika.example.org\nsudo: password for erika is required\n"
+        return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr=err), source=argv[0])
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A recording of a tree full of secrets."""
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    for name, text in _TREE.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    fs, runner = RecordingFs(LiveFs(str(tmp_path))), RecordingRunner(_Sudo())
+    gather(fs, runner)
+    return dump(fs, runner, tool="1", systemd=None, names=_NAMES)
+
+
+def test_no_secret_no_name_no_environment(recorded):
+    for secret in _SECRETS:
+        assert secret.lower() not in recorded.lower(), secret
+
+
+def test_what_it_is_for_is_there(recorded):
+    document = json.loads(recorded)
+    assert document["host"]["pieces /proc/cmdline"]["value"] == ["cgroup_disable=memory"]
+    assert document["host"]["pieces /etc/passwd"]["value"] == ["user:x:1000::::"]
+    assert document["host"]["read /proc/self/cgroup"]["value"] == "0::/system.slice/ci-for-user.service\n"
+    assert "read /sys/fs/cgroup/system.slice/ci-for-user.service/memory.max" in document["host"]
+    assert document["host"]["names /var/lib/systemd/linger user"] == {"value": ["user"]}
+    assert "host" in document["commands"]["sudo -n true"]["err"]
+
+
+def test_the_command_replaces_who_and_where(capsys, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cr3t-of-the-job")
+    monkeypatch.setattr(socket, "gethostname", lambda: "proc.example.org")
+    assert command.main([]) == 0
+    out = capsys.readouterr().out
+    assert "s3cr3t" not in out
+    document = json.loads(out)
+    assert document["format"] == 1
+    # A host called like a word of the kernel tells nothing, and replacing it would change the paths.
+    assert "read /proc/self/cgroup" in document["host"]
+
+
+def _words(name: str) -> list[str]:
+    return sorted({word for word in re.findall(r"[A-Za-z0-9_]+", json.dumps(hosts.recording(name))) if len(word) > 2})
+
+
+@pytest.mark.parametrize("name", ["debian-12-user-delegated", "debian-12-hybrid", "podman-rootful"])
+def test_whatever_the_user_is_called_the_verdict_stays(name):
+    document = hosts.recording(name)
+    before = hosts.summary(*hosts.judge(hosts.facts_of(document)))
+    fs, runner = RecordingFs(SnapshotFs(document["host"])), RecordingRunner(SnapshotRunner(document["commands"]))
+    gather(fs, runner)
+    for word in _words(name):
+        text = dump(fs, runner, tool="1", systemd=None, names={word: "nobody"})
+        assert hosts.summary(*hosts.judge(hosts.facts_of(json.loads(text)))) == before, word
+
+
+def test_recording_a_recording_is_the_same():
+    document = hosts.recording("debian-13")
+    fs, runner = RecordingFs(SnapshotFs(document["host"])), RecordingRunner(SnapshotRunner(document["commands"]))
+    gather(fs, runner)
+    again = json.loads(dump(fs, runner, tool="1", systemd=257, names={}))
+    assert again["host"] == document["host"]
+    assert again["commands"] == document["commands"]
+
+
+def test_not_recorded_is_not_absent():
+    document = hosts.recording("debian-12")
+    fs = SnapshotFs(document["host"])
+    absent, unknown = fs.read("/sys/fs/cgroup/memory.max"), fs.read("/no/such/question")
+    assert isinstance(absent, Missing)
+    assert isinstance(unknown, Missing)
+    assert (absent.why, unknown.why) == (Why.ABSENT, Why.NOT_RECORDED)
+
+
+def test_more_pieces_than_were_kept_are_not_recorded():
+    fs = SnapshotFs(hosts.recording("debian-12")["host"])
+    fewer, more = fs.pieces("/proc/meminfo", ("Mem",), "\n"), fs.pieces("/proc/meminfo", ("Mem", "Huge"), "\n")
+    assert isinstance(fewer, Known)
+    assert all("Mem" in piece for piece in fewer.value)
+    assert isinstance(more, Missing)
+    assert more.why is Why.NOT_RECORDED
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"format": 2}', '{"format": 1}', '{"format": 1, "host": [], "commands": {}}',
+             '{"format": 1, "host": {"read /x": 1}, "commands": {}}', "[" * 100_000, "\0"])  # fmt: skip
+def test_what_is_no_recording_is_told(tmp_path, text):
+    file = tmp_path / "host.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="not a snapshot"):
+        load(str(file))
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UsageError, match="cannot read"):
+        load(str(tmp_path / "none.json"))
