@@ -1,6 +1,5 @@
 """The real clients: `act` for the action, `gitlab-ci-local` for the template, against forges on loopback."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,12 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.clients.helpers import commit
+from tests.clients.helpers import ROOT, commit
 from tests.contract.conftest import github, github_contract, gitlab, gitlab_contract  # noqa: F401 - fixtures
 from tests.contract.github_description import cache
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 GITLAB_CI_LOCAL = "4.60.1"  # the last that runs on Node 20
 
 
@@ -62,7 +59,7 @@ def gitlab_ci_local() -> list[str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-    return ["node", str(program / json.loads((program / "package.json").read_text())["bin"]["gitlab-ci-local"])]
+    return ["node", str(folder / "node_modules" / ".bin" / "gitlab-ci-local")]
 
 
 @pytest.fixture(scope="session")
@@ -79,14 +76,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Path]]:
-    """`project({path: text})`: a committed repository with these files."""
+    """`project({path: text}, {path: folder})`: a committed repository with these files and copies of folders."""
 
-    def make(files: dict[str, str]) -> Path:
+    def make(files: dict[str, str], folders: dict[str, Path] | None = None) -> Path:
         folder = tmp_path / "project"
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        for name, source in (folders or {}).items():
+            shutil.copytree(source, folder / name)
         commit(folder)
         return folder
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def run(
     argv: list[str], folder: Path, environment: dict[str, str], timeout: float = 300

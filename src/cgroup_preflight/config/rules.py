@@ -1,5 +1,7 @@
 """Rules that need more than one key: declared slices, limits too small to be safe, addresses."""
 
+import itertools
+
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.quantities import Size, format_bytes
@@ -52,7 +54,7 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one void."""
     sizes = [(name, by_name[name]) for name in _ORDER if name in by_name]
     fixed = [(name, item, item.value.bytes) for name, item in sizes if isinstance(item.value, Size)]
-    for (low_name, low, low_bytes), (high_name, high, high_bytes) in zip(fixed, fixed[1:], strict=False):
+    for (low_name, low, low_bytes), (high_name, high, high_bytes) in itertools.pairwise(fixed):
         if low_bytes > high_bytes:
             mistakes.add("CGP210", "limits-out-of-order", (*path, low_name),
                          f"{low_name} = {low.text} is above {high_name} = {high.text}",

@@ -47,7 +47,7 @@ def _finding(item: Finding) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _finite(value: str | float | bool | None) -> str | float | bool | None:
+def _finite(value: str | float | bool | None) -> str | float | bool | None:  # noqa: FBT001 - evidence may be one
     """JSON has no infinity; what was read as one is kept as its word."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 

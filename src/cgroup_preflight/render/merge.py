@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.render.place import CONFIG_NAME
 from cgroup_preflight.report import Finding, Location, Report, ServiceResult, Status, Verdict
 
 #: A runner without this check.
@@ -154,7 +155,14 @@ def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:
 
     `prefix` is the folder in it in which the report was made, `root` the absolute path of the repository there.
     """
-    return replace(report, findings=tuple(_rebased(item, root, prefix) for item in report.findings))
+    findings = [_rebased(item, root, prefix) for item in report.findings]
+    if prefix not in ("", ".") and findings and not any(item.location for item in findings):
+        # What has no place is shown at the config, and `place` learns where that is from any finding that has one.
+        # One that passed does best, since its place is not told to the reader.
+        chosen = max(range(len(findings)), key=lambda index: _RANK[findings[index].status])
+        file = posixpath.normpath(posixpath.join(prefix, CONFIG_NAME))
+        findings[chosen] = replace(findings[chosen], location=Location(file=file, line=1))
+    return replace(report, findings=tuple(findings))
 
 
 def _rebased(item: Finding, root: str, prefix: str) -> Finding:

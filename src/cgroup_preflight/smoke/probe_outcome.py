@@ -22,7 +22,7 @@ _REPORT = Remedy(title="do not trust this host with limits; look at its kernel a
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
     """One finding for each limit that was tried or could not be."""
-    return tuple([*(_finding(item) for item in seen), *(_untried(item) for item in untried)])
+    return (*(_finding(item) for item in seen), *(_untried(item) for item in untried))
 
 
 def _untried(item: Untried) -> Finding:

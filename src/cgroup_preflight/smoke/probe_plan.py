@@ -93,7 +93,8 @@ def _number(expected: Expectation) -> float | None:
 
 
 def _add(
-    label: str, target: str, is_slice: bool, in_slice: str, settings: tuple[Setting, ...], above: Mapping[str, float],
+    label: str, target: str, is_slice: bool, in_slice: str,  # noqa: FBT001 - one caller, all by name would not fit
+    settings: tuple[Setting, ...], above: Mapping[str, float],
     numbers: HostNumbers, capacity: Capacity, seen: set[tuple[str, ...]], probes: list[Probe], untried: list[Untried],
 ) -> None:  # fmt: skip
     for expected in expectations(settings, numbers):

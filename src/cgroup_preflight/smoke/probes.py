@@ -105,7 +105,7 @@ class Probes:
         own = self._own_cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
         said = _Said(self._file(item.unit, "out"))
-        yield from _until(lambda: said.up(), _UP_SECONDS)
+        yield from _until(said.up, _UP_SECONDS)
         if not said.up():
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "it did not start in time")  # fmt: skip

@@ -10,8 +10,6 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
-from cgroup_preflight.smoke import plain_http
-from cgroup_preflight.smoke.plain_http import NotHttp
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
@@ -44,10 +42,8 @@ def try_http(url: str) -> str:
     try:
         with time_limit(_HTTP_SECONDS), _get(url) as (status, _):
             return "" if status < 400 else f"HTTP status {status}"
-    except (OSError, ValueError, NotHttp, TooSlow) as error:
-        if isinstance(error, NotHttp):
-            return str(error)
-        return "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
+    except (OSError, ValueError, TooSlow) as error:
+        return type(error).__name__
 
 
 def fetch(url: str, most: int) -> bytes:
@@ -55,18 +51,14 @@ def fetch(url: str, most: int) -> bytes:
     try:
         with time_limit(_HTTP_SECONDS), _get(url) as (status, pieces):
             return _first(pieces, most) if status == 200 else b""
-    except (OSError, ValueError, NotHttp, TooSlow):
+    except (OSError, ValueError, TooSlow):
         return b""
 
 
 @contextmanager
 def _get(url: str) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Status and body. Raises OSError (as requests' own errors are), ValueError, NotHttp."""
-    if url.startswith("http://"):
-        with plain_http.get(url, connect=_CONNECT_SECONDS, answer=_ANSWER_SECONDS) as found:
-            yield found
-        return
-    import requests  # a tenth of a second to import, and certificates are its business
+    """Status and body. Raises OSError (as requests' own errors are) and ValueError."""
+    import requests  # a tenth of a second to import, and not every service is HTTP
 
     with requests.Session() as session:
         session.trust_env = False

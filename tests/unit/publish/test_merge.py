@@ -8,6 +8,7 @@ from tests.unit.render.samples import few, finding, report, reports
 
 from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import comment, merge
+from cgroup_preflight.render.check_annotations import batches
 from cgroup_preflight.render.merge import Leg, rebase
 from cgroup_preflight.report import Status, Verdict
 
@@ -83,6 +84,13 @@ def test_every_runner_different_still_fits():
 def test_names_of_many():
     assert merge.some(["a", "b"]) == "a, b"
     assert merge.some([str(number) for number in range(100)]) == "0, 1, 2, 3, 4 and 95 more"
+
+
+def test_what_has_no_place_is_at_the_config_of_its_folder():
+    bare = report(finding(Status.FAIL, location=None), finding(Status.PASS, location=None))
+    (batch,) = batches(rebase(bare, prefix="examples/shop"))
+    assert batch[0]["path"] == "examples/shop/cgroup-preflight.toml"
+    assert rebase(bare) == bare
 
 
 def test_rebase_leaves_what_it_cannot_place():
