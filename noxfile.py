@@ -27,7 +27,7 @@ def build_example(session: nox.Session) -> None:
 
 @nox.session
 def preflight(session: nox.Session) -> None:
-    """Run the preflight on the example: on this host where it can, else in a guest."""
+    """Run the preflight on the example: `cgroup-preflight run`, on this host where it can, else in its guest."""
     session.install("-e", ".")
     build_example(session)
     session.run("python", "-m", "ci.preflight", "examples/shop", *session.posargs)

@@ -1,6 +1,6 @@
 """Figures as ratios of one run: start-up against `python -c pass`, a smoke run against bare systemd-run.
 
-python -m ci.bench [startup] [smoke]
+python -m ci.bench [startup] [smoke] [guest]
 """
 
 import statistics
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_preflight.guest.session import Guest, input_path
+from ci import bench_guest
 from ci.in_guest import boot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +97,7 @@ def _smoke_pairs(guest: Guest) -> None:
 
 def main(words: list[str]) -> int:
     """Runs the parts named, or all."""
-    parts = {"startup": startup, "smoke": smoke}
+    parts = {"startup": startup, "smoke": smoke, "guest": bench_guest.main}
     for name in words or list(parts):
         parts[name]()
     return 0

@@ -81,8 +81,8 @@ def _size_hint(text: str) -> str:
     if word in ("max", "-1", "unlimited", "none"):
         return "infinity"
     match = _LOOSE_SIZE.fullmatch(word)
-    if match:
-        return f"{match[1]}{match[2].upper()}"
+    if match and len(match[1]) <= 15:
+        return f"{match[1].lstrip('0') or '0'}{match[2].upper()}"
     return "a number of bytes with K, M, G or T (base 1024), a percentage such as 50%, or infinity"
 
 
@@ -119,7 +119,7 @@ def parse_amount(text: str, *, zero: bool) -> Amount:
 
 
 def _refuse_leading_zero(text: str) -> None:
-    if _LEADING_ZERO.search(text):
+    if _LEADING_ZERO.search(text) and text.isprintable():
         raise QuantityError(f"{text!r} has a leading zero, which systemd reads as octal", _LEADING_ZERO.sub("", text))
 
 

@@ -32,7 +32,7 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
             "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": gl.SHA, "CI_PIPELINE_ID": "1000", "CI_JOB_TOKEN": gl.JOB_TOKEN,
             "CGROUP_PREFLIGHT_GITLAB_TOKEN": token,
         }  # fmt: skip
-        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", "--shell-isolation", "--cwd", str(folder)]
+        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", "--shell-isolation"]
         for name, value in variables.items():
             argv += ["--variable", f"{name}={value}"]
         done = run(argv, folder, clean_environment(tmp_path))

@@ -149,7 +149,8 @@ def test_a_guest_that_is_lost_is_unverified(bench: Bench, name: str) -> None:
     status, report, err = bench.run("run", "--engine", "guest")
     assert (status, report["verdict"]) == (3, "unverified"), (report.get("findings"), err)
     (found,) = _of(report, "CGP512")
-    assert (found["status"], words in found["message"]) == ("unverified", True), found
+    assert found["status"] == "unverified"
+    assert words in found["message"]
     assert report["services"] == []
 
 

@@ -101,7 +101,7 @@ def _copy_metadata(source: BinaryIO, file: FileIO) -> None:
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         with contextlib.suppress(PermissionError):
             os.fchown(file.fileno(), status.st_uid, status.st_gid)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # AttributeError: not Linux, no such attributes
         for name in os.listxattr(source.fileno()):
             os.setxattr(file.fileno(), name, os.getxattr(source.fileno(), name))
     os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))

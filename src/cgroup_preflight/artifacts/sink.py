@@ -10,6 +10,9 @@ from cgroup_preflight.artifacts.model import CHUNK
 #: What copy_file_range(2) answers where it cannot do it; then it is read and written instead.
 _NO_RANGES = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EIO, errno.EBADF)
 
+#: Python offers it on Linux only; artifacts are also built elsewhere.
+_HAS_RANGES = hasattr(os, "copy_file_range")
+
 
 class Sink:
     """Writes whole chunks to a file descriptor that belongs to somebody else."""
@@ -39,6 +42,8 @@ class Sink:
         """
         while length > 0:
             try:
+                if not _HAS_RANGES:
+                    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
                 done = os.copy_file_range(source.fileno(), self._handle, min(length, 1 << 30), start)
             except OSError as error:
                 if error.errno not in _NO_RANGES:

@@ -12,7 +12,8 @@ from cgroup_preflight.artifacts.content import Tested, Wish
 from cgroup_preflight.artifacts.replacing import temporary_path
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.errors import UsageError
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.report import Remedy, Verdict
 
 _REPORT_MAX = 64 << 20
@@ -22,7 +23,7 @@ def wish_of(config: Config, tested: Tested | None = None) -> Wish:
     """What the config asks for. Raises UsageError if the config file cannot be read again."""
     settings = config.artifacts
     return Wish(
-        plan=build_plan(config), config_sha256=config_hash(config), layout=settings.layout, prefix=settings.prefix,
+        plan=build_plan(config, programs=survey_all(binary_paths(config))), config_sha256=config_hash(config), layout=settings.layout, prefix=settings.prefix,
         services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
     )  # fmt: skip

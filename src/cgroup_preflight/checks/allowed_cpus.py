@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.quantities import format_cpus
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Finding, Remedy, Status
 
@@ -12,6 +11,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     settings = [item for item in context.settings if isinstance(item.value, frozenset)]
     if not settings:
         return (check.finding(Status.SKIP, "cpuset", "AllowedCPUs is not used"),)
+    from cgroup_preflight.quantities import format_cpus
+
     online = context.facts.online_cpus
     if isinstance(online, Missing):
         return (check.unverified("cpuset", online),)

@@ -3,24 +3,31 @@
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cgroup_preflight.config.model import Require, Setting
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
+
+if TYPE_CHECKING:
+    # Without a config none of it is loaded.
+    from cgroup_preflight.config.model import Require, Setting
+    from cgroup_preflight.plan.model import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Everything a check may look at; `required` are the controllers that services need here."""
+    """Everything a check may look at; `required` are the controllers that services need here.
+
+    `require` and `plan` are None without a config.
+    """
 
     facts: Facts
     engine: EngineChoice
     required: tuple[str, ...]
-    require: Require
-    plan: Plan | None = None
+    require: "Require | None" = None
+    plan: "Plan | None" = None
 
     @property
     def judged(self) -> str:
@@ -45,7 +52,7 @@ class Context:
         return self.engine.name is None and self.judged == "user" and known
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
+    def settings(self) -> "tuple[Setting, ...]":
         """Every setting of the plan, slices first."""
         if self.plan is None:
             return ()

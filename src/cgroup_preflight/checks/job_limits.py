@@ -1,13 +1,15 @@
 """CGP125: Nothing above the units is tighter than what the config gives them."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.facts.model import Level
-from cgroup_preflight.plan.demand import Demand, demand
-from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+
+if TYPE_CHECKING:
+    from cgroup_preflight.plan.demand import Demand
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -16,6 +18,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.finding(Status.SKIP, "limits", "no cgroup v2, see CGP101"),)
     if context.plan is None:
         return (check.finding(Status.SKIP, "limits", "no config to compare with"),)
+    from cgroup_preflight.plan.demand import demand
+
     # Units of the system manager hang off the root, those of a user manager below its service.
     way = facts.user_manager.levels if context.judged == "user" else (facts.root,)
     wanted = demand(context.plan)
@@ -40,7 +44,9 @@ def _shown(level: Level) -> str:
     return "max" if reading.value is None else str(reading.value)
 
 
-def _tight(check: Check, level: Level, wanted: Demand, *, on_way: bool) -> list[Finding]:
+def _tight(check: Check, level: Level, wanted: "Demand", *, on_way: bool) -> list[Finding]:
+    from cgroup_preflight.quantities import format_bytes
+
     found: list[Finding] = []
     memory, tasks, cpu = level.memory_max, level.pids_max, level.cpu_max
     if isinstance(memory, Known) and memory.value is not None and memory.value < wanted.memory_bytes:

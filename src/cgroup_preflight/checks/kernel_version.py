@@ -14,7 +14,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.unverified("kernel", kernel),)
     evidence = {kernel.source: kernel.value}
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel.value)
-    spec = context.require.kernel
+    spec = context.require.kernel if context.require else ""
     if match is None:
         remedy = Remedy(title="say which kernel this is in a bug report", commands=(("uname", "-a"),))
         message = f"{kernel.value} is not a kernel version"
@@ -29,7 +29,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     message = f"kernel {match[0]} does not satisfy {spec}"
     return (
         check.finding(Status.FAIL, "kernel", message, evidence=evidence, remedies=(remedy,),
-                      location=context.require.location),
+                      location=context.require.location if context.require else None),
     )  # fmt: skip
 
 

@@ -1,12 +1,15 @@
 """CGP115: Where the host has swap, services with MemoryMax have MemorySwapMax, too."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.config.model import Setting
-from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Missing, Why
 from cgroup_preflight.report import Finding, Remedy, Status
+
+if TYPE_CHECKING:
+    from cgroup_preflight.config.model import Setting
+    from cgroup_preflight.plan.model import ServicePlan
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -38,7 +41,7 @@ def _with_swap(check: Check, context: Context, evidence: dict[str, int]) -> Iter
     return findings or [check.finding(Status.PASS, "swap", message, evidence=evidence)]
 
 
-def _open_ended(context: Context) -> list[ServicePlan]:
+def _open_ended(context: Context) -> "list[ServicePlan]":
     """Services with MemoryMax whose swap no unit limits, neither their own nor a slice above."""
     if context.plan is None:
         return []
@@ -50,11 +53,11 @@ def _open_ended(context: Context) -> list[ServicePlan]:
     ]  # fmt: skip
 
 
-def _names(settings: tuple[Setting, ...]) -> set[str]:
+def _names(settings: "tuple[Setting, ...]") -> set[str]:
     return {item.property for item in settings}
 
 
-def _finding(check: Check, service: ServicePlan, evidence: dict[str, int]) -> Finding:
+def _finding(check: Check, service: "ServicePlan", evidence: dict[str, int]) -> Finding:
     location = next(item.location for item in service.settings if item.property == "MemoryMax")
     remedy = Remedy(title=f"add MemorySwapMax = 0 to [services.{service.label}]", docs=check.sources[0])
     message = f"{service.label} has MemoryMax and no MemorySwapMax, and the host has swap: it is swapped, not killed"

@@ -1,12 +1,14 @@
 """CGP104: systemd is a version that [require] accepts and that knows every property used."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.config.model import Setting
-from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+
+if TYPE_CHECKING:
+    from cgroup_preflight.config.model import Require, Setting
 
 _DOCS = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 
@@ -22,31 +24,34 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.unverified("systemd", version),)
     found = version.value
     evidence: Evidence = {version.source: found}
-    findings = [_required(check, context, found, evidence)] if context.require.systemd else []
+    require = context.require
+    findings = [_required(check, require, found, evidence)] if require and require.systemd else []
     findings += [_unknown(check, setting, found, evidence) for setting in context.settings if _since(setting) > found]
     message = f"systemd {found} knows every property used"
     return findings or [check.finding(Status.PASS, "systemd", message, evidence=evidence)]
 
 
-def _required(check: Check, context: Context, found: int, evidence: Evidence) -> Finding:
+def _required(check: Check, require: "Require", found: int, evidence: Evidence) -> Finding:
     from packaging.specifiers import SpecifierSet
 
-    spec = context.require.systemd
+    spec = require.systemd
     evidence = {**evidence, "[require] systemd": spec}
     if SpecifierSet(spec).contains(str(found)):
         return check.finding(Status.PASS, "systemd", f"systemd {found} satisfies {spec}", evidence=evidence)
     remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
     return check.finding(
         Status.FAIL, "systemd", f"systemd {found} does not satisfy {spec}", evidence=evidence, remedies=(remedy,),
-        location=context.require.location,
+        location=require.location,
     )  # fmt: skip
 
 
-def _since(setting: Setting) -> int:
+def _since(setting: "Setting") -> int:
+    from cgroup_preflight.properties import BY_NAME
+
     return 252 if setting.value == "idle" else BY_NAME[setting.property].since
 
 
-def _unknown(check: Check, setting: Setting, found: int, evidence: Evidence) -> Finding:
+def _unknown(check: Check, setting: "Setting", found: int, evidence: Evidence) -> Finding:
     since = _since(setting)
     message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
     remedy = Remedy(title=f"remove {setting.property}, or set systemd = \">={since}\" in [require]", docs=_DOCS)

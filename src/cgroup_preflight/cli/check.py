@@ -2,7 +2,6 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.config.model import CONTROLLERS
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.report import Remedy
 from cgroup_preflight.verdict import exit_status_of
@@ -38,6 +37,10 @@ def main(words: list[str]) -> int:
 
 def _controllers(text: str) -> tuple[str, ...]:
     names = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not names:
+        return ()
+    from cgroup_preflight.config.model import CONTROLLERS
+
     for name in names:
         if name not in CONTROLLERS:
             raise UsageError(f"{name!r} is not a controller", where="--require",

@@ -5,21 +5,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.config import FILE_NAME
-from cgroup_preflight.config.model import Config, Require
+from cgroup_preflight.config import DEFAULT_CONTROLLERS, FILE_NAME
 from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.properties import BY_NAME
-from cgroup_preflight.reading import Known, value_or
+from cgroup_preflight.reading import Known, Reading, value_or
 from cgroup_preflight.report import Finding, HostSummary, Report, ServiceResult
 from cgroup_preflight.verdict import verdict_of
+
+if TYPE_CHECKING:
+    # A check without a config loads nothing of it, and starts processes only where a fact asks for one.
+    from cgroup_preflight.config.model import Config
+    from cgroup_preflight.host.command import Completed
+    from cgroup_preflight.plan.model import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +38,14 @@ def start() -> Started:
     return Started(wall=time.time(), steady=time.monotonic())
 
 
-def load_config(path: Path | None) -> Config:
+def load_config(path: Path | None) -> "Config":
     """The config named, or the one found. Raises UsageError, ConfigError."""
     from cgroup_preflight.config.load import find, load
 
     return load(path if path is not None else find(Path.cwd()))
 
 
-def try_config(path: Path | None) -> Config | None:
+def try_config(path: Path | None) -> "Config | None":
     """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
     # os.path, not Path: in a folder that may not be entered (sudo -u), there is no config, and no error.
     if path is None and not any(os.path.isfile(folder / FILE_NAME) for folder in _folders()):
@@ -59,7 +62,7 @@ def _folders() -> tuple[Path, ...]:
     return (here, *here.parents)
 
 
-def context(config: Config | None, engine: str, extra: Sequence[str], *, root: str = "") -> Context:
+def context(config: "Config | None", engine: str, extra: Sequence[str], *, root: str = "") -> Context:
     """Everything the checks look at: read from this host, from a recording, or from a tree at `root`.
 
     Raises UsageError for a `root` that is neither.
@@ -67,17 +70,16 @@ def context(config: Config | None, engine: str, extra: Sequence[str], *, root: s
     return context_of(_facts(root), config, engine, extra)
 
 
-def context_of(facts: Facts, config: Config | None, engine: str, extra: Sequence[str] = ()) -> Context:
+def context_of(facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = ()) -> Context:
     """Everything the checks look at, from facts read before."""
-    require = config.require if config else Require()
-    required = tuple(dict.fromkeys((*(extra or require.controllers), *_used(config))))
+    require = config.require if config else None
+    wanted = extra or (require.controllers if require else DEFAULT_CONTROLLERS)
+    required = tuple(dict.fromkeys((*wanted, *_used(config))))
     choice = choose_engine(facts, engine, required)
-    return Context(
-        facts=facts, engine=choice, required=required, require=require, plan=_plan(config)
-    )
+    return Context(facts=facts, engine=choice, required=required, require=require, plan=_plan(config))
 
 
-def _plan(config: Config | None) -> Plan | None:
+def _plan(config: "Config | None") -> "Plan | None":
     if config is None:
         return None
     from cgroup_preflight.plan.build import build_plan
@@ -87,7 +89,7 @@ def _plan(config: Config | None) -> Plan | None:
 
 def _facts(root: str) -> Facts:
     if not root:
-        return gather(LiveFs(), LiveRunner())
+        return gather(LiveFs(), _Runner())
     from cgroup_preflight.host import snapshot
 
     if Path(root).is_dir():
@@ -95,10 +97,22 @@ def _facts(root: str) -> Facts:
     return gather(*snapshot.load(root))
 
 
-def _used(config: Config | None) -> tuple[str, ...]:
+class _Runner:
+    """Commands of this host; what starts processes is loaded with the first."""
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> "Reading[Completed]":
+        """As `CommandRunner.run`."""
+        from cgroup_preflight.host.command import LiveRunner
+
+        return LiveRunner().run(argv, timeout=timeout, stdin=stdin)
+
+
+def _used(config: "Config | None") -> tuple[str, ...]:
     """Controllers that hard limits of the config need; shares only warn when theirs is missing."""
     if config is None:
         return ()
+    from cgroup_preflight.properties import BY_NAME
+
     groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
     settings = [item for group in groups for item in group]
     names = {BY_NAME[item.property].controller for item in settings if item.property not in ("IOWeight", "CPUWeight")}

@@ -39,6 +39,7 @@ def main(words: list[str]) -> int:
     build = _action(actions, "build", _build, "make the image, if it is not there")
     _add_kind(build)
     build.add_argument("--install", action="store_true", help="install what is missing with apt first (as root)")
+    build.add_argument("--quiet", action="store_true", help="do not print its name")
     _action(actions, "list", _list, "show the images in the cache")
     remove = _action(actions, "remove", _remove, "remove images from the cache")
     remove.add_argument("name", nargs="*", help="names that `guest list` shows, or distributions")
@@ -76,7 +77,8 @@ def _build(args: argparse.Namespace) -> int:
     needed = (PROGRAMS[engine], *_BUILD_PROGRAMS)
     (tools.install if args.install else tools.require)(needed)
     made = _image(args)
-    options.write_stdout(f"{made.name}  {made.root.parent}\n")
+    if not args.quiet:
+        options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS
 
 

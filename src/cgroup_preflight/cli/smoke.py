@@ -2,7 +2,7 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options
-from cgroup_preflight.cli.smoke_run import add_engine, check_names, require_binaries, try_services
+from cgroup_preflight.cli.smoke_run import add_engine, check_names, format_findings, require_binaries, try_services
 from cgroup_preflight.report import ServiceResult, Status
 from cgroup_preflight.verdict import exit_status_of
 
@@ -37,7 +37,9 @@ def main(words: list[str]) -> int:
     # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
     findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
-    guests = guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
+    broken = format_findings(config, context, names)
+    # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
+    guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
     if guests is not None and guests.stands_in:
         findings, services = list(guests.findings), guests.services
     else:

@@ -29,6 +29,7 @@ from cgroup_preflight.quantities import QuantityError
 from cgroup_preflight.report import Finding, Location, Remedy, Status
 
 _SIZE_MAX = 1 << 20
+_DOTS_MAX = 200
 _INIT = Remedy(title="write a starter config", commands=(("cgroup-preflight", "init"),))
 
 
@@ -61,6 +62,8 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
     """The config in `data`; `shown` names it in messages. Raises ConfigError."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        if max(map(_dots, text.split("\n"))) > _DOTS_MAX:
+            raise ValueError("a key with more than 200 parts")
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _not_toml(error, data, shown) from None
@@ -76,6 +79,11 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
             where=shown, remedy=Remedy(title="mend the lines named above"), findings=findings,
         )  # fmt: skip
     return config
+
+
+def _dots(line: str) -> int:
+    """Dots before the value: the TOML reader takes the square of their number."""
+    return line.partition("=")[0].count(".")
 
 
 def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from cgroup_preflight.config import DEFAULT_CONTROLLERS
 from cgroup_preflight.properties import Value
 from cgroup_preflight.report import Location
 
@@ -87,7 +88,7 @@ class Service:
 class Require:
     """What hosts must offer; `systemd` and `kernel` are `packaging` version specifiers or empty."""
 
-    controllers: tuple[str, ...] = ("memory", "cpu")
+    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     systemd: str = ""
     kernel: str = ""
     location: Location | None = None

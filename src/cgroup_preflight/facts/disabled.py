@@ -1,10 +1,14 @@
 """Controllers that systemd keeps out of a slice (`DisableControllers=`, systemd.resource-control(5))."""
 
+from typing import TYPE_CHECKING
+
 from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.facts.words import parse_words
-from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.command import CommandRunner
 
 #: Above units with a slice of their own, units without, and those of user managers.
 SLICES = ("-.slice", "system.slice", "user.slice")
@@ -17,7 +21,7 @@ _FOLDERS = (
 )  # fmt: skip
 
 
-def disabled_controllers(fs: HostFs, runner: CommandRunner, *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
+def disabled_controllers(fs: HostFs, runner: "CommandRunner", *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
     """What is kept out of each of SLICES. Only where a file could say something, systemd is asked."""
     if not running:
         return Missing(source="DisableControllers", why=Why.ABSENT, detail="systemd does not run")

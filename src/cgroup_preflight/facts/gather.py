@@ -1,6 +1,7 @@
 """The only function that reads a host's facts; every file is read once."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.facts import manager, proc_files
 from cgroup_preflight.facts.boot import read_boot_loader
@@ -14,9 +15,11 @@ from cgroup_preflight.facts.model import Disks, Facts, Level, Sample
 from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mountinfo
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
-from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.command import CommandRunner
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 #: The kernel parameters that decide about cgroups; no other part of the command line is kept.
@@ -42,7 +45,7 @@ class _Cgroups:
     root: Level
 
 
-def gather(fs: HostFs, runner: CommandRunner) -> Facts:
+def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
     """Everything the checks and engines ask for; nothing is written and no privilege is taken."""
     cgroups = _cgroups(fs)
     point = cgroups.point

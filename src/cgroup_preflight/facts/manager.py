@@ -1,13 +1,16 @@
 """Facts about service managers: which run, which version, in which state, and who may use them."""
 
 import re
+from typing import TYPE_CHECKING
 
 from cgroup_preflight.facts.container import read_pid_namespace
 from cgroup_preflight.facts.levels import read_levels
 from cgroup_preflight.facts.model import Level, UserManager
-from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.command import CommandRunner
 
 _LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
 _LIBRARY_FOLDERS = ("/usr/lib/{triplet}/systemd", "/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd")
@@ -41,7 +44,7 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
     return pid1
 
 
-def systemd_version(fs: HostFs, runner: CommandRunner, machine: str, *, running: bool) -> Reading[int]:
+def systemd_version(fs: HostFs, runner: "CommandRunner", machine: str, *, running: bool) -> Reading[int]:
     """From the name of systemd's own library; asks `systemctl --version` only where that is not found."""
     triplet = _MULTIARCH.get(machine, f"{machine}-linux-gnu")
     closed: Missing | None = None
@@ -65,7 +68,7 @@ def systemd_version(fs: HostFs, runner: CommandRunner, machine: str, *, running:
     return Known(value=int(match[1]), source=answer.source)
 
 
-def system_state(runner: CommandRunner, *, running: bool) -> Reading[str]:
+def system_state(runner: "CommandRunner", *, running: bool) -> Reading[str]:
     """`running`, `degraded`, `starting` and so on (systemctl(1) is-system-running)."""
     if not running:
         return Missing(source="systemctl is-system-running", why=Why.ABSENT, detail="systemd does not run")
@@ -78,7 +81,7 @@ def system_state(runner: CommandRunner, *, running: bool) -> Reading[str]:
     return Known(value=word, source=answer.source)
 
 
-def sudo(runner: CommandRunner, uid: Reading[int], *, running: bool) -> Reading[bool]:
+def sudo(runner: "CommandRunner", uid: Reading[int], *, running: bool) -> Reading[bool]:
     """Whether `sudo -n` works without a password; asked only where it could help."""
     if not running or value_or(uid, 0) == 0:
         return Missing(source="sudo -n true", why=Why.ABSENT, detail="not needed")

@@ -1,6 +1,7 @@
 """/proc/meminfo, /proc/PID/status, /proc/sys numbers, CPU lists (proc(5))."""
 
-from cgroup_preflight.quantities import parse_cpus
+#: More than any kernel can have (CONFIG_NR_CPUS).
+_CPUS_MAX = 1 << 16
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -41,8 +42,15 @@ def parse_number(text: str) -> int:
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
-    """CPUs of /sys/devices/system/cpu/online. Raises ValueError."""
-    return parse_cpus(text.strip())
+    """CPUs of /sys/devices/system/cpu/online, such as `0-3,5`. Raises ValueError."""
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        low, high = parse_number(first), parse_number(last or first)
+        if not low <= high < _CPUS_MAX:
+            raise ValueError(f"not a list of CPUs: {text[:40]!r}")
+        cpus.update(range(low, high + 1))
+    return frozenset(cpus)
 
 
 def parse_line(text: str) -> str:

@@ -190,7 +190,7 @@ dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's
 
 def _exhausted(guest: Guest) -> str:
     """What the guest ran short of, which is its fault and no fault of the services; empty for nothing."""
-    words = guest.run(["sh", "-c", _SHORT]).stdout.decode(errors="replace").strip().splitlines()
+    words = guest.run(["sh", "-c", _SHORT], timeout=10).stdout.decode(errors="replace").strip().splitlines()
     return f"ran short: {words[0][:120]}" if words else ""
 
 

@@ -88,7 +88,7 @@ def remove(name: str, folder: Path) -> bool:
 
 def _build(recipe: Recipe, folder: Path, home: Path) -> None:
     unprivileged = os.geteuid() != 0
-    tools.require(("mmdebstrap", "mke2fs", "tar", *(("unshare", "newuidmap") if unprivileged else ())))
+    tools.require(("mmdebstrap", "mke2fs", "tar", "unshare", *(("newuidmap",) if unprivileged else ())))
     work = folder / f".{recipe.name}.building"
     # What an interrupted build left; we hold the lock, so nobody is using it.
     shutil.rmtree(work, ignore_errors=True)
@@ -98,6 +98,10 @@ def _build(recipe: Recipe, folder: Path, home: Path) -> None:
         pack.write_overlay(recipe.files, work / "overlay.tar")
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
+        if not unprivileged:
+            # As root it mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans
+            # up after a crash can meet those mounts, and everything in it ends with us.
+            argv = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", *argv)
         tools.call(argv, cwd=work, timeout=BUILD_TIMEOUT, doing=doing)
         left = BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing)

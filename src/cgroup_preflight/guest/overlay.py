@@ -119,6 +119,9 @@ DefaultDependencies=no
 After=systemd-journald.socket systemd-remount-fs.service
 Conflicts=shutdown.target
 Before=shutdown.target
+# Without it nobody can talk to the guest: the host learns of that by the line's end, not by waiting.
+SuccessAction=poweroff-immediate
+FailureAction=poweroff-immediate
 
 [Service]
 ExecStart={_STARTER}

@@ -9,7 +9,6 @@ import pwd
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +80,8 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     account = pwd.getpwnam(command.user or "root")
     place.mkdir()
     # Files, not pipes: nobody has to read along, and a daemon that a command leaves behind holds up no one.
-    feed, stdout, stderr = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115 - they outlive this
+    # In memory, so that a full disk is not in the way of finding out that it is full.
+    feed, stdout, stderr = (os.fdopen(os.memfd_create(name), "w+b") for name in ("stdin", "stdout", "stderr"))
     feed.write(stdin)
     feed.seek(0)
     # Opened as root: the kernel judges a move by who opened the file, and the child writes as another user.
