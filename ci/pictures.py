@@ -50,12 +50,14 @@ def _service(name: str, limit: int, peak: int, periods: int, throttled: int, *, 
         LimitResult(file=f"shop.slice/{unit}/{file}", expected="x", actual="x", ok=ok or file != "memory.max")
         for file in ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight")
     )
-    cpu = CpuUsage(usage_usec=peak // 60, nr_periods=periods, nr_throttled=throttled, throttled_usec=1)
+    cpu = CpuUsage(usage_usec=periods * 12_000, nr_periods=periods, nr_throttled=throttled, throttled_usec=1)
     return ServiceResult(name=name, engine="systemd", unit=unit, cgroup=f"shop.slice/{unit}", limits=limits, cpu=cpu,
                          memory_max_bytes=limit << 20, memory_peak_bytes=peak << 10, result="success")  # fmt: skip
 
 
-def _finding(status: Status, code: str, name: str, subject: str, message: str, line: int = 0, **more: object) -> Finding:
+def _finding(
+    status: Status, code: str, name: str, subject: str, message: str, line: int = 0, **more: object
+) -> Finding:
     evidence = more.get("evidence", {})
     remedies = more.get("remedies", ())
     assert isinstance(evidence, dict)
@@ -73,7 +75,8 @@ _ENABLE = Remedy(title="boot without cgroup_disable=memory", needs_root=True, pe
 _FINE = [
     _finding(Status.PASS, code, name, name, "as required")
     for code, name in (("CGP101", "hierarchy"), ("CGP102", "controllers"), ("CGP103", "systemd"), ("CGP105", "engine"),
-                       ("CGP502", "process-place"), ("CGP505", "readiness"), ("CGP506", "stop"))
+                       ("CGP120", "io-weight"),
+                       ("CGP501", "limits-in-force"), ("CGP511", "limit-bites"), ("CGP502", "process-place"), ("CGP505", "readiness"), ("CGP506", "stop"))
 ]  # fmt: skip
 _HOST = HostSummary(kernel="6.8.0-71-generic", systemd="255", hierarchy="unified", mount_point="/sys/fs/cgroup",
                     controllers=("cpu", "io", "memory", "pids"), machine="x86_64", engine="systemd")  # fmt: skip
@@ -95,8 +98,11 @@ def samples() -> dict[str, tuple[str, str]]:
                       evidence={"shop.slice/memory.max": "absent (ENOENT)", "cgroup.controllers": "cpu io pids"},
                       remedies=(_ENABLE,))  # fmt: skip
     weight = _finding(Status.WARN, "CGP120", "io-weight", "IOWeight", "no io scheduler here honours weights", 9)
-    tried = _finding(Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% cannot bite", 15)
-    fine = _report(Verdict.PASS)
+    tried = _finding(
+        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% cannot bite", 15
+    )
+    idle = (*_SERVICES[:1], _service("user-api", 160, 98304, 50, 0), *_SERVICES[2:])
+    fine = _report(Verdict.PASS, services=idle)
     failed = _report(Verdict.FAIL, oom, weight)
     legs = [Leg(name=f"ubuntu-{version}", report=fine) for version in ("22.04", "24.04", "26.04")]
     legs += [Leg(name="debian-13", report=fine), Leg(name="debian-12-arm", report=_report(Verdict.UNVERIFIED, tried)),
@@ -127,9 +133,9 @@ def main(words: list[str]) -> int:
     target = Path(words[0])
     target.mkdir(parents=True, exist_ok=True)
     browser = shutil.which("chromium") or "chromium"
-    shots = [(name, name, 900, height) for name, height in (("comment-fail", 700), ("comment-matrix", 900), ("note-pass", 480),
+    shots = [(name, name, 900, height) for name, height in (("comment-fail", 700), ("comment-matrix", 720), ("note-pass", 470),
                                                             ("summary-unverified", 400))]  # fmt: skip
-    for name, of, width, height in [*shots, ("comment-matrix-phone", "comment-matrix", 412, 1150)]:
+    for name, of, width, height in [*shots, ("comment-matrix-phone", "comment-matrix", 412, 900)]:
         forge, markdown = samples()[of]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "page.html"

@@ -132,6 +132,7 @@ def _measure(lab: Lab, *, fitted: bool, seconds: float = _SECONDS) -> dict[str, 
 
 @pytest.mark.requires("cpus>=4", "systemd")
 @pytest.mark.timeout(900)
+@pytest.mark.measured
 def test_the_same_load_with_and_without_the_generated_settings(guest: Guest) -> None:
     """The common recipe: the quota on the slice, the service below it. One CPU of four.
 

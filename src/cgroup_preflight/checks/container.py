@@ -24,7 +24,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (_elsewhere(check, kind, path, evidence),)
     where = f"in {kind}" if kind != "none" else "not in a container"
     if kind == "none" or running:
-        message = f"{where}, {namespace} cgroup namespace"
+        unseen = "; limits above its root cannot be seen from here" if namespace == "private" else ""
+        message = f"{where}, {namespace} cgroup namespace{unseen}"
         return (check.finding(Status.PASS, kind if kind != "none" else "host", message, evidence=evidence),)
     remedy = Remedy(title="run the job on the deploy host, or on a virtual machine like it")
     message = f"{where} without systemd, {namespace} cgroup namespace: only the container is judged"

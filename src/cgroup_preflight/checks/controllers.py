@@ -64,7 +64,7 @@ def _remedy(context: Context, name: str) -> Remedy:
 def enable_controller(context: Context, word: str, name: str) -> Remedy:
     """How a controller that `word` of the kernel command line switches off comes back."""
     loader = value_or(context.facts.boot_loader, "")
-    if loader.endswith("cmdline.txt"):
+    if loader.endswith("cmdline.txt") and name == "memory":
         # The firmware of a Raspberry Pi adds the parameter itself, in front of what the file has.
         why = "the firmware puts cgroup_disable=memory first; a kernel of Raspberry Pi takes the later word"
         return add_parameter(context, f"cgroup_enable={name}", why=why, docs=_DOCS)

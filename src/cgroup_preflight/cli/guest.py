@@ -12,7 +12,7 @@ from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.exit_status import ExitStatus
 from cgroup_preflight.guest import image, tools
-from cgroup_preflight.guest.engine import DEFAULT_DISTRO
+from cgroup_preflight.guest.engine import DEFAULT_DISTRO, warm_up
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = _action(actions, "build", _build, "make the image, if it is not there")
+    build = _action(actions, "build", _build, "make the image, if it is not there, and boot it once")
     _add_kind(build)
     build.add_argument("--install", action="store_true", help="install what is missing with apt first (as root)")
     build.add_argument("--quiet", action="store_true", help="do not print its name")
@@ -77,6 +77,7 @@ def _build(args: argparse.Namespace) -> int:
     needed = (PROGRAMS[engine], *_BUILD_PROGRAMS)
     (tools.install if args.install else tools.require)(needed)
     made = _image(args)
+    warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS

@@ -90,6 +90,24 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
     return Outcome(report=report, machine=machine, distro=task.distro, seconds=clock.seconds)
 
 
+def warm_up(made: image.Image, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:
+    """Boots `made` once, unless that was done before: compiles this tool for it, and shows that it works here.
+
+    Raises HostError, GuestError.
+    """
+    if bytecode.cached(folder, made.name) is not None:
+        return
+    say("booting it once")
+    qemu = engine is GuestEngine.QEMU
+    spec = GuestSpec(
+        engine=engine, distro=distro, memory_mib=512 if qemu else 256, boot_timeout=_BOOT_SECONDS[engine],
+        accelerator=accelerator(folder) if qemu else "tcg",
+        inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": bytecode.source_folder()},
+    )  # fmt: skip
+    with Guest(spec, made) as guest:
+        bytecode.compile_in(guest, folder, made.name)
+
+
 class _Clock:
     """Seconds by step."""
 

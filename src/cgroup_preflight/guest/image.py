@@ -22,6 +22,10 @@ from cgroup_preflight.report import Remedy
 #: Seconds; a build downloads some hundred packages.
 BUILD_TIMEOUT = 1800.0
 _MANIFEST = "manifest.json"
+#: As root mmdebstrap mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans up
+#: after a crash can meet those mounts, and everything in it ends with us. Root in a container may not make one; there
+#: mmdebstrap may not mount either, and does without.
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +102,8 @@ def _build(recipe: Recipe, folder: Path, home: Path) -> None:
         pack.write_overlay(recipe.files, work / "overlay.tar")
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
-        if not unprivileged:
-            # As root it mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans
-            # up after a crash can meet those mounts, and everything in it ends with us.
-            argv = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", *argv)
+        if not unprivileged and tools.works((*_NAMESPACE, "true")):
+            argv = (*_NAMESPACE, *argv)
         tools.call(argv, cwd=work, timeout=BUILD_TIMEOUT, doing=doing)
         left = BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing)

@@ -14,7 +14,7 @@ from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 Command = Callable[[int], tuple[str, ...]]
 
 #: A memory file system where there is one; on a disk, the kernel would write the guest's memory back all the time.
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the engine makes a nameless file there
+_SHARED_MEMORY = Path("/dev/shm")
 _INPUT = "input.tar"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 

@@ -1,4 +1,4 @@
-"""This terminal, connected to a shell in a guest."""
+"""The terminal of the caller, connected to a shell in a guest."""
 
 import os
 import select

@@ -48,6 +48,15 @@ def is_installed(program: str) -> bool:
     return shutil.which(program, path=_SEARCH_PATH) is not None
 
 
+def works(argv: Sequence[str]) -> bool:
+    """Whether a command that does nothing but show what is allowed here ends with 0."""
+    try:
+        done = subprocess.run(argv, timeout=_TERMINATE_SECONDS, check=False, capture_output=True)
+        return done.returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def require(programs: Iterable[str]) -> None:
     """Raises HostError with one line naming all programs that are missing and how to install them."""
     missing = [program for program in programs if not is_installed(program)]

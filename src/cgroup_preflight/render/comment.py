@@ -4,6 +4,8 @@ The text is that of `markdown_format`, with a table of the runners behind its fi
 the verdict, the second what to do; the rest has a byte budget, and what does not fit is counted.
 """
 
+from dataclasses import replace
+
 from cgroup_preflight.render import markdown_format
 from cgroup_preflight.render.escape import code, prose
 from cgroup_preflight.render.markdown_budget import Budget, Section
@@ -29,7 +31,9 @@ def render(merged: Merged, *, limit: int = markdown_format.LIMIT, note: str = ""
     if merged.count == 1:
         return markdown_format.render(merged.report, limit=limit - _size(foot)) + foot
     table = _runners(merged, limit // _SHARE)
-    text = markdown_format.render(merged.report, limit=limit - _size(table) - _size(foot))
+    # Each runner's services stand in its own job summary; here they would push the findings out of sight.
+    shown = replace(merged.report, services=())
+    text = markdown_format.render(shown, limit=limit - _size(table) - _size(foot))
     verdict, todo, rest = text.split("\n", 2)
     return "\n".join([verdict, todo, table, rest.lstrip("\n")]) + foot
 
@@ -67,7 +71,7 @@ def _differ(merged: Merged) -> str:
 
 
 def _row(row: Row, columns: int) -> str:
-    names = code(some(row.names), 400)
+    names = ", ".join(code(name, 60) for name in some(row.names))
     many = f" ({len(row.names)})" if len(row.names) > 1 else ""
     cells = "".join(f" {_MARKS[cell]} |" for cell in row.cells[:columns])
     return f"| {_VERDICT_MARKS[row.verdict]} {names}{many} |{cells}\n"

@@ -51,7 +51,8 @@ def render(report: Report, *, limit: int = LIMIT) -> str:
     return budget.text()
 
 
-_FINDINGS_HEAD = "\n| | Check | Subject | Found |\n|---|---|---|---|\n"
+#: Two columns: with four, a phone shows the first three and cuts off what was found.
+_FINDINGS_HEAD = "\n| Check | Found |\n|---|---|\n"
 _SERVICES_HEAD = (
     "\n| Service | Limits in force | MemoryMax | Peak | CPU used | Throttled | Result |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -90,7 +91,8 @@ def _count(findings: Iterable[Finding], status: Status) -> int:
 
 def _finding_row(item: Finding) -> str:
     check = f"{code(item.code, 40)} {prose(item.name, 80)}"
-    return f"| {_MARKS[item.status]} | {check} | {code(item.subject, 200)} | {prose(item.message, 600)}{_at(item)} |\n"
+    subject = code(item.subject, 200)
+    return f"| {_MARKS[item.status]} {check}<br>{subject} | {prose(item.message, 600)}{_at(item)} |\n"
 
 
 def _at(item: Finding) -> str:

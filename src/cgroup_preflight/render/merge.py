@@ -138,16 +138,16 @@ def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Fi
     names = list(dict.fromkeys(name for name, _ in members))
     first = members[0][1]
     everywhere = len(names) == total
-    where = f"on all {total} runners" if everywhere else f"on {len(names)} of {total} runners: {some(names)}"
+    where = f"on all {total} runners" if everywhere else f"on {len(names)} of {total} runners: {', '.join(some(names))}"
     differing = "; messages differ" if len({item.message for _, item in members}) > 1 else ""
     return not everywhere, replace(first, message=f"{first.message} ({where}{differing})".lstrip())
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> list[str]:
     """The names, of many only the first ones and how many more there are."""
     if len(names) <= NAMES_MAX:
-        return ", ".join(names)
-    return f"{', '.join(names[: NAMES_MAX - 1])} and {len(names) - NAMES_MAX + 1} more"
+        return list(names)
+    return [*names[: NAMES_MAX - 1], f"{len(names) - NAMES_MAX + 1} more"]
 
 
 def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:

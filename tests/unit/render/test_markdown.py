@@ -13,7 +13,7 @@ from cgroup_preflight.report import Remedy, Report, Status
 from .forge import show, squeeze
 from .samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports
 
-TAGS = {"h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "code", "pre", "wbr"}
+TAGS = set(["h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "code", "pre", "wbr", "br"])
 
 
 def test_verdict_first_then_what_to_do() -> None:
@@ -37,7 +37,7 @@ def test_a_report_without_findings_is_no_pass() -> None:
 def test_tables_and_folded_details() -> None:
     text = markdown_format.render(MIXED)
     assert (
-        "| ❌ fail | <code>CGP501</code> limits-in-force | <code>user-api</code> | <code>memory.max</code> is not in "
+        "| ❌ fail <code>CGP501</code> limits-in-force<br><code>user-api</code> | <code>memory.max</code> is not in "
         "force (at <code>deploy/cgroup-preflight.toml&#58;12</code>) |\n"
     ) in text
     assert (
@@ -46,7 +46,7 @@ def test_tables_and_folded_details() -> None:
     assert text.count("<details>") == text.count("</details>") == 4
     assert "<pre>\nsudo systemctl set-property 'a b' x=1\n</pre>" in text
     assert "fatal&#58; &#64;<wbr>everyone" in text
-    assert text.index("❌ fail |") < text.index("⚠️ unverified |") < text.index("🟡 warn |")
+    assert text.index("| ❌ fail ") < text.index("| ⚠️ unverified ") < text.index("| 🟡 warn ")
 
 
 @few
@@ -55,7 +55,7 @@ def test_hostile_words_stay_words(some: Report) -> None:
     text = markdown_format.render(some)
     shown = show(text)
     assert shown.tags <= TAGS
-    assert set(shown.rows) <= {4, 7}
+    assert set(shown.rows) <= {2, 7}
     assert not re.search(r"[@#!&~$^]\w|https?:|www\.|:\w+:", shown.loose)
     assert not re.search(r"^\s*/", text, re.MULTILINE)
     assert "<!--" not in text
@@ -92,8 +92,8 @@ def test_details_go_before_rows_and_are_counted() -> None:
     passed = [finding(Status.PASS, subject=f"good-{number}") for number in range(5)]
     many = report(*failed, *passed, services=(SERVICE,) * 3)
     text = markdown_format.render(many, limit=24_000)
-    assert text.count("| ❌ fail |") == 100
-    assert text.count("| ✅ pass |") == 0
+    assert text.count("| ❌ fail ") == 100
+    assert text.count("| ✅ pass ") == 0
     details = text.count("what was read, what to do")
     assert 0 < details < 100
     left = f"Left out to stay below 24000 bytes: details: {100 - details} of 100, passed checks: 5 of 5.\n"
