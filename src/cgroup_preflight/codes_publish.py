@@ -27,4 +27,7 @@ PUBLISH_ROWS: tuple[Row, ...] = (
     ("CGP607", "publish-note", "warning", "The merge request's note is up to date.",
      "CI_JOB_TOKEN may not write notes on most versions; the widgets carry the result without it.",
      "Hand over a project access token with the scope api in CGROUP_PREFLIGHT_GITLAB_TOKEN.", (_NOTES, _JOB_TOKEN)),
+    ("CGP608", "runner-reported", "error", "Every runner of a fleet has a report.",
+     "A host that nobody could ask is not a host that passed.", "Reach the host and install cgroup-preflight there.",
+     ("https://docs.ansible.com/ansible/latest/reference_appendices/faq.html",)),
 )  # fmt: skip

@@ -188,7 +188,8 @@ def nspawn(*, unified: bool, payload: str = "") -> Enter:
         words = ["systemd-nspawn", "--quiet", machine, "--boot", "--directory=/srv/box", "--bind-ro=/usr"]
         env = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"} if unified else {}
         box = guest.spawn([*words, f"--bind-ro={input_path('')}"], env=env)
-        start = ["systemd-run", machine, "--wait", "--pipe", "--quiet"]
+        # Collected: a check that fails must not leave the container degraded.
+        start = ["systemd-run", machine, "--wait", "--pipe", "--quiet", "--collect"]
         try:
             deadline = time.monotonic() + _TIMEOUT
             while not guest.run([*start, "systemctl", "is-system-running", "--wait"], timeout=_TIMEOUT).text:
@@ -215,7 +216,7 @@ def service(*properties: str) -> Enter:
 
     @contextlib.contextmanager
     def enter(guest: Guest) -> Iterator[Run]:
-        words = ["systemd-run", "--wait", "--pipe", "--quiet", *(f"--property={item}" for item in properties)]
+        words = ["systemd-run", "--wait", "--pipe", "--quiet", "--collect", *(f"--property={item}" for item in properties)]
 
         def run(argv: Sequence[str], env: Mapping[str, str]) -> Completed:
             given = [f"--setenv={name}={value}" for name, value in env.items()]

@@ -7,6 +7,7 @@ kernel's files are read. No pass where they do not act, no fail of the host wher
 import json
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from cgroup_preflight.guest.session import input_path
 
 _HOSTS = Path(__file__).parents[1] / "hosts"
 _SHOP = "cgroup-preflight.toml"
+_BAD = ("fail", "unverified", "warn")
 _EXIT = {"pass": 0, "fail": 1, "unverified": 3}
 _EXPECTED = tomllib.loads((_HOSTS / "expected.toml").read_text())
 #: A unit with limits reads its own files.
 _READ = 'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); cat "$own/memory.max" "$own/cpu.max"'
-_LIMITS = ("--quiet", "--wait", "--pipe", "--property=MemoryMax=64M", "--property=CPUQuota=50%", "sh", "-c", _READ)
+_LIMITS = ("--quiet", "--wait", "--pipe", "--collect", "--property=MemoryMax=64M", "--property=CPUQuota=50%", "sh", "-c", _READ)
 _IN_FORCE = b"67108864\n50000 100000\n"
 
 
@@ -49,6 +51,36 @@ def run(environment: Environment, stage: Stage) -> Iterator[Run]:
         yield inside
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the command said in an environment: exit status and report by config, and a recording."""
+
+    status: dict[str, int]
+    report: dict[str, dict[str, Any]]
+    recording: bytes
+
+
+@pytest.fixture(scope="module")
+def seen(run: Run) -> Seen:
+    """Three calls of the command, which all tests of an environment share."""
+    checks = {name: _preflight(run, "check", "--format", "json", *_words(name)) for name in ("bare", "shop")}
+    return Seen(
+        status={name: status for name, (status, _) in checks.items()},
+        report={name: json.loads(out) for name, (_, out) in checks.items()},
+        recording=_preflight(run, "snapshot")[1],
+    )
+
+
+def _preflight(run: Run, *words: str) -> tuple[int, bytes]:
+    done = run(["python3", "-m", "cgroup_preflight", *words], command_environment())
+    assert done.returncode in (0, 1, 3), done
+    return done.returncode, done.stdout
+
+
+def _words(config: str) -> tuple[str, ...]:
+    return ("--config", str(input_path("shop") / _SHOP)) if config == "shop" else ()
+
+
 def _wanted(environment: Environment, config: str) -> dict[str, Any]:
     host = _EXPECTED[environment.name]
     return {"engine": "", "fail": [], "unverified": [], "warn": [], **host.get(config, host["bare"])}
@@ -58,50 +90,39 @@ def _said(findings: list[dict[str, Any]], status: str) -> list[str]:
     return sorted({item["code"] for item in findings if item["status"] == status})
 
 
-def _preflight(run: Run, *words: str) -> tuple[int, bytes]:
-    done = run(["python3", "-m", "cgroup_preflight", *words], command_environment())
-    assert done.returncode in (0, 1, 3), done
-    return done.returncode, done.stdout
-
-
 @pytest.mark.parametrize("config", ["bare", "shop"])
-def test_verdict_exit_status_engine_and_codes(environment: Environment, run: Run, config: str) -> None:
-    words = ("--config", str(input_path("shop") / _SHOP)) if config == "shop" else ()
-    status, out = _preflight(run, "check", "--format", "json", *words)
-    report = json.loads(out)
+def test_verdict_exit_status_engine_and_codes(environment: Environment, seen: Seen, config: str) -> None:
+    report = seen.report[config]
     findings = report["findings"]
-    seen = {
+    said = {
         "verdict": report["verdict"], "engine": report["host"]["engine"] or "",
-        **{name: _said(findings, name) for name in ("fail", "unverified", "warn")},
+        **{name: _said(findings, name) for name in _BAD},
     }  # fmt: skip
     wanted = _wanted(environment, config)
-    assert seen == wanted, [item["message"] for item in findings if item["status"] in ("fail", "unverified", "warn")]
-    assert status == _EXIT[wanted["verdict"]]
+    assert said == wanted, [item["message"] for item in findings if item["status"] in _BAD]
+    assert seen.status[config] == _EXIT[wanted["verdict"]]
     for item in findings:
-        if item["status"] in ("fail", "unverified", "warn"):
+        if item["status"] in _BAD:
             assert item["remedies"], item
             assert item["evidence"], item
 
 
+@pytest.mark.parametrize("config", ["bare", "shop"])
 def test_recorded_here_and_judged_elsewhere_is_the_same(
-    environment: Environment, run: Run, tmp_path: Path, lab_inputs: dict[str, Path]
+    seen: Seen, config: str, tmp_path: Path, lab_inputs: dict[str, Path]
 ) -> None:
-    _, out = _preflight(run, "snapshot")
     recorded = tmp_path / "host.json"
-    recorded.write_bytes(out)
-    for name, config in (("bare", None), ("shop", load(lab_inputs["shop"] / _SHOP))):
-        words = ("--config", str(input_path("shop") / _SHOP)) if config else ()
-        _, live = _preflight(run, "check", "--format", "json", *words)
-        there = [(item["code"], item["status"], item["subject"]) for item in json.loads(live)["findings"]]
-        here = run_checks(common.context(config, "auto", (), root=str(recorded)))
-        # Subjects name the job's own cgroup, and each call has another.
-        assert [(item.code, item.status) for item in here] == [item[:2] for item in there], name
+    recorded.write_bytes(seen.recording)
+    there = [(item["code"], item["status"]) for item in seen.report[config]["findings"]]
+    chosen = load(lab_inputs["shop"] / _SHOP) if config == "shop" else None
+    # Not the subjects: they name the job's own cgroup, and each call has another.
+    here = run_checks(common.context(chosen, "auto", (), root=str(recorded)))
+    assert [(item.code, item.status) for item in here] == there
 
 
-def test_nobody_is_named_in_the_recording(run: Run) -> None:
-    _, out = _preflight(run, "snapshot")
+def test_nobody_is_named_in_the_recording(seen: Seen) -> None:
     for name in (b"tester", b"runner", b"guest"):
-        assert name not in out
+        assert name not in seen.recording
 
 
 def test_limits_act_where_it_says_pass_and_nowhere_else(environment: Environment, run: Run) -> None:

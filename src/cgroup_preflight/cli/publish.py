@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.cli import options
@@ -17,7 +18,7 @@ from cgroup_preflight.verdict import exit_status_of
 if TYPE_CHECKING:
     from cgroup_preflight.publish.ladder import Place
     from cgroup_preflight.publish.outcome import Outcome
-    from cgroup_preflight.publish.wishes import Wishes
+    from cgroup_preflight.publish.wishes import Load, Wishes
 
 _ABOUT = """\
 Sends one report, or many merged into one, to the pull or merge request that this job is about, and says what
@@ -31,6 +32,8 @@ Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOK
 CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN, CI_JOB_TOKEN. Delivery never changes the verdict; without
 --fail-on the exit status is 0 whatever the verdict is, since the job that made the report has said it.
 """
+#: Of `--format markdown`: a file for people, bytes.
+_MARKDOWN_MAX = 1_000_000
 _KEY_HELP = "tells apart several results on one request: letters, digits, '.', '_', '-'"
 
 
@@ -62,7 +65,7 @@ def run(words: list[str], clock: Clock) -> int:
     sys.stderr.write("".join(f"{line}\n" for line in outcome.lines(receipt.outcomes)))
     report = load.merged.report
     told = replace(report, findings=(*report.findings, *outcome.findings(receipt.outcomes)))
-    options.deliver(told, wanted, verbose=False)
+    _deliver(load, told, wanted)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
     return _exit_status(args, report, strict_failed=bool(outcome.undelivered(receipt.outcomes)))
@@ -143,9 +146,23 @@ def _baseline(path: str) -> Report | None:
     return read_legs([path])[0].report
 
 
+def _deliver(load: "Load", told: Report, wanted: tuple[options.Output, ...]) -> None:
+    """Markdown has the table of the runners; the other formats know one report only."""
+    for item in wanted:
+        if item.format != "markdown":
+            options.deliver(told, (item,), verbose=False)
+            continue
+        from cgroup_preflight.render import comment
+
+        text = comment.render(replace(load.merged, report=told), limit=_MARKDOWN_MAX)
+        if item.file:
+            options.write_file(Path(item.file), text)
+        else:
+            options.write_stdout(text)
+
+
 def _write_receipt(path: str, outcomes: "list[Outcome]") -> None:
     import json
-    from pathlib import Path
 
     from cgroup_preflight.publish.outcome import document
 

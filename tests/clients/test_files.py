@@ -1,0 +1,184 @@
+"""action.yml, the template, the command line, the config's schema and the docs say the same; linters find nothing."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cgroup_preflight.cli import publish
+from cgroup_preflight.config.keys import ENGINES
+from cgroup_preflight.publish.wishes import COMMENT_MODES
+from cgroup_preflight.render import FORMATS
+from ci import action_entry, lock
+from tests.clients.helpers import ROOT
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
+HEAD, JOBS = re.split(r"^---$", TEMPLATE, flags=re.MULTILINE)
+INPUTS = yaml.safe_load(HEAD)["spec"]["inputs"]
+#: Inputs that one forge has no use for.
+ONLY_GITHUB = {"formats", "reports", "check", "leg", "pull-request", "token", "version"}
+ONLY_GITLAB = {"package", "apt", "stage", "job-prefix", "image", "allow-failure"}
+
+
+def tool(name):
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    assert found, f"{name} is not installed; run this through `nox -s clients`"
+    return found
+
+
+def check(*argv, folder=ROOT):
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _options(parser):
+    return {name: action for action in parser._actions for name in action.option_strings}
+
+
+def test_action_and_template_have_the_same_inputs():
+    assert set(ACTION["inputs"]) - ONLY_GITHUB == set(INPUTS) - ONLY_GITLAB
+    for name in set(ACTION["inputs"]) & set(INPUTS) - {"python"}:
+        assert ACTION["inputs"][name]["default"] == INPUTS[name]["default"], name
+
+
+def test_choices_are_those_of_the_command():
+    options = _options(publish._parser())
+    for name in ("comment", "publish", "check", "fail-on"):
+        choices = tuple(options[f"--{name}"].choices)
+        assert set(action_entry.CHOICES[f"CGPF_{name.upper().replace('-', '_')}"]) == set(choices)
+        if name in INPUTS:
+            assert set(INPUTS[name]["options"]) == set(choices)
+        assert all(choice in ACTION["inputs"][name]["description"] for choice in choices)
+    assert set(COMMENT_MODES) == set(options["--comment"].choices)
+    assert set(INPUTS["engine"]["options"]) == {"", *ENGINES} == set(action_entry.CHOICES["CGPF_ENGINE"])
+    assert all(engine in ACTION["inputs"]["engine"]["description"] for engine in ENGINES)
+    assert all(item in ACTION["inputs"]["formats"]["description"] for item in FORMATS)
+
+
+def test_every_input_reaches_the_entry_and_no_shell():
+    text = (ROOT / "action.yml").read_text("utf-8")
+    for step in ACTION["runs"]["steps"]:
+        assert "${{" not in step.get("run", "")
+    for name in set(ACTION["inputs"]) - {"token", "working-directory"}:
+        assert f"CGPF_{name.upper().replace('-', '_')}: ${{{{ inputs.{name} }}}}" in text
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]) for step in ACTION["runs"]["steps"] if "uses" in step)
+
+
+def test_only_the_step_that_publishes_has_the_token():
+    holders = [step["name"] for step in ACTION["runs"]["steps"] if "inputs.token" in str(step.get("env"))]
+    assert holders == ["Publish"]
+
+
+def test_every_word_of_the_entry_is_an_option():
+    options = _options(publish._parser())
+    environ = dict.fromkeys((f"CGPF_{name.upper().replace('-', '_')}" for name in ACTION["inputs"]), "x")
+    words = action_entry.publish_words(environ | {"CGPF_REPORT": "r", "CGPF_RECEIPT": "d", "CGPF_TARGET": "run"}, "sub")
+    assert {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"} <= set(options)
+    assert words[-2:] == ["--", "r"]
+    in_shell = set(re.findall(r" (--[a-z-]+)", JOBS.split("set -- --provider")[1].split("artifacts:")[0]))
+    assert in_shell - {"--"} <= set(options)
+
+
+def test_the_component_is_the_template():
+    assert (ROOT / "templates" / "cgroup-preflight.yml").read_text("utf-8") == TEMPLATE
+
+
+def test_docs_name_every_input_and_output():
+    github, gitlab = ((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("github", "gitlab"))
+    assert [name for name in (*ACTION["inputs"], *ACTION["outputs"]) if f"| `{name}` |" not in github] == []
+    assert [name for name in INPUTS if f"| `{name}` |" not in gitlab] == []
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", github, re.MULTILINE)) == {*ACTION["inputs"], *ACTION["outputs"]}
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", gitlab, re.MULTILINE)) == set(INPUTS)
+
+
+def test_docs_name_only_real_options():
+    options = {*_options(publish._parser()), "--format", "--output"}
+    text = (ROOT / "docs" / "publishing.md").read_text("utf-8")
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
+    assert [name for name in options if name.startswith("--") and f"`{name}" not in text and name != "--help"] == []
+
+
+def test_the_lock_has_every_dependency():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    names = {re.match(r"[A-Za-z0-9._-]+", item)[0].lower().replace(".", "-") for item in wanted} - set(lock.LEFT_OUT)
+    locked = (ROOT / "ci" / "action-requirements.txt").read_text("utf-8")
+    assert [name for name in sorted(names) if f"\n{name}==" not in locked] == []
+    assert "http" not in locked
+
+
+def test_linters_of_the_action():
+    check(tool("zizmor"), "--offline", "--no-progress", "action.yml")
+    check(tool("check-jsonschema"), "--builtin-schema", "vendor.github-actions", "action.yml")
+    check(tool("shellcheck"), *(str(path) for path in (ROOT / "ci").glob("*.sh")))
+
+
+def _workflows():
+    for page in ("github", "workflow-run"):
+        text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+        for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
+            if block.startswith("name:"):
+                yield f"{page}-{number}", block
+
+
+@pytest.mark.parametrize(("name", "text"), _workflows(), ids=lambda value: value if len(value) < 40 else "")
+def test_workflows_in_the_docs(tmp_path, name, text):
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    file = folder / f"{name}.yml"
+    file.write_text(text)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    check(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(file))
+    check(tool("actionlint"), "-shellcheck", tool("shellcheck"), str(file), folder=tmp_path)
+    check(tool("zizmor"), "--offline", "--no-progress", "--min-severity=medium", str(tmp_path))
+    given = [step["with"] for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]
+             if step.get("uses", "").startswith("org/cgroup-preflight@") and "with" in step]
+    assert all(set(item) <= set(ACTION["inputs"]) for item in given)
+
+
+def test_linters_of_the_template(tmp_path):
+    (tmp_path / "head.yml").write_text(HEAD)
+    (tmp_path / "jobs.yml").write_text(JOBS.replace("$[[ inputs.allow-failure ]]", "false"))
+    for half in ("head.yml", "jobs.yml"):
+        check(tool("check-jsonschema"), "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci",
+              str(tmp_path / half))
+    for name, job in yaml.safe_load(JOBS.replace("$[[ inputs.allow-failure ]]", "false")).items():
+        for number, script in enumerate(job.get("script", ())):
+            path = tmp_path / f"{number}-{name.strip('.$[]').replace(' ', '')[:20]}.sh"
+            path.write_text(f"#!/bin/sh\n{script}")
+            check(tool("shellcheck"), "--exclude", "SC2154", str(path))
+
+
+def test_the_template_is_a_job_template():
+    jobs = yaml.safe_load(JOBS.replace("$[[ inputs.allow-failure ]]", "false"))
+    assert not {"default", "stages", "variables", "workflow", "image", "cache"} & set(jobs)
+    assert all("cgroup" in name or "job-prefix" in name for name in jobs)
+    assert all(value.get("description") and "default" in value for value in INPUTS.values())
+
+
+def test_the_playbook_merges_hosts_and_forgets_none(tmp_path):
+    """Two hosts that can be asked (this machine, twice), and one without the tool."""
+    command = tmp_path / "tool.sh"
+    command.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}/src" "{sys.executable}" -m cgroup_preflight "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "inventory").write_text(
+        f"""one preflight_command='["{command}"]'\ntwo preflight_command='["{command}"]'\n"""
+        f"""three preflight_command='["{tmp_path}/absent"]'\n"""
+        f"[all:vars]\nansible_connection=local\nansible_python_interpreter={sys.executable}\n"
+    )
+    done = subprocess.run(
+        [tool("ansible-playbook"), "-i", "inventory", str(ROOT / "ci/ansible/preflight.yml"),
+         "-e", f'{{"preflight_local_command": ["{command}"], "preflight_folder": "{tmp_path}/all"}}'],
+        cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+    )
+    text = (tmp_path / "all.md").read_text("utf-8")
+    assert done.returncode != 0
+    assert "**3 runners:**" in text
+    assert "<code>three</code>" in text
+    assert "CGP608" in text
