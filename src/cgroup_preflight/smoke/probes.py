@@ -19,9 +19,12 @@ from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, u
 
 _DEADLINE = 15.0
 _UP_SECONDS = 20.0
-_PAUSE = 0.01
+_PAUSE = 0.02
+_LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
-_PAYLOAD = os.path.join(os.path.dirname(__file__), "payload.py")
+_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
+#: Compiled where somebody has compiled it: Python does not do that for a script, and each unit starts one.
+_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,7 @@ class Probes:
         already = len(said.lines())
         with self._without_high(target if probe.is_slice and probe.kind == "max" else ""):
             os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {self._mount}{target}\n".encode())
-            yield from _until(lambda: said.over(already) or not self._observer.processes(own), _DEADLINE * 2)
+            yield from _until(lambda: said.over(already), _DEADLINE * 2, gone=lambda: not self._observer.processes(own))
         after = self._events(target, own, probe.kind)
         return ProbeEvidence(
             probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
@@ -162,13 +165,19 @@ class _Said:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._size = -1
+        self._lines: tuple[Mapping[str, object], ...] = ()
 
     def lines(self) -> tuple[Mapping[str, object], ...]:
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                return tuple(item for item in map(_literal, file.read(_OUTPUT_MAX).splitlines()) if item)
+            size = os.stat(self._path).st_size
+            if size != self._size:
+                with open(self._path, encoding="utf-8", errors="replace") as file:
+                    self._lines = tuple(item for item in map(_literal, file.read(_OUTPUT_MAX).splitlines()) if item)
+                self._size = size
         except OSError:
             return ()
+        return self._lines
 
     def up(self) -> bool:
         return any("up" in line for line in self.lines())
@@ -185,11 +194,19 @@ def _literal(line: str) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _until(done: Callable[[], bool], seconds: float) -> Iterator[None]:
-    """Lets others have their turn until `done` or the time is over."""
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
+def _until(done: Callable[[], bool], seconds: float, *, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Lets others have their turn until `done`, or the time is over, or what was waited for is `gone`.
+
+    Looking costs the time of those who are looked at: `gone` is asked now and then.
+    """
+    now = time.monotonic()
+    deadline, look_at = now + seconds, now + _LOOK
+    while not done() and now < deadline:
+        if now > look_at and gone():
+            return
+        look_at = now + _LOOK if now > look_at else look_at
         yield
+        now = time.monotonic()
 
 
 def _together(lanes: Sequence[Iterator[None]]) -> None:
