@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
 def run(words: list[str], clock: Clock) -> int:
     """The command, with `clock` for all that waits. Raises UsageError."""
     args = _parser().parse_args(words)
-    wanted = options.outputs(args.format, args.output) if args.format else ()
+    wanted = _outputs(args)
     from cgroup_preflight.publish import ladder, outcome, reading
     from cgroup_preflight.publish.secret import redact
     from cgroup_preflight.publish.wishes import Load, view
@@ -65,7 +65,7 @@ def run(words: list[str], clock: Clock) -> int:
     sys.stderr.write("".join(f"{line}\n" for line in outcome.lines(receipt.outcomes)))
     report = load.merged.report
     told = replace(report, findings=(*report.findings, *outcome.findings(receipt.outcomes)))
-    _deliver(load, told, wanted)
+    _deliver(load, told, wanted, commands=place.github is not None)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
     return _exit_status(args, report, strict_failed=bool(outcome.undelivered(receipt.outcomes)))
@@ -146,19 +146,39 @@ def _baseline(path: str) -> Report | None:
     return read_legs([path])[0].report
 
 
-def _deliver(load: "Load", told: Report, wanted: tuple[options.Output, ...]) -> None:
-    """Markdown has the table of the runners; the other formats know one report only."""
-    for item in wanted:
-        if item.format != "markdown":
-            options.deliver(told, (item,), verbose=False)
-            continue
-        from cgroup_preflight.render import comment
+def _outputs(args: argparse.Namespace) -> tuple[options.Output, ...]:
+    """What was asked for and no more: the terminal has the receipt, so no text goes there by itself."""
+    if not args.format:
+        return ()
+    found = options.outputs(args.format, args.output)
+    return found if any("=" not in word for word in args.format) else tuple(item for item in found if item.file)
 
-        text = comment.render(replace(load.merged, report=told), limit=_MARKDOWN_MAX)
-        if item.file:
-            options.write_file(Path(item.file), text)
-        else:
-            options.write_stdout(text)
+
+def _deliver(load: "Load", told: Report, wanted: tuple[options.Output, ...], *, commands: bool) -> None:
+    """Writes the formats; what goes to a log where `commands` are looked for is fenced off from them."""
+    import secrets
+
+    for item in wanted:
+        token = secrets.token_hex(16) if commands and not item.file else ""
+        if token:
+            _say(f"::stop-commands::{token}")
+        _write(load, told, item)
+        if token:
+            _say(f"\n::{token}::")
+
+
+def _write(load: "Load", told: Report, item: options.Output) -> None:
+    """Markdown has the table of the runners; the other formats know one report only."""
+    if item.format != "markdown":
+        options.deliver(told, (item,), verbose=False)
+        return
+    from cgroup_preflight.render import comment
+
+    text = comment.render(replace(load.merged, report=told), limit=_MARKDOWN_MAX)
+    if item.file:
+        options.write_file(Path(item.file), text)
+    else:
+        options.write_stdout(text)
 
 
 def _write_receipt(path: str, outcomes: "list[Outcome]") -> None:

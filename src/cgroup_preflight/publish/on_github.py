@@ -27,7 +27,7 @@ def publish(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
     names = [name for name, wanted in (("check run", wishes.check), ("comment", wishes.comment != "never")) if wanted]
     hindrance = _hindrance(job, wishes) if names else ""
     if not wishes.dry_run:
-        _log(load, wishes, hindrance, outside, receipt)
+        _log(job, load, outside, receipt, placed=bool(hindrance) or not wishes.check)
         _summary(job, load, receipt)
         _outputs(job, {"verdict": load.merged.verdict.value, "findings": str(_wrong(load))}, receipt)
     if hindrance:
@@ -53,14 +53,12 @@ def _wrong(load: Load) -> int:
     return sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in load.merged.report.findings)
 
 
-def _log(load: Load, wishes: Wishes, hindrance: str, outside: Outside, receipt: Receipt) -> None:
+def _log(job: GithubJob, load: Load, outside: Outside, receipt: Receipt, *, placed: bool) -> None:
     """Annotations stand at their lines unless a check run puts them there: twice on one line would be noise."""
-    in_place = bool(hindrance) or not wishes.check
-    text = workflow_commands.render(load.merged.report, placed=in_place)
-    if hindrance:
-        text += workflow_commands.command(
-            "notice", f"{hindrance}; the result is in the job summary. {hints.RECIPE}", title="cgroup-preflight"
-        )
+    text = workflow_commands.render(load.merged.report, placed=placed)
+    if job.read_only:
+        said = f"{job.read_only}: its token may only read, so the result is in the job summary; {hints.RECIPE}"
+        text += workflow_commands.command("notice", said, title="cgroup-preflight")
     for line in text.splitlines():
         outside.say(line)
     receipt.add(Outcome(channel="log commands", delivery=Delivery.DELIVERED, detail=f"{len(text.splitlines())} lines"))

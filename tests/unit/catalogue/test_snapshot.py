@@ -109,6 +109,23 @@ def test_recording_a_recording_is_the_same():
     assert again["commands"] == document["commands"]
 
 
+@pytest.mark.parametrize("name", hosts.NAMES)
+def test_each_host_answers_all_that_is_asked(name):
+    """A new fact wants the hosts recorded again: tests/lab/record_hosts.py, then tests/hosts/make_handmade.py."""
+    document = hosts.recording(name)
+    fs, runner = RecordingFs(SnapshotFs(document["host"])), RecordingRunner(SnapshotRunner(document["commands"]))
+    gather(fs, runner)
+    unknown = [question for answers in (fs.answers, runner.answers) for question, entry in answers.items()
+               if entry.get("missing") == Why.NOT_RECORDED.value]  # fmt: skip
+    assert unknown == []
+
+
+def test_hosts_made_by_hand_are_as_made():
+    from hosts import make_handmade
+    for name, document in make_handmade.hosts().items():
+        assert (hosts.FOLDER / f"{name}.json").read_text() == make_handmade.text_of(document), name
+
+
 def test_not_recorded_is_not_absent():
     document = hosts.recording("debian-12")
     fs = SnapshotFs(document["host"])

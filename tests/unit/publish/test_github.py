@@ -13,7 +13,7 @@ from cgroup_preflight.publish import ladder
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.wishes import Load, Wishes, view
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Status
+from cgroup_preflight.report import Remedy, RemedyFile, Status
 
 from .jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
 
@@ -162,7 +162,7 @@ def test_read_only_runs_make_no_request(github, tmp_path, call, failing, capsys,
     assert call(github_env(github, tmp_path, event=event, **more), failing, "--publish", "strict") == 0
     assert github.calls == []
     told = capsys.readouterr()
-    assert told.out.count("::notice ") == 1
+    assert told.out.count("::notice ") == (0 if said == "no token" else 1)
     assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
     assert said in told.err
     assert "lines-of-a-token" not in told.out + told.err
@@ -331,3 +331,17 @@ def test_a_persons_token_is_asked_who_it_is(github, env, call, failing):
     call(mine | {"GITHUB_RUN_ID": "101"}, failing)
     assert [item["user"]["login"] for item in github.comments] == ["alice"]
     assert "/user" in {item.path for item in github.calls}
+
+
+def test_a_report_in_the_log_is_fenced_off_from_commands(github, env, call, tmp_path, capsys):
+    hostile = report(
+        finding(Status.FAIL, remedies=(Remedy(title="x", files=(RemedyFile(path="p", content="::error::x"),)),))
+    )
+    call(env, write_report(tmp_path / "hostile.json", hostile), "--format", "text")
+    out = capsys.readouterr().out
+    _, _, rest = out.partition("::stop-commands::")
+    token, _, inside = rest.partition("\n")
+    assert "            ::error::x" in inside.partition(f"\n::{token}::")[0]
+    assert len(token) == 32
+    call(env, str(tmp_path / "hostile.json"), "--format", f"json={tmp_path / 'all.json'}")
+    assert "            ::error::x" not in capsys.readouterr().out

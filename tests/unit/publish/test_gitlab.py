@@ -100,6 +100,13 @@ def test_short_pages_and_foreign_hosts_in_links(gitlab, env, call, failing):
     assert sum("cgroup-preflight:v1" in note["body"] for note in gitlab.notes) == 1
 
 
+def test_doubles_are_joined(gitlab, env, call, failing):
+    call(env, failing)
+    gitlab.add_note(gitlab.notes[0]["body"], "project_42_bot")
+    call(env | {"CI_PIPELINE_ID": "1001"}, failing, "--publish", "strict")
+    assert len(gitlab.notes) == 1
+
+
 def test_a_fork_writes_to_the_target(gitlab, env, call, failing):
     call(env | {"CI_PROJECT_ID": "77", "CI_MERGE_REQUEST_PROJECT_ID": "42"}, failing)
     assert len(gitlab.notes) == 1

@@ -1,0 +1,93 @@
+"""What goes into a guest, and what does not."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from core.making import config_of
+
+from cgroup_preflight.config.model import Target
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.guest import project
+
+
+def config(folder, *binaries, files=()):
+    text = "".join(f'[services.s{number}]\nbinary = "{path}"\n' for number, path in enumerate(binaries))
+    (folder / "shop.toml").write_text(text)
+    made = config_of(text)
+    return replace(made, path="../x/shop.toml", folder=str(folder), target=Target(files=files))
+
+
+def program(folder, name):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("program")
+    return path
+
+
+def test_config_and_binaries_and_nothing_else(tmp_path):
+    program(tmp_path, "dist/web")
+    program(tmp_path, ".env")
+    found = project.project_of(config(tmp_path, "dist/web"))
+    assert sorted(found.inputs) == ["project/dist/web", "project/shop.toml"]
+    assert (found.folder, found.config_name) == ("/run/preflight/in/project", "shop.toml")
+    assert found.size == len("program") + (tmp_path / "shop.toml").stat().st_size
+
+
+def test_only_the_services_asked_for(tmp_path):
+    for name in ("a", "b"):
+        program(tmp_path, name)
+    found = project.project_of(config(tmp_path, "a", "b"), ["s1"])
+    assert "project/b" in found.inputs
+    assert "project/a" not in found.inputs
+
+
+def test_a_binary_beside_the_folder_stays_beside_it(tmp_path):
+    home = tmp_path / "deploy"
+    home.mkdir()
+    program(tmp_path, "build/web")
+    found = project.project_of(config(home, "../build/web"))
+    assert sorted(found.inputs) == ["project/build/web", "project/deploy/shop.toml"]
+    assert found.folder == "/run/preflight/in/project/deploy"
+
+
+def test_an_absolute_binary_is_brought_to_its_place(tmp_path):
+    path = program(tmp_path, "elsewhere/web")
+    home = tmp_path / "home"
+    home.mkdir()
+    found = project.project_of(config(home, path))
+    assert found.outside == ((f"/run/preflight/in/absolute{path}", str(path)),)
+    assert found.inputs[f"absolute{path}"] == path
+
+
+def test_a_link_goes_in_as_what_it_leads_to(tmp_path):
+    program(tmp_path, "web-1.2")
+    (tmp_path / "web").symlink_to("web-1.2")
+    found = project.project_of(config(tmp_path, "web"))
+    assert found.inputs["project/web"] == tmp_path / "web-1.2"
+
+
+def test_named_files_but_no_link_out_of_the_folder(tmp_path):
+    home = tmp_path / "home"
+    program(home, "web")
+    program(home, "etc/a.yaml")
+    program(home, "etc/b.txt")
+    secret = program(tmp_path, "secret.yaml")
+    (home / "etc" / "c.yaml").symlink_to(secret)
+    (home / "etc" / "d.yaml").symlink_to("a.yaml")
+    found = project.project_of(config(home, "web", files=("etc/*.yaml", "etc/*.yaml", "nothing/**")))
+    assert sorted(name for name in found.inputs if "etc" in name) == ["project/etc/a.yaml", "project/etc/d.yaml"]
+
+
+def test_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "_FILES_MAX", 3)
+    for number in range(5):
+        program(tmp_path, f"data/{number}")
+    with pytest.raises(UsageError, match="more than 3 files"):
+        project.project_of(config(tmp_path, "data/0", files=("data/*",)))
+
+
+def test_a_file_that_is_gone_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        project.project_of(config(tmp_path, "gone"))
+    assert os.listdir(tmp_path) == ["shop.toml"]
