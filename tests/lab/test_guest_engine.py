@@ -128,7 +128,7 @@ def test_a_failing_service_fails_with_its_last_lines(bench: Bench) -> None:
     text, err = process.communicate(timeout=300)
     report = json.loads((bench.project / "report.json").read_text())
     assert (process.returncode, report["verdict"]) == (1, "fail"), err
-    assert "last lines of job:\n    no such luck" in text
+    assert "last lines of job:\n    | no such luck" in text
     (found,) = [item for item in _of(report, "CGP503") if item["status"] == "fail"]
     assert found["location"]["file"] == "cgroup-preflight.toml"
 

@@ -80,7 +80,7 @@ def test_an_exit_with_1_fails_with_status_and_log(crowd: Outcome) -> None:
     assert found["status"] == "fail"
     assert "status 1" in found["message"]
     assert (row["result"], row["exit_status"], row["oom_kills"]) == ("exit-code", 1, 0)
-    assert "last lines of exiter:\n    exiter started\n    exiter: ending with status 1\n" in crowd.text
+    assert "last lines of exiter:\n    | exiter started\n    | exiter: ending with status 1\n" in crowd.text
 
 
 def test_never_ready_fails_at_its_time_limit(crowd: Outcome) -> None:

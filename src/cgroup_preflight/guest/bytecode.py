@@ -72,7 +72,7 @@ def _keep(packed: bytes, home: Path) -> None:
                 _unpack(archive, member, work)
         _forget_others(home)
         work.rename(home)
-    except OSError:  # another job was quicker, or the disk is full
+    except (OSError, tarfile.TarError):  # another job was quicker, or the disk is full
         return
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -36,7 +36,8 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}
     for service in report.services:
         if service.name in failed and service.log_tail:
-            lines += ["", f"last lines of {plain(service.name)}:", *(f"    {plain(line)[:300]}" for line in service.log_tail)]
+            # The bar: a CI runner takes a line that begins with `::` for a command of its own, blanks before it or not.
+            lines += ["", f"last lines of {plain(service.name)}:", *(f"    | {plain(line)[:300]}" for line in service.log_tail)]
     return "\n".join([*lines, ""])
 
 
@@ -95,7 +96,7 @@ def _remedy(item: Remedy) -> Iterable[str]:
     yield f"    do:   {plain(item.title)}{plain(why)}"
     for file in item.files:
         yield plain(f"          write {file.path}:")
-        yield from (f"            {plain(line)}" for line in file.content.splitlines())
+        yield from (f"            | {plain(line)}" for line in file.content.splitlines())
     for command in item.commands:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
