@@ -341,7 +341,7 @@ def test_a_report_in_the_log_is_fenced_off_from_commands(github, env, call, tmp_
     out = capsys.readouterr().out
     _, _, rest = out.partition("::stop-commands::")
     token, _, inside = rest.partition("\n")
-    assert "            ::error::x" in inside.partition(f"\n::{token}::")[0]
+    assert "            | ::error::x" in inside.partition(f"\n::{token}::")[0]
     assert len(token) == 32
     call(env, str(tmp_path / "hostile.json"), "--format", f"json={tmp_path / 'all.json'}")
-    assert "            ::error::x" not in capsys.readouterr().out
+    assert "            | ::error::x" not in capsys.readouterr().out
