@@ -67,6 +67,13 @@ def golang(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Artifacts of 4 GiB, speed against gzip, packages against Debian's own tools (needs dpkg-deb and lintian)."""
+    session.install("-e", ".", *TEST_TOOLS)
+    session.run("pytest", "tests/slow", "--timeout", "1800", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, import contracts."""
     session.install("ruff>=0.6", "import-linter>=2.0", "-e", ".")
