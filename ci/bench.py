@@ -49,6 +49,7 @@ def ratio(name: str, measured: list[float], base: list[float]) -> str:
 
 def startup() -> None:
     """`--help` and `check` as whole processes, in turn with `python -c pass`."""
+
     def process(*words: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, *words], cwd=EXAMPLE, capture_output=True, check=False)
 
@@ -92,7 +93,9 @@ def _smoke_pairs(guest: Guest) -> None:
         added = statistics.median(b - a for a, b, _ in rounds)
         base = statistics.median(a for a, _, _ in rounds)
         start = statistics.median(c for _, _, c in rounds)
-        print(f"smoke, {part:<8} adds {added:.2f} s to systemd-run --wait ({base:.2f} s); python -c pass there: {start:.2f} s")
+        print(
+            f"smoke, {part:<8} adds {added:.2f} s to systemd-run --wait ({base:.2f} s); python -c pass there: {start:.2f} s"
+        )
 
 
 def main(words: list[str]) -> int:

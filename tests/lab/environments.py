@@ -92,8 +92,7 @@ def recipe_of(environment: Environment) -> Recipe:
     masked = (".service", ".socket", "-restart.service", "-auto-update.service", "-auto-update.timer")
     # No overlay file system in user-mode-linux, and podman looks for one at every boot.
     storage = (
-        '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\n'
-        'graphroot = "/var/lib/containers/storage"\n'
+        '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
     )
     files = (
         OverlayFile(path="/etc/containers/storage.conf", content=storage),
@@ -216,7 +215,14 @@ def service(*properties: str) -> Enter:
 
     @contextlib.contextmanager
     def enter(guest: Guest) -> Iterator[Run]:
-        words = ["systemd-run", "--wait", "--pipe", "--quiet", "--collect", *(f"--property={item}" for item in properties)]
+        words = [
+            "systemd-run",
+            "--wait",
+            "--pipe",
+            "--quiet",
+            "--collect",
+            *(f"--property={item}" for item in properties),
+        ]
 
         def run(argv: Sequence[str], env: Mapping[str, str]) -> Completed:
             given = [f"--setenv={name}={value}" for name, value in env.items()]

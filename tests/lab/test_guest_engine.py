@@ -229,14 +229,14 @@ def visited() -> Iterator[tuple[int, list[object]]]:
     thread.join(5)
 
 
-def test_a_binary_reaches_neither_files_nor_network_of_the_host(bench: Bench, visited: tuple[int, list[object]]) -> None:
+def test_a_binary_reaches_neither_files_nor_network_of_the_host(
+    bench: Bench, visited: tuple[int, list[object]]
+) -> None:
     port, visitors = visited
     secret = bench.folder / "secret.txt"
     secret.write_text("the host's")
     script = _INTRUDER.format(host_file=str(secret), secret=SECRET, port=port, name=socket.gethostname())
-    bench.write(
-        config({"job": service("job.py", ready="exit")}, target={"files": ["etc/*.txt"]}), {"job.py": script}
-    )
+    bench.write(config({"job": service("job.py", ready="exit")}, target={"files": ["etc/*.txt"]}), {"job.py": script})
     (bench.project / "private.txt").write_text("not named by the config")
     (bench.project / "etc").mkdir()
     (bench.project / "etc" / "named.txt").write_text("named")
@@ -250,7 +250,9 @@ def test_a_binary_reaches_neither_files_nor_network_of_the_host(bench: Bench, vi
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_nothing_is_left_when_it_is_interrupted(bench: Bench, number: int, expected: int) -> None:
-    bench.write(config({"job": service("job.sh", smoke={"duration": "100s"})}), {"job.sh": "#!/bin/sh\nexec sleep 100\n"})
+    bench.write(
+        config({"job": service("job.sh", smoke={"duration": "100s"})}), {"job.sh": "#!/bin/sh\nexec sleep 100\n"}
+    )
     process = bench.start("run", "--engine", "guest")
     bench.until(reached=True)
     time.sleep(3)
@@ -288,7 +290,9 @@ def test_two_targets_give_one_report(bench: Bench) -> None:
 
 def test_a_quota_above_one_cpu_is_tried_where_there_are_two(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh", CPUQuota="120%")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
-    task = engine.Task(config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-13")
+    task = engine.Task(
+        config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-13"
+    )
     done = engine.run_task(task, os.environ, print)
     assert (done.machine.engine, done.machine.cpus >= 2) == (GuestEngine.QEMU, True)
     assert done.report.verdict is Verdict.PASS, done.report.findings

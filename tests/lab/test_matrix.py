@@ -26,7 +26,17 @@ _EXIT = {"pass": 0, "fail": 1, "unverified": 3}
 _EXPECTED = tomllib.loads((_HOSTS / "expected.toml").read_text())
 #: A unit with limits reads its own files.
 _READ = 'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); cat "$own/memory.max" "$own/cpu.max"'
-_LIMITS = ("--quiet", "--wait", "--pipe", "--collect", "--property=MemoryMax=64M", "--property=CPUQuota=50%", "sh", "-c", _READ)
+_LIMITS = (
+    "--quiet",
+    "--wait",
+    "--pipe",
+    "--collect",
+    "--property=MemoryMax=64M",
+    "--property=CPUQuota=50%",
+    "sh",
+    "-c",
+    _READ,
+)
 _IN_FORCE = b"67108864\n50000 100000\n"
 
 

@@ -25,7 +25,8 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     # The job's own cgroup is not where a manager puts units; on the way to them it would be.
     status = Status.FAIL if level in way else Status.WARN
     remedy = Remedy(
-        title=f"look at cgroup.subtree_control above {level.path}", needs_root=True,
+        title=f"look at cgroup.subtree_control above {level.path}",
+        needs_root=True,
         why="a threaded domain appears when a controller is enabled in a cgroup that holds processes",
     )
     message = f"{level.path} is {_shown(level)!r}: no memory limits there, and programs may not start"

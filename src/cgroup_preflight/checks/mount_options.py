@@ -19,9 +19,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if not lacking:
         return (check.finding(Status.PASS, "mount", f"{' and '.join(_WANTED)} are set", evidence=evidence),)
     remedy = Remedy(
-        title=f"remount with {', '.join(lacking)}", needs_root=True,
+        title=f"remount with {', '.join(lacking)}",
+        needs_root=True,
         commands=(("mount", "-o", f"remount,{','.join([*lacking, *_others(options)])}", mount.value.point),),
-        why="the option is set for the whole host, so only from outside of containers", docs=check.sources[0],
+        why="the option is set for the whole host, so only from outside of containers",
+        docs=check.sources[0],
     )
     message = f"the mount at {mount.value.point} lacks {', '.join(lacking)}"
     return (check.finding(Status.WARN, "mount", message, evidence=evidence, remedies=(remedy,)),)

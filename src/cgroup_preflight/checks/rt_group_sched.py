@@ -25,8 +25,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if "cpu" in control.value:
         return (check.finding(Status.PASS, "cpu", "real-time group scheduling, but cpu is enabled", evidence=evidence),)
     remedy = Remedy(
-        title="list the real-time threads, and stop or demote them", needs_root=True, docs=check.sources[0],
-        commands=(("ps", "-eLo", "class,rtprio,pid,comm,cgroup"),), why="those of class FF or RR, outside the root",
+        title="list the real-time threads, and stop or demote them",
+        needs_root=True,
+        docs=check.sources[0],
+        commands=(("ps", "-eLo", "class,rtprio,pid,comm,cgroup"),),
+        why="those of class FF or RR, outside the root",
     )
     message = "real-time group scheduling may refuse the cpu controller to services, and it is not enabled yet"
     return (check.finding(Status.WARN, "cpu", message, evidence=evidence, remedies=(remedy,)),)

@@ -60,7 +60,9 @@ def _kept_out(check: Check, context: Context, name: str) -> Iterable[Finding]:
 
 def _drop(unit: str) -> Remedy:
     return Remedy(
-        title=f"drop DisableControllers= from {unit}", needs_root=True, persistent=True,
+        title=f"drop DisableControllers= from {unit}",
+        needs_root=True,
+        persistent=True,
         commands=(("systemctl", "cat", "--", unit), ("systemctl", "edit", "--", unit)),
     )
 
@@ -84,7 +86,8 @@ def _remedy(context: Context, level: Level) -> Remedy:
         return delegate_remedy(value_or(context.facts.uid, None))
     unit = level.path.rpartition("/")[2] or "-.slice"
     return Remedy(
-        title=f"find what keeps it out of {level.path or 'the root'}", needs_root=True,
+        title=f"find what keeps it out of {level.path or 'the root'}",
+        needs_root=True,
         commands=(("systemctl", "show", "-p", "DisableControllers", "--", unit, "user.slice"),),
     )
 

@@ -54,7 +54,7 @@ def _since(setting: "Setting") -> int:
 def _unknown(check: Check, setting: "Setting", found: int, evidence: Evidence) -> Finding:
     since = _since(setting)
     message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
-    remedy = Remedy(title=f"remove {setting.property}, or set systemd = \">={since}\" in [require]", docs=_DOCS)
+    remedy = Remedy(title=f'remove {setting.property}, or set systemd = ">={since}" in [require]', docs=_DOCS)
     return check.finding(
         Status.FAIL, setting.property, message, evidence={**evidence, "since": since}, remedies=(remedy,),
         location=setting.location,

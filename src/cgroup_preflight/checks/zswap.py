@@ -20,8 +20,14 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.finding(Status.PASS, "zswap", "the kernel limits compressed swap", evidence=evidence),)
     remedy = Remedy(title="remove MemoryZSwapMax, or use a kernel from 5.19 with CONFIG_ZSWAP", docs=check.sources[0])
     return [
-        check.finding(Status.FAIL, "MemoryZSwapMax", "this kernel has no memory.zswap.max", evidence=evidence,
-                      remedies=(remedy,), location=item.location)
+        check.finding(
+            Status.FAIL,
+            "MemoryZSwapMax",
+            "this kernel has no memory.zswap.max",
+            evidence=evidence,
+            remedies=(remedy,),
+            location=item.location,
+        )
         for item in settings
     ]
 

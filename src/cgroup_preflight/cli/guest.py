@@ -94,7 +94,9 @@ def _list(_args: argparse.Namespace) -> int:
     for item in image.list_images(image.cache_folder(os.environ)):
         size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
         kind = "qemu" if item.kernel else "uml"
-        rows.append(f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'of another version'}".rstrip())
+        rows.append(
+            f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'of another version'}".rstrip()
+        )
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
 
@@ -102,7 +104,9 @@ def _list(_args: argparse.Namespace) -> int:
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
     there = [item.name for item in image.list_images(folder)]
-    names = there if args.all else [name for word in args.name for name in there if word in (name, name.rpartition("-")[0])]
+    names = (
+        there if args.all else [name for word in args.name for name in there if word in (name, name.rpartition("-")[0])]
+    )
     unknown = [word for word in args.name if not any(word in (name, name.rpartition("-")[0]) for name in there)]
     if unknown or not (args.all or args.name):
         what = f"no image {unknown[0]!r}" if unknown else "which image?"

@@ -121,7 +121,9 @@ def write_file(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")) from None
+        raise UsageError(
+            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
+        ) from None
 
 
 def _write_stream(path: Path, text: str) -> None:
@@ -131,7 +133,9 @@ def _write_stream(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")) from None
+        raise UsageError(
+            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
+        ) from None
 
 
 def progress(text: str) -> None:

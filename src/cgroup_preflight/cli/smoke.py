@@ -39,7 +39,9 @@ def main(words: list[str]) -> int:
     services: tuple[ServiceResult, ...] = ()
     broken = format_findings(config, context, names)
     # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
-    guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
+    guests = (
+        None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
+    )
     if guests is not None and guests.stands_in:
         findings, services = list(guests.findings), guests.services
     else:

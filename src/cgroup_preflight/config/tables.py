@@ -84,7 +84,9 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
 
 def _sub_tables(section: str) -> list[str]:
     prefix = f"{section}."
-    return [name.removeprefix(prefix) for name in SECTIONS if name.startswith(prefix) and "*" not in name[len(prefix):]]
+    return [
+        name.removeprefix(prefix) for name in SECTIONS if name.startswith(prefix) and "*" not in name[len(prefix) :]
+    ]
 
 
 def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:
@@ -160,7 +162,11 @@ def _kind(raw: object) -> str:
     kinds = {bool: "a boolean", int: "a number", float: "a number with a fraction", str: "text",
              list: "a list", dict: "a table"}  # fmt: skip
     name = kinds.get(type(raw), "a date or time")
-    return f"{name} ({_short(_words(raw) if isinstance(raw, int) else repr(raw))})" if isinstance(raw, bool | int | float | str) else name
+    return (
+        f"{name} ({_short(_words(raw) if isinstance(raw, int) else repr(raw))})"
+        if isinstance(raw, bool | int | float | str)
+        else name
+    )
 
 
 def _words(raw: object) -> str:

@@ -65,7 +65,7 @@ def _from(judged: Judged, item: Finding) -> Finding:
     return replace(item, status=Status.UNVERIFIED, message=message, remedies=(_OTHER_GUEST,))
 
 
-_OTHER_GUEST = Remedy(title="choose another [target] or machine = \"qemu\", or run on a host that has it")
+_OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has it')
 
 
 def _counts(judged: Judged, code: str) -> bool:

@@ -16,7 +16,7 @@ _FIRMWARE_PORT = ("-device", "isa-debugcon,iobase=0x402,chardev=out", "-chardev"
 
 
 def accelerator(folder: Path) -> str:
-    """"kvm" where a virtual processor was seen to run, else "tcg"; remembered in cache `folder` until the next boot."""
+    """Tells `kvm` where a virtual processor was seen to run, else `tcg`; remembered in `folder` until the next boot."""
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

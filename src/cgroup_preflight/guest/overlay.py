@@ -161,7 +161,10 @@ def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
         *(OverlayFile(path=f"{_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_UNITS),
         OverlayFile(path=f"{_QUICK_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
         OverlayFile(path=f"{_QUICK_UNITS}/{QUICK_TARGET}", content=_QUICK_UNIT),
-        *(OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link=f"/lib/systemd/system/{unit}") for unit in _UNITS_OF_QUICK_BOOT),
+        *(
+            OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link=f"/lib/systemd/system/{unit}")
+            for unit in _UNITS_OF_QUICK_BOOT
+        ),
         *(OverlayFile(path=f"{_QUICK_UNITS}/{unit}", content=_EMPTY_TARGET) for unit in _EMPTY_TARGETS),
         *(OverlayFile(path=f"/etc/systemd/system-generators/{name}", link="/dev/null") for name in _MASKED_GENERATORS),
     )

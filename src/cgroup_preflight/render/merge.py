@@ -96,9 +96,7 @@ def _worst_in(counts: Counter[Status | None]) -> int:
     return min(_RANK[status] for status in counts if status is not None)
 
 
-def _rows(
-    legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes: Sequence[str]
-) -> Iterable[Row]:
+def _rows(legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes: Sequence[str]) -> Iterable[Row]:
     groups: dict[tuple[Verdict, tuple[Status | None, ...]], list[str]] = defaultdict(list)
     for leg in legs:
         groups[leg.report.verdict, tuple(table[leg.name].get(code) for code in codes)].append(leg.name)

@@ -37,7 +37,11 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     for service in report.services:
         if service.name in failed and service.log_tail:
             # The bar: a CI runner takes a line that begins with `::` for a command of its own, blanks before it or not.
-            lines += ["", f"last lines of {plain(service.name)}:", *(f"    | {plain(line)[:300]}" for line in service.log_tail)]
+            lines += [
+                "",
+                f"last lines of {plain(service.name)}:",
+                *(f"    | {plain(line)[:300]}" for line in service.log_tail),
+            ]
     return "\n".join([*lines, ""])
 
 

@@ -147,7 +147,10 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
 
 
 def _ended(seen: ServiceEvidence) -> bool:
-    return seen.show.get("ExecMainCode", "0") != "0" and re.fullmatch(r"[0-9]{1,9}", seen.show.get("ExecMainStatus", "")) is not None
+    return (
+        seen.show.get("ExecMainCode", "0") != "0"
+        and re.fullmatch(r"[0-9]{1,9}", seen.show.get("ExecMainStatus", "")) is not None
+    )
 
 
 def _oom_kills(seen: ServiceEvidence) -> int | None:
@@ -179,7 +182,11 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                        f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
                        Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                               why="on every deploy systemd would wait and then kill it"))  # fmt: skip
-    elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in ("success", "exit-code", ""):
+    elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
+        "success",
+        "exit-code",
+        "",
+    ):
         yield _ended_early(seen, result, code, status)
     elif result == "" or not _ended(seen) or (_oom_kills(seen) is None and _memory_limited(seen)):
         yield _finding(seen, "CGP503", "service-run", Status.UNVERIFIED, "how it ended could not be read",
@@ -292,7 +299,10 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     for attribute, value, level in outer:
         if value is not None and level and attribute in limited and own.startswith(level):
             yield _finding(
-                seen, "CGP508", "effective-limit", Status.WARN,
+                seen,
+                "CGP508",
+                "effective-limit",
+                Status.WARN,
                 f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
                 Remedy(title=f"lift the limit of {level}, or run where there is none"),
             )

@@ -15,7 +15,9 @@ def read(folder, name):
     """Flat keyed values of a cgroup file; empty when it is not there."""
     try:
         with open(os.path.join(folder, name)) as file:
-            return {key: int(value) for key, _, value in (line.partition(" ") for line in file) if value.strip().isdigit()}
+            return {
+                key: int(value) for key, _, value in (line.partition(" ") for line in file) if value.strip().isdigit()
+            }
     except OSError:
         return {}
 

@@ -38,7 +38,9 @@ _WORDS = {"cpu": "CPUQuota", "tasks": "TasksMax", "high": "MemoryHigh", "max": "
 
 def _finding(seen: ProbeEvidence) -> Finding:
     probe = seen.probe
-    evidence: dict[str, str | int | float | bool | None] = {f"{seen.cgroup}/{probe.expectation.attribute}": seen.in_force}
+    evidence: dict[str, str | int | float | bool | None] = {
+        f"{seen.cgroup}/{probe.expectation.attribute}": seen.in_force
+    }
     if seen.refused:
         status, message, remedy = Status.UNVERIFIED, f"the probe was not started: {seen.refused}", _RETRY
     elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):
@@ -129,5 +131,3 @@ def _high(seen: ProbeEvidence) -> Judged:
     if _used_up(seen):
         return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used, and nothing was slowed down", numbers
     return Status.UNVERIFIED, "not reached in time", numbers
-
-

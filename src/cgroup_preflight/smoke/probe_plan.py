@@ -15,7 +15,12 @@ SPARE = 64 << 20
 THREADS_MAX = 20_000
 KINDS = {"CPUQuota": "cpu", "TasksMax": "tasks", "MemoryHigh": "high", "MemoryMax": "max"}
 #: What of a unit's settings its probe carries: the limit itself, and what its value depends on.
-_CARRIED = {"cpu": ("CPUQuota", "CPUQuotaPeriodSec"), "tasks": ("TasksMax",), "high": ("MemoryHigh",), "max": ("MemoryMax",)}
+_CARRIED = {
+    "cpu": ("CPUQuota", "CPUQuotaPeriodSec"),
+    "tasks": ("TasksMax",),
+    "high": ("MemoryHigh",),
+    "max": ("MemoryMax",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,9 @@ def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[t
         _add(service.label, service.unit, False, in_slice, service.own_settings, _chain(service.slices, above, numbers),
              numbers, capacity, seen, probes, untried)  # fmt: skip
     for item in plan.slices:
-        parents = [name for name in above if item.unit != name and item.unit.startswith(name.removesuffix(".slice") + "-")]
+        parents = [
+            name for name in above if item.unit != name and item.unit.startswith(name.removesuffix(".slice") + "-")
+        ]
         _add(f"{item.label}.slice", item.unit, True, item.unit, item.settings,
              _chain(tuple(parents), above, numbers), numbers, capacity, seen, probes, untried)  # fmt: skip
     return tuple(probes), tuple(untried)
@@ -107,7 +114,9 @@ def _add(
         seen.add(key)
         reason = _against(kind, limit, above, capacity)
         if reason:
-            untried.append(Untried(label=label, kind=kind, reason=reason[0], remedy=reason[1], location=expected.location))
+            untried.append(
+                Untried(label=label, kind=kind, reason=reason[0], remedy=reason[1], location=expected.location)
+            )
             continue
         carried = () if is_slice else tuple(item for item in settings if item.property in _CARRIED[kind])
         probes.append(
@@ -134,5 +143,8 @@ def _against(kind: str, limit: float, above: Mapping[str, float], capacity: Capa
         return f"{limit:g} tasks are more than a probe starts ({THREADS_MAX})", "set a limit nearer to the need"
     tighter = above.get("max" if kind == "high" else kind)
     if tighter is not None and tighter < limit:
-        return f"a slice above has a tighter limit ({tighter:g}), so this one can never act", "lower it below its slices'"
+        return (
+            f"a slice above has a tighter limit ({tighter:g}), so this one can never act",
+            "lower it below its slices'",
+        )
     return None

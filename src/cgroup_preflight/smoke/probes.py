@@ -66,7 +66,9 @@ class Probes:
         def lane(numbers: Sequence[int]) -> Iterator[None]:
             for number in numbers:
                 probe = probes[number]
-                say(f"pushing against {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})")
+                say(
+                    f"pushing against {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})"
+                )
                 seen[number] = yield from self._push(by_number[number], probe, refused)
 
         with self._started(units, longest=_UP_SECONDS + (_DEADLINE * 2 + 1) * len(probes)) as refused:

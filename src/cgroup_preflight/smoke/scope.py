@@ -102,7 +102,9 @@ def _active(manager: Manager, scope: str, suffix: str) -> list[str]:
     """Units of the run that still have something to end (systemctl(1) list-units: UNIT LOAD ACTIVE SUB)."""
     done = manager.systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
     rows = [line.split() for line in done.stdout.splitlines()]
-    return [row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")]
+    return [
+        row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")
+    ]
 
 
 def clean_leftovers(manager: Manager) -> tuple[str, ...]:

@@ -203,6 +203,7 @@ class Services:
 
     def _hold(self, runs: list[Run]) -> None:
         """Waits out the durations; an exit wakes it at once."""
+
         def until(run: Run) -> float:
             held = run.ready is not None and run.ready.ok and run.service.smoke.ready.kind is not ReadyKind.EXIT
             return run.ready_at + run.service.smoke.duration if held else 0.0

@@ -31,7 +31,9 @@ class Guest:
 
 
 def test_only_modules_below_the_folder_are_kept(tmp_path):
-    packed = archive(**{"./a.pyc": b"1", "./b/c.pyc": b"2", "./b/payload.py": b"3", "../x.pyc": b"4", "/y.pyc": b"5", "./z.so": b"6"})
+    packed = archive(
+        **{"./a.pyc": b"1", "./b/c.pyc": b"2", "./b/payload.py": b"3", "../x.pyc": b"4", "/y.pyc": b"5", "./z.so": b"6"}
+    )
     folder = tmp_path / "images"
     assert bytecode.compile_in(Guest(packed), folder, "debian-12-0") == "/var/tmp/compiled"
     home = bytecode.cached(folder, "debian-12-0")

@@ -13,7 +13,23 @@ from cgroup_preflight.report import Remedy, Report, Status
 from .forge import show, squeeze
 from .samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports
 
-TAGS = {"h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "code", "pre", "wbr", "br"}
+TAGS = {
+    "h2",
+    "p",
+    "strong",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "details",
+    "summary",
+    "code",
+    "pre",
+    "wbr",
+    "br",
+}
 
 
 def test_verdict_first_then_what_to_do() -> None:

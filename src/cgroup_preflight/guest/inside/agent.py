@@ -96,7 +96,6 @@ class Agent:
         """The content of `path`; also of files below /proc and /sys, whose size reads 0."""
         return {}, Path(head["path"]).read_bytes()
 
-
     def terminal(self, head: Head, _body: bytes) -> Answer:
         """Opens the one terminal and starts `argv` at it as root; `rows` and `columns` are its size."""
         from cgroup_preflight.guest.inside import terminal
