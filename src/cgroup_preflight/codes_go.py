@@ -189,4 +189,13 @@ GO_ROWS: tuple[tuple[str, str, str, str, str, str, tuple[str, ...]], ...] = (
         "Lower gomemlimit_ratio where that share is large.",
         (_GUIDE,),
     ),
+    (
+        "CGP420",
+        "gomaxprocs-ignored",
+        "warning",
+        "GOMAXPROCS is a positive whole number.",
+        "Any other text (0, 1.5, 200%) is ignored without a word, and automaxprocs steps aside all the same.",
+        "Write a whole number, or leave it out.",
+        (_ENVIRONMENT, "https://github.com/uber-go/automaxprocs"),
+    ),
 )

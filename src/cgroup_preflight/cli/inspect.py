@@ -32,6 +32,9 @@ that service's limits and with the settings that the plan adds; any other one un
 """
 
 
+_FORMATS = ("text", "json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
     """One binary as the user named it, what it is, and what there is to say."""
@@ -45,11 +48,11 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
     args = _parser().parse_args(words)
     wanted = options.outputs(args.format, args.output)
-    if any(item.format not in ("text", "json") for item in wanted):
+    if any(item.format not in _FORMATS for item in wanted):
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
     config = common.try_config(args.config)
     limits = _limits(args)
-    target = Target(cpus=_cpus(args.cpus), machine=os.uname().machine, swap=_swap())
+    target = Target(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
     seen = _inspect_all(args.binary, None if limits else config, limits, target)
     for item in wanted:
         text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
@@ -67,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cpu", metavar="CPUS", help="a quota to judge under: 1.5 or 150%%; instead of the config's")
     parser.add_argument("--memory", metavar="SIZE", help="a memory limit to judge under: 512M; instead of the config's")
     parser.add_argument("--cpus", metavar="N", help="CPUs of the machine it will run on (default: those of this one)")
-    options.add_report(parser)
+    parser.add_argument("--machine", metavar="NAME", help="what `uname -m` says there: aarch64 (default: as here)")
+    options.add_report(parser, _FORMATS)
     return parser
 
 
@@ -140,6 +144,8 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
     found: list[Inspected] = []
     for path in chosen:
         program = survey(path)
+        if target.machine != os.uname().machine:  # which interpreters are there, cannot be seen from here
+            program = replace(program, interpreter_here=True)
         of = {name for name, other in services.items() if os.path.realpath(other) == os.path.realpath(path)}
         plan = build_plan(config, programs=dict.fromkeys(of, program)) if config and of else None
         found += _as_services(path, of, plan, target) if plan else [_alone(path, program, limits, target)]
@@ -177,7 +183,7 @@ def _text(seen: list[Inspected], *, verbose: bool) -> str:
     colour = options.use_colour()
     return "\n".join(
         render(
-            item.path,
+            item.path if item.subject.name == item.path else f"{item.subject.name} ({item.path})",
             item.subject.program.info,
             item.subject.prediction,
             item.subject.program.why_not,

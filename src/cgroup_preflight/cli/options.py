@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,10 @@ def add_config(to: argparse.ArgumentParser) -> None:
                     help="the config (default: cgroup-preflight.toml here or in a folder above)")  # fmt: skip
 
 
-def add_report(to: argparse.ArgumentParser) -> None:
+def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
     """`--format`, `--output` and what bends the exit status."""
     to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],
-                    help=f"one of {', '.join(FORMATS)}; with =FILE into a file, and then several are possible")  # fmt: skip
+                    help=f"one of {', '.join(formats)}; with =FILE into a file, and then several are possible")  # fmt: skip
     to.add_argument("--output", metavar="FILE", default="", help="where the one --format goes instead of stdout")
     to.add_argument("--verbose", action="store_true", help="show what passed, too")
     to.add_argument("--allow-unverified", action="store_true", help="exit with 0 where something could not be tried")

@@ -18,4 +18,5 @@ CHECKS: dict[str, str] = {
     "CGP415": "vcs_dirty",
     "CGP416": "vcs_missing",
     "CGP417": "unreadable_program",
+    "CGP420": "gomaxprocs_ignored",
 }

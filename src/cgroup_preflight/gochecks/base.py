@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from cgroup_preflight.config.model import GOMEMLIMIT_RATIO
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.plan.gofit import LEAST_MEMORY_LIMIT
 from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
 
 
@@ -91,6 +93,15 @@ class GoCheck:
             remedies=remedies,
             location=location or subject.subject_at,
         )
+
+
+def set_memory_limit(bound: int, name: str) -> tuple[Remedy, ...]:
+    """The remedy of a GOMEMLIMIT for a limit of `bound` bytes; none where it would do more harm than good."""
+    value = int(bound * GOMEMLIMIT_RATIO)
+    if value < LEAST_MEMORY_LIMIT:
+        return ()
+    why = f"{GOMEMLIMIT_RATIO:g} of {name}; the rest is for what Go does not count"
+    return (set_variable("GOMEMLIMIT", f"{value >> 20}MiB", why),)
 
 
 def set_variable(name: str, value: str, why: str = "") -> Remedy:

@@ -24,7 +24,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
                 commands=(("env", "GOOS=linux", "go", "build"),),
             ),
         )
-    if not program.interpreter_here:
+    if answer.ok is not False and not program.interpreter_here:
         yield check.finding(
             Status.FAIL,
             subject,

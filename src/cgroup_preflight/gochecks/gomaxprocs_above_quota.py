@@ -8,13 +8,16 @@ rounding and information only.
 from collections.abc import Iterable
 
 from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.plan.gofit import procs_for
 from cgroup_preflight.report import Finding, Status
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     quota, level = subject.chain.cpus()
-    procs = subject.choice.gomaxprocs
+    # A linked automaxprocs comes after the runtime's own choice.
+    linked = [item.gomaxprocs for item in effects(subject.info, subject.environment, subject.chain) if item.gomaxprocs]
+    procs = linked[0] if linked else subject.choice.gomaxprocs
     if quota is None or level is None or procs is None:
         return
     busy = min(procs, len(subject.chain.affinity(subject.cpus)))

@@ -6,12 +6,13 @@ down before its collector does anything (odigos-io/odigos#5258).
 
 from collections.abc import Iterable
 
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.report import Finding, Status
+from cgroup_preflight.report import Finding, Remedy, Status
 
 #: Stacks of C code, page tables and file pages of the binary are a few MiB even in a small program.
 _ROOM = 0.95
+_LEAVE_OUT = Remedy(title="leave GOMEMLIMIT out: below 64M it does more harm than good; or raise the limit")
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
@@ -37,7 +38,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
             subject,
             f"GOMEMLIMIT of {format_bytes(limit)} is {'not below' if above else 'close to'} "
             f"{name}={format_bytes(bound)} at {level.name}: {words}",
-            set_variable("GOMEMLIMIT", f"{int(bound * 0.9) >> 20}MiB", "0.9 of the limit"),
+            *(set_memory_limit(bound, name) or (_LEAVE_OUT,)),
             location=subject.variable_at("GOMEMLIMIT"),
             evidence={"gomemlimit_bytes": limit, "limit_bytes": bound, "limit_at": level.name},
         )

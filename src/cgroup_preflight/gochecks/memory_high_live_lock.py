@@ -6,7 +6,7 @@ unit stays "active" for hours (FootprintAI/Containarium#1454, kittors/CliRelay#1
 
 from collections.abc import Iterable
 
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.report import Finding, Remedy, Status
@@ -28,8 +28,8 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         subject,
         f"MemoryHigh={format_bytes(high)} at {level.name} without GOMEMLIMIT and without swap: above it the program "
         "crawls for ever instead of being killed",
-        set_variable("GOMEMLIMIT", f"{int(high * 0.9) >> 20}MiB", "0.9 of MemoryHigh"),
-        Remedy(title="or leave MemoryHigh out and let MemoryMax end it"),
+        *set_memory_limit(high, "MemoryHigh"),
+        Remedy(title="leave MemoryHigh out and let MemoryMax end it"),
         location=subject.line_of(level, "MemoryHigh"),
         evidence={"memory_high_bytes": high, "limit_at": level.name},
     )

@@ -12,6 +12,9 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     leaf = subject.chain.leaf
     if quota is None or level is None or level is leaf or not subject.choice.aware or subject.choice.from_environment:
         return
+    allowed = subject.chain.allowed_cpus()
+    if allowed is not None and allowed <= procs_for(quota):
+        return
     seen = f"the looser one of {leaf.name} ({leaf.cpus:g} CPUs)" if leaf.cpus is not None else "none"
     yield check.finding(
         Status.WARN,

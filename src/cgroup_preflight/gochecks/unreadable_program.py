@@ -8,12 +8,15 @@ from cgroup_preflight.report import Finding, Remedy, Status
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     if subject.program.unreadable:
+        is_program = subject.program.executable is not None
         yield check.finding(
             Status.WARN,
             subject,
-            f"its Go build info cannot be read: it {subject.program.why_not}",
+            f"it cannot be looked into: it {subject.program.why_not}",
             Remedy(
-                title="give the program as the Go toolchain built it",
+                title="give the program as the Go toolchain built it"
+                if is_program
+                else "name a program file that can be read",
                 why="without its build info nobody can say what its runtime will do, and no settings are generated",
             ),
         )

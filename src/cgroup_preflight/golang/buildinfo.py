@@ -27,7 +27,7 @@ _LAYOUTS: Mapping[Kind, Callable[[Image], Layout]] = MappingProxyType(
 
 #: UPX writes its mark into the first of its own headers, far before this offset, bytes.
 PACKER_HEADER = 4096
-PACKED = "is packed by UPX, so its Go build info cannot be read; unpack it with: upx -d"
+PACKED = "is packed by UPX, which hides what it was built with; unpack it with: upx -d"
 
 
 class NotGoError(BinaryError):

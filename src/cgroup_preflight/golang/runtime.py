@@ -78,8 +78,14 @@ def awareness(build_info: BuildInfo, environment: Mapping[str, str]) -> tuple[bo
         return True, f"{build_info.go_version} reads cpu.max of its own cgroup"
     if "containermaxprocs" in env.parse_godebug(variable):
         return False, "GODEBUG=containermaxprocs=0 switches reading cpu.max off"
-    why = "DefaultGODEBUG has containermaxprocs=0: a go line below 1.25 in go.mod"
-    return False, f"the build switches reading cpu.max off ({why})"
+    cause = "a //go:debug or godebug line" if switched_off_by_author(build_info) else "a go line below 1.25 in go.mod"
+    return False, f"the build switches reading cpu.max off (DefaultGODEBUG has containermaxprocs=0: {cause})"
+
+
+def switched_off_by_author(build_info: BuildInfo) -> bool:
+    """Whether the program's author decided that it does not read cpu.max: an old go line sets both names to 0."""
+    default = env.parse_godebug(build_info.setting("DefaultGODEBUG") or "")
+    return default.get("containermaxprocs") == "0" and "updatemaxprocs" not in default
 
 
 def updates(build_info: BuildInfo, environment: Mapping[str, str]) -> bool:
@@ -134,7 +140,7 @@ def _aware_why(chain: Chain, seen: float | None, number: int, cpus: int) -> tupl
     elif seen <= 1:
         said.append(f"the quota of {seen:g} CPUs gives {number}: the runtime never goes below {min(FLOOR, cpus)}")
     else:
-        said.append(f"the quota of {seen:g} CPUs gives {number}, rounded up")
+        said.append(f"the quota of {seen:g} CPUs gives {number}" + (", rounded up" if number > seen else ""))
     tightest, level = chain.cpus()
     if level is not None and tightest is not None and level is not chain.leaf and (seen is None or tightest < seen):
         said.append(f"it cannot see the quota of {tightest:g} CPUs at {level.name}")

@@ -6,6 +6,7 @@ Sources: `schedinit` (proc.go), `readGOMEMLIMIT` (mgcpacer.go), `parseByteCount`
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 
 _INT32_MAX = (1 << 31) - 1
 _INT64_MAX = (1 << 63) - 1
@@ -45,21 +46,14 @@ def parse_gomemlimit(text: str, *, plus_sign: bool = False) -> int | None:
 
 
 def gomemlimit_hint(text: str) -> str:
-    """The nearest spelling that works: `900MiB` for systemd's `900M`."""
-    found = re.fullmatch(r"\s*(\d+)(?:\.\d+)?\s*([kKmMgGtT])(?:i?[bB])?\s*", text, re.ASCII)
-    if found and "." not in text:
-        return f"{found[1]}{found[2].upper()}iB"
+    """The nearest spelling that works: `900MiB` for systemd's `900M`, `1536MiB` for `1.5G`."""
+    found = re.fullmatch(r"\s*(\d{1,18})(\.\d{1,9})?\s*([kKmMgGtT])(?:i?[bB])?\s*", text, re.ASCII)
+    if found and not found[2]:
+        return f"{found[1]}{found[3].upper()}iB"
+    size = int(Fraction(found[1] + found[2]) * 1024 ** _POWERS[found[3].upper()]) if found else 0
+    if size >> 20:
+        return f"{size >> 20}MiB"
     return "a whole number of bytes, or one with KiB, MiB, GiB or TiB, such as 900MiB; or off"
-
-
-def parse_gogc(text: str) -> int | None:
-    """GOGC in percent, None for `off`; whatever is not a number is ignored and gives the default of 100."""
-    if text == "off":
-        return None
-    if not re.fullmatch(r"-?\d{1,10}", text, re.ASCII):
-        return 100
-    number = int(text)
-    return None if number < 0 else number
 
 
 def parse_godebug(text: str) -> dict[str, str]:
@@ -78,8 +72,9 @@ def godebug_numbers(default: str, environment: str) -> dict[str, int]:
         # One by one, since a malformed later value leaves an earlier one in force.
         for field in text.split(","):
             key, equals, value = field.partition("=")
-            if equals and key in numbers and re.fullmatch(r"[+-]?\d{1,10}", value, re.ASCII):
-                numbers[key] = int(value)
+            if equals and key in numbers and re.fullmatch(r"[+-]?\d{1,100}", value, re.ASCII):
+                number = int(value)
+                numbers[key] = number if abs(number) <= _INT32_MAX else numbers[key]
     return numbers
 
 

@@ -70,6 +70,11 @@ class Chain:
         """The tightest pids.max and its level."""
         return _tightest([(level.tasks_max, level) for level in self.levels])
 
+    def allowed_cpus(self) -> int | None:
+        """How many CPUs all AllowedCPUs together leave, None without any; whether they exist, a machine can tell."""
+        named = [level.allowed_cpus for level in self.levels if level.allowed_cpus is not None]
+        return len(self.affinity(frozenset().union(*named))) if named else None
+
     def affinity(self, visible: frozenset[int]) -> frozenset[int]:
         """The CPUs that a process may run on: each level narrows, unless nothing would be left (cgroup-v2.rst)."""
         cpus = visible

@@ -13,8 +13,6 @@ from cgroup_preflight.golang.image import open_image
 #: one, so their absence proves nothing.
 _NAMES = {
     "set_memory_limit": b"\0runtime/debug.SetMemoryLimit\0",
-    "pprof": b"\0net/http/pprof.init.0\0",
-    "expvar": b"\0expvar.init.0\0",
     "cgo": b"\0runtime/cgo.",
 }
 _PIECE = 4 << 20

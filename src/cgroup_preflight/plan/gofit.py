@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.golang.modinfo import BuildInfo
-from cgroup_preflight.golang.runtime import awareness
+from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
 from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
 from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
 from cgroup_preflight.golang.runtime_limits import Chain
@@ -128,7 +128,12 @@ def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapp
         return (), "GOMAXPROCS is left as it was set."
     if "containermaxprocs" in parse_godebug(environment.get("GODEBUG", "")):
         return (), "GOMAXPROCS is left to the containermaxprocs that was set in GODEBUG."
+    if switched_off_by_author(info):
+        return (), "GOMAXPROCS is left to the containermaxprocs=0 that the program's own source sets."
     where = f"the quota of {quota:g} CPUs at {level.name}"
+    allowed = chain.allowed_cpus()
+    if allowed is not None and allowed <= procs_for(quota):
+        return (), f"GOMAXPROCS is not set: Go never takes more than the {allowed} CPUs that AllowedCPUs leaves it."
     rules = rules_for(info.go_version)
     if rules is None or not rules.reads_cpu_max:
         return (_number(quota, where, "this Go version does not read cpu.max and takes all CPUs of the machine"),), ""

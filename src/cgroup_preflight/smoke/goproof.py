@@ -49,6 +49,7 @@ def proof_findings(
     found: list[Finding] = []
     for one in seen:
         if one.go is None:
+            found += _unseen(one.service)
             continue
         found += _choice(one.service, one.go, traces.get(one.service.unit, Trace(why="it was not traced")))
         if one.go.memory is not None:
@@ -70,6 +71,20 @@ def _finding(
         remedies=remedies,
         location=service.location,
     )
+
+
+def _unseen(service: ServicePlan) -> Iterable[Finding]:
+    """A Go program that nobody looked at while it ran says so: silence would look like agreement."""
+    if service.program is not None and service.program.info is not None:
+        why = "it ended before, or runs as somebody else, or what runs is another program"
+        yield _finding(
+            service,
+            "CGP418",
+            "go-runtime-choice",
+            Status.SKIP,
+            f"what the Go runtime chose was not seen: {why}",
+            evidence={},
+        )
 
 
 def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Finding]:

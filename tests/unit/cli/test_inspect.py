@@ -106,6 +106,16 @@ def test_a_program_for_another_machine_fails(here: Path, capsys: pytest.CaptureF
     assert inspect(capsys, "--exit-zero", program(here, machine=22))[0] == 0
 
 
+def test_the_machine_it_is_for_may_be_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = here / "arm"
+    blob = inline_blob(b"go1.27.3", framed(TEXT))
+    loader = Part(data=b"/nowhere/ld-linux-aarch64.so.1\0", kind=3)
+    path.write_bytes(elf(machine=183, segments=[loader], sections=[Part(data=blob, name=".go.buildinfo")]))
+    assert inspect(capsys, "--machine=aarch64", "arm")[:1] == (0,)
+    status, text, _ = inspect(capsys, "--machine=x86_64", "arm")
+    assert (status, "GOARCH=arm64" in text) == (1, True)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -138,6 +148,8 @@ def test_without_limits_of_the_call_the_config_counts(here: Path, capsys: pytest
         '[services.two]\nbinary = "app"\nMemoryMax = "512M"\n',
         "utf-8",
     )
+    text = inspect(capsys, "--cpus=8")[1]
+    assert [line.split(":")[0] for line in text.splitlines() if "go1.25.5, " in line] == ["one (app)", "two (app)"]
     one, two = as_json(capsys, "--cpus=8")
     assert (one["runtime"]["gomaxprocs"], two["runtime"]["gomemlimit_bytes"]) == (3, 512 * 2**20 * 9 // 10)
     (cured,) = [finding for finding in one["findings"] if finding["code"] == "CGP402"]

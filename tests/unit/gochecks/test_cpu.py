@@ -1,5 +1,7 @@
 """The checks of GOMAXPROCS and quotas, both ways, with the line that causes each."""
 
+import pytest
+
 from cgroup_preflight.report import Status
 
 from .making import OFF, app, findings, go_program, of, statuses
@@ -74,6 +76,17 @@ def test_a_go_line_below_1_25() -> None:
     (item,) = of(findings(app('CPUQuota = "200%"'), go_program("go1.27.3", ("DefaultGODEBUG", OFF))), "CGP404")
     assert "go line below 1.25" in item.message
     assert "GODEBUG=containermaxprocs=1,updatemaxprocs=1" in item.remedies[0].title
+    assert "raise the go line" in item.remedies[1].title
+    assert "CPUQuota" not in item.remedies[0].why
+    (item,) = of(findings(app(slices='CPUQuota = "200%"'), go_program("go1.27.3", ("DefaultGODEBUG", OFF))), "CGP404")
+    assert "with CPUQuota=200% on the service, too" in item.remedies[0].why
+
+
+def test_a_line_in_the_source_that_switches_it_off() -> None:
+    own = go_program("go1.27.3", ("DefaultGODEBUG", "containermaxprocs=0"))
+    (item,) = of(findings(app('CPUQuota = "200%"'), own), "CGP404")
+    assert "//go:debug" in item.message
+    assert "remove that line" in item.remedies[1].title
 
 
 def test_godebug_against_it_is_at_its_own_line() -> None:
@@ -81,6 +94,7 @@ def test_godebug_against_it_is_at_its_own_line() -> None:
     assert item.location is not None
     assert item.location.line == 8
     assert "containermaxprocs=0,containermaxprocs=1" in item.remedies[0].title
+    assert not any("go line" in remedy.title for remedy in item.remedies)
 
 
 def test_awareness_does_not_matter_without_a_quota_or_with_a_number() -> None:
@@ -99,6 +113,21 @@ def test_automaxprocs_reads_it_instead() -> None:
     assert "sets GOMAXPROCS=2 once" in item.message
 
 
+def test_what_automaxprocs_sets_is_what_counts() -> None:
+    linked = go_program("go1.24.1", deps=(("go.uber.org/automaxprocs", "v1.6.0"),))
+    assert not statuses(findings(app('CPUQuota = "200%"'), linked))
+    assert of(findings(app('CPUQuota = "200%"')), "CGP410") == []
+    (item,) = of(findings(app(slices='CPUQuota = "200%"'), linked), "CGP403")
+    assert item.status is Status.WARN
+
+
+def test_a_mask_no_larger_than_the_quota_leaves_nothing_to_see() -> None:
+    for program in (go_program("go1.24.1"), go_program()):
+        masked = 'CPUQuota = "300%"\nAllowedCPUs = "0-2"'
+        assert not statuses(findings(app(slices=masked), program))
+        assert statuses(findings(app(slices=masked.replace("0-2", "0-5")), program))
+
+
 def test_automaxprocs_is_as_blind_for_the_slice() -> None:
     linked = go_program("go1.24.1", deps=(("go.uber.org/automaxprocs", "v1.6.0"),))
     (item,) = of(findings(app(slices='CPUQuota = "200%"'), linked), "CGP410")
@@ -112,6 +141,18 @@ def test_an_aware_runtime_does_not_need_automaxprocs() -> None:
     (item,) = of(findings(app('CPUQuota = "200%"'), linked), "CGP410")
     assert "leave automaxprocs out" in item.remedies[0].title
     assert not of(findings(app('CPUQuota = "200%"')), "CGP410")
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "200%", "-2", " 2"])
+def test_a_number_that_is_ignored(text: str) -> None:
+    (item,) = of(findings(app('CPUQuota = "200%"', env=f'GOMAXPROCS = "{text}"')), "CGP420")
+    assert (item.status, item.location and item.location.line) == (Status.WARN, 8)
+    assert "set GOMAXPROCS=2" in item.remedies[0].title
+
+
+def test_a_number_that_counts_or_none() -> None:
+    for env in ("", 'GOMAXPROCS = "2"', 'GOMAXPROCS = ""', 'GOMAXPROCS = "100"'):
+        assert not of(findings(app(env=env)), "CGP420")
 
 
 def test_threads_need_tasks() -> None:

@@ -23,6 +23,8 @@ def test_no_limit_of_the_runtime_under_one_of_the_kernel() -> None:
 def test_the_tighter_of_slice_and_unit_counts() -> None:
     (item,) = of(findings(app('MemoryMax = "512M"', slices='MemoryHigh = "256M"')), "CGP405")
     assert "MemoryHigh=256M at s.slice" in item.message
+    assert "slows it down" in item.message
+    assert "kills it" in of(findings(app('MemoryMax = "512M"')), "CGP405")[0].message
     assert item.location is not None
     assert item.location.line == 2
 
@@ -39,6 +41,21 @@ def test_a_small_one_and_one_switched_off_are_information() -> None:
     small = of(findings(app('MemoryMax = "64M"')), "CGP405")
     off = of(findings(app('MemoryMax = "512M"', env='GOMEMLIMIT = "off"')), "CGP405")
     assert [item.status for item in (*small, *off)] == [Status.PASS, Status.PASS]
+    assert [item.remedies for item in (*small, *off)] == [(), ()]
+
+
+def test_a_program_that_may_set_one_itself() -> None:
+    linked = go_program(names=frozenset({"set_memory_limit"}))
+    (item,) = of(findings(app('MemoryMax = "512M"'), linked), "CGP405")
+    assert "debug.SetMemoryLimit is linked" in item.message
+
+
+def test_nobody_is_told_to_set_a_limit_that_does_harm() -> None:
+    small = ('MemoryHigh = "40M"',)
+    (lock,) = of(findings(app(*small)), "CGP409")
+    (above,) = of(findings(app(*small, env='GOMEMLIMIT = "50MiB"')), "CGP407")
+    assert not any("set GOMEMLIMIT" in remedy.title for remedy in (*lock.remedies, *above.remedies))
+    assert "leave GOMEMLIMIT out" in above.remedies[0].title
 
 
 def test_automemlimit_sets_it() -> None:

@@ -35,6 +35,8 @@ def test_a_missing_interpreter() -> None:
     program = replace(go_program(interpreter="/lib/ld-musl-x86_64.so.1"), interpreter_here=False)
     (item,) = of(findings(app(), program), "CGP401")
     assert "/lib/ld-musl-x86_64.so.1" in item.message
+    (item,) = of(findings(app(), program, target=replace(TARGET, machine="aarch64")), "CGP401")
+    assert "/lib/ld" not in item.message  # what is missing for another machine is not to be seen here
 
 
 def test_a_script_is_said_to_be_one_and_gets_no_advice() -> None:
@@ -46,6 +48,13 @@ def test_a_script_is_said_to_be_one_and_gets_no_advice() -> None:
 def test_a_packed_program_is_said_to_be_packed() -> None:
     packed = Binary(path="/src/bin", why_not="is packed by UPX", unreadable=True)
     assert statuses(findings(app(), packed)) == {"CGP417": Status.WARN}
+    (item,) = of(findings(app(), packed), "CGP417")
+    assert (item.message, item.remedies[0].title) == (
+        "it cannot be looked into: it is packed by UPX",
+        "name a program file that can be read",
+    )
+    known = replace(packed, executable=go_program().executable)
+    assert "as the Go toolchain built it" in of(findings(app(), known), "CGP417")[0].remedies[0].title
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ def test_godebug_texts() -> None:
     assert env.append_godebug("x=2", "") == "x=2"
 
 
+def test_a_number_that_does_not_fit_changes_nothing() -> None:
+    assert env.godebug_numbers("containermaxprocs=0", "containermaxprocs=9999999999")["containermaxprocs"] == 0
+    assert env.godebug_numbers("containermaxprocs=0", "containermaxprocs=00000000000001")["containermaxprocs"] == 1
+
+
 def test_the_environment_wins_over_the_build() -> None:
     assert env.godebug_numbers("containermaxprocs=0,updatemaxprocs=0", "containermaxprocs=1") == {
         "containermaxprocs": 1,
@@ -29,21 +34,25 @@ def test_the_environment_wins_over_the_build() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("900M", "900MiB"), ("900MB", "900MiB"), ("2g", "2GiB"), ("1 GiB", "1GiB"), ("512k", "512KiB")]
+    ("text", "hint"),
+    [
+        ("900M", "900MiB"),
+        ("900MB", "900MiB"),
+        ("2g", "2GiB"),
+        ("1 GiB", "1GiB"),
+        ("512k", "512KiB"),
+        ("1.5G", "1536MiB"),
+        ("0.9GiB", "921MiB"),
+    ],
 )
 def test_the_hint_is_a_limit_that_works(text: str, hint: str) -> None:
     assert env.gomemlimit_hint(text) == hint
     assert env.parse_gomemlimit(hint) is not None
 
 
-@pytest.mark.parametrize("text", ["90%", "0.9GiB", "lots", "-1"])
+@pytest.mark.parametrize("text", ["90%", "0.5k", "1.5", "9" * 40 + "M", "lots", "-1"])
 def test_where_there_is_no_near_spelling_the_hint_says_what_is_allowed(text: str) -> None:
     assert "900MiB" in env.gomemlimit_hint(text)
-
-
-@pytest.mark.parametrize(("text", "percent"), [("off", None), ("-1", None), ("50", 50), ("x", 100), ("", 100)])
-def test_gogc(text: str, percent: int | None) -> None:
-    assert env.parse_gogc(text) == percent
 
 
 LEVELS = (
@@ -60,6 +69,16 @@ def test_the_tightest_limit_counts_and_of_equal_ones_the_innermost() -> None:
     assert whole.memory_max() == (300, LEVELS[0])
     assert whole.memory_high() == (200, LEVELS[1])
     assert whole.tasks() == (32, LEVELS[2])
+
+
+def test_how_many_cpus_the_masks_leave() -> None:
+    inner, outer = (
+        Level(name="unit", allowed_cpus=frozenset({1, 2})),
+        Level(name="slice", allowed_cpus=frozenset({2, 3})),
+    )
+    assert Chain(levels=(inner, outer)).allowed_cpus() == 1
+    assert Chain(levels=(Level(name="unit"), outer)).allowed_cpus() == 2
+    assert Chain(levels=(Level(name="unit"),)).allowed_cpus() is None
 
 
 def test_no_level_is_no_limit() -> None:
@@ -121,11 +140,11 @@ def go_program(*, interpreter: str | None = None, more: bytes = b"") -> bytes:
 
 def test_survey_of_a_go_program(tmp_path: Path) -> None:
     path = tmp_path / "program"
-    path.write_bytes(go_program(more=b"\0expvar.init.0\0" + bytes(5 << 20) + b"\0net/http/pprof.init.0\0"))
+    path.write_bytes(go_program(more=b"\0runtime/cgo.init\0" + bytes(5 << 20) + b"\0runtime/debug.SetMemoryLimit\0"))
     seen = survey(str(path))
     assert seen.info is not None
     assert seen.info.go_version == "go1.25.5"
-    assert seen.names == {"expvar", "pprof"}
+    assert seen.names == {"cgo", "set_memory_limit"}
     assert seen.interpreter_here
 
 

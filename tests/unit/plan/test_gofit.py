@@ -88,6 +88,24 @@ def test_a_number_is_never_a_cpu_above_the_quota_and_uses_three_quarters_of_it(q
     assert procs_for(quota) >= quota * 0.75
 
 
+@pytest.mark.parametrize("version", ["go1.24.1", "go1.27.3", "unknown"])
+def test_a_number_never_exceeds_the_mask(version: str) -> None:
+    masked = 'AllowedCPUs = "0-1"\n[slices.s]\nCPUQuota = "300%"'
+    service, drop_in = planned(masked, program(version))
+    assert (service.smoke.env, len(service.settings)) == ((), 1)
+    assert "the 2 CPUs that AllowedCPUs leaves" in re.sub(r"\s*\n#\s+", " ", drop_in)
+    loose, _ = planned(masked.replace("0-1", "0-3"), program(version))
+    assert dict(loose.smoke.env).get("GOMAXPROCS") == (None if version == "go1.27.3" else "3")
+
+
+@pytest.mark.parametrize("quota", ["50%", "300%"])
+def test_what_the_source_of_the_program_decides_stays(quota: str) -> None:
+    own = program(settings=(("DefaultGODEBUG", "containermaxprocs=0,tlssha1=1"),))
+    service, drop_in = planned(f'CPUQuota = "{quota}"\n[slices.s]', own)
+    assert service.smoke.env == ()
+    assert "the program's own source" in re.sub(r"\s*\n#\s+", " ", drop_in)
+
+
 def test_a_go_line_below_1_25_is_switched_on() -> None:
     text = 'CPUQuota = "300%"\n[slices.s]'
     assert variables(text, program(settings=OFF)) == {"GODEBUG": "containermaxprocs=1,updatemaxprocs=1"}

@@ -152,7 +152,10 @@ def test_what_cannot_be_foreseen_is_left_out() -> None:
     assert not proof(view_of(info=None), Trace(first=3, last=3))
     assert not proof(view_of(v1=True), Trace(first=3, last=3))
     plan = plan_of()
-    assert not proof_findings([ServiceEvidence(service=plan.services[0], engine="user")], {}, plan, TARGET)
+    (found,) = proof_findings([ServiceEvidence(service=plan.services[0], engine="user")], {}, plan, TARGET)
+    assert (found.code, found.status, "was not seen" in found.message) == ("CGP418", Status.SKIP, True)
+    script = build_plan(config_of('[services.app]\nbinary = "bin"'), programs={})
+    assert not proof_findings([ServiceEvidence(service=script.services[0], engine="user")], {}, script, TARGET)
 
 
 def memory_of(**more: int | None) -> GoMemory:
