@@ -1,14 +1,16 @@
 """Waits inside a unit under test and pushes against its limits when asked; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py DEADLINE_SECONDS. Each line on stdin is `KIND AMOUNT CGROUP_FOLDER`; KIND is cpu, tasks, high or
-max; AMOUNT is the number of busy processes, of threads, or of bytes. Each line on stdout is a Python literal, since
-importing json takes as long as all the rest. One that says `over` ends the answer.
+Call: payload.py. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, tasks, high or max; AMOUNT is
+the number of busy processes, of tasks, or of bytes; SECONDS is the longest to try. Each line on stdout is a Python
+literal, since importing json takes as long as all the rest. One that says `over` ends the answer.
 """
 
 import os
-import sys
 import time
+
+#: The most tasks in one process of the crowd.
+GROUP = 128
 
 
 def read(folder, name):
@@ -71,21 +73,36 @@ def burn(folder, workers, deadline):
 
 
 def crowd(folder, count, deadline):
-    """More threads than the limit allows: until one is refused."""
-    import _thread
+    """More tasks than the limit allows: until one is refused.
 
-    _thread.stack_size(64 << 10)
-    gate = _thread.allocate_lock()
-    gate.acquire()
+    In processes of some threads each: what a thread costs grows with the threads of its process, most of all where
+    the kernel is user-mode Linux and goes through all their stacks.
+    """
     until = time.monotonic() + deadline
+    stay, leave = os.pipe()
+    children = []
     started, refused = 0, False
-    while started < count and time.monotonic() < until:
+    while count - started > GROUP and not refused and time.monotonic() < until:
+        answer, tell = os.pipe()
         try:
-            _thread.start_new_thread(gate.acquire, ())
-        except RuntimeError:
+            pid = os.fork()
+        except BlockingIOError:
             refused = True
             break
-        started += 1
+        if pid == 0:
+            os.close(leave)
+            os.write(tell, b"%d %d" % threads(GROUP - 1, until))
+            os.read(stay, 1)
+            os._exit(0)
+        children.append(pid)
+        os.close(tell)
+        more, ended = os.read(answer, 64).split() or (0, 0)
+        os.close(answer)
+        started += 1 + int(more)
+        refused = bool(int(ended))
+    if not refused:
+        more, refused = threads(count - started, until)
+        started += more
     values = {}
     for name in ("pids.current", "pids.max"):
         try:
@@ -93,7 +110,27 @@ def crowd(folder, count, deadline):
                 values[name] = file.read().strip()
         except OSError:
             values[name] = None
-    say(started=started, refused=refused, **values)
+    os.close(leave)
+    for pid in children:
+        os.waitpid(pid, 0)
+    say(started=started, refused=bool(refused), **values)
+
+
+def threads(count, until):
+    """Starts threads that stay as long as this process: how many, and whether one was refused."""
+    import _thread
+
+    _thread.stack_size(64 << 10)
+    gate = _thread.allocate_lock()
+    gate.acquire()
+    for started in range(count):
+        if time.monotonic() > until:
+            return started, False
+        try:
+            _thread.start_new_thread(gate.acquire, ())
+        except RuntimeError:
+            return started, True
+    return max(count, 0), False
 
 
 def eat(folder, amount, deadline, stop_at_high):
@@ -152,13 +189,13 @@ def in_child(kind, amount, folder, deadline):
 
 def main():
     """Answers until the asker is gone."""
-    deadline, rest = float(sys.argv[1]), b""
+    rest = b""
     say(up=os.getpid())
     while piece := os.read(0, 4096):
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            kind, amount, folder = line.decode().split(" ", 2)
-            (push if kind == "cpu" else in_child)(kind, int(amount), folder, deadline)
+            kind, amount, seconds, folder = line.decode().split(" ", 3)
+            (push if kind == "cpu" else in_child)(kind, int(amount), folder, float(seconds))
             say(over=kind)
 
 

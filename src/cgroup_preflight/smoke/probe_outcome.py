@@ -100,6 +100,8 @@ def _tasks(seen: ProbeEvidence) -> Judged:
         return Status.PASS, f"refused one task more than {limit}", numbers
     if _number(line["started"]) >= seen.probe.limit:
         return Status.FAIL, f"{line['started']} tasks were started under a limit of {seen.probe.limit:g}", numbers
+    if not line["refused"]:
+        return Status.UNVERIFIED, f"only {line['started']} tasks could be started in time, too few to reach it", numbers
     return Status.UNVERIFIED, "something else refused tasks first", numbers
 
 

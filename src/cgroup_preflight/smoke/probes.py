@@ -18,6 +18,9 @@ from cgroup_preflight.smoke.probe_plan import Probe
 from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, unit_text
 
 _DEADLINE = 15.0
+#: What a slow kernel takes to start one task, seconds, and the longest that a probe of tasks gets for all.
+_TASK_SECONDS = 0.05
+_TASKS_DEADLINE = 60.0
 _UP_SECONDS = 20.0
 _PAUSE = 0.02
 _LOOK = 0.5
@@ -71,7 +74,7 @@ class Probes:
                 )
                 seen[number] = yield from self._push(by_number[number], probe, refused)
 
-        with self._started(units, longest=_UP_SECONDS + (_DEADLINE * 2 + 1) * len(probes)) as refused:
+        with self._started(units, longest=_UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)) as refused:
             for lanes in rounds(scope, units, probes):
                 _together([lane(numbers) for numbers in lanes])
         return tuple(seen[number] for number in range(len(probes)))
@@ -96,7 +99,7 @@ class Probes:
             yield first_line(done.stderr) if done.returncode else ""
 
     def _text(self, item: ProbeUnit, longest: float) -> str:
-        command = (sys.executable, "-I", "-S", _PAYLOAD, f"{_DEADLINE:g}")
+        command = (sys.executable, "-I", "-S", _PAYLOAD)
         return unit_text(item, command=command, user=self._user, longest=longest,
                          ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
 
@@ -119,10 +122,10 @@ class Probes:
         if in_force is None or not agrees(probe.expectation, in_force):
             return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
-        already = len(said.lines())
+        already, seconds = len(said.lines()), _deadline(probe)
         with self._without_high(target if probe.is_slice and probe.kind == "max" else ""):
-            os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {self._mount}{target}\n".encode())
-            yield from _until(lambda: said.over(already), _DEADLINE * 2, gone=lambda: not self._observer.processes(own))
+            os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}\n".encode())
+            yield from _until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
         after = self._events(target, own, probe.kind)
         return ProbeEvidence(
             probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
@@ -160,6 +163,11 @@ class Probes:
     def _keyed(self, cgroup: str, attribute: str) -> Mapping[str, int]:
         reading = parsed(self._observer.read(cgroup, attribute), parse_flat_keyed)
         return reading.value if isinstance(reading, Known) else {}
+
+
+def _deadline(probe: Probe) -> float:
+    """Seconds that a probe may push; many tasks take their time."""
+    return min(_DEADLINE + probe.amount * _TASK_SECONDS, _TASKS_DEADLINE) if probe.kind == "tasks" else _DEADLINE
 
 
 class _Said:

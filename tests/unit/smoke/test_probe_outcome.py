@@ -147,6 +147,10 @@ def test_tasks_refused_by_something_else_are_unverified(changes):
     assert tasks(**changes).status is Status.UNVERIFIED
 
 
+def test_too_few_tasks_in_time_is_said_to_be_that():
+    assert "only 10 tasks could be started in time" in tasks(refused=False, started=10).message
+
+
 def test_numbers_that_could_not_be_read_are_not_equal():
     assert tasks(current=None, limit=None).status is not Status.PASS
 

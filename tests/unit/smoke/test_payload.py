@@ -1,0 +1,47 @@
+"""The program that pushes against limits, where there are none: it must do what it was asked for, and leave nothing."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cgroup_preflight.smoke import probes
+
+PAYLOAD = os.path.join(os.path.dirname(probes.__file__), "payload.py")
+
+pytestmark = pytest.mark.starts_processes
+
+
+def answers(*lines: str) -> list[dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", PAYLOAD],
+        input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return [ast.literal_eval(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
+def test_starts_as_many_tasks_as_asked_for(tmp_path, count):
+    (tmp_path / "pids.current").write_text("7\n")
+    up, crowd, over = answers(f"tasks {count} 50 {tmp_path}")
+    assert "up" in up
+    assert crowd == {"started": count, "refused": False, "pids.current": "7", "pids.max": None}
+    assert over == {"over": "tasks"}
+
+
+def test_time_that_is_over_is_not_a_refusal(tmp_path):
+    _, crowd, over = answers(f"tasks 100000 0 {tmp_path}")
+    assert crowd["started"] == 0
+    assert crowd["refused"] is False
+    assert over == {"over": "tasks"}
+
+
+def test_eats_what_it_was_asked_for_and_goes_on_with_the_next(tmp_path):
+    _, *said = answers(f"max {8 << 20} 50 {tmp_path}", f"high {4 << 20} 50 {tmp_path}")
+    assert [line for line in said if "eaten" in line] == [
+        {"eaten": 8 << 20, "finished": True, "current": None}, {"eaten": 4 << 20, "finished": True, "current": None},
+    ]  # fmt: skip
+    assert [line["over"] for line in said if "over" in line] == ["max", "high"]
