@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,10 +13,10 @@ from cgroup_preflight.artifacts.replacing import replacing
 #: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
                ".intoto.jsonl", ".att", ".zsync")  # fmt: skip
-_ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+_ALGORITHMS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 #: Lists that several artifacts share; goreleaser's is PROJECT_VERSION_checksums.txt.
-_HASH = "(?:md5|sha1|sha256|sha512)"
-_LIST = re.compile(rf".*checksums?\.txt|{_HASH}sums?|.*\.{_HASH}(?:sums?)?", re.IGNORECASE)
+_HASH = "(?:md5|sha1|sha224|sha256|sha384|sha512)"
+_LIST = re.compile(rf".*checksums?(?:\.txt)?|{_HASH}sums?(?:\.txt)?|.*\.{_HASH}(?:sums?)?", re.IGNORECASE)
 #: Debian's upload files sign the packages that they list.
 _LISTS_SIGNED = (".changes", ".buildinfo")
 _TEXT_MAX = 4 << 20
@@ -60,9 +61,9 @@ def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         suffix = other.removeprefix(name) if other.startswith(name) else ""
         if suffix in _SIGNATURES:
             signatures.append(place)
-        elif other != name and _LIST.fullmatch(other) and (suffix or name in (_text(place) or "")):
+        elif other != name and _LIST.fullmatch(other) and (suffix or _names(place, name)):
             lists.append(place)
-        elif other.endswith(_LISTS_SIGNED) and name in (_text(place) or ""):
+        elif other.endswith(_LISTS_SIGNED) and _names(place, name):
             signatures.append(place)
     for place in lists:
         signatures += [place + suffix for suffix in _SIGNATURES if os.path.exists(place + suffix)]
@@ -102,11 +103,22 @@ def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
     return True
 
 
+def _names(place: str, name: str) -> bool:
+    """Whether the list speaks of the artifact, and not only of one whose name holds this name."""
+    return re.search(rf"(?<![\w.+~-]){re.escape(name)}(?![\w.+~-])", _text(place) or "") is not None
+
+
 def _text(path: str) -> str | None:
-    """A text file of a size that such files have, else None."""
+    """A text file of a size that such files have, else None; never a FIFO, which would block."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_TEXT_MAX + 1)
+        with open(path, "rb", opener=_opener) as file:
+            data = file.read(_TEXT_MAX + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
     except OSError:
         return None
+    if data is None:
+        return None
     return data.decode("utf-8", "surrogateescape") if len(data) <= _TEXT_MAX else None
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

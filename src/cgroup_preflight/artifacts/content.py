@@ -4,13 +4,14 @@ Places: systemd.unit(5), "System Unit Search Path"; usr/lib is right for package
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.errors import other_binary
 from cgroup_preflight.artifacts.model import Program
 from cgroup_preflight.artifacts.service_unit import service_unit
+from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files
 
@@ -32,7 +33,8 @@ class Wish:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
-    run as `user` (empty: root).
+    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that what a Go program
+    needs is not in the plan yet; `replan` makes the plan again with the programs that an artifact holds.
     """
 
     plan: Plan
@@ -43,6 +45,8 @@ class Wish:
     service_units: bool = False
     user: str = ""
     tested: Tested = field(default_factory=Tested)
+    absent: frozenset[str] = frozenset()
+    replan: Callable[[Mapping[str, Binary]], Plan] | None = None
 
     @property
     def unit_folder(self) -> str:
@@ -68,8 +72,13 @@ class Holdings:
 
 
 def wanted_files(wish: Wish, has: Holdings) -> dict[str, bytes]:
-    """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306)."""
+    """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
+
+    Nothing where the wish is for what is present, and no service is.
+    """
     services = chosen(wish, has)
+    if wish.services == PRESENT and not services:
+        return {}
     files: dict[str, bytes] = {}
     slices = {name for service in services for name in service.slices}
     whole = len(services) == len(wish.plan.services)

@@ -43,9 +43,13 @@ class DebFormat:
         """Members that sign the others (debsigs, dpkg-sig)."""
         return tuple(member.name for member in self._members if member.name.startswith("_gpg"))
 
+    @property
+    def package(self) -> str:
+        """The package's name."""
+        return package_name(self._files["control"])
+
     def survey(self, survey: Survey) -> None:
         """Looks at every member of data.tar. Raises ArtifactError."""
-        survey.package = package_name(self._files["control"])
         self._data.survey(survey)
 
     def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
@@ -67,9 +71,11 @@ class DebFormat:
                 sink.write(b"\n")
 
     def _check_order(self) -> None:
+        # deb(5): names with an underscore may stand between, and anything after data.tar; dpkg ignores both.
         names = [member.name for member in self._members if not member.name.startswith("_")]
-        tars = [name.partition(".tar")[0] for name in names[1:3]]
-        if names[:1] != ["debian-binary"] or tars != ["control", "data"] or len(names) != 3:
+        parts = [name.partition(".tar")[0] for name in names]
+        known = ["debian-binary", "control", "data"]
+        if parts[:3] != known or set(parts[3:]) & set(known):
             raise corrupt(f"not a Debian package of format 2.0: its members are {', '.join(names) or 'none'}")
         first = self._members[0]
         version = b"".join(read_range(self._file, first.start, min(first.size, 64)))

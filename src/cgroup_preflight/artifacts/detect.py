@@ -41,10 +41,10 @@ def open_format(file: BinaryIO, name: str, limits: Limits, wish: Wish) -> tuple[
         if not _is_tar(start):
             raise _unknown(f"a {codec} file that holds no tar archive")
         return f"tar.{codec}", TarPart(file, 0, length, codec, limits)
-    if _is_tar(head):
-        return "tar", TarPart(file, 0, length, "", limits)
     if not head:
         raise corrupt("the artifact is empty")
+    if _is_tar(head) or name.lower().endswith(".tar"):
+        return "tar", TarPart(file, 0, length, "", limits)
     raise _unknown(next((text for magic, text in _FOREIGN.items() if head.startswith(magic)), "an unknown format"))
 
 

@@ -6,12 +6,15 @@ on its own, the manifest last; `whole` tells which it was.
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator
+from typing import NoReturn
 
 from cgroup_preflight.artifacts.edit import Edit
+from cgroup_preflight.artifacts.errors import unsafe
 from cgroup_preflight.artifacts.exchange import exchange
 from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile
 from cgroup_preflight.artifacts.replacing import locked_folder, replacing, sync_folder, temporary_path
@@ -19,6 +22,8 @@ from cgroup_preflight.artifacts.survey import Survey, clean_path
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.report import Remedy
 
+#: shutil's way into a tree is by recursion, which has an end.
+_DEPTH_MAX = 250
 _KINDS = {stat.S_IFDIR: Kind.FOLDER, stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.DEVICE,
           stat.S_IFBLK: Kind.DEVICE}  # fmt: skip
 #: Answers that mean "not in this place", not "broken": then each file is replaced on its own.
@@ -30,6 +35,8 @@ class FolderFormat:
     """A folder at the absolute path `root`."""
 
     all_folders = True
+    package = ""
+    signatures: tuple[str, ...] = ()
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -38,13 +45,36 @@ class FolderFormat:
     def survey(self, survey: Survey) -> None:
         """Looks at every file, in the order of their names. Raises ArtifactError, UsageError."""
         for path in _walk(os.fsencode(self._root)):
-            relative = clean_path(os.path.relpath(path, os.fsencode(self._root)))
+            relative = clean_path(self._relative(path))
+            if relative.count("/") > _DEPTH_MAX:
+                raise unsafe(f"a folder is more than {_DEPTH_MAX} levels deep", "remove it")
             status = os.lstat(path)
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER)
-            size = status.st_size if kind is Kind.FILE else 0
-            member = Member(path=relative, raw_name=relative, kind=kind, size=size, mtime=int(status.st_mtime))
+            member = Member(
+                path=relative, raw_name=relative, kind=kind, mtime=int(status.st_mtime),
+                size=status.st_size if kind is Kind.FILE else 0, executable=bool(status.st_mode & 0o111),
+                link=os.fsdecode(os.readlink(path)) if kind is Kind.SYMLINK else "",
+            )  # fmt: skip
             if survey.member(member):
                 survey.content(member, _chunks(path))
+
+    def sha256(self) -> str:
+        r"""The hash of the list of files with their hashes, as `sha256sum` prints it, in the order of their paths.
+
+        `find * -type f | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum` in the folder says the same.
+        """
+        lines = []
+        for path in _walk(os.fsencode(self._root)):
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                digest = hashlib.sha256()
+                for chunk in _chunks(path):
+                    digest.update(chunk)
+                lines.append((self._relative(path), digest.hexdigest()))
+        listing = b"".join(b"%s  %s\n" % (digest.encode(), path) for path, digest in sorted(lines))
+        return hashlib.sha256(listing).hexdigest()
+
+    def _relative(self, path: bytes) -> bytes:
+        return os.path.relpath(path, os.fsencode(self._root))
 
     def write(self, edit: Edit, source_date: int | None) -> None:
         """Applies the edit; with an empty one only removes what a killed run left. Raises UsageError."""
@@ -78,6 +108,10 @@ class FolderFormat:
                     os.unlink(os.path.join(temporary, new.path))
                 _make(temporary, new, source_date)
             exchange(temporary, self._root)
+            if newer := _newer(temporary, edit):
+                exchange(temporary, self._root)
+                raise UsageError("it was written meanwhile, and nothing was put in", where=newer,
+                                 remedy=Remedy(title="try again when the build has ended"))  # fmt: skip
         except OSError as error:
             if error.errno in _NOT_HERE:
                 return False
@@ -99,14 +133,21 @@ class FolderFormat:
 
 
 def _walk(root: bytes) -> Iterator[bytes]:
-    for folder, folders, files in os.walk(root, onerror=_refuse):
-        folders.sort()
-        for name in sorted((*folders, *files)):
-            if not name.endswith(b".cgroup-preflight.tmp"):
-                yield os.path.join(folder, name)
+    """Everything below `root`, a folder before what is in it; no recursion, for the tree may be made to exhaust it."""
+    folders = [root]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            _refuse(error)
+        for entry in entries:
+            if not entry.name.endswith(b".cgroup-preflight.tmp"):
+                yield entry.path
+        folders += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise UsageError(f"cannot read: {error.strerror}", where=os.fsdecode(error.filename or ""),
                      remedy=Remedy(title="make the folder readable"))  # fmt: skip
 
@@ -132,6 +173,16 @@ def _clone(source: str, target: str) -> None:
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(target, status.st_uid, status.st_gid)
     shutil.copystat(source, target)
+
+
+def _newer(old: str, edit: Edit) -> str:
+    """A file of the old tree that is not in its clone, for it has one name only: written since. Empty if none."""
+    ours = {found.member.path for found in (*(found for found, _ in edit.replaced), *edit.dropped)}
+    for path in map(os.fsdecode, _walk(os.fsencode(old))):
+        status, relative = os.lstat(path), os.path.relpath(path, old)
+        if not stat.S_ISDIR(status.st_mode) and status.st_nlink == 1 and relative not in ours:
+            return relative
+    return ""
 
 
 def _make(root: str, new: NewFile, source_date: int | None) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from cgroup_preflight.artifacts import beside, manifest
+from cgroup_preflight.artifacts.borrowed import borrowing, replanned
 from cgroup_preflight.artifacts.content import Wish
-from cgroup_preflight.artifacts.deb import DebFormat
 from cgroup_preflight.artifacts.detect import open_format
 from cgroup_preflight.artifacts.edit import Edit, decide, expected, manifest_of
 from cgroup_preflight.artifacts.errors import ArtifactError
@@ -39,11 +39,16 @@ class Looked:
 
     path: str
     format: str
-    sha256: str | None
+    sha256: str
     survey: Survey
     expected: Mapping[str, bytes]
     edit: Edit
     signatures: tuple[str, ...]
+
+    @property
+    def wanted_manifest(self) -> manifest.Manifest | None:
+        """The manifest that it has to hold."""
+        return manifest.parse(self.expected.get(self.survey.wish.manifest_path(self.survey.package)))
 
     @property
     def manifest(self) -> manifest.Manifest | None:
@@ -53,10 +58,10 @@ class Looked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What `put` did: hashes are None for folders; `whole` False where files were replaced one by one."""
+    """What `put` did; `whole` False where files were replaced one by one."""
 
     looked: Looked
-    after: str | None
+    after: str
     stale: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     whole: bool = True
@@ -72,6 +77,10 @@ class _Format(Protocol):
 
     all_folders: bool
 
+    @property
+    def package(self) -> str: ...
+    @property
+    def signatures(self) -> tuple[str, ...]: ...
     def survey(self, survey: Survey) -> None: ...
     def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None: ...
 
@@ -95,8 +104,10 @@ def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lam
             folder, looked = _look_folder(path, wish, how)
             planned(looked)
             folder.write(looked.edit, how.source_date)
-            return Written(looked=looked, after=None, whole=folder.whole)
+            sha256 = looked.sha256 if looked.edit.empty else folder.sha256()
+            return Written(looked=looked, after=sha256, whole=folder.whole)
         with _opened(path) as file:
+            since = os.fstat(file.fileno())
             before_names = beside.algorithms(beside.candidates(path)[1])
             before = beside.digests(path, before_names)
             kind, looked = _look_file(path, file, wish, how, before.sha256)
@@ -104,7 +115,7 @@ def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lam
             if looked.edit.empty:
                 return Written(looked=looked, after=before.sha256)
             stale = beside.stale(path, before)
-            with replacing(os.path.realpath(path), file) as sink:
+            with replacing(os.path.realpath(path), file, since) as sink:
                 kind.write(sink, looked.edit, looked.survey, epoch(how.source_date, looked.survey))
         after = beside.digests(path, before_names)
         done = [item.path for item in stale if how.rewrite_checksums and beside.rewrite(item, before, after)]
@@ -114,27 +125,37 @@ def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lam
 
 def _look_folder(path: str, wish: Wish, how: How) -> tuple[FolderFormat, Looked]:
     folder = FolderFormat(os.path.realpath(path))
-    survey = Survey(wish=wish, limits=how.limits)
-    folder.survey(survey)
-    return folder, _looked(path, "folder", None, survey, how, all_folders=True)
+    survey = _survey(folder, wish, how.limits)
+    return folder, _looked(path, "folder", folder.sha256(), survey, how, all_folders=True)
 
 
 def _look_file(path: str, file: BinaryIO, wish: Wish, how: How, sha256: str | None = None) -> tuple[_Format, Looked]:
     name, kind = open_format(file, os.path.basename(path), how.limits, wish)
-    survey = Survey(wish=wish, limits=how.limits)
+    survey = _survey(kind, wish, how.limits)
+    digest = sha256 or beside.digests(path).sha256
+    return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=kind.signatures)
+
+
+def _survey(kind: "_Format | FolderFormat", wish: Wish, limits: Limits) -> Survey:
+    """All that is in the artifact; read twice where a link leads to a program. Raises ArtifactError."""
+    survey = Survey(wish=wish, limits=limits, package=kind.package)
     kind.survey(survey)
+    survey.finish()
     if (more := survey.again()) is not None:
         survey = more
         kind.survey(survey)
-    signatures = kind.signatures if isinstance(kind, DebFormat) else ()
-    digest = sha256 or beside.digests(path).sha256
-    return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=signatures)
+        survey.finish()
+    with borrowing(survey) as copying:
+        if copying is not None:
+            kind.survey(copying)
+            survey.wish = replanned(copying)
+    return survey
 
 
 def _looked(
     path: str,
     name: str,
-    sha256: str | None,
+    sha256: str,
     survey: Survey,
     how: How,
     *,

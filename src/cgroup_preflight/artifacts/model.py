@@ -19,8 +19,9 @@ class Kind(enum.Enum):
 class Member:
     """One member; `start` and `end` are its range in the unpacked stream (tar), or its place in the directory (zip).
 
-    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it, `link` where a link of
-    a tar archive points: the member of a hard link, the text of a symbolic one.
+    `size` in bytes, `mtime` in seconds of the epoch, `raw_name` as the archive spells it, `link` where a link points:
+    the member of a hard link, the text of a symbolic one. `executable` also where the archive holds no mode;
+    `sparse`: what is stored is not the content, but pieces of it.
     """
 
     path: str
@@ -31,6 +32,8 @@ class Member:
     start: int = 0
     end: int = 0
     link: str = ""
+    executable: bool = True
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,10 @@ RATIO_FLOOR = 64 << 20
 CHUNK = 1 << 18
 #: A generated file, manifest or control file is far below this; more of one is not kept in memory.
 KEEP_MAX = 1 << 20
+#: And all that is kept of one artifact together.
+KEEP_ALL_MAX = 16 << 20
+#: PATH_MAX of Linux: nothing could unpack a longer name, or follow a longer link.
+PATH_MAX = 4096
 MODE_FILE = 0o644
 MODE_FOLDER = 0o755
 
@@ -79,7 +86,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A member at a place that matters; `data` is None where it is larger than KEEP_MAX."""
+    """A member at a place that matters; `data` is None where it is too large to keep, or no file."""
 
     member: Member
     sha256: str

@@ -1,15 +1,21 @@
 """What was done or found with artifacts, as findings. Pure."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
+from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.inject import Looked, Written
+from cgroup_preflight.artifacts.rivals import judged
 from cgroup_preflight.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A diff longer than this helps nobody; the rest can be seen with other tools.
 _DIFF_MAX = 20_000
+_PRESENT = Remedy(
+    title="if it should hold one: pack the program under the name that `binary` has; or set services to all, "
+    "or leave this artifact out"
+)
 
 
 def refused(path: str, error: ArtifactError) -> Finding:
@@ -21,9 +27,6 @@ def refused(path: str, error: ArtifactError) -> Finding:
 def written(item: Written) -> tuple[Finding, ...]:
     """An artifact that now holds the plan, and what that made wrong."""
     looked = item.looked
-    names = len(looked.edit.added) + len(looked.edit.replaced)
-    gone = f", {len(looked.edit.dropped)} of an earlier plan removed" if looked.edit.dropped else ""
-    message = f"{names} files put in{gone}" if item.changed else "holds the plan already, nothing was written"
     evidence: Evidence = {
         "format": looked.format,
         "changed": item.changed,
@@ -32,10 +35,22 @@ def written(item: Written) -> tuple[Finding, ...]:
         "files": len(looked.expected),
         "one_step": item.whole,
     }
-    done = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=looked.path, message=message,
-                   evidence=evidence)  # fmt: skip
-    return (done, *hidden(looked), *(_stale(looked.path, place) for place in item.stale),
+    done = Finding(code="CGP301", name="artifact", subject=looked.path, message=_what(item), evidence=evidence,
+                   status=Status.PASS if looked.expected else Status.WARN,
+                   remedies=() if looked.expected else (_PRESENT,))  # fmt: skip
+    return (done, *hidden(looked, Status.WARN), *_others(looked, Status.WARN),
+            *(_stale(looked.path, place) for place in item.stale),
             *(_rewritten(looked.path, place) for place in item.rewritten))  # fmt: skip
+
+
+def _what(item: Written) -> str:
+    edit = item.looked.edit
+    gone = f", {len(edit.dropped)} of an earlier plan removed" if edit.dropped else ""
+    slowly = "" if item.whole else ", one by one: a mount point or the current folder cannot be replaced in one step"
+    if not item.looked.expected:
+        return f"holds no program and no unit of any service{gone or ', nothing was written'}"
+    names = len(edit.added) + len(edit.replaced)
+    return f"{names} files put in{gone}{slowly}" if item.changed else "holds the plan already, nothing was written"
 
 
 def _stale(path: str, place: str) -> Finding:
@@ -51,14 +66,15 @@ def _rewritten(path: str, place: str) -> Finding:
                    message=f"the checksum in {place} was written again", evidence={"file": place})  # fmt: skip
 
 
-def hidden(looked: Looked) -> tuple[Finding, ...]:
-    """Files in the artifact that systemd prefers to ours, and services that have no unit there."""
+def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
+    """Files in the artifact that change what the plan says, with `status`, and services that have no unit there."""
+    remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
+    gone = {found.member.path for found in looked.edit.dropped}
+    rivals = [(found, rival) for found, rival in looked.survey.rivals if found.member.path not in gone]
     found = [
-        Finding(code="CGP308", name="hidden-unit", status=Status.WARN, subject=looked.path,
-                message=f"{path!r} in the artifact comes before, or after and over, what the plan says",
-                remedies=(Remedy(title="remove it, or move its settings into the config"),))
-        for path in sorted(looked.survey.shadows)
-    ]  # fmt: skip
+        Finding(code="CGP308", name="hidden-unit", status=status, subject=looked.path, message=text, remedies=(remedy,))
+        for text in judged(rivals, looked.expected)
+    ]
     units = {path.rpartition("/")[2].removesuffix(".service") for path in looked.expected if path.endswith(".service")}
     texts = [path for path in looked.expected if ".service.d/" in path]
     for path in sorted(texts):
@@ -72,22 +88,43 @@ def hidden(looked: Looked) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def _others(looked: Looked, status: Status) -> Iterator[Finding]:
+    """Other programs of a service's name than the tested one, with `status`; other projects in the same artifact."""
+    wanted = looked.wanted_manifest
+    tested = {item.service: item for item in wanted.binaries} if wanted else {}
+    for label, programs in sorted(looked.survey.programs.items()):
+        item = tested.get(label)
+        if item is None or item.sha256 is None or item.path is None:
+            continue
+        for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
+            yield _tested(looked, label, status, f"{path} has the name of the tested program and is another one")
+    for path, other in sorted(other_projects(looked.survey).items()):
+        yield Finding(
+            code="CGP301", name="artifact", status=Status.WARN, subject=looked.path,
+            message=f"{path} says that files of the project {other.project} are in it, too",
+            remedies=(Remedy(title="if that is an earlier name of this project, build the artifact anew"),),
+        )  # fmt: skip
+
+
 def checked(looked: Looked) -> tuple[Finding, ...]:
     """Whether the artifact holds exactly the plan and the tested programs; a diff where not."""
-    if looked.edit.empty:
-        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=looked.path,
-                       message=f"holds exactly the plan: {len(looked.expected)} files",
-                       evidence={"format": looked.format, "sha256": looked.sha256})  # fmt: skip
-    else:
+    evidence: Evidence = {"format": looked.format, "sha256": looked.sha256}
+    if not looked.edit.empty:
         paths = [new.path for new in looked.edit.added]
         paths += [found.member.path for found in (*(found for found, _ in looked.edit.replaced), *looked.edit.dropped)]
         same = Finding(
             code="CGP301", name="artifact", status=Status.FAIL, subject=looked.path,
-            message=f"does not hold the plan: {', '.join(sorted(paths))}",
-            evidence={"format": looked.format, "sha256": looked.sha256, "diff": diff(looked)},
+            message=f"does not hold exactly the plan: {', '.join(sorted(paths))}",
+            evidence={**evidence, "diff": diff(looked)},
             remedies=(Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", looked.path),)),),
         )  # fmt: skip
-    return (same, *hidden(looked), *_proof(looked))
+    elif not looked.expected:
+        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=looked.path, evidence=evidence,
+                       message="holds no program and no unit of any service", remedies=(_PRESENT,))  # fmt: skip
+    else:
+        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=looked.path, evidence=evidence,
+                       message=f"holds exactly the plan: {len(looked.expected)} files")  # fmt: skip
+    return (same, *hidden(looked, Status.FAIL), *_others(looked, Status.UNVERIFIED), *_proof(looked))
 
 
 def diff(looked: Looked) -> str:
@@ -121,7 +158,8 @@ def _proof(looked: Looked) -> Iterable[Finding]:
             message = f"{item.service} was put in without a run that passed"
             yield _tested(looked, item.service, Status.UNVERIFIED, message)
         elif item.path is None:
-            yield _tested(looked, item.service, Status.WARN, f"the artifact holds no program of {item.service}")
+            yield _tested(looked, item.service, Status.UNVERIFIED,
+                          f"the artifact holds no executable file with the name of {item.service}'s binary")  # fmt: skip
         elif at.get(item.path) != item.sha256:
             message = f"{item.path} (sha256 {at.get(item.path, 'none: not there')}) is not the program that was tested"
             yield _tested(looked, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")

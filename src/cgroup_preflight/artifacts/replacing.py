@@ -17,15 +17,17 @@ from cgroup_preflight.report import Remedy
 def temporary_path(path: str) -> str:
     """The one temporary name for `path`: what a killed run left there is taken over by the next one."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:200]}.cgroup-preflight.tmp")
+    short = os.fsdecode(os.fsencode(name)[:200])  # NAME_MAX counts bytes
+    return os.path.join(folder, f".{short}.cgroup-preflight.tmp")
 
 
 @contextlib.contextmanager
-def replacing(path: str, source: BinaryIO | None) -> Iterator[Sink]:
+def replacing(path: str, source: BinaryIO | None, since: os.stat_result | None = None) -> Iterator[Sink]:
     """A file that takes the place of `path` when the block ends without an exception.
 
     Mode, owner and extended attributes are those of `source`, the open file that is replaced. Raises UsageError where
-    it cannot be written, another process writes it, or the artifact changed in the meantime; `path` is then as before.
+    it cannot be written, another process writes it, or the artifact changed in the meantime (`since` it was first
+    read); `path` is then as before.
     """
     temporary = temporary_path(path)
     try:
@@ -34,7 +36,7 @@ def replacing(path: str, source: BinaryIO | None) -> Iterator[Sink]:
             try:
                 yield Sink(file.fileno())
                 if source is not None:
-                    _check_same(path, source)
+                    _check_same(path, source, since)
                     _copy_metadata(source, file)
                 os.fsync(file.fileno())
                 os.rename(temporary, path)
@@ -90,10 +92,11 @@ def _is_at(path: str, status: os.stat_result) -> bool:
         return False
 
 
-def _check_same(path: str, source: BinaryIO) -> None:
+def _check_same(path: str, source: BinaryIO, since: os.stat_result | None) -> None:
     ours = os.fstat(source.fileno())
-    if not _is_at(path, ours):
-        raise _cannot(path, "the artifact was replaced while it was read", "try again")
+    written = since is not None and (since.st_mtime_ns, since.st_size) != (ours.st_mtime_ns, ours.st_size)
+    if written or not _is_at(path, ours):
+        raise _cannot(path, "the artifact was changed while it was read", "try again")
 
 
 def _copy_metadata(source: BinaryIO, file: FileIO) -> None:

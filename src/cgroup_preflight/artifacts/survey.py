@@ -1,65 +1,60 @@
 """Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about."""
 
 import hashlib
-import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import IO
 
 from cgroup_preflight.artifacts.content import Holdings, Wish
 from cgroup_preflight.artifacts.errors import ArtifactError, too_large, unsafe, unsupported
-from cgroup_preflight.artifacts.model import KEEP_MAX, Found, Kind, Limits, Member, Program
-from cgroup_preflight.plan.unitfile import DROP_IN
+from cgroup_preflight.artifacts.links import Links
+from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, PATH_MAX, Found, Kind, Limits, Member, Program
+from cgroup_preflight.artifacts.places import Places, Rival
 from cgroup_preflight.report import Remedy
 
-#: Folders that systemd reads before ours: a file of the same name there hides ours (systemd.unit(5)).
-_BEFORE_OURS = ("etc/systemd", "run/systemd", "usr/local/lib/systemd")
-_UNIT_FOLDERS = (*_BEFORE_OURS, "usr/lib/systemd", "lib/systemd")
 #: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
 _PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
-#: Members of ours that are kept in memory while a decision is due; far above any plan.
-_FOUND_MAX = 10_000
+#: Members at places that matter, programs by name, links to them: far above any artifact.
+_NOTED_MAX = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
 class Survey:
     """What was seen; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `linked`: members whose content belongs to a program that is a hard link to them, with its path and service.
+    `linked`: members whose content belongs to a program that is a link to them, with its path and service; `copies`:
+    where the content of a service's first program goes, too.
     """
 
     wish: Wish
     limits: Limits
     package: str = ""
     linked: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    links: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     units: set[str] = field(default_factory=set)
-    shadows: set[str] = field(default_factory=set)
+    rivals: list[tuple[Found, Rival]] = field(default_factory=list)
     programs: dict[str, list[Program]] = field(default_factory=dict)
+    link_targets: set[str] = field(default_factory=set)
     has_folders: bool = False
     dotted: bool = False
     newest: int = 0
     count: int = 0
     total: int = 0
-    _seen: set[int] = field(default_factory=set)
+    _places: Places = field(init=False)
+    _links: Links = field(init=False)
     _names: dict[str, list[str]] = field(default_factory=dict)
-    _aliases: dict[str, str] = field(default_factory=dict)
-    _parents: set[str] = field(default_factory=set)
-    _unit_names: dict[str, str] = field(default_factory=dict)
+    _program_links: list[tuple[Member, list[str]]] = field(default_factory=list)
+    _suspects: list[Found] = field(default_factory=list)
+    _kept: int = 0
+    _seen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._places = Places(self.wish, self.package)
+        self._links = Links(self.wish.prefix, self.limits.members // 10)
         for service in self.wish.plan.services:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
-            self._unit_names[service.unit] = service.label
-        drop_ins = [f"{self.wish.unit_folder}/{service.unit}.d" for service in self.wish.plan.services]
-        for folder in (*drop_ins, self.wish.unit_folder, self._manifest.rpartition("/")[0]):
-            parts = folder.split("/")
-            self._parents |= {"/".join(parts[: end + 1]) for end in range(len(parts))}
-
-    @property
-    def _manifest(self) -> str:
-        return self.wish.manifest_path(self.package)
 
     def member(self, member: Member) -> bool:
         """Takes note of one member; whether its content is wanted. Raises ArtifactError (CGP304 to CGP306)."""
@@ -67,49 +62,77 @@ class Survey:
         if self.count == 1:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
         self.newest = max(self.newest, member.mtime)
-        path = member.path
-        self._check_alias(member)
+        self._refuse_in_the_way(member)
         if member.kind is Kind.FOLDER:
-            if self._is_ours(path):
-                raise unsafe(f"{path!r}, where a file of the plan goes, is a folder")
             self.has_folders = True
-            if path in self._parents:
-                self.folders.add(path)
+            if member.path in self._places.parents:
+                self.folders.add(member.path)
             return False
-        if path in self._parents:
-            raise unsafe(f"{path!r}, a folder that unit files go to, is a {member.kind.value}")
-        self._note_unit(path)
-        ours = self._is_ours(path)
-        if ours and member.kind is not Kind.FILE:
-            raise unsafe(f"{path!r}, where a file of the plan goes, is a {member.kind.value}")
-        labels = self._names.get(path.rpartition("/")[2], ())
-        if member.kind is Kind.HARDLINK:
-            self.links.setdefault(member.link, []).extend((path, label) for label in labels)
-        return member.kind is Kind.FILE and bool(ours or labels or path in self.linked)
+        if unit := self._places.unit_of(member.path):
+            self.units.add(unit)
+        labels = self._labels(member)
+        if member.kind is not Kind.FILE:
+            self._note_link(member, labels)
+            return False
+        unit_like = self._places.reserved(member.path) or self._places.unit_like(member.path)
+        wanted = bool(labels or unit_like or member.path in self.linked)
+        if wanted and member.sparse:
+            raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it anew without --sparse")
+        if not unit_like and self._places.suspect(member.path):
+            self._suspect(Found(member=member, sha256="", data=None))
+        return wanted
 
     def content(self, member: Member, chunks: Iterable[bytes]) -> None:
         """Takes in the content of a member that `member` wanted."""
+        noted, unit_like = self._places.reserved(member.path), self._places.unit_like(member.path)
+        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or unit_like else 0
+        named = [(member.path, label) for label in self._labels(member)]
+        named += self.linked.get(member.path, ())
+        copies = [self.copies[label] for _, label in named if label in self.copies and label not in self.programs]
         digest, kept, size = hashlib.sha256(), bytearray(), 0
         for chunk in chunks:
             digest.update(chunk)
+            for copy in copies:
+                copy.write(chunk)
             size += len(chunk)
-            if size <= KEEP_MAX:
+            if size <= room:
                 kept += chunk
-        if self._is_ours(member.path):
-            if len(self.found) >= _FOUND_MAX:
-                raise unsafe(f"more than {_FOUND_MAX} unit files")
-            data = bytes(kept) if size <= KEEP_MAX else None
-            self.found[member.path] = Found(member=member, sha256=digest.hexdigest(), data=data)
-        named = [(member.path, label) for label in self._names.get(member.path.rpartition("/")[2], ())]
-        for path, label in (*named, *self.linked.get(member.path, ())):
-            self.programs.setdefault(label, []).append(Program(path=path, sha256=digest.hexdigest()))
+        self._kept += len(kept)
+        found = Found(member=member, sha256=digest.hexdigest(), data=bytes(kept) if size <= room else None)
+        if noted:
+            _bounded(self.found)
+            self.found[member.path] = found
+        if unit_like:
+            self._suspect(found)
+        for path, label in named:
+            programs = self.programs.setdefault(label, [])
+            _bounded(programs)
+            programs.append(Program(path=path, sha256=found.sha256))
+
+    def finish(self) -> None:
+        """Follows the links of the artifact, now that all are known. Raises ArtifactError (CGP304)."""
+        for found in self._suspects:
+            real = self._real(found.member.path)
+            self.rivals += [(found, rival) for rival in self._places.rivals(real)]
+        for path in self._links.paths():
+            self._real(path)
+
+    def _real(self, path: str) -> str:
+        """Where a member ends up that is not a folder. Raises ArtifactError if that is where we write."""
+        real = self._links.place(path)
+        if real != path and (real in self._places.goals or real in self._places.parents):
+            raise unsafe(f"{path!r} reaches {real!r}, where the plan goes, through a link")
+        return real
 
     def again(self) -> "Survey | None":
-        """A new survey that follows hard links to programs, where there were any; their targets stand before them."""
-        links = {target: found for target, found in self.links.items() if found}
-        if not links or self.linked:
+        """A new survey that follows links to programs, where there are any: what they lead to may stand before them."""
+        linked: dict[str, list[tuple[str, str]]] = {}
+        for member, labels in self._program_links:
+            target = member.link if member.kind is Kind.HARDLINK else self._links.target(member.path)
+            linked.setdefault(target, []).extend((member.path, label) for label in labels)
+        if not linked or self.linked:
             return None
-        return Survey(wish=self.wish, limits=self.limits, package=self.package, linked=links)
+        return Survey(wish=self.wish, limits=self.limits, package=self.package, linked=linked)
 
     def holdings(self) -> Holdings:
         """What the content depends on."""
@@ -134,42 +157,43 @@ class Survey:
                 raise unsafe(f"{member.path!r} is there twice", "pack it anew with each member once")
             self._seen.add(key)
 
-    def _check_alias(self, member: Member) -> None:
-        """Refuses a second way, through a symbolic link, to a place that we write to. Raises ArtifactError."""
-        for alias, target in self._aliases.items():
-            if member.path.startswith(f"{alias}/"):
-                real = posixpath.normpath(f"{target}/{member.path[len(alias) + 1 :]}")
-                if real != member.path and self._is_ours(real):
-                    raise unsafe(f"{member.path!r} reaches {real!r} through the link {alias!r}")
+    def _refuse_in_the_way(self, member: Member) -> None:
+        """Refuses what is no file where ours go, or no folder above them. Raises ArtifactError (CGP304)."""
+        path = member.path
+        if path in self._places.parents and member.kind is not Kind.FOLDER:
+            raise unsafe(f"{path!r}, a folder that unit files go to, is a {member.kind.value}")
+        # A link may well be the unit of a service (an alias); then no unit is written there.
+        alias = member.kind in (Kind.SYMLINK, Kind.HARDLINK) and self._places.unit_of(path)
+        if path in self._places.goals and member.kind is not Kind.FILE and not alias:
+            raise unsafe(f"{path!r}, where a file of the plan goes, is a {member.kind.value}")
+
+    def _labels(self, member: Member) -> list[str]:
+        """Services whose program this may be, by its name; nothing is run from etc/ (FHS 3.0, 3.7)."""
+        folder, _, name = member.path.rpartition("/")
+        if name not in self._names or f"{folder}/".startswith(self.wish.below("etc/")):
+            return []
+        return self._names[name] if member.executable or member.kind is Kind.SYMLINK else []
+
+    def _note_link(self, member: Member, labels: list[str]) -> None:
         if member.kind is Kind.SYMLINK:
-            target = posixpath.normpath(posixpath.join("/", posixpath.dirname(member.path), member.link)).strip("/")
-            if not target or target in self._parents or target.startswith(f"{self.wish.unit_folder}/"):
-                self._aliases[member.path] = target or "."
+            self._links.add(member.path, member.link)
+        if member.kind is Kind.HARDLINK and self._places.reserved(member.link):
+            self.link_targets.add(member.link)
+        if labels and member.kind in (Kind.SYMLINK, Kind.HARDLINK):
+            _bounded(self._program_links)
+            self._program_links.append((member, labels))
+        if self._places.suspect(member.path):
+            self._suspect(Found(member=member, sha256="", data=None))
 
-    def _is_ours(self, path: str) -> bool:
-        """Whether `path` is one that some plan of this layout and prefix could have."""
-        if path == self._manifest:
-            return True
-        folder, _, name = path.rpartition("/")
-        unit_folder = self.wish.unit_folder
-        if folder == unit_folder:
-            return name.endswith((".slice", ".service"))
-        return name == DROP_IN and folder.startswith(f"{unit_folder}/") and folder.endswith(".service.d")
+    def _suspect(self, found: Found) -> None:
+        if len(self._suspects) >= self.limits.members // 10:
+            raise unsafe(f"more than {len(self._suspects)} members have the names of unit files or their folders")
+        self._suspects.append(found)
 
-    def _note_unit(self, path: str) -> None:
-        """Services that have a unit file, and files that would hide one of ours."""
-        for folder in _UNIT_FOLDERS:
-            base = f"{self.wish.below(folder)}/{self.wish.layout}/"
-            if not path.startswith(base):
-                continue
-            name = path.removeprefix(base)
-            if name in self._unit_names:
-                self.units.add(self._unit_names[name])
-            if folder in _BEFORE_OURS and name.endswith((".slice", f".service.d/{DROP_IN}")):
-                self.shadows.add(path)
-            owner, _, drop_in = name.partition(".d/")
-            if owner in self._unit_names and drop_in.endswith(".conf") and drop_in > DROP_IN:
-                self.shadows.add(path)
+
+def _bounded(noted: "dict[str, Found] | list[Program] | list[Found] | list[tuple[Member, list[str]]]") -> None:
+    if len(noted) >= _NOTED_MAX:
+        raise unsafe(f"more than {_NOTED_MAX} members have the name of a unit file or program")
 
 
 def _package(mark: str) -> ArtifactError:
@@ -182,8 +206,10 @@ def _package(mark: str) -> ArtifactError:
 def clean_path(raw: bytes, what: str = "member") -> str:
     """A member name as a relative path without `./`, `//` and a last `/`; empty for the root itself.
 
-    Raises ArtifactError (CGP304) for absolute names, `..`, control characters and what is not UTF-8.
+    Raises ArtifactError (CGP304) for absolute names, `..`, control characters, what is not UTF-8 or too long.
     """
+    if len(raw) > PATH_MAX:
+        raise unsafe(f"a {what} has a name of {len(raw)} bytes, which no system unpacks", "pack it anew")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:

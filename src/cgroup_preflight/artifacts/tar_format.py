@@ -20,6 +20,8 @@ class TarPart:
     """A tar archive that fills `length` bytes of `file` from `start`, packed by `codec` (empty: not packed)."""
 
     all_folders = False
+    package = ""
+    signatures: tuple[str, ...] = ()
 
     def __init__(self, file: BinaryIO, start: int, length: int, codec: str, limits: Limits) -> None:
         self._file, self._start, self._length, self._limits = file, start, length, limits

@@ -27,12 +27,16 @@ KINDS = {
     tarfile.FIFOTYPE: Kind.OTHER,
 }
 _GNU_MAGIC = b"ustar  "
-#: In a header for all members these would rename or resize every one.
-_PER_MEMBER = ("path", "linkpath", "size", "GNU.sparse")
+#: In a header for all members these would rename, resize or give away every one, ours among them.
+_PER_MEMBER = ("path", "linkpath", "size", "GNU.", "uid", "gid", "uname", "gname", "SCHILY.", "LIBARCHIVE.", "RHT.")
+#: An octal number; Python's int() would take more, and unpackers then disagree about where the next member begins.
+_OCTAL = re.compile(rb" *[0-7]*(?:[ \0].*)?", re.DOTALL)
 
 
 def parse_header(block: bytes) -> tarfile.TarInfo:
     """One header block; names as the bytes they are (surrogateescape). Raises ArtifactError."""
+    if block[124:125] < b"\x80" and not _OCTAL.fullmatch(block[124:136]):
+        raise corrupt(f"a tar header gives the size {block[124:136]!r}")
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, OverflowError) as error:

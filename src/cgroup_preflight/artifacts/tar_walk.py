@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.errors import corrupt, unsafe
-from cgroup_preflight.artifacts.model import CHUNK, KEEP_MAX, Kind, Member
+from cgroup_preflight.artifacts.model import CHUNK, KEEP_MAX, PATH_MAX, Kind, Member
 from cgroup_preflight.artifacts.stream import Stream, take
 from cgroup_preflight.artifacts.survey import Survey, clean_path
 from cgroup_preflight.artifacts.tar_headers import (
@@ -124,7 +124,13 @@ def _sparse_map(stream: Stream, block: bytes, info: tarfile.TarInfo) -> None:
 def _entry(
     stream: Stream, info: tarfile.TarInfo, records: dict[str, bytes], start: int, block: bytes, at: int
 ) -> Entry:
-    raw = records.get("GNU.sparse.name") or records.get("path") or info.name.encode("utf-8", "surrogateescape")
+    raw = records.get("path") or info.name.encode("utf-8", "surrogateescape")
+    sparse = info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in records)
+    if "GNU.sparse.name" in records:
+        # GNU tar gives it besides a path of this form, for unpackers that know nothing of sparse files.
+        if b"/GNUSparseFile." not in raw:
+            raise unsafe(f"the member {raw!r} has a second name")
+        raw = records["GNU.sparse.name"]
     path = clean_path(raw)
     kind = KINDS.get(info.type)
     if kind is None:
@@ -141,14 +147,16 @@ def _entry(
     mtime = pax_number(records, "mtime", int(info.mtime))
     member = Member(
         path=path, raw_name=raw.decode("utf-8"), kind=kind, size=size, mtime=mtime,
-        start=start, end=stream.position + padded(size),
-        link=_link(info, records, kind),
+        start=start, end=stream.position + padded(size), link=_link(info, records, kind),
+        executable=bool(info.mode & 0o111), sparse=sparse,
     )  # fmt: skip
     return Entry(member=member, size=size, block=block, block_at=at, resizable="size" not in records)
 
 
 def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: Kind) -> str:
     raw = records.get("linkpath") or info.linkname.encode("utf-8", "surrogateescape")
+    if len(raw) > PATH_MAX:
+        raise unsafe(f"a link of {len(raw)} bytes, which no system follows")
     if kind is Kind.HARDLINK:
         return clean_path(raw, "hard link to")
     return raw.decode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else ""

@@ -21,11 +21,15 @@ _REPORT_MAX = 64 << 20
 
 def wish_of(config: Config, tested: Tested | None = None) -> Wish:
     """What the config asks for. Raises UsageError if the config file cannot be read again."""
-    settings = config.artifacts
+    settings, paths = config.artifacts, binary_paths(config)
+    programs = survey_all(paths)
+    asks = {service.name for service in config.services if service.go_settings}
     return Wish(
-        plan=build_plan(config, programs=survey_all(binary_paths(config))), config_sha256=config_hash(config), layout=settings.layout, prefix=settings.prefix,
-        services=settings.services, service_units=settings.service_units, user=settings.user,
+        plan=build_plan(config, programs=programs), config_sha256=config_hash(config), layout=settings.layout,
+        prefix=settings.prefix, services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
+        absent=frozenset(name for name, path in paths.items() if name in asks and not os.path.exists(path)),
+        replan=lambda found: build_plan(config, programs={**programs, **found}),
     )  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """Zip archives: local records are copied as they are, the directory is written again around them."""
 
+import os
 import stat
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.errors import corrupt, too_large, unsafe
-from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, Kind, Limits, Member
+from cgroup_preflight.artifacts.model import CHUNK, PATH_MAX, RATIO_FLOOR, Kind, Limits, Member
 from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.splice import read_range
 from cgroup_preflight.artifacts.survey import Survey, clean_path
@@ -16,12 +18,16 @@ from cgroup_preflight.artifacts.zip_directory import Directory, read_directory
 from cgroup_preflight.artifacts.zip_records import LOCAL, LOCAL_SIZE, Record, end_records, moved, new_entry
 
 _STORED, _DEFLATED = 0, 8
+#: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.
+_DESCRIPTOR_MAX = 24
 
 
 class ZipFormat:
     """A zip file of `length` bytes."""
 
     all_folders = False
+    package = ""
+    signatures: tuple[str, ...] = ()
 
     def __init__(self, file: BinaryIO, length: int, limits: Limits) -> None:
         self._file, self._limits = file, limits
@@ -35,10 +41,9 @@ class ZipFormat:
         for number, record in enumerate(directory.records):
             self._check_local(record)
             member = _member(record, number)
+            if member.kind is Kind.SYMLINK:
+                member = replace(member, link=self._link_target(record))
             if survey.member(member):
-                if record.encrypted or record.method not in (_STORED, _DEFLATED):
-                    how = f"packed by method {record.method}" if not record.encrypted else "encrypted"
-                    raise unsafe(f"{member.path!r} is {how}", "store or deflate it")
                 survey.content(member, self._content(record))
 
     def _check_sizes(self) -> None:
@@ -51,6 +56,8 @@ class ZipFormat:
         self._ends = dict(zip(places, [*places, self._directory.start][1:], strict=True))
         if len(self._ends) != len(places):
             raise unsafe("two zip entries share one body")
+        first = min(places, default=self._directory.start)
+        self._check_gap(0, min(first, len(LOCAL)))
 
     def _check_local(self, record: Record) -> None:
         """The local record must be there, tell the same name, and fit before the next one. Raises ArtifactError."""
@@ -58,15 +65,33 @@ class ZipFormat:
         head = b"".join(read_range(self._file, at, LOCAL_SIZE)) if at >= 0 else b""
         if head[:4] != LOCAL:
             raise corrupt(f"the zip entry {record.name!r} is not where the directory says")
+        flags, method = struct.unpack("<2H", head[6:10])
+        if method != record.method or bool(flags & 1) != record.encrypted:
+            raise unsafe(f"the zip entry {record.name!r} says twice, and not alike, how it is packed")
         name_len, extra_len = struct.unpack("<2H", head[26:30])
         name = b"".join(read_range(self._file, at + LOCAL_SIZE, name_len))
         if name != record.name:
             raise unsafe(f"the zip entry {record.name!r} has the second name {name!r}")
-        if at + LOCAL_SIZE + name_len + extra_len + record.packed > self._ends[at]:
+        end = at + LOCAL_SIZE + name_len + extra_len + record.packed
+        if end > self._ends[at]:
             raise unsafe(f"the zip entry {record.name!r} reaches into the next one")
+        self._check_gap(end, min(self._ends[at] - end, _DESCRIPTOR_MAX + len(LOCAL)))
+
+    def _check_gap(self, start: int, length: int) -> None:
+        """Refuses an entry that only those find who read a zip from its beginning. Raises ArtifactError."""
+        if LOCAL in os.pread(self._file.fileno(), length, start):
+            raise unsafe("the zip has an entry that its directory does not name", "pack it anew")
+
+    def _link_target(self, record: Record) -> str:
+        if record.size > PATH_MAX:
+            raise unsafe(f"the zip entry {record.name!r} is a link of {record.size} bytes, which no system follows")
+        return b"".join(self._content(record)).decode("utf-8", "surrogateescape")
 
     def _content(self, record: Record) -> Iterator[bytes]:
         """The unpacked content, its length and checksum checked. Raises ArtifactError."""
+        if record.encrypted or record.method not in (_STORED, _DEFLATED):
+            how = f"packed by method {record.method}" if not record.encrypted else "encrypted"
+            raise unsafe(f"the zip entry {record.name!r} is {how}", "store or deflate it")
         at = record.offset + self._directory.base
         head = b"".join(read_range(self._file, at, LOCAL_SIZE))
         name_len, extra_len = struct.unpack("<2H", head[26:30])
@@ -136,7 +161,8 @@ def _member(record: Record, number: int) -> Member:
     kind = kinds.get(stat.S_IFMT(record.mode), kind)
     if not path and kind is not Kind.FOLDER:
         raise unsafe("a zip entry without a name")
-    return Member(path=path, raw_name=raw.decode(), kind=kind, size=record.size, mtime=record.mtime, start=number)
+    return Member(path=path, raw_name=raw.decode(), kind=kind, size=record.size, mtime=record.mtime, start=number,
+                  executable=bool(record.mode & 0o111) or not record.mode)  # fmt: skip
 
 
 def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Signatures and checksums beside an artifact."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def test_what_becomes_wrong_is_named_and_left_alone(path: Path) -> None:
         ("a.tar.sha256", "{}\n", "sha256"),
         ("a.tar.md5", "{} *a.tar\n", "md5"),
         ("shop_1.0_checksums.txt", "1111  b.tar\n{}  a.tar\n", "sha256"),
+        ("SHA256SUMS.txt", "{}  a.tar\n", "sha256"),
+        ("CHECKSUMS", "{}  a.tar\n", "sha384"),
         ("SHA512SUMS", "SHA512 (a.tar) = {}\n", "sha512"),
     ],
 )
@@ -73,3 +76,9 @@ def test_signatures_of_a_rewritten_list_are_named(path: Path) -> None:
     done = put(str(path), rewrite_checksums=True)
     assert [Path(place).name for place in done.stale] == ["SHA256SUMS.sig"]
     assert path.with_name("SHA256SUMS.sig").read_bytes() == b"signature"
+
+
+def test_lists_of_longer_names_and_fifos_are_left_out(path: Path) -> None:
+    path.with_name("SHA256SUMS").write_text("0" * 64 + "  a.tar.gz\n" + "1" * 64 + "  data.tar\n")
+    os.mkfifo(path.with_name("sha512sums"))
+    assert put(str(path)).stale == ()

@@ -88,7 +88,15 @@ def test_signatures_inside_are_named_and_kept(tmp_path: Path) -> None:
     assert ar_parts(Path(path).read_bytes())["_gpgorigin"] == b"signature"
 
 
+def test_what_stands_behind_the_data_stays(tmp_path: Path) -> None:
+    """deb(5): dpkg ignores it, and so may whoever put it there rely on it."""
+    path = write(tmp_path, "a.deb", deb("gz", more=[("extra", b"odd")]))
+    put(path)
+    assert list(ar_parts(Path(path).read_bytes()).items())[-1] == ("extra", b"odd")
+
+
 _BROKEN = {
+    "data twice": (deb(more=[("data.tar.xz", b"")]), "not a Debian package"),
     "not a package": (ar([("x.o", b"elf")]), "not a Debian package"),
     "format 3": (deb().replace(b"2.0\n", b"3.0\n"), "format"),
     "wrong order": (ar([("debian-binary", b"2.0\n"), ("data.tar", b""), ("control.tar", b"")]), "not a Debian package"),

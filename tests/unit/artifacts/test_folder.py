@@ -1,13 +1,16 @@
 """Folders."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wish
 
+from cgroup_preflight.artifacts import folder
 from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.errors import UsageError
 
 
 @pytest.fixture
@@ -71,12 +74,58 @@ def test_a_hard_link_to_our_file_elsewhere_is_not_written_through(tree: Path, tm
     assert "192M" in other.read_text()
 
 
+def test_a_file_that_a_build_wrote_meanwhile_is_not_lost(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, swap = _state(tree), folder.exchange
+
+    def write_and_exchange(first: str, second: str) -> None:
+        if not (tree / "late").exists():
+            (tree / "late").write_text("by the build")
+        swap(first, second)
+
+    monkeypatch.setattr(folder, "exchange", write_and_exchange)
+    with pytest.raises(UsageError, match="written meanwhile"):
+        put(str(tree))
+    assert (tree / "late").read_text() == "by the build"
+    assert _state(tree).keys() - before.keys() == {"late"}
+
+
 def test_links_where_we_write_are_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tree / "usr/lib").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="symbolic link"):
         put(str(tree))
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_fifos_and_links_that_lead_outside_are_left_alone(tree: Path) -> None:
+    os.mkfifo(tree / "usr/bin/worker")
+    (tree / "etc").symlink_to("/etc")
+    (tree / "up").symlink_to("../..")
+    put(str(tree))
+    assert (tree / SLICE).is_file()
+    assert (tree / "up").is_symlink()
+
+
+def test_a_tree_so_deep_that_it_exhausts_its_reader_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    with pytest.raises(ArtifactError, match="levels deep"):
+        put(str(tree))
+    while Path.cwd() != tree:  # pytest's own clean-up is by recursion
+        os.chdir("..")
+        os.rmdir("d")
+
+
+@pytest.mark.starts_processes
+def test_the_hash_is_that_of_the_list_of_files(tree: Path) -> None:
+    argv = ["sh", "-c", r"find * -type f | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum"]
+    for _ in range(2):
+        listed = subprocess.run(argv, cwd=tree, capture_output=True, text=True, check=True).stdout.split()[0]
+        done = put(str(tree))
+        assert done.looked.sha256 == listed
+    assert done.after == listed
 
 
 def test_source_date_is_the_time_of_new_files(tree: Path) -> None:

@@ -20,6 +20,7 @@ from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.model import Limits
 
 _LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc"}
+_SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
 HOSTILE = {
     "climbs": ([entry("a/../../etc/passwd")], "leads out"),
     "absolute": ([entry("/etc/passwd")], "absolute"),
@@ -29,11 +30,11 @@ HOSTILE = {
     "hard-linked file": ([entry("x"), entry(SLICE, None, type=tarfile.LNKTYPE, linkname="x")], "is a hard link"),
     "second way": (
         [entry("short", None, type=tarfile.SYMTYPE, linkname="usr/lib"), entry("short/systemd/system/api.slice")],
-        "reaches 'usr/lib/systemd/system/api.slice' through the link 'short'",
+        "'short/systemd/system/api.slice' reaches 'usr/lib/systemd/system/api.slice', where the plan goes",
     ),
     "second way by the root": (
         [entry("a/b", None, type=tarfile.SYMTYPE, linkname="../.."), entry(f"a/b/{SLICE}")],
-        "through the link 'a/b'",
+        "through a link",
     ),
     "folder in the place of a file": ([entry(SLICE, None)], "is a folder"),
     "folder for a file": ([entry("usr/lib", b"x")], "is a file"),
@@ -44,6 +45,11 @@ HOSTILE = {
     "not UTF-8": ([entry("caf\udce9", b"x")], "not UTF-8"),
     "control characters": ([entry("a\nb", b"x")], "control characters"),
     "unknown type": ([entry("a", b"", type=b"Q")], "unknown type"),
+    "sparse": ([entry(SLICE, b"x", pax_headers=_SPARSE)], "sparse file"),
+    "second name by a sparse header": ([entry(SLICE, b"x", pax_headers={"GNU.sparse.name": "a"})], "second name"),
+    "name too long": ([entry("a/" * 3000 + "b")], "a name of 6001 bytes"),
+    "link too long": ([entry("a", None, type=tarfile.SYMTYPE, linkname="a/" * 3000)], "a link of 6000 bytes"),
+    "folder for a unit": ([entry(f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf", None)], "is a folder"),
     "Arch package": ([entry(".PKGINFO", b"x")], "package with a list of its own"),
     "huge extended header": ([entry("a", b"x", pax_headers={"comment": "x" * (2 << 20)})], "extended tar header of"),
 }
@@ -54,7 +60,7 @@ HOSTILE = {
 def test_hostile_tar_is_refused_untouched(tmp_path: Path, name: str, codec: str) -> None:
     entries, words = HOSTILE[name]
     file = io.BytesIO()
-    style = tarfile.PAX_FORMAT if "extended" in name else tarfile.GNU_FORMAT
+    style = tarfile.PAX_FORMAT if any(info.pax_headers for info, _ in entries) else tarfile.GNU_FORMAT
     with tarfile.open(fileobj=file, mode="w", format=style, errors="surrogateescape") as archive:
         for info, data in entries:
             archive.addfile(info, io.BytesIO(data) if data is not None else None)
@@ -66,6 +72,33 @@ def test_hostile_tar_is_refused_untouched(tmp_path: Path, name: str, codec: str)
     assert caught.value.remedy.title
     assert Path(path).read_bytes() == data
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("size", [b"-0000000010", b"1_0", b"+10", b"0o17", b"\xff" * 12, b"\x81" + bytes(11), b"9"])
+def test_sizes_that_unpackers_read_in_two_ways_are_refused(tmp_path: Path, size: bytes) -> None:
+    block = bytearray(entry("a", b"")[0].tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = size.ljust(12, b"\0")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    data = bytes(block) + bytes(10240)
+    with pytest.raises(ArtifactError, match="tar header"):
+        put(write(tmp_path, "a.tar", data))
+
+
+@pytest.mark.parametrize("key", ["path", "size", "uname", "SCHILY.xattr.security.capability", "GNU.sparse.map"])
+def test_a_header_for_all_members_may_not_change_ours(tmp_path: Path, key: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={key: "1"}):
+        pass
+    with pytest.raises(ArtifactError, match=f"header for all members sets '{key}'"):
+        put(write(tmp_path, "a.tar", out.getvalue()))
+
+
+def test_a_hard_link_to_a_file_that_has_to_change_is_refused(tmp_path: Path) -> None:
+    link = entry("other", None, type=tarfile.LNKTYPE, linkname=SLICE)
+    path = write(tmp_path, "a.tar", tar([entry(SLICE, b"x"), link]))
+    with pytest.raises(ArtifactError, match="hard link to"):
+        put(path, force=True)
 
 
 def _raw_zip(name: str, mode: int = 0o100644, **fields: object) -> bytes:
@@ -104,6 +137,32 @@ def test_hostile_zip_is_refused_untouched(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match=words):
         put(path, force=True)
     assert Path(path).read_bytes() == data
+
+
+def test_zip_entries_that_only_some_unpackers_find_are_refused(tmp_path: Path) -> None:
+    hidden = zipped([(SLICE, b"hidden")])
+    hidden = hidden[: hidden.index(b"PK\x01\x02")]
+    shown = zipped([("a", b"1"), ("b", b"2")])
+    second = shown.index(b"PK\x03\x04", 4)
+    for data in (hidden + shown, _moved(shown, second, hidden)):
+        with pytest.raises(ArtifactError, match="its directory does not name"):
+            put(write(tmp_path, "a.zip", data))
+
+
+def _moved(data: bytes, at: int, more: bytes) -> bytes:
+    """The zip with `more` at `at`, and the offsets behind it counted on."""
+    out = bytearray(data[:at] + more + data[at:])
+    directory = out.rindex(b"PK\x01\x02")
+    out[directory + 42 : directory + 46] = (at + len(more)).to_bytes(4, "little")
+    end = out.rindex(b"PK\x05\x06")
+    out[end + 16 : end + 20] = out.index(b"PK\x01\x02").to_bytes(4, "little")
+    return bytes(out)
+
+
+def test_a_zip_that_says_twice_how_it_is_packed_is_refused(tmp_path: Path) -> None:
+    data = zipped([("a", b"1" * 99)])
+    with pytest.raises(ArtifactError, match="says twice"):
+        put(write(tmp_path, "a.zip", data[:8] + b"\0\0" + data[10:]))
 
 
 def test_zip_entries_that_share_a_body_are_refused(tmp_path: Path) -> None:

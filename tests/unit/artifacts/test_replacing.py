@@ -74,9 +74,28 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Pat
 def test_an_artifact_that_changed_in_the_meantime_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    match = "replaced while it was read"
+    match = "changed while it was read"
     with pytest.raises(UsageError, match=match), path.open("rb") as source, replacing(str(path), source) as sink:
         sink.write(b"new")
         (tmp_path / "b").write_bytes(b"by another")
         os.rename(tmp_path / "b", path)
     assert path.read_bytes() == b"by another"
+
+
+def test_an_artifact_that_was_written_in_place_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with path.open("rb") as source:
+        since = os.fstat(source.fileno())
+        path.write_bytes(b"longer")
+        with pytest.raises(UsageError, match="changed while"), replacing(str(path), source, since) as sink:
+            sink.write(b"new")
+    assert path.read_bytes() == b"longer"
+
+
+def test_a_long_name_in_many_bytes_has_a_temporary_name(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 120)
+    path.write_bytes(b"old")
+    with path.open("rb") as source, replacing(str(path), source) as sink:
+        sink.write(b"new")
+    assert path.read_bytes() == b"new"

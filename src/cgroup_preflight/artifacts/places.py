@@ -1,0 +1,113 @@
+"""Places in an artifact that matter to a plan: where its files go, and where others would go before or over them. Pure.
+
+Sources: systemd.unit(5), "System Unit Search Path", "User Unit Search Path" and what is said there of drop-ins.
+"""
+
+import posixpath
+from dataclasses import dataclass
+
+from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.plan.unitfile import DROP_IN
+
+#: Folders that systemd reads before usr/lib: a file of the same name there hides ours.
+_BEFORE = {
+    "system": ("etc/systemd/system.control", "etc/systemd/system", "etc/systemd/system.attached",
+               "run/systemd/system.control", "run/systemd/transient", "run/systemd/system",
+               "usr/local/lib/systemd/system"),
+    "user": ("etc/skel/.config/systemd/user", "etc/xdg/systemd/user", "etc/systemd/user", "run/systemd/user",
+             "usr/local/share/systemd/user", "usr/share/systemd/user", "usr/local/lib/systemd/user"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A place where a file would change what `ours`, a file of the plan, says; `whole`: by hiding all of it."""
+
+    ours: str
+    whole: bool
+
+
+class Places:
+    """The places of one wish, in an artifact that is or is not a package."""
+
+    def __init__(self, wish: Wish, package: str) -> None:
+        self._folder = wish.unit_folder
+        self._both_layouts = [wish.below(f"usr/lib/systemd/{layout}") for layout in _BEFORE]
+        self._manifest = wish.manifest_path(package)
+        self._units = {service.unit: service.label for service in wish.plan.services}
+        slices = [item.unit for item in wish.plan.slices]
+        # lib/ is usr/lib/ itself on most systems; elsewhere it is read after it.
+        before = [wish.below(folder) for folder in (*_BEFORE[wish.layout], f"lib/systemd/{wish.layout}")]
+        self._unit_folders = (self._folder, *before)
+        #: Which files of ours a drop-in folder of that name adds to: owner (`api.slice`, `service`, `a-.slice`) to units.
+        self._owners: dict[str, list[str]] = {}
+        for unit in (*slices, *self._units):
+            for owner in _owners(unit):
+                self._owners.setdefault(owner, []).append(unit)
+        drop_ins = {f"{self._folder}/{unit}.d/{DROP_IN}" for unit in self._units}
+        whole = {f"{self._folder}/{unit}" for unit in self._units} if wish.service_units else set()
+        #: Every path that the plan may have, whatever the artifact holds.
+        self.goals = frozenset({self._manifest, *drop_ins, *whole, *(f"{self._folder}/{unit}" for unit in slices)})
+        #: Every folder above those.
+        self.parents = frozenset(parent for path in self.goals for parent in _parents(path))
+        self._names = {posixpath.basename(path) for path in self.goals | self.parents}
+
+    def reserved(self, path: str) -> bool:
+        """Whether some plan could have `path`: an earlier one left it, maybe in the other layout."""
+        folder, _, name = path.rpartition("/")
+        if folder in self._both_layouts:
+            return name.endswith((".slice", ".service"))
+        if folder == posixpath.dirname(self._manifest):
+            return name.endswith(".json")
+        above = posixpath.dirname(folder)
+        return name == DROP_IN and folder.endswith(".service.d") and above in (*self._unit_folders, *self._both_layouts)
+
+    def unit_of(self, path: str) -> str | None:
+        """The service whose unit file is at `path`."""
+        folder, _, name = path.rpartition("/")
+        return self._units.get(name) if folder in self._unit_folders else None
+
+    def unit_like(self, path: str) -> bool:
+        """Whether `path`, through links that are not known yet, may be a unit file or drop-in that is read with ours."""
+        folder, _, name = path.rpartition("/")
+        if name.endswith((".slice", ".service")):
+            return name in self._names
+        return name.endswith(".conf") and folder.rpartition("/")[2].removesuffix(".d") in self._owners
+
+    def suspect(self, path: str) -> bool:
+        """Whether `path`, through links that are not known yet, may also be a folder of ours or the manifest."""
+        return self.unit_like(path) or path.rpartition("/")[2] in self._names
+
+    def rivals(self, path: str) -> tuple[Rival, ...]:
+        """Which files of the plan a file at `path` would change."""
+        folder = next((item for item in self._unit_folders if path.startswith(f"{item}/")), "")
+        rest = path.removeprefix(f"{folder}/") if folder else ""
+        same = f"{self._folder}/{rest}"
+        if same in self.goals:
+            return (Rival(ours=same, whole=True),) if folder != self._folder else ()
+        owner, mark, name = rest.partition(".d/")
+        if not mark or "/" in name or not name.endswith(".conf"):
+            return ()
+        found = []
+        for unit in self._owners.get(owner, ()):
+            # Drop-ins are read in the order of their names, whatever folder they are in; a unit file before them all.
+            if unit not in self._units:
+                found.append(Rival(ours=f"{self._folder}/{unit}", whole=False))
+                continue
+            if f"{self._folder}/{unit}" in self.goals:
+                found.append(Rival(ours=f"{self._folder}/{unit}", whole=False))
+            if name > DROP_IN:
+                found.append(Rival(ours=f"{self._folder}/{unit}.d/{DROP_IN}", whole=False))
+        return tuple(found)
+
+
+def _owners(unit: str) -> list[str]:
+    """Names of the drop-in folders, without `.d`, that apply to a unit: `a-b.slice` has those of `a-.slice`, `slice`."""
+    stem, _, kind = unit.rpartition(".")
+    parts = stem.split("-")
+    return [unit, kind, *(f"{'-'.join(parts[:end])}-.{kind}" for end in range(1, len(parts)))]
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]

@@ -1,0 +1,117 @@
+"""Which members are programs of the plan, and what a check says where one is missing, another, or there twice."""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pytest
+from tests.unit.artifacts.making import DROP_IN, UNITS, check, entry, members, proof, put, tar, wish, write
+from tests.unit.golang import binaries
+
+from cgroup_preflight.artifacts import outcome
+from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.wish import wish_of
+from cgroup_preflight.config.load import load
+from cgroup_preflight.errors import UsageError
+from cgroup_preflight.report import Status
+
+_ELF = b"\x7fELF tested"
+_TESTED = wish(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))
+
+
+def _statuses(path: str, goal: Wish | None = None) -> dict[str, Status]:
+    return {item.message.partition(": ")[2]: item.status for item in outcome.checked(check(path, goal))
+            if item.code == "CGP302"}  # fmt: skip
+
+
+def test_files_of_its_name_that_are_no_programs_are_left_out(tmp_path: Path) -> None:
+    names = {"usr/share/bash-completion/completions/user-api": 0o644, "etc/init.d/user-api": 0o755}
+    others = [entry(name, b"not it", mode=mode) for name, mode in names.items()]
+    path = write(tmp_path, "a.tar", tar([*others, entry("usr/bin/user-api", _ELF)]))
+    put(path, _TESTED)
+    assert list(_statuses(path).values()) == [Status.PASS]
+
+
+@pytest.mark.parametrize("members_", [[], [entry("usr/bin/user-api-linux-amd64", _ELF)]])
+def test_an_artifact_without_the_program_is_unverified(tmp_path: Path, members_: list) -> None:
+    path = write(tmp_path, "a.tar", tar([*members_, entry("README")]))
+    put(path, _TESTED)
+    assert list(_statuses(path).values()) == [Status.UNVERIFIED]
+
+
+def test_another_program_of_the_same_name_is_named(tmp_path: Path) -> None:
+    both = [entry("amd64/user-api", _ELF), entry("arm64/user-api", b"\x7fELF other")]
+    path = write(tmp_path, "a.tar", tar(both))
+    done = put(path, _TESTED)
+    said = [item for item in outcome.written(done) if item.status is Status.WARN]
+    assert "arm64/user-api has the name of the tested program" in said[0].message
+    assert sorted(_statuses(path).values()) == [Status.PASS, Status.UNVERIFIED]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_to_the_program_is_followed(tmp_path: Path, kind: bytes) -> None:
+    target = "opt/shop/user-api-1.2"
+    link = entry("usr/bin/user-api", None, type=kind, linkname=f"/{target}" if kind == tarfile.SYMTYPE else target)
+    path = write(tmp_path, "a.tar", tar([entry(target, _ELF), link]))
+    put(path, _TESTED)
+    assert list(_statuses(path).values()) == [Status.PASS]
+    path = write(tmp_path, "b.tar", tar([entry(target, b"stripped"), link]))
+    with pytest.raises(ArtifactError, match="usr/bin/user-api"):
+        put(path, _TESTED)
+
+
+def test_a_sparse_program_is_refused_for_its_bytes_are_not_there(tmp_path: Path) -> None:
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+    path = write(tmp_path, "a.tar", tar([entry("user-api", _ELF, pax_headers=sparse)], tarfile.PAX_FORMAT))
+    with pytest.raises(ArtifactError, match="sparse file"):
+        put(path)
+
+
+def test_programs_that_changed_places_end_the_proof(tmp_path: Path) -> None:
+    text = '[services.a]\nbinary = "a"\n[services.b]\nbinary = "b"\n'
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in "ab"}
+    goal = wish(text, tested=proof(**hashes))
+    path = write(tmp_path, "a.tar", tar([entry("a", b"a"), entry("b", b"b")]))
+    put(path, goal)
+    swapped = tar([entry("a", b"b"), entry("b", b"a"), *(entry(name, data, mode=0o644) for name, data in
+                  members(Path(path).read_bytes()).items() if "/" in name)])  # fmt: skip
+    path = write(tmp_path, "b.tar", swapped)
+    assert not check(path, wish(text)).edit.empty, "the proof is of another arrangement"
+    assert Status.FAIL in _statuses(path, wish(text)).values()
+
+
+def test_present_puts_nothing_where_nothing_is(tmp_path: Path) -> None:
+    goal = wish(services="present")
+    path = write(tmp_path, "a.tar", tar([entry("README")]))
+    before = Path(path).read_bytes()
+    assert [item.status for item in outcome.written(put(path, goal))] == [Status.WARN]
+    assert Path(path).read_bytes() == before
+    assert [item.status for item in outcome.checked(check(path, goal))] == [Status.UNVERIFIED]
+
+
+def test_the_program_of_the_artifact_stands_in_for_one_that_is_not_here(tmp_path: Path) -> None:
+    """A gate before a deploy has the config and the artifact, and nothing was built there."""
+    text = '[project]\nname = "shop"\n[services.user-api]\nbinary = "dist/user-api"\nMemoryMax = "512M"\n'
+    program = _go_program()
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/user-api").write_bytes(program)
+    artifact = write(tmp_path, "a.tar", tar([entry("opt/user-api", program)]))
+    put(artifact, _wish_of(tmp_path, text))
+    assert b"GOMEMLIMIT" in members(Path(artifact).read_bytes())[DROP_IN]
+    (tmp_path / "dist/user-api").unlink()
+    assert check(artifact, _wish_of(tmp_path, text)).edit.empty
+    bare = write(tmp_path, "b.tar", tar([entry(f"{UNITS}/user-api.service", b"[Service]\n")]))
+    with pytest.raises(UsageError, match="neither here nor in the artifact"):
+        put(bare, _wish_of(tmp_path, text))
+    assert put(bare, _wish_of(tmp_path, f"{text}go_settings = false\n")).changed
+
+
+def _wish_of(folder: Path, text: str) -> Wish:
+    (folder / "c.toml").write_text(text)
+    return wish_of(load(folder / "c.toml"))
+
+
+def _go_program() -> bytes:
+    blob = binaries.inline_blob(b"go1.25.0", binaries.framed(b"path\tshop\n"))
+    return binaries.elf(segments=[binaries.Part(data=blob)])
