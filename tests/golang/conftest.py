@@ -1,5 +1,6 @@
 """Go programs built by real toolchains; slow on the first run, then Go's cache serves them."""
 
+import base64
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ def cache() -> Path:
 def newest(cache: Path) -> Path:
     """The `go` whose `go version -m` is the reference."""
     return toolchain(TESTED[-1], cache)
+
+
+def sample_of_go_1_17(go: Path) -> bytes:
+    """Go's own test data: a real binary with the pointer layout, in base64."""
+    (encoded,) = (go.parent.parent / "src" / "debug" / "buildinfo" / "testdata" / "go117").glob("*.base64")
+    return base64.b64decode(encoded.read_bytes())
 
 
 @pytest.fixture(scope="session")

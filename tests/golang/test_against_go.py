@@ -1,6 +1,5 @@
 """Our reader against `go version -m`, byte for byte, and against pygobuildinfo, on real binaries."""
 
-import base64
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from ci.toolchains import TESTED
 
 from cgroup_preflight.golang.buildinfo import BuildInfo, Module, NotGoError, read
 from cgroup_preflight.golang.elf import Kind, fit, identify
-from conftest import Sample
+from conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]
 
@@ -162,10 +161,7 @@ def test_go_itself(version: str, cache: Path, newest: Path) -> None:
 
 
 def test_the_sample_of_go_1_17(newest: Path, tmp_path: Path) -> None:
-    """Go's own test data: a real binary with the pointer layout, in base64."""
-    folder = newest.parent.parent / "src" / "debug" / "buildinfo" / "testdata" / "go117"
     binary = tmp_path / "go117"
-    (encoded,) = folder.glob("*.base64")
-    binary.write_bytes(base64.b64decode(encoded.read_bytes()))
+    binary.write_bytes(sample_of_go_1_17(newest))
     assert rendered(binary) == expected(newest, binary)
     assert read(binary).go_version.startswith("go1.17")

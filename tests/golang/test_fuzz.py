@@ -13,7 +13,7 @@ from ci.toolchains import TESTED
 from cgroup_preflight.golang.blob import MAGIC
 from cgroup_preflight.golang.buildinfo import BinaryError, read_image
 from cgroup_preflight.golang.image import BytesImage
-from conftest import Sample
+from conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]
 
@@ -31,6 +31,8 @@ SPECIMENS: dict[str, Sample] = {
     "pe": Sample(flags=SMALL, environment={"GOOS": "windows"}),
     "macho": Sample(flags=SMALL, environment={"GOOS": "darwin", "GOARCH": "arm64"}),
 }
+#: The layout of Go up to 1.17, of which Go's own tests keep a program.
+POINTERS = "elf-pointers"
 NUMBERS = [*(0, 1, 0x7F, 0x80, 0xFF), *((1 << bits) - 1 for bits in (15, 16, 31, 32, 64)), 1 << 20, 1 << 40]
 
 
@@ -66,24 +68,64 @@ def mutants(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
         yield bytes(mutant)
 
 
-@pytest.mark.parametrize("name", SPECIMENS)
-def test_mutants(name: str, compile_sample: Compile, tmp_path: Path) -> None:
-    data = compile_sample(TESTED[-1], SPECIMENS[name], tmp_path / "app").read_bytes()
+def took(data: bytes) -> tuple[float, bool]:
+    """Seconds of CPU time that reading takes, and whether it was read; raises all but the reader's own error."""
+    start = time.process_time()
+    try:
+        read_image(BytesImage(data=data))
+        found = True
+    except BinaryError:
+        found = False
+    return time.process_time() - start, found
+
+
+@pytest.mark.parametrize("name", [*SPECIMENS, POINTERS])
+def test_mutants(name: str, compile_sample: Compile, newest: Path, tmp_path: Path) -> None:
+    if name == POINTERS:
+        data = sample_of_go_1_17(newest)
+    else:
+        data = compile_sample(TESTED[-1], SPECIMENS[name], tmp_path / "app").read_bytes()
     rng = random.Random(f"{SEED} {name}")
     slowest, read, refused = 0.0, 0, 0
     gc.disable()
     try:
         for number, mutant in enumerate(mutants(data, -(-MUTANTS // len(SPECIMENS)), rng)):
-            start = time.process_time()
-            try:
-                read_image(BytesImage(data=mutant)).render("app")
-                read += 1
-            except BinaryError:
-                refused += 1
-            took = time.process_time() - start
-            assert took < LIMIT, f"mutant {number} of {name} took {took * 1000:.1f} ms"
-            slowest = max(slowest, took)
+            seconds, found = took(mutant)
+            assert seconds < LIMIT, f"mutant {number} of {name} took {seconds * 1000:.1f} ms"
+            read, refused, slowest = read + found, refused + (not found), max(slowest, seconds)
     finally:
         gc.enable()
     assert refused > 100, "the mutations must reach what the reader looks at"
     sys.stdout.write(f"{name}: {read} read, {refused} refused, slowest {slowest * 1000:.2f} ms\n")
+
+
+#: Module texts that cost the most for what they are: all within the bounds, or just beyond.
+TEXTS = {
+    "lines": b"build\ta=b\n" * 8100,
+    "modules": b"dep\ta\tb\n" * 8100,
+    "escapes": b'build\tx="' + rb"\x41" * 8000 + b"y" * 900_000 + b'"\n',
+    "no-utf-8": b'build\tx="' + b"\xff" * 900_000 + b' "\n',
+    "no-end": b'build\tx="' + rb"\x" * 8000 + b"y" * 900_000 + b"\n",
+    "back-quotes": b"build\t" + b"`\r" * 400_000 + b"`=x\n",
+    "long": b"build\tx=" + b"y" * 1_000_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_costly_texts(name: str, compile_sample: Compile, tmp_path: Path) -> None:
+    """In the place of a real program's own: what follows it in the file is not looked at."""
+    data = bytearray(compile_sample(TESTED[-1], SPECIMENS["elf-64"], tmp_path / "app").read_bytes())
+    text = bytes(16) + TEXTS[name] + bytes(16)
+    length = bytes([len(text) & 0x7F | 0x80, len(text) >> 7 & 0x7F | 0x80, len(text) >> 14])
+    blob = MAGIC + bytes([8, 2]) + bytes(16) + b"\x06go1.27" + length + text
+    at = data.find(MAGIC)
+    data[at : at + len(blob)] = blob
+    # The program's headers say how much of the file is data: as much as it takes.
+    offset = int.from_bytes(data[32:40], "little")
+    for start in range(offset, offset + 56 * int.from_bytes(data[56:58], "little"), 56):
+        data[start + 32 : start + 40] = len(data).to_bytes(8, "little")
+    data[40:48] = bytes(8)
+    seconds, read = took(bytes(data))
+    sys.stdout.write(f"{name}: {seconds * 1000:.1f} ms, read {read}\n")
+    assert seconds < LIMIT
+    assert read is (name in ("lines", "modules", "escapes", "long"))

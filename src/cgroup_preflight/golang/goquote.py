@@ -21,7 +21,7 @@ _PIECE = re.compile(
     rb"\\(?:([abfnrtv\\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|([^\\\"\n]+)"
 )
 _SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # everything but plain ASCII, the quote and the backslash
-_QUOTED = re.compile(rb'"(?:[^\\"\n]|\\.)*"|`[^`]*`', re.DOTALL)
+_QUOTED = re.compile(rb'"(?:[^\\"\n]++|\\.)*+"|`[^`]*`', re.DOTALL)  # possessive: never slow, whatever the text
 
 
 class QuoteError(ValueError):

@@ -3,6 +3,7 @@
 Source: runtime/debug/mod.go (`ParseBuildInfo`) of Go 1.27; what Go refuses is refused here.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 
 from cgroup_preflight.golang.blob import Blob
@@ -10,10 +11,10 @@ from cgroup_preflight.golang.goquote import quoted_prefix, unquote
 from cgroup_preflight.golang.image import BinaryError
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 
-#: More lines and backslashes than any build has; the bounds keep a hostile text cheap.
+#: More lines, and more backslashes or bytes that are no UTF-8, than any build has: they keep a hostile text cheap.
 MAX_LINES, MAX_ESCAPES = 8192, 8192
 
-_NEEDS_QUOTES = frozenset(b' \t\r\n"`')
+_NEEDS_QUOTES = re.compile(rb'[ \t\r\n"`]')
 
 
 def parse(blob: Blob) -> BuildInfo:
@@ -26,7 +27,7 @@ def parse(blob: Blob) -> BuildInfo:
     lines = blob.modules.split(b"\n", MAX_LINES)
     if len(lines) > MAX_LINES:
         raise BinaryError("is damaged: its Go build info has too many lines")
-    if blob.modules.count(b"\\") > MAX_ESCAPES:
+    if blob.modules.count(b"\\") + _not_utf8(blob.modules) > MAX_ESCAPES:
         raise BinaryError("is damaged: its Go build info has too many escapes")
     parser = _Parser()
     for number, line in enumerate(lines[:-1], start=1):  # what has no newline is no line for Go
@@ -41,6 +42,12 @@ def parse(blob: Blob) -> BuildInfo:
         deps=tuple(parser.deps),
         settings=tuple(parser.settings),
     )
+
+
+def _not_utf8(data: bytes) -> int:
+    """How many bytes are no UTF-8."""
+    text = _text(data)
+    return len(text) - len(text.encode("utf-8", "ignore").decode())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,13 +102,13 @@ def _setting(rest: bytes) -> tuple[str, str]:
         equals, raw_value = rest[len(raw_key) : len(raw_key) + 1], rest[len(raw_key) + 1 :]
     else:
         key, equals, raw_value = rest.partition(b"=")
-        if not key or _NEEDS_QUOTES.intersection(key):
+        if not key or _NEEDS_QUOTES.search(key):
             raise ValueError("a key that must be quoted")
     if equals != b"=":
         raise ValueError("no equals sign after the key")
     if raw_value[:1] in (b'"', b"`"):
         return _text(key), _text(unquote(raw_value))
-    if _NEEDS_QUOTES.intersection(raw_value):
+    if _NEEDS_QUOTES.search(raw_value):
         raise ValueError("a value that must be quoted")
     return _text(key), _text(raw_value)
 

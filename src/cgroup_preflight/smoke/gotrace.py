@@ -17,9 +17,11 @@ from cgroup_preflight.smoke.manager import Manager
 
 _EVERY_MS = 250
 _LINES = 2
-_DEADLINE = 8.0
-_PAUSE = 0.05
+#: Seconds for the lines: they come within one, but for a busy machine; what prints none is waited for in vain.
+_DEADLINE = 30.0
+_PAUSE, _PAUSE_MAX = 0.05, 0.5
 _OUTPUT_MAX = 4 << 20
+_OVER = ("failed", "inactive", None)
 _SCHED = re.compile(rb"^SCHED \d+ms: gomaxprocs=(\d{1,9}) ", re.MULTILINE)
 
 
@@ -46,11 +48,7 @@ def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str
     }
     refused = manager.start(todo.values())
     try:
-        deadline = time.monotonic() + _DEADLINE
-        waiting = [launch.output for launch in todo.values() if not refused.get(launch.unit)]
-        while waiting and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
-            waiting = [path for path in waiting if len(_SCHED.findall(_text(path))) < _LINES]
+        _wait(manager, [launch for launch in todo.values() if not refused.get(launch.unit)])
     finally:
         if todo:
             manager.systemctl(*argv.kill_all([launch.unit for launch in todo.values()]))
@@ -58,6 +56,18 @@ def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str
         name: Trace(why=refused[launch.unit]) if refused.get(launch.unit) else parse_trace(_text(launch.output))
         for name, launch in todo.items()
     }
+
+
+def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
+    """Until each program has printed its lines or has ended; asks at growing intervals."""
+    deadline, pause = time.monotonic() + _DEADLINE, _PAUSE
+    while launches and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, _PAUSE_MAX)
+        shown = manager.show(launch.unit for launch in launches)
+        over = {launch.unit for launch in launches if shown.get(launch.unit, {}).get("ActiveState") in _OVER}
+        silent = (launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES)
+        launches = [launch for launch in silent if launch.unit not in over]
 
 
 def _traced(launch: argv.Launch, unit: str, folder: str) -> argv.Launch:

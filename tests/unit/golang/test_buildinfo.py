@@ -221,6 +221,11 @@ def test_lines_of_later_versions_of_go_are_passed_over() -> None:
             "too many lines",
         ),
         (
+            elf(segments=[Part(data=inline_blob(VERSION, framed(b'build\tx="' + b"\xff" * 9_000 + b' "\n')))]),
+            BinaryError,
+            "too many escapes",
+        ),
+        (
             elf(segments=[Part(data=inline_blob(VERSION, framed(b'build\tk="' + b"\\n" * 9000 + b'"\n')))]),
             BinaryError,
             "too many escapes",

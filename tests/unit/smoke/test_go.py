@@ -1,8 +1,10 @@
 """The proof of the Go runtime's choice: what is read of a process, the trace, and the judgement. No kernel needed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 from core.making import config_of
@@ -16,11 +18,12 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.reading import Known, Missing, Reading, Why
 from cgroup_preflight.report import Finding, Status
-from cgroup_preflight.smoke import goview
+from cgroup_preflight.smoke import argv, goview
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import plan_findings, proof_findings
-from cgroup_preflight.smoke.gotrace import Trace, parse_trace
+from cgroup_preflight.smoke.gotrace import Trace, parse_trace, run_traces
 from cgroup_preflight.smoke.goview import GoMemory, GoView
+from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 
 UNIT = "/a.slice/a-app.service"
@@ -108,6 +111,48 @@ def test_the_trace_gives_the_first_and_the_last_number() -> None:
     assert parse_trace(text) == Trace(first=4, last=2)
     assert parse_trace(b"SCHED nothing\n").first is None
     assert parse_trace(b"").why
+
+
+class Units:
+    """A manager whose units print what `output` says for their slice, and are in the state that `states` says."""
+
+    def __init__(self, output: Mapping[str, str], states: Mapping[str, str]) -> None:
+        self.output, self.states = output, states
+        self.launches: dict[str, argv.Launch] = {}
+        self.killed: list[str] = []
+
+    def start(self, launches: Iterable[argv.Launch]) -> dict[str, str]:
+        self.launches = {launch.unit: launch for launch in launches}
+        for launch in self.launches.values():
+            Path(launch.output).write_text(self.output.get(launch.slice, ""), "utf-8")
+        return {unit: "no such user" for unit, launch in self.launches.items() if launch.slice == "refused"}
+
+    def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        return {unit: {"ActiveState": self.states.get(self.launches[unit].slice, "active")} for unit in units}
+
+    def systemctl(self, *words: str) -> None:
+        self.killed += words[words.index("--") + 1 :]
+
+
+def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: Path) -> None:
+    lines = "SCHED 0ms: gomaxprocs=4 x\nSCHED 250ms: gomaxprocs=3 x\n"
+    units = Units({"alive": lines, "dead": "SCHED 0ms: gomaxprocs=2 x\n"}, {"dead": "failed", "mute": "inactive"})
+    launches = {
+        name: argv.Launch(
+            unit=f"{name}.service", slice=name, description="", command=("/src/bin", "--port=1"),
+            settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),),
+        )
+        for name in ("alive", "dead", "mute", "refused")
+    }  # fmt: skip
+    traces = run_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path))
+    assert {name: (trace.first, trace.last) for name, trace in traces.items()} == {
+        "alive": (4, 3), "dead": (2, 2), "mute": (None, None), "refused": (None, None),
+    }  # fmt: skip
+    assert traces["refused"].why == "no such user"
+    assert sorted(units.killed) == sorted(units.launches)
+    for launch in units.launches.values():
+        assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=250"),)
+        assert (launch.command, launch.settings) == (("/src/bin", "--port=1"), (("CPUQuota", "300%"),))
 
 
 def test_as_foreseen_is_a_pass() -> None:
