@@ -85,7 +85,7 @@ GO_ROWS: tuple[tuple[str, str, str, str, str, str, tuple[str, ...]], ...] = (
         "CGP408",
         "gomemlimit-near-heap",
         "warning",
-        "GOMEMLIMIT is a quarter above what the program keeps, as measured.",
+        "GOMEMLIMIT is a quarter above what the program keeps, as measured, and never below 4M.",
         "Close to the live heap the collector runs without a pause: throughput falls to a twentieth and nothing dies.",
         "Raise MemoryMax and GOMEMLIMIT with it.",
         (_GUIDE, "https://github.com/golang/go/issues/58106"),

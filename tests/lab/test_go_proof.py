@@ -130,10 +130,24 @@ def _measure(lab: Lab, *, fitted: bool, seconds: float = _SECONDS) -> dict[str, 
     }
 
 
+def _table(median: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+    """The report of this test: medians, and in brackets the least and the most of all runs."""
+    lines = [f"{'median of ' + str(len(runs) // 2) + ' runs':<28} {'without settings':>26} {'with them':>26}"]
+    for key in _KEYS:
+        cells = []
+        for name, side in (("without", False), ("with", True)):
+            values = [run[key] for run in runs if run["go_settings"] is side]
+            cells.append(f"{median[name][key]:g} ({min(values):g} .. {max(values):g})")
+        lines.append(f"{key:<28} {cells[0]:>26} {cells[1]:>26}")
+    return "\n".join(lines)
+
+
 @pytest.mark.requires("cpus>=4", "systemd")
 @pytest.mark.timeout(900)
 @pytest.mark.measured
-def test_the_same_load_with_and_without_the_generated_settings(guest: Guest) -> None:
+def test_the_same_load_with_and_without_the_generated_settings(
+    guest: Guest, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The common recipe: the quota on the slice, the service below it. One CPU of four.
 
     Latencies depend on how busy the machine below the guest is, so they are reported, and only what the kernel
@@ -160,7 +174,8 @@ def test_the_same_load_with_and_without_the_generated_settings(guest: Guest) -> 
         "median": {"without": without, "with": fitted},
         "runs": runs,
     }
-    print(json.dumps(measured["median"], indent=2))
+    with capsys.disabled():
+        print("\n" + _table(measured["median"], runs))
     if target := os.environ.get("CGPF_LAB_MEASURED"):
         Path(target).write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
     assert fitted["stopped_seconds_per_second"] < without["stopped_seconds_per_second"] / 2, runs

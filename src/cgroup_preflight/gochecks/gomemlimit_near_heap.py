@@ -6,17 +6,43 @@ is a fifth (measured with Go 1.24 and 1.27 on a live heap of 200 MiB; golang/go#
 
 from collections.abc import Iterable
 
-from cgroup_preflight.gochecks.base import GoCheck, Subject
+from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
 from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.report import Finding, Remedy, Status
 
 _NEAR = 1.25
+#: An idle program that prints a line has 2 to 3 MiB, bytes.
+LEAST = 4 << 20
 _STEP = 16 << 20
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
-    limit, measured = subject.choice.gomemlimit_bytes, subject.measured
-    if limit is None or measured is None or measured.live is None:
+    limit = subject.choice.gomemlimit_bytes
+    if limit is None:
+        return
+    if limit < LEAST:
+        if subject.measured is None:
+            yield _too_small(check, subject, limit)
+        return
+    yield from _measured(check, subject, limit)
+
+
+def _too_small(check: GoCheck, subject: Subject, limit: int) -> Finding:
+    """Nobody has to run a program to know this: 512 without a unit are bytes."""
+    text = subject.environment.get("GOMEMLIMIT", "")
+    return check.finding(
+        Status.WARN,
+        subject,
+        f"GOMEMLIMIT={text} are {limit} bytes, less than any Go program needs: it will collect without a pause",
+        set_variable("GOMEMLIMIT", f"{limit}MiB" if 0 < limit < 1 << 20 else "off", "a number without a unit is bytes"),
+        location=subject.variable_at("GOMEMLIMIT"),
+        evidence={"gomemlimit_bytes": limit},
+    )
+
+
+def _measured(check: GoCheck, subject: Subject, limit: int) -> Iterable[Finding]:
+    measured = subject.measured
+    if measured is None or measured.live is None:
         return
     need = measured.live + measured.other
     if limit >= need * _NEAR:

@@ -103,6 +103,17 @@ def test_without_a_measurement_or_a_limit_nothing_is_near() -> None:
     assert not of(findings(app(env='GOMEMLIMIT = "200MiB"'), measured=Measured()), "CGP408")
 
 
+@pytest.mark.parametrize(("text", "remedy"), [("512", "512MiB"), ("0", "off"), ("2MiB", "off"), ("4MiB", None)])
+def test_a_limit_that_no_program_can_keep(text: str, remedy: str | None) -> None:
+    config = app('MemoryMax = "1G"', env=f'GOMEMLIMIT = "{text}"')
+    found = of(findings(config), "CGP408")
+    assert [item.status for item in found] == ([Status.WARN] if remedy else [])
+    assert all(f"set GOMEMLIMIT={remedy}:" in item.remedies[0].title for item in found)
+    assert all(item.location is not None and item.location.line == 8 for item in found)
+    # Said before it ran, it is not said again after.
+    assert len(of(findings(config, measured=Measured(live=8 * MIB)), "CGP408")) == (0 if remedy else 1)
+
+
 def test_the_live_lock_of_memory_high() -> None:
     (item,) = of(findings(app('MemoryHigh = "300M"')), "CGP409")
     assert item.status is Status.WARN
