@@ -114,7 +114,7 @@ class Lab:
         return folder
 
     def run(
-        self, *args: str, folder: str | Path, user: str | None = None, timeout: float = 120.0, leaves: bool = False
+        self, *args: str, folder: str | Path, user: str | None = None, timeout: float = 300.0, leaves: bool = False
     ) -> Outcome:
         """Runs `cgroup-preflight ARGS` in `folder` to its end; nothing may be left unless `leaves`."""
         return self.wait(self.spawn(*args, folder=folder, user=user), timeout=timeout, leaves=leaves)
@@ -125,7 +125,7 @@ class Lab:
         argv = ["python3", "-m", "cgroup_preflight", *args, "--format=text", f"--format=json={report}"]
         return Call(background=self.guest.spawn(argv, user=user, env=ENVIRONMENT, cwd=str(folder)), report=report)
 
-    def wait(self, call: Call, *, timeout: float = 120.0, leaves: bool = False) -> Outcome:
+    def wait(self, call: Call, *, timeout: float = 300.0, leaves: bool = False) -> Outcome:
         """What a call came to."""
         done = self.guest.wait(call.background, timeout=timeout)
         assert not done.timed_out, done
@@ -152,7 +152,7 @@ class Lab:
         assert done.returncode == 0, done
         return done.text
 
-    def until(self, command: str, *, seconds: float = 30.0) -> str:
+    def until(self, command: str, *, seconds: float = 120.0) -> str:
         """Waits inside the guest until a shell command succeeds; its output."""
         loop = f"until {command}; do sleep 0.02; done"
         return self.shell(f"timeout {seconds:g} sh -c {shlex.quote(loop)}", timeout=seconds + 10)

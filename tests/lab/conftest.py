@@ -100,7 +100,7 @@ class Preflight(Protocol):
         user: str | None = None,
         cwd: str | None = None,
         env: dict[str, str] | None = None,
-        timeout: float = 120.0,
+        timeout: float = 300.0,
     ) -> PreflightRun: ...
 
 
@@ -181,7 +181,7 @@ def preflight(request: pytest.FixtureRequest) -> Preflight:
         user: str | None = None,
         cwd: str | None = None,
         env: dict[str, str] | None = None,
-        timeout: float = 120.0,
+        timeout: float = 300.0,
     ) -> PreflightRun:
         target: Guest = on or request.getfixturevalue("guest")
         argv = ("python3", "-m", "cgroup_preflight", *args)

@@ -88,7 +88,7 @@ def test_a_signal_leaves_nothing_behind(lab: Lab, stage: str, number: int, statu
     lab.until(f"{_STAGES[stage]} >/dev/null 2>&1")
     # As Ctrl-C at a terminal does it: to the whole foreground group.
     lab.guest.signal(call.background, number, group=True)
-    outcome = lab.wait(call, timeout=40)
+    outcome = lab.wait(call, timeout=120)
     assert outcome.exit_status == status, outcome
     assert outcome.report == {}
     assert "stopped" in outcome.stderr
