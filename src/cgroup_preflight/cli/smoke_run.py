@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
     """Raises ConfigError where a program is not there, not executable or not a file (CGP211)."""
     findings = []
     for service in config.services:
-        wrong = None if names and service.name not in names else _file_problem(Path(config.folder, service.binary))
+        wrong = None if names and service.name not in names else _file_problem(config.folder, service.binary)
         if wrong:
             findings.append(
                 Finding(code="CGP211", name="binary", status=Status.FAIL, subject=service.name,
@@ -130,7 +131,8 @@ def format_findings(config: Config, context: Context, names: tuple[str, ...]) ->
     return findings
 
 
-def _file_problem(path: Path) -> tuple[str, str] | None:
+def _file_problem(folder: str, binary: str) -> tuple[str, str] | None:
+    path = Path(folder, binary)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -142,7 +144,7 @@ def _file_problem(path: Path) -> tuple[str, str] | None:
     if not stat.S_ISREG(mode):
         return "it is not a file", "name a program"
     if not os.access(path, os.X_OK):
-        return "it is not executable", f"chmod +x {path.name}"
+        return "it is not executable", f"chmod +x {shlex.quote(binary)}"
     return None
 
 

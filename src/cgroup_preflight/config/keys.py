@@ -13,6 +13,8 @@ from cgroup_preflight.properties import PROPERTIES
 #: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
+#: The kinds of units (systemd.unit(5)): a name with such an end is another unit than the one meant.
+UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
 ENGINES = ("auto", "systemd", "user", "guest")
 #: What the built-in guest can be (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
@@ -42,13 +44,22 @@ def parse_name(text: str) -> str:
     return text
 
 
+def parse_unit_name(text: str) -> str:
+    """A name without the end that tells the kind of unit: `api.service` would be api.service.service.
+
+    Raises QuantityError.
+    """
+    head, _, end = parse_name(text).rpartition(".")
+    if end in UNIT_TYPES:
+        raise q.QuantityError(f"{text!r} has the end of a unit's name, which is added by itself", head)
+    return text
+
+
 def parse_slice_name(text: str) -> str:
     """A slice name that does not take over one of systemd's own. Raises QuantityError."""
-    name = parse_name(text)
+    name = parse_unit_name(text)
     if name.partition("-")[0] in ("system", "user", "machine", "init"):
         raise q.QuantityError(f"{text!r} is in a slice of systemd's own", "a name of yours, such as api")
-    if name.endswith(".slice"):
-        raise q.QuantityError(f"{text!r} has the suffix already", name.removesuffix(".slice"))
     return name
 
 
@@ -193,7 +204,7 @@ SECTIONS: Mapping[str, tuple[Key, ...]] = {
     "slices.*": _PROPERTY_KEYS,
     "services.*": (
         Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True),
-        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_name),
+        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name),
         *_PROPERTY_KEYS,
         Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",
             parse=_text),

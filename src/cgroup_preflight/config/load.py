@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cgroup_preflight.config import FILE_NAME
-from cgroup_preflight.config.keys import SECTIONS, parse_name, parse_slice_name
+from cgroup_preflight.config.keys import SECTIONS, parse_slice_name, parse_unit_name
 from cgroup_preflight.config.model import (
     GOMEMLIMIT_RATIO,
     Artifacts,
@@ -69,7 +69,7 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
         raise _not_toml(error, data, shown) from None
     mistakes = Mistakes(shown, locate(text))
     if not tables:
-        mistakes.add("CGP207", "missing-key", (), "the config is empty", "write one: cgroup-preflight init")
+        mistakes.add("CGP207", "missing-key", (), "the config is empty", "write one: cgroup-preflight init --force")
     config = _build(tables, mistakes, shown, folder)
     if mistakes.findings:
         findings = tuple(sorted(mistakes.findings, key=lambda item: item.location.line if item.location else 0))
@@ -148,7 +148,7 @@ def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
     named: dict[str, object] = {}
     for name, table in tables.items():
         try:
-            named[parse_slice_name(name) if kind == "slices" else parse_name(name)] = table
+            named[parse_slice_name(name) if kind == "slices" else parse_unit_name(name)] = table
         except QuantityError as error:
             shown = name if len(name) <= 60 else f"{name[:57]}..."
             mistakes.add("CGP205", "bad-name", (kind, name), f"[{kind}.{shown!r}]: {error}"[:300],

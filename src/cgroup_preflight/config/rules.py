@@ -1,6 +1,7 @@
 """Rules that need more than one key: declared slices, limits too small to be safe, addresses."""
 
 import itertools
+from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
@@ -10,6 +11,11 @@ from cgroup_preflight.quantities import Size, format_bytes
 TINY = 16 << 20
 #: The smallest page of any architecture; the kernel rounds a limit down to whole pages.
 PAGE = 4096
+#: The least time that shows whether a program runs at all, in seconds.
+SHORTEST = 0.1
+_PORTS = {"http": 80, "https": 443}
+#: A program that listens everywhere answers at each of these.
+_SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 _ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
@@ -28,6 +34,8 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
                          f"{nearest(service.slice, known)}add [slices.{service.slice}], or use one of: "
                          f"{', '.join(sorted(known)) or 'none declared'}")  # fmt: skip
         _check_address(service, mistakes, remote=remote)
+        _check_duration(service, mistakes)
+    _check_shared_addresses(config.services, mistakes)
 
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
@@ -50,6 +58,43 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
     _check_order(path, by_name, mistakes)
 
 
+def _check_duration(service: Service, mistakes: Mistakes) -> None:
+    """Without a readiness test and without time nobody looks at the service at all: any program would pass."""
+    if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < SHORTEST:
+        mistakes.add("CGP204", "bad-value", ("services", service.name, "smoke", "duration"),
+                     f"duration: {service.smoke.duration:g}s shows nothing of a service without a readiness test",
+                     "use at least 100ms, or add ready")  # fmt: skip
+
+
+def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> None:
+    """All services run at the same time: of two with one address, one would be ready by the other's answer."""
+    first: dict[tuple[str, int], str] = {}
+    for service in services:
+        found = _address(service)
+        if found is None or found[1] == 0:
+            continue
+        host, port = found
+        other = first.setdefault((_SAME.get(host, host), port), service.name)
+        if other != service.name:
+            mistakes.add("CGP209", "shared-address", ("services", service.name, "smoke", "ready"),
+                         f"ready: {host}:{port} is asked for {other} already, and both run at the same time",
+                         "give each service a port of its own, in args and in ready")  # fmt: skip
+
+
+def _address(service: Service) -> tuple[str, int] | None:
+    """Host and port that show whether a service is ready; None where there is no such address."""
+    ready = service.smoke.ready
+    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
+        return None
+    from urllib.parse import urlsplit  # only where an address is asked for
+
+    try:
+        parts = urlsplit(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}")
+        return parts.hostname or "", parts.port if parts.port is not None else _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return None
+
+
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one void."""
     sizes = [(name, by_name[name]) for name in _ORDER if name in by_name]
@@ -63,19 +108,15 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
 
 def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> None:
     """Refuses a readiness address outside this machine: a config must not make a runner call others."""
-    ready = service.smoke.ready
+    ready, path = service.smoke.ready, ("services", service.name, "smoke", "ready")
     if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
         return
-    url = ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"
-    path = ("services", service.name, "smoke", "ready")
-    try:
-        from urllib.parse import urlsplit  # only where an address is asked for
-
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        mistakes.add("CGP209", "bad-address", path, f"ready: {url!r} is not an address", "use http://127.0.0.1:PORT/")
+    found = _address(service)
+    if found is None:
+        mistakes.add("CGP209", "bad-address", path, f"ready: {ready.target!r} is not an address",
+                     "use http://127.0.0.1:PORT/")  # fmt: skip
         return
+    host, port = found
     if port == 0:
         mistakes.add("CGP209", "bad-address", path, "ready: port 0 is no port", "use the port the service listens on")
     if not remote and not _is_loopback(host):

@@ -6,14 +6,15 @@ find. Patterns have no look-around, since Taplo reads names of `patternPropertie
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, Key, parse_name, parse_ready
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, Key, parse_name, parse_ready, parse_unit_name
 from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Require, Smoke
 from cgroup_preflight.config.shapes import SHAPES, SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 #: What no name may have; Python's `$` would let a last newline pass.
 _NOT_IN_NAME = r"\.\.|[^A-Za-z0-9_.-]"
-_NOT_IN_SLICE = rf"{_NOT_IN_NAME}|^(system|user|machine|init)$|^user-|\.slice$"
+_NOT_IN_UNIT = rf"{_NOT_IN_NAME}|\.({'|'.join(UNIT_TYPES)})$"
+_NOT_IN_SLICE = rf"{_NOT_IN_UNIT}|^(system|user|machine|init)$|^user-"
 _READY = r"^(https?://[^\s/@?#\\]+([/?][!-~]*)?|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|log:[\s\S]*|exit)$"
 _TEXT_MAX = 4096
 
@@ -68,7 +69,7 @@ def schema() -> Schema:
         "properties": {
             **tops,
             "slices": _named("slice", "Slices by name, without .slice.", _NOT_IN_SLICE),
-            "services": _named("service", "Services by name, without .service.", _NOT_IN_NAME),
+            "services": _named("service", "Services by name, without .service.", _NOT_IN_UNIT),
         },
         "required": [name for name in tops if any(key.required for key in SECTIONS[name])],
         "additionalProperties": False,
@@ -138,8 +139,9 @@ def _shape(key: Key) -> Schema:
 
 def _text(key: Key) -> Schema:
     """More about a text than that it is one, by the function that reads it."""
-    if key.parse is parse_name:
-        return {"pattern": _NAME, "maxLength": NAME_MAX, "not": {"pattern": _NOT_IN_NAME}}
+    if key.parse in (parse_name, parse_unit_name):
+        forbidden = _NOT_IN_NAME if key.parse is parse_name else _NOT_IN_UNIT
+        return {"pattern": _NAME, "maxLength": NAME_MAX, "not": {"pattern": forbidden}}
     if key.parse is parse_ready:
         return {"pattern": _READY}
     return {"minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"} if key.name == "binary" else {}

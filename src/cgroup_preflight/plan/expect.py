@@ -16,6 +16,8 @@ _LONG_MAX = (1 << 63) - 1
 _DEFAULT_PERIOD = 100_000
 _RESOLUTION = 1_000
 _PERIOD_MAX = 1_000_000
+#: What is asked for, and what is granted of it: CPUs that a level above does not have are silently not granted.
+_CPUS, _CPUS_IN_FORCE = "cpuset.cpus", "cpuset.cpus.effective"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Expectation:
 
 
 def expectations(settings: Iterable[Setting], host: HostNumbers) -> tuple[Expectation, ...]:
-    """One expectation for each setting that the kernel keeps in a file."""
+    """What the kernel's files have to hold, for each setting that it keeps in one."""
     by_name = {item.property: item for item in settings}
     found = []
     for name, setting in by_name.items():
@@ -49,6 +51,8 @@ def expectations(settings: Iterable[Setting], host: HostNumbers) -> tuple[Expect
         if setting.value == "idle":
             attribute, text = "cpu.idle", "1"
         found.append(Expectation(attribute=attribute, text=text, property=item, location=setting.location))
+        if attribute == _CPUS:
+            found.append(Expectation(attribute=_CPUS_IN_FORCE, text=text, property=item, location=setting.location))
     return tuple(found)
 
 
@@ -91,9 +95,11 @@ def agrees(expected: Expectation, actual: str) -> bool:
     text = actual.strip()
     if expected.attribute == "io.weight":
         return text.split("\n", 1)[0].split() == ["default", expected.text]
-    if expected.attribute == "cpuset.cpus":
+    if expected.attribute in (_CPUS, _CPUS_IN_FORCE):
         try:
-            return q.parse_cpus(text) == q.parse_cpus(expected.text)
+            asked, actual_cpus = q.parse_cpus(expected.text), q.parse_cpus(text)
         except q.QuantityError:
             return False
+        # CPUs that this machine does not have cannot be granted; any other CPU is one too many.
+        return actual_cpus == asked if expected.attribute == _CPUS else actual_cpus <= asked
     return text == expected.text

@@ -33,6 +33,7 @@ class Stay:
 class ServiceEvidence:
     """One service from start to end; `show` is what systemd said of it while it was held after its end.
 
+    `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its time to stop was over, and was killed.
     """
 
@@ -46,6 +47,7 @@ class ServiceEvidence:
     stay: Stay | None = None
     go: GoView | None = None
     ended_early: bool = False
+    silent: str = ""
     killed: bool = False
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()

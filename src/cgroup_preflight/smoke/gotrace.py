@@ -43,7 +43,7 @@ def parse_trace(text: bytes) -> Trace:
 def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str, folder: str) -> dict[str, Trace]:
     """One trace for each launch, by its key; all run at the same time. Raises HostError."""
     todo = {
-        name: _traced(launch, f"{scope}-gotrace-{number}.service", folder)
+        name: _traced(launch, f"{scope}-_gotrace-{number}.service", folder)
         for number, (name, launch) in enumerate(launches.items())
     }
     refused = manager.start(todo.values())

@@ -72,6 +72,11 @@ class Manager:
         done = self.systemctl(*argvs.show(wanted))
         return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
+    def system_runs(self, unit: str) -> bool:
+        """Whether the system's manager runs a unit, whoever's manager this is."""
+        answer = self.runner.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
+        return not isinstance(answer, Missing) and answer.value.returncode == 0
+
     def start(self, launches: Iterable[argvs.Launch]) -> dict[str, str]:
         """Starts transient services at the same time; the manager's words by unit, for those it refused."""
         todo = tuple(launches)

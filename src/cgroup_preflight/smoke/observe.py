@@ -11,7 +11,7 @@ from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation
-from cgroup_preflight.reading import Known, Missing, Reading, parsed
+from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
@@ -174,6 +174,15 @@ class Observer:
         reading = self._proc(f"/proc/{pid}/status")
         lines = reading.value.splitlines() if isinstance(reading, Known) else []
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Cpus_allowed_list:")), "")
+
+
+def nowhere(unit: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
+    """The readings of a unit without a cgroup: what was asked for, and that there is nothing to read it from."""
+    reason = Missing(source=unit, why=Why.FAILED, detail="the service manager names no cgroup of it")
+    return tuple(
+        LimitReading(unit=unit, file=f"{unit}/{item.attribute}", expected=item, actual=reason, enabled=False)
+        for item in expected
+    )
 
 
 def levels(cgroup: str) -> tuple[str, ...]:

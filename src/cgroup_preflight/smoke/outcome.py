@@ -87,7 +87,10 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     bad = [item for item in seen.limits if not _limit(item).ok]
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
-    if seen.limits and not bad:
+    if not seen.limits:
+        yield _finding(seen, "CGP501", "limits-in-force", Status.WARN, "no limit is set for it or for a slice above it",
+                       Remedy(title="set MemoryMax, CPUQuota and TasksMax, or nothing holds it"))  # fmt: skip
+    elif not bad:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
         yield _finding(seen, "CGP501", "limits-in-force", Status.PASS, message, files=len(seen.limits))
 
@@ -176,6 +179,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield _not_ready(seen)
     elif seen.ended_early or seen.ready is None:
         yield _ended_early(seen, result, code, status)
+    elif seen.silent:
+        yield _fell_silent(seen)
     elif seen.killed or result == "timeout":
         seconds = seen.service.smoke.stop_timeout
         yield _finding(seen, "CGP506", "stop", Status.FAIL,
@@ -241,16 +246,29 @@ def _not_ready(seen: ServiceEvidence) -> Finding:
     )  # fmt: skip
 
 
+def _fell_silent(seen: ServiceEvidence) -> Finding:
+    return _finding(
+        seen, "CGP505", "readiness", Status.FAIL,
+        f"it was ready, and {seen.service.smoke.duration:g} s later it did not answer any more: {seen.silent}",
+        Remedy(title="look at its log below: it hangs, or refuses, and is still running"),
+        location=seen.service.ready_location,
+    )  # fmt: skip
+
+
 def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> Finding:
     if code == _EXITED:
         how = f"exited with status {status}"
     elif _ended(seen):
         how = f"was killed by signal {status} ({_SIGNALS.get(status, 'see signal(7)')})"
+    elif result == "timeout":
+        how = f"was not executed within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
     remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    if (code, status) == (_EXITED, "0"):
+        remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"

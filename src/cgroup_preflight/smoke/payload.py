@@ -103,13 +103,7 @@ def crowd(folder, count, deadline):
     if not refused:
         more, refused = threads(count - started, until)
         started += more
-    values = {}
-    for name in ("pids.current", "pids.max"):
-        try:
-            with open(os.path.join(folder, name)) as file:
-                values[name] = file.read().strip()
-        except OSError:
-            values[name] = None
+    values = tasks_files(folder)
     os.close(leave)
     for pid in children:
         os.waitpid(pid, 0)
@@ -131,6 +125,18 @@ def threads(count, until):
         except RuntimeError:
             return started, True
     return max(count, 0), False
+
+
+def tasks_files(folder):
+    """How many tasks there are, and how many there may be, in the kernel's words; None where there is no file."""
+    values = {}
+    for name in ("pids.current", "pids.max"):
+        try:
+            with open(os.path.join(folder, name)) as file:
+                values[name] = file.read().strip()
+        except OSError:
+            values[name] = None
+    return values
 
 
 def eat(folder, amount, deadline, stop_at_high):
@@ -174,7 +180,12 @@ def push(kind, amount, folder, deadline):
 
 def in_child(kind, amount, folder, deadline):
     """Pushes in a child, which the kernel kills first: this process stays, and with it the cgroup and its counters."""
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except BlockingIOError:
+        if kind == "tasks":
+            say(started=0, refused=True, **tasks_files(folder))
+        return
     if pid == 0:
         status = 1
         try:

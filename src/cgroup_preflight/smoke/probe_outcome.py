@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.report import Finding, Remedy, Status
-from cgroup_preflight.smoke.probe_plan import Untried
+from cgroup_preflight.smoke.probe_plan import KINDS, Untried
 from cgroup_preflight.smoke.probes import ProbeEvidence
 
 _CPU_SLACK_USEC = 15_000
 _NAME = "limit-bites"
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
+_ACCOUNT = Remedy(title="try it on a kernel with swap accounting")
 _REPORT = Remedy(title="do not trust this host with limits; look at its kernel and at who else writes to its cgroups")
 
 
@@ -26,14 +27,15 @@ def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) ->
 
 
 def _untried(item: Untried) -> Finding:
+    status = Status.SKIP if item.void else Status.UNVERIFIED
     return Finding(
-        code="CGP511", name=_NAME, status=Status.UNVERIFIED, subject=item.label,
+        code="CGP511", name=_NAME, status=status, subject=item.label,
         message=f"{_WORDS[item.kind]} was not tried: {item.reason}", remedies=(Remedy(title=item.remedy),),
         location=item.location,
     )  # fmt: skip
 
 
-_WORDS = {"cpu": "CPUQuota", "tasks": "TasksMax", "high": "MemoryHigh", "max": "MemoryMax"}
+_WORDS = {kind: name for name, kind in KINDS.items()}
 
 
 def _finding(seen: ProbeEvidence) -> Finding:
@@ -43,11 +45,13 @@ def _finding(seen: ProbeEvidence) -> Finding:
     }
     if seen.refused:
         status, message, remedy = Status.UNVERIFIED, f"the probe was not started: {seen.refused}", _RETRY
+    elif seen.in_force is None and probe.kind == "swap":
+        status, message, remedy = Status.UNVERIFIED, "this kernel does not account for swap", _ACCOUNT
     elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):
         status, remedy = Status.FAIL, _REPORT
         message = f"the limit is not in force: {probe.expectation.attribute} holds {seen.in_force!r}"
     else:
-        judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max}[probe.kind]
+        judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max, "swap": _swap}[probe.kind]
         status, message, numbers = judge(seen)
         evidence.update(numbers)
         remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
@@ -133,3 +137,18 @@ def _high(seen: ProbeEvidence) -> Judged:
     if _used_up(seen):
         return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used, and nothing was slowed down", numbers
     return Status.UNVERIFIED, "not reached in time", numbers
+
+
+def _swap(seen: ProbeEvidence) -> Judged:
+    """Killed although there was swap left: for a limit above 0 the kernel must have met it, too."""
+    killed, met = (seen.after.get(key, 0) - seen.before.get(key, 0) for key in ("oom_kill", "swap max"))
+    numbers: dict[str, str | int | float | bool | None] = {
+        "memory.events oom_kill": killed,
+        "memory.swap.events max": met,
+    }
+    limit = format_bytes(int(seen.probe.limit))
+    if any(item.get("finished") for item in seen.said):
+        return Status.FAIL, f"more than {limit} went to swap, and nothing was killed", numbers
+    if killed > 0 and (met > 0 or seen.probe.limit == 0):
+        return Status.PASS, f"killed instead of swapping more than {limit}", numbers
+    return Status.UNVERIFIED, "not reached before something else ended the probe", numbers

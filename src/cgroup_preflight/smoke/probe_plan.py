@@ -13,13 +13,19 @@ OVER = 16 << 20
 SPARE = 64 << 20
 #: The most threads a probe starts; a limit above it is not tried.
 THREADS_MAX = 20_000
-KINDS = {"CPUQuota": "cpu", "TasksMax": "tasks", "MemoryHigh": "high", "MemoryMax": "max"}
+KINDS = {
+    "CPUQuota": "cpu", "TasksMax": "tasks", "MemoryHigh": "high", "MemoryMax": "max", "MemorySwapMax": "swap",
+    "MemoryZSwapMax": "zswap",
+}  # fmt: skip
+#: What a probe of a swap limit may hold in memory itself; bytes. What is beyond has to be swapped out.
+UNSWAPPED = 32 << 20
 #: What of a unit's settings its probe carries: the limit itself, and what its value depends on.
 _CARRIED = {
     "cpu": ("CPUQuota", "CPUQuotaPeriodSec"),
     "tasks": ("TasksMax",),
     "high": ("MemoryHigh",),
     "max": ("MemoryMax",),
+    "swap": ("MemorySwapMax",),
 }
 
 
@@ -43,21 +49,23 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untried:
-    """A limit that cannot be tried on this machine, and why."""
+    """A limit that cannot be tried on this machine, and why; `void`: because there is nothing that it could limit."""
 
     label: str
     kind: str
     reason: str
     remedy: str
     location: Location
+    void: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the machine has: CPUs, and bytes of memory that are free to use."""
+    """What the machine has: CPUs, and bytes of memory and of swap that are free to use."""
 
     cpus: int
     available_bytes: int
+    swap_bytes: int = 0
 
 
 def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[tuple[Probe, ...], tuple[Untried, ...]]:
@@ -115,8 +123,9 @@ def _add(
         reason = _against(kind, limit, above, capacity)
         if reason:
             untried.append(
-                Untried(label=label, kind=kind, reason=reason[0], remedy=reason[1], location=expected.location)
-            )
+                Untried(label=label, kind=kind, reason=reason[0], remedy=reason[1], location=expected.location,
+                        void="swap" in kind and capacity.swap_bytes == 0)
+            )  # fmt: skip
             continue
         carried = () if is_slice else tuple(item for item in settings if item.property in _CARRIED[kind])
         probes.append(
@@ -128,6 +137,8 @@ def _add(
 def _amount(kind: str, limit: float, capacity: Capacity) -> int:
     if kind == "cpu":
         return min(int(limit) + 1, capacity.cpus)
+    if kind == "swap":
+        return UNSWAPPED + int(limit) + OVER
     return int(limit) + (64 if kind == "tasks" else OVER)
 
 
@@ -136,12 +147,28 @@ def _against(kind: str, limit: float, above: Mapping[str, float], capacity: Capa
     if kind == "cpu" and limit >= capacity.cpus:
         return (f"a quota of {limit:g} CPUs cannot be used up on {capacity.cpus} CPU(s)",
                 "run the preflight on a machine with more CPUs than the quota")  # fmt: skip
+    if kind in ("swap", "zswap"):
+        return _against_swap(kind, limit, above, capacity)
     if kind in ("max", "high") and limit + OVER + SPARE > capacity.available_bytes:
         return (f"only {capacity.available_bytes >> 20}M of memory are available, the limit is {int(limit) >> 20}M",
                 "run the preflight on a machine with more free memory than the limit")  # fmt: skip
     if kind == "tasks" and limit > THREADS_MAX:
         return f"{limit:g} tasks are more than a probe starts ({THREADS_MAX})", "set a limit nearer to the need"
-    tighter = above.get("max" if kind == "high" else kind)
+    return _against_above(limit, above.get("max" if kind == "high" else kind))
+
+
+def _against_swap(kind: str, limit: float, above: Mapping[str, float], capacity: Capacity) -> tuple[str, str] | None:
+    if capacity.swap_bytes == 0:
+        return "there is no swap here, so there is nothing to limit", "nothing to do here"
+    if kind == "zswap":
+        return "what goes to zswap is the kernel's choice, and cannot be forced", "remove it, or allow unverified"
+    if limit + OVER > capacity.swap_bytes:
+        return (f"only {capacity.swap_bytes >> 20}M of swap are free, the limit is {int(limit) >> 20}M",
+                "run the preflight on a machine with more free swap than the limit")  # fmt: skip
+    return _against_above(limit, above.get(kind))
+
+
+def _against_above(limit: float, tighter: float | None) -> tuple[str, str] | None:
     if tighter is not None and tighter < limit:
         return (
             f"a slice above has a tighter limit ({tighter:g}), so this one can never act",

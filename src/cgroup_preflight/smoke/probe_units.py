@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.probe_plan import Probe
+from cgroup_preflight.smoke.probe_plan import UNSWAPPED, Probe
 
 #: The order within a unit.
-_ORDER = ("cpu", "tasks", "high", "max")
+_ORDER = ("cpu", "tasks", "high", "max", "swap")
 #: Under a quota below this, or with this many bytes for each CPU of it, the other probes of a unit would take too long.
 _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
@@ -36,7 +36,8 @@ def probe_units(scope: str, probes: Sequence[Probe]) -> tuple[ProbeUnit, ...]:
         groups.setdefault(_group(probe, probes), []).append(number)
     return tuple(
         _unit(
-            f"{scope}-probe-{count}.service",
+            # The underscore: no service of a config can have the name.
+            f"{scope}-_probe-{count}.service",
             sorted(numbers, key=lambda number: _ORDER.index(probes[number].kind)),
             probes,
         )
@@ -46,6 +47,9 @@ def probe_units(scope: str, probes: Sequence[Probe]) -> tuple[ProbeUnit, ...]:
 
 def _group(probe: Probe, probes: Sequence[Probe]) -> tuple[str, ...]:
     """What probes of the same unit have in common."""
+    if probe.kind == "swap":
+        # Has a memory limit of its own, which nothing else may have.
+        return (probe.target, "swap")
     if probe.is_slice:
         return (probe.target,)
     mates = {item.kind: item for item in probes if item.target == probe.target}
@@ -64,13 +68,14 @@ def _unit(unit: str, numbers: Sequence[int], probes: Sequence[Probe]) -> ProbeUn
     kinds = {item.kind for item in mine}
     # Nothing else may get in the way: swap, or the manager's own DefaultTasksMax in front of a slice's limit.
     swap = (("MemorySwapMax", "0"),) if kinds & {"max", "high"} else ()
+    memory = (("MemoryMax", str(UNSWAPPED)),) if "swap" in kinds else ()
     tasks = (("TasksMax", "infinity"),) if mine[0].is_slice and "tasks" in kinds else ()
     carried = {setting.property: setting for item in mine for setting in item.settings}
     return ProbeUnit(
         unit=unit,
         in_slice=mine[0].in_slice,
         settings=tuple(carried.values()),
-        extra=swap + tasks,
+        extra=memory + swap + tasks,
         probes=tuple(numbers),
     )
 

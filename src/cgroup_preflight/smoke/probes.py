@@ -123,7 +123,7 @@ class Probes:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
         already, seconds = len(said.lines()), _deadline(probe)
-        with self._without_high(target if probe.is_slice and probe.kind == "max" else ""):
+        with self._without_high(target if probe.is_slice and probe.kind in ("max", "swap") else ""):
             os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}\n".encode())
             yield from _until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
         after = self._events(target, own, probe.kind)
@@ -157,6 +157,9 @@ class Probes:
             return {}
         if kind == "tasks":
             return {"max": sum(self._keyed(cgroup, "pids.events").get("max", 0) for cgroup in {own, target})}
+        if kind == "swap":
+            swapped = self._keyed(target, "memory.swap.events")
+            return {"oom_kill": self._keyed(own, "memory.events").get("oom_kill", 0), "swap max": swapped.get("max", 0)}
         local = self._keyed(target, "memory.events.local")
         return {**local, "oom_kill": self._keyed(target, "memory.events").get("oom_kill", 0)}
 

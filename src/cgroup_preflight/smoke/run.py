@@ -18,12 +18,14 @@ from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.reading import value_or
 from cgroup_preflight.report import Finding, ServiceResult
 from cgroup_preflight.smoke import argv, scope
+from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import proof_findings, target_of
 from cgroup_preflight.smoke.gotrace import run_traces
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.outcome import service_findings, service_result
+from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_outcome import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
@@ -64,8 +66,8 @@ def smoke(
     for left in scope.clean_leftovers(manager):
         say(f"cleaned up after a crashed run ({left})")
     numbers = host_numbers(facts)
-    with _folder(run_name, stays=inside) as folder, scope.run_scope(manager, plan, run_name, stays=inside) as shown:
-        slices = {unit: properties.get("ControlGroup", "") for unit, properties in shown.items()}
+    own = scope.run_scope(manager, plan, run_name, facts.mount_point, stays=inside)
+    with _folder(run_name, stays=inside) as folder, own as run:
         user = _run_as(facts, choice)
         journal = not inside and (not manager.user or _reads_journal())
         output, longest = "" if journal else folder, _longest(plan)
@@ -75,20 +77,30 @@ def smoke(
             for item in plan.services
         )
         say(f"starting {len(runs)} service(s) through the {choice.name} engine")
-        seen = Services(manager, observer, slices, say).run_all(runs, launches)
+        seen = Services(manager, observer, run.cgroups, say).run_all(runs, launches)
+        policed = _policed(plan, manager)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces = run_traces(manager, traced, run_name, folder) if traced else {}
         probes, untried = plan_probes(plan, numbers, _capacity(facts))
-        pusher = Probes(manager, observer, slices, facts.mount_point, folder, user)
+        pusher = Probes(manager, observer, run.cgroups, facts.mount_point, folder, user)
         pushed = pusher.run_all(run_name, probes, say)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
-    findings += proof_findings(seen, traces, plan, target_of(facts, numbers))
+    findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
+    findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
-        findings=(*findings, *probe_findings(pushed, untried)),
+        findings=(*findings, *(() if inside else (scope.cleanup_finding(run.left),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=manager.runner.started,
     )
+
+
+def _policed(plan: Plan, manager: Manager) -> tuple[Finding, ...]:
+    """What systemd holds of the settings that the kernel has no file for; asks only where there are some."""
+    wanted = policies(plan)
+    if not wanted:
+        return ()
+    return judge(wanted, manager.show(unit for _, unit, _ in wanted), oomd=manager.system_runs(OOMD))
 
 
 @contextmanager
@@ -154,9 +166,11 @@ def _can_be_traced(seen: ServiceEvidence) -> bool:
 
 
 def _capacity(facts: Facts) -> Capacity:
+    meminfo = value_or(facts.meminfo, {})
     return Capacity(
-        cpus=len(os.sched_getaffinity(0)), available_bytes=value_or(facts.meminfo, {}).get("MemAvailable", 0)
-    )
+        cpus=len(os.sched_getaffinity(0)), available_bytes=meminfo.get("MemAvailable", 0),
+        swap_bytes=meminfo.get("SwapFree", 0),
+    )  # fmt: skip
 
 
 def _reads_journal() -> bool:

@@ -9,18 +9,21 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.plan.unitfile import slice_files
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.report import Finding, Remedy, Status
 from cgroup_preflight.smoke import argv
+from cgroup_preflight.smoke.hold import wait_until
 from cgroup_preflight.smoke.manager import Manager
 
 PREFIX = "cgpf"
 _SCOPE = re.compile(rf"({PREFIX}[0-9a-f]{{12}})\.slice")
 _OWNER = re.compile(r"# owner: pid (\d+) started (\d+) namespace (\d+)")
 _TEARDOWN_SECONDS = 30.0
+_GONE_SECONDS = 2.0
 _FOREIGN_AGE_SECONDS = 7200.0
 
 
@@ -29,24 +32,65 @@ def new_name() -> str:
     return PREFIX + secrets.token_hex(6)
 
 
-@contextmanager
-def run_scope(
-    manager: Manager, plan: Plan, scope: str, *, stays: bool = False
-) -> Iterator[Mapping[str, Mapping[str, str]]]:
-    """Writes and starts the slices of `plan`, and says what the manager shows of them by unit.
+@dataclass(slots=True, kw_only=True)
+class RunScope:
+    """A run's slices: `cgroups` by unit; `left` is what was still there after the end, known only then."""
 
-    Stops and removes everything of the run at the end, unless it `stays` (the machine itself ends then).
-    Raises HostError when the manager refuses, or when something of the run is still there afterwards.
+    cgroups: Mapping[str, str]
+    left: tuple[str, ...] = ()
+
+
+@contextmanager
+def run_scope(manager: Manager, plan: Plan, scope: str, mount: str, *, stays: bool = False) -> Iterator[RunScope]:
+    """Writes and starts the slices of `plan`; stops and removes everything of the run at the end.
+
+    Not where it `stays` (the machine itself ends then). Raises HostError when the manager refuses, or when
+    a run that was broken off leaves something behind.
     """
     files = tuple(_owned(file, scope) for file in slice_files(plan))
+    names = [file.path for file in files]
+    run = RunScope(cgroups={})
     try:
         manager.write_files(files)
         manager.require("start", "--", *(item.unit for item in plan.slices))
-        yield _check_loaded(manager, plan)
-    finally:
-        if not stays:
-            with _signals_held():
-                tear_down(manager, scope, [file.path for file in files])
+        shown = _check_loaded(manager, plan)
+        run.cgroups = {unit: properties.get("ControlGroup", "") for unit, properties in shown.items()}
+        yield run
+    except BaseException:
+        if not stays and (left := _end(manager, scope, names, mount, run)):
+            raise _not_gone(manager, scope, left[0]) from None
+        raise
+    if not stays:
+        run.left = _end(manager, scope, names, mount, run)
+
+
+def _end(manager: Manager, scope: str, files: list[str], mount: str, run: RunScope) -> tuple[str, ...]:
+    """Takes the run down; what of its units, files and cgroups is there all the same."""
+    with _signals_held():
+        left = tear_down(manager, scope, files)
+    paths = [os.path.join(manager.unit_folder, name) for name in files]
+    cgroup = run.cgroups.get(f"{scope}.slice")
+    paths += [f"{mount.rstrip('/')}{cgroup}"] if cgroup else []
+    # The manager removes a cgroup when it hears that it is empty, which may be a moment later.
+    wait_until(lambda: not any(map(os.path.lexists, paths)), _GONE_SECONDS)
+    return (*left, *(path for path in paths if os.path.lexists(path)))
+
+
+def cleanup_finding(left: tuple[str, ...]) -> Finding:
+    """Whether the run left nothing behind."""
+    found = f"{len(left)} thing(s) of the run are still there: {', '.join(left[:5])}"
+    return Finding(
+        code="CGP510", name="cleanup", subject="run", status=Status.FAIL if left else Status.PASS,
+        message=found if left else "every unit, unit file and cgroup of the run is gone",
+        remedies=(Remedy(title="stop and remove what is named; the next run tries again"),) if left else (),
+    )  # fmt: skip
+
+
+def _not_gone(manager: Manager, scope: str, what: str) -> HostError:
+    return HostError(
+        f"{what} is still there after the run", where=f"{scope}.slice",
+        remedy=Remedy(title="stop it", commands=(("systemctl", "stop", f"{scope}.slice"),), needs_root=not manager.user),
+    )  # fmt: skip
 
 
 def _owned(file: UnitFile, scope: str) -> UnitFile:
@@ -77,8 +121,8 @@ def _check_loaded(manager: Manager, plan: Plan) -> Mapping[str, Mapping[str, str
     )  # fmt: skip
 
 
-def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> None:
-    """Kills and stops every unit of a run, removes its files. Raises HostError when something stays."""
+def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> tuple[str, ...]:
+    """Kills and stops every unit of a run, removes its files; the units that are there all the same."""
     deadline = time.monotonic() + _TEARDOWN_SECONDS
     pause = 0.01
     while (services := _active(manager, scope, ".service")) and time.monotonic() < deadline:
@@ -90,12 +134,7 @@ def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> None:
     manager.systemctl("stop", "--", f"{scope}.slice", timeout=_TEARDOWN_SECONDS)
     manager.systemctl("reset-failed", "--", f"{scope}-*")
     manager.remove_files([*files, f"{scope}.slice"])
-    left = _active(manager, scope, "")
-    if left:
-        raise HostError(
-            f"{left[0]} is still there after the run", where=f"{scope}.slice",
-            remedy=Remedy(title="stop it", commands=(("systemctl", "stop", f"{scope}.slice"),), needs_root=not manager.user),
-        )  # fmt: skip
+    return tuple(_active(manager, scope, ""))
 
 
 def _active(manager: Manager, scope: str, suffix: str) -> list[str]:
@@ -108,7 +147,7 @@ def _active(manager: Manager, scope: str, suffix: str) -> list[str]:
 
 
 def clean_leftovers(manager: Manager) -> tuple[str, ...]:
-    """Takes down what crashed runs left behind; the names of their slices."""
+    """Takes down what crashed runs left behind; the names of their slices. Raises HostError when something stays."""
     cleaned = []
     try:
         names = os.listdir(manager.unit_folder)
@@ -119,8 +158,10 @@ def clean_leftovers(manager: Manager) -> tuple[str, ...]:
         if match and _is_orphan(os.path.join(manager.unit_folder, name)):
             scope = match[1]
             with _signals_held():
-                tear_down(manager, scope, [item for item in names if item.startswith(f"{scope}-")])
+                left = tear_down(manager, scope, [item for item in names if item.startswith(f"{scope}-")])
                 _remove_folders(scope)
+            if left:
+                raise _not_gone(manager, scope, left[0])
             cleaned.append(scope)
     return tuple(cleaned)
 

@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cgroup_preflight.config.model import ReadyKind
@@ -18,7 +18,7 @@ from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.goview import GoView, look
 from cgroup_preflight.smoke.hold import holder, let_go, wait_until
 from cgroup_preflight.smoke.manager import Manager
-from cgroup_preflight.smoke.observe import LimitReading, Observer
+from cgroup_preflight.smoke.observe import LimitReading, Observer, nowhere
 from cgroup_preflight.smoke.ready import LogWatch, listens, try_http
 
 _HELD_SECONDS = 20.0
@@ -26,6 +26,9 @@ _POLL_MAX = 0.2
 _LOG_LINES = 20
 _LOG_BYTES = 64 << 10
 _KILL_SECONDS = 10.0
+#: A busy service gets this long to answer once more.
+_AGAIN_SECONDS = 5.0
+_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
 Say = Callable[[str], None]
 
 
@@ -54,6 +57,7 @@ class Run:
     stay: Stay | None = None
     go: GoView | None = None
     ended_early: bool = False
+    silent: str = ""
     killed: bool = False
     escaped: list[int] = field(default_factory=list)
     released_at: float = 0.0
@@ -64,7 +68,7 @@ class Run:
 class Services:
     """The services of one run, driven step by step by `run_all`."""
 
-    def __init__(self, manager: Manager, observer: Observer, slice_cgroups: dict[str, str], say: Say) -> None:
+    def __init__(self, manager: Manager, observer: Observer, slice_cgroups: Mapping[str, str], say: Say) -> None:
         self._manager = manager
         self._observer = observer
         self._slices = slice_cgroups
@@ -74,7 +78,7 @@ class Services:
         """Start, read, let go, wait until ready, hold, read again, stop, count. Raises HostError."""
         for run in runs:
             test = run.service.smoke.ready
-            run.blocked = test.kind in (ReadyKind.HTTP, ReadyKind.TCP) and listens(test)
+            run.blocked = test.kind in _ADDRESSED and listens(test)
         started = [run for run in runs if not run.blocked]
         refused = self._manager.start(launches[run.service.unit] for run in started)
         for run in started:
@@ -87,6 +91,7 @@ class Services:
             self._wait_ready(held)
             self._say("running under limits")
             self._hold(held)
+            self._ask_again(held)
             self._read_alive(held)
             self._say("stopping")
             self._stop(held)
@@ -128,8 +133,7 @@ class Services:
         found: list[LimitReading] = []
         for unit, expected in run.expected:
             cgroup = run.cgroup if unit == run.service.unit else self._slices.get(unit, "")
-            if cgroup:
-                found.extend(self._observer.limits(unit, cgroup, expected))
+            found.extend(self._observer.limits(unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
     def _let_go(self, runs: list[Run]) -> None:
@@ -221,6 +225,16 @@ class Services:
             is_job = run.service.smoke.ready.kind is ReadyKind.EXIT
             run.ended_early = not run.alive and not is_job
 
+    def _ask_again(self, runs: list[Run]) -> None:
+        """Whether what answered when it was ready still does: a program may hang and live on."""
+        for run in runs:
+            if run.alive and run.ready is not None and run.ready.ok and run.service.smoke.ready.kind in _ADDRESSED:
+                wait_until(lambda run=run: self._still_answers(run), _AGAIN_SECONDS)  # type: ignore[misc]
+
+    def _still_answers(self, run: Run) -> bool:
+        run.silent = self._answer(run)
+        return not run.silent
+
     def _read_alive(self, runs: list[Run]) -> None:
         """Limits a second time, now that the program has run, and where its processes are."""
         for run in runs:
@@ -300,7 +314,7 @@ class Services:
             service=run.service, engine=self._manager.engine, refused=run.refused, cgroup=run.cgroup,
             limits=run.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
             ready=blocked if run.blocked else run.ready, stay=run.stay, go=run.go, ended_early=run.ended_early,
-            killed=run.killed, counters=counters, slices=slices, show=run.show,
+            silent=run.silent, killed=run.killed, counters=counters, slices=slices, show=run.show,
             log=_tail(run.output) if run.output else self._manager.journal(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cgroup_preflight.config.keys import parse_name
+from cgroup_preflight.config.keys import UNIT_TYPES, parse_unit_name
 from cgroup_preflight.quantities import QuantityError
 from cgroup_preflight.starter.scan import Found
 
@@ -44,9 +44,11 @@ class Program:
 def sanitise(text: str, fallback: str) -> str:
     """A name that the config accepts, as near to `text` as can be."""
     words = re.findall(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*", text[:1000], re.ASCII)
-    name = "-".join(words)[:NAME_MAX].strip("-._").removesuffix(".service").removesuffix(".slice")
+    name = "-".join(words)[:NAME_MAX].strip("-._")
+    while name.rpartition(".")[2] in UNIT_TYPES:
+        name = name.rpartition(".")[0]
     try:
-        return parse_name(name)
+        return parse_unit_name(name)
     except QuantityError:
         return fallback
 

@@ -41,6 +41,8 @@ def test_an_empty_config(tmp_path, text):
     called = call(tmp_path, "run", config=text)
     assert called.status == 2
     assert "empty" in called.err
+    # As it stands: without --force init leaves a file that is there alone.
+    assert "cgroup-preflight init --force" in called.err
     assert f"{FILE}:1" in called.err
 
 
@@ -172,13 +174,15 @@ NAMES = [
     "$(id)",
     "'",
 ]
-OWN = ["system", "user", "user-1000", "init", "machine", "api.slice", "system-api"]
+#: With the end that is added by itself: api.service.service would be another unit, which nothing ships.
+DOUBLE = ["api.service", "api.slice", "api.socket", "a.b.timer"]
+OWN = ["system", "user", "user-1000", "init", "machine", "system-api"]
 
 
 @pytest.mark.parametrize("kind", ["slices", "services"])
 def test_names_that_cannot_stand_in_a_unit(tmp_path, kind):
     """All in one file, each on its line; for slices those of systemd itself, too."""
-    wrong = NAMES + (OWN if kind == "slices" else [])
+    wrong = NAMES + DOUBLE + (OWN if kind == "slices" else [])
     called = call(tmp_path, "slices", config=HEAD + "".join(f"[{kind}.{quoted(name)}]\n" for name in wrong))
     assert called.status == 2
     assert f"{len(wrong)} mistakes" in called.err
@@ -187,6 +191,8 @@ def test_names_that_cannot_stand_in_a_unit(tmp_path, kind):
         assert len(about) < 400
         if name in OWN:
             assert name in about
+        elif name in DOUBLE:
+            assert f"use {name.rpartition('.')[0]}\n" in about + "\n"
         else:
             assert "letters, digits" in about
         if len(name) == 300:
@@ -223,10 +229,10 @@ REFUSED = [
     "",
 ]
 TAKEN = [
-    "http://[::1]:80",
+    "http://[::1]:8079",
     "http://127.0.0.1:8080/healthz",
     "http://localhost:1/",
-    "tcp://[::1]:80",
+    "tcp://[::1]:8081",
     "tcp://localhost:80",
     "log:ready",
     "exit",
@@ -249,6 +255,33 @@ def test_readiness_addresses(tmp_path):
         assert "127.0.0.1" in about or "port" in about or "log:" in address
     for number in range(len(REFUSED), len(services)):
         assert f"{FILE}:{5 + 3 * number}:" not in called.err
+
+
+def test_two_services_with_one_address(tmp_path):
+    """All run at the same time, so the one would be ready by the answer of the other."""
+    addresses = ["http://127.0.0.1:8081/a", "tcp://localhost:8081", "http://[::1]:8081/", "http://127.0.0.2:8081/"]
+    addresses += ["http://127.0.0.1/", "tcp://127.0.0.1:80"]
+    body = "".join(
+        f"[services.s{number}]\nbinary = 'x'\nsmoke.ready = '{address}'\n" for number, address in enumerate(addresses)
+    )
+    called = call(tmp_path, "run", config=HEAD + body)
+    assert called.status == 2
+    assert "3 mistakes" in called.err
+    for line in (8, 11):
+        assert "asked for s0 already" in told(called, line)
+    assert "asked for s4 already" in told(called, 20)
+
+
+def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
+    ready = {"s0": "", "s1": "ready = 'exit'", "s2": "ready = 'tcp://127.0.0.1:1'", "s3": ""}
+    body = "".join(
+        f"[services.{name}]\nbinary = 'x'\n[services.{name}.smoke]\nduration = {0 if name != 's3' else '0.1'!r}\n{line}\n"
+        for name, line in ready.items()
+    )
+    called = call(tmp_path, "slices", config=HEAD + body)
+    assert called.status == 2
+    assert "1 mistake " in called.err
+    assert "readiness test" in told(called, 6)
 
 
 def test_a_remote_address_where_the_config_allows_it(tmp_path):
@@ -280,7 +313,7 @@ def _plain(path):
 PROGRAMS = [
     Program("missing", lambda path: None, "not there", "build it"),
     Program("folder", lambda path: path.mkdir(), "folder", "program"),
-    Program("plain", _plain, "not executable", "chmod +x"),
+    Program("plain", _plain, "not executable", "chmod +x dist/plain"),
     Program("fifo", os.mkfifo, "not a file", "program"),
     Program("dangling", lambda path: path.symlink_to("nowhere"), "not there", "build it"),
     Program("loop", lambda path: path.symlink_to(path.name), "", "path"),

@@ -120,7 +120,7 @@ def test_tasks(text, value):
 def test_shares_and_places():
     assert expected(CPUWeight="80", IOWeight="60") == {"cpu.weight": "80", "io.weight": "60"}
     assert expected(CPUWeight="idle") == {"cpu.idle": "1"}
-    assert expected(AllowedCPUs="3, 0-1 2") == {"cpuset.cpus": "0-3"}
+    assert expected(AllowedCPUs="3, 0-1 2") == {"cpuset.cpus": "0-3", "cpuset.cpus.effective": "0-3"}
 
 
 def test_an_expectation_knows_its_property_and_line():
@@ -131,7 +131,7 @@ def test_an_expectation_knows_its_property_and_line():
 
 
 def _agrees(name, text, actual):
-    (item,) = expectations(settings_of(**{name: text}), HOST)
+    item, *_ = expectations(settings_of(**{name: text}), HOST)
     return agrees(item, actual)
 
 
@@ -175,3 +175,20 @@ def test_agrees(name, text, actual, same):
 def test_any_text_of_a_kernel_is_compared_without_error(name, actual):
     example = {"MemoryMax": "512M", "CPUQuota": "50%", "IOWeight": "60", "AllowedCPUs": "0-3", "TasksMax": "64"}[name]
     assert _agrees(name, example, actual) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "ok"),
+    [
+        ("0-3", "0-3", True),
+        ("0-3", "0-1", True),  # a machine with two CPUs cannot grant more
+        ("2-3", "0-1", False),  # the slice above has none of them, so the kernel takes the slice's
+        ("2-3", "0-3", False),
+        ("2-3", "", False),
+    ],
+)
+def test_cpus_that_are_asked_for_are_not_yet_granted(asked, granted, ok):
+    (request, in_force) = expectations(settings_of(AllowedCPUs=asked), HOST)
+    assert agrees(request, asked + "\n")
+    assert not agrees(request, "")
+    assert agrees(in_force, granted + "\n") is ok

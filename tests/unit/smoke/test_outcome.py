@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.quantities import parse_size
 from cgroup_preflight.report import Status, Verdict
 from cgroup_preflight.smoke.evidence import Ready
+from cgroup_preflight.smoke.observe import nowhere
 from cgroup_preflight.smoke.outcome import proposed_max, service_findings, service_result
 from cgroup_preflight.verdict import verdict_of
 
@@ -154,6 +155,41 @@ def test_a_file_that_could_not_be_read_is_not_called_absent(attribute):
 
 
 # --- how it ended -------------------------------------------------------------------------------------------
+
+
+def test_no_limit_at_all_is_no_silence():
+    found = the(judged(evidence(limits=())), "CGP501")
+    assert found.status is Status.WARN
+    assert "MemoryMax" in found.remedies[0].title
+
+
+def test_a_slice_that_systemd_gave_no_cgroup_is_unverified():
+    nothing = nowhere("x.slice", [item.expected for item in limits()[:1]])
+    seen = evidence(limits=(*nothing, *limits()[1:]))
+    assert [item.status for item in judged(seen) if item.code == "CGP501"] == ["unverified"]
+    assert verdict_of(judged(seen)) is Verdict.UNVERIFIED
+    assert service_result(seen).limits[0].ok is False
+
+
+@pytest.mark.parametrize("change", [{}, {"killed": True}])
+def test_one_that_does_not_answer_any_more_fails_though_it_runs(change):
+    found = judged(evidence(silent="HTTP status 500", **change))
+    assert [item.code for item in found if item.status is Status.FAIL] == ["CGP505"]
+    assert "5 s later" in the(found, "CGP505").message
+    assert "HTTP status 500" in the(found, "CGP505").message
+
+
+def test_one_that_ended_with_0_is_told_how_to_say_so():
+    found = the(judged(evidence(ended_early=True, ready=ENDED)), "CGP503")
+    assert found.status is Status.FAIL
+    assert 'ready = "exit"' in found.remedies[0].title
+
+
+def test_one_that_was_not_executed_in_time_is_not_said_to_be_no_program():
+    found = the(judged(evidence(ended_early=True, ready=ENDED, show=show("timeout", "0", "0"))), "CGP503")
+    assert found.status is Status.FAIL
+    assert "start_timeout" in found.message
+    assert "could not be executed" not in found.message
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from cgroup_preflight.smoke.probes import ProbeEvidence
 
 from .fabricate import CGROUP, NUMBERS, plan
 
-SETTINGS = {"cpu": "CPUQuota='50%'", "tasks": "TasksMax=64", "high": "MemoryHigh='64M'", "max": "MemoryMax='64M'"}
+SETTINGS = {"cpu": "CPUQuota='50%'", "tasks": "TasksMax=64", "high": "MemoryHigh='64M'", "max": "MemoryMax='64M'",
+            "swap": "MemorySwapMax='64M'"}  # fmt: skip
 LIMIT = 64 << 20
 
 
@@ -19,7 +20,7 @@ def probe(kind, settings=""):
     made, _ = plan_probes(
         plan(f"[services.a]\nbinary='x'\n{settings or SETTINGS[kind]}\n"),
         NUMBERS,
-        Capacity(cpus=8, available_bytes=8 << 30),
+        Capacity(cpus=8, available_bytes=8 << 30, swap_bytes=8 << 30),
     )
     return made[0]
 
@@ -195,10 +196,46 @@ def test_memory_high(after, said, status):
     assert judged("high", said, {}, after).status == status
 
 
-@pytest.mark.parametrize(("kind", "key"), [("max", "oom_kill"), ("high", "high"), ("tasks", "max")])
+@pytest.mark.parametrize(
+    ("after", "said", "limit", "status"),
+    [
+        ({"oom_kill": 1, "swap max": 3}, [], "64M", "pass"),
+        ({"oom_kill": 1, "swap max": 0}, [], "64M", "unverified"),  # killed for something else
+        ({"oom_kill": 1, "swap max": 0}, [], "0", "pass"),  # the kernel does not even try to swap
+        ({"oom_kill": 0, "swap max": 3}, [], "64M", "unverified"),
+        ({"oom_kill": 0, "swap max": 3}, [FULL], "64M", "fail"),
+        ({}, [FULL], "0", "fail"),
+        ({}, [{**FULL, "finished": False}], "0", "unverified"),
+    ],
+)
+def test_memory_swap_max(after, said, limit, status):
+    assert judged("swap", said, {}, after, settings=f"MemorySwapMax='{limit}'").status == status
+
+
+def test_a_kernel_without_accounting_for_swap_is_unverified():
+    found = judged("swap", in_force="")
+    assert found.status is Status.UNVERIFIED
+    assert "account" in found.remedies[0].title
+
+
+def test_no_swap_is_a_skip_that_says_so():
+    _, untried = plan_probes(
+        plan("[services.a]\nbinary='x'\nMemorySwapMax=0\n"), NUMBERS, Capacity(cpus=1, available_bytes=0)
+    )
+    (found,) = probe_findings([], untried)
+    assert found.status is Status.SKIP
+    assert "no swap" in found.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("max", "oom_kill"), ("high", "high"), ("tasks", "max"), ("swap", "oom_kill")]
+)
 def test_what_was_counted_before_does_not_count(kind, key):
     said = {"tasks": [{"started": 5, "refused": True, "pids.current": "64", "pids.max": "64"}]}.get(kind, [])
-    assert judged(kind, said, {key: 7, "oom": 7}, {key: 7, "oom": 7}).status is Status.UNVERIFIED
+    assert (
+        judged(kind, said, {key: 7, "oom": 7, "swap max": 7}, {key: 7, "oom": 7, "swap max": 7}).status
+        is Status.UNVERIFIED
+    )
 
 
 def test_memory_that_was_counted_elsewhere_is_no_proof_of_a_fail():
@@ -213,20 +250,22 @@ def test_memory_that_was_counted_elsewhere_is_no_proof_of_a_fail():
 )
 def test_no_pass_without_a_count(kind, before, after):
     grown = {key for key in after if after[key] > before.get(key, 0)}
-    needed = {"cpu": None, "tasks": "max", "high": "high", "max": "oom_kill"}[kind]
+    needed = {"cpu": None, "tasks": "max", "high": "high", "max": "oom_kill", "swap": "oom_kill"}[kind]
     if judged(kind, [], before, after).status is Status.PASS:
         assert needed in grown
 
 
 def test_each_untried_limit_is_unverified_with_its_reason():
     _, untried = plan_probes(
-        plan("[services.a]\nbinary='x'\nCPUQuota='800%'\nTasksMax=99999\nMemoryMax='64M'\nMemoryHigh='32M'\n"),
+        plan("[services.a]\nbinary='x'\nCPUQuota='800%'\nTasksMax=99999\nMemoryMax='64M'\nMemoryHigh='32M'\n"
+             "MemorySwapMax='8M'\nMemoryZSwapMax='8M'\n"),
         NUMBERS,
-        Capacity(cpus=1, available_bytes=0),
-    )
+        Capacity(cpus=1, available_bytes=0, swap_bytes=1 << 20),
+    )  # fmt: skip
     found = probe_findings([], untried)
-    assert len(found) == 4
-    assert {item.message.split(" ")[0] for item in found} == {"CPUQuota", "TasksMax", "MemoryMax", "MemoryHigh"}
+    assert {item.message.split(" ")[0] for item in found} == {
+        "CPUQuota", "TasksMax", "MemoryMax", "MemoryHigh", "MemorySwapMax", "MemoryZSwapMax",
+    }  # fmt: skip
     assert all(
         item.status is Status.UNVERIFIED
         and "not tried" in item.message

@@ -2,11 +2,14 @@
 
 import pytest
 
-from cgroup_preflight.smoke.probe_plan import OVER, SPARE, THREADS_MAX, Capacity, plan_probes
+from cgroup_preflight.config.keys import parse_unit_name
+from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.smoke.probe_plan import OVER, SPARE, THREADS_MAX, UNSWAPPED, Capacity, plan_probes
+from cgroup_preflight.smoke.probe_units import probe_units
 
 from .fabricate import NUMBERS, SCOPE, plan
 
-BIG = Capacity(cpus=8, available_bytes=8 << 30)
+BIG = Capacity(cpus=8, available_bytes=8 << 30, swap_bytes=8 << 30)
 
 
 def probes(text, capacity=BIG):
@@ -31,6 +34,7 @@ def test_one_probe_for_each_kind_of_limit():
         ("cpu", "cpu.max", 1),
         ("high", "memory.high", (32 << 20) + OVER),
         ("max", "memory.max", (64 << 20) + OVER),
+        ("swap", "memory.swap.max", UNSWAPPED + OVER),
         ("tasks", "pids.max", 128),
     ]
     assert untried == ()
@@ -163,3 +167,45 @@ def test_a_tighter_slice_above(above, own, tried):
 def test_a_slice_below_a_tighter_slice():
     _, untried = probes("[slices.s]\nTasksMax=10\n[slices.s-t]\nTasksMax=20\n[slices.st]\nTasksMax=30\n")
     assert [item.label for item in untried] == ["s-t.slice"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "free", "tried", "void"),
+    [
+        ("MemorySwapMax=0", OVER, True, None),
+        ("MemorySwapMax=0", OVER - 1, False, False),
+        ("MemorySwapMax='64M'", (64 << 20) + OVER, True, None),
+        ("MemorySwapMax='64M'", (64 << 20) + OVER - 1, False, False),
+        ("MemorySwapMax=0", 0, False, True),
+        ("MemorySwapMax='64M'", 0, False, True),
+        ("MemoryZSwapMax='64M'", 8 << 30, False, False),
+        ("MemoryZSwapMax='64M'", 0, False, True),
+    ],
+)
+def test_a_swap_limit_needs_swap(setting, free, tried, void):
+    """Without any swap there is nothing to limit; with too little of it nothing is proven."""
+    made, untried = probes(service("a", setting), Capacity(cpus=1, available_bytes=8 << 30, swap_bytes=free))
+    assert len(made) == tried
+    assert [item.void for item in untried] == ([] if tried else [void])
+
+
+def test_a_probe_of_swap_has_a_unit_of_its_own_with_little_memory():
+    text = "[slices.s]\nMemorySwapMax='8M'\nMemoryMax='1G'\n" + service("a", "MemoryMax='64M'\nMemorySwapMax=0", "s")
+    made, _ = probes(text)
+    units = probe_units(SCOPE, made)
+    assert sorted(sorted(made[number].kind for number in unit.probes) for unit in units) == [
+        ["max"], ["max"], ["swap"], ["swap"],
+    ]  # fmt: skip
+    for unit in units:
+        kinds = {made[number].kind for number in unit.probes}
+        carried = dict(unit.extra) | {item.property: item.text for item in unit.settings}
+        assert carried.get("MemorySwapMax") == ("0" if not made[unit.probes[0]].is_slice or "max" in kinds else None)
+        assert (carried.get("MemoryMax") == str(UNSWAPPED)) is (kinds == {"swap"})
+
+
+def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
+    made, _ = probes(service("probe-0", "MemoryMax='64M'\nTasksMax=5"))
+    for unit in probe_units(SCOPE, made):
+        name = unit.unit.removeprefix(f"{SCOPE}-").removesuffix(".service")
+        with pytest.raises(QuantityError):
+            parse_unit_name(name)

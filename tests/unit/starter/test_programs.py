@@ -31,7 +31,7 @@ def one(some: Found) -> Program:
 @pytest.mark.parametrize(("modules", "folder", "name"), [
     ({"": "example.com/shop"}, "", "shop"), ({"": "example.com/shop/v2"}, "", "shop"), ({"": "shop"}, "cmd/api", "api"),
     ({"api": "example.com/api-server"}, "api", "api-server"), ({}, "tools/gen", "gen"), ({"": ""}, "", "app"),
-    ({"": "example.com/ä ö"}, "", "app"), ({}, "cmd/x.service", "x"), ({}, "cmd/a..b", "a-b"),
+    ({"": "example.com/ä ö"}, "", "app"), ({}, "cmd/x.service", "x"), ({}, "cmd/y.path.socket", "y"), ({}, "cmd/a..b", "a-b"),
 ])  # fmt: skip
 def test_names_are_those_of_go_build(modules: dict[str, str], folder: str, name: str) -> None:
     assert one(found(modules, {folder: go()})).name == name

@@ -1,0 +1,61 @@
+"""What the kernel counted for a service and for every slice above it, as one finding: pure."""
+
+from collections.abc import Iterable, Iterator
+
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.reading import Known, value_or
+from cgroup_preflight.report import Finding, Status
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.observe import Counters
+
+_EVENTS = ("high", "max", "oom", "oom_kill")
+_THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
+
+
+def counted_findings(seen: Iterable[ServiceEvidence]) -> tuple[Finding, ...]:
+    """One finding for each service that ran; what the kernel has no file for is left out."""
+    return tuple(_finding(one, one.counters) for one in seen if one.counters is not None)
+
+
+def _finding(seen: ServiceEvidence, own: Counters) -> Finding:
+    levels = (own, *reversed(seen.slices))
+    evidence: dict[str, str | int | float | bool | None] = {}
+    for level in levels:
+        evidence.update(_numbers(_name(level.cgroup), level))
+    words = "; ".join(f"{_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
+    return Finding(
+        code="CGP509", name="kernel-counters", status=Status.PASS, subject=seen.service.label,
+        message=words or "this kernel counts nothing here", evidence=evidence, location=seen.service.location,
+    )  # fmt: skip
+
+
+def _name(cgroup: str) -> str:
+    """The unit without the name that was made up for the run: `api.slice`, and `run.slice` for the run's own."""
+    return cgroup.rpartition("/")[2].partition("-")[2] or "run.slice"
+
+
+def _numbers(name: str, level: Counters) -> Iterator[tuple[str, float]]:
+    peak = value_or(level.memory_peak, None)
+    if peak is not None:
+        yield f"{name} memory.peak", peak
+    events, stat = value_or(level.memory_events, {}), value_or(level.cpu_stat, {})
+    yield from ((f"{name} memory.events {key}", events[key]) for key in _EVENTS if key in events)
+    yield from ((f"{name} cpu.stat {key}", stat[key]) for key in _THROTTLING if key in stat)
+    for kind, pressure in level.pressure.items():
+        if isinstance(pressure, Known):
+            totals = ((key, value) for key, value in pressure.value.items() if key.endswith("_total"))
+            yield from ((f"{name} {kind}.pressure {key}", value) for key, value in totals)
+
+
+def _words(level: Counters) -> str:
+    stat, peak = value_or(level.cpu_stat, {}), value_or(level.memory_peak, None)
+    parts = [f"peak {format_bytes(peak)}"] if peak is not None else []
+    if stat.get("nr_periods"):
+        parts.append(f"throttled in {100 * stat.get('nr_throttled', 0) / stat['nr_periods']:.0f}% of periods")
+    stalled = {
+        kind: pressure.value.get("some_total", 0.0)
+        for kind, pressure in level.pressure.items()
+        if isinstance(pressure, Known)
+    }
+    parts += [f"stalled {value / 1e6:.2f} s for {kind}" for kind, value in stalled.items() if value]
+    return ", ".join(parts)
