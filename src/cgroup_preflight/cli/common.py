@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
+from cgroup_preflight.cli import options
 from cgroup_preflight.config import DEFAULT_CONTROLLERS, FILE_NAME
 from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.facts.gather import gather
@@ -42,7 +43,8 @@ def load_config(path: Path | None) -> "Config":
     """The config named, or the one found. Raises UsageError, ConfigError."""
     from cgroup_preflight.config.load import find, load
 
-    return load(path if path is not None else find(Path.cwd()))
+    folder = options.here()
+    return load(path if path is not None else find(folder))
 
 
 def try_config(path: Path | None) -> "Config | None":

@@ -31,10 +31,10 @@ def main(words: list[str]) -> int:
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME),
                         help=f"default: {FILE_NAME}")  # fmt: skip
     args = parser.parse_args(words)
+    folder = options.here()
     if os.path.lexists(args.output) and not args.force:
         remedy = Remedy(title="add --force to overwrite it, or --output FILE for another name")
         raise UsageError("is there already, and was left as it is", where=str(args.output), remedy=remedy)
-    folder = Path.cwd()
     found = scan(str(folder))
     services = programs(found)
     base = os.path.relpath(folder, args.output.resolve().parent)

@@ -29,6 +29,15 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     )  # fmt: skip
 
 
+def here() -> Path:
+    """The current folder. Raises UsageError where it is gone."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the current folder cannot be used: {error.strerror}", where=".",
+                         remedy=Remedy(title="change to a folder that is there")) from None  # fmt: skip
+
+
 def add_config(to: argparse.ArgumentParser) -> None:
     """`--config`."""
     to.add_argument("--config", metavar="FILE", type=Path,

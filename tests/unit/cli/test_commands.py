@@ -367,3 +367,18 @@ def test_help_starts_quickly(tmp_path):
     began = time.monotonic()
     call(tmp_path, "--help")
     assert time.monotonic() - began < 10
+
+
+@needs_processes
+@pytest.mark.parametrize("command", ["init", "run", "slices"])
+def test_a_folder_that_is_gone_is_no_defect(tmp_path, command):
+    """As after a job's clean-up: the shell still stands in it."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from cgroup_preflight.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], cwd=folder, env=environment(tmp_path), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done
+    assert "current folder" in done.stderr

@@ -34,7 +34,7 @@ def test_services_and_slices() -> None:
         ("api", "api", "dist/api"), ("worker", "worker", "dist/api"),
     ]  # fmt: skip
     assert {item.property: item.text for item in config.services[0].settings} == {
-        "MemoryMax": "128M", "MemorySwapMax": "0", "CPUQuota": "100%", "TasksMax": "128",
+        "MemoryMax": "128M", "MemorySwapMax": "0", "CPUQuota": "90%", "TasksMax": "128",
     }  # fmt: skip
     assert config.services[0].smoke.ready.target == "http://127.0.0.1:8080/readyz"
     assert config.services[1].smoke.ready.kind is ReadyKind.STARTED
