@@ -17,6 +17,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", 9106), Handler).serve_forever()
 """
+#: Ready at first, and then only alive.
+_FALLS_SILENT = """\
+#!/usr/bin/python3
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    answers = iter([200])
+    def do_GET(self):
+        self.send_response(next(self.answers, 503))
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9108), Handler).serve_forever()
+"""
 _TRAP = "import socket,sys; s=socket.create_server(('127.0.0.2', 9199)); s.accept(); sys.exit(3)"
 
 _SERVICES = {
@@ -34,15 +45,21 @@ _SERVICES = {
     "killedjob": fixture("hog", "--max=256", "--pause=1ms", ready="exit", slice="crowd", MemoryMax="40M"),
     "listener": fixture("server", "--port=9105", ready="tcp://127.0.0.1:9105"),
     "redirector": service("redirector.py", ready="http://127.0.0.1:9106/"),
+    "silent": service("silent.py", ready="http://127.0.0.1:9108/"),
+    "zero": fixture("exiter", "--code=0", TasksMax=50),
+    # A name that units of the tool's own once had, and a limit that leaves no room for a child.
+    "probe-0": service("/bin/sleep", "315", TasksMax=1),
+    "policy": service("/bin/sleep", "316", ManagedOOMMemoryPressure="kill"),
     "badenv": fixture("server", "--port=9107", ready="tcp://127.0.0.1:9107", smoke={"env": {"GOMEMLIMIT": "900M"}}),
 }
+_SCRIPTS = {"redirector.py": _REDIRECTOR, "silent.py": _FALLS_SILENT}
 
 
 @pytest.fixture(scope="module")
 def crowd(boot, fixtures) -> Outcome:
     """One run of all these services; `Lab.run` itself asserts that nothing of them is left."""
     lab = Lab(boot())
-    folder = lab.write("crowd", config(_SERVICES, {"crowd": {"CPUWeight": 50}}), {"redirector.py": _REDIRECTOR})
+    folder = lab.write("crowd", config(_SERVICES, {"crowd": {"CPUWeight": 50}}), _SCRIPTS)
     trap = lab.guest.spawn(["python3", "-c", _TRAP])
     outcome = lab.run("smoke", folder=folder)
     assert lab.guest.poll(trap) is None, "the redirect was followed to another address"
@@ -138,12 +155,39 @@ def test_a_job_that_is_killed_does_not_count_as_ended(crowd: Outcome) -> None:
 
 
 def test_readiness_by_tcp(crowd: Outcome) -> None:
-    assert set(crowd.statuses("listener").values()) == {"pass"}
+    assert crowd.statuses("listener") == {**dict.fromkeys(("CGP502", "CGP503", "CGP509"), "pass"), "CGP501": "warn"}
+    assert "no limit is set" in crowd.finding("CGP501", "listener")["message"]
     assert crowd.service("listener")["exit_status"] == 0
 
 
 def test_a_redirect_counts_as_an_answer_and_is_not_followed(crowd: Outcome) -> None:
     assert crowd.finding("CGP503", "redirector")["status"] == "pass"
+
+
+def test_one_that_falls_silent_fails_though_it_lives(crowd: Outcome) -> None:
+    found = crowd.finding("CGP505", "silent")
+    assert found["status"] == "fail"
+    assert "HTTP status 503" in found["message"]
+    assert crowd.finding("CGP502", "silent")["status"] == "pass"
+
+
+def test_one_that_is_over_at_once_fails_unless_it_is_meant_to(crowd: Outcome) -> None:
+    found = crowd.finding("CGP503", "zero")
+    assert found["status"] == "fail"
+    assert 'ready = "exit"' in found["remedies"][0]["title"]
+
+
+def test_a_policy_that_nobody_acts_on_is_a_warning(crowd: Outcome) -> None:
+    found = crowd.finding("CGP513", "policy")
+    assert found["status"] == "warn"
+    assert found["evidence"]["systemctl show ManagedOOMMemoryPressure"] == "kill"
+
+
+def test_what_the_slice_counted_is_told(crowd: Outcome) -> None:
+    counted = crowd.finding("CGP509", "hog")["evidence"]
+    # hog and killedjob lie in it, and each was killed once.
+    assert counted["crowd.slice memory.events oom_kill"] == 2
+    assert counted["hog.service memory.events oom_kill"] == 1
 
 
 def test_a_program_killed_by_its_environment_fails_with_its_own_words(crowd: Outcome) -> None:
@@ -160,6 +204,8 @@ def test_each_distinct_limit_was_pushed_against(crowd: Outcome) -> None:
         ("job", "CPUQuota"): "pass",
         ("forker", "TasksMax"): "pass",
         ("cramped", "TasksMax"): "pass",
+        ("probe-0", "TasksMax"): "pass",
+        ("zero", "TasksMax"): "pass",
     }
 
 
