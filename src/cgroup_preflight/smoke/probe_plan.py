@@ -93,18 +93,18 @@ def _chain(units: tuple[str, ...], above: Mapping[str, tuple[Setting, ...]], num
     found: dict[str, float] = {}
     for unit in units:
         for expected in expectations(above.get(unit, ()), numbers):
-            kind = KINDS.get(expected.property.name)
-            limit = _number(expected)
+            kind, limit = _kind_and_limit(expected)
             if kind and limit is not None:
                 found[kind] = min(limit, found.get(kind, limit))
     return found
 
 
-def _number(expected: Expectation) -> float | None:
-    words = expected.text.split()
-    if words[0] == "max":
-        return None
-    return int(words[0]) / int(words[1]) if len(words) == 2 else float(words[0])
+def _kind_and_limit(expected: Expectation) -> tuple[str | None, float | None]:
+    """None for what is no limit that can be pushed against; a limit of None is none. Other files hold other texts."""
+    kind, words = KINDS.get(expected.property.name), expected.text.split()
+    if kind is None or words[0] == "max":
+        return kind, None
+    return kind, int(words[0]) / int(words[1]) if len(words) == 2 else float(words[0])
 
 
 def _add(
@@ -113,7 +113,7 @@ def _add(
     numbers: HostNumbers, capacity: Capacity, seen: set[tuple[str, ...]], probes: list[Probe], untried: list[Untried],
 ) -> None:  # fmt: skip
     for expected in expectations(settings, numbers):
-        kind, limit = KINDS.get(expected.property.name), _number(expected)
+        kind, limit = _kind_and_limit(expected)
         if kind is None or limit is None:
             continue
         key = (kind, expected.text, in_slice, target if is_slice else "")

@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
+from cgroup_preflight.facts.limits import parse_limit
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.reading import Known, parsed
+from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager, first_line
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
@@ -158,8 +159,12 @@ class Probes:
         if kind == "tasks":
             return {"max": sum(self._keyed(cgroup, "pids.events").get("max", 0) for cgroup in {own, target})}
         if kind == "swap":
-            swapped = self._keyed(target, "memory.swap.events")
-            return {"oom_kill": self._keyed(own, "memory.events").get("oom_kill", 0), "swap max": swapped.get("max", 0)}
+            peak = parsed(self._observer.read(target, "memory.swap.peak"), parse_limit)
+            return {
+                "oom_kill": self._keyed(own, "memory.events").get("oom_kill", 0),
+                "swap max": self._keyed(target, "memory.swap.events").get("max", 0),
+                "swap peak": value_or(peak, None) or 0,
+            }
         local = self._keyed(target, "memory.events.local")
         return {**local, "oom_kill": self._keyed(target, "memory.events").get("oom_kill", 0)}
 

@@ -202,6 +202,10 @@ def test_memory_high(after, said, status):
         ({"oom_kill": 1, "swap max": 3}, [], "64M", "pass"),
         ({"oom_kill": 1, "swap max": 0}, [], "64M", "unverified"),  # killed for something else
         ({"oom_kill": 1, "swap max": 0}, [], "0", "pass"),  # the kernel does not even try to swap
+        ({"oom_kill": 1, "swap peak": 63 << 20}, [], "64M", "pass"),
+        ({"oom_kill": 1, "swap peak": 20 << 20}, [], "64M", "unverified"),
+        ({"oom_kill": 1, "swap peak": 70 << 20}, [], "64M", "fail"),
+        ({"oom_kill": 1, "swap peak": 20 << 20}, [], "0", "fail"),
         ({"oom_kill": 0, "swap max": 3}, [], "64M", "unverified"),
         ({"oom_kill": 0, "swap max": 3}, [FULL], "64M", "fail"),
         ({}, [FULL], "0", "fail"),

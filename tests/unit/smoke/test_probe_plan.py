@@ -98,7 +98,17 @@ def test_a_service_outside_slices_is_tried_below_the_slice_of_the_run():
 
 @pytest.mark.parametrize(
     "settings",
-    ["MemoryMax='infinity'", "TasksMax='infinity'", "MemoryHigh='infinity'", "CPUWeight=5", "AllowedCPUs='0'", ""],
+    [
+        "MemoryMax='infinity'",
+        "TasksMax='infinity'",
+        "MemoryHigh='infinity'",
+        "CPUWeight=5",
+        "AllowedCPUs='0'",
+        "AllowedCPUs='0-2,5'",
+        "IOWeight=50",
+        "MemoryMin='1M'",
+        "",
+    ],
 )
 def test_no_limit_no_probe(settings):
     assert probes(service("a", settings)) == ((), ())
@@ -209,3 +219,8 @@ def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
         name = unit.unit.removeprefix(f"{SCOPE}-").removesuffix(".service")
         with pytest.raises(QuantityError):
             parse_unit_name(name)
+
+
+def test_what_is_no_limit_in_a_slice_above_changes_nothing():
+    made, untried = probes("[slices.s]\nAllowedCPUs='0-1'\nIOWeight=50\n" + service("a", "TasksMax=64", "s"))
+    assert ([item.kind for item in made], untried) == (["tasks"], ())
