@@ -30,6 +30,20 @@ args = ["1"]
 ready = "exit"
 """
 
+#: How many processes a run of so many services starts: all of the tool's own, those of systemd and of the services not.
+COUNTED = """\
+from cgroup_preflight.cli import common
+from cgroup_preflight.smoke.run import smoke
+config = common.load_config(None)
+context = common.context(config, config.engine, ())
+print(smoke(config, context.facts, context.engine, (), lambda text: None).processes_started)
+"""
+SERVICE = """\
+[services.job{number}]
+binary = "/bin/true"
+smoke.ready = "exit"
+"""
+
 
 def timed(call: Callable[[], object]) -> float:
     """Seconds of one call."""
@@ -69,20 +83,37 @@ def smoke() -> None:
             (folder / part).mkdir()
             text = CONFIG.format(binary="/bin/sleep", limits=limits)
             (folder / part / "cgroup-preflight.toml").write_text(text)
+        for count in (1, 5):
+            (folder / f"jobs{count}").mkdir()
+            text = "".join(SERVICE.format(number=number) for number in range(count))
+            (folder / f"jobs{count}" / "cgroup-preflight.toml").write_text(f'[project]\nname = "bench"\n{text}')
         with boot(folder) as guest:
+            _processes(guest)
             _smoke_pairs(guest)
+
+
+def _processes(guest: Guest) -> None:
+    def count(services: int) -> int:
+        folder = str(input_path("work") / f"jobs{services}")
+        return int(guest.run(["python3", "-c", COUNTED], cwd=folder, env=_environment(), timeout=120).text)
+
+    one, five = count(1), count(5)
+    print(f"processes of the tool: {one} for 1 service, {five} for 5: {(five - one) / 4:.1f} per service")
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the guest's
 
 
 def _smoke_pairs(guest: Guest) -> None:
     work = input_path("work")
-    environment = {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the guest's
 
     def bare() -> object:
         return guest.run(["systemd-run", "--wait", "--collect", "--quiet", "/bin/sleep", "1"])
 
     def ours(part: str) -> object:
         words = ["python3", "-m", "cgroup_preflight", "smoke", "--allow-unverified"]
-        return guest.run(words, cwd=str(work / part), env=environment, timeout=120)
+        return guest.run(words, cwd=str(work / part), env=_environment(), timeout=120)
 
     def python() -> object:
         return guest.run(["python3", "-c", "pass"])

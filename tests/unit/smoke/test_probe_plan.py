@@ -3,7 +3,10 @@
 import pytest
 
 from cgroup_preflight.config.keys import parse_unit_name
+from cgroup_preflight.plan.expect import expectations
+from cgroup_preflight.properties import PROPERTIES, Role
 from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.smoke.policy import policies
 from cgroup_preflight.smoke.probe_plan import OVER, SPARE, THREADS_MAX, UNSWAPPED, Capacity, plan_probes
 from cgroup_preflight.smoke.probe_units import probe_units
 
@@ -224,3 +227,14 @@ def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
 def test_what_is_no_limit_in_a_slice_above_changes_nothing():
     made, untried = probes("[slices.s]\nAllowedCPUs='0-1'\nIOWeight=50\n" + service("a", "TasksMax=64", "s"))
     assert ([item.kind for item in made], untried) == (["tasks"], ())
+
+
+@pytest.mark.parametrize("item", PROPERTIES, ids=lambda item: item.name)
+def test_every_property_is_tried_read_back_or_asked_of_systemd(item):
+    """Of a service and of its slice; a property that nothing looks at would pass in silence."""
+    text = f"[slices.s]\n{item.name}='{item.example}'\n" + service("a", f"{item.name}='{item.example}'", "s")
+    made, untried = probes(text)
+    assert bool(made or untried) is (item.role is Role.LIMIT)
+    (one,) = plan(text).services
+    assert bool(expectations(one.settings, NUMBERS)) is (item.role not in (Role.PARAMETER, Role.POLICY))
+    assert len(policies(plan(text))) == (2 if item.role is Role.POLICY else 0)
