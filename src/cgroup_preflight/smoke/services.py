@@ -227,12 +227,16 @@ class Services:
 
     def _ask_again(self, runs: list[Run]) -> None:
         """Whether what answered when it was ready still does: a program may hang and live on."""
-        for run in runs:
-            if run.alive and run.ready is not None and run.ready.ok and run.service.smoke.ready.kind in _ADDRESSED:
-                wait_until(lambda run=run: self._still_answers(run), _AGAIN_SECONDS)  # type: ignore[misc]
+        asked = [run for run in runs if run.alive and run.ready is not None and run.ready.ok]
+        asked = [run for run in asked if run.service.smoke.ready.kind in _ADDRESSED]
+        for run in asked:
+            run.silent = "not asked yet"
+        # All get the same time, so that the held ones do not wait for each silent one in turn.
+        wait_until(lambda: not [run for run in asked if not self._still_answers(run)], _AGAIN_SECONDS)
 
     def _still_answers(self, run: Run) -> bool:
-        run.silent = self._answer(run)
+        if run.silent:
+            run.silent = self._answer(run)
         return not run.silent
 
     def _read_alive(self, runs: list[Run]) -> None:
