@@ -6,6 +6,12 @@ from cgroup_preflight.gochecks.base import GoCheck, Subject
 from cgroup_preflight.golang.elf import fit
 from cgroup_preflight.report import Finding, Remedy, Status
 
+_WHOLE = Remedy(title="build it or copy it again, to its end")
+_OTHER_BUILD = Remedy(
+    title="build it for this machine: GOOS=linux and the right GOARCH",
+    commands=(("env", "GOOS=linux", "go", "build"),),
+)
+
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     program = subject.program
@@ -19,10 +25,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
             status,
             subject,
             f"it cannot run on {subject.machine}: {answer.why}",
-            Remedy(
-                title="build it for this machine: GOOS=linux and the right GOARCH",
-                commands=(("env", "GOOS=linux", "go", "build"),),
-            ),
+            _WHOLE if executable.missing else _OTHER_BUILD,
         )
     if answer.ok is not False and not program.interpreter_here:
         yield check.finding(

@@ -73,6 +73,8 @@ def _parsed(image: Image) -> BuildInfo:
     if find_layout is None:
         raise NotGoError(_what_else(executable))
     blob = find_blob(find_layout(image))
+    if blob is None and executable.missing:
+        raise BinaryError(f"is cut off: {executable.missing} bytes are missing at its end")
     if blob is None:
         raise NotGoError("has no Go build info: Go did not build it, or the build info was removed")
     return parse(blob)

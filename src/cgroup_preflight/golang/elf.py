@@ -3,6 +3,7 @@
 import enum
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ __all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fi
 SHEBANG_MAX = 256
 #: Longest interpreter path that Linux takes from PT_INTERP, bytes (PATH_MAX, fs/binfmt_elf.c).
 INTERPRETER_MAX = 4096
+#: The smallest page that Linux maps files by, bytes.
+PAGE = 4096
 
 #: First bytes of Mach-O files, 32 and 64 bits, both byte orders (Apple's loader.h and fat.h).
 MACHO_THIN = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
@@ -51,6 +54,7 @@ class Executable:
 
     `interpreter` is the loader that an ELF file asks for or the program of a script's first line; None for a
     static program. `shebang` is that whole line without `#!`. Both are the file's words: escape to print.
+    `missing` is how many bytes of its own an ELF file lacks: a copy of it was cut off.
     """
 
     kind: Kind
@@ -59,6 +63,7 @@ class Executable:
     entry: int | None = None
     interpreter: str | None = None
     shebang: str | None = None
+    missing: int = 0
 
 
 def identify(path: str | os.PathLike[str]) -> Executable:
@@ -100,6 +105,8 @@ def fit(executable: Executable, machine: str) -> Fit:
         return _FIT_BY_KIND[executable.kind]
     if executable.elf_type not in (ElfType.EXEC, ElfType.DYN) or executable.machine is None:
         return Fit(ok=False, why="it is an ELF file, but not a linked program")
+    if executable.missing:
+        return Fit(ok=False, why=f"it is cut off: {executable.missing} bytes are missing at its end")
     if executable.elf_type is ElfType.DYN and not executable.entry and not executable.interpreter:
         return Fit(ok=False, why="it is a shared library, not a program")
     return fit_machine(executable.machine, machine)
@@ -116,18 +123,27 @@ _FIT_BY_KIND = {
 
 def _elf(image: Image) -> Executable:
     header = elf_format.read_header(image)
+    segments = elf_format.read_segments(image, header)
     types = {1: ElfType.REL, 2: ElfType.EXEC, 3: ElfType.DYN, 4: ElfType.CORE}
     return Executable(
         kind=Kind.ELF,
         machine=elf_machine(header),
         elf_type=types.get(header.type, ElfType.OTHER),
         entry=header.entry,
-        interpreter=_interpreter(image, header),
+        interpreter=_interpreter(image, segments),
+        missing=_missing(image, segments),
     )
 
 
-def _interpreter(image: Image, header: elf_format.ElfHeader) -> str | None:
-    for segment in elf_format.read_segments(image, header):
+def _missing(image: Image, segments: Sequence[elf_format.Segment]) -> int:
+    """Bytes that the program headers name beyond the end of the file; the rest of a last page counts as there."""
+    ends = [segment.offset + segment.filesz for segment in segments if segment.type == elf_format.PT_LOAD]
+    last = max(ends, default=0)
+    return last - image.size if last > -(-image.size // PAGE) * PAGE else 0
+
+
+def _interpreter(image: Image, segments: Sequence[elf_format.Segment]) -> str | None:
+    for segment in segments:
         if segment.type == elf_format.PT_INTERP:
             if not 2 <= segment.filesz <= INTERPRETER_MAX:
                 raise BinaryError("is damaged: the path of its interpreter has an impossible length")

@@ -31,6 +31,14 @@ def test_the_wrong_architecture() -> None:
     assert not of(findings(app()), "CGP401")
 
 
+def test_a_copy_that_was_cut_off() -> None:
+    program = go_program()
+    assert program.executable is not None
+    cut = replace(program, executable=replace(program.executable, missing=9_000))
+    (item,) = of(findings(app(), cut), "CGP401")
+    assert (item.status, item.remedies[0].title) == (Status.FAIL, "build it or copy it again, to its end")
+
+
 def test_a_missing_interpreter() -> None:
     program = replace(go_program(interpreter="/lib/ld-musl-x86_64.so.1"), interpreter_here=False)
     (item,) = of(findings(app(), program), "CGP401")

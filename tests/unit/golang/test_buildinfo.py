@@ -230,6 +230,7 @@ def test_lines_of_later_versions_of_go_are_passed_over() -> None:
             BinaryError,
             "too many escapes",
         ),
+        (elf(segments=[Part(data=bytes(20_000) + BLOB)])[:10_000], BinaryError, "is cut off"),
         (pe()[:200], BinaryError, "truncated or damaged"),
         (macho()[:40], BinaryError, "truncated or damaged"),
     ],

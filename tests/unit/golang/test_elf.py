@@ -69,6 +69,17 @@ def test_a_static_program_has_no_interpreter() -> None:
     assert executable.interpreter is None
 
 
+def test_a_copy_that_was_cut_off_does_not_run() -> None:
+    whole = elf(segments=[Part(data=bytes(20_000), flags=5)])
+    assert of(whole).missing == 0
+    # The kernel fills the rest of the last page with zeros: that much is never missed.
+    assert of(whole[:-1]).missing == 0
+    cut = of(whole[:-8_000])
+    assert cut.missing == 8_000
+    assert fit(cut, "x86_64").why == "it is cut off: 8000 bytes are missing at its end"
+    assert of(elf(segments=[Part(data=bytes(20_000), kind=4)])[:-8_000]).missing == 0  # a note is not mapped
+
+
 def test_a_file_on_disk_is_identified(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(write(tmp_path, elf()))

@@ -178,6 +178,11 @@ def test_each_difference_is_a_warning_in_words(view: GoView, trace: Trace, words
     assert found.remedies
 
 
+def test_what_a_program_that_watches_others_has_open_is_its_own_affair() -> None:
+    watching = view_of(cpus=None, opened=("/sys/fs/cgroup/b.slice/cpu.max",))
+    assert choice(watching, Trace(first=4, last=4)).status is Status.PASS
+
+
 def test_a_variable_that_got_lost() -> None:
     found = choice(view_of(environ={}), Trace(first=1, last=1), plan_of('CPUQuota = "50%"'))
     assert "GOMAXPROCS is not in its environment" in found.message
