@@ -198,4 +198,13 @@ GO_ROWS: tuple[tuple[str, str, str, str, str, str, tuple[str, ...]], ...] = (
         "Write a whole number, or leave it out.",
         (_ENVIRONMENT, "https://github.com/uber-go/automaxprocs"),
     ),
+    (
+        "CGP421",
+        "memory-limit-shared",
+        "warning",
+        "A GOMEMLIMIT is a share of what the program has for itself.",
+        "Under a limit of the slice alone each of its services waits for 0.9 of all of it, and the kernel kills first.",
+        "Give each service a MemoryMax of its own.",
+        (_GUIDE,),
+    ),
 )

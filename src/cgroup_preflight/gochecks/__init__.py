@@ -19,4 +19,5 @@ CHECKS: dict[str, str] = {
     "CGP416": "vcs_missing",
     "CGP417": "unreadable_program",
     "CGP420": "gomaxprocs_ignored",
+    "CGP421": "memory_limit_shared",
 }

@@ -36,12 +36,16 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
     settings = {item.unit: item.settings for item in plan.slices}
     above = [(labels[unit], settings[unit]) for unit in reversed(service.slices)]
     chain = chain_of([(f"{service.label}.service", service.own_settings), *above], target.numbers)
+    slices = (
+        replace(level, services=sum(unit in item.slices for item in plan.services))
+        for level, unit in zip(chain.levels[1:], reversed(service.slices), strict=True)
+    )
     leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _cpu_beside(service, plan))
     return with_prediction(
         Subject(
             name=service.label,
             program=service.program or Binary(path=service.binary, why_not="was not looked at"),
-            chain=Chain(levels=(leaf, *chain.levels[1:])),
+            chain=Chain(levels=(leaf, *slices)),
             environment=dict(service.own_env),
             cpus=target.cpus,
             machine=target.machine,

@@ -15,7 +15,7 @@ class Level:
     """One cgroup: `cpus` its quota in CPUs per `period_usec`, memory in bytes, None for no limit.
 
     `has_cpu_max`: whether the file is there, which it is not where no unit of the slice uses the controller.
-    `at` names the line of the config behind a property.
+    `services`: how many of the plan it holds. `at` names the line of the config behind a property.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Level:
     swap_max: int | None = None
     tasks_max: int | None = None
     allowed_cpus: frozenset[int] | None = None
+    services: int = 1
     at: Mapping[str, Location] = field(default_factory=dict)
 
 

@@ -128,6 +128,25 @@ def test_the_live_lock_of_memory_high() -> None:
     assert not of(findings(app('MemoryMax = "300M"')), "CGP409")
 
 
+SECOND = '[services.second]\nbinary = "other"\nslice = "s"\n'
+
+
+def test_a_limit_that_several_services_share() -> None:
+    for lines, slices, count in (
+        ([], 'MemoryMax = "1G"', 1),
+        (['MemoryMax = "400M"'], 'MemoryMax = "1G"', 0),
+        (['MemoryMax = "2G"'], 'MemoryMax = "1G"', 1),
+        (["gomemlimit_ratio = 0.5"], 'MemoryMax = "1G"', 0),
+        ([], "", 0),
+    ):
+        text = app(*lines, slices=slices, go_settings=True)
+        found = of(findings(text + SECOND), "CGP421")
+        assert len(found) == count, (lines, slices)
+        assert not of(findings(text), "CGP421")
+        assert all((item.status, item.location and item.location.line) == (Status.WARN, 2) for item in found)
+        assert all("such as 512M" in item.remedies[0].title for item in found)
+
+
 def test_memory_of_c_code_is_information() -> None:
     cgo = go_program("go1.27.3", ("CGO_ENABLED", "1"), interpreter="/bin/sh", names=frozenset({"cgo"}))
     (item,) = of(findings(app('MemoryMax = "300M"'), cgo), "CGP411")

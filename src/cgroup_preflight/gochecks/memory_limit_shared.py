@@ -1,0 +1,32 @@
+"""CGP421: a GOMEMLIMIT is a share of what the program has for itself, not of a limit that several services share.
+
+Each runtime counts its own memory only: under a limit of the slice alone, each one waits for 0.9 of all of it.
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.gochecks.base import GoCheck, Subject
+from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.report import Finding, Remedy, Status
+
+
+def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+    limit, level, name = subject.chain.memory()
+    own = subject.choice.gomemlimit_bytes
+    if limit is None or level is None or own is None or level.services < 2 or own * level.services <= limit:
+        return
+    yield check.finding(
+        Status.WARN,
+        subject,
+        f"{level.services} services share {name}={format_bytes(limit)} at {level.name}, and its GOMEMLIMIT of "
+        f"{format_bytes(own)} is for one of them alone: together they reach the limit before any of them collects",
+        Remedy(
+            title=f"give each service a MemoryMax of its own, such as {max(limit // level.services >> 20, 1)}M",
+            why="its GOMEMLIMIT then follows from that",
+        ),
+        location=subject.line_of(level, name),
+        evidence={"limit_bytes": limit, "services": level.services, "gomemlimit_bytes": own},
+    )
+
+
+CHECK = GoCheck(code="CGP421", name="memory-limit-shared", run=_run)
