@@ -90,4 +90,6 @@ def _ratio(text: str) -> float | None:
 
 
 def _version(module: Module) -> str:
-    return (module.replace or module).version or module.version
+    """That of the replacement; a folder of one's own has none, and then that which was asked for."""
+    replaced = module.replace.version if module.replace is not None else ""
+    return replaced if re.search(r"\d", replaced) else module.version

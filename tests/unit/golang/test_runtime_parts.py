@@ -116,6 +116,13 @@ def test_automemlimit_looks_above_its_own_cgroup_since_0_7_5(version: str, limit
     assert effect(linked((AUTOMEMLIMIT, version)), on_slice).gomemlimit_bytes == limit
 
 
+@pytest.mark.parametrize(("replaced", "limit"), [("(devel)", 90), ("", 90), ("v0.7.1", None), ("v0.8.0", 90)])
+def test_the_version_of_a_replacement_counts_if_it_has_one(replaced: str, limit: int | None) -> None:
+    module = Module(path=AUTOMEMLIMIT, version="v0.7.5", replace=Module(path="./own", version=replaced))
+    on_slice = Chain(levels=(Level(name="unit"), Level(name="slice", memory_max=100)))
+    assert effect(BuildInfo(go_version="go1.24.1", deps=(module,)), on_slice).gomemlimit_bytes == limit
+
+
 @pytest.mark.parametrize(
     ("variables", "limit"),
     [
