@@ -9,6 +9,8 @@ from cgroup_preflight.reading import Known, Missing, value_or
 ENGINES = ("systemd", "user")
 #: The engine that needs none of this host: its own systemd in a guest. `auto` takes it after all of ENGINES.
 GUEST = "guest"
+#: What systemctl says of a manager that it did not reach, or that is ending.
+_NO_ANSWER = ("offline", "unknown", "stopping")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,9 @@ def _against_any(facts: Facts) -> str | None:
 def _against_systemd(facts: Facts) -> str | None:
     if (reason := _against_any(facts)) is not None:
         return reason
+    state = facts.system_state
+    if isinstance(state, Missing) or state.value in _NO_ANSWER:
+        return f"systemd does not answer ({state if isinstance(state, Missing) else f'its state is {state.value}'})"
     if isinstance(facts.uid, Missing):
         return f"own user unknown ({facts.uid})"
     if facts.uid.value != 0 and isinstance(facts.sudo, Missing):

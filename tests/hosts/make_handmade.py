@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 Answers = dict[str, Any]
 _ABSENT = {"missing": "absent", "errno": "ENOENT"}
 _FS = "/sys/fs/cgroup"
-_LIBRARY = "names /usr/lib/x86_64-linux-gnu/systemd libsystemd-shared-"
+_SHOW = "systemctl show --property=Version,SystemState"
 _GRUB = {"value": ["grub"]}
 _PRIVATE = {"value": "cgroup:[4026532278]"}
 _ALL = "cpuset cpu io memory hugetlb pids rdma misc\n"
@@ -55,10 +55,9 @@ class Host:
         self.document["kernel"] = release
         return self.texts(kernel=f"{release}\n")
 
-    def systemd(self, version: int, library: str = "", place: str = _LIBRARY) -> "Host":
+    def systemd(self, version: int) -> "Host":
         """Another systemd."""
-        self.host[_LIBRARY] = {"value": []}
-        self.host[place] = {"value": [library or f"libsystemd-shared-{version}.so"]}
+        self.commands[_SHOW] = {"status": 0, "out": f"Version={version}\nSystemState=running\n", "err": ""}
         self.document["systemd"] = version
         return self
 
@@ -78,16 +77,16 @@ class Host:
 
     def container(self, mark: str, *, namespace: bool = True) -> "Host":
         """Inside a container without systemd, its cgroup file system read-only."""
+        stat = self.host[f"read {_FS}/system.slice/cpu.stat"]
         self.job_in("")
-        self.answers({mark: {"value": "" if mark.startswith("read") else []}, "names /run/systemd/system ": _ABSENT})
-        self.answers({_LIBRARY: _ABSENT, "names /run/dbus system_bus_socket": _ABSENT})
-        for place in ("/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd"):
-            self.host[f"names {place} libsystemd-shared-"] = _ABSENT
+        self.answers({mark: {"value": True}, "exists /run/systemd/system": {"value": False}})
+        self.answers({"exists /run/dbus/system_bus_socket": {"value": False}})
+        for question in [item for item in self.host if f"{_FS}/system.slice/" in item and item.startswith("read ")]:
+            self.host[question] = _ABSENT
         self.document["systemd"] = None
         mounts = [line.replace("/sys/fs/cgroup rw", "/sys/fs/cgroup ro")
                   for line in self.host["pieces /proc/self/mountinfo"]["value"]]  # fmt: skip
         self.pieces("/proc/self/mountinfo", mounts).answers({"read_only /sys/fs/cgroup": {"value": True}})
-        self.host["pieces /proc/1/mountinfo"] = self.host["pieces /proc/self/mountinfo"]
         self.texts(controllers=_ALL, control="", type="domain\n", pid1="sh\n", own="0::/\n")
         self.texts(memory="max\n", cpu="max 100000\n", pids="max\n")
         self.answers({"link /proc/self/ns/cgroup": _PRIVATE} if namespace else {})
@@ -95,7 +94,7 @@ class Host:
         sample = self.host.pop(f"names {_FS}/system.slice cgroup.,cpu.,cpuset.,io.,memory.,pids.")
         self.host[f"names {_FS}/system.slice cgroup.,cpu.,cpuset.,io.,memory.,pids."] = _ABSENT
         self.host[f"names {_FS} cgroup.,cpu.,cpuset.,io.,memory.,pids."] = sample
-        self.host[f"read {_FS}/cpu.stat"] = self.host[f"read {_FS}/system.slice/cpu.stat"]
+        self.host[f"read {_FS}/cpu.stat"] = stat
         self.commands.clear()
         return self
 
@@ -114,9 +113,9 @@ class Host:
         self.host[f"read {_FS}/user.slice/cgroup.subtree_control"] = {"value": controllers}
         self.host["pieces /proc/self/status"] = {"value": [f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}"], "keep": ["Uid:"]}
         self.host["pieces /etc/passwd"] = {"value": [f"user:x:{uid}::::"], "keep": [f":{uid}:"]}
-        self.host["names /var/lib/systemd/linger user"] = {"value": ["user"] if linger else []}
-        self.host[f"names /run/user/{uid}/systemd private"] = {"value": ["private"]}
-        self.host[f"names /run/user/{uid} bus"] = {"value": ["bus"]}
+        self.host["exists /var/lib/systemd/linger/user"] = {"value": linger}
+        self.host[f"exists /run/user/{uid}/systemd/private"] = {"value": True}
+        self.host[f"exists /run/user/{uid}/bus"] = {"value": True}
         refused = {"status": 1, "out": "", "err": "sudo: a password is required\n"}
         self.commands["sudo -n true"] = {"status": 0, "out": "", "err": ""} if sudo else refused
         return self
@@ -157,6 +156,8 @@ def _wsl_hybrid() -> Host:
     old = [f"{50 + n} 40 0:{40 + n} / /sys/fs/cgroup/{name} rw,nosuid,nodev,noexec,relatime - cgroup cgroup rw,{name}"
            for n, name in enumerate(_V1)]  # fmt: skip
     host.pieces("/proc/self/mountinfo", [*proc, tmpfs, unified, *old])
+    host.answers({"pieces /proc/1/mountinfo": host.host["pieces /proc/self/mountinfo"]})
+    del host.host[f"device {_FS}"]
     for question in [question for question in host.host if question.startswith(f"read {_FS}/")]:
         host.host[question] = _ABSENT
     return host
@@ -165,9 +166,8 @@ def _wsl_hybrid() -> Host:
 def _rhel() -> Host:
     why = "Red Hat documentation: systemd 252, cgroup v2, PSI built and off unless psi=1, grubby, swap"
     release = "5.14.0-570.12.1.el9_6.x86_64"
-    library = "libsystemd-shared-252-51.el9.so"
     host = Host("debian-13", why).kernel(release).boot("grub2", like="rhel")
-    host.systemd(252, library, "names /usr/lib/systemd libsystemd-shared-")
+    host.systemd(252)
     host.pieces(f"/boot/config-{release}", [*_OPTIONS, "CONFIG_PSI_DEFAULT_DISABLED=y"])
     host.answers({"read /proc/pressure/memory": {"missing": "unsupported", "errno": "EOPNOTSUPP"}})
     meminfo = ["MemTotal:       16111004 kB", "MemFree:         9000000 kB", "MemAvailable:   12000000 kB",
@@ -178,8 +178,7 @@ def _rhel() -> Host:
 def _raspberry(*words: str) -> Host:
     host = Host("debian-13", _PI).kernel("6.6.51+rpt-rpi-v8").boot("cmdline.txt", "firmware", firmware=("cmdline.txt",))
     host.pieces("/proc/cmdline", ["cgroup_disable=memory", *words]).answers({"machine": {"value": "aarch64"}})
-    place = "names /usr/lib/aarch64-linux-gnu/systemd libsystemd-shared-"
-    host.systemd(252, place=place)
+    host.systemd(252)
     if not words:
         host.texts(controllers=_ALL.replace("memory ", ""), control="cpuset cpu io pids\n")
         for question in [item for item in host.host if item.endswith("/memory.max")]:
@@ -191,12 +190,11 @@ def _raspberry(*words: str) -> Host:
 
 def _alpine() -> Host:
     why = "Alpine with OpenRC: cgroup v2 mounted without options, no systemd"
-    host = Host("debian-13", why).container("read /.dockerenv", namespace=False).boot("grub", like="alpine")
-    host.answers({"read /.dockerenv": _ABSENT, "read_only /sys/fs/cgroup": {"value": False}})
+    host = Host("debian-13", why).container("exists /.dockerenv", namespace=False).boot("grub", like="alpine")
+    host.answers({"exists /.dockerenv": {"value": False}, "read_only /sys/fs/cgroup": {"value": False}})
     mounts = [line.replace(" ro,", " rw,").replace(",nsdelegate,memory_recursiveprot", "")
               for line in host.host["pieces /proc/self/mountinfo"]["value"]]  # fmt: skip
     host.pieces("/proc/self/mountinfo", mounts).texts(pid1="init\n")
-    del host.host["pieces /proc/1/mountinfo"]
     return host.answers({f"read {_PATHS[name]}": _ABSENT for name in ("type", "memory", "cpu", "pids")})
 
 
@@ -207,8 +205,8 @@ def hosts() -> dict[str, Answers]:
     made = {
         "github-ubuntu-22.04": _github("6.8.0-1044-azure", 249, "memory pids\n"),
         "github-ubuntu-24.04": _github("6.17.0-1010-azure", 255, "cpu memory pids\n"),
-        "gitlab-docker": docker.container("read /.dockerenv"),
-        "kubernetes-pod": pod.container("names /run/secrets/kubernetes.io "),
+        "gitlab-docker": docker.container("exists /.dockerenv"),
+        "kubernetes-pod": pod.container("exists /run/secrets/kubernetes.io"),
         "wsl2-hybrid": _wsl_hybrid(),
         "wsl2": _wsl("6.6.87.2-microsoft-standard-WSL2", "microsoft/WSL#13546: cgroup v2 alone, [boot] systemd=true"),
         "rhel-9": _rhel(),

@@ -71,7 +71,7 @@ class Severity(enum.StrEnum):
 class Check:
     """One check; `run` gives at least one finding, a pass included.
 
-    `needs` names the fields of Facts that it judges by, `uses` those that only shape its words and remedies;
+    `needs` names the fields of Facts that a pass rests on, `uses` those that only shape what it says otherwise;
     `what`, `why`, `remedy` and `sources` are its page in the reference.
     """
 

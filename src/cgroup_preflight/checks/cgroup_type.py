@@ -12,7 +12,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
         return (check.finding(Status.SKIP, "cgroup.type", "no cgroup v2, see CGP101"),)
-    way = facts.user_manager.levels if context.judged == "user" else (facts.root,)
+    way = facts.user_manager.levels if context.judged == "user" else (facts.root, facts.services)
     unknown = unread(*(level.type for level in way))
     if unknown is not None:
         return (check.unverified("cgroup.type", unknown),)
@@ -46,7 +46,7 @@ CHECK = Check(
     code="CGP111",
     name="cgroup-type",
     severity=Severity.ERROR,
-    needs=("cgroup_mount", "root", "user_manager"),
+    needs=("cgroup_mount", "root", "services", "user_manager"),
     uses=("own",),
     what="No cgroup on the way to the units is threaded or invalid.",
     why=(

@@ -24,7 +24,9 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
 
 def _seen(context: Context) -> Evidence:
     facts = context.facts
-    readings: list[Reading[bool] | Reading[int]] = [facts.systemd_running, facts.uid, facts.sudo]
+    readings: list[Reading[bool] | Reading[int] | Reading[str]] = [
+        facts.systemd_running, facts.system_state, facts.uid, facts.sudo,
+    ]  # fmt: skip
     return {item.source: item.value for item in readings if isinstance(item, Known)}
 
 
@@ -49,7 +51,7 @@ CHECK = Check(
     code="CGP105",
     name="engine",
     severity=Severity.ERROR,
-    needs=("uid", "sudo", "user_manager", "systemd_running", "cgroup_mount"),
+    needs=("uid", "sudo", "user_manager", "systemd_running", "system_state", "cgroup_mount"),
     what=(
         "Somebody can start units with the limits here: the system manager (as root or by sudo -n) or a user "
         "manager with delegation."

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
 from cgroup_preflight.facts import boot
 from cgroup_preflight.facts.mountinfo import Mount, of_type
-from cgroup_preflight.reading import Missing, Why, value_or
+from cgroup_preflight.reading import Known, Missing, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 _DOCS = "https://systemd.io/CGROUP_DELEGATION/"
 _NSPAWN = "https://systemd.io/ENVIRONMENT/"
 _ASKED = "systemd.unified_cgroup_hierarchy="
 _UNIFIED = f"{_ASKED}1"
+_SHOW_IT = Remedy(
+    title="run the job where it sees /sys/fs/cgroup as the host does",
+    why="a sandbox (bubblewrap, ProtectControlGroups=, a mount namespace of its own) covers it", docs=_DOCS,
+)  # fmt: skip
 _WORDS = {
     "hybrid": "the hierarchy is hybrid: controllers are on cgroup v1, v2 holds none for services",
     "legacy": "only cgroup v1 is mounted",
@@ -27,7 +31,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if isinstance(facts.cgroup_mount, Missing):
         if facts.cgroup_mount.why is not Why.ABSENT:
             return (check.unverified("hierarchy", facts.cgroup_mount),)
-        return (_failed(check, context, facts.mounts.value, facts.mounts.source),)
+        return (_without(check, context, facts.mounts.value, facts.mounts.source),)
     mount = facts.cgroup_mount.value
     evidence = {facts.mounts.source: f"{mount.point} {mount.fs_type} {','.join(mount.options)}"}
     return (check.finding(Status.PASS, "hierarchy", f"cgroup v2 is mounted at {mount.point}", evidence=evidence),)
@@ -40,10 +44,17 @@ def hierarchy_name(mounts: tuple[Mount, ...]) -> str:
     return "none"
 
 
-def _failed(check: Check, context: Context, mounts: tuple[Mount, ...], source: str) -> Finding:
-    kind = hierarchy_name(mounts)
+def _without(check: Check, context: Context, mounts: tuple[Mount, ...], source: str) -> Finding:
+    kind, facts = hierarchy_name(mounts), context.facts
     seen = [f"{mount.point} {mount.fs_type}" for mount in mounts if mount.fs_type in ("cgroup", "cgroup2")]
     evidence: Evidence = {source: ", ".join(seen) or "no cgroup mount", "hierarchy": kind}
+    manager = facts.manager_mount
+    if isinstance(manager, Known):
+        evidence = {**evidence, manager.source: f"{manager.value.point} {manager.value.fs_type}"}
+        message = f"this job does not see the cgroup v2 that systemd, PID 1, has at {manager.value.point}"
+        return check.finding(Status.UNVERIFIED, "hierarchy", message, evidence=evidence, remedies=(_SHOW_IT,))
+    if kind == "none" and value_or(facts.systemd_running, default=False) and (unknown := unread(manager)):
+        return check.unverified("hierarchy", unknown)
     return check.finding(Status.FAIL, "hierarchy", _WORDS[kind], evidence=evidence, remedies=(_remedy(context, kind),))
 
 
@@ -61,7 +72,8 @@ def _remedy(context: Context, kind: str) -> Remedy:
     if value_or(context.facts.boot_loader, "") == boot.WSL:
         why = "older WSL mounts cgroup v1 before systemd starts"
         return add_parameter(context, "cgroup_no_v1=all", why=why, docs=_DOCS)
-    off = [word for word in value_or(context.facts.cmdline, "").split() if word.startswith(_ASKED) and word != _UNIFIED]
+    words = value_or(context.facts.cmdline, "").split()
+    off = [word for word in words if word.startswith(_ASKED) and boot.is_off(word.removeprefix(_ASKED))]
     if off:
         return remove_parameter(context, off[-1], why="it asks systemd for cgroup v1", docs=_DOCS)
     why = "systemd up to 257 chooses the hierarchy at boot; from 258 there is only v2"
@@ -73,7 +85,7 @@ CHECK = Check(
     name="hierarchy",
     severity=Severity.ERROR,
     needs=("mounts", "cgroup_mount"),
-    uses=("boot_loader", "cmdline", "container", "kernel"),
+    uses=("manager_mount", "boot_loader", "cmdline", "container", "kernel", "systemd_running"),
     what="cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.",
     why=(
         "On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The "

@@ -10,6 +10,7 @@ from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.plan.demand import Demand
+    from cgroup_preflight.plan.model import Plan
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -20,8 +21,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         return (check.finding(Status.SKIP, "limits", "no config to compare with"),)
     from cgroup_preflight.plan.demand import demand
 
-    # Units of the system manager hang off the root, those of a user manager below its service.
-    way = facts.user_manager.levels if context.judged == "user" else (facts.root,)
+    way = facts.user_manager.levels if context.judged == "user" else _system_way(context, context.plan)
     wanted = demand(context.plan)
     unknown = unread(*(reading for level in way for reading in (level.memory_max, level.cpu_max, level.pids_max)))
     findings = [check.unverified("limits", unknown)] if unknown is not None else []
@@ -35,6 +35,12 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     evidence = {level.memory_max.source: _shown(level) for level in way}
     message = "no level above the units is tighter than the config"
     return findings or [check.finding(Status.PASS, "limits", message, evidence=evidence)]
+
+
+def _system_way(context: Context, plan: "Plan") -> tuple[Level, ...]:
+    """A service that names no slice is in system.slice; the slices of the plan are right below the root."""
+    services = (context.facts.services,) if any(not item.slices for item in plan.services) else ()
+    return (context.facts.root, *services)
 
 
 def _shown(level: Level) -> str:
@@ -75,7 +81,7 @@ CHECK = Check(
     code="CGP125",
     name="job-limits",
     severity=Severity.ERROR,
-    needs=("cgroup_mount", "root", "user_manager"),
+    needs=("cgroup_mount", "root", "services", "user_manager"),
     uses=("own",),
     what="Nothing above the units is tighter than what the config gives them.",
     why=(

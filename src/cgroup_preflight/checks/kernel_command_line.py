@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import remove_parameter
 from cgroup_preflight.checks.controllers import enable_controller
+from cgroup_preflight.facts.boot import is_off
 from cgroup_preflight.reading import Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
-_OFF = ("0", "n", "no", "off", "false")
-#: Parameters that only warn, with a value of _OFF: what comes of it.
+#: Parameters that only warn, where they are off: what comes of it.
 _SWITCHES = {
     "psi": "switches pressure information off",
     "swapaccount": "switches swap accounting off on older kernels",
@@ -27,7 +27,7 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         name, _, value = word.partition("=")
         if name == "cgroup_disable":
             findings += _disabled(check, context, word, value.split(","))
-        elif value in _OFF and name in _SWITCHES:
+        elif name in _SWITCHES and is_off(value):
             remedy = remove_parameter(context, word, why=f"it {_SWITCHES[name]}", docs=check.sources[0])
             findings.append(_finding(check, Status.WARN, word, _SWITCHES[name], cmdline.value, remedy))
     message = "no kernel parameter gets in the way"

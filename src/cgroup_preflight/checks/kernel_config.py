@@ -27,6 +27,12 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     for option, controller, lost in _NEEDS:
         if config.value.get(option) == "n" and controller in context.required:
             findings.append(_lacks(check, Status.FAIL, option, lost, {config.source: f"{option}=n"}))
+    if config.value.get("CONFIG_BLK_CGROUP_IOCOST") == "n" and any(
+        item.property == "IOWeight" for item in context.settings
+    ):
+        seen = {config.source: "CONFIG_BLK_CGROUP_IOCOST=n"}
+        lost = "io.cost, so IOWeight acts only on disks with bfq"
+        findings.append(_lacks(check, Status.WARN, "CONFIG_BLK_CGROUP_IOCOST", lost, seen))
     if config.value.get("CONFIG_PSI") == "n":
         seen = {config.source: "CONFIG_PSI=n"}
         findings.append(_lacks(check, Status.WARN, "CONFIG_PSI", "pressure information", seen))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing
+from cgroup_preflight.reading import Known, Missing, value_or
 from cgroup_preflight.report import Finding, Remedy, Status
 
 _PLACE = "/sys/fs/cgroup"
@@ -20,17 +20,29 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     remedy = Remedy(
         title=f"mount it at {_PLACE} at boot", needs_root=True, commands=(("mount", "-t", "cgroup2", "none", _PLACE),)
     )
-    message = f"cgroup v2 is mounted at {point} only, where systemd does not manage it"
-    return (check.finding(Status.WARN, "mount", message, evidence=evidence, remedies=(remedy,)),)
+    manager = context.facts.manager_mount
+    status, message = Status.WARN, f"cgroup v2 is mounted at {point} only"
+    if isinstance(manager, Known):
+        message += f" for this job; PID 1 has it at {_PLACE}"
+        evidence |= {manager.source: manager.value.point}
+    elif value_or(context.facts.systemd_running, default=False):
+        status = Status.UNVERIFIED
+        message += f", and systemd manages the one at {_PLACE}: {manager}"
+        evidence |= {manager.source: str(manager.why)}
+    return (check.finding(status, "mount", message, evidence=evidence, remedies=(remedy,)),)
 
 
 CHECK = Check(
     code="CGP109",
     name="mount-point",
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     needs=("cgroup_mount",),
+    uses=("manager_mount", "systemd_running"),
     what="cgroup v2 is mounted at /sys/fs/cgroup, where systemd and the Go runtime look for it.",
-    why="systemd manages only the mount at /sys/fs/cgroup; tools that look there would find nothing.",
+    why=(
+        "systemd manages only the mount at /sys/fs/cgroup, and tools that look there would find nothing. Where only "
+        "this job sees it elsewhere, PID 1's own mounts tell."
+    ),
     remedy="Mount cgroup2 at /sys/fs/cgroup at boot; normally systemd does.",
     sources=("https://systemd.io/CGROUP_DELEGATION/",),
     run=_run,

@@ -34,11 +34,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
 
 def _manager_view(check: Check, context: Context, evidence: Evidence) -> Finding:
     """The manager starts the units: its view of the mount decides, and this job may have one of its own."""
-    seen = context.facts.manager_read_only
+    seen = context.facts.manager_mount
     if isinstance(seen, Missing):
         return check.unverified("mount", seen)
-    evidence = {**evidence, f"{seen.source} read-only": seen.value}
-    if not seen.value:
+    evidence = {**evidence, f"{seen.source} read-only": seen.value.read_only}
+    if not seen.value.read_only:
         message = "read-only for this job alone; PID 1, which starts the units, sees it read-write"
         return check.finding(Status.PASS, "mount", message, evidence=evidence)
     point = context.facts.mount_point
@@ -51,7 +51,7 @@ CHECK = Check(
     code="CGP108",
     name="read-only",
     severity=Severity.ERROR,
-    needs=("cgroup_read_only", "cgroup_mount", "manager_read_only"),
+    needs=("cgroup_read_only", "cgroup_mount", "manager_mount"),
     uses=("container",),
     what="The cgroup file system can be written to by whoever starts the units.",
     why=(

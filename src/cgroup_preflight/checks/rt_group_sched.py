@@ -25,20 +25,23 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     if "cpu" in control.value:
         return (check.finding(Status.PASS, "cpu", "real-time group scheduling, but cpu is enabled", evidence=evidence),)
     remedy = Remedy(
-        title="list the real-time threads, and stop or demote them",
+        title="start a unit that wants cpu and see it enabled; if not, stop or demote the real-time threads",
         needs_root=True,
         docs=check.sources[0],
-        commands=(("ps", "-eLo", "class,rtprio,pid,comm,cgroup"),),
-        why="those of class FF or RR, outside the root",
+        commands=(
+            ("systemd-run", "--wait", "--pipe", "-p", "CPUWeight=100", "cat", control.source),
+            ("ps", "-eLo", "class,rtprio,pid,comm,cgroup"),
+        ),
+        why="those of class FF or RR outside the root cgroup are in the way",
     )
     message = "real-time group scheduling may refuse the cpu controller to services, and it is not enabled yet"
-    return (check.finding(Status.WARN, "cpu", message, evidence=evidence, remedies=(remedy,)),)
+    return (check.finding(Status.UNVERIFIED, "cpu", message, evidence=evidence, remedies=(remedy,)),)
 
 
 CHECK = Check(
     code="CGP114",
     name="rt-group-sched",
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     needs=("cgroup_mount", "kernel_config", "root"),
     uses=("cmdline",),
     what="Real-time group scheduling does not keep the cpu controller from services.",

@@ -1,4 +1,4 @@
-"""CGP115: Where the host has swap, services with MemoryMax have MemorySwapMax, too."""
+"""CGP115: Where the host has swap, services under a MemoryMax have MemorySwapMax, too, or a slice above them."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,7 +9,6 @@ from cgroup_preflight.report import Finding, Remedy, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.config.model import Setting
-    from cgroup_preflight.plan.model import ServicePlan
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -36,33 +35,32 @@ def _with_swap(check: Check, context: Context, evidence: dict[str, int]) -> Iter
         remedy = Remedy(title=title, commands=(("swapoff", "-a"),), needs_root=True)
         message = f"the host has swap, and the kernel cannot limit it (no memory.swap.max in {files.source})"
         return (check.finding(Status.WARN, "swap", message, evidence=evidence, remedies=(remedy,)),)
-    findings = [_finding(check, item, evidence) for item in _open_ended(context)]
+    findings = [_finding(check, *item, evidence) for item in _open_ended(context)]
     message = "the host has swap, and every service with MemoryMax limits it"
     return findings or [check.finding(Status.PASS, "swap", message, evidence=evidence)]
 
 
-def _open_ended(context: Context) -> "list[ServicePlan]":
-    """Services with MemoryMax whose swap no unit limits, neither their own nor a slice above."""
-    if context.plan is None:
-        return []
-    limited = {item.unit for item in context.plan.slices if "MemorySwapMax" in _names(item.settings)}
-    return [
-        item for item in context.plan.services
-        if "MemoryMax" in _names(item.settings) and "MemorySwapMax" not in _names(item.settings)
-        and not limited & set(item.slices)
-    ]  # fmt: skip
+def _open_ended(context: Context) -> "list[tuple[str, Setting]]":
+    """Services under a MemoryMax, and that: nothing limits their swap, neither their own setting nor a slice above."""
+    found = []
+    slices = {item.unit: item.settings for item in context.plan.slices} if context.plan else {}
+    for service in context.plan.services if context.plan else ():
+        way = [_by_name(service.settings), *(_by_name(slices[unit]) for unit in reversed(service.slices))]
+        limits = [settings["MemoryMax"] for settings in way if "MemoryMax" in settings]
+        if limits and not any("MemorySwapMax" in settings for settings in way):
+            found.append((service.label, limits[0]))
+    return found
 
 
-def _names(settings: "tuple[Setting, ...]") -> set[str]:
-    return {item.property for item in settings}
+def _by_name(settings: "tuple[Setting, ...]") -> "dict[str, Setting]":
+    return {item.property: item for item in settings}
 
 
-def _finding(check: Check, service: "ServicePlan", evidence: dict[str, int]) -> Finding:
-    location = next(item.location for item in service.settings if item.property == "MemoryMax")
-    remedy = Remedy(title=f"add MemorySwapMax = 0 to [services.{service.label}]", docs=check.sources[0])
-    message = f"{service.label} has MemoryMax and no MemorySwapMax, and the host has swap: it is swapped, not killed"
+def _finding(check: Check, label: str, limit: "Setting", evidence: dict[str, int]) -> Finding:
+    remedy = Remedy(title=f"add MemorySwapMax = 0 to [services.{label}]", docs=check.sources[0])
+    message = f"{label} has MemoryMax and no MemorySwapMax, and the host has swap: it is swapped, not killed"
     return check.finding(
-        Status.WARN, service.label, message, evidence={**evidence}, remedies=(remedy,), location=location
+        Status.WARN, label, message, evidence={**evidence}, remedies=(remedy,), location=limit.location
     )
 
 
@@ -71,7 +69,7 @@ CHECK = Check(
     name="swap",
     severity=Severity.WARNING,
     needs=("meminfo", "sample"),
-    what="Where the host has swap, services with MemoryMax have MemorySwapMax, too.",
+    what="Where the host has swap, services under a MemoryMax have MemorySwapMax, too, or a slice above them.",
     why=(
         "Without it a service that exceeds MemoryMax is swapped out instead of killed: no out-of-memory kill where "
         "one was expected, and a Go heap that thrashes."

@@ -1,5 +1,6 @@
 """`cgroup-preflight snapshot -o FILE`: records the facts of this host."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -44,8 +45,7 @@ def _names() -> dict[str, str]:
 
     host = socket.gethostname()
     found = {host: "host", host.partition(".")[0]: "host"}
-    try:
+    with contextlib.suppress(KeyError):
         found[pwd.getpwuid(os.geteuid()).pw_name] = "user"
-    except KeyError:
-        pass
-    return found
+    # Behind sudo, paths and messages name who called it.
+    return found | {os.environ[name]: "user" for name in ("SUDO_USER", "LOGNAME", "USER") if os.environ.get(name)}

@@ -14,6 +14,11 @@ _RED_HAT = frozenset(("rhel", "fedora", "centos"))
 _DEBIAN = frozenset(("debian", "ubuntu"))
 
 
+def is_off(value: str) -> bool:
+    """Whether the value of a kernel parameter says no, to the kernel (kstrtobool) or to systemd (parse_boolean)."""
+    return value.lower() in ("0", "n", "no", "f", "false", "off")
+
+
 def read_boot_loader(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
     """One of the words above, or a path that ends with `cmdline.txt`."""
     if isinstance(kernel, Known) and "microsoft" in kernel.value.lower():

@@ -10,6 +10,10 @@ from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 #: PROC_CGROUP_INIT_INO and PROC_PID_INIT_INO.
 _FIRST_CGROUP_NAMESPACE = "cgroup:[4026531835]"
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
+_MARKS = (
+    ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"), ("/run/secrets/kubernetes.io", "kubernetes"),
+    ("/dev/lxd", "lxc"), ("/dev/.lxc", "lxc"),
+)  # fmt: skip
 
 
 def read_container(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
@@ -20,16 +24,12 @@ def read_container(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
         if isinstance(reading, Known):
             return reading
         unknown = unknown or _unless_absent(reading)
-    for path, name in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
-        mark = fs.read(path)
-        if isinstance(mark, Known) or mark.why in (Why.DENIED, Why.MALFORMED):
+    for path, name in _MARKS:
+        mark = fs.exists(path)
+        if isinstance(mark, Missing):
+            unknown = unknown or mark
+        elif mark.value:
             return Known(value=name, source=path)
-        unknown = unknown or _unless_absent(mark)
-    for path, name in (("/run/secrets/kubernetes.io", "kubernetes"), ("/dev/lxd", "lxc"), ("/dev/.lxc", "lxc")):
-        folder = fs.names(path, ())
-        if isinstance(folder, Known):
-            return Known(value=name, source=path)
-        unknown = unknown or _unless_absent(folder)
     if unknown is not None:
         return unknown
     if isinstance(kernel, Known) and "microsoft" in kernel.value.lower():

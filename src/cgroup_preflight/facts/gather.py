@@ -28,9 +28,10 @@ PARAMETERS = (
     "systemd.unified_cgroup_hierarchy", "systemd.legacy_systemd_cgroup_controller", "rt_group_sched=",
 )  # fmt: skip
 #: That of /proc is in every mountinfo that can be read: without it the file is not what it should be.
-_MOUNTS = (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT} ", " - proc ")
+_MOUNTS = (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT} ", " / /proc ")
 _ATTRIBUTES = ("cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.")
 _DISKS_MAX = 32
+_NOT_NEEDED = Missing(source="/proc/1/mountinfo", why=Why.ABSENT, detail="not needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,25 +52,26 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
     point = cgroups.point
     kernel = read_kernel(fs, "/proc/sys/kernel/osrelease", proc_files.parse_line)
     uid = parsed(fs.pieces("/proc/self/status", ("Uid:",), "\n"), lambda lines: proc_files.parse_uid("\n".join(lines)))
-    machine = fs.machine()
     pid1 = read_kernel(fs, "/proc/1/comm", proc_files.parse_line)
     running = manager.systemd_running(fs, pid1)
     runs = value_or(running, default=False)
     read_only = fs.read_only(point)
+    version, state = manager.system_manager(runner, running=runs)
     return Facts(
-        kernel=kernel, machine=machine, uid=uid, pid1=pid1,
+        kernel=kernel, machine=fs.machine(), uid=uid, pid1=pid1,
         mounts=cgroups.mounts, cgroup_mount=cgroups.mount, own_cgroup=cgroups.own_path, own=cgroups.own,
         root=cgroups.root, cgroup_read_only=read_only,
-        manager_read_only=_manager_read_only(fs, cgroups.mount, read_only),
+        services=read_levels(fs, point, "/system.slice", (cgroups.root, *cgroups.own))[-1],
+        manager_mount=_manager_mount(fs, cgroups.mount, read_only) if runs else _NOT_NEEDED,
         cgroup_namespace=read_namespace(fs),
         container=read_container(fs, kernel),
         cmdline=parsed(fs.pieces("/proc/cmdline", PARAMETERS, " "), lambda words: " ".join(words).strip()),
         kernel_config=_kernel_config(fs, kernel),
         boot_loader=read_boot_loader(fs, kernel),
         systemd_running=running,
-        systemd_version=manager.systemd_version(fs, runner, value_or(machine, "x86_64"), running=runs),
-        system_state=manager.system_state(runner, running=runs),
-        system_bus=manager.exists(fs, "/run/dbus/system_bus_socket", folder="/run/dbus"),
+        systemd_version=version,
+        system_state=state,
+        system_bus=fs.exists("/run/dbus/system_bus_socket"),
         disabled_controllers=disabled_controllers(fs, runner, running=runs),
         sudo=manager.sudo(runner, uid, running=runs),
         user_manager=manager.user_manager(fs, point, uid, (cgroups.root, *cgroups.own)),
@@ -86,7 +88,7 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
 
 def _cgroups(fs: HostFs) -> _Cgroups:
     mounts = parsed(fs.pieces("/proc/self/mountinfo", _MOUNTS, "\n"), _mounts)
-    mount = _cgroup_mount(mounts)
+    mount = _cgroup_mount(fs, mounts)
     point = mount.value.point if isinstance(mount, Known) else CGROUP_ROOT
     own_path = read_kernel(fs, "/proc/self/cgroup", parse_proc_cgroup)
     below = below_mount(own_path.value, value_or(mount, None)) if isinstance(own_path, Known) else None
@@ -106,7 +108,7 @@ def _meminfo(lines: tuple[str, ...]) -> dict[str, int]:
     return proc_files.parse_meminfo("\n".join(lines))
 
 
-def _cgroup_mount(mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
+def _cgroup_mount(fs: HostFs, mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
     """The version 2 mount that services use: the one at /sys/fs/cgroup, else the only one elsewhere.
 
     A version 2 mount beside version 1 at /sys/fs/cgroup (hybrid) holds no controllers for services.
@@ -115,27 +117,42 @@ def _cgroup_mount(mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
         return mounts
     top = mount_at(mounts.value, CGROUP_ROOT)
     if top is not None and top.fs_type == "cgroup2":
-        return Known(value=top, source=mounts.source)
+        return _seen(fs, top, mounts.source)
     # One that another mount hides is nobody's.
     elsewhere = [mount for mount in of_type(mounts.value, "cgroup2") if mount_at(mounts.value, mount.point) is mount]
     if elsewhere and not of_type(mounts.value, "cgroup"):
-        return Known(value=elsewhere[-1], source=mounts.source)
+        return _seen(fs, elsewhere[-1], mounts.source)
     detail = f"{CGROUP_ROOT} is {top.fs_type}" if top else f"nothing is mounted at {CGROUP_ROOT}"
     return Missing(source=mounts.source, why=Why.ABSENT, detail=detail)
 
 
-def _manager_read_only(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) -> Reading[bool]:
-    """How PID 1 sees the mount, where it is read-only here: only the view of this job may be."""
-    if isinstance(mount, Missing) or not (value_or(read_only, default=False) or mount.value.read_only):
-        return Missing(source="/proc/1/mountinfo", why=Why.ABSENT, detail="not needed")
-    if "ro" in mount.value.super_options:
-        # The file system itself is: for everybody.
-        return Known(value=True, source=mount.source)
+def _seen(fs: HostFs, mount: Mount, source: str) -> Reading[Mount]:
+    """The mount, if it is what is seen at its point: one over a folder above would hide it, and be no line of ours."""
+    device = fs.device(mount.point)
+    if isinstance(device, Missing) and device.why is not Why.ABSENT:
+        return device
+    there = value_or(device, "nothing")
+    if there != mount.device:
+        detail = f"the cgroup2 ({mount.device}) of {source} is hidden: there is {there}"
+        return Missing(source=mount.point, why=Why.FAILED, detail=detail)
+    return Known(value=mount, source=source)
+
+
+def _manager_mount(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) -> Reading[Mount]:
+    """What PID 1 has at /sys/fs/cgroup: it starts the units, and only the view of this job may be another."""
+    if isinstance(mount, Known):
+        if mount.value.point == CGROUP_ROOT and not (value_or(read_only, default=False) or mount.value.read_only):
+            return _NOT_NEEDED
+        if "ro" in mount.value.super_options:
+            # The file system itself is: for everybody.
+            return mount
     mounts = parsed(fs.pieces("/proc/1/mountinfo", _MOUNTS, "\n"), _mounts)
     if isinstance(mounts, Missing):
         return mounts
-    seen = mount_at(mounts.value, mount.value.point)
-    return Known(value=seen is None or seen.read_only, source=mounts.source)
+    seen = mount_at(mounts.value, CGROUP_ROOT)
+    if seen is None or seen.fs_type != "cgroup2":
+        return Missing(source=mounts.source, why=Why.ABSENT, detail=f"PID 1 has no cgroup2 at {CGROUP_ROOT}")
+    return Known(value=seen, source=mounts.source)
 
 
 def _kernel_config(fs: HostFs, kernel: Reading[str]) -> "Reading[dict[str, str]]":

@@ -6,26 +6,15 @@ from typing import TYPE_CHECKING
 from cgroup_preflight.facts.container import read_pid_namespace
 from cgroup_preflight.facts.levels import read_levels
 from cgroup_preflight.facts.model import Level, UserManager
+from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.command import CommandRunner
+    from cgroup_preflight.host.command import CommandRunner, Completed
 
-_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
-_LIBRARY_FOLDERS = ("/usr/lib/{triplet}/systemd", "/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd")
-_MULTIARCH = {"armv6l": "arm-linux-gnueabihf", "armv7l": "arm-linux-gnueabihf", "i686": "i386-linux-gnu",
-              "ppc64le": "powerpc64le-linux-gnu"}  # fmt: skip
+_SHOW = ("systemctl", "show", "--property=Version,SystemState")
 _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown")
-
-
-def exists(fs: HostFs, path: str, *, folder: str = "") -> Reading[bool]:
-    """Whether a folder is there; with `folder`, whether that holds the name at the end of `path`."""
-    name = path.rpartition("/")[2]
-    names = fs.names(folder or path, (name,) if folder else ())
-    if isinstance(names, Known):
-        return Known(value=not folder or name in names.value, source=path)
-    return Known(value=False, source=path) if names.why is Why.ABSENT else names
 
 
 def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
@@ -34,7 +23,7 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
     A container can be given the folder of the host below, with all of /run. Where PID 1 is hidden from others
     (hidepid, proc(5)), the folder decides if this is the first PID namespace.
     """
-    folder = exists(fs, "/run/systemd/system")
+    folder = fs.exists("/run/systemd/system")
     if isinstance(folder, Missing) or not folder.value:
         return folder
     if isinstance(pid1, Known):
@@ -44,41 +33,38 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
     return pid1
 
 
-def systemd_version(fs: HostFs, runner: "CommandRunner", machine: str, *, running: bool) -> Reading[int]:
-    """From the name of systemd's own library; asks `systemctl --version` only where that is not found."""
-    triplet = _MULTIARCH.get(machine, f"{machine}-linux-gnu")
-    closed: Missing | None = None
-    for folder in _LIBRARY_FOLDERS:
-        place = folder.format(triplet=triplet)
-        listed = fs.names(place, ("libsystemd-shared-",))
-        if isinstance(listed, Missing) and listed.why is not Why.ABSENT:
-            closed = closed or listed
-        names: tuple[str, ...] = value_or(listed, ())
-        found = sorted(int(match[1]) for match in map(_LIBRARY.match, names) if match)
-        if found:
-            return Known(value=found[-1], source=f"{place}/libsystemd-shared-{found[-1]}")
+def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[int], Reading[str]]:
+    """Version and state of PID 1 by its own word: what is installed may be newer than what runs (systemctl(1) show).
+
+    Where it does not answer, the version is that of systemctl.
+    """
     if not running:
-        return Missing(source="systemctl --version", why=Why.ABSENT, detail="systemd does not run")
-    answer = runner.run(("systemctl", "--version"))
-    if isinstance(answer, Missing):
-        return closed or answer
-    match = re.match(r"systemd (\d+)", answer.value.stdout)
+        gone = Missing(source="systemctl", why=Why.ABSENT, detail="systemd does not run")
+        return gone, gone
+    answer = runner.run(_SHOW)
+    state = parsed(answer, _state)
+    version = parsed(answer, lambda done: _version(_properties(done).get("Version", "")))
+    if isinstance(version, Missing):
+        version = parsed(runner.run(("systemctl", "--version")), lambda done: _version(done.stdout))
+    return version, state
+
+
+def _properties(done: "Completed") -> dict[str, str]:
+    return {key: value for unit in parse_unit_show(done.stdout) for key, value in unit.items()}
+
+
+def _version(text: str) -> int:
+    match = re.match(r"(?:systemd )?(\d+)", text)
     if match is None:
-        return Missing(source=answer.source, why=Why.MALFORMED)
-    return Known(value=int(match[1]), source=answer.source)
+        raise ValueError(f"not a version: {text[:40]!r}")
+    return int(match[1])
 
 
-def system_state(runner: "CommandRunner", *, running: bool) -> Reading[str]:
-    """`running`, `degraded`, `starting` and so on (systemctl(1) is-system-running)."""
-    if not running:
-        return Missing(source="systemctl is-system-running", why=Why.ABSENT, detail="systemd does not run")
-    answer = runner.run(("systemctl", "is-system-running"))
-    if isinstance(answer, Missing):
-        return answer
-    word = answer.value.stdout.strip()
+def _state(done: "Completed") -> str:
+    word = _properties(done).get("SystemState", "")
     if word not in _STATES:
-        return Missing(source=answer.source, why=Why.MALFORMED, detail=f"answered {word[:40]!r}")
-    return Known(value=word, source=answer.source)
+        raise ValueError(f"answered {word[:40]!r}" if word else f"no answer: {done.stderr.strip()[:80]}")
+    return word
 
 
 def sudo(runner: "CommandRunner", uid: Reading[int], *, running: bool) -> Reading[bool]:
@@ -98,13 +84,13 @@ def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[Level, 
     folder = f"/run/user/{uid.value}"
     path = f"/user.slice/user-{uid.value}.slice/user@{uid.value}.service"
     levels = read_levels(fs, point, path, known)
-    there = exists(fs, f"{folder}/systemd/private", folder=f"{folder}/systemd")
+    there = fs.exists(f"{folder}/systemd/private")
     socket: Reading[str] = there if isinstance(there, Missing) else Known(value=there.source, source=there.source)
     if isinstance(there, Known) and not there.value:
         socket = Missing(source=f"{folder}/systemd/private", why=Why.ABSENT)
     return UserManager(
         socket=socket,
-        bus=exists(fs, f"{folder}/bus", folder=folder),
+        bus=fs.exists(f"{folder}/bus"),
         linger=_linger(fs, uid.value),
         controllers=levels[-1].controllers,
         levels=levels,
@@ -116,7 +102,7 @@ def _linger(fs: HostFs, uid: int) -> Reading[bool]:
     entry = parsed(fs.pieces("/etc/passwd", (f":{uid}:",), "\n"), lambda lines: _user_name(lines, uid))
     if isinstance(entry, Missing):
         return entry
-    return exists(fs, f"/var/lib/systemd/linger/{entry.value}", folder="/var/lib/systemd/linger")
+    return fs.exists(f"/var/lib/systemd/linger/{entry.value}")
 
 
 def _user_name(lines: tuple[str, ...], uid: int) -> str:

@@ -58,8 +58,9 @@ class Facts:
     """What was read; `cgroup_mount` is the mount of version 2 that services use.
 
     `root` is the top of that mount, `own` the caller's levels, empty where its cgroup is not below the mount.
-    `cgroup_namespace` is `host` or `private`. `manager_read_only` is how PID 1 sees the mount, asked for only where
-    it is read-only here. `disabled_controllers` are those that systemd keeps out of a slice, by the slice's name.
+    `services` is system.slice, where units go that name no slice. `cgroup_namespace` is `host` or `private`.
+    `manager_mount` is what PID 1 has at /sys/fs/cgroup, asked for only where this job's own view is another or is
+    read-only. `disabled_controllers` are those that systemd keeps out of a slice, by the slice's name.
     `boot_loader` is a word of `facts.boot`.
     """
 
@@ -69,11 +70,12 @@ class Facts:
     mounts: Reading[tuple[Mount, ...]]
     cgroup_mount: Reading[Mount]
     cgroup_read_only: Reading[bool]
-    manager_read_only: Reading[bool]
+    manager_mount: Reading[Mount]
     cgroup_namespace: Reading[str]
     own_cgroup: Reading[str]
     own: tuple[Level, ...]
     root: Level
+    services: Level
     cmdline: Reading[str]
     kernel_config: Reading[Mapping[str, str]]
     boot_loader: Reading[str]

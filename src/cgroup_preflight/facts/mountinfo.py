@@ -8,8 +8,9 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One mount: `root` is the folder of the file system that is seen at `point`."""
+    """One mount: `root` is the folder of the file system that is seen at `point`; `device` is its st_dev."""
 
+    device: str
     root: str
     point: str
     fs_type: str
@@ -36,7 +37,7 @@ def _mount(line: str) -> Mount:
     if not separator or len(fields) < 6 or len(tail) < 3:
         raise ValueError(f"not a mountinfo line: {line[:80]!r}")
     return Mount(
-        root=_unescape(fields[3]), point=_unescape(fields[4]), fs_type=tail[0],
+        device=fields[2], root=_unescape(fields[3]), point=_unescape(fields[4]), fs_type=tail[0],
         options=tuple(fields[5].split(",")), super_options=tuple(tail[2].split(",")),
     )  # fmt: skip
 

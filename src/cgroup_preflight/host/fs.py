@@ -9,6 +9,9 @@ from cgroup_preflight.reading import Known, Missing, Reading, Why, missing, pars
 
 #: No kernel file this tool reads is near this size; a larger one is refused, not cut.
 TEXT_MAX = 4 << 20
+_SELF = "/proc/self"
+#: Parts and links of one path; more is a loop.
+_STEPS_MAX = 400
 
 
 class HostFs(Protocol):
@@ -22,6 +25,12 @@ class HostFs(Protocol):
 
     def link(self, path: str) -> Reading[str]:
         """The target of a symbolic link."""
+
+    def exists(self, path: str) -> Reading[bool]:
+        """Whether anything is there; missing where that cannot be told."""
+
+    def device(self, path: str) -> Reading[str]:
+        """`MAJOR:MINOR` of the file system at `path`, as mountinfo spells it."""
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """The sorted names in a folder, with `keep` only those that begin with one of them."""
@@ -46,10 +55,10 @@ class LiveFs:
         """Where to look. In a tree, a link that leads out of it would answer for the running host. Raises OSError."""
         if not self._root:
             return path
-        found = os.path.realpath(f"{self._root}{path}")
-        if not f"{found}/".startswith(f"{os.path.realpath(self._root)}/"):
-            raise OSError(errno.EXDEV, "leads out of the tree")
-        return found
+        if path.startswith(_SELF) and os.path.islink(f"{self._root}{_SELF}"):
+            # A /proc of a running host: there, "self" would be this program.
+            path = f"/proc/1{path.removeprefix(_SELF)}"
+        return inside(self._root, path)
 
     def read(self, path: str) -> Reading[str]:
         """The whole text; binary or oversized content is malformed, never cut."""
@@ -76,11 +85,8 @@ class LiveFs:
         return Known(value=data, source=path)
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """The pieces wanted, in the order of the file."""
-        reading = self.read(path)
-        if isinstance(reading, Missing):
-            return reading
-        return Known(value=pieces_with(reading.value, keep, separator), source=path)
+        """The pieces wanted, in the order of the file; what is no text is of account only in one of them."""
+        return parsed(self.data(path), lambda data: _pieces(data, keep, separator))
 
     def link(self, path: str) -> Reading[str]:
         """The target as the link spells it."""
@@ -89,6 +95,23 @@ class LiveFs:
             return Known(value=os.readlink(f"{self._at(folder)}/{name}"), source=path)
         except OSError as error:
             return missing(path, error)
+
+    def exists(self, path: str) -> Reading[bool]:
+        """True or false; a link is followed."""
+        try:
+            os.stat(self._at(path))
+        except OSError as error:
+            reading = missing(path, error)
+            return Known(value=False, source=path) if reading.why is Why.ABSENT else reading
+        return Known(value=True, source=path)
+
+    def device(self, path: str) -> Reading[str]:
+        """stat(2): it tells which file system is seen, whatever was mounted over what."""
+        try:
+            number = os.stat(self._at(path)).st_dev
+        except OSError as error:
+            return missing(path, error)
+        return Known(value=f"{os.major(number)}:{os.minor(number)}", source=path)
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """The names, sorted."""
@@ -119,6 +142,29 @@ class LiveFs:
         return Known(value=os.sysconf("SC_PAGE_SIZE"), source="page size")
 
 
+def inside(root: str, path: str) -> str:
+    """Where `path` of the tree at `root` is, with each link taken as that tree means it (chroot(2)). Raises OSError."""
+    done: list[str] = []
+    left = path.split("/")[::-1]
+    for _ in range(_STEPS_MAX):
+        if not left:
+            return "/".join([root, *done])
+        part = left.pop()
+        if part == "..":
+            del done[-1:]
+        if part in ("", ".", ".."):
+            continue
+        try:
+            target = os.readlink("/".join([root, *done, part]))
+        except OSError:
+            # No link. What is wrong with it, whoever opens it is told.
+            done.append(part)
+            continue
+        done = [] if target.startswith("/") else done
+        left += target.split("/")[::-1]
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
 def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     """The pieces of `text` that hold one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
@@ -131,6 +177,16 @@ def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, 
             found[start] = text[start:end]
             at = text.find(word, end)
     return tuple(found[start] for start in sorted(found))
+
+
+def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+    # Any user can mount something (FUSE) whose name is no UTF-8: the lines of others stay readable.
+    found = pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
+    try:
+        "".join(found).encode()
+    except UnicodeEncodeError:
+        raise ValueError("not text") from None
+    return found
 
 
 def _text(data: bytes) -> str:

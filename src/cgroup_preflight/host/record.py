@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.host.redact import Entry, less_of_users, replaced, replacer
+from cgroup_preflight.host.redact import Entry, needed, replaced, replacer
 from cgroup_preflight.reading import Known, Reading
 
 FORMAT = 1
@@ -43,6 +43,14 @@ class RecordingFs:
     def link(self, path: str) -> Reading[str]:
         """As `HostFs.link`."""
         return self._keep(f"link {path}", self._fs.link(path))
+
+    def exists(self, path: str) -> Reading[bool]:
+        """As `HostFs.exists`."""
+        return self._keep(f"exists {path}", self._fs.exists(path))
+
+    def device(self, path: str) -> Reading[str]:
+        """As `HostFs.device`."""
+        return self._keep(f"device {path}", self._fs.device(path))
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """As `HostFs.names`."""
@@ -96,7 +104,7 @@ def dump(
 ) -> str:  # fmt: skip
     """The JSON text of a recording; `names` maps user and host names to what stands for them."""
     kernel = fs.answers.get("read /proc/sys/kernel/osrelease", {}).get("value", "unknown")
-    host = {question: less_of_users(question, entry) for question, entry in sorted(fs.answers.items())}
+    host = {question: needed(question, entry) for question, entry in sorted(fs.answers.items())}
     replace = replacer(names)
     document = {
         "format": FORMAT,

@@ -24,16 +24,25 @@ _WORDS = frozenset((
     "memory_recursiveprot", "oom", "osrelease", "property", "self", "shared", "subtree_control",
     "system_bus_socket", "unified_cgroup_hierarchy", "legacy_systemd_cgroup_controller", "cgroup_no_v1",
     "cgroup_memory", "rt_group_sched", "cgroups", "user_manager", "release", "threads", "pid_max", "kernel_config",
-    "sda", "CPU",
+    "sda", "CPU", "Version", "SystemState", "device", "exists",
 ))  # fmt: skip
 
 
-def less_of_users(question: str, entry: Entry) -> Entry:
-    """Of a user only name and number: a line of /etc/passwd holds the real name, too (passwd(5))."""
-    lines = entry.get("value")
-    if question != "pieces /etc/passwd" or not isinstance(lines, list):
+def needed(question: str, entry: Entry) -> Entry:
+    """The entry without what its pieces hold beside the answer: other users, real names, parameters of another name.
+
+    A piece was kept for what it contains: `:1000:` is also the group of other users (passwd(5)), and `psi=` is in
+    `token_psi=`.
+    """
+    pieces, keep = entry.get("value"), entry.get("keep")
+    if not isinstance(pieces, list) or not isinstance(keep, list):
         return entry
-    return {**entry, "value": [":".join([*line.split(":")[:3], "", "", "", ""]) for line in lines]}
+    if question == "pieces /etc/passwd":
+        users = [line.split(":")[:3] for line in pieces]
+        pieces = [":".join([*user, "", "", "", ""]) for user in users if f":{user[-1]}:" in keep]
+    if question == "pieces /proc/cmdline":
+        pieces = [word for word in pieces if word.strip().startswith(tuple(keep))]
+    return {**entry, "value": pieces}
 
 
 def replacer(names: Mapping[str, str]) -> Callable[[str], str]:

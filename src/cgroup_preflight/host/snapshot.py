@@ -57,6 +57,14 @@ class SnapshotFs:
         """The recorded target."""
         return self._answer(f"link {path}", _text)
 
+    def exists(self, path: str) -> Reading[bool]:
+        """The recorded answer."""
+        return self._answer(f"exists {path}", _flag)
+
+    def device(self, path: str) -> Reading[str]:
+        """The recorded number."""
+        return self._answer(f"device {path}", _text)
+
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
         """The recorded names."""
         return self._answer(names_question(path, keep), _texts)

@@ -69,9 +69,26 @@ _NO_BANDWIDTH = _pieces("rhel-9", "/boot/config-5.14.0-570.12.1.el9_6.x86_64", "
                         drop="CFS_BANDWIDTH")  # fmt: skip
 _RT = _pieces("rhel-9", "/boot/config-5.14.0-570.12.1.el9_6.x86_64", "CONFIG_RT_GROUP_SCHED=y", drop="RT_GROUP")
 _ZSWAP = {_SAMPLE: {"value": [*_without("debian-13")["value"], "memory.zswap.max"]}}
-_STARTING = {"systemctl is-system-running": {"status": 1, "out": "starting\n", "err": ""}}
+_SHOW = "systemctl show --property=Version,SystemState"
+_STARTING = {_SHOW: {"status": 0, "out": "Version=252\nSystemState=starting\n", "err": ""}}
+_NO_ANSWER = {_SHOW: {"status": 1, "out": "", "err": "Failed to connect to bus: Host is down\n"}}
+
+_NO_IO_COST = _pieces("rhel-9", "/boot/config-5.14.0-570.12.1.el9_6.x86_64",
+                      "# CONFIG_BLK_CGROUP_IOCOST is not set", drop="IOCOST")  # fmt: skip
+_IN_SLICE = f'{_HEAD}[slices.s]\nMemoryMax = "64M"\n[services.a]\nbinary = "a"\nslice = "s"\n'
+_SERVICES_CAPPED: Change = {f"read {_FS}/system.slice/memory.max": {"value": "33554432\n"}}
+_NO_MOUNT = _pieces("debian-12", "/proc/self/mountinfo", drop="cgroup2")
+_UNIFIED = hosts.recording("debian-12")["host"]["pieces /proc/self/mountinfo"]
+_PID_1_UNIFIED: Change = {"pieces /proc/1/mountinfo": _UNIFIED}
+_PID_1_HYBRID: Change = {
+    "pieces /proc/1/mountinfo": hosts.recording("debian-12-hybrid")["host"]["pieces /proc/self/mountinfo"]
+}
+_PID_1_HIDDEN: Change = {"pieces /proc/1/mountinfo": {"missing": "denied", "errno": "EACCES"}}
 
 REAL_TIME_BUT_ENABLED = Case(host="rhel-9", says="pass", change=_RT)
+
+NOT_IN_SYSTEM_SLICE = Case(host="debian-12", says="pass", config=_IN_SLICE, change=_SERVICES_CAPPED)
+SEEN_BY_PID_1 = Case(host="debian-12-job-sees-read-only", says="pass")
 
 PASSES: dict[str, Case] = {
     **{code: Case(host="debian-12", says="pass") for code in (
@@ -91,7 +108,13 @@ PASSES: dict[str, Case] = {
 SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP101", Case(host="debian-12-hybrid", says="fail")),
     ("CGP101", Case(host="wsl2-hybrid", says="fail")),
+    ("CGP101", Case(host="debian-12", says="unverified", change={f"device {_FS}": {"value": "0:99"}})),
+    ("CGP101", Case(host="debian-12", says="unverified", change={**_NO_MOUNT, **_PID_1_UNIFIED})),
+    ("CGP101", Case(host="debian-12", says="unverified", change={**_NO_MOUNT, **_PID_1_HIDDEN})),
+    ("CGP101", Case(host="debian-12", says="fail", change={**_NO_MOUNT, **_PID_1_HYBRID})),
+    ("CGP101", Case(host="alpine", says="fail", change=_NO_MOUNT)),
     ("CGP101", Case(host="debian-12-legacy", says="fail", change=_KERNEL_INSTALL)),
+    ("CGP102", Case(host="debian-12", says="fail", change={f"read {_FS}/cgroup.controllers": {"value": "cpuset\n"}})),
     ("CGP102", Case(host="debian-12-memory-off", says="fail", change=_KERNEL_INSTALL)),
     ("CGP102", Case(host="debian-12", says="fail", change={**_stray("memory"), **_ROOT_WITHOUT_MEMORY})),
     ("CGP102", Case(host="podman-rootless", says="unverified",
@@ -100,6 +123,8 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP103", Case(host="podman-with-host-folder", says="unverified")),
     ("CGP104", Case(host="debian-12", says="fail", config=_config(require='systemd = ">=255"'))),
     ("CGP104", Case(host="debian-12", says="fail", config=_config('MemoryZSwapMax = "1M"'))),
+    ("CGP105", Case(host="debian-12", says="unverified", commands=_NO_ANSWER)),
+    ("CGP105", Case(host="debian-12", says="unverified", commands={_SHOW: {"missing": "absent", "errno": "ENOENT"}})),
     ("CGP105", Case(host="debian-12-user-no-manager", says="unverified")),
     ("CGP105", Case(host="debian-12-user-without-cpu", says="fail")),
     ("CGP106", Case(host="debian-12", says="fail", config=_config(require='kernel = ">=6.6"'))),
@@ -111,17 +136,24 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP108", Case(host="podman-rootful", says="unverified")),
     ("CGP108", Case(host="debian-12-job-sees-read-only", says="unverified",
                     change={"pieces /proc/1/mountinfo": {"missing": "denied", "errno": "EACCES"}})),
-    ("CGP109", Case(host="debian-12", says="warn", elsewhere="/cgroup2")),
+    ("CGP109", Case(host="debian-12", says="unverified", elsewhere="/cgroup2")),
+    ("CGP109", Case(host="debian-12", says="unverified", elsewhere="/cgroup2", change=_PID_1_HYBRID)),
+    ("CGP109", Case(host="debian-12", says="warn", elsewhere="/cgroup2", change=_PID_1_UNIFIED)),
+    ("CGP109", Case(host="alpine", says="warn", elsewhere="/cgroup2")),
     ("CGP110", Case(host="debian-12-root-slice-without-cpu", says="fail")),
     ("CGP110", Case(host="debian-12-user-slice-without-cpu", says="fail")),
     ("CGP111", Case(host="debian-12-user-delegated", says="fail", change=_THREADED)),
+    ("CGP111", Case(host="debian-12", says="fail",
+                    change={f"read {_FS}/system.slice/cgroup.type": {"value": "domain threaded\n"}})),
     ("CGP112", Case(host="debian-12-cpu-off", says="fail", change=_KERNEL_INSTALL)),
     ("CGP112", Case(host="debian-13-psi-off", says="warn", change=_KERNEL_INSTALL)),
     ("CGP113", Case(host="rhel-9", says="fail", change=_NO_BANDWIDTH)),
     ("CGP113", Case(host="debian-12", says="fail", change={_SAMPLE: _without("debian-12", "cpu.max")})),
-    ("CGP114", Case(host="rhel-9", says="warn",
+    ("CGP113", Case(host="rhel-9", says="warn", config=_config("IOWeight = 60"), change=_NO_IO_COST)),
+    ("CGP114", Case(host="rhel-9", says="unverified",
                     change={**_RT, f"read {_FS}/cgroup.subtree_control": {"value": "memory pids\n"}})),
     ("CGP115", Case(host="debian-12", says="warn", config=_MEMORY, change=_SWAP)),
+    ("CGP115", Case(host="debian-12", says="warn", config=_IN_SLICE, change=_SWAP)),
     ("CGP115", Case(host="debian-12", says="warn",
                     change={**_SWAP, _SAMPLE: _without("debian-12", "memory.swap.max")})),
     ("CGP116", Case(host="debian-13", says="fail", config=_config('MemoryZSwapMax = "1M"'))),
@@ -131,10 +163,11 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP119", Case(host="debian-13", says="warn", config=_config("IOWeight = 60"))),
     ("CGP120", Case(host="debian-13", says="unverified", config=_config('AllowedCPUs = "0-63"'))),
     ("CGP121", Case(host="debian-12", says="warn", commands=_STARTING)),
-    ("CGP122", Case(host="debian-12", says="warn", change={"names /run/dbus system_bus_socket": {"value": []}})),
+    ("CGP122", Case(host="debian-12", says="warn", change={"exists /run/dbus/system_bus_socket": {"value": False}})),
     ("CGP123", Case(host="debian-12-user-delegated", says="warn",
-                    change={"names /var/lib/systemd/linger user": {"value": []}})),
+                    change={"exists /var/lib/systemd/linger/user": {"value": False}})),
     ("CGP124", Case(host="gitlab-docker", says="warn")),
+    ("CGP125", Case(host="debian-12", says="fail", config=_MEMORY, change=_SERVICES_CAPPED)),
     ("CGP125", Case(host="debian-12-user-slice-capped", says="fail", config=_config('MemoryMax = "96M"'))),
     ("CGP126", Case(host="debian-12", says="fail", config=_config('MemoryMin = "64G"'))),
     ("CGP126", Case(host="debian-12", says="warn", config=_config('CPUQuota = "800%"'))),

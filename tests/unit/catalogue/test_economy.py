@@ -8,7 +8,7 @@ from catalogue import hosts
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner
 
-_STATE = "systemctl is-system-running"
+_STATE = "systemctl show --property=Version,SystemState"
 _SHOW = "systemctl show --property=Id,DisableControllers -- -.slice system.slice user.slice"
 
 

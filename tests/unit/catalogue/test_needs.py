@@ -121,7 +121,7 @@ _BY_FIELD = {
     **{(code, "user_manager"): Case(host="debian-12-user-delegated", says="pass", config=PASSES[code].config)
        for code in ("CGP102", "CGP105", "CGP110", "CGP111", "CGP122", "CGP125")},
     ("CGP105", "sudo"): Case(host="debian-12-sudo", says="pass"),
-    ("CGP108", "manager_read_only"): Case(host="debian-12-job-sees-read-only", says="pass"),
+    ("CGP108", "manager_mount"): Case(host="debian-12-job-sees-read-only", says="pass"),
     ("CGP112", "root"): Case(host="raspberry-pi-memory-on", says="pass"),
     ("CGP114", "root"): REAL_TIME_BUT_ENABLED,
     ("CGP115", "sample"): Case(host="rhel-9", says="pass"),

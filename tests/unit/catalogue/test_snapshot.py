@@ -18,16 +18,17 @@ from cgroup_preflight.reading import Known, Missing, Why
 
 _SECRETS = ("hunter2", "Mustermann", "erika", "laptop-of", "s3cr3t", "/home/", "example.org")
 _TREE = {
-    "proc/cmdline": "root=/dev/vda1 password=hunter2 cgroup_disable=memory rd.luks.key=hunter2\n",
+    "proc/cmdline": "root=/dev/vda1 password=hunter2 token_psi=hunter2 cgroup_disable=memory rd.luks.key=hunter2\n",
     "proc/self/status": "Name:\terika\nUid:\t1000\t1000\t1000\t1000\nGroups:\t4 1000\n",
     "proc/self/cgroup": "0::/system.slice/ci-for-erika.service\n",
     "proc/self/mountinfo": "22 1 0:21 / /proc rw - proc proc rw\n"
     "23 1 0:22 / /home/erika/secret rw - ext4 /dev/mapper/erika rw\n"
+    "24 1 0:21 / /srv/s3cr3t/proc rw - proc proc rw\n"
     "29 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n",
     "proc/self/environ": "TOKEN=s3cr3t",
     "proc/1/comm": "systemd\n",
     "proc/1/cmdline": "/sbin/init\0--key=s3cr3t\0",
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nerika:x:1000:1000:Erika Mustermann,,,:/home/erika:/bin/sh\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nfriend-s3cr3t:x:1001:1000:Mustermann:/home/x:/bin/sh\nerika:x:1000:1000:Erika Mustermann,,,:/home/erika:/bin/sh\n",
     "etc/hostname": "laptop-of-erika\n",
     "sys/fs/cgroup/cgroup.controllers": "cpu io memory pids\n",
     "sys/fs/cgroup/system.slice/ci-for-erika.service/cgroup.controllers": "memory\n",
@@ -35,6 +36,8 @@ _TREE = {
     "run/systemd/system/s3cr3t-of-erika.service": "",
     "sys/fs/cgroup/system.slice/vpn-to-erika.service/memory.max": "max\n",
     "var/lib/systemd/linger/erika": "",
+    "var/lib/systemd/linger/erika-s3cr3t": "",
+    "run/.containerenv": 'name="s3cr3t"\nimage="example.org/s3cr3t"\n',
 }
 _NAMES = {"erika": "user", "laptop-of-erika.example.org": "host", "laptop-of-erika": "host"}
 
@@ -69,7 +72,7 @@ def test_what_it_is_for_is_there(recorded):
     assert document["host"]["pieces /etc/passwd"]["value"] == ["user:x:1000::::"]
     assert document["host"]["read /proc/self/cgroup"]["value"] == "0::/system.slice/ci-for-user.service\n"
     assert "read /sys/fs/cgroup/system.slice/ci-for-user.service/memory.max" in document["host"]
-    assert document["host"]["names /var/lib/systemd/linger user"] == {"value": ["user"]}
+    assert document["host"]["exists /var/lib/systemd/linger/user"] == {"value": True}
     assert "host" in document["commands"]["sudo -n true"]["err"]
 
 

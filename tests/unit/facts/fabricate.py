@@ -27,6 +27,10 @@ LEGACY = HYBRID[: HYBRID.index("41 31")]
 USER = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service"
 
 
+SHOW = "systemctl show --property=Version,SystemState"
+RUNNING = {SHOW: (0, "Version=252.39-1~deb12u1\nSystemState=running\n")}
+
+
 class FakeFs:
     """`HostFs` over texts by path; a number is the errno that reading gives; a path with `/` at its end is a folder."""
 
@@ -34,12 +38,12 @@ class FakeFs:
         self.files = files
 
     def _lookup(self, path: str) -> str | int:
-        if path in self.files:
-            return self.files[path]
         above = path
         while above := above.rpartition("/")[0]:
             if isinstance(self.files.get(above), int):
                 return self.files[above]
+        if path in self.files:
+            return self.files[path]
         return errno.EISDIR if self._children(path) else errno.ENOENT
 
     def _children(self, path: str) -> list[str]:
@@ -70,6 +74,15 @@ class FakeFs:
             value=tuple(name for name in self._children(path) if name and (keep is None or name.startswith(keep))),
             source=path,
         )
+
+    def exists(self, path: str) -> Reading[bool]:
+        found = self._lookup(path)
+        if isinstance(found, str) or found == errno.EISDIR:
+            return Known(value=True, source=path)
+        return Known(value=False, source=path) if found == errno.ENOENT else missing(path, OSError(found, "fake"))
+
+    def device(self, path: str) -> Reading[str]:
+        return Known(value="0:26", source=path)
 
     def link(self, path: str) -> Reading[str]:
         return missing(path, OSError(errno.EINVAL, "fake"))
@@ -126,7 +139,6 @@ def host(uid: int = 0, **changes: str | int | None) -> dict[str, str | int]:
         "/run/user/1000/systemd/private": "",
         "/run/user/1000/bus": "",
         "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000::/home/me:/bin/bash\n",
-        "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so": "",
     }
     for key, value in changes.items():
         path = KEYS[key]
@@ -151,7 +163,6 @@ KEYS = {
     "booted": "/run/systemd/system",
     "private": "/run/user/1000/systemd/private",
     "user_run": "/run/user/1000",
-    "library": "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so",
     "pid_max": "/proc/sys/kernel/pid_max",
     "threads_max": "/proc/sys/kernel/threads-max",
     "online": "/sys/devices/system/cpu/online",
@@ -160,13 +171,13 @@ KEYS = {
 
 def gathered(uid: int = 0, *, answers: dict[str, tuple[int, str]] | None = None, **changes: str | int | None) -> Facts:
     """What `gather` makes of such a host."""
-    return gather(FakeFs(host(uid, **changes)), FakeRunner(answers))
+    return gather(FakeFs(host(uid, **changes)), FakeRunner(RUNNING if answers is None else answers))
 
 
 def facts(user: int = 0, /, **overrides: object) -> Facts:
     """The facts of a good host with some of them replaced; a plain value becomes a known one."""
     base = _good(user)
-    plain = {"user_manager", "page_size", "own", "root", "sample", "disks"}
+    plain = {"user_manager", "page_size", "own", "root", "services", "sample", "disks"}
     values = {
         name: value
         if name in plain or isinstance(value, Known | Missing)
@@ -180,7 +191,7 @@ def facts(user: int = 0, /, **overrides: object) -> Facts:
 
 @functools.cache
 def _good(user: int) -> Facts:
-    return gathered(user, answers={"sudo -n true": (0, ""), "systemctl is-system-running": (0, "running\n")})
+    return gathered(user, answers={"sudo -n true": (0, ""), **RUNNING})
 
 
 def unreadable(source: str = "/proc/fake", why: Why = Why.DENIED) -> Missing:

@@ -5,9 +5,9 @@ import errno
 import pytest
 
 from cgroup_preflight.facts.gather import gather
-from cgroup_preflight.reading import Known, Missing, Why
+from cgroup_preflight.reading import Known, Missing, Why, missing
 
-from .fabricate import HYBRID, LEGACY, ROOT_MOUNT, UNIFIED, FakeFs, FakeRunner, gathered, host
+from .fabricate import HYBRID, LEGACY, ROOT_MOUNT, RUNNING, SHOW, UNIFIED, FakeFs, FakeRunner, gathered, host
 
 
 def test_a_good_host():
@@ -58,6 +58,36 @@ def test_the_mount_made_last_counts():
     assert isinstance(gathered(mountinfo=ROOT_MOUNT + over + UNIFIED).cgroup_mount, Known)
 
 
+@pytest.mark.parametrize("there", ["0:99", errno.ENOENT, errno.EACCES])
+@pytest.mark.parametrize("point", ["/sys/fs/cgroup", "/cgroup2"])
+def test_a_mount_that_another_hides(there, point):
+    """A file system mounted over /sys is no line about /sys/fs/cgroup, and yet nothing of cgroup2 is seen."""
+
+    class Hidden(FakeFs):
+        def device(self, path):
+            assert path == point
+            return missing(path, OSError(there, "")) if isinstance(there, int) else Known(value=there, source=path)
+
+    mounts = ROOT_MOUNT + UNIFIED.replace("/sys/fs/cgroup", point)
+    mount = gather(Hidden(host(mountinfo=mounts)), FakeRunner(RUNNING)).cgroup_mount
+    assert isinstance(mount, Missing)
+    assert mount.why is (Why.DENIED if there == errno.EACCES else Why.FAILED)
+
+
+PID_1 = {"/proc/1/mountinfo": ROOT_MOUNT + UNIFIED}
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "asked"), [(ROOT_MOUNT + UNIFIED, False), (ROOT_MOUNT, True), (HYBRID, True),
+                             (ROOT_MOUNT + UNIFIED.replace("/sys/fs/cgroup", "/x"), True)])  # fmt: skip
+def test_what_pid_1_has_is_asked_only_where_it_matters(mountinfo, asked):
+    found = gather(FakeFs(host(mountinfo=mountinfo) | PID_1), FakeRunner(RUNNING))
+    assert isinstance(found.manager_mount, Known) == asked
+    assert isinstance(
+        gather(FakeFs(host(mountinfo=mountinfo, booted=None) | PID_1), FakeRunner()).manager_mount, Missing
+    )
+
+
 def test_a_strange_mount_of_somebody_else_does_not_blind_the_tool():
     """FUSE lets any user mount at any name; the kernel escapes blanks, no form feeds or line separators."""
     for name in ("a\x0cb", "a\u2028b", "a\x85b", "a\rb", "a\\040b", "cgroup2 "):
@@ -89,22 +119,26 @@ def test_any_file_may_be_missing_or_odd(name, wrong):
 
 
 @pytest.mark.parametrize(
-    ("library", "answers", "version"),
+    ("answers", "version", "state"),
     [
-        ("", {}, 252),
-        (None, {"systemctl --version": (0, "systemd 249 (249.11-0ubuntu3)\n+PAM\n")}, 249),
-        (None, {"systemctl --version": (0, "systemd 258~rc1 (258~rc1)\n")}, 258),
+        ({SHOW: (0, "Version=249.11-0ubuntu3.12\nSystemState=degraded\n")}, 249, "degraded"),
+        ({SHOW: (0, "SystemState=running\nVersion=258~rc1\n")}, 258, "running"),
+        ({"systemctl --version": (0, "systemd 249 (249.11-0ubuntu3)\n+PAM\n")}, 249, Why.ABSENT),
+        ({SHOW: (1, ""), "systemctl --version": (0, "systemd 252 (252.5)\n")}, 252, Why.MALFORMED),
+        ({SHOW: (0, "Version=252\nSystemState=fine\n")}, 252, Why.MALFORMED),
+        (
+            {SHOW: (0, "Version=\nSystemState=running\n"), "systemctl --version": (0, "busybox\n")},
+            Why.MALFORMED,
+            "running",
+        ),
+        ({}, Why.ABSENT, Why.ABSENT),
     ],
 )
-def test_version_of_systemd(library, answers, version):
-    assert gathered(library=library, answers=answers).systemd_version.value == version
-
-
-@pytest.mark.parametrize(
-    ("answers", "why"), [({}, Why.ABSENT), ({"systemctl --version": (0, "busybox\n")}, Why.MALFORMED)]
-)
-def test_version_of_systemd_unknown(answers, why):
-    assert gathered(library=None, answers=answers).systemd_version.why is why
+def test_version_and_state_of_systemd(answers, version, state):
+    """That of PID 1: after an upgrade the files are those of another version."""
+    found = gathered(answers=answers)
+    said = [getattr(item, "value", getattr(item, "why", None)) for item in (found.systemd_version, found.system_state)]
+    assert said == [version, state]
 
 
 def test_nothing_is_started_where_systemd_does_not_run():

@@ -75,6 +75,7 @@ PATH = TEXT.map(lambda text: "/" + text)
 WORD = st.sampled_from(["rw", "ro", "cgroup2", "mode=755", "memory", "name=systemd", "a:b", "x-y"])
 MOUNTS = st.builds(
     Mount,
+    device=st.sampled_from(["0:26", "254:1"]),
     root=PATH,
     point=PATH,
     fs_type=WORD,
@@ -89,7 +90,7 @@ def _escaped(text: str) -> str:
 
 
 def _line(mount: Mount, number: int, optional: str) -> str:
-    parts = [str(number), "1", "0:26", _escaped(mount.root), _escaped(mount.point), ",".join(mount.options)]
+    parts = [str(number), "1", mount.device, _escaped(mount.root), _escaped(mount.point), ",".join(mount.options)]
     return " ".join([*parts, *optional.split(), "-", mount.fs_type, "source", ",".join(mount.super_options)]) + "\n"
 
 
@@ -101,10 +102,38 @@ def _line(mount: Mount, number: int, optional: str) -> str:
         max_size=4,
     )
 )
-@example([(Mount(root="/", point="/mnt/a\x0cb", fs_type="ext4", options=("rw",), super_options=("rw",)), "")])
-@example([(Mount(root="/", point="/mnt/a\u2028b\x85c", fs_type="ext4", options=("rw",), super_options=("rw",)), "")])
 @example(
-    [(Mount(root="/a - b", point="/mnt/c - d\\", fs_type="ext4", options=("rw",), super_options=("rw",)), "shared:1")]
+    [(Mount(device="0:26", root="/", point="/mnt/a\x0cb", fs_type="ext4", options=("rw",), super_options=("rw",)), "")]
+)
+@example(
+    [
+        (
+            Mount(
+                device="0:26",
+                root="/",
+                point="/mnt/a\u2028b\x85c",
+                fs_type="ext4",
+                options=("rw",),
+                super_options=("rw",),
+            ),
+            "",
+        )
+    ]
+)
+@example(
+    [
+        (
+            Mount(
+                device="0:26",
+                root="/a - b",
+                point="/mnt/c - d\\",
+                fs_type="ext4",
+                options=("rw",),
+                super_options=("rw",),
+            ),
+            "shared:1",
+        )
+    ]
 )
 def test_mountinfo_round_trips(cases):
     """Any user may mount something at a strange place (FUSE, user namespaces); the other mounts stay readable."""
