@@ -1,23 +1,28 @@
 """Figures as ratios of one run: start-up against `python -c pass`, a smoke run against bare systemd-run.
 
-python -m ci.bench [startup] [smoke] [guest]
+python -m ci.bench [startup] [check] [smoke] [guest]
 """
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from ci import bench_guest
 from ci.in_guest import boot
+from ci.side_by_side import compare, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "shop"
-PAIRS = 15
+OURS = ("-m", "cgroup_preflight")
+#: The nearest peer; it checks a host by moving itself into cgroups.
+PEER = "benchexec==3.35"
 
 CONFIG = """\
 [project]
@@ -45,34 +50,28 @@ smoke.ready = "exit"
 """
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def ratio(name: str, measured: list[float], base: list[float]) -> str:
-    """One line: medians and the median of the ratios pair by pair."""
-    ratios = [a / b for a, b in zip(measured, base, strict=True)]
-    return (
-        f"{name:<34} {statistics.median(measured) * 1000:7.1f} ms   base {statistics.median(base) * 1000:7.1f} ms"
-        f"   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
-    )
-
-
 def startup() -> None:
-    """`--help` and `check` as whole processes, in turn with `python -c pass`."""
+    """`--help` and `check` as whole processes, in turn with `python -c pass`: without a config, and with one."""
+    commands = {"cgroup-preflight --help": (*OURS, "--help"), "cgroup-preflight check": (*OURS, "check")}
+    with tempfile.TemporaryDirectory() as empty:
+        compare(commands, empty)
+    compare({"cgroup-preflight check, a config": (*OURS, "check")}, str(EXAMPLE))
 
-    def process(*words: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *words], cwd=EXAMPLE, capture_output=True, check=False)
 
-    commands = {"cgroup-preflight --help": ("--help",), "cgroup-preflight check": ("check",)}
-    for name, words in commands.items():
-        ours, base = process("-m", "cgroup_preflight", *words), process("-c", "pass")
-        ours(), base()
-        pairs = [(timed(base), timed(ours)) for _ in range(PAIRS)]
-        print(ratio(name, [b for _, b in pairs], [a for a, _ in pairs]))
+def check() -> None:
+    """`check` beside BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
+    with tempfile.TemporaryDirectory() as name:
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", name, PEER]
+        subprocess.run(words, check=True)
+        spec = GuestSpec(mode=BootMode.FULL, inputs={"src": ROOT / "src", "ci": ROOT / "ci", "peer": Path(name)})
+        with Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ))) as guest:
+            folders = f"{input_path('src')}:{input_path('peer')}"
+            commands = ("check=-m cgroup_preflight check", "benchexec.check_cgroups=-m benchexec.check_cgroups")
+            done = guest.run(
+                ["python3", str(input_path("ci") / "side_by_side.py"), *commands], timeout=600,
+                env={"PYTHONPATH": folders, "PYTHONPYCACHEPREFIX": "/tmp/pycache"},  # noqa: S108 - the guest's
+            )  # fmt: skip
+            print(f"in a guest ({PEER}, no pystemd):\n{done.text}{done.stderr.decode(errors='replace')}", end="")
 
 
 def smoke() -> None:
@@ -131,7 +130,7 @@ def _smoke_pairs(guest: Guest) -> None:
 
 def main(words: list[str]) -> int:
     """Runs the parts named, or all."""
-    parts = {"startup": startup, "smoke": smoke, "guest": bench_guest.main}
+    parts = {"startup": startup, "check": check, "smoke": smoke, "guest": bench_guest.main}
     for name in words or list(parts):
         parts[name]()
     return 0

@@ -48,6 +48,11 @@ def controllers_of(facts: Facts, choice: EngineChoice) -> "Known[frozenset[str]]
     return facts.user_manager.controllers if choice.name == "user" else facts.root_controllers
 
 
+def does_not_answer(facts: Facts) -> bool:
+    """Whether the system manager could not be asked, or says that it starts nothing any more."""
+    return value_or(facts.system_state, "unknown") in _NO_ANSWER
+
+
 def _against_any(facts: Facts) -> str | None:
     if isinstance(facts.cgroup_mount, Missing):
         return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
@@ -61,8 +66,8 @@ def _against_any(facts: Facts) -> str | None:
 def _against_systemd(facts: Facts) -> str | None:
     if (reason := _against_any(facts)) is not None:
         return reason
-    state = facts.system_state
-    if isinstance(state, Missing) or state.value in _NO_ANSWER:
+    if does_not_answer(facts):
+        state = facts.system_state
         return f"systemd does not answer ({state if isinstance(state, Missing) else f'its state is {state.value}'})"
     if isinstance(facts.uid, Missing):
         return f"own user unknown ({facts.uid})"

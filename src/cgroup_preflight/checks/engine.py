@@ -4,8 +4,16 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.controllers import delegate_remedy
-from cgroup_preflight.reading import Known, Missing, Reading, value_or
+from cgroup_preflight.engines import does_not_answer
+from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+
+
+_RECORD = Remedy(
+    title="record the host itself: run cgroup-preflight snapshot there",
+    why="whether systemd answers is not in its files: a mounted tree, or an older recording, does not tell",
+)
+_ASK = Remedy(title="ask systemd, and mend what keeps it from answering", commands=(("systemctl", "status"),))
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -37,6 +45,10 @@ def _remedy(context: Context) -> Remedy:
     uid = value_or(facts.uid, None)
     if context.undelegated:
         return delegate_remedy(uid)
+    if isinstance(facts.system_state, Missing) and facts.system_state.why is Why.NOT_RECORDED:
+        return _RECORD
+    if does_not_answer(facts):
+        return _ASK
     number = str(uid) if uid is not None else "UID"
     return Remedy(
         title="run as root, allow sudo without a password, or keep a user manager running",

@@ -21,18 +21,26 @@ def main(words: list[str]) -> int:
     started = common.start()
     parser = options.parser("check", _ABOUT)
     options.add_config(parser)
-    parser.add_argument("--root", metavar="PATH", default="",
-                        help="judge a recorded host (a file of `snapshot`), or a tree mounted at this folder")  # fmt: skip
+    parser.add_argument("--root", metavar="PATH", type=_path,
+                        help="judge a recorded host (a file of `snapshot`), or the files of one mounted at this folder;"
+                        " systemd in there cannot be asked, so that these alone are never a pass")  # fmt: skip
     parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be there: memory,cpu")
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     required = _controllers(args.require)
     config = common.try_config(args.config)
-    context = common.context(config, config.engine if config else "auto", required, root=args.root)
+    context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
     report = common.report(started, context, run_checks(context))
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _path(text: str) -> str:
+    if not text:
+        # An unset variable of a script: this host would be judged in place of the one meant.
+        raise UsageError("no path was given", where="--root", remedy=Remedy(title="name a recording or a folder"))
+    return text
 
 
 def _controllers(text: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class LiveFs:
         """Where to look. In a tree, a link that leads out of it would answer for the running host. Raises OSError."""
         if not self._root:
             return path
-        if path.startswith(_SELF) and os.path.islink(f"{self._root}{_SELF}"):
+        if f"{path}/".startswith(f"{_SELF}/") and os.path.islink(f"{self._root}{_SELF}"):
             # A /proc of a running host: there, "self" would be this program.
             path = f"/proc/1{path.removeprefix(_SELF)}"
         return inside(self._root, path)

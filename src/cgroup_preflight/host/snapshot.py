@@ -48,7 +48,7 @@ class SnapshotFs:
         if isinstance(reading, Missing):
             return reading
         kept = self._answers[f"pieces {path}"].get("keep")
-        if not isinstance(kept, list) or not set(keep) <= set(kept):
+        if not isinstance(kept, list) or not all(word in kept for word in keep):
             return Missing(source=path, why=Why.NOT_RECORDED, detail="recorded in part")
         wanted = tuple(piece for piece in reading.value if any(word in piece for word in keep))
         return Known(value=wanted, source=reading.source)
@@ -123,7 +123,7 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
         if len(data) > SIZE_MAX:
             raise ValueError("larger than 32M")
         document = json.loads(data)
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
+        if not isinstance(document, dict) or document.get("format") != FORMAT or document["format"] is True:
             raise ValueError(f"not a snapshot of format {FORMAT}")
         parts = [document.get("host"), document.get("commands")]
         if not all(isinstance(part, dict) and all(isinstance(e, dict) for e in part.values()) for part in parts):

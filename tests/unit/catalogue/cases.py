@@ -88,7 +88,6 @@ _PID_1_HIDDEN: Change = {"pieces /proc/1/mountinfo": {"missing": "denied", "errn
 REAL_TIME_BUT_ENABLED = Case(host="rhel-9", says="pass", change=_RT)
 
 NOT_IN_SYSTEM_SLICE = Case(host="debian-12", says="pass", config=_IN_SLICE, change=_SERVICES_CAPPED)
-SEEN_BY_PID_1 = Case(host="debian-12-job-sees-read-only", says="pass")
 
 PASSES: dict[str, Case] = {
     **{code: Case(host="debian-12", says="pass") for code in (

@@ -1,6 +1,7 @@
 """Recordings: what they must never hold, and that they judge as the host does."""
 
 import json
+import os
 import re
 import socket
 
@@ -150,12 +151,43 @@ def test_more_pieces_than_were_kept_are_not_recorded():
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"format": 2}', '{"format": 1}', '{"format": 1, "host": [], "commands": {}}',
-             '{"format": 1, "host": {"read /x": 1}, "commands": {}}', "[" * 100_000, "\0"])  # fmt: skip
+             '{"format": 1, "host": {"read /x": 1}, "commands": {}}', "[" * 100_000, "\0",
+             '{"format": true, "host": {}, "commands": {}}', '{"format": NaN}', '{"format": 1', "9" * 5000])  # fmt: skip
 def test_what_is_no_recording_is_told(tmp_path, text):
     file = tmp_path / "host.json"
     file.write_text(text)
     with pytest.raises(UsageError, match="not a snapshot"):
         load(str(file))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"value": 1}, {"value": {}}, {"value": ["a", 1]}, {"value": None}, {"missing": ["x"]}, {"missing": "x", "errno": {}},
+     {}, {"value": ["Mem"], "keep": [[1], {}]}, {"value": ["\ud800"], "keep": None}, {"errno": "__doc__", "missing": "denied"}])  # fmt: skip
+def test_an_answer_of_the_wrong_kind_is_no_answer(entry):
+    """A recording comes from anywhere: by mail, with a bug report."""
+    fs = SnapshotFs(
+        dict.fromkeys(("read /x", "pieces /x", "link /x", "exists /x", "device /x", "names /x", "page_size"), entry)
+    )
+    assert isinstance(fs.read("/x"), Missing)
+    assert isinstance(fs.pieces("/x", ("Mem",), "\n"), Missing)
+    assert isinstance(fs.link("/x"), Missing)
+    assert isinstance(fs.exists("/x"), Missing)
+    assert isinstance(fs.device("/x"), Missing)
+    assert isinstance(SnapshotRunner({"a b": entry}).run(("a", "b")), Missing)
+
+
+def _part_of_this_recording() -> str:
+    """A word that a recording of this host holds: part of its kernel's release."""
+    return max(re.findall(r"[a-z]{2}[a-z0-9]+", os.uname().release), key=len, default="nobody")
+
+
+def test_who_called_sudo_is_not_named(capsys, monkeypatch, tmp_path):
+    """The job's cgroup can be called after that user; root says nothing of anybody."""
+    name = _part_of_this_recording()
+    monkeypatch.setenv("SUDO_USER", name)
+    assert command.main(["-o", str(tmp_path / "host.json")]) == 0
+    assert name not in (tmp_path / "host.json").read_text()
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

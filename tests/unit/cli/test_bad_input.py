@@ -458,3 +458,11 @@ def test_mistakes_as_json_are_not_on_stdout(tmp_path):
     called = call(tmp_path, "check", "--format", "json", config="[slices.a]\nMemoryMax = '5MB'\n")
     assert called.status == 2
     assert not called.out or json.loads(called.out)
+
+
+def test_a_root_that_a_script_left_empty(tmp_path):
+    """This host must not be judged in place of the one that was meant."""
+    called = call(tmp_path, "check", "--root", "")
+    assert called.status == 2
+    assert "--root" in called.err
+    assert called.out == ""

@@ -5,6 +5,7 @@ import gzip
 import os
 import threading
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -163,3 +164,56 @@ def test_a_file_that_grows_while_it_is_read(fs, tmp_path):
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("/etc/real", "inside"), ("etc/real", "inside"), ("../../../etc/real", "inside"), ("/nowhere", Why.ABSENT),
+        ("loop", Why.FAILED), ("/../etc/./real", "inside"), ("chain", "inside"),
+    ],
+)  # fmt: skip
+def test_a_link_is_taken_as_the_tree_means_it(fs, tmp_path, target, found):
+    """As chroot(2): what it says of the running host is nobody's business here."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "real").write_text("inside")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "chain").symlink_to("/link2")
+    (tmp_path / "link2").symlink_to("/etc/../etc/real")
+    (tmp_path / "x").symlink_to(target)
+    reading = fs.read("/x")
+    assert getattr(reading, "value", getattr(reading, "why", None)) == found
+    assert isinstance(fs.exists("/x"), Missing) if found is Why.FAILED else fs.exists("/x").value == (found == "inside")
+
+
+def test_a_folder_on_the_way_may_be_a_link(fs, tmp_path):
+    (tmp_path / "usr" / "lib").mkdir(parents=True)
+    (tmp_path / "usr" / "lib" / "os-release").write_text("ID=x\n")
+    (tmp_path / "lib").symlink_to("/usr/lib")
+    assert fs.read("/lib/os-release").value == "ID=x\n"
+    assert fs.names("/lib").value == ("os-release",)
+
+
+def test_in_the_proc_of_a_running_host_self_is_its_first_process(fs, tmp_path):
+    """The link leads to the reader: its mounts and its cgroup are not those of the host."""
+    for pid in ("1", "77"):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "cgroup").write_text(f"0::/{pid}\n")
+    (tmp_path / "proc" / "self").symlink_to("77")
+    assert fs.read("/proc/self/cgroup") == Known(value="0::/1\n", source="/proc/self/cgroup")
+    assert fs.read("/proc/selfish").why is Why.ABSENT
+
+
+def test_a_device_number_is_spelt_as_in_mountinfo(fs, tmp_path):
+    number = os.stat(tmp_path).st_dev
+    assert fs.device("/").value == f"{os.major(number)}:{os.minor(number)}"
+    assert fs.device("/none").why is Why.ABSENT
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    assert LiveFs().device("/proc").value in {words[2] for words in lines if words[4] == "/proc"}
+
+
+def test_a_piece_that_nobody_wants_may_be_anything(fs, tmp_path):
+    """Any user can mount something whose name is no UTF-8."""
+    (tmp_path / "x").write_bytes(b"1 /mnt/caf\xe9 - fuse\n2 /proc - proc\n")
+    assert fs.pieces("/x", ("proc",), "\n").value == ("2 /proc - proc",)
+    assert fs.pieces("/x", ("fuse",), "\n").why is Why.MALFORMED
