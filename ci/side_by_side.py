@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 PAIRS = 15
 _BASE = ("-c", "pass")
@@ -29,7 +29,7 @@ def ratio(name: str, measured: list[float], base: list[float]) -> str:
     )
 
 
-def compare(commands: dict[str, Sequence[str]], folder: str | None = None) -> None:
+def compare(commands: Mapping[str, Sequence[str]], folder: str | None = None) -> None:
     """Prints a line for each command; all of them and the base take turns, so that noise falls on all alike."""
 
     def run(words: Sequence[str]) -> object:

@@ -8,7 +8,6 @@ from cgroup_preflight.engines import does_not_answer
 from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
-
 _RECORD = Remedy(
     title="record the host itself: run cgroup-preflight snapshot there",
     why="whether systemd answers is not in its files: a mounted tree, or an older recording, does not tell",
