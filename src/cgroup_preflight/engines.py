@@ -1,8 +1,7 @@
 """Which engine can start units here, and why the better ones cannot: pure, from facts."""
 
-from dataclasses import dataclass
-
 from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.reading import Known, Missing, value_or
 
 #: The managers of this host, the better one first.

@@ -7,7 +7,8 @@ here the same text raises `QuantityError` with the spelling that would have work
 
 import enum
 import re
-from dataclasses import dataclass
+
+from cgroup_preflight.light import dataclass
 
 
 class QuantityError(ValueError):

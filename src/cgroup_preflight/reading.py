@@ -1,14 +1,32 @@
 """A reading is a fact or the reason why there is none; nothing ever answers None for "could not read"."""
 
+from __future__ import annotations
+
 import enum
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-U = TypeVar("U")
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from typing import Generic, TypeVar
+
+    T = TypeVar("T")
+    T_co = TypeVar("T_co", covariant=True)
+    U = TypeVar("U")
+
+    class _Of(Generic[T_co]):
+        """Of what type a fact is."""
+else:
+    T_co = None
+
+    class _Of:
+        """Of what type a fact is: for a type checker; importing typing takes as long as Python does to start."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls
 
 
 class Why(enum.StrEnum):
@@ -23,7 +41,7 @@ class Why(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known(Generic[T_co]):
+class Known(_Of[T_co]):
     """A fact, and the file or command it comes from."""
 
     value: T_co
@@ -44,7 +62,10 @@ class Missing:
         return f"{self.source}: {self.why}" + (f" ({code})" if code else f" ({self.detail})" if self.detail else "")
 
 
-Reading = Known[T] | Missing
+if TYPE_CHECKING:
+    Reading = Known[T] | Missing
+else:
+    Reading = _Of
 
 
 def missing(source: str, error: OSError) -> Missing:
@@ -57,7 +78,7 @@ def missing(source: str, error: OSError) -> Missing:
     return Missing(source=source, why=reasons.get(error.errno or 0, Why.FAILED), errno=error.errno)
 
 
-def parsed(reading: "Reading[T]", parse: Callable[[T], U]) -> "Reading[U]":
+def parsed(reading: Reading[T], parse: Callable[[T], U]) -> Reading[U]:
     """The reading with its value parsed; a ValueError of `parse` makes it malformed."""
     if isinstance(reading, Missing):
         return reading
@@ -67,6 +88,6 @@ def parsed(reading: "Reading[T]", parse: Callable[[T], U]) -> "Reading[U]":
         return Missing(source=reading.source, why=Why.MALFORMED, detail=str(error)[:200])
 
 
-def value_or(reading: "Reading[T]", default: U) -> T | U:
+def value_or(reading: Reading[T], default: U) -> T | U:
     """The value, or `default` where there is none."""
     return reading.value if isinstance(reading, Known) else default

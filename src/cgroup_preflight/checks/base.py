@@ -2,11 +2,10 @@
 
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
 

@@ -1,10 +1,10 @@
 """CGP125: Nothing above the units is tighter than what the config gives them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.facts.model import Level
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 

@@ -1,9 +1,9 @@
 """CGP115: Where the host has swap, services under a MemoryMax have MemorySwapMax, too, or a slice above them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Missing, Why
 from cgroup_preflight.report import Finding, Remedy, Status
 

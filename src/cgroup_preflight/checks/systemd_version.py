@@ -1,9 +1,9 @@
 """CGP104: systemd is a version that [require] accepts and that knows every property used."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 

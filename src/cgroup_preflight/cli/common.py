@@ -3,9 +3,6 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
@@ -15,11 +12,14 @@ from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Reading, value_or
 from cgroup_preflight.report import Finding, HostSummary, Report, ServiceResult
 from cgroup_preflight.verdict import verdict_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     # A check without a config loads nothing of it, and starts processes only where a fact asks for one.
     from cgroup_preflight.config.model import Config
     from cgroup_preflight.host.command import Completed
@@ -39,29 +39,32 @@ def start() -> Started:
     return Started(wall=time.time(), steady=time.monotonic())
 
 
-def load_config(path: Path | None) -> "Config":
+def load_config(path: "Path | None") -> "Config":
     """The config named, or the one found. Raises UsageError, ConfigError."""
+    from pathlib import Path
+
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
     return load(path if path is not None else find(folder))
 
 
-def try_config(path: Path | None) -> "Config | None":
+def try_config(path: "Path | None") -> "Config | None":
     """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
     # os.path, not Path: in a folder that may not be entered (sudo -u), there is no config, and no error.
-    if path is None and not any(os.path.isfile(folder / FILE_NAME) for folder in _folders()):
+    if path is None and not any(os.path.isfile(f"{folder}/{FILE_NAME}") for folder in _folders()):
         return None
     return load_config(path)
 
 
-def _folders() -> tuple[Path, ...]:
+def _folders() -> tuple[str, ...]:
     """The current folder and those above it; none where it was removed."""
     try:
-        here = Path.cwd()
+        here = os.getcwd()
     except OSError:
         return ()
-    return (here, *here.parents)
+    parts = here.rstrip("/").split("/")
+    return tuple("/".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
 def context(config: "Config | None", engine: str, extra: Sequence[str], *, root: str = "") -> Context:
@@ -94,7 +97,7 @@ def _facts(root: str) -> Facts:
         return gather(LiveFs(), _Runner())
     from cgroup_preflight.host import snapshot
 
-    if Path(root).is_dir():
+    if os.path.isdir(root):
         return gather(LiveFs(root), snapshot.SnapshotRunner({}))
     return gather(*snapshot.load(root))
 

@@ -5,12 +5,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from cgroup_preflight.errors import UsageError
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.render import FORMATS
 from cgroup_preflight.report import Remedy, Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +27,14 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     """An argument parser in the style of this tool."""
     return argparse.ArgumentParser(
         prog=f"cgroup-preflight {command}", description=description, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=_columns()),
     )  # fmt: skip
 
 
-def here() -> Path:
+def here() -> "Path":
     """The current folder. Raises UsageError where it is gone."""
+    from pathlib import Path
+
     try:
         return Path.cwd()
     except OSError as error:
@@ -38,10 +42,24 @@ def here() -> Path:
                          remedy=Remedy(title="change to a folder that is there")) from None  # fmt: skip
 
 
+def _columns() -> int:
+    """As argparse would choose; it loads four modules of archives for it (shutil), each time it adds an option."""
+    try:
+        return max(int(os.environ.get("COLUMNS") or os.get_terminal_size().columns), 40) - 2
+    except (ValueError, OSError):
+        return 78
+
+
 def add_config(to: argparse.ArgumentParser) -> None:
     """`--config`."""
-    to.add_argument("--config", metavar="FILE", type=Path,
+    to.add_argument("--config", metavar="FILE", type=_path,
                     help="the config (default: cgroup-preflight.toml here or in a folder above)")  # fmt: skip
+
+
+def _path(text: str) -> "Path":
+    from pathlib import Path  # a check without files starts sooner
+
+    return Path(text)
 
 
 def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
@@ -80,7 +98,7 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
     for item in wanted:
         text = _render(report, item, verbose=verbose)
         if item.file:
-            write_file(Path(item.file), text)
+            write_file(_path(item.file), text)
         else:
             write_stdout(text)
 
@@ -112,7 +130,7 @@ def use_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: "Path", text: str) -> None:
     """Writes a file whole or not at all: temporary file, fsync, rename; a device or pipe is written to as it is.
 
     Raises UsageError.
@@ -136,7 +154,7 @@ def write_file(path: Path, text: str) -> None:
         ) from None
 
 
-def _write_stream(path: Path, text: str) -> None:
+def _write_stream(path: "Path", text: str) -> None:
     """/dev/stderr and the like: a rename would put a file in the place of the device."""
     try:
         with path.open("w", encoding="utf-8") as file:

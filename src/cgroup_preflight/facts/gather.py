@@ -1,8 +1,5 @@
 """The only function that reads a host's facts; every file is read once."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from cgroup_preflight.facts import manager, proc_files
 from cgroup_preflight.facts.boot import read_boot_loader
 from cgroup_preflight.facts.container import read_container, read_namespace
@@ -16,6 +13,7 @@ from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mou
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
 
 if TYPE_CHECKING:

@@ -1,12 +1,17 @@
 """Files whose text the kernel makes: each of them ends its last line."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import TypeVar
 
 from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Reading, parsed
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def read_kernel(fs: HostFs, path: str, parse: Callable[[str], T]) -> Reading[T]:

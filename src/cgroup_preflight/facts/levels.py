@@ -1,7 +1,8 @@
 """The cgroups on a way down from the mount, each read once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from cgroup_preflight.facts.kernel_text import read_kernel
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
@@ -10,9 +11,14 @@ from cgroup_preflight.facts.mountinfo import Mount
 from cgroup_preflight.facts.proc_files import parse_line
 from cgroup_preflight.facts.words import parse_words
 from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Missing, Reading, Why
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 #: A path deeper than this is not a real one.
 _DEPTH_MAX = 64
 

@@ -1,6 +1,6 @@
 """Files with one limit: `memory.max` and its kin, `pids.max`, `cpu.max` (cgroup-v2.rst)."""
 
-from dataclasses import dataclass
+from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True)

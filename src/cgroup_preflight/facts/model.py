@@ -1,10 +1,10 @@
 """Facts about one host: frozen readings, each with its source or the reason it is missing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cgroup_preflight.facts.limits import CpuMax
 from cgroup_preflight.facts.mountinfo import Mount
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.reading import Known, Reading
 
 

@@ -1,9 +1,10 @@
 """/proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5)."""
 
 import re
-from dataclasses import dataclass
 
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+from cgroup_preflight.light import dataclass
+
+_ESCAPE = r"\\([0-7]{3})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ def _mount(line: str) -> Mount:
 
 
 def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8) & 0xFF), text)
+    return re.sub(_ESCAPE, lambda match: chr(int(match[1], 8) & 0xFF), text) if "\\" in text else text
 
 
 def mount_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:

@@ -8,10 +8,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import IO, Protocol
 
+from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
+
+if TYPE_CHECKING:
+    from typing import IO, Protocol
+else:
+    Protocol = object
 
 #: What a query may inherit: messages in English, and the way to the user manager.
 _KEEP = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR")
@@ -114,7 +118,7 @@ def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -
     return bytes(out), bytes(err)
 
 
-def _feed(pipe: IO[bytes], data: bytes) -> None:
+def _feed(pipe: "IO[bytes]", data: bytes) -> None:
     """Writes beside the reading: a program that does not read its input must not block us."""
     with contextlib.suppress(OSError), pipe:
         pipe.write(data)

@@ -3,9 +3,14 @@
 import errno
 import os
 import stat
-from typing import Protocol
 
+from cgroup_preflight.light import TYPE_CHECKING
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing, parsed
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 #: No kernel file this tool reads is near this size; a larger one is refused, not cut.
 TEXT_MAX = 4 << 20

@@ -1,16 +1,14 @@
 """One place that makes foreign text harmless; it comes from a pull request."""
 
 import re
-import unicodedata
-from urllib.parse import quote
 
 #: Longest foreign text shown in one place, characters; log lines of a megabyte exist.
 CLIP = 2000
 
 #: Words that no forge turns into anything: no reference, no link, no emoji, no markup, no hash of a commit.
-_PROSE = re.compile(r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?", re.ASCII)
+_PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
 #: What may stand in Markdown as it is, once it is neither at the start of a line nor part of a link.
-_INERT = re.compile(r"[A-Za-z0-9 ,;()=+/.'-]", re.ASCII)
+_INERT = r"[A-Za-z0-9 ,;()=+/.'-]"
 
 
 def plain(text: str, *, keep_newlines: bool = False) -> str:
@@ -23,6 +21,8 @@ def plain(text: str, *, keep_newlines: bool = False) -> str:
 def _visible(char: str, *, keep_newlines: bool) -> str:
     if char == "\n" and keep_newlines:
         return char
+    import unicodedata  # only where a text is not plain ASCII
+
     if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return char.encode("unicode_escape").decode("ascii")
     return char
@@ -48,7 +48,7 @@ def _reference(char: str) -> str:
         return "&#46;"
     if char == "@":  # the element keeps cmark-gfm from making `user@1000.service` a mail address
         return "&#64;<wbr>"
-    if char == "\n" or not char.isascii() or _INERT.match(char):
+    if char == "\n" or not char.isascii() or re.match(_INERT, char, re.ASCII):
         return char
     return f"&#{ord(char)};"
 
@@ -62,7 +62,7 @@ def prose(text: str, limit: int = CLIP) -> str:
     """A sentence for Markdown: plain words stay words, whatever a forge might act on becomes code."""
     parts: list[str] = []
     for word in clip(text, limit).split(" "):
-        if not word or _PROSE.fullmatch(word):
+        if not word or re.fullmatch(_PROSE, word, re.ASCII):
             parts.append(word)
             continue
         before, core, after = _split(word)
@@ -101,4 +101,6 @@ def sarif(text: str, limit: int = CLIP) -> str:
 
 def uri_path(path: str) -> str:
     """A relative path as a URI reference; a colon in the first part would read as a scheme (RFC 3986, 4.2)."""
+    from urllib.parse import quote  # only for reports with locations
+
     return quote(path.encode("utf-8", "replace"), safe="/-_.~")

@@ -1,9 +1,7 @@
 """The report for people: the verdict, what failed and what to do, then a table of services."""
 
-import shlex
 from collections.abc import Iterable
 
-from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
@@ -101,6 +99,9 @@ def _remedy(item: Remedy) -> Iterable[str]:
     for file in item.files:
         yield plain(f"          write {file.path}:")
         yield from (f"            | {plain(line)}" for line in file.content.splitlines())
+    if item.commands:
+        import shlex
+
     for command in item.commands:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
@@ -118,6 +119,8 @@ def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
 
 
 def _size(value: object) -> str:
+    from cgroup_preflight.quantities import format_bytes
+
     return format_bytes(value) if isinstance(value, int) else "-"
 
 
@@ -136,6 +139,5 @@ def _row(item: ServiceResult) -> list[str]:
     throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
-        plain(item.name), format_bytes(limit) if limit else "none", format_bytes(peak) if peak is not None else "-",
-        headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
+        plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
     ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""Dataclasses for what every start needs: `import dataclasses` alone takes longer than Python does to start.
+
+They are those of the standard library in all that is used of them (keyword arguments, defaults, equality, frozen,
+`dataclasses.replace` and `fields`); what that library writes as source text and compiles, a closure does here.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+    from dataclasses import field as field
+else:
+
+    class _Factory:
+        def __init__(self, make) -> None:
+            self.make = make
+
+    def field(*, default_factory):
+        """A default that is made anew for each object."""
+        return _Factory(default_factory)
+
+    def dataclass(*, frozen, slots, kw_only=False):
+        """As `dataclasses.dataclass`; frozen and with slots, as all here are."""
+        assert frozen
+        assert slots
+        return lambda cls: _made(cls, positional=not kw_only)
+
+    class _Fields:
+        """`__dataclass_fields__`, made by the standard library when it asks for them."""
+
+        def __get__(self, instance, owner):
+            import dataclasses
+
+            return dataclasses.make_dataclass(owner.__name__, owner.__slots__).__dataclass_fields__
+
+    def _made(cls, *, positional):
+        names = tuple(cls.__annotations__)
+        space = {key: value for key, value in cls.__dict__.items() if key not in ("__dict__", "__weakref__")}
+        defaults = {name: space.pop(name) for name in names if name in space}
+        space |= {
+            "__slots__": names, "__init__": _init(names, defaults, positional=positional), "__dataclass_fields__": _Fields(),
+            "__eq__": _equal, "__hash__": _hash, "__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse,
+        }  # fmt: skip
+        return type(cls)(cls.__name__, cls.__bases__, space)
+
+    def _init(names, defaults, *, positional):
+        known, put = frozenset(names), object.__setattr__
+
+        def __init__(self, *args, **values) -> None:
+            if args:
+                if not positional or len(args) > len(names):
+                    raise TypeError(f"{type(self).__name__} takes no such positional arguments")
+                values = dict(zip(names, args, strict=False)) | values
+            if not values.keys() <= known:
+                raise TypeError(f"{type(self).__name__} has no {', '.join(values.keys() - known)}")
+            for name in names:
+                value = values[name] if name in values else defaults.get(name, _Factory)
+                if value is _Factory:
+                    raise TypeError(f"{type(self).__name__} wants {name}")
+                put(self, name, value.make() if type(value) is _Factory else value)
+
+        return __init__
+
+    def _values(self):
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def _equal(self, other):
+        return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
+
+    def _hash(self):
+        return hash(_values(self))
+
+    def _repr(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+    def _refuse(self, name, value=None):
+        raise AttributeError(f"{type(self).__name__} is frozen: {name}")
