@@ -8,8 +8,8 @@ from cgroup_preflight.report import Status, Verdict
 Schema = dict[str, object]
 
 
-def schema() -> Schema:
-    """The schema as plain data; a new dictionary each time."""
+def schema(codes: Mapping[str, str] | None = None) -> Schema:
+    """The schema as plain data; a new dictionary each time. `codes` are all that there are, each with its name."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of cgroup-preflight",
@@ -30,7 +30,7 @@ def schema() -> Schema:
             "duration_seconds": _number("Time that the command took.", minimum=0),
         }),
         "$defs": {
-            "host": _host(), "finding": _finding(), "remedy": _remedy(), "location": _location(),
+            "host": _host(), "finding": _finding(codes or {}), "remedy": _remedy(), "location": _location(),
             "service": _service(), "limit": _limit(), "cpu": _cpu(),
         },
     }  # fmt: skip
@@ -85,10 +85,11 @@ def _host() -> Schema:
     }, "Where the report was made; null where it could not be read.")  # fmt: skip
 
 
-def _finding() -> Schema:
+def _finding(codes: Mapping[str, str]) -> Schema:
+    known = {"oneOf": [{"const": code, "title": name} for code, name in codes.items()]} if codes else {}
     return _object({
         "code": {
-            "type": "string", "pattern": "^CGP[1-6][0-9]{2}$",
+            "type": "string", "pattern": "^CGP[1-6][0-9]{2}$", **known,
             "description": "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing.",
         },
         "name": _text("Name of the check."),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import pkgutil
 import re
 
@@ -15,8 +16,8 @@ from cgroup_preflight import reference
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Severity
 from cgroup_preflight.checks.runner import load_check
+from cgroup_preflight.cli import schema as schema_command
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.render.report_schema import schema
 from cgroup_preflight.report import Status
 
 #: Modules of the package that are no check.
@@ -74,9 +75,11 @@ def test_stale_pages_are_noticed(tmp_path):
     assert make_reference.stale(tmp_path) == ["CGP101.md", "CGP102.md", "CGP999.md"]
 
 
-def test_schema_of_the_report_takes_each_code():
-    pattern = schema()["$defs"]["finding"]["properties"]["code"]["pattern"]
-    assert all(re.search(pattern, code) for code in reference.known_codes())
+def test_the_schema_has_an_entry_for_each_code_and_no_other(capsys):
+    assert schema_command.main(["report"]) == 0
+    code = json.loads(capsys.readouterr().out)["$defs"]["finding"]["properties"]["code"]
+    assert {item["const"]: item["title"] for item in code["oneOf"]} == reference.known_codes()
+    assert all(re.search(code["pattern"], item["const"]) for item in code["oneOf"])
 
 
 def test_each_code_of_the_source_is_in_the_reference():
