@@ -85,9 +85,9 @@ def test_positional_and_hashable(decorate):
 def test_a_check_of_this_host_starts_without(module, tmp_path):
     """Each takes a good part of what Python itself takes to start."""
     script = (
-        "import sys, io, contextlib\nfrom cgroup_preflight.cli import main\n"
+        "import sys\nbefore = set(sys.modules)\nimport io, contextlib\nfrom cgroup_preflight.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()): main(['check'])\n"
-        f"print({module!r} in sys.modules)\n"
+        f"print({module!r} in set(sys.modules) - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n", done.stderr
