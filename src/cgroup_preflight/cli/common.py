@@ -41,8 +41,6 @@ def start() -> Started:
 
 def load_config(path: "Path | None") -> "Config":
     """The config named, or the one found. Raises UsageError, ConfigError."""
-    from pathlib import Path
-
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
