@@ -1,4 +1,4 @@
-"""What the kernel counted for a service and for every slice above it, as one finding: pure."""
+"""What the kernel counted for a service and for every slice above it, and which limits held in effect: pure."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,7 +6,8 @@ from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.reading import Known, value_or
 from cgroup_preflight.report import Finding, Status
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.observe import Counters
+from cgroup_preflight.smoke.observe import Counters, Effective
+from cgroup_preflight.smoke.scope import PREFIX
 
 _EVENTS = ("high", "max", "oom", "oom_kill")
 _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
@@ -22,6 +23,7 @@ def _finding(seen: ServiceEvidence, own: Counters) -> Finding:
     evidence: dict[str, str | int | float | bool | None] = {}
     for level in levels:
         evidence.update(_numbers(_name(level.cgroup), level))
+    evidence.update(_effective(seen.effective) if seen.effective else ())
     words = "; ".join(f"{_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
     return Finding(
         code="CGP509", name="kernel-counters", status=Status.PASS, subject=seen.service.label,
@@ -30,8 +32,24 @@ def _finding(seen: ServiceEvidence, own: Counters) -> Finding:
 
 
 def _name(cgroup: str) -> str:
-    """The unit without the name that was made up for the run: `api.slice`, and `run.slice` for the run's own."""
-    return cgroup.rpartition("/")[2].partition("-")[2] or "run.slice"
+    """The unit without the name that was made up for the run: `api.slice`, and `run.slice` for the run's own.
+
+    A cgroup that is not of the run keeps its whole path.
+    """
+    unit = cgroup.rpartition("/")[2]
+    return (unit.partition("-")[2] or "run.slice") if unit.startswith(PREFIX) else cgroup or "/"
+
+
+def _effective(tightest: Effective) -> Iterator[tuple[str, float | str]]:
+    """The minimum over all levels, and whose it is; a limit that no level sets is left out."""
+    for attribute, value, level in (
+        ("memory.max", tightest.memory_bytes, tightest.memory_at),
+        ("cpu.max", tightest.cpus, tightest.cpus_at),
+        ("pids.max", tightest.tasks, tightest.tasks_at),
+    ):
+        if value is not None:
+            yield f"effective {attribute}", value
+            yield f"effective {attribute} is of", _name(level)
 
 
 def _numbers(name: str, level: Counters) -> Iterator[tuple[str, float]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cgroup_preflight.smoke.counted import counted_findings
 
-from .fabricate import ABSENT, SLICE, counters, evidence, known
+from .fabricate import ABSENT, SLICE, counters, effective, evidence, known
 
 ABOVE = replace(
     counters(peak=80 << 20, cpu={"usage_usec": 9, "nr_periods": 10, "nr_throttled": 5, "throttled_usec": 70}),
@@ -33,9 +33,19 @@ def test_the_slice_of_the_run_has_no_name_of_the_config():
     assert "run.slice memory.peak" in found.evidence
 
 
+def test_the_limit_in_effect_is_the_tightest_and_says_whose_it_is():
+    tightest = effective(memory=48 << 20, memory_at=SLICE, cpus=None, tasks=30, tasks_at="/user.slice/user-1000.slice")
+    (found,) = counted_findings([evidence(effective=tightest)])
+    told = {key: value for key, value in found.evidence.items() if key.startswith("effective")}
+    assert told == {
+        "effective memory.max": 48 << 20, "effective memory.max is of": "api.slice",
+        "effective pids.max": 30, "effective pids.max is of": "/user.slice/user-1000.slice",
+    }  # fmt: skip
+
+
 def test_nothing_counted_is_no_number():
     nothing = counters(events=ABSENT, peak=ABSENT, cpu=ABSENT)
-    (found,) = counted_findings([evidence(counters=nothing)])
+    (found,) = counted_findings([evidence(counters=nothing, effective=None)])
     assert found.evidence == {}
     assert "nothing" in found.message
 
