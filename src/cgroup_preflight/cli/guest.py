@@ -29,7 +29,6 @@ as an ordinary process, without root and without KVM. Images are built once and 
     cgroup-preflight guest shell
     cgroup-preflight guest remove --all
 """
-_BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "tar")
 
 
 def main(words: list[str]) -> int:
@@ -51,7 +50,7 @@ def main(words: list[str]) -> int:
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
                             help="a file or folder to hand in, found read-only in /run/preflight/in")  # fmt: skip
         action.add_argument("--full", action="store_true", help="boot all that the distribution starts")
-    run.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="time for the command (600)")
+    run.add_argument("--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time for the command (600)")
     run.add_argument("command", nargs="+", metavar="-- COMMAND", help="program and arguments; no shell")
     args = parser.parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
@@ -67,6 +66,14 @@ def _action(
     return made
 
 
+def _seconds(text: str) -> float:
+    """A time limit of the command line; argparse words what is raised."""
+    seconds = float(text)
+    if not 0 < seconds < 1e7:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
 def _add_kind(to: argparse.ArgumentParser) -> None:
     to.add_argument("--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"its system ({DEFAULT_DISTRO})")
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux, or QEMU")
@@ -74,8 +81,10 @@ def _add_kind(to: argparse.ArgumentParser) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
-    needed = (PROGRAMS[engine], *_BUILD_PROGRAMS)
-    (tools.install if args.install else tools.require)(needed)
+    if args.install:
+        tools.install((PROGRAMS[engine], *image.PROGRAMS))
+    # What only a build needs is asked for when there is something to build.
+    tools.require((PROGRAMS[engine],))
     made = _image(args)
     warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:
@@ -120,15 +129,27 @@ def _remove(args: argparse.Namespace) -> int:
 def _guest(args: argparse.Namespace) -> Guest:
     engine = GuestEngine(args.machine)
     tools.require((PROGRAMS[engine],))
-    for path in args.input:
-        if not path.exists():
-            raise UsageError("not there", where=str(path), remedy=Remedy(title="name a file or folder of this host"))
+    inputs = _inputs(args.input)
     spec = GuestSpec(
         engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,
         cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
-        inputs={path.resolve().name: path.resolve() for path in args.input}, boot_timeout=300.0,
+        inputs=inputs, boot_timeout=300.0,
     )  # fmt: skip
     return Guest(spec, _image(args))
+
+
+def _inputs(paths: list[Path]) -> dict[str, Path]:
+    """Files and folders to hand in, by their names. Raises UsageError."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.resolve().name
+        if not path.exists():
+            raise UsageError("not there", where=str(path), remedy=Remedy(title="name a file or folder of this host"))
+        if not name or name in found:
+            raise UsageError(f"a second {name!r}" if name else "has no name of its own", where=str(path),
+                             remedy=Remedy(title="hand in a folder that holds what is needed, under different names"))  # fmt: skip
+        found[name] = path.resolve()
+    return found
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ class Judged:
     machine: Machine
     report: Report
     chosen: bool
+    fence: str
     seconds: dict[str, float]
     shown_config: str
 
@@ -88,7 +89,7 @@ def _where(judged: Judged) -> Finding:
         message="; ".join((message, *machine.consequences)),
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
-            "memory_mib": machine.memory_mib, **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
+            "memory_mib": machine.memory_mib, "fence": judged.fence, **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
         },
         remedies=(
             Remedy(title="judge the machine that will carry the services as well, there",

@@ -53,11 +53,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The report made in a guest, the machine it was, and where the time went (seconds by step)."""
+    """The report made in a guest, the machine it was, its fence, and where the time went (seconds by step)."""
 
     report: Report
     machine: Machine
     distro: str
+    fence: str
     seconds: Mapping[str, float]
 
 
@@ -87,7 +88,7 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
         report = _report(guest, task, project, source)
         clock.note("run")
     clock.note("end")
-    return Outcome(report=report, machine=machine, distro=task.distro, seconds=clock.seconds)
+    return Outcome(report=report, machine=machine, distro=task.distro, fence=guest.fence, seconds=clock.seconds)
 
 
 def warm_up(made: image.Image, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:

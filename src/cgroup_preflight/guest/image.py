@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,11 +22,13 @@ from cgroup_preflight.report import Remedy
 
 #: Seconds; a build downloads some hundred packages.
 BUILD_TIMEOUT = 1800.0
+#: What a build needs of the host, also as an ordinary user but for `newuidmap`.
+PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
 _MANIFEST = "manifest.json"
 #: As root mmdebstrap mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans up
 #: after a crash can meet those mounts, and everything in it ends with us. Root in a container may not make one; there
 #: mmdebstrap may not mount either, and does without.
-_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=SIGTERM")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +61,10 @@ def ensure(recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: 
     Also rebuilt if its files are not those that were built (size, time, else the content). `say` is told of long work.
     """
     home = folder / recipe.name
-    with _locked(folder, recipe.name, say):
+    with _locked(folder, recipe.name, say) as lock:
         if not _unchanged(home) and not _same_content(home):
             say(f"building the {recipe.distro} guest in {home}: once, about a minute")
-            _build(recipe, folder, home)
+            _build(recipe, folder, home, lock)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return _image(recipe.name, home)
 
@@ -83,6 +86,7 @@ def list_images(folder: Path) -> tuple[Image, ...]:
 def remove(name: str, folder: Path) -> bool:
     """Removes image `name` from the cache; False if it is not there. Running guests keep their open files."""
     with _locked(folder, name):
+        tools.remove_tree(_work(folder, name))
         home = folder / name
         if not home.is_dir():
             return False
@@ -90,28 +94,39 @@ def remove(name: str, folder: Path) -> bool:
         return True
 
 
-def _build(recipe: Recipe, folder: Path, home: Path) -> None:
+def _work(folder: Path, name: str) -> Path:
+    """Where an image is made; what a killed build left there goes with the next one, or with the image."""
+    return folder / f".{name}.building"
+
+
+def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
     unprivileged = os.geteuid() != 0
-    tools.require(("mmdebstrap", "mke2fs", "tar", "unshare", *(("newuidmap",) if unprivileged else ())))
-    work = folder / f".{recipe.name}.building"
-    # What an interrupted build left; we hold the lock, so nobody is using it.
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    tools.require((*PROGRAMS, *(("newuidmap",) if unprivileged else ())))
+    work = _work(folder, recipe.name)
+    # We hold the lock, so nobody is using it.
+    tools.remove_tree(work)
     started = time.monotonic()
     try:
+        work.mkdir()
         pack.write_overlay(recipe.files, work / "overlay.tar")
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
-        if not unprivileged and tools.works((*_NAMESPACE, "true")):
-            argv = (*_NAMESPACE, *argv)
-        tools.call(argv, cwd=work, timeout=BUILD_TIMEOUT, doing=doing)
+        alone = not unprivileged and tools.works((*_NAMESPACE, "true"))
+        # unshare itself lets SIGTERM pass; when it is killed, what is in the namespace is terminated, and tidies up.
+        tools.call((*(_NAMESPACE if alone else ()), *argv), cwd=work, timeout=BUILD_TIMEOUT, doing=doing, lock=lock,
+                   parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
         left = BUILD_TIMEOUT - (time.monotonic() - started)
-        tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing)
+        tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
         _write_manifest(work)
         shutil.rmtree(home, ignore_errors=True)
         work.rename(home)
+    except OSError as error:
+        raise HostError(
+            f"building the {recipe.distro} guest: {error.strerror or error}", where=str(folder),
+            remedy=Remedy(title="make room there (an image and its making take about 1.5G), or set XDG_CACHE_HOME"),
+        ) from None  # fmt: skip
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        tools.remove_tree(work)
 
 
 def _image(name: str, home: Path) -> Image:
@@ -170,8 +185,11 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Holds the lock of image `name`; the lock file stays, since removing it would let two in. Raises HostError."""
+def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None) -> Iterator[int]:
+    """Holds the lock of image `name`, and says its descriptor. Raises HostError.
+
+    The lock file stays, since removing it would let two in.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / f".{name}.lock").open("w")
@@ -186,7 +204,7 @@ def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None
         except BlockingIOError:
             say("waiting for another job that is building or removing this image")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def _damaged(path: Path) -> HostError:

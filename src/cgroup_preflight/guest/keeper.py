@@ -1,13 +1,15 @@
-"""Keeps a guest's processes and its folder no longer than its parent lives. A script of its own, standard library only.
+"""Keeps a guest's processes and its folders no longer than its parent lives. Standard library only.
 
-    python3 -I -S keeper.py LIFELINE PARENT FOLDER ARGV...
+    python3 -I -S -c "import this; main(...)" LIFELINE PARENT ORDERS ARGV...
 
 `LIFELINE` is the reading end of a pipe held open by the parent with PID `PARENT`. When that closes, or the parent is
-gone in whatever way (SIGKILL too), everything descended from here is killed and FOLDER removed. Until then nothing is
-removed, so that the parent can read what a dead guest left.
+gone in whatever way (SIGKILL too), everything descended from here is killed and the folders removed. Until then nothing
+is removed, so that the parent can read what a dead guest left. `ORDERS` is JSON: `folders`, the first being the guest's
+own, `one_cpu`, whether it is to stay on one, and `fence`, what `fence.put_up` is called with (null for no fence).
 """
 
 import ctypes
+import json
 import os
 import select
 import shutil
@@ -15,7 +17,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
+from cgroup_preflight.guest import fence
+
+#: In the guest's own folder: the words of `fence.put_up`.
+FENCE_NOTE = "fence"
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -27,26 +35,40 @@ _REAP = 10.0
 
 def main(argv: list[str]) -> int:
     """Runs the guest and stays until the parent lets go; exit status is always 0."""
-    lifeline, parent, folder, command = int(argv[0]), int(argv[1]), argv[2], argv[3:]
+    lifeline, parent, orders, command = int(argv[0]), int(argv[1]), json.loads(argv[2]), argv[3:]
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     # Children of a killed guest come to us instead of to init, where nobody would know them.
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _guard(command, lifeline, parent, prctl)
+        _guard(command, lifeline, parent, lambda: _enter(orders, prctl))
     finally:
         _kill_descendants()
-        shutil.rmtree(folder, ignore_errors=True)
+        for folder in orders["folders"]:
+            shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _guard(command: list[str], lifeline: int, parent: int, prctl: "ctypes._NamedFuncPointer") -> None:
+def _enter(orders: dict[str, Any], prctl: "ctypes._NamedFuncPointer") -> None:
+    """What the guest's process does before it becomes the engine."""
+    if orders["one_cpu"]:
+        cpus = sorted(os.sched_getaffinity(0))
+        # By its own number: guests that start together come to lie on different ones.
+        os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
+    if orders["fence"] is not None:
+        note = os.open(os.path.join(orders["folders"][0], FENCE_NOTE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(note, fence.put_up(**orders["fence"]).encode())
+    # Last, for a change of rights undoes it.
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _guard(command: list[str], lifeline: int, parent: int, enter: Callable[[], None]) -> None:
     inherited = tuple(fd for fd in _open_fds() if fd > 2 and fd != lifeline)
     guest = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         pass_fds=inherited,
-        preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),  # noqa: PLW1509 - one thread
+        preexec_fn=enter,  # noqa: PLW1509 - one thread
     )
     # The parent learns of the guest's end by the line closing: our copies must not keep it open.
     for fd in inherited:
@@ -105,7 +127,3 @@ def _parent_of(pid: str) -> int | None:
             return int(stream.read().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return None
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

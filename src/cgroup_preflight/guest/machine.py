@@ -2,43 +2,83 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from cgroup_preflight.errors import HostError
 from cgroup_preflight.guest import inside, pack, qemu, tools, uml
 from cgroup_preflight.guest.image import Image
-from cgroup_preflight.guest.process import GuestProcess, make_folder
+from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
+from cgroup_preflight.report import Remedy
 
 #: From the number of the channel's descriptor to the engine's argv.
 Command = Callable[[int], tuple[str, ...]]
 
 #: A memory file system where there is one; on a disk, the kernel would write the guest's memory back all the time.
 _SHARED_MEMORY = Path("/dev/shm")
+#: Programs and what they are linked with and read of their own; user-mode-linux looks what its processor can do.
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
+_SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urandom")
+#: QEMU's translation asks the name servers of this host.
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
+_SPACE = Remedy(title="make room in the temporary folder (TMPDIR) and in /dev/shm, or let more files be open")
 _INPUT = "input.tar"
+_ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 
 def start(spec: GuestSpec, image: Image) -> GuestProcess:
-    """Starts the engine of `spec` on `image`; raises HostError if it is not installed, OSError on a full disk."""
+    """Starts the engine of `spec` on `image`; raises HostError if it is not installed, or on a full disk."""
     program = tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
+    memory = None
     try:
+        if _holds_memory(_SHARED_MEMORY, spec.memory_mib):
+            (_SHARED_MEMORY / folder.name).mkdir(mode=0o700)
+            memory = _SHARED_MEMORY / folder.name
         (folder / "empty").mkdir()
+        # Under a name that user-mode-linux's command line can hold, wherever the cache is.
+        (folder / _ROOT).symlink_to(image.root)
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
         pack.write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException as error:
+        for made in (folder, memory):
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise HostError(
+                f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE
+            ) from None
         raise
-    return GuestProcess(folder, command, environment=_environment(spec, folder))
+    # TMPDIR is where user-mode-linux maps the guest's memory from, and where QEMU puts what the guest writes.
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
+    fence = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
+    # Each system call of a guest's process hands over to user-mode-linux's kernel and back, one waiting for the other: on
+    # two CPUs the waking alone takes more than all the rest, more still in a virtual machine.
+    one_cpu = spec.engine is GuestEngine.UML
+    return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
 
 
-def _uml(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
+def _fence(spec: GuestSpec, image: Image, program: str, writable: Iterable[Path]) -> Fence:
+    """What the engine needs of this host, and no more."""
+    files = [image.root, *((image.kernel,) if image.kernel is not None else ())]
+    network = _NETWORK_FILES if spec.network else ()
+    kvm = ("/dev/kvm",) if spec.accelerator == "kvm" else ()
+    return Fence(
+        programs=(*_SYSTEM_FOLDERS, os.path.dirname(os.path.realpath(program))),
+        readable=(*_SYSTEM_FILES, *network, *map(str, files)),
+        writable=("/dev/null", *kvm, *map(str, writable)),
+        network=spec.network,
+    )
+
+
+def _uml(spec: GuestSpec, _image: Image, program: str, folder: Path) -> Command:
     return lambda channel: uml.uml_argv(
         uml.UmlMachine(
             program=program,
-            root=image.root,
+            root=folder / _ROOT,
             input=folder / _INPUT,
             work=folder,
             channel_fd=channel,
@@ -70,14 +110,13 @@ def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
     )
 
 
-def _environment(spec: GuestSpec, folder: Path) -> dict[str, str]:
-    """What the engine gets of our environment. TMPDIR is where user-mode-linux maps the guest's memory from."""
-    memory = _SHARED_MEMORY if _holds_memory(_SHARED_MEMORY, spec.memory_mib) else folder
-    return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory)}
-
-
 def _holds_memory(folder: Path, mebibytes: int) -> bool:
-    """Whether `folder` can hold that much, and lets it be mapped executable, as container engines' often does not."""
+    """Whether `folder` is ours to use, can hold that much, and lets it be mapped executable.
+
+    Container engines' often does not.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
     try:
         status = os.statvfs(folder)
     except OSError:

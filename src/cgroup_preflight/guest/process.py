@@ -1,5 +1,6 @@
 """A guest as a process of the host: its folder, its keeper, its console. Everything goes when it is closed."""
 
+import json
 import os
 import re
 import shutil
@@ -8,33 +9,57 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cgroup_preflight
 from cgroup_preflight.guest import keeper
 
 #: Seconds until a closed guest must be gone; the keeper kills, so this is not a matter of good will.
 _CLOSE_TIMEOUT = 20.0
 #: Terminal control sequences (ECMA-48 CSI, and OSC up to BEL), which systemd writes to a serial console.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07?)")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@~-]{1,70}")
+#: The keeper, started without what a user's Python loads of its own.
+_KEEPER = (
+    "import sys; sys.path.append(sys.argv[1]); from cgroup_preflight.guest import keeper; keeper.main(sys.argv[2:])"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """What an engine may do outside: `fence.put_up` has the words."""
+
+    programs: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    network: bool = False
 
 
 class GuestProcess:
     """A started engine under its keeper; `line` is our end of the agent's channel."""
 
     def __init__(
-        self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str]
-    ) -> None:
-        """Starts what `command` makes of the channel's descriptor number, in `folder`, which it takes over."""
-        self._folder = folder
+        self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str],
+        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False,
+    ) -> None:  # fmt: skip
+        """Starts what `command` makes of the channel's descriptor number, in `folder`, which it takes over.
+
+        So it does with the folder `memory`, if the guest has one. With `one_cpu` the engine stays on one, any one.
+        """
+        self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
         self.line, inner = socket.socketpair()
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
         # Kept open for reading: the tail must be readable when the folder is gone already.
         self._console = (folder / "console.log").open("rb")
-        argv = (str(lifeline), str(os.getpid()), str(folder), *command(inner.fileno()))
+        orders = {"folders": [str(path) for path in self._folders], "one_cpu": one_cpu,
+                  "fence": asdict(fence) if fence else None}  # fmt: skip
+        home = Path(cgroup_preflight.__file__).parents[1]
+        argv = (str(home), str(lifeline), str(os.getpid()), json.dumps(orders), *command(inner.fileno()))
         try:
             self._keeper = subprocess.Popen(
-                (sys.executable, "-I", "-S", keeper.__file__, *argv),
+                (sys.executable, "-I", "-S", "-B", "-c", _KEEPER, *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -47,7 +72,7 @@ class GuestProcess:
             self._console.close()
             self.line.close()
             os.close(self._hold)
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove_folders()
             raise
         finally:
             console.close()
@@ -74,7 +99,18 @@ class GuestProcess:
         except subprocess.TimeoutExpired:
             self._keeper.kill()
             self._keeper.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folders()
+
+    def fence(self) -> str:
+        """What keeps the started engine from the host, in words; empty before it was started."""
+        try:
+            return (self._folders[0] / keeper.FENCE_NOTE).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _remove_folders(self) -> None:
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def last_lines(text: str, count: int) -> tuple[str, ...]:
@@ -89,5 +125,11 @@ def last_lines(text: str, count: int) -> tuple[str, ...]:
 
 
 def make_folder() -> Path:
-    """A new private folder below the temporary directory; short, for it becomes part of socket paths (108 bytes)."""
-    return Path(tempfile.mkdtemp(prefix="cgpf-"))
+    """A new private folder below the temporary directory, or below /tmp where that has an odd name.
+
+    Its path becomes part of user-mode-linux's command line, which is split at blanks, commas and colons, and of the
+    paths of sockets (108 bytes).
+    """
+    temporary = tempfile.gettempdir()
+    usual = temporary if _PLAIN_PATH.fullmatch(temporary) else "/tmp"
+    return Path(tempfile.mkdtemp(prefix="cgpf-", dir=usual))

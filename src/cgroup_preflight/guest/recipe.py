@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.guest.overlay import OverlayFile, overlay
+from cgroup_preflight.guest.tools import IN_NAMESPACE, KEYRING
 from cgroup_preflight.report import Remedy
 
 #: Debian's release names, by the names used in the config and on the command line.
@@ -87,6 +88,8 @@ def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple
         "--variant=minbase",
         "--format=tar",
         f"--mode={'unshare' if unprivileged else 'root'}",
+        # Without it, mmdebstrap on Ubuntu would trust Ubuntu's keys alone.
+        f"--keyring={KEYRING}",
         f"--include={','.join(recipe.packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
         *(f"--customize-hook={hook}" for hook in recipe.hooks),
@@ -115,7 +118,6 @@ rm -rf root root.tar overlay.tar
 
 def image_argv(recipe: Recipe, *, unprivileged: bool) -> tuple[str, ...]:
     """The call that turns root.tar and overlay.tar of the working directory into root.ext4 and vmlinuz."""
-    # With a user namespace, files of the guest's other users belong to the caller's subordinate ids meanwhile.
-    namespace = ("unshare", "--map-root-user", "--map-auto") if unprivileged else ()
+    namespace = IN_NAMESPACE if unprivileged else ()
     kernel = "kernel" if recipe.with_kernel else ""
     return (*namespace, "sh", "-euc", _IMAGE_SCRIPT, "image", str(recipe.size_mib), kernel)

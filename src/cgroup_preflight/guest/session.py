@@ -32,7 +32,8 @@ _SEE_REQUEST = Remedy(title="check the program, user or path named above: it mus
 class Guest:
     """A guest from entering to leaving the `with` block; for one thread at a time.
 
-    Whatever ends the guest early (it dies, hangs, panics) is a HostError with the last console lines.
+    Whatever ends the guest early (it dies, hangs, panics) is a HostError with the last console lines. `boot_seconds`
+    and `fence` (what keeps it from this host, in words) are known once it runs.
     """
 
     def __init__(self, spec: GuestSpec, image: Image) -> None:
@@ -42,6 +43,7 @@ class Guest:
         self._process: GuestProcess | None = None
         self._channel: Channel | None = None
         self.boot_seconds = 0.0
+        self.fence = ""
 
     def __enter__(self) -> Self:
         """Boots; returns when commands can be run (FULL: when systemd has finished starting)."""
@@ -50,6 +52,7 @@ class Guest:
             self._process = self._stack.enter_context(contextlib.closing(start(self.spec, self._image)))
             self._channel = Channel(self._process.line)
             self._receive(timeout=self.spec.boot_timeout, doing="booting")
+            self.fence = self._process.fence()
             if self.spec.mode is BootMode.FULL:
                 self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
         except BaseException:

@@ -1,6 +1,7 @@
 """Programs the guest needs from the host: found, or named together with the Debian package that has them."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 from cgroup_preflight.errors import HostError
 from cgroup_preflight.report import Remedy
 
+#: Debian's keys: Ubuntu has them only where somebody asked for them.
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: Program (or file) to Debian package, also Ubuntu's.
 DEBIAN_PACKAGES = {
+    KEYRING: "debian-archive-keyring",
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -33,6 +37,10 @@ _TAIL_LINES = 8
 _INSTALL_SECONDS = 900.0
 #: Seconds a terminated tool has to clean up after itself.
 _TERMINATE_SECONDS = 15.0
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+#: Root in a user namespace with the caller's subordinate ids: files of a guest's users belong to those meanwhile.
+IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto")
 #: An ordinary user's PATH often lacks the directory where mke2fs lives.
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
@@ -44,8 +52,8 @@ def find(program: str) -> str:
 
 
 def is_installed(program: str) -> bool:
-    """Whether `program` is on this host."""
-    return shutil.which(program, path=_SEARCH_PATH) is not None
+    """Whether `program`, or a file given by its path, is on this host."""
+    return os.path.exists(program) if program.startswith("/") else shutil.which(program, path=_SEARCH_PATH) is not None
 
 
 def works(argv: Sequence[str]) -> bool:
@@ -115,12 +123,17 @@ def _read_os_release() -> str:
     return ""
 
 
-def call(argv: Sequence[str], *, cwd: Path, timeout: float, doing: str) -> None:
+def call(
+    argv: Sequence[str], *, cwd: Path, timeout: float, doing: str, lock: int | None = None,
+    parting: signal.Signals = signal.SIGTERM,
+) -> None:  # fmt: skip
     """Runs a tool in `cwd` for at most `timeout` seconds; raises HostError with its last lines if it fails.
 
-    The tool and all it started are ended with us, on a time-out and on Ctrl-C.
+    The tool and all it started are ended with us, on a time-out and on Ctrl-C. Should we be killed, the tool gets the
+    signal `parting`, and whatever of it is still busy keeps the descriptor `lock` open.
     """
     environment = {**os.environ, "PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8"}
+    prctl = ctypes.CDLL(None).prctl
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             argv,
@@ -130,6 +143,8 @@ def call(argv: Sequence[str], *, cwd: Path, timeout: float, doing: str) -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, parting, 0, 0, 0),  # noqa: PLW1509 - one thread
         )
         try:
             process.wait(timeout)
@@ -141,6 +156,13 @@ def call(argv: Sequence[str], *, cwd: Path, timeout: float, doing: str) -> None:
         tail = output.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]
     if process.returncode != 0:
         raise _failed(doing, f"{argv[0]} exited with {process.returncode}", "\n".join(tail))
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder and what is in it, also what an unprivileged build left there in the names of other users."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists() and os.geteuid() != 0:
+        works((*IN_NAMESPACE, "rm", "-rf", "--", str(path)))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

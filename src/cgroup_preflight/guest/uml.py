@@ -34,7 +34,6 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         f"mem={machine.memory_mib}M",
         f"umid={machine.work.name}",
         f"uml_dir={machine.work}/",
-        # Without this, root inside could mount any folder of the host that we can read.
         f"hostfs={machine.work / 'empty'}",
         f"ubd0={machine.work / 'root.cow'},{machine.root}",
         f"ubd1r={machine.input}",
@@ -44,8 +43,12 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         "con0=null,fd:1",
         "ssl=null",
         f"ssl0=fd:{channel},fd:{channel}",
-        # Measures for a second which of its checksum routines is the fastest; only RAID would use one.
-        "initcall_blacklist=raid6_select_algo",
+        # raid6: measures for a second which of its checksum routines is the fastest; only RAID would use one.
+        # hostfs: mounts folders of the host, and is not kept in its folder by the argument above: `..` leads out of it.
+        # mmapper: a file of the host as a device.
+        "initcall_blacklist=raid6_select_algo,init_hostfs,mmapper_init",
+        # A module is code in the kernel, and this kernel is a process of the host.
+        "sysctl.kernel.modules_disabled=1",
         *common_kernel_args(mode=machine.mode, input_device="/dev/ubdb", channel_device="/dev/ttyS0"),
         "noreboot",
         *machine.kernel_args,
