@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.errors import HostError
-from cgroup_preflight.guest import image
+from cgroup_preflight.guest import fence, image, uml
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
@@ -66,13 +66,56 @@ def test_no_network_but_loopback(guest: Guest) -> None:
     assert interfaces == ["lo"]
 
 
-def test_host_files_cannot_be_mounted(guest: Guest) -> None:
+#: Ways out of the folder that `hostfs=` names; the second one worked.
+_WAYS_OUT = ("/", "../../../../../..", "../../../../../../etc")
+
+
+@pytest.mark.parametrize("option", _WAYS_OUT)
+def test_host_files_cannot_be_mounted(guest: Guest, option: str) -> None:
     assert guest.run(["mkdir", "-p", "/mnt/host"]).returncode == 0
-    guest.run(["mount", "-t", "hostfs", "none", "/mnt/host", "-o", "/"])
-    try:
-        assert guest.run(["ls", "-A", "/mnt/host"]).text == ""
-    finally:
-        guest.run(["umount", "/mnt/host"])
+    assert guest.run(["mount", "-t", "hostfs", "none", "/mnt/host", "-o", option]).returncode != 0
+    assert guest.run(["ls", "-A", "/mnt/host"]).text == ""
+
+
+def test_the_kernel_takes_no_code_from_inside(guest: Guest) -> None:
+    """It is a process of the host: a module would run there."""
+    assert guest.read_file("/proc/sys/kernel/modules_disabled") == b"1\n"
+    assert guest.run(["sh", "-c", "echo 0 > /proc/sys/kernel/modules_disabled"]).returncode != 0
+
+
+needs_landlock = pytest.mark.skipif(fence.version() == 0, reason="this kernel has no landlock, and the fence says so")
+
+
+@needs_landlock
+def test_a_kernel_that_lets_out_meets_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hostfs in it, as if somebody had found another way: the host's kernel itself does not hand anything out."""
+    whole = uml.uml_argv
+    monkeypatch.setattr(
+        uml, "uml_argv", lambda machine: tuple(w for w in whole(machine) if not w.startswith("initcall_blacklist"))
+    )
+    with Guest(GuestSpec(), _image()) as own:
+        assert own.fence.startswith("landlock ")
+        own.run(["mkdir", "/mnt/host"])
+        for option in _WAYS_OUT[1:]:
+            own.run(["mount", "-t", "hostfs", "none", "/mnt/host", "-o", option])
+        for path in ("/mnt/host", "/mnt/host/root", "/mnt/host/home", "/mnt/host/passwd", "/mnt/host/etc/passwd"):
+            assert own.run(["sh", "-c", 'ls "$0"/* || cat "$0"', path]).stdout == b"", path
+        done = own.run(["sh", "-c", "echo x > /mnt/host/tmp/cgpf-was-here"])
+        assert done.returncode != 0
+    assert not Path("/tmp/cgpf-was-here").exists()
+
+
+def test_the_engine_runs_behind_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Guest(GuestSpec(), _image()) as own:
+        (folder,) = tmp_path.iterdir()
+        pids = [pid for pid in _users_of(folder) if b"linux.uml" in Path(f"/proc/{pid}/cmdline").read_bytes()[:40]]
+        assert pids
+        if "landlock" in own.fence and "no landlock" not in own.fence:
+            assert all("NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
+        if "a network of its own" in own.fence:
+            mine = os.readlink("/proc/self/ns/net")
+            assert all(os.readlink(f"/proc/{pid}/ns/net") != mine for pid in pids)
 
 
 @pytest.mark.requires("users")

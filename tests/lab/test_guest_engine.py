@@ -193,6 +193,7 @@ os.makedirs("/mnt/h", exist_ok=True)
 for kind in ("hostfs", "9p", "virtiofs"):
     subprocess.run(["mount", "-t", kind, "none", "/mnt/h", "-o", "/"], capture_output=True)
     subprocess.run(["mount", "-t", kind, "none", "/mnt/h"], capture_output=True)
+    subprocess.run(["mount", "-t", kind, "none", "/mnt/h", "-o", "../../../../../.."], capture_output=True)
 if os.listdir("/mnt/h"): sees("a folder of the host")
 for path in glob.glob("/run/preflight/in/**", recursive=True) + ["/proc/self/environ", "/proc/1/environ", "/proc/cmdline"]:
     if os.path.isfile(path) and {secret!r}.encode() in open(path, "rb").read() and path != me: sees("the environment, in " + path)

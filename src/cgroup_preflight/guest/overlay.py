@@ -103,9 +103,9 @@ done
 case $input in
     /dev/vd*) modprobe virtio_blk ;;
 esac
-mkdir -p {INPUT_DIR}
-mount -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
-tar -xf "$input" -C {INPUT_DIR} --no-same-owner
+mount --mkdir -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
+# In pieces of 512 KiB: each reading and writing is a matter of its own for an emulated CPU.
+tar -b 1024 -xf "$input" -C {INPUT_DIR} --no-same-owner
 mount -o remount,ro {INPUT_DIR}
 cd /
 export PYTHONPATH={INPUT_DIR}/agent PYTHONDONTWRITEBYTECODE=1

@@ -47,6 +47,8 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         # hostfs: mounts folders of the host, and is not kept in its folder by the argument above: `..` leads out of it.
         # mmapper: a file of the host as a device.
         "initcall_blacklist=raid6_select_algo,init_hostfs,mmapper_init",
+        # For each of the 512 terminals of old the kernel would try to start a program: a third of a second.
+        "pty.legacy_count=0",
         # A module is code in the kernel, and this kernel is a process of the host.
         "sysctl.kernel.modules_disabled=1",
         *common_kernel_args(mode=machine.mode, input_device="/dev/ubdb", channel_device="/dev/ttyS0"),
