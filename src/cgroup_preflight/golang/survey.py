@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, PackedError, read
@@ -36,7 +37,19 @@ class Binary:
 
 
 def survey(path: str) -> Binary:
-    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
+    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error.
+
+    One that did not change meanwhile is not read again.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return Binary(path=path, why_not=error.strerror or str(error), unreadable=True)
+    return _survey(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache
+def _survey(path: str, _state: tuple[int, ...]) -> Binary:
     try:
         executable = identify(path)
     except BinaryError as error:

@@ -21,7 +21,7 @@ _EXPAND_SWITCH_SINCE = 254
 class Launch:
     """One transient service: spans in seconds; `output` is a file for stdout and stderr, empty for the journal.
 
-    `hold_before` and `hold_after` have to outlast everything that the tool does in the meantime.
+    `hold_before` and `hold_after` have to outlast everything that the tool does in the meantime; 0: it is not held.
     """
 
     unit: str
@@ -50,8 +50,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
     """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's."""
     properties = [
         *launch.settings,
-        ("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),
-        ("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),
+        *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
+        *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
         ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
         # The hold after the end counts as stopping: systemd's own time-out must not end it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),

@@ -51,7 +51,7 @@ def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str
         _wait(manager, [launch for launch in todo.values() if not refused.get(launch.unit)])
     finally:
         if todo:
-            manager.systemctl(*argv.kill_all([launch.unit for launch in todo.values()]))
+            manager.kill_units([launch.unit for launch in todo.values()])
     return {
         name: Trace(why=refused[launch.unit]) if refused.get(launch.unit) else parse_trace(_text(launch.output))
         for name, launch in todo.items()

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.reading import Missing
 from cgroup_preflight.report import Remedy
 from cgroup_preflight.smoke import argv as argvs
+from cgroup_preflight.smoke import bus
 
 _TIMEOUT = 30.0
 _PARALLEL = 8
@@ -35,6 +37,8 @@ class Manager:
         self.runner = LiveRunner(env)
         self._prefix = ("sudo", "-n") if choice.sudo else ()
         self.sudo = choice.sudo
+        #: Root needs no process to ask the system manager.
+        self._direct = not self.user and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
         self.unit_folder = f"/run/user/{uid}/systemd/user" if self.user else f"{machine_folder}/systemd/system"
         self._sleep = shutil.which("sleep", path="/usr/bin:/bin:/run/current-system/sw/bin") or "/bin/sleep"
 
@@ -69,6 +73,9 @@ class Manager:
         wanted = tuple(units)
         if not wanted:
             return {}
+        if self._direct:
+            with suppress(bus.BusError):
+                return bus.show(wanted, argvs.SHOW_PROPERTIES)
         done = self.systemctl(*argvs.show(wanted))
         return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
@@ -76,6 +83,32 @@ class Manager:
         """Whether the system's manager runs a unit, whoever's manager this is."""
         answer = self.runner.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
+
+    def start_units(self, units: Iterable[str]) -> str:
+        """Starts units that have files, without waiting for them; the manager's words if it refused any."""
+        words = ("start", "--no-block", "--", *units)
+        return "" if self._on_bus(bus.start(tuple(units))) else self._words(self.systemctl(*words))
+
+    def stop_units(self, units: Iterable[str]) -> None:
+        """Stops units without waiting for them."""
+        if not self._on_bus(bus.stop(tuple(units))):
+            self.systemctl("stop", "--no-block", "--", *units)
+
+    def kill_units(self, units: Iterable[str]) -> None:
+        """Kills every process of units."""
+        if not self._on_bus(bus.kill(tuple(units), signal.SIGKILL)):
+            self.systemctl(*argvs.kill_all(units))
+
+    def _on_bus(self, calls: list[bus.Call]) -> bool:
+        """Whether the manager took all of it over its own socket; if not, `systemctl` does it and has the words."""
+        if not self._direct:
+            return False
+        with suppress(bus.BusError):
+            return bus.REFUSED not in bus.call(calls)
+        return False
+
+    def _words(self, done: Completed) -> str:
+        return (first_line(done.stderr) or f"exit status {done.returncode}") if done.returncode else ""
 
     def start(self, launches: Iterable[argvs.Launch]) -> dict[str, str]:
         """Starts transient services at the same time; the manager's words by unit, for those it refused."""

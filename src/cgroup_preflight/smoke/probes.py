@@ -13,7 +13,7 @@ from cgroup_preflight.facts.limits import parse_limit
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.reading import Known, parsed, value_or
-from cgroup_preflight.smoke.manager import Manager, first_line
+from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
 from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, unit_text
@@ -23,6 +23,8 @@ _DEADLINE = 15.0
 _TASK_SECONDS = 0.05
 _TASKS_DEADLINE = 60.0
 _UP_SECONDS = 20.0
+#: The most that may be done before the first push.
+_MEANWHILE_SECONDS = 60.0
 _PAUSE = 0.02
 _LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
@@ -59,10 +61,13 @@ class Probes:
         self._user = user
         self._asks: dict[str, int] = {}
 
-    def run_all(self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None]) -> tuple[ProbeEvidence, ...]:
-        """One evidence for each probe. Raises HostError."""
+    def run_all(
+        self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None]
+    ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
+        """One evidence for each probe; `meanwhile` is called while their processes start. Raises HostError."""
         units = probe_units(scope, probes)
         if not units:
+            meanwhile()
             return ()
         by_number = {number: unit for unit in units for number in unit.probes}
         seen: dict[int, ProbeEvidence] = {}
@@ -75,7 +80,9 @@ class Probes:
                 )
                 seen[number] = yield from self._push(by_number[number], probe, refused)
 
-        with self._started(units, longest=_UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)) as refused:
+        longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
+        with self._started(units, longest=longest) as refused:
+            meanwhile()
             for lanes in rounds(scope, units, probes):
                 _together([lane(numbers) for numbers in lanes])
         return tuple(seen[number] for number in range(len(probes)))
@@ -92,12 +99,11 @@ class Probes:
             names = [item.unit for item in units]
             stack.callback(self._manager.remove_files, names)
             self._manager.write_files([UnitFile(path=item.unit, content=self._text(item, longest)) for item in units])
-            done = self._manager.systemctl("start", "--no-block", "--", *names)
-            if done.returncode != 0:
+            if refused := self._manager.start_units(names):
                 # As with slices: a manager that has not seen the new files yet sees them after a reload.
                 self._manager.require("daemon-reload")
-                done = self._manager.systemctl("start", "--no-block", "--", *names)
-            yield first_line(done.stderr) if done.returncode else ""
+                refused = self._manager.start_units(names)
+            yield refused
 
     def _text(self, item: ProbeUnit, longest: float) -> str:
         command = (sys.executable, "-I", "-S", _PAYLOAD)

@@ -142,6 +142,8 @@ class Services:
         for run in runs:
             gate = int(run.show.get("ControlPID", "0") or 0)
             if gate:
+                # The manager names the process before it is in its cgroup, and before it is the `sleep` that it will be.
+                wait_until(lambda run=run, gate=gate: self._holds(run, gate), _HELD_SECONDS)  # type: ignore[misc]
                 let_go(self._manager, self._observer, run.service.unit, run.cgroup, gate)
             run.released_at = time.monotonic()
         longest = max(run.service.smoke.start_timeout for run in runs)
@@ -275,13 +277,13 @@ class Services:
         units = [run.service.unit for run in runs]
         if not units:
             return
-        self._manager.systemctl("stop", "--no-block", "--", *units)
+        self._manager.stop_units(units)
         asked = time.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
             left = asked + run.service.smoke.stop_timeout - time.monotonic()
             if not wait_until(lambda run=run: self._is_held(run, runs), left):  # type: ignore[misc]
                 run.killed = True
-                self._manager.systemctl(*argv.kill_all([run.service.unit]))
+                self._manager.kill_units([run.service.unit])
         for run in runs:
             wait_until(lambda run=run: self._is_held(run, runs), _KILL_SECONDS)  # type: ignore[misc]
         self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), _KILL_SECONDS)
@@ -300,6 +302,10 @@ class Services:
             )
             if all(pid != known for known, _ in stay.strays):
                 run.stay = replace(stay, strays=(*stay.strays, (pid, reading.value)))
+
+    def _holds(self, run: Run, gate: int) -> bool:
+        """Whether this process holds the service, or is gone."""
+        return holder(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
 
     def _is_held(self, run: Run, runs: Iterable[Run]) -> bool:
         """Whether only the hold after the end is left of a service; notes the exits of all `runs` meanwhile."""

@@ -1,0 +1,251 @@
+"""systemd's private socket: the questions of `systemctl` without a process for each one. Root only.
+
+The D-Bus protocol as far as it takes (D-Bus Specification 0.43, "Message Protocol", "Type System"): calls with strings
+as arguments, several under way at the same time, and answers of any type. It is systemd's own way to its manager, and
+`systemctl` uses the same socket; where it is not there, or anything about it is odd, `BusError` sends the caller there.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+SOCKET = "/run/systemd/private"
+_MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_UNIT, _SERVICE, _SLICE = (f"org.freedesktop.systemd1.{name}" for name in ("Unit", "Service", "Slice"))
+_OF_UNIT = frozenset({"Id", "LoadState", "ActiveState", "SubState", "FragmentPath", "InvocationID"})
+_CALL, _ANSWER, _ERROR = 1, 2, 3
+_PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
+#: struct(3) codes of the types of fixed size, by D-Bus's.
+_FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q"}
+_SECONDS = 5.0
+#: systemd reads the end of the greeting and what follows in one go, up to 256 bytes, and what it has read of the calls
+#: with it lies until more arrives: so there is always more.
+_AT_LEAST = 1024
+_MESSAGE_MAX = 8 << 20
+#: In place of an answer.
+REFUSED = object()
+
+
+class BusError(Exception):
+    """No answer, or one that is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One method call; all arguments are strings, but a last one may be a number (`i`)."""
+
+    path: str
+    interface: str
+    member: str
+    words: tuple[str, ...] = ()
+    number: int | None = None
+
+
+_NOTHING = Call(path="/", interface="org.freedesktop.DBus.Peer", member="Ping")
+
+
+def start(units: Sequence[str]) -> list[Call]:
+    """Starts units, or rather queues that, as `systemctl start --no-block` does."""
+    return [
+        Call(path=_MANAGER[0], interface=_MANAGER[1], member="StartUnit", words=(unit, "replace")) for unit in units
+    ]
+
+
+def stop(units: Sequence[str]) -> list[Call]:
+    """As `systemctl stop --no-block`."""
+    return [Call(path=_MANAGER[0], interface=_MANAGER[1], member="StopUnit", words=(unit, "replace")) for unit in units]
+
+
+def kill(units: Sequence[str], number: int) -> list[Call]:
+    """As `systemctl kill --kill-who=all`."""
+    return [
+        Call(path=_MANAGER[0], interface=_MANAGER[1], member="KillUnit", words=(unit, "all"), number=number)
+        for unit in units
+    ]
+
+
+def call(calls: Sequence[Call]) -> list[object]:
+    """What each call returns (its first value, None for nothing), REFUSED where the manager would not. Raises BusError."""
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_SECONDS)
+            line.connect(SOCKET)
+            return _converse(line, calls)
+    except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
+        raise BusError(str(error)) from error
+
+
+def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out."""
+    asked = [
+        (unit, name, Call(path=_path(unit), interface=_PROPERTIES, member="Get", words=(_interface(unit, name), name)))
+        for unit in units
+        for name in names
+        if unit.endswith(".service") or name in _OF_UNIT or name == "ControlGroup"
+    ]
+    shown: dict[str, dict[str, str]] = {unit: {} for unit in units}
+    for (unit, name, _), value in zip(asked, call([one for _, _, one in asked]), strict=True):
+        if value is not REFUSED:
+            shown[unit][name] = bytes(value).hex() if isinstance(value, list) else str(value)
+    return shown
+
+
+def _path(unit: str) -> str:
+    """The object of a unit: what is no letter or digit, or a digit at the beginning, is `_` and its code (sd_bus_path_encode(3))."""
+    escaped = "".join(
+        char
+        if char.isascii() and (char.isalpha() or (char.isdigit() and at))
+        else "".join(f"_{byte:02x}" for byte in char.encode())
+        for at, char in enumerate(unit)
+    )
+    return f"{_MANAGER[0]}/unit/{escaped}"
+
+
+def _interface(unit: str, name: str) -> str:
+    if name in _OF_UNIT:
+        return _UNIT
+    return _SERVICE if unit.endswith(".service") else _SLICE
+
+
+def _converse(line: socket.socket, calls: Sequence[Call]) -> list[object]:
+    stream = line.makefile("rb")
+    line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+    if not stream.readline(1024).startswith(b"OK "):
+        raise ValueError("not let in")
+    sent = b"".join(_message(one, number) for number, one in enumerate(calls, 1))
+    number = len(calls)
+    while len(sent) < _AT_LEAST:
+        number += 1
+        sent += _message(_NOTHING, number)
+    line.sendall(b"BEGIN\r\n" + sent)
+    answers: dict[int, object] = {}
+    while any(number not in answers for number in range(1, len(calls) + 1)):
+        answers.update(_answer(stream))
+    return [answers[number] for number in range(1, len(calls) + 1)]
+
+
+def _answer(stream: BinaryIO) -> Iterator[tuple[int, object]]:
+    """The next message, if it answers a call: its number and first value, None for nothing."""
+    head = stream.read(16)
+    if len(head) < 16 or head[:1] != b"l":
+        raise ValueError("the line was closed")
+    kind, (body, _, fields) = head[1], struct.unpack_from("<III", head, 4)
+    rest = -(-fields // 8) * 8
+    if rest + body > _MESSAGE_MAX:
+        raise ValueError("too long a message")
+    data = head + stream.read(rest + body)
+    listed = _Reader(data, 12).fields()
+    number, signature = listed.get(_REPLY_TO), listed.get(_SIGNATURE, "")
+    if kind in (_ANSWER, _ERROR) and isinstance(number, int) and isinstance(signature, str):
+        value = _Reader(data[16 + rest :], 0).value(signature) if signature else None
+        yield number, value if kind == _ANSWER else REFUSED
+
+
+def _message(one: Call, number: int) -> bytes:
+    body = b""
+    for word in one.words:
+        body = _padded(body, 4) + _text(word)
+    if one.number is not None:
+        body = _padded(body, 4) + struct.pack("<i", one.number)
+    signature = "s" * len(one.words) + ("i" if one.number is not None else "")
+    fields = b""
+    texts = ((_PATH, "o", one.path), (_INTERFACE, "s", one.interface), (_MEMBER, "s", one.member),
+             (_DESTINATION, "s", "org.freedesktop.systemd1"))  # fmt: skip
+    for code, kind, text in texts:
+        fields = _padded(fields, 8) + bytes((code, 1)) + kind.encode() + b"\0" + _text(text)
+    if signature:
+        fields = (
+            _padded(fields, 8) + bytes((_SIGNATURE, 1)) + b"g\0" + bytes((len(signature),)) + signature.encode() + b"\0"
+        )
+    head = struct.pack("<cBBBIII", b"l", _CALL, 0, 1, len(body), number, len(fields))
+    return _padded(head + fields, 8) + body
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data + b"\0"
+
+
+def _padded(data: bytes, size: int) -> bytes:
+    return data + b"\0" * (-len(data) % size)
+
+
+class _Reader:
+    """Reads values one after another; `at` is where the next one may begin."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data = data
+        self._at = at
+
+    def value(self, signature: str) -> object:
+        """The first value of `signature`."""
+        kind = signature[0]
+        if kind in _FIXED:
+            return self._fixed(_FIXED[kind])
+        if kind == "b":
+            return "yes" if self._fixed("I") else "no"
+        if kind in "sog":
+            return self._text("B" if kind == "g" else "I")
+        if kind == "v":
+            return self.value(self._text("B"))
+        if kind == "a":
+            return list(self._array(_first(signature[1:])))
+        self._align(8)
+        parts, inner = [], signature[1 : len(_first(signature)) - 1]
+        while inner:
+            one = _first(inner)
+            parts.append(self.value(one))
+            inner = inner[len(one) :]
+        return tuple(parts)
+
+    def fields(self) -> dict[object, object]:
+        """What an array of pairs of a code and a variant holds, as each message has one."""
+        size = self._fixed("I")
+        self._align(8)
+        end, found = self._at + size, dict[object, object]()
+        while self._at < end:
+            self._align(8)
+            code = self._fixed("B")
+            found[code] = self.value("v")
+        return found
+
+    def _text(self, code: str) -> str:
+        size = self._fixed(code)
+        data = self._data[self._at : self._at + size]
+        self._at += size + 1
+        return data.decode()
+
+    def _array(self, inner: str) -> Iterator[object]:
+        size = self._fixed("I")
+        self._align(8 if inner[0] in "({xtd" else 1 if inner[0] in "ygv" else 2 if inner[0] in "nq" else 4)
+        end = self._at + size
+        while self._at < end:
+            yield self.value(inner)
+
+    def _fixed(self, code: str) -> int:
+        size = struct.calcsize(code)
+        self._align(size)
+        (number,) = struct.unpack_from(f"<{code}", self._data, self._at)
+        self._at += size
+        return int(number)
+
+    def _align(self, size: int) -> None:
+        self._at += -self._at % size
+
+
+def _first(signature: str) -> str:
+    """The first complete type."""
+    if signature[0] == "a":
+        return "a" + _first(signature[1:])
+    if signature[0] not in "({":
+        return signature[0]
+    depth = 0
+    for at, char in enumerate(signature):
+        depth += (char in "({") - (char in ")}")
+        if depth == 0:
+            return signature[: at + 1]
+    raise ValueError(f"not a signature: {signature!r}")

@@ -1,0 +1,121 @@
+"""systemd's private socket, played by a thread: what is asked, and what is made of the answers."""
+
+import socket
+import struct
+import threading
+
+import pytest
+
+from cgroup_preflight.smoke import bus
+
+
+def text(word: str) -> bytes:
+    return struct.pack("<I", len(word)) + word.encode() + b"\0"
+
+
+def answer(to: int, signature: str = "", body: bytes = b"", kind: int = 2) -> bytes:
+    """A message as the D-Bus Specification draws it, written by hand: serial 99, fields 5 and 8."""
+    fields = bytes((5, 1)) + b"u\0" + struct.pack("<I", to)
+    if signature:
+        fields += bytes((8, 1)) + b"g\0" + bytes((len(signature),)) + signature.encode() + b"\0"
+    head = struct.pack("<cBBBIII", b"l", kind, 0, 1, len(body), 99, len(fields)) + fields
+    return head + b"\0" * (-len(head) % 8) + body
+
+
+def variant(signature: str, value: bytes) -> bytes:
+    data = bytes((len(signature),)) + signature.encode() + b"\0"
+    return data + b"\0" * (-len(data) % 4) + value
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A manager that lets in, waits for `calls` messages each time, and says what it is told to."""
+    path = str(tmp_path / "private")
+    monkeypatch.setattr(bus, "SOCKET", path)
+    heard: list[bytes] = []
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    threads = []
+
+    def play(*rounds: tuple[int, bytes], welcome: bytes = b"OK 1234\r\n") -> list[bytes]:
+        def serve() -> None:
+            for calls, said in rounds:
+                line, _ = server.accept()
+                with line:
+                    line.recv(1000)
+                    line.sendall(welcome)
+                    data = b""
+                    while len(data) < 1024 * bool(calls) and (piece := line.recv(65536)):
+                        data += piece
+                    heard.append(data)
+                    line.sendall(said)
+                    # Closed with something unread, it would take back what was said.
+                    line.shutdown(socket.SHUT_WR)
+                    while line.recv(65536):
+                        pass
+
+        threads.append(threading.Thread(target=serve, daemon=True))
+        threads[-1].start()
+        return heard
+
+    yield play
+    server.close()
+    for thread in threads:
+        thread.join(5)
+
+
+def test_answers_come_in_any_order_and_one_may_be_a_refusal(manager):
+    signal = struct.pack("<cBBBIII", b"l", 4, 0, 1, 0, 7, 0)
+    heard = manager((2, signal + answer(2, "o", text("/job/2")) + answer(1, "s", text("no such unit"), kind=3)))
+    found = bus.call(bus.start(["a.service", "b.service"]))
+    assert found == [bus.REFUSED, "/job/2"]
+    assert b"StartUnit" in heard[0]
+    assert text("a.service") in heard[0]
+    assert text("replace") in heard[0]
+
+
+def test_kill_names_the_signal(manager):
+    heard = manager((1, answer(1)))
+    assert bus.call(bus.kill(["a.service"], 9)) == [None]
+    assert text("all") + struct.pack("<i", 9) in heard[0]
+    assert b"ssi\0" in heard[0]
+    # Less would lie with systemd unread.
+    assert len(heard[0]) > 512
+
+
+def test_properties_are_worded_as_systemctl_words_them(manager):
+    values = [variant("s", text("running")), variant("u", struct.pack("<I", 4711)),
+              variant("ay", struct.pack("<I", 2) + b"\xab\x01"), variant("i", struct.pack("<i", -1))]  # fmt: skip
+    said = b"".join(answer(number, "v", value) for number, value in enumerate(values, 1))
+    heard = manager((5, said + answer(5, "s", text("unknown"), kind=3)))
+    names = ("SubState", "MainPID", "InvocationID", "ExecMainCode", "ControlGroup")
+    assert bus.show(["a.service"], names) == {
+        "a.service": {"SubState": "running", "MainPID": "4711", "InvocationID": "ab01", "ExecMainCode": "-1"}
+    }
+    assert heard[0].count(text("/org/freedesktop/systemd1/unit/a_2eservice")) == 5
+
+
+def test_every_type_can_be_passed_over(manager):
+    pair = struct.pack("<I", 16) + b"\0\0\0\0" + text("ab") + b"\0" + struct.pack("<Q", 5)
+    manager((1, answer(1, "a{st}", pair)))
+    assert bus.call(bus.stop(["a.slice"])) == [[("ab", 5)]]
+
+
+@pytest.mark.parametrize("said", [b"", b"l", b"B" + b"\0" * 40, b"l" + b"\xff" * 40, answer(1, "(", b"xx")])
+def test_what_is_no_answer_is_an_error(manager, said):
+    manager((1, said))
+    with pytest.raises(bus.BusError):
+        bus.call(bus.start(["a.service"]))
+
+
+def test_who_is_not_let_in_asks_elsewhere(manager):
+    manager((0, b""), welcome=b"REJECTED\r\n")
+    with pytest.raises(bus.BusError, match="not let in"):
+        bus.call(bus.start(["a.service"]))
+
+
+def test_no_socket_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(bus, "SOCKET", str(tmp_path / "none"))
+    with pytest.raises(bus.BusError):
+        bus.show(["a.service"], ("Id",))
