@@ -1,4 +1,4 @@
-"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz]}`.
+"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,vmlinux]}`.
 
 A folder appears complete or not at all (built beside it, renamed). Parallel jobs wait for the one that builds.
 """
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cgroup_preflight.errors import HostError
-from cgroup_preflight.guest import pack, tools
+from cgroup_preflight.guest import kernel_image, pack, tools
 from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
 from cgroup_preflight.report import Remedy
 
@@ -117,6 +117,8 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
                    parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
         left = BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
+        if recipe.with_kernel:
+            kernel_image.unpack(work)
         _write_manifest(work)
         shutil.rmtree(home, ignore_errors=True)
         work.rename(home)
@@ -130,8 +132,7 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
 
 
 def _image(name: str, home: Path) -> Image:
-    kernel = home / "vmlinuz"
-    return Image(name=name, root=home / "root.ext4", kernel=kernel if kernel.exists() else None)
+    return Image(name=name, root=home / "root.ext4", kernel=kernel_image.found_in(home))
 
 
 def _write_manifest(home: Path) -> None:

@@ -58,6 +58,14 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "console=ttyS0",
         # An emulated CPU may be slower than the kernel's own checks think a clock can be.
         "tsc=unstable" if machine.accelerator == "tcg" else "tsc=reliable",
+        # The rest of a boot on an emulated CPU: moving the kernel to a random place, waiting for all CPUs to have seen each
+        # change, testing checksum routines and clocks, watching for lock-ups, a fifth level of page tables.
+        "nokaslr",
+        "rcupdate.rcu_expedited=1",
+        "cryptomgr.notests",
+        "no_timer_check",
+        "nowatchdog",
+        "no5lvl",
         # Nothing in there is worth guarding from its neighbours, and every guard is emulated.
         "mitigations=off",
         *common_kernel_args(mode=machine.mode, input_device="/dev/vda", channel_device="/dev/vport0p1"),
