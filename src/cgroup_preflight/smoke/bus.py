@@ -15,12 +15,10 @@ from typing import BinaryIO
 SOCKET = "/run/systemd/private"
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_UNIT, _SERVICE, _SLICE = (f"org.freedesktop.systemd1.{name}" for name in ("Unit", "Service", "Slice"))
-_OF_UNIT = frozenset({"Id", "LoadState", "ActiveState", "SubState", "FragmentPath", "InvocationID"})
 _CALL, _ANSWER, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
-#: struct(3) codes of the types of fixed size, by D-Bus's.
-_FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q"}
+#: struct(3) codes of the types of fixed size, by D-Bus's; of fractions and open files only the size matters here.
+_FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "Q", "h": "I"}
 _SECONDS = 5.0
 #: systemd reads the end of the greeting and what follows in one go, up to 256 bytes, and what it has read of the calls
 #: with it lies until more arrives: so there is always more.
@@ -80,18 +78,20 @@ def call(calls: Sequence[Call]) -> list[object]:
 
 
 def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out."""
-    asked = [
-        (unit, name, Call(path=_path(unit), interface=_PROPERTIES, member="Get", words=(_interface(unit, name), name)))
-        for unit in units
-        for name in names
-        if unit.endswith(".service") or name in _OF_UNIT or name == "ControlGroup"
-    ]
-    shown: dict[str, dict[str, str]] = {unit: {} for unit in units}
-    for (unit, name, _), value in zip(asked, call([one for _, _, one in asked]), strict=True):
-        if value is not REFUSED:
-            shown[unit][name] = bytes(value).hex() if isinstance(value, list) else str(value)
-    return shown
+    """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
+
+    All of a unit are of one moment, as those of `systemctl` are.
+    """
+    answers = call([Call(path=_path(unit), interface=_PROPERTIES, member="GetAll", words=("",)) for unit in units])
+    return {
+        unit: {name: _worded(value) for name, value in answer if name in names}
+        for unit, answer in zip(units, answers, strict=True)
+        if isinstance(answer, list)
+    }
+
+
+def _worded(value: object) -> str:
+    return bytes(value).hex() if isinstance(value, list) else str(value)
 
 
 def _path(unit: str) -> str:
@@ -103,12 +103,6 @@ def _path(unit: str) -> str:
         for at, char in enumerate(unit)
     )
     return f"{_MANAGER[0]}/unit/{escaped}"
-
-
-def _interface(unit: str, name: str) -> str:
-    if name in _OF_UNIT:
-        return _UNIT
-    return _SERVICE if unit.endswith(".service") else _SLICE
 
 
 def _converse(line: socket.socket, calls: Sequence[Call]) -> list[object]:

@@ -22,11 +22,6 @@ def answer(to: int, signature: str = "", body: bytes = b"", kind: int = 2) -> by
     return head + b"\0" * (-len(head) % 8) + body
 
 
-def variant(signature: str, value: bytes) -> bytes:
-    data = bytes((len(signature),)) + signature.encode() + b"\0"
-    return data + b"\0" * (-len(data) % 4) + value
-
-
 @pytest.fixture
 def manager(tmp_path, monkeypatch):
     """A manager that lets in, waits for `calls` messages each time, and says what it is told to."""
@@ -84,16 +79,29 @@ def test_kill_names_the_signal(manager):
     assert len(heard[0]) > 512
 
 
+def pair(at: int, name: str, signature: str, value: bytes) -> bytes:
+    """One entry of a{sv} that begins at offset `at` of the message's body."""
+    data = b"\0" * (-at % 8) + text(name)
+    data += bytes((len(signature),)) + signature.encode() + b"\0"
+    return data + b"\0" * (-(at + len(data)) % 4) + value
+
+
 def test_properties_are_worded_as_systemctl_words_them(manager):
-    values = [variant("s", text("running")), variant("u", struct.pack("<I", 4711)),
-              variant("ay", struct.pack("<I", 2) + b"\xab\x01"), variant("i", struct.pack("<i", -1))]  # fmt: skip
-    said = b"".join(answer(number, "v", value) for number, value in enumerate(values, 1))
-    heard = manager((5, said + answer(5, "s", text("unknown"), kind=3)))
+    entries = b""
+    for name, signature, value in (
+        ("SubState", "s", text("running")), ("MainPID", "u", struct.pack("<I", 4711)),
+        ("InvocationID", "ay", struct.pack("<I", 2) + b"\xab\x01"), ("ExecMainCode", "i", struct.pack("<i", -1)),
+        ("Other", "b", struct.pack("<I", 1)),
+    ):  # fmt: skip
+        entries += pair(8 + len(entries), name, signature, value)
+    body = struct.pack("<II", len(entries), 0) + entries
+    heard = manager((2, answer(1, "a{sv}", body) + answer(2, "s", text("unknown"), kind=3)))
     names = ("SubState", "MainPID", "InvocationID", "ExecMainCode", "ControlGroup")
-    assert bus.show(["a.service"], names) == {
+    assert bus.show(["a.service", "7b-c.slice"], names) == {
         "a.service": {"SubState": "running", "MainPID": "4711", "InvocationID": "ab01", "ExecMainCode": "-1"}
     }
-    assert heard[0].count(text("/org/freedesktop/systemd1/unit/a_2eservice")) == 5
+    assert text("/org/freedesktop/systemd1/unit/a_2eservice") in heard[0]
+    assert text("/org/freedesktop/systemd1/unit/_37b_2dc_2eslice") in heard[0]
 
 
 def test_every_type_can_be_passed_over(manager):
