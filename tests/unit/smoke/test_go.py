@@ -130,8 +130,8 @@ class Units:
     def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         return {unit: {"ActiveState": self.states.get(self.launches[unit].slice, "active")} for unit in units}
 
-    def systemctl(self, *words: str) -> None:
-        self.killed += words[words.index("--") + 1 :]
+    def kill_units(self, units: Iterable[str]) -> None:
+        self.killed += units
 
 
 def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: Path) -> None:
