@@ -5,12 +5,13 @@ from typing import BinaryIO
 
 from cgroup_preflight.artifacts import ar
 from cgroup_preflight.artifacts.codecs import decoded
-from cgroup_preflight.artifacts.content import Holdings, Wish, wanted_files
+from cgroup_preflight.artifacts.content import Wish
 from cgroup_preflight.artifacts.deb import DebFormat
 from cgroup_preflight.artifacts.emit import rpm_remedy
 from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, unsupported
 from cgroup_preflight.artifacts.model import Limits
 from cgroup_preflight.artifacts.splice import read_range
+from cgroup_preflight.artifacts.staging import staging_of
 from cgroup_preflight.artifacts.stream import ChunkStream
 from cgroup_preflight.artifacts.stream_heads import codec_of
 from cgroup_preflight.artifacts.tar_format import TarPart
@@ -30,7 +31,7 @@ def open_format(file: BinaryIO, name: str, limits: Limits, wish: Wish) -> tuple[
     length = os.fstat(file.fileno()).st_size
     head = os.pread(file.fileno(), BLOCK, 0)
     if head.startswith(_RPM):
-        raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(_plan_paths(wish)))
+        raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(wish)))
     if head.startswith(ar.MAGIC):
         return "deb", DebFormat(file, length, limits)
     if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):
@@ -56,10 +57,6 @@ def _is_tar(block: bytes) -> bool:
     except ArtifactError:
         return False
     return True
-
-
-def _plan_paths(wish: Wish) -> list[str]:
-    return list(wanted_files(wish, Holdings(programs={}, units=frozenset(item.label for item in wish.plan.services))))
 
 
 def _unknown(what: str) -> ArtifactError:

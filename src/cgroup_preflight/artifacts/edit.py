@@ -1,13 +1,13 @@
 """What has to change in an artifact: pure, from what was found and what has to be there."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import wanted_files
 from cgroup_preflight.artifacts.errors import conflict, unsafe
-from cgroup_preflight.artifacts.model import Found, NewFile
+from cgroup_preflight.artifacts.model import Found, NewFile, Program
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.plan.unitfile import DROP_IN
 
@@ -58,27 +58,38 @@ def expected(survey: Survey) -> Mapping[str, bytes]:
     """What has to be there; a proof in the artifact that still holds is kept. Raises ArtifactError."""
     files = wanted_files(survey.wish, survey.holdings())
     path = survey.wish.manifest_path(survey.package)
-    old, new = manifest_of(survey), manifest.parse(files.get(path))
+    old, new = survey.manifest, manifest.parse(files.get(path))
     if old is None or new is None or manifest.dump(old) != survey.found[path].data:
         return files
-    new = replace(new, tool_version=old.tool_version)  # It says who put the files in, not who looked last.
-    if new.verdict != manifest.UNTESTED:
-        if old == new:
-            files[path] = survey.found[path].data or files[path]
-        return files
-    # Called without a report: the same plan with the same programs was tested before, and still is.
-    programs = {(label, item.path, item.sha256) for label, found in survey.programs.items() for item in found}
-    holds = all(item.path is None or (item.service, item.path, item.sha256) in programs for item in old.binaries)
-    bare = tuple(replace(item, sha256=None) for item in old.binaries)
-    if old == new or (holds and replace(old, verdict=new.verdict, binaries=bare) == new):
+    if _still_true(old, new, survey):
         files[path] = survey.found[path].data or files[path]
     return files
 
 
-def manifest_of(survey: Survey) -> manifest.Manifest | None:
-    """The manifest that an earlier `inject` left, if any."""
-    found = survey.found.get(survey.wish.manifest_path(survey.package))
-    return manifest.parse(found.data) if found else None
+def _still_true(old: manifest.Manifest, new: manifest.Manifest, survey: Survey) -> bool:
+    """Whether the manifest in the artifact says what is so, and proves no less than the new one would."""
+    untested = new.verdict == manifest.UNTESTED
+    if not untested and old.verdict != new.verdict:
+        return False
+    # The version says who put the files in, not who looked last.
+    same = replace(new, tool_version=old.tool_version, verdict=old.verdict, binaries=old.binaries) == old
+    if not same or [item.service for item in old.binaries] != [item.service for item in new.binaries]:
+        return False
+    return all(
+        _still_there(was, now, survey.programs.get(was.service, ())) and (untested or was.sha256 == now.sha256)
+        for was, now in zip(old.binaries, new.binaries, strict=True)
+    )
+
+
+def _still_there(
+    was: manifest.ManifestBinary, now: manifest.ManifestBinary, programs: Sequence[Program]
+) -> bool:  # fmt: skip
+    """A manifest that was made before the program was packed names no path; else the program has to be where it was."""
+    if was.sha256 is None:
+        return was.path in (None, now.path)
+    if was.path is None:
+        return not programs or any(item.sha256 == was.sha256 for item in programs)
+    return any((item.path, item.sha256) == (was.path, was.sha256) for item in programs)
 
 
 def other_projects(survey: Survey) -> Mapping[str, manifest.Manifest]:
@@ -96,12 +107,7 @@ def _of_earlier(survey: Survey) -> tuple[set[str], set[str]]:
     ours = {path for path in survey.found if path.endswith(f"/{DROP_IN}")}
     for item in other_projects(survey).values():
         ours -= {path for path, digest in item.files if path in ours and survey.found[path].sha256 == digest}
-    old = manifest_of(survey)
-    if old is None:
-        return set(), ours
-    owned = {path for path, digest in old.files if path in survey.found and survey.found[path].sha256 == digest}
-    owned.add(survey.wish.manifest_path(survey.package))
-    return owned, ours - owned
+    return set(survey.owned), ours - survey.owned
 
 
 def _check_links(survey: Survey, gone: Iterable[Found]) -> None:

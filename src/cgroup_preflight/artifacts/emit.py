@@ -1,39 +1,49 @@
 """Snippets for projects that package themselves. Pure.
 
-Each begins with the same two commands: the files and their manifest are put into a folder, and packed from there.
-Sources: nfpm's and GoReleaser's configuration references (contents, archives.files), debhelper's dh_install(1),
-systemd's rpm macros (%{_unitdir}).
+Each begins with the same commands: the files and their manifest are put into a folder, and packed from there.
+Sources: nfpm's and GoReleaser's configuration references (contents; archives.files, builds.hooks), debhelper's
+dh_install(1), systemd's rpm macros (%{_unitdir}).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cgroup_preflight.report import Remedy, RemedyFile
 
 STAGE = "build/cgroup-preflight"
 KINDS = ("nfpm", "goreleaser", "debian", "spec")
-_PREPARE = f"mkdir -p {STAGE} && cgroup-preflight inject {STAGE}"
+_PROOF = "with --report report.json of `cgroup-preflight run --format json=report.json` it carries the proof"
 
 
-def snippet(kind: str, paths: Sequence[str]) -> str:
-    """The snippet of `kind` (one of KINDS) for files at `paths`, relative to the root."""
-    return {"nfpm": _nfpm, "goreleaser": _goreleaser, "debian": _debian, "spec": _spec}[kind](sorted(paths))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """What goes into the stage: `paths` relative to the root, `commands` that put them there, in order."""
+
+    paths: Sequence[str]
+    commands: Sequence[str]
 
 
-def rpm_remedy(paths: Sequence[str]) -> Remedy:
+def snippet(kind: str, staging: Staging) -> str:
+    """The snippet of `kind` (one of KINDS)."""
+    return {"nfpm": _nfpm, "goreleaser": _goreleaser, "debian": _debian, "spec": _spec}[kind](staging)
+
+
+def rpm_remedy(staging: Staging) -> Remedy:
     """What to do for an rpm: its header holds a digest of every file, and a signature over them."""
     return Remedy(
         title="put the files in while the package is built: with nfpm (nfpm.yaml), or in the spec file",
         why="an rpm's header holds a digest of each file and is signed; changing it afterwards makes another package",
         commands=(("cgroup-preflight", "inject", "--emit", "nfpm"), ("cgroup-preflight", "inject", "--emit", "spec")),
         files=(
-            RemedyFile(path="nfpm.yaml", content=snippet("nfpm", paths)),
-            RemedyFile(path="package.spec", content=snippet("spec", paths)),
+            RemedyFile(path="nfpm.yaml", content=snippet("nfpm", staging)),
+            RemedyFile(path="package.spec", content=snippet("spec", staging)),
         ),
     )
 
 
-def _nfpm(paths: Sequence[str]) -> str:
-    return "\n".join([f"# Before `nfpm package`: {_PREPARE}", *_contents(paths), ""])
+def _nfpm(staging: Staging) -> str:
+    lines = ["# Before `nfpm package`:", *(f"#   {command}" for command in staging.commands), f"# ({_PROOF})"]
+    return "\n".join([*lines, *_contents(staging.paths), ""])
 
 
 def _contents(paths: Sequence[str]) -> list[str]:
@@ -43,38 +53,41 @@ def _contents(paths: Sequence[str]) -> list[str]:
     return lines
 
 
-def _goreleaser(paths: Sequence[str]) -> str:
+def _goreleaser(staging: Staging) -> str:
     lines = [
-        "before:",
-        "  hooks:",
-        f"    - mkdir -p {STAGE}",
-        f"    - cgroup-preflight inject {STAGE}",
-        "nfpms:",
+        "builds:",
         "  - id: default",
-        *(f"    {line}" for line in _contents(paths)),
-        "archives:",
-        "  - id: default",
-        "    files:",
+        "    hooks:",
+        "      post:",
+        "        # Once, after the build that `binary` in cgroup-preflight.toml names;",
+        f"        # {_PROOF}.",
     ]
-    for path in paths:
+    for command in staging.commands:
+        quoted = command.replace("'", "''")
+        once = f'{{{{ if eq .Target "linux_amd64_v1" }}}}{quoted}{{{{ else }}}}true{{{{ end }}}}'
+        lines.append(f"        - cmd: '{once}'")
+    lines += ["nfpms:", "  - id: default", *(f"    {line}" for line in _contents(staging.paths))]
+    lines += ["archives:", "  - id: default", "    files:"]
+    for path in staging.paths:
         folder = path.rpartition("/")[0]
         lines += [f"      - src: {STAGE}/{path}", f"        dst: {folder}", "        strip_parent: true"]
     return "\n".join([*lines, ""])
 
 
-def _debian(paths: Sequence[str]) -> str:
-    install = "\n".join(f"{STAGE}/{path} {path.rpartition('/')[0]}/" for path in paths)
+def _debian(staging: Staging) -> str:
+    install = "\n".join(f"{STAGE}/{path} {path.rpartition('/')[0]}/" for path in staging.paths)
+    commands = "\n".join("\t" + command.replace("$", "$$") for command in staging.commands)
     return (
-        f"# debian/rules (debhelper 13):\nexecute_before_dh_install:\n"
-        f"\tmkdir -p {STAGE}\n\tcgroup-preflight inject {STAGE}\n\n"
+        f"# debian/rules (debhelper 13); {_PROOF}:\nexecute_before_dh_install:\n{commands}\n\n"
         f"# debian/install (debian/PACKAGE.install where there are several):\n{install}\n"
     )
 
 
-def _spec(paths: Sequence[str]) -> str:
-    install = "\n".join(f"install -D -p -m 0644 {STAGE}/{path} %{{buildroot}}{_macro(path)}" for path in paths)
-    files = "\n".join(_macro(path) for path in paths)
-    return f"BuildRequires: systemd-rpm-macros\n\n%build\n{_PREPARE}\n\n%install\n{install}\n\n%files\n{files}\n"
+def _spec(staging: Staging) -> str:
+    install = "\n".join(f"install -D -p -m 0644 {STAGE}/{path} %{{buildroot}}{_macro(path)}" for path in staging.paths)
+    files = "\n".join(_macro(path) for path in staging.paths)
+    build = "\n".join(command.replace("%", "%%") for command in staging.commands)
+    return f"BuildRequires: systemd-rpm-macros\n\n%build\n{build}\n\n%install\n{install}\n\n%files\n{files}\n"
 
 
 def _macro(path: str) -> str:

@@ -11,7 +11,7 @@ from cgroup_preflight.artifacts import beside, manifest
 from cgroup_preflight.artifacts.borrowed import borrowing, replanned
 from cgroup_preflight.artifacts.content import Wish
 from cgroup_preflight.artifacts.detect import open_format
-from cgroup_preflight.artifacts.edit import Edit, decide, expected, manifest_of
+from cgroup_preflight.artifacts.edit import Edit, decide, expected
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.folder import FolderFormat
 from cgroup_preflight.artifacts.model import Limits
@@ -53,7 +53,7 @@ class Looked:
     @property
     def manifest(self) -> manifest.Manifest | None:
         """The manifest that is in the artifact."""
-        return manifest_of(self.survey)
+        return self.survey.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

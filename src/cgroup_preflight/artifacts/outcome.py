@@ -79,7 +79,7 @@ def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
     texts = [path for path in looked.expected if ".service.d/" in path]
     for path in sorted(texts):
         label = path.split("/")[-2].removesuffix(".service.d")
-        if label not in looked.survey.units | units:
+        if label not in looked.survey.units.keys() | units:
             remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
             found.append(
                 Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=looked.path, remedies=(remedy,),
@@ -154,17 +154,18 @@ def _proof(looked: Looked) -> Iterable[Finding]:
         return
     for item in said.binaries:
         at = {program.path: program.sha256 for program in looked.survey.programs.get(item.service, ())}
+        path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
             message = f"{item.service} was put in without a run that passed"
             yield _tested(looked, item.service, Status.UNVERIFIED, message)
-        elif item.path is None:
+        elif not path:
             yield _tested(looked, item.service, Status.UNVERIFIED,
                           f"the artifact holds no executable file with the name of {item.service}'s binary")  # fmt: skip
-        elif at.get(item.path) != item.sha256:
-            message = f"{item.path} (sha256 {at.get(item.path, 'none: not there')}) is not the program that was tested"
+        elif at.get(path) != item.sha256:
+            message = f"{path} (sha256 {at.get(path, 'none: not there')}) is not the program that was tested"
             yield _tested(looked, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
         else:
-            yield _tested(looked, item.service, Status.PASS, f"{item.path} is the program that was tested")
+            yield _tested(looked, item.service, Status.PASS, f"{path} is the program that was tested")
     if said.verdict not in (Verdict.PASS.value, manifest.UNTESTED):
         yield _tested(looked, looked.path, Status.FAIL, f"the run that put the plan in ended with {said.verdict}")
 

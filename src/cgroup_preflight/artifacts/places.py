@@ -33,7 +33,9 @@ class Places:
     def __init__(self, wish: Wish, package: str) -> None:
         self._folder = wish.unit_folder
         self._both_layouts = [wish.below(f"usr/lib/systemd/{layout}") for layout in _BEFORE]
+        # A project that packages itself does not name the manifest after the package.
         self._manifest = wish.manifest_path(package)
+        manifests = {self._manifest, wish.manifest_path()}
         self._units = {service.unit: service.label for service in wish.plan.services}
         slices = [item.unit for item in wish.plan.slices]
         # lib/ is usr/lib/ itself on most systems; elsewhere it is read after it.
@@ -47,7 +49,7 @@ class Places:
         drop_ins = {f"{self._folder}/{unit}.d/{DROP_IN}" for unit in self._units}
         whole = {f"{self._folder}/{unit}" for unit in self._units} if wish.service_units else set()
         #: Every path that the plan may have, whatever the artifact holds.
-        self.goals = frozenset({self._manifest, *drop_ins, *whole, *(f"{self._folder}/{unit}" for unit in slices)})
+        self.goals = frozenset({*manifests, *drop_ins, *whole, *(f"{self._folder}/{unit}" for unit in slices)})
         #: Every folder above those.
         self.parents = frozenset(parent for path in self.goals for parent in _parents(path))
         self._names = {posixpath.basename(path) for path in self.goals | self.parents}

@@ -8,6 +8,7 @@ from typing import IO
 from cgroup_preflight.artifacts.content import Holdings, Wish
 from cgroup_preflight.artifacts.errors import ArtifactError, too_large, unsafe, unsupported
 from cgroup_preflight.artifacts.links import Links
+from cgroup_preflight.artifacts.manifest import Manifest, parse
 from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, PATH_MAX, Found, Kind, Limits, Member, Program
 from cgroup_preflight.artifacts.places import Places, Rival
 from cgroup_preflight.report import Remedy
@@ -33,7 +34,7 @@ class Survey:
     copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
-    units: set[str] = field(default_factory=set)
+    units: dict[str, set[str]] = field(default_factory=dict)
     rivals: list[tuple[Found, Rival]] = field(default_factory=list)
     programs: dict[str, list[Program]] = field(default_factory=dict)
     link_targets: set[str] = field(default_factory=set)
@@ -69,7 +70,7 @@ class Survey:
                 self.folders.add(member.path)
             return False
         if unit := self._places.unit_of(member.path):
-            self.units.add(unit)
+            self.units.setdefault(unit, set()).add(member.path)
         labels = self._labels(member)
         if member.kind is not Kind.FILE:
             self._note_link(member, labels)
@@ -111,6 +112,8 @@ class Survey:
 
     def finish(self) -> None:
         """Follows the links of the artifact, now that all are known. Raises ArtifactError (CGP304)."""
+        if self.wish.manifest_path() in self.found and self.wish.manifest_path(self.package) not in self.found:
+            self.package = ""  # It was built with a manifest that has the name of the project.
         for found in self._suspects:
             real = self._real(found.member.path)
             self.rivals += [(found, rival) for rival in self._places.rivals(real)]
@@ -134,10 +137,28 @@ class Survey:
             return None
         return Survey(wish=self.wish, limits=self.limits, package=self.package, linked=linked)
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest that an earlier `inject` left, if any."""
+        found = self.found.get(self.wish.manifest_path(self.package))
+        return parse(found.data) if found else None
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """Files of an earlier `inject` that are as it left them, and its manifest."""
+        if self.manifest is None:
+            return frozenset()
+        same = {
+            path for path, digest in self.manifest.files if path in self.found and self.found[path].sha256 == digest
+        }
+        return frozenset({*same, self.wish.manifest_path(self.package)})
+
     def holdings(self) -> Holdings:
-        """What the content depends on."""
+        """What the content depends on; a unit that an earlier `inject` wrote does not count as the artifact's own."""
         programs = {label: tuple(found) for label, found in self.programs.items()}
-        return Holdings(programs=programs, units=frozenset(self.units), package=self.package)
+        owned = self.owned
+        units = frozenset(label for label, paths in self.units.items() if paths - owned)
+        return Holdings(programs=programs, units=units, package=self.package)
 
     def _admit(self, member: Member) -> None:
         """Refuses what unpackers disagree about, and what no build artifact holds."""

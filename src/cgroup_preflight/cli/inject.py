@@ -9,10 +9,11 @@ from pathlib import Path
 
 from cgroup_preflight.artifacts import inject, outcome
 from cgroup_preflight.artifacts.after_run import one
-from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Holdings, Wish, wanted_files
+from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Wish
 from cgroup_preflight.artifacts.emit import KINDS, snippet
 from cgroup_preflight.artifacts.inject import How
 from cgroup_preflight.artifacts.model import Limits
+from cgroup_preflight.artifacts.staging import staging_of
 from cgroup_preflight.artifacts.wish import artifact_paths, source_date, tested_by_report, wish_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
@@ -48,8 +49,7 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config)
     wish = _wish(args, config)
     if args.emit:
-        services = frozenset(item.label for item in wish.plan.services)
-        sys.stdout.write(snippet(args.emit, list(wanted_files(wish, Holdings(programs={}, units=services)))))
+        sys.stdout.write(snippet(args.emit, staging_of(wish)))
         return 0
     how = _how(args, config)
     findings: list[Finding] = []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -182,6 +183,27 @@ def test_snippets_name_every_file(project: Path, kind: str, capsys: pytest.Captu
     text = capsys.readouterr().out
     for path in (SLICE, making.DROP_IN, making.MANIFEST):
         assert f"build/cgroup-preflight/{path}" in text
+
+
+@pytest.mark.parametrize("words", [("--layout", "user"), ("--prefix", "opt/shop"), ("--service-units",)])
+def test_the_commands_of_a_snippet_give_the_files_that_it_names(
+    project: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inject", "--emit", "debian", *words]) == 0
+    rules, _, install = capsys.readouterr().out.partition("# debian/install")
+    for line in (line.strip() for line in rules.splitlines() if line.startswith("\t")):
+        argv = shlex.split(line)
+        if argv[0] == "cgroup-preflight":
+            assert main(argv[1:]) == 0
+        elif argv[0] == "mkdir":
+            Path(argv[2]).mkdir(parents=True)
+        else:
+            Path(argv[3]).parent.mkdir(parents=True)
+            Path(argv[3]).write_bytes(Path(argv[2]).read_bytes())
+            Path(argv[3]).chmod(0o755)
+    named = [line.partition("/ ")[0].rpartition(" ")[0] for line in install.splitlines()[1:]]
+    made = {str(path) for path in Path("build").rglob("*") if path.is_file() and path.name != "user-api"}
+    assert set(named) == made
 
 
 def test_source_date_epoch_comes_from_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,21 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.unit.artifacts.making import DROP_IN, UNITS, check, entry, members, proof, put, tar, wish, write
+from tests.unit.artifacts.making import (
+    DROP_IN,
+    MANIFEST,
+    SLICE,
+    UNITS,
+    ar,
+    check,
+    entry,
+    members,
+    proof,
+    put,
+    tar,
+    wish,
+    write,
+)
 from tests.unit.golang import binaries
 
 from cgroup_preflight.artifacts import outcome
@@ -115,3 +129,44 @@ def _wish_of(folder: Path, text: str) -> Wish:
 def _go_program() -> bytes:
     blob = binaries.inline_blob(b"go1.25.0", binaries.framed(b"path\tshop\n"))
     return binaries.elf(segments=[binaries.Part(data=blob)])
+
+
+def test_a_whole_unit_of_ours_stays_one(tmp_path: Path) -> None:
+    """The unit that was put in is not taken for the artifact's own, which would get a drop-in."""
+    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", _ELF)]))
+    unit = f"{UNITS}/user-api.service"
+    put(path, wish(service_units=True))
+    once = Path(path).read_bytes()
+    assert not put(path, wish(service_units=True)).changed
+    put(path, wish(service_units=True, limit="1G"))
+    assert unit in members(Path(path).read_bytes())
+    put(path, wish(service_units=True))
+    assert members(Path(path).read_bytes()) == members(once)
+    put(path)
+    assert unit not in members(Path(path).read_bytes())
+    assert DROP_IN in members(Path(path).read_bytes())
+
+
+def test_a_package_with_the_manifest_of_its_project_passes(tmp_path: Path) -> None:
+    """As packagers make it by the snippets of --emit: the manifest knows neither package nor place of the program."""
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    put(str(stage), _TESTED)
+    ours = [(name, (stage / name).read_bytes()) for name in (SLICE, DROP_IN, MANIFEST)]
+    files = [entry(f"./{name}", data, mode=0o644) for name, data in ours]
+    path = write(tmp_path, "a.deb", _package("other-name", [*files, entry("./usr/bin/user-api", _ELF)]))
+    before = Path(path).read_bytes()
+    for goal in (None, _TESTED):
+        assert check(path, goal).edit.empty
+        assert list(_statuses(path, goal).values()) == [Status.PASS]
+    assert not put(path).changed
+    assert Path(path).read_bytes() == before
+    path = write(tmp_path, "b.deb", _package("other-name", [*files, entry("./usr/bin/user-api", b"stripped")]))
+    assert not check(path).edit.empty
+    with pytest.raises(ArtifactError, match="not the program"):
+        put(path, _TESTED)
+
+
+def _package(name: str, data: list) -> bytes:
+    control = tar([entry("./control", f"Package: {name}\nVersion: 1\n".encode())])
+    return ar([("debian-binary", b"2.0\n"), ("control.tar", control), ("data.tar", tar(data))])
