@@ -1,13 +1,21 @@
 """Injected artifacts on a real Debian: installed by dpkg, started by systemd, limits read from the kernel, removed."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.lab.conftest import Preflight
+from tests.unit.artifacts.making import UNITS, wish
+from tests.unit.artifacts.rivals import NESTED, RIVALS
 
+from cgroup_preflight.artifacts.content import Holdings, wanted_files
 from cgroup_preflight.guest.session import Guest
 
+_SOURCE = Path(__file__).parents[2] / "src"
 _CONFIG = """
 [project]
 name = "lab"
@@ -72,14 +80,21 @@ def work(guest: Guest):
 
 
 @pytest.mark.requires("v2", "cpu", "memory", "pids", "systemd")
-@pytest.mark.parametrize("packing", ["gzip", "xz"])
+@pytest.mark.parametrize("uniform", ["--uniform-compression", "--no-uniform-compression"])
+@pytest.mark.parametrize("packing", ["none", "gzip", "xz", "zstd"])
 def test_injected_package_installs_limits_and_leaves_nothing(
-    guest: Guest, preflight: Preflight, work: str, packing: str
+    guest: Guest, work: str, packing: str, uniform: str, tmp_path: Path
 ) -> None:
     _sh(guest, f"cd {work}/root && md5sum usr/bin/lab-demo usr/lib/systemd/system/lab-demo.service > DEBIAN/md5sums")
-    _sh(guest, f"cd {work} && dpkg-deb --root-owner-group -Z{packing} -b root demo.deb")
-    done = preflight("inject", "--format", "json", "demo.deb", cwd=work)
-    assert done.exit_status == 0, done.completed
+    _sh(guest, f"mkdir {work}/root/etc && echo x > {work}/root/etc/lab-demo.conf")
+    _sh(guest, f"echo /etc/lab-demo.conf > {work}/root/DEBIAN/conffiles")
+    _sh(guest, f"cd {work} && dpkg-deb --root-owner-group {uniform} -Z{packing} -b root demo.deb")
+    # Injected here, not there, where no Python package for zstd is; the program is looked at in the package.
+    (tmp_path / "cgroup-preflight.toml").write_text(_CONFIG)
+    (tmp_path / "demo.deb").write_bytes(guest.read_file(f"{work}/demo.deb"))
+    argv = [sys.executable, "-m", "cgroup_preflight", "inject", "demo.deb"]
+    subprocess.run(argv, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(_SOURCE)})
+    guest.write_file(f"{work}/demo.deb", (tmp_path / "demo.deb").read_bytes())
     before = _files(guest)
     _sh(guest, f"dpkg -i {work}/demo.deb")
     new = _files(guest) - before
@@ -89,9 +104,10 @@ def test_injected_package_installs_limits_and_leaves_nothing(
     _sh(guest, "systemctl daemon-reload && systemctl start lab-demo.service")
     assert _limits(guest) == _LIMITS
     _sh(guest, "systemctl stop lab-demo.service && dpkg -r lab-demo && systemctl daemon-reload")
-    _sh(guest, "dpkg -P lab-demo", ok=False)
-    left = _files(guest) - before
-    assert left == set()
+    info = "/var/lib/dpkg/info/lab-demo.list"
+    assert _files(guest) - before == {"/etc/lab-demo.conf", info}, "dpkg keeps what was configured until a purge"
+    _sh(guest, "dpkg -P lab-demo")
+    assert _files(guest) - before == set()
     assert _sh(guest, "systemctl show -P LoadState lab-demo.service").strip() == "not-found"
     assert _sh(guest, "systemctl show -P MemoryMax labinject.slice").strip() == "infinity"
 
@@ -117,6 +133,62 @@ def test_a_tarball_with_a_whole_unit_starts_under_its_limits(guest: Guest, prefl
         files = [shlex.quote(f"/{name}") for name in names if not name.endswith("/")]
         _sh(guest, f"rm -f {' '.join(files)}; rm -rf /usr/share/cgroup-preflight; systemctl daemon-reload", ok=False)
     assert _files(guest) - before == set()
+
+
+@pytest.mark.requires("v2", "memory", "systemd", "users")
+def test_a_whole_unit_of_the_user_layout_starts_in_a_users_manager(
+    guest: Guest, preflight: Preflight, work: str
+) -> None:
+    _sh(guest, f"cd {work} && cp --remove-destination $(readlink -f /usr/bin/python3) root/usr/bin/lab-demo")
+    _sh(guest, f"cd {work} && tar -cf demo.tar -C root usr/bin/lab-demo")
+    done = preflight("inject", "--service-units", "--layout", "user", "demo.tar", cwd=work)
+    assert done.exit_status == 0, done.completed
+    again = preflight("inject", "--service-units", "--layout", "user", "demo.tar", cwd=work)
+    assert "nothing was written" in again.completed.text
+    before, names = _files(guest), _sh(guest, f"tar tf {work}/demo.tar").split()
+    guest.start_user_manager("tester")
+    environment = {"XDG_RUNTIME_DIR": f"/run/user/{guest.uid('tester')}"}
+    try:
+        _sh(guest, f"tar -xf {work}/demo.tar -C / --keep-directory-symlink")
+        for words in (["daemon-reload"], ["start", "lab-demo.service"]):
+            started = guest.run(["systemctl", "--user", *words], user="tester", env=environment)
+            assert started.returncode == 0, started
+        shown = guest.run(
+            ["systemctl", "--user", "show", "-P", "ControlGroup", "lab-demo"], user="tester", env=environment
+        )
+        place = shown.text.strip()
+        assert place.endswith("/labinject.slice/lab-demo.service")
+        assert guest.read_file(f"/sys/fs/cgroup{place}/memory.max").decode().strip() == str(48 << 20)
+    finally:
+        guest.run(["systemctl", "--user", "stop", "lab-demo.service"], user="tester", env=environment)
+        files = [shlex.quote(f"/{name}") for name in names if not name.endswith("/")]
+        _sh(guest, f"rm -f {' '.join(files)}; rm -rf /usr/share/cgroup-preflight", ok=False)
+        guest.run(["systemctl", "--user", "daemon-reload"], user="tester", env=environment)
+    assert _files(guest) - before == set()
+
+
+@pytest.mark.requires("v2", "cpu", "memory", "systemd")
+def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
+    """Each file of the table is put beside the plan, and systemd is asked what holds then."""
+    goal = wish(NESTED)
+    ours = wanted_files(goal, Holdings(programs={}, units=frozenset({"user-api"})))
+    unit = f"/{UNITS}/user-api.service"
+    guest.write_file(unit, b"[Service]\nExecStart=/bin/true\n")
+    show = (
+        "systemctl daemon-reload; systemctl show -P MemoryMax shop-api.slice; systemctl show -P CPUQuotaPerSecUSec "
+        "user-api.service; systemctl show -P Environment user-api.service | grep -ow MODE=fast"
+    )
+    wrong, rmdir = [], "rmdir -p --ignore-fail-on-non-empty"
+    try:
+        for name, (path, data, changes) in RIVALS.items():
+            for place, content in {**ours, path: data}.items():
+                guest.write_file(f"/{place}", content)
+            said = _sh(guest, f"{show}; rm -f /{path}; {rmdir} /{Path(path).parent}", ok=False).split()
+            if (said != [str(192 << 20), "500ms", "MODE=fast"]) != changes:
+                wrong.append((name, said))
+    finally:
+        _sh(guest, f"rm -rf {unit} " + " ".join(f"/{place}" for place in ours) + f"; rmdir {unit}.d; {show}", ok=False)
+    assert wrong == []
 
 
 @pytest.mark.requires("v2", "cpu", "memory", "pids", "systemd")

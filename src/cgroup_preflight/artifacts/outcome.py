@@ -50,7 +50,9 @@ def _what(item: Written) -> str:
     if not item.looked.expected:
         return f"holds no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
-    return f"{names} files put in{gone}{slowly}" if item.changed else "holds the plan already, nothing was written"
+    if not item.changed:
+        return f"holds the plan already, nothing was written (sha256 {item.after})"
+    return f"{names} files put in{gone}{slowly} (sha256 before {item.looked.sha256}, after {item.after})"
 
 
 def _stale(path: str, place: str) -> Finding:

@@ -151,8 +151,6 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
     for item in report.findings:
         if item.code == "CGP301" or item.status not in (Status.PASS, Status.SKIP) or verbose:
             lines.append(f"{item.status.value:<10} {item.code} {plain(item.subject)}: {plain(item.message)}")
-            hashes = ("sha256_before", "sha256_after")
-            lines += [f"    {key}  {item.evidence[key]}" for key in hashes if item.evidence.get(key)]
             lines += [plain(line) for line in str(item.evidence.get("diff", "")).splitlines()]
         if item.status not in (Status.PASS, Status.SKIP):
             lines += [f"    do:   {plain(remedy.title)}" for remedy in item.remedies]

@@ -6,6 +6,8 @@ from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
+#: What was shipped, with its hash before and after.
+_ARTIFACT = "CGP301"
 #: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
 _GO_MEMORY = "CGP419"
 _GO_COLUMNS = (
@@ -17,13 +19,14 @@ _WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed."""
+    """The report as text; `verbose` adds the findings that passed, of which artifacts are always there."""
     lines = [*_head(report, colour=colour)]
     for status in _WORST_FIRST:
         for item in report.findings:
             if item.status is status:
                 lines += ["", *finding_lines(item, colour=colour)]
-    shown = [item for item in report.findings if verbose and item.status in (Status.PASS, Status.SKIP)]
+    passed = [item for item in report.findings if item.status in (Status.PASS, Status.SKIP)]
+    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:

@@ -14,7 +14,8 @@ from cgroup_preflight.artifacts.after_run import after_run
 from cgroup_preflight.artifacts.wish import program_hashes
 from cgroup_preflight.cli import main
 from cgroup_preflight.config.load import load
-from cgroup_preflight.report import Finding, Status, Verdict
+from cgroup_preflight.render import markdown_format, text
+from cgroup_preflight.report import Finding, Report, Status, Verdict
 
 _PROGRAM = b"\x7fELF program"
 _CONFIG = '[project]\nname = "shop"\n[artifacts]\ninject = ["out/*.tar"]\n' + making.ONE_SERVICE.replace(
@@ -47,6 +48,16 @@ def test_report_gives_the_hash_before_and_after(project: Path, capsys: pytest.Ca
     assert (status, report["verdict"], item["subject"]) == (0, "pass", "out/a.tar")
     assert item["evidence"]["sha256_before"] == before
     assert item["evidence"]["sha256_after"] == hashlib.sha256(artifact.read_bytes()).hexdigest()
+
+
+def test_text_and_markdown_of_a_run_list_each_artifact_with_both_hashes(project: Path) -> None:
+    before = hashlib.sha256((project / "out/a.tar").read_bytes()).hexdigest()
+    findings = _run(project)
+    after = hashlib.sha256((project / "out/a.tar").read_bytes()).hexdigest()
+    report = Report(tool_version="1", verdict=Verdict.PASS, host=None, findings=findings, services=(),
+                    started_at="2024-01-01T00:00:00Z", duration_seconds=1.0)  # fmt: skip
+    for shown in (text.render(report), markdown_format.render(report)):
+        assert all(word in shown for word in ("out/a.tar", before, after))
 
 
 def test_config_names_artifacts_where_the_call_does_not(project: Path) -> None:
@@ -180,9 +191,9 @@ def test_rpm_is_refused_with_the_snippets_to_use(project: Path, capsys: pytest.C
 @pytest.mark.parametrize("kind", ["nfpm", "goreleaser", "debian", "spec"])
 def test_snippets_name_every_file(project: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inject", "--emit", kind]) == 0
-    text = capsys.readouterr().out
+    shown = capsys.readouterr().out
     for path in (SLICE, making.DROP_IN, making.MANIFEST):
-        assert f"build/cgroup-preflight/{path}" in text
+        assert f"build/cgroup-preflight/{path}" in shown
 
 
 @pytest.mark.parametrize("words", [("--layout", "user"), ("--prefix", "opt/shop"), ("--service-units",)])
