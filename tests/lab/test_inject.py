@@ -76,7 +76,8 @@ def work(guest: Guest):
     guest.write_file(f"{_WORK}/root/usr/bin/lab-demo", b"#!/bin/sh\nexec sleep 1000\n", mode=0o755)
     guest.write_file(f"{_WORK}/root/usr/lib/systemd/system/lab-demo.service", _UNIT.encode())
     yield _WORK
-    _sh(guest, f"systemctl stop lab-demo.service; dpkg -P lab-demo; rm -rf {_WORK}; systemctl daemon-reload", ok=False)
+    undo = f"systemctl stop lab-demo.service; dpkg -P lab-demo; rm -rf {_WORK}; systemctl daemon-reload"
+    _sh(guest, f"set +e; {undo}", ok=False)
 
 
 @pytest.mark.requires("v2", "cpu", "memory", "pids", "systemd")
@@ -164,6 +165,7 @@ def test_a_whole_unit_of_the_user_layout_starts_in_a_users_manager(
         files = [shlex.quote(f"/{name}") for name in names if not name.endswith("/")]
         _sh(guest, f"rm -f {' '.join(files)}; rm -rf /usr/share/cgroup-preflight", ok=False)
         guest.run(["systemctl", "--user", "daemon-reload"], user="tester", env=environment)
+        guest.run(["loginctl", "disable-linger", "tester"])
     assert _files(guest) - before == set()
 
 
@@ -176,14 +178,16 @@ def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
     guest.write_file(unit, b"[Service]\nExecStart=/bin/true\n")
     show = (
         "systemctl daemon-reload; systemctl show -P MemoryMax shop-api.slice; systemctl show -P CPUQuotaPerSecUSec "
-        "user-api.service; systemctl show -P Environment user-api.service | grep -ow MODE=fast"
+        "user-api.service; systemctl show -P Environment user-api.service | grep -ow MODE=fast || true"
     )
-    wrong, rmdir = [], "rmdir -p --ignore-fail-on-non-empty"
+    wrong = []
     try:
         for name, (path, data, changes) in RIVALS.items():
             for place, content in {**ours, path: data}.items():
                 guest.write_file(f"/{place}", content)
-            said = _sh(guest, f"{show}; rm -f /{path}; {rmdir} /{Path(path).parent}", ok=False).split()
+            # Not the folders above it: without /run/systemd/system systemd says that it was not booted.
+            undo = f"rm -f /{path}; rmdir /{path.rpartition('/')[0]} || true" if ".d/" in path else f"rm -f /{path}"
+            said = _sh(guest, f"{show}; {undo}").split()
             if (said != [str(192 << 20), "500ms", "MODE=fast"]) != changes:
                 wrong.append((name, said))
     finally:

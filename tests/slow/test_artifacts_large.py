@@ -85,9 +85,10 @@ def test_a_million_members_in_less_than_the_limit_twice_over(tmp_path: Path) -> 
 def test_gzip_takes_no_more_than_1_3_times_zcat_and_gzip(tmp_path: Path, level: int) -> None:
     plain = tmp_path / "a.tar"
     with tarfile.open(plain, "w") as archive:
-        for number, program in enumerate(("python3", "git", "gdb", "bash", "perl", "cmake")):
-            if found := shutil.which(program):
-                archive.add(os.path.realpath(found), str(number))
+        for turn in range(4 if level == 1 else 1):  # Large enough that the start of Python is not what is measured.
+            for number, program in enumerate(("python3", "git", "gdb", "bash", "perl", "cmake")):
+                if found := shutil.which(program):
+                    archive.add(os.path.realpath(found), f"{turn}-{number}")
         archive.add(os.path.dirname(json.__file__), "json")
         archive.add(os.path.dirname(asyncio.__file__), "asyncio")
     original = tmp_path / "a.tar.gz"
