@@ -15,7 +15,7 @@ from cgroup_preflight.errors import HostError
 from cgroup_preflight.guest import fence, image, uml
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import BootMode, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 
 #: Every byte value, and text that a terminal line would translate, echo or act upon.
 _ALL_BYTES = bytes(range(256)) * 300 + b"\r\n\x03\x04\x11\x13\x1a\x1c\x7f\xff\x00end"
@@ -51,6 +51,16 @@ def test_qemu_has_what_user_mode_linux_lacks(guest: Guest) -> None:
     assert guest.run(["systemctl", "--version"]).text.startswith("systemd 257 ")
     assert guest.run(["systemctl", "is-system-running"]).text == "running\n"
     assert guest.run(["cat"], stdin=_ALL_BYTES).stdout == _ALL_BYTES
+
+
+@pytest.mark.parametrize(("distro", "systemd"), [("debian-12", "252"), ("debian-13", "257")])
+def test_each_distribution_boots_in_qemu_with_its_own_kernel(distro: str, systemd: str) -> None:
+    """What is a module in one kernel is built into the other: disks, and the line to the agent."""
+    recipe = recipe_for(distro, with_kernel=True)
+    spec = GuestSpec(engine=GuestEngine.QEMU, distro=distro, boot_timeout=240.0)
+    with Guest(spec, image.ensure(recipe, image.cache_folder(os.environ))) as own:
+        assert own.run(["systemctl", "--version"]).text.startswith(f"systemd {systemd} ")
+        assert b"cloud-amd64" in own.read_file("/proc/sys/kernel/osrelease")
 
 
 def test_loopback_is_up(guest: Guest) -> None:

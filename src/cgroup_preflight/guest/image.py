@@ -63,6 +63,7 @@ def ensure(recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: 
     home = folder / recipe.name
     with _locked(folder, recipe.name, say) as lock:
         if not _unchanged(home) and not _same_content(home):
+            tools.require((*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ())))
             say(f"building the {recipe.distro} guest in {home}: once, about a minute")
             _build(recipe, folder, home, lock)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
@@ -101,7 +102,6 @@ def _work(folder: Path, name: str) -> Path:
 
 def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
     unprivileged = os.geteuid() != 0
-    tools.require((*PROGRAMS, *(("newuidmap",) if unprivileged else ())))
     work = _work(folder, recipe.name)
     # We hold the lock, so nobody is using it.
     tools.remove_tree(work)

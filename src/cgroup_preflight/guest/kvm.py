@@ -10,7 +10,7 @@ from cgroup_preflight.guest import tools
 
 _DEVICE = "/dev/kvm"
 #: Seconds; a processor that works needs a tenth of one for the firmware's first output.
-_TRY_SECONDS = 8.0
+_TRY_SECONDS = 5.0
 #: The firmware writes to this port (SeaBIOS, `-chardev ... isa-debugcon,iobase=0x402`) as soon as it runs.
 _FIRMWARE_PORT = ("-device", "isa-debugcon,iobase=0x402,chardev=out", "-chardev", "stdio,id=out,signal=off")
 

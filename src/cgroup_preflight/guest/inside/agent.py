@@ -10,8 +10,10 @@ and ends a guest that does not answer.
 import itertools
 import os
 import pwd
+import subprocess
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 
+#: How long the device of the line may take to appear.
+_DEVICE_SECONDS = 20.0
 Head = dict[str, Any]
 Answer = tuple[Head, bytes]
 
@@ -135,8 +139,19 @@ def _write(channel: int, data: bytes) -> None:
         view = view[os.write(channel, view) :]
 
 
+def _await(path: str) -> None:
+    """Waits for the line's device; its driver is a module in some kernels, and nobody else would load it."""
+    if os.path.exists(path):
+        return
+    subprocess.run(["modprobe", "--all", "virtio_pci", "virtio_console"], check=False)
+    deadline = time.monotonic() + _DEVICE_SECONDS
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def _open_raw(path: str) -> int:
     """Opens the line byte-clean: no echo, no line editing, no translation."""
+    _await(path)
     channel = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if os.isatty(channel):
         tty.setraw(channel, termios.TCSANOW)
