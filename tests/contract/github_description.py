@@ -3,14 +3,15 @@
 It comes from the npm package @octokit/openapi (MIT), whose file for all of GitHub has 13 MB.
 """
 
+import hashlib
 import json
-import os
 import shutil
-import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.contract.description import cut
+from tests.contract.npm import cache, install
 
 VERSION = "23.0.2"
 #: The cloud's, and the oldest server's that the package has.
@@ -29,47 +30,27 @@ OPERATIONS = (
 )
 
 
-def cache() -> Path:
-    root = (
-        os.environ.get("CGPF_CLIENTS_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cgroup-preflight"
-    )
-    return Path(root) / "clients"
-
-
 def description(edition: str) -> dict[str, Any]:
-    """The cut description; made from the npm package the first time, which takes a minute."""
-    kept = cache() / f"octokit-openapi-{VERSION}" / f"{edition}.json"
-    if not kept.is_file():
-        package = _package()
-        whole = json.loads((package / "generated" / f"{edition}.json").read_text("utf-8"))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(package / "LICENSE", kept.parent / "LICENSE")
-        beside = kept.with_suffix(f".{os.getpid()}.tmp")
-        beside.write_text(json.dumps(cut(whole, OPERATIONS)), "utf-8")
-        beside.replace(kept)
-    loaded: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+    """The cut description; made from the npm package the first time, which takes half a minute."""
+    digest = hashlib.sha256(" ".join(OPERATIONS).encode()).hexdigest()[:8]
+    folder = cache() / f"octokit-openapi-{VERSION}-{digest}"
+    if not folder.is_dir():
+        _make(folder)
+    loaded: dict[str, Any] = json.loads((folder / f"{edition}.json").read_text("utf-8"))
     return loaded
 
 
-def _package() -> Path:
-    folder = cache() / "npm"
-    package = folder / "node_modules" / "@octokit" / "openapi"
-    if not (package / "package.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [
-                "npm",
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--prefix",
-                str(folder),
-                f"@octokit/openapi@{VERSION}",
-            ],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-    return package
+def _make(folder: Path) -> None:
+    """The editions and the licence; the package itself, 385 MB of them, does not stay."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        install(Path(beside) / "npm", "@octokit/openapi", VERSION)
+        package = Path(beside) / "npm" / "node_modules" / "@octokit" / "openapi"
+        made = Path(beside) / "made"
+        made.mkdir()
+        shutil.copy(package / "LICENSE", made)
+        for edition in EDITIONS:
+            whole = json.loads((package / "generated" / f"{edition}.json").read_text("utf-8"))
+            (made / f"{edition}.json").write_text(json.dumps(cut(whole, OPERATIONS)), "utf-8")
+        if not folder.exists():
+            made.rename(folder)

@@ -15,6 +15,7 @@ class Trouble(enum.StrEnum):
     CUT = "connection cut"
     SLOW = "no answer in time"
     TLS = "certificate not accepted"
+    CA_FILE = "the file with the CA's certificate cannot be used"
     MOVED = "redirected elsewhere"
     DEADLINE = "out of time"
 

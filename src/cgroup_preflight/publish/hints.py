@@ -66,6 +66,8 @@ def _general(error: ForgeError, variable: str) -> str:
     ways = {
         Trouble.LIMIT: "the forge limits requests; publish once for all legs: publish a.json b.json ...",
         Trouble.TLS: "name the CA's certificate in CGROUP_PREFLIGHT_CA_FILE",
+        Trouble.CA_FILE: "name a file in PEM format that is there: CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE "
+                         "or REQUESTS_CA_BUNDLE",
         Trouble.MOVED: f"set {variable} to the address it redirects to (https, no gateway in between)",
         Trouble.CONTENT: f"is there a proxy or a log-in page between this job and {variable}?",
         Trouble.UNREACHABLE: f"is {variable} reachable from this job? Proxies: HTTPS_PROXY, NO_PROXY",

@@ -74,6 +74,8 @@ class Transport(HTTPAdapter):
             body = response.content  # read here, so that a connection cut half-way is seen by the policy
         except requests.exceptions.RequestException as error:
             return None, Answer(trouble=_trouble(error))
+        except OSError:  # before anything is sent, `requests` looks for the CA's file
+            return None, Answer(trouble=Trouble.CA_FILE)
         # What the libraries would do with a redirect is not wanted: a POST becomes a GET, and a host is followed.
         headers = {name.lower(): value for name, value in response.headers.items()}
         excerpt = body[:_EXCERPT].decode("utf-8", "replace")

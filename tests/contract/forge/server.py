@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class Forge:
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         self.latency = 0.0
+        self.tls: ssl.SSLContext | None = None
         self._contract = contract
         self._address = ("127.0.0.1", 0)
 
@@ -76,7 +78,7 @@ class Forge:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._address[1]}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._address[1]}"
 
     @property
     def api_url(self) -> str:
@@ -117,6 +119,9 @@ class Forge:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
+        if self.tls is not None:
+            # The handshake belongs to the connection's own thread: a client that breaks it off stops nobody else.
+            server.socket = self.tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self._address = server.server_address[:2]  # type: ignore[assignment]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
@@ -130,6 +135,12 @@ class Forge:
 class _Handler(BaseHTTPRequestHandler):
     owner: Forge
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (OSError, ssl.SSLError):
+            pass  # a client that does not like the certificate
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
