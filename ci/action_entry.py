@@ -71,9 +71,9 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
             words.append(f"{option}={environ[name]}")
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
-    if merging:
-        formats = [f"json={environ['CGPF_REPORT']}", *_lines(environ, "CGPF_FORMATS")]
-        words += [f"--format={item}" for item in formats]
+    # The run's own report is written once more, with the receipt in it.
+    formats = [f"json={environ['CGPF_REPORT']}", *(_lines(environ, "CGPF_FORMATS") if merging else ())]
+    words += [f"--format={item}" for item in formats]
     reports = _lines(environ, "CGPF_REPORTS") if merging else [environ["CGPF_REPORT"]]
     return [*words, "--", *reports]
 

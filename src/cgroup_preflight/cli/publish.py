@@ -64,8 +64,7 @@ def run(words: list[str], clock: Clock) -> int:
     )
     sys.stderr.write("".join(f"{line}\n" for line in outcome.lines(receipt.outcomes)))
     report = load.merged.report
-    told = replace(report, findings=(*report.findings, *outcome.findings(receipt.outcomes)))
-    _deliver(load, told, wanted, commands=place.github is not None)
+    _deliver(load, outcome.with_receipt(report, receipt.outcomes), wanted, commands=place.github is not None)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
     return _exit_status(args, report, strict_failed=bool(outcome.undelivered(receipt.outcomes)))

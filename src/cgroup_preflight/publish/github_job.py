@@ -30,7 +30,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GithubJob:
-    """One job. `pull` is the number of its pull request, `read_only` why the token may only read (empty if not)."""
+    """One job. `pull` is the number of its pull request.
+
+    `read_only` says why the token may only read, `doubtful` why it does unless the workflow asks for more; both are
+    empty for other jobs.
+    """
 
     repo: str
     sha: str
@@ -42,6 +46,7 @@ class GithubJob:
     server_url: str
     token: Secret | None
     read_only: str = ""
+    doubtful: str = ""
     workspace: str = ""
     summary_file: str = ""
     output_file: str = ""
@@ -53,9 +58,9 @@ class GithubJob:
         return f"{self.server_url}/{self.repo}/actions/runs/{self.run.run}" if self.run.run else ""
 
 
-def github_job(environ: Mapping[str, str], *, event_text: str | None = None) -> GithubJob:
-    """The job that `environ` describes; `event_text` replaces the event file. Raises UsageError."""
-    event = _event(environ, event_text)
+def github_job(environ: Mapping[str, str]) -> GithubJob:
+    """The job that `environ` describes. Raises UsageError."""
+    event = _event(environ)
     name = environ.get("GITHUB_EVENT_NAME", "")
     repo = environ.get("GITHUB_REPOSITORY", "")
     if not _REPO.fullmatch(repo):
@@ -68,21 +73,21 @@ def github_job(environ: Mapping[str, str], *, event_text: str | None = None) -> 
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
         api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
         server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
-        read_only=_read_only(name, event, environ, token), workspace=environ.get("GITHUB_WORKSPACE", ""),
+        read_only=_read_only(name, event, token),
+        doubtful="a run started by Dependabot" if environ.get("GITHUB_ACTOR") == "dependabot[bot]" else "",
+        workspace=environ.get("GITHUB_WORKSPACE", ""),
         summary_file=environ.get("GITHUB_STEP_SUMMARY", ""), output_file=environ.get("GITHUB_OUTPUT", ""),
         source=_source(name, event),
     )  # fmt: skip
 
 
-def _event(environ: Mapping[str, str], text: str | None) -> Mapping[str, object]:
+def _event(environ: Mapping[str, str]) -> Mapping[str, object]:
     path = environ.get("GITHUB_EVENT_PATH", "")
+    if not path:
+        return {}
     try:
-        if text is None:
-            if not path:
-                return {}
-            with open(path, encoding="utf-8") as file:
-                text = file.read(_EVENT_MAX)
-        event = json.loads(text)
+        with open(path, encoding="utf-8") as file:
+            event = json.loads(file.read(_EVENT_MAX))
     except (OSError, ValueError, RecursionError):
         raise UsageError("the event file cannot be read", where=path,
                          remedy=Remedy(title="set GITHUB_EVENT_PATH to the event of this run")) from None  # fmt: skip
@@ -128,12 +133,10 @@ def _source(name: str, event: Mapping[str, object]) -> Source | None:
     return Source(owner=owner, branch=_text(dig(event, "workflow_run", "head_branch")))
 
 
-def _read_only(name: str, event: Mapping[str, object], environ: Mapping[str, str], token: Secret | None) -> str:
+def _read_only(name: str, event: Mapping[str, object], token: Secret | None) -> str:
     """Why the token may only read, whatever `permissions:` says; a user's own token may do more."""
     if name != "pull_request" or (token is not None and token.begins("ghp_", "github_pat_")):
         return ""
-    if environ.get("GITHUB_ACTOR") == "dependabot[bot]":
-        return "a run started by Dependabot"
     head, base = (_text(dig(event, "pull_request", side, "repo", "full_name")) for side in ("head", "base"))
     # The repository of a fork can be gone: `head.repo` is null then.
     return "a run of a fork's pull request" if base and head != base else ""

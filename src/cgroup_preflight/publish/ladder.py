@@ -11,6 +11,7 @@ from cgroup_preflight.publish.github_job import TOKENS as GITHUB_TOKENS
 from cgroup_preflight.publish.github_job import GithubJob, github_job
 from cgroup_preflight.publish.gitlab_job import TOKENS as GITLAB_TOKENS
 from cgroup_preflight.publish.gitlab_job import GitlabJob, gitlab_job
+from cgroup_preflight.publish.outcome import Delivery
 from cgroup_preflight.publish.receipt import Receipt
 from cgroup_preflight.publish.secret import Secret, secret
 from cgroup_preflight.publish.wishes import Load, Wishes
@@ -66,14 +67,17 @@ def climb(place: Place, load: Load, wishes: Wishes, outside: Outside, *, hide: C
     receipt = Receipt(hide)
     if wishes.dry_run:  # nobody is waited for
         outside = replace(outside, clock=replace(outside.clock, sleep=lambda _seconds: None))
-    folder = wishes.files or (on_gitlab.FOLDER if place.gitlab else "")
-    if folder and not wishes.dry_run:
+    folder = "" if wishes.dry_run else wishes.files or (on_gitlab.FOLDER if place.gitlab else "")
+    if folder:
         links = _links(place.gitlab)
         receipt.attempt("report files", lambda: files.write_files(folder, on_gitlab.report_files(load.merged, links)))
     if place.github is not None:
         on_github.publish(place.github, load, wishes, receipt, outside)
     if place.gitlab is not None:
         on_gitlab.publish(place.gitlab, load, wishes, receipt, outside)
+    if folder and receipt.outcomes[0].delivery is Delivery.DELIVERED:
+        # Once more, with what became of the rungs after it; the first stands if this job is stopped meanwhile.
+        files.write_files(folder, on_gitlab.merged_file(load.merged, receipt.outcomes))
     return receipt
 
 

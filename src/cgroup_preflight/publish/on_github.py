@@ -1,9 +1,11 @@
 """The ladder on GitHub: files, log commands, summary and outputs first, since they need no token; then the API."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.publish import files, hints, sticky
 from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.forge_error import ForgeError, Trouble
 from cgroup_preflight.publish.github_job import GithubJob
 from cgroup_preflight.publish.outcome import Delivery, Outcome, lines, undelivered
 from cgroup_preflight.publish.receipt import Channel, Receipt
@@ -26,8 +28,12 @@ def publish(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
     """Everything that GitHub offers."""
     names = [name for name, wanted in (("check run", wishes.check), ("comment", wishes.comment != "never")) if wanted]
     hindrance = _hindrance(job, wishes) if names else ""
+    placed = bool(hindrance) or not wishes.check
+    shown = ""
     if not wishes.dry_run:
-        _log(job, load, outside, receipt, placed=bool(hindrance) or not wishes.check)
+        shown = _log(job, load, outside, placed=placed)
+        receipt.add(Outcome(channel="log commands", delivery=Delivery.DELIVERED,
+                            detail=f"{len(shown.splitlines())} lines"))  # fmt: skip
         _summary(job, load, receipt)
         _outputs(job, {"verdict": load.merged.verdict.value, "findings": str(_wrong(load))}, receipt)
     if hindrance:
@@ -37,6 +43,7 @@ def publish(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
     elif names:
         _api(job, load, wishes, receipt, outside)
     if not wishes.dry_run:
+        _afterwords(job, load, outside, receipt, shown="" if placed else shown)
         _aftermath(job, receipt)
 
 
@@ -53,15 +60,35 @@ def _wrong(load: Load) -> int:
     return sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in load.merged.report.findings)
 
 
-def _log(job: GithubJob, load: Load, outside: Outside, receipt: Receipt, *, placed: bool) -> None:
+def _log(job: GithubJob, load: Load, outside: Outside, *, placed: bool) -> str:
     """Annotations stand at their lines unless a check run puts them there: twice on one line would be noise."""
-    text = workflow_commands.render(load.merged.report, placed=placed)
-    if job.read_only:
-        said = f"{job.read_only}: its token may only read, so the result is in the job summary; {hints.RECIPE}"
-        text += workflow_commands.command("notice", said, title="cgroup-preflight")
+    # One of the ten notices of a step is kept for what there is to say about the token.
+    taken = {"notice": 1} if job.read_only or job.doubtful else {}
+    text = _notice(job.read_only) if job.read_only else ""
+    text += workflow_commands.render(load.merged.report, placed=placed, taken=taken)
+    _say(text, outside)
+    return text
+
+
+def _say(text: str, outside: Outside) -> None:
     for line in text.splitlines():
         outside.say(line)
-    receipt.add(Outcome(channel="log commands", delivery=Delivery.DELIVERED, detail=f"{len(text.splitlines())} lines"))
+
+
+def _notice(reason: str) -> str:
+    said = f"{reason}: its token may only read, so the result is in the job summary; {hints.RECIPE}"
+    return workflow_commands.command("notice", said, title="cgroup-preflight")
+
+
+def _afterwords(job: GithubJob, load: Load, outside: Outside, receipt: Receipt, *, shown: str) -> None:
+    """What only the answers tell: that the token may only read, and that no check run shows the lines after all."""
+    refused = [item for item in receipt.outcomes if item.delivery is Delivery.SKIPPED and item.status == 403]
+    if refused:
+        _say(_notice(job.doubtful), outside)
+    checks = [item for item in receipt.outcomes if item.channel.startswith("check run")]
+    if shown and any(item.delivery is Delivery.FAILED or item in refused for item in checks):
+        taken = workflow_commands.kinds(shown) + Counter({"notice": len(refused[:1])})
+        _say(workflow_commands.render(load.merged.report, taken=taken), outside)
 
 
 def _summary(job: GithubJob, load: Load, receipt: Receipt) -> None:
@@ -83,22 +110,38 @@ def _api(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: 
 
     api = GithubApi(
         base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
-        transport=_transport(job.api_url, wishes, outside), ca_file=wishes.ca_file,
+        transport=_transport(job, wishes, outside), ca_file=wishes.ca_file,
     )  # fmt: skip
     channels: dict[str, Channel] = {}
     if wishes.check:
-        channels["check run"] = lambda: _check(api, job, load, wishes, outside.clock)
+        channels["check run"] = _doubting(job, "check run", lambda: _check(api, job, load, wishes, outside.clock))
     if wishes.comment != "never":
-        channels["comment"] = lambda: _comment(api, job, load, wishes, outside.clock)
+        channels["comment"] = _doubting(job, "comment", lambda: _comment(api, job, load, wishes, outside.clock))
     receipt.attempt_all(channels, seconds=wishes.deadline, hint=hints.github)
 
 
-def _transport(base: str, wishes: Wishes, outside: Outside) -> Transport:
+def _doubting(job: GithubJob, name: str, channel: Channel) -> Channel:
+    """The channel; where a token was in doubt and may not do it after all, that is no failure."""
+
+    def run() -> Outcome:
+        try:
+            return channel()
+        except ForgeError as error:
+            if not job.doubtful or error.status != 403 or error.trouble is not Trouble.STATUS:
+                raise
+            return Outcome(channel=name, delivery=Delivery.SKIPPED, status=403, hint=hints.github(error, name),
+                           detail=f"{job.doubtful}: its token may only read")  # fmt: skip
+
+    return run
+
+
+def _transport(job: GithubJob, wishes: Wishes, outside: Outside) -> Transport:
     if wishes.dry_run:
         from cgroup_preflight.publish.dry_run import DryRun
 
-        return DryRun(base, say=outside.say)
-    return Transport(base, deadline=outside.clock.monotonic() + wishes.deadline, clock=outside.clock)
+        return DryRun(job.api_url, say=outside.say)
+    deadline = outside.clock.monotonic() + wishes.deadline
+    return Transport(job.api_url, deadline=deadline, clock=outside.clock, reads=(job.graphql_url,))
 
 
 def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:

@@ -4,13 +4,14 @@ No commit status is ever written: from inside a job it can turn a failed merge r
 (GitLab docs, "External commit statuses"). The job's own status is the status.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.publish import hints, sticky
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.gitlab_job import GitlabJob
-from cgroup_preflight.publish.outcome import Delivery, Outcome
+from cgroup_preflight.publish.outcome import Delivery, Outcome, with_receipt
 from cgroup_preflight.publish.receipt import Receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.publish.transport import Transport
@@ -32,8 +33,13 @@ def report_files(merged: Merged, links: dict[str, str]) -> dict[str, str]:
         "annotations.json": gitlab_reports.annotations(merged, links),
         "preflight.env": gitlab_reports.dotenv(merged),
         "report.md": comment.render(merged, limit=200_000),
-        "merged.json": json_format.render(merged.report),
+        **merged_file(merged),
     }
+
+
+def merged_file(merged: Merged, outcomes: Iterable[Outcome] = ()) -> dict[str, str]:
+    """The report itself, with the receipt as far as it is known."""
+    return {"merged.json": json_format.render(with_receipt(merged.report, outcomes))}
 
 
 def publish(job: GitlabJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:

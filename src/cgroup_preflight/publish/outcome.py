@@ -5,9 +5,9 @@ A channel never raises for what a forge does: it answers with an Outcome, and no
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.report import Finding, Remedy, Report, Status
 
 
 class Delivery(enum.StrEnum):
@@ -56,6 +56,19 @@ def undelivered(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 def findings(outcomes: Iterable[Outcome]) -> tuple[Finding, ...]:
     """The receipt in the words of the report; a warning at worst, so that no verdict follows from it."""
     return tuple(_finding(item) for item in outcomes)
+
+
+def with_receipt(report: Report, outcomes: Iterable[Outcome]) -> Report:
+    """The report with the receipt in it."""
+    return replace(report, findings=(*report.findings, *findings(outcomes)))
+
+
+def without_receipt(report: Report) -> Report:
+    """The report without the receipt of an earlier delivery, which says nothing about this one."""
+    ours = {code for code, _ in CODES.values()}
+    harmless = (Status.PASS, Status.SKIP, Status.WARN)
+    kept = tuple(item for item in report.findings if item.code not in ours or item.status not in harmless)
+    return report if len(kept) == len(report.findings) else replace(report, findings=kept)
 
 
 def _finding(item: Outcome) -> Finding:

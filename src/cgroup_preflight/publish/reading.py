@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from cgroup_preflight.errors import UsageError
+from cgroup_preflight.publish.outcome import without_receipt
 from cgroup_preflight.publish.parse import ReportShapeError, report_of
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.render.merge import Leg, rebase
@@ -44,7 +45,8 @@ def read_legs(
         if total > TOTAL_MAX:
             raise UsageError(f"the reports have more than {TOTAL_MAX >> 20} MB together", where=path, remedy=_MAKE)
         try:
-            legs.append(Leg(name=leg, report=rebase(report_of(data), root=root, prefix=prefix)))
+            report = without_receipt(report_of(data))
+            legs.append(Leg(name=leg, report=rebase(report, root=root, prefix=prefix)))
         except ReportShapeError as error:
             raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
     return tuple(legs)

@@ -5,7 +5,7 @@ PyGithub's replay a POST after a 5xx and python-gitlab's wait for ever and stumb
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,13 +24,17 @@ _EXCERPT = 200
 
 
 class Transport(HTTPAdapter):
-    """Sends to `base` and nowhere else until `deadline` (of `clock.monotonic`), and raises ForgeError."""
+    """Sends to `base` and nowhere else until `deadline` (of `clock.monotonic`), and raises ForgeError.
 
-    def __init__(self, base: str, *, deadline: float, clock: Clock) -> None:
+    A POST to one of the addresses in `reads` changes nothing, so it is repeated like a GET.
+    """
+
+    def __init__(self, base: str, *, deadline: float, clock: Clock, reads: Collection[str] = ()) -> None:
         super().__init__(max_retries=0)
         self._origin = _origin(base)
         self._deadline = deadline
         self._clock = clock
+        self._reads = frozenset(reads)
         self.requests_sent = 0
 
     def left(self) -> float:
@@ -55,7 +59,8 @@ class Transport(HTTPAdapter):
                 raise ForgeError(Trouble.DEADLINE, method=method, path=path, answer=Answer())
             self.requests_sent += 1
             response, answer = self._once(request, min(TIMEOUT, left), verify=verify, cert=cert, proxies=proxies)
-            step = retry.next_step(method, answer, attempt=attempt, left=self.left(), now=self._clock.wall())
+            kind = "GET" if request.url in self._reads else method
+            step = retry.next_step(kind, answer, attempt=attempt, left=self.left(), now=self._clock.wall())
             if step.done and response is not None:
                 return response
             if step.ambiguous or not step.seconds:

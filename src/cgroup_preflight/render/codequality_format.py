@@ -5,17 +5,32 @@ file unreadable for GitLab, and of two entries with one fingerprint it shows one
 """
 
 import json
+from collections.abc import Sequence
 
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.render.place import CONFIG_NAME, WORST_FIRST, Placed, place
+from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
 from cgroup_preflight.report import Report, Status, Verdict
 
 _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN: "minor"}
 
 
-def render(report: Report) -> str:
-    """The report as a JSON array with a newline at the end; what passed or was skipped is left out."""
-    entries = [_entry(item) for item in place(report, WORST_FIRST)]
+def render(report: Report, *, limit: int = FILE_MAX) -> str:
+    """The report as a JSON array with a newline at the end; what passed or was skipped is left out.
+
+    In at most `limit` bytes: of too many findings the worst are kept, and one more entry counts the rest.
+    """
+    items = list(place(report, WORST_FIRST))
+    text = _text(report, [_entry(item) for item in items])
+    if len(text) <= limit:  # JSON in ASCII: characters are bytes
+        return text
+    made = {id(item): _entry(item) for item in items}
+    # Four more bytes of indentation in each of an entry's lines, of which there are ten.
+    kept, rest = fitting(items, [len(json.dumps(made[id(item)], indent=2)) + 40 for item in items], limit - 2000)
+    return _text(report, [*(made[id(item)] for item in kept), _left_out(rest)])
+
+
+def _text(report: Report, entries: list[dict[str, object]]) -> str:
     if not entries and report.verdict is not Verdict.PASS:
         # An empty array reads as "all is well", and that is not what the verdict says.
         entries.append(_silence(report.verdict))
@@ -40,8 +55,17 @@ def _description(item: Placed) -> str:
 
 
 def _silence(verdict: Verdict) -> dict[str, object]:
+    said = f"the verdict is {verdict.value}, although no check reported anything"
+    return _ours("verdict", said, fingerprint="0" * 64, severity="major")
+
+
+def _left_out(items: Sequence[Placed]) -> dict[str, object]:
+    said = f"{len(items)} more findings do not fit into this file; the JSON report has them"
+    return _ours("left-out", said, fingerprint="1" * 64, severity="major" if harmful(items) else "minor")
+
+
+def _ours(name: str, description: str, *, fingerprint: str, severity: str) -> dict[str, object]:
     return {
-        "description": f"the verdict is {verdict.value}, although no check reported anything",
-        "check_name": "verdict", "fingerprint": "0" * 64, "severity": "major",
+        "description": description, "check_name": name, "fingerprint": fingerprint, "severity": severity,
         "location": {"path": CONFIG_NAME, "lines": {"begin": 1}},
     }  # fmt: skip

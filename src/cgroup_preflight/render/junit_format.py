@@ -9,39 +9,76 @@ A warning passes with its text in `system-out`, since JUnit has no such state.
 import shlex
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.render.place import place
+from cgroup_preflight.render.place import Placed, place
+from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
 from cgroup_preflight.report import Finding, Remedy, Report, Status, Verdict
 
 _NAME = "cgroup-preflight"
 _ELEMENTS = {Status.FAIL: "failure", Status.UNVERIFIED: "error"}
 
 
-def render(report: Report) -> str:
-    """The report as XML with a newline at the end; characters that XML cannot hold are shown as escapes."""
-    counts = Counter(item.status for item in report.findings)
+def render(report: Report, *, limit: int = FILE_MAX) -> str:
+    """The report as XML with a newline at the end; characters that XML cannot hold are shown as escapes.
+
+    In at most `limit` bytes: of too many findings the worst are kept, and one more test case counts the rest.
+    """
+    items = list(place(report, Status))
+    text = _text(report, items)
+    if _size(text) <= limit:
+        return text
+    kept, rest = fitting(items, [_case_size(report, item) for item in items], limit - 4000)
+    return _text(report, kept, rest)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8"))
+
+
+def _case_size(report: Report, item: Placed) -> int:
+    alone = ET.Element("testsuite")
+    _cases(alone, report, [item])
+    # The number that makes a name unique, and the indentation.
+    return _size(ET.tostring(alone, encoding="unicode")) + 60
+
+
+def _text(report: Report, items: Sequence[Placed], left_out: Sequence[Placed] = ()) -> str:
+    counts = Counter(item.finding.status for item in items)
+    if left_out:  # one case for all of them
+        counts[Status.UNVERIFIED if harmful(left_out) else Status.SKIP] += 1
     silent = report.verdict is not Verdict.PASS and not counts[Status.FAIL] and not counts[Status.UNVERIFIED]
     totals = {
-        "tests": str(len(report.findings) + silent), "failures": str(counts[Status.FAIL]),
+        "tests": str(counts.total() + silent), "failures": str(counts[Status.FAIL]),
         "errors": str(counts[Status.UNVERIFIED] + silent), "skipped": str(counts[Status.SKIP]),
         "time": f"{report.duration_seconds:.3f}",
     }  # fmt: skip
     root = ET.Element("testsuites", {"name": _NAME, **totals})
     suite = ET.SubElement(root, "testsuite", {"name": _NAME, **totals, "timestamp": _line(report.started_at)})
     _properties(suite, report)
+    _cases(suite, report, items)
+    if silent:
+        _ours(suite, "verdict", "error", f"the verdict is {report.verdict.value}, but no check says why")
+    if left_out:
+        _ours(suite, "left out", "error" if harmful(left_out) else "skipped",
+              f"{len(left_out)} more findings do not fit into this file; the JSON report has them")  # fmt: skip
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _ours(suite: ET.Element, name: str, element: str, message: str) -> None:
+    case = ET.SubElement(suite, "testcase", {"classname": _NAME, "name": name})
+    ET.SubElement(case, element, {"message": message}).text = message
+
+
+def _cases(suite: ET.Element, report: Report, items: Iterable[Placed]) -> None:
     names: Counter[str] = Counter()
     tails = {item.name: item.log_tail for item in report.services}
-    for placed in place(report, Status):
+    for placed in items:
         item = placed.finding
         file = {"file": placed.path, "line": str(placed.line)} if item.location else {}
         _case(suite, item, _unique(f"{item.code} {item.name}: {clip(item.subject, 500)}", names), file, tails)
-    if silent:
-        case = ET.SubElement(suite, "testcase", {"classname": _NAME, "name": "verdict"})
-        ET.SubElement(case, "error", {"message": f"the verdict is {report.verdict.value}, but no check says why"})
-    ET.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
 def _line(text: str, limit: int = 500) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
@@ -83,7 +83,7 @@ def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
     """The one line of a finding, with its place in the config where it is worth a look."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in _WORST_FIRST else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
-    yield f"{word} {plain(item.code)} {plain(item.subject)}: {plain(item.message)}{plain(at)}"
+    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
 
 
 def finding_lines(item: Finding, *, colour: bool) -> Iterable[str]:

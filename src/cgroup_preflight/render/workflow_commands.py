@@ -5,8 +5,8 @@ step, the rest is dropped in silence); actions/runner, ActionCommand.cs (escapes
 every line: `::` after blanks, `##[` anywhere).
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.render.place import WORST_FIRST, Placed, place
@@ -17,23 +17,34 @@ LIMIT = 10
 _KINDS = {Status.FAIL: "error", Status.UNVERIFIED: "warning", Status.WARN: "notice"}
 
 
-def render(report: Report, *, placed: bool = True) -> str:
+def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | None = None) -> str:
     """One line each for the worst findings, at most LIMIT of a kind, the last of which counts the rest.
 
-    With `placed` an annotation stands at its line of the config; without, the message names it.
+    With `placed` an annotation stands at its line of the config; without, the message names it. `taken` says how
+    many of a kind the step has already.
     """
+    used = taken or {}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for item in place(report, WORST_FIRST):
         groups[_KINDS[item.finding.status]].append(item)
-    return "".join(line for kind in _KINDS.values() for line in _group(kind, groups[kind], placed=placed))
+    return "".join(
+        line
+        for kind in _KINDS.values()
+        for line in _group(kind, groups[kind], placed=placed, room=LIMIT - used.get(kind, 0))
+    )
 
 
-def _group(kind: str, items: list[Placed], *, placed: bool) -> Iterable[str]:
-    shown = items if len(items) <= LIMIT else items[: LIMIT - 1]
+def _group(kind: str, items: list[Placed], *, placed: bool, room: int) -> Iterable[str]:
+    shown = items if len(items) <= room else items[: max(0, room - 1)]
     for item in shown:
         yield _finding(kind, item, placed=placed)
-    if len(shown) < len(items):
-        yield command(kind, f"and {len(items) - len(shown)} more; the job summary has all", title="cgroup-preflight")
+    if shown and len(shown) < len(items):
+        yield command(kind, f"and {len(items) - len(shown)} more: see the job summary", title="cgroup-preflight")
+
+
+def kinds(text: str) -> Counter[str]:
+    """How many annotations of each kind the lines of `text` are."""
+    return Counter(line[2:].partition(" ")[0] for line in text.splitlines())
 
 
 def _finding(kind: str, item: Placed, *, placed: bool) -> str:

@@ -53,6 +53,19 @@ def test_a_post_without_an_answer_is_looked_for_not_repeated(github, env, call, 
         assert len([line for line in github.writes() if line.startswith("POST") and line.endswith(path[:-1])]) == 1
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 502}, {"kind": "cut"}, {"status": 200, "body": "<p>", "headers": {"Content-Type": "text/html"}}],
+)
+def test_who_the_token_is_may_be_asked_again(github, env, call, failing, fault):
+    call(env, failing)
+    github.fail(path="graphql", **fault)
+    html = "body" in fault
+    assert call(env | {"GITHUB_RUN_ID": "101"}, failing, "--publish", "strict", "--check", "off") == (5 if html else 0)
+    assert len(github.comments) == 1
+    assert len(github.graphql) == (0 if html else 1)
+
+
 def test_a_note_without_an_answer_is_looked_for(gitlab, tmp_path, call, failing):
     gitlab.fail(method="POST", path=NOTES, kind="lost")
     assert call(gitlab_env(gitlab, tmp_path), failing, "--publish", "strict") == 0

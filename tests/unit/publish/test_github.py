@@ -153,7 +153,6 @@ def test_refused_annotations_do_not_cost_the_check_run(github, env, call, failin
     ("event", "more", "said"),
     [
         (pull_event(head="stranger/demo"), {}, "a run of a fork's pull request"),
-        (pull_event(), {"GITHUB_ACTOR": "dependabot[bot]"}, "a run started by Dependabot"),
         (pull_event(), {"GITHUB_TOKEN": ""}, "no token"),
         (pull_event(), {"GITHUB_TOKEN": "two\nlines-of-a-token"}, "no token"),
     ],
@@ -166,6 +165,44 @@ def test_read_only_runs_make_no_request(github, tmp_path, call, failing, capsys,
     assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
     assert said in told.err
     assert "lines-of-a-token" not in told.out + told.err
+
+
+def test_a_read_only_token_of_dependabot_is_noticed_once(github, tmp_path, call, failing, capsys):
+    github.lacks = {"checks", "pull_requests"}
+    env = github_env(github, tmp_path, GITHUB_ACTOR="dependabot[bot]")
+    assert call(env, failing, "--publish", "strict") == 0
+    told = capsys.readouterr()
+    assert told.out.count("::notice title=cgroup-preflight::a run started by Dependabot") == 1
+    assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
+    assert "skipped   check run: a run started by Dependabot: its token may only read (HTTP 403)" in told.err
+    assert "skipped   comment: a run started by Dependabot: its token may only read (HTTP 403)" in told.err
+    assert "permissions: { pull-requests: write }" in told.err
+    assert (github.checks, github.comments) == ([], [])
+
+
+def test_dependabot_with_permissions_is_like_anybody(github, tmp_path, call, failing, capsys):
+    env = github_env(github, tmp_path, GITHUB_ACTOR="dependabot[bot]")
+    assert call(env, failing, "--publish", "strict") == 0
+    assert (len(github.checks), len(github.comments)) == (1, 1)
+    assert "Dependabot" not in capsys.readouterr().out
+
+
+def test_without_a_check_run_the_log_shows_the_lines(github, env, call, failing, tmp_path, capsys):
+    place = "file=deploy/cgroup-preflight.toml,line=12"
+    call(env, failing)
+    assert place not in capsys.readouterr().out
+    github.lacks = {"checks"}
+    call(env | {"GITHUB_RUN_ID": "101"}, failing)
+    assert capsys.readouterr().out.count(place) == 0  # the check run of before says the same already
+    github.checks.clear()
+    call(env | {"GITHUB_RUN_ID": "102"}, failing)
+    assert capsys.readouterr().out.count(place) == 1
+    many = report(*[finding(Status.FAIL, subject=f"s{number}") for number in range(7)])
+    call(env | {"GITHUB_RUN_ID": "103"}, write_report(tmp_path / "many.json", many))
+    out = capsys.readouterr().out
+    assert out.count("::error ") == 10
+    assert out.count(place) == 2
+    assert "and 5 more: see the job summary" in out.splitlines()[-1]
 
 
 def test_missing_permissions_are_named(github, env, call, failing, capsys):
@@ -302,6 +339,20 @@ def test_a_token_in_a_report_does_not_get_out(github, env, call, tmp_path):
     leaky = report(finding(Status.FAIL, message=f"log: GITHUB_TOKEN={gh.TOKEN}"))
     call(env, write_report(tmp_path / "leaky.json", leaky), "--format", f"json={tmp_path / 'all.json'}")
     assert gh.TOKEN not in (tmp_path / "all.json").read_text() + github.comments[0]["body"] + str(github.checks)
+
+
+def test_a_receipt_is_of_one_delivery(github, env, call, failing, tmp_path):
+    """The report may be written over itself with the receipt in it, and published again."""
+    github.lacks = {"checks"}
+    call(env, failing, "--format", f"json={failing}")
+    once = json.loads(Path(failing).read_text())["findings"]
+    assert {"CGP605", "CGP606"} < {item["code"] for item in once}
+    github.lacks = set()
+    call(env | {"GITHUB_RUN_ID": "101"}, failing, "--format", f"json={failing}")
+    again = json.loads(Path(failing).read_text())["findings"]
+    assert len(again) == len(once)
+    assert [item["status"] for item in again if item["code"] == "CGP605"] == ["pass"]
+    assert "CGP60" not in github.comments[0]["body"] + json.dumps(github.checks)
 
 
 def test_the_receipt_is_in_the_report_and_in_a_file(github, env, call, passing, tmp_path):

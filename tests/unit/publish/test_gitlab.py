@@ -39,6 +39,9 @@ def test_widgets_need_no_token(gitlab, env, call, failing, tmp_path, capsys):
         "url"
     ].endswith("/jobs/5000")
     assert "skipped   note: no token" in capsys.readouterr().err
+    receipt = [item for item in json.loads((folder / "merged.json").read_text())["findings"] if item["code"] > "CGP6"]
+    assert [(item["code"], item["status"]) for item in receipt] == [("CGP601", "pass"), ("CGP607", "skip")]
+    assert "scope api" in receipt[1]["remedies"][0]["title"]
 
 
 def test_a_note_is_made_updated_and_closed(gitlab, env, call, failing, passing, capsys):

@@ -1,0 +1,32 @@
+"""How much of a report fits into a file that a forge reads: whole entries, the worst first. Pure.
+
+Source: GitLab docs, "Unit test reports": less than 30 MB in one file.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from cgroup_preflight.render.place import Placed
+from cgroup_preflight.report import Status
+
+#: Bytes of one file, with room for whatever a forge adds.
+FILE_MAX = 28_000_000
+_ORDER = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
+_RANK = {status: rank for rank, status in enumerate(_ORDER)}
+
+
+def fitting(items: Sequence[Placed], sizes: Sequence[int], limit: int) -> tuple[list[Placed], list[Placed]]:
+    """Those of `items` that fit into `limit` bytes together, and the others; what is worse goes in first."""
+    order = sorted(range(len(items)), key=lambda index: _RANK[items[index].finding.status])
+    kept = set()
+    for index in order:
+        limit -= sizes[index]
+        if limit < 0:
+            break
+        kept.add(index)
+    inside = [item for index, item in enumerate(items) if index in kept]
+    return inside, [item for index, item in enumerate(items) if index not in kept]
+
+
+def harmful(items: Iterable[Placed]) -> bool:
+    """Whether any of `items` speaks against a pass."""
+    return any(item.finding.status in (Status.FAIL, Status.UNVERIFIED) for item in items)
