@@ -32,6 +32,7 @@ CLIENT_TOOLS = (
     "openapi-core>=0.23",
     "pyyaml>=6",
     "ansible-core>=2.17",
+    "nox>=2024.4.15",
 )
 
 

@@ -97,10 +97,13 @@ def samples() -> dict[str, tuple[str, str]]:
     absent = _finding(Status.FAIL, "CGP501", "limits-in-force", "user-api", "memory.max is absent in shop.slice", 18,
                       evidence={"shop.slice/memory.max": "absent (ENOENT)", "cgroup.controllers": "cpu io pids"},
                       remedies=(_ENABLE,))  # fmt: skip
-    weight = _finding(Status.WARN, "CGP120", "io-weight", "IOWeight", "no io scheduler here honours weights", 9)
+    weight = _finding(Status.WARN, "CGP120", "io-weight", "IOWeight", "no io scheduler here honours weights", 9,
+                      evidence={"/sys/block/vda/queue/scheduler": "[none] mq-deadline"})  # fmt: skip
     tried = _finding(
-        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% cannot bite", 15
-    )
+        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% cannot bite", 15,
+        evidence={"cpus": 1, "cpu.max": "150000 100000"},
+        remedies=(Remedy(title="run it on a machine with 2 CPUs or more"),),
+    )  # fmt: skip
     idle = (*_SERVICES[:1], _service("user-api", 160, 98304, 50, 0), *_SERVICES[2:])
     fine = _report(Verdict.PASS, services=idle)
     failed = _report(Verdict.FAIL, oom, weight)
@@ -129,13 +132,14 @@ def page(forge: str, markdown: str, width: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Writes a picture for a wide window and, of the matrix, one for a phone; exit status 0."""
+    """Writes pictures for a wide window and, of two of them, for a phone; exit status 0."""
     target = Path(words[0])
     target.mkdir(parents=True, exist_ok=True)
     browser = shutil.which("chromium") or "chromium"
     shots = [(name, name, 900, height) for name, height in (("comment-fail", 700), ("comment-matrix", 720), ("note-pass", 470),
                                                             ("summary-unverified", 400))]  # fmt: skip
-    for name, of, width, height in [*shots, ("comment-matrix-phone", "comment-matrix", 412, 900)]:
+    phones = [(f"{name}-phone", name, 412, 900) for name in ("comment-fail", "comment-matrix")]
+    for name, of, width, height in [*shots, *phones]:
         forge, markdown = samples()[of]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "page.html"

@@ -25,7 +25,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     return kept | {"XDG_CACHE_HOME": str(home / "cache"), "HOME": str(home), "NO_COLOR": "1"}
 
 
-def commit(folder: Path) -> None:
+def commit(folder: Path, tag: str = "") -> None:
     """Both clients want to see a repository."""
 
     def git(*words: str) -> None:
@@ -40,3 +40,5 @@ def commit(folder: Path) -> None:
     git("remote", "add", "origin", "https://forge.example/org/demo.git")
     git("add", "--all", "--force")
     git("commit", "--quiet", "--message=x")
+    if tag:
+        git("tag", tag)

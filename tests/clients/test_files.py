@@ -13,9 +13,10 @@ from ci import action_entry, lock
 from tests.clients.helpers import ROOT
 
 from cgroup_preflight.cli import publish
+from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.publish.wishes import COMMENT_MODES
-from cgroup_preflight.render import FORMATS
+from cgroup_preflight.render import FORMATS, report_schema
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
@@ -59,6 +60,26 @@ def test_choices_are_those_of_the_command():
     assert set(INPUTS["engine"]["options"]) == {"", *ENGINES} == set(action_entry.CHOICES["CGPF_ENGINE"])
     assert all(engine in ACTION["inputs"]["engine"]["description"] for engine in ENGINES)
     assert all(item in ACTION["inputs"]["formats"]["description"] for item in FORMATS)
+
+
+def test_schemas_know_the_same_words():
+    engine = config_schema.schema()["properties"]["smoke"]["properties"]["engine"]
+    assert {"", *engine["enum"]} == set(INPUTS["engine"]["options"])
+    verdict = ACTION["outputs"]["verdict"]["description"]
+    assert all(word in verdict for word in report_schema.schema()["properties"]["verdict"]["enum"])
+
+
+def test_the_readme_shows_what_is_there():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    formats = re.search(r"--format ([a-z|]+)", readme)[1].split("|")
+    assert set(formats) == set(FORMATS) - {"text"}
+    steps, pipeline = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL))
+    assert steps == [{"uses": "org/cgroup-preflight@v1"}]
+    (included,) = pipeline["include"]
+    assert (ROOT / included["file"]).is_file()
+    assert set(included.get("inputs", ())) <= set(INPUTS)
+    pages = re.findall(r"\]\((docs/[a-z./-]+)\)", readme)
+    assert [page for page in pages if not (ROOT / page).exists()] == []
 
 
 def test_every_input_reaches_the_entry_and_no_shell():

@@ -1,12 +1,16 @@
 """The template under `gitlab-ci-local`, in projects that include it, against GitLab on loopback."""
 
+import http.server
 import json
 import os
 import shutil
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.clients.helpers import ROOT, clean_environment, run
+import yaml
+from tests.clients.helpers import ROOT, clean_environment, commit, run
 from tests.contract.forge import gitlab as gl
 
 CONFIG = '[project]\nname = "demo"\n[slices.api]\nMemoryMax = "1G"\n'
@@ -51,6 +55,55 @@ def _reports(folder, job="cgroup-preflight"):
     found = [path for path in folder.rglob("junit.xml") if path.parent.name == job]
     assert found, f"no reports of {job} below {folder}"
     return found[0].parent
+
+
+@contextmanager
+def _web(folder):
+    """`folder` over http, as `include: remote` wants it."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_every_way_to_include_it_makes_the_same_job(gitlab_ci_local, project, tmp_path):
+    """local, remote, another project, and a component: what the client makes of them is one and the same."""
+    tool = tmp_path / "remotes" / "group" / "cgroup-preflight.git"
+    tool.mkdir(parents=True)
+    (tool / ".gitlab-ci-template.yml").write_text(TEMPLATE)
+    commit(tool, tag="v1")
+    # `include: project` clones from where the including project comes from.
+    (tmp_path / ".gitconfig").write_text(
+        f'[url "file://{tmp_path}/remotes/"]\n\tinsteadOf = https://forge.example:443/\n'
+    )
+    folder = project(
+        {".gitlab-ci-template.yml": TEMPLATE, "templates/cgroup-preflight.yml": TEMPLATE, ".gitlab-ci.yml": ""}
+    )
+    with _web(tool) as web:
+        ways = {
+            "local": {"local": ".gitlab-ci-template.yml"},
+            "remote": {"remote": f"{web}/.gitlab-ci-template.yml"},
+            "project": {"project": "group/cgroup-preflight", "ref": "v1", "file": ".gitlab-ci-template.yml"},
+            "component": {"component": "$CI_SERVER_FQDN/$CI_PROJECT_PATH/cgroup-preflight@$CI_COMMIT_SHA"},
+        }
+        made = {}
+        for name, way in ways.items():
+            included = {"include": [way | {"inputs": {"engine": "systemd", "stage": "build", "job-prefix": "limits"}}]}
+            (folder / ".gitlab-ci.yml").write_text(json.dumps(included))
+            done = run([*gitlab_ci_local, "--preview"], folder, clean_environment(tmp_path))
+            assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+            made[name] = yaml.safe_load(done.stdout.partition("\n---\n")[2])  # warnings come first
+    job = made["local"]["limits"]
+    assert (job["stage"], job["variables"]["CGPF_ENGINE"]) == ("build", "systemd")
+    assert [name for name, jobs in made.items() if jobs["limits"] != job] == []
 
 
 def test_the_included_job_says_what_this_host_deserves(go, gitlab):
