@@ -16,7 +16,7 @@ if [ -n "$CGPF_VERSION" ] && ! [[ $CGPF_VERSION =~ ^[0-9]+(\.[0-9]+)*((a|b|rc)[0
 fi
 rm -rf "$home"
 mkdir -p "$lib"
-install=("$CGPF_PYTHON" -I -m pip install --quiet --disable-pip-version-check --no-input --no-compile --target "$lib")
+install=("$CGPF_PYTHON" -I -m pip install --quiet --disable-pip-version-check --no-input --no-compile --root-user-action ignore --target "$lib")
 echo "::group::Install cgroup-preflight"
 # The lock is complete, so that there is nothing to resolve.
 "${install[@]}" --no-deps --only-binary :all: --require-hashes --requirement "$lock"

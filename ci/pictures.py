@@ -136,9 +136,11 @@ def main(words: list[str]) -> int:
     target = Path(words[0])
     target.mkdir(parents=True, exist_ok=True)
     browser = shutil.which("chromium") or "chromium"
-    shots = [(name, name, 900, height) for name, height in (("comment-fail", 700), ("comment-matrix", 720), ("note-pass", 470),
+    shots = [(name, name, 900, height) for name, height in (("comment-fail", 620), ("comment-matrix", 745), ("note-pass", 400),
                                                             ("summary-unverified", 400))]  # fmt: skip
-    phones = [(f"{name}-phone", name, 412, 900) for name in ("comment-fail", "comment-matrix")]
+    phones = [
+        (f"{name}-phone", name, 412, height) for name, height in (("comment-fail", 875), ("comment-matrix", 1120))
+    ]
     for name, of, width, height in [*shots, *phones]:
         forge, markdown = samples()[of]
         with tempfile.TemporaryDirectory() as folder:

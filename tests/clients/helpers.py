@@ -1,8 +1,11 @@
 """What the tests of the real clients share."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -12,6 +15,19 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout,
                           check=False, stdin=subprocess.DEVNULL)  # fmt: skip
+
+
+def example() -> tuple[dict[str, str], dict[str, Path]]:
+    """Files and folders of a project that has examples/shop in it; skips where its services cannot be tried."""
+    shop = ROOT / "examples" / "shop"
+    if shutil.which("linux.uml") is None or not (shop / "dist" / "user-api").is_file():
+        pytest.skip("needs linux.uml and a built examples/shop (nox builds it): a guest cannot be started here")
+    return {"shop/cgroup-preflight.toml": (shop / "cgroup-preflight.toml").read_text()}, {"shop/dist": shop / "dist"}
+
+
+def image_cache() -> str:
+    """Where this machine keeps the guest's images: one takes minutes to build."""
+    return os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 
 
 def clean_environment(home: Path) -> dict[str, str]:

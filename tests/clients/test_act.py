@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from tests.clients.helpers import clean_environment, run
+from tests.clients.helpers import clean_environment, example, image_cache, run
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, pull_event
 from tests.unit.render.samples import HOSTILE, finding, report
@@ -50,8 +50,8 @@ def workflow(*steps, matrix=""):
 def go(act, action, github, tmp_path, project):
     """`go(steps, event=..., files=...)`: what act printed, and the outcome of each step by its id."""
 
-    def start(*steps, event=None, files=None, matrix="", token=gh.TOKEN):
-        folder = project({".github/workflows/ci.yml": workflow(*steps, matrix=matrix), **(files or {})})
+    def start(*steps, event=None, files=None, folders=None, matrix="", token=gh.TOKEN):
+        folder = project({".github/workflows/ci.yml": workflow(*steps, matrix=matrix), **(files or {})}, folders)
         (tmp_path / "event.json").write_text(json.dumps(event or pull_event()))
         (tmp_path / "stub").mkdir()
         (tmp_path / "stub" / "action.yml").write_text(STUB)
@@ -61,7 +61,7 @@ def go(act, action, github, tmp_path, project):
             "GITHUB_GRAPHQL_URL": f"{github.url}/api/graphql",
             "GITHUB_REPOSITORY": "org/demo",
             "GITHUB_RUN_ID": "100",
-        }
+        } | ({"XDG_CACHE_HOME": image_cache()} if folders else {})
         argv = [
             act,
             "pull_request",
@@ -181,3 +181,14 @@ def test_mistakes_in_the_config_stand_at_their_lines(go, github):
     assert outcomes["broken"] == ["failure", "", "", ""]
     assert "file=deploy/cgroup-preflight.toml,line=4::" in text
     assert github.calls == []
+
+
+def test_the_example_passes_in_a_guest(go, github):
+    """The whole way: services of examples/shop under their limits on a real kernel, told to the pull request."""
+    files, folders = example()
+    text, outcomes = go(
+        ("shop", {"engine": "guest", "working-directory": "shop", "comment": "always"}), files=files, folders=folders
+    )
+    assert outcomes["shop"][:3] == ["success", "pass", "0"], text
+    assert [(item["head_sha"], item["conclusion"]) for item in github.checks] == [(gh.SHA, "success")]
+    assert github.comments[0]["body"].startswith("## ✅ cgroup-preflight: pass")

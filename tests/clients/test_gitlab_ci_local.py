@@ -2,15 +2,12 @@
 
 import http.server
 import json
-import os
-import shutil
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import yaml
-from tests.clients.helpers import ROOT, clean_environment, commit, run
+from tests.clients.helpers import ROOT, clean_environment, commit, example, image_cache, run
 from tests.contract.forge import gitlab as gl
 
 CONFIG = '[project]\nname = "demo"\n[slices.api]\nMemoryMax = "1G"\n'
@@ -42,8 +39,8 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
         for name, value in variables.items():
             argv += ["--variable", f"{name}={value}"]
         environment = clean_environment(tmp_path)
-        if binaries:  # a guest's image takes minutes to build and is kept where the machine keeps it
-            environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        if binaries:
+            environment["XDG_CACHE_HOME"] = image_cache()
         done = run(argv, folder, environment)
         assert gl.TOKEN not in done.stdout + done.stderr
         return done.stdout + done.stderr, done.returncode, folder
@@ -158,12 +155,9 @@ def test_mistakes_in_the_config_fail_the_job(go, gitlab):
 
 def test_the_example_passes_in_a_guest(go, gitlab):
     """The whole way: services of examples/shop under their limits on a real kernel, told to the merge request."""
-    example = ROOT / "examples" / "shop"
-    if shutil.which("linux.uml") is None or not (example / "dist" / "user-api").is_file():
-        pytest.skip("needs linux.uml and a built examples/shop (nox builds it): a guest cannot be started here")
+    files, folders = example()
     text, status, folder = go({"target": "run", "engine": "guest", "working-directory": "shop", "comment": "always"},
-                              files={"shop/cgroup-preflight.toml": (example / "cgroup-preflight.toml").read_text()},
-                              binaries={"shop/dist": example / "dist"})  # fmt: skip
+                              files=files, binaries=folders)  # fmt: skip
     assert status == 0, text
     assert json.loads((_reports(folder) / "report.json").read_text())["verdict"] == "pass"
     assert gitlab.notes[0]["body"].startswith("## ✅ cgroup-preflight: pass")

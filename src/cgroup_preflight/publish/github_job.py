@@ -17,6 +17,7 @@ from cgroup_preflight.report import Remedy
 TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _REPO = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}", re.ASCII)
+_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 _EVENT_MAX = 25 << 20
 
 
@@ -67,7 +68,10 @@ def github_job(environ: Mapping[str, str]) -> GithubJob:
         raise UsageError("GITHUB_REPOSITORY is not OWNER/NAME", where="publish",
                          remedy=Remedy(title="set it, or use --provider none"))  # fmt: skip
     token = next((found for name_ in TOKENS if (found := secret(environ.get(name_, "")))), None)
-    api = environ.get("GITHUB_API_URL") or "https://api.github.com"
+    api = (environ.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/")
+    if not _URL.fullmatch(api):
+        raise UsageError("GITHUB_API_URL is no address of a server", where="publish",
+                         remedy=Remedy(title="set it as GitHub's runners do: https://HOST/api/v3"))  # fmt: skip
     return GithubJob(
         repo=repo, sha=_head_sha(name, event, environ), event=name, pull=_pull(name, event),
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),

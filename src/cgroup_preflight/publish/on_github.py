@@ -1,5 +1,6 @@
 """The ladder on GitHub: files, log commands, summary and outputs first, since they need no token; then the API."""
 
+import functools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -106,17 +107,20 @@ def _outputs(job: GithubJob, values: dict[str, str], receipt: Receipt) -> None:
 
 
 def _api(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:
-    from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
+    @functools.cache
+    def connect() -> "GithubApi":
+        from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
 
-    api = GithubApi(
-        base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
-        transport=_transport(job, wishes, outside), ca_file=wishes.ca_file,
-    )  # fmt: skip
+        return GithubApi(
+            base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
+            transport=_transport(job, wishes, outside), ca_file=wishes.ca_file,
+        )  # fmt: skip
+
     channels: dict[str, Channel] = {}
     if wishes.check:
-        channels["check run"] = _doubting(job, "check run", lambda: _check(api, job, load, wishes, outside.clock))
+        channels["check run"] = _doubting(job, "check run", lambda: _check(connect(), job, load, wishes, outside.clock))
     if wishes.comment != "never":
-        channels["comment"] = _doubting(job, "comment", lambda: _comment(api, job, load, wishes, outside.clock))
+        channels["comment"] = _doubting(job, "comment", lambda: _comment(connect(), job, load, wishes, outside.clock))
     receipt.attempt_all(channels, seconds=wishes.deadline, hint=hints.github)
 
 

@@ -52,6 +52,9 @@ def _attempt(name: str, channel: Channel, hint: Callable[[ForgeError], str] | No
         return channel()
     except ForgeError as error:
         return failed(name, error, hint(error) if hint else "")
+    except ImportError as error:
+        return Outcome(channel=name, delivery=Delivery.FAILED, detail=f"{error.name} cannot be imported",
+                       hint="pip install --force-reinstall cgroup-preflight")  # fmt: skip
     except Exception as error:  # noqa: BLE001 - a client library that stumbles over an answer; no verdict hangs on it
         # Its kind alone: the text may quote an answer, or a header.
         return Outcome(channel=name, delivery=Delivery.FAILED,

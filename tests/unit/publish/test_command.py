@@ -80,6 +80,14 @@ def test_providers():
         detect({"GITLAB_CI": "true", "GITHUB_ACTIONS": "true"})
 
 
+@pytest.mark.parametrize("address", ["foo", "file:///etc/passwd", "https://u:p@host/", "http://"])
+def test_addresses_that_are_none(address):
+    with pytest.raises(UsageError, match="GITHUB_API_URL is no address"):
+        detect({"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "o/r", "GITHUB_API_URL": address})
+    with pytest.raises(UsageError, match="CI_SERVER_URL"):
+        detect({"GITLAB_CI": "true", "CI_PROJECT_ID": "1", "CI_SERVER_URL": address})
+
+
 def test_an_event_that_cannot_be_read(tmp_path):
     (tmp_path / "event").write_text("[" * 10)
     with pytest.raises(UsageError, match="event file"):

@@ -1,6 +1,7 @@
 """Publishing to GitHub: what is sent, when nothing is sent, and what the receipt says."""
 
 import json
+import sys
 import threading
 import time
 from pathlib import Path
@@ -294,6 +295,15 @@ def test_a_rerun_leg_replaces_its_section(github, env, call, failing, passing):
     assert "**2 runners:** ✅ 2 pass" in github.comments[0]["body"]
     call(env | {"GITHUB_RUN_ID": "101"}, failing, "--leg", "ubuntu", "--check", "off")
     assert "runners" not in github.comments[0]["body"].split("<!--")[0]
+
+
+def test_a_library_that_is_missing_costs_the_delivery_only(github, env, call, failing, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cgroup_preflight.publish.github_api", None)
+    assert call(env, failing) == 0
+    told = capsys.readouterr()
+    assert "failed    comment: cgroup_preflight.publish.github_api cannot be imported" in told.err
+    assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
+    assert call(env, failing, "--publish", "strict", "--fail-on", "fail") == 1
 
 
 def test_keys_keep_results_apart(github, env, call, failing):
