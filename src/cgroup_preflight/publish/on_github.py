@@ -1,6 +1,5 @@
 """The ladder on GitHub: files, log commands, summary and outputs first, since they need no token; then the API."""
 
-import functools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.forge_error import ForgeError, Trouble
 from cgroup_preflight.publish.github_job import GithubJob
 from cgroup_preflight.publish.outcome import Delivery, Outcome, lines, undelivered
-from cgroup_preflight.publish.receipt import Channel, Receipt
+from cgroup_preflight.publish.receipt import Receipt, Waiting
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.publish.transport import Transport
 from cgroup_preflight.publish.wishes import Load, Wishes, drafter
@@ -107,29 +106,43 @@ def _outputs(job: GithubJob, values: dict[str, str], receipt: Receipt) -> None:
 
 
 def _api(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:
-    @functools.cache
-    def connect() -> "GithubApi":
-        from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
-
-        return GithubApi(
-            base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
-            transport=_transport(job, wishes, outside), ca_file=wishes.ca_file,
-        )  # fmt: skip
-
-    channels: dict[str, Channel] = {}
+    channels: dict[str, Waiting] = {}
     if wishes.check:
-        channels["check run"] = _doubting(job, "check run", lambda: _check(connect(), job, load, wishes, outside.clock))
+        channels["check run"] = lambda seconds: _check(
+            _connect(job, wishes, outside, seconds), job, load, wishes, outside.clock
+        )
     if wishes.comment != "never":
-        channels["comment"] = _doubting(job, "comment", lambda: _comment(connect(), job, load, wishes, outside.clock))
-    receipt.attempt_all(channels, seconds=wishes.deadline, hint=hints.github)
+        channels["comment"] = lambda seconds: _comment(
+            _connect(job, wishes, outside, seconds), job, load, wishes, outside.clock
+        )
+    doubting = {name: _doubting(job, name, channel) for name, channel in channels.items()}
+    receipt.attempt_all(doubting, seconds=wishes.deadline, clock=outside.clock, hint=hints.github)
 
 
-def _doubting(job: GithubJob, name: str, channel: Channel) -> Channel:
+def _connect(job: GithubJob, wishes: Wishes, outside: Outside, seconds: float) -> "GithubApi":
+    from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
+
+    return GithubApi(
+        base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
+        transport=_transport(job, wishes, outside, seconds), ca_file=wishes.ca_file,
+    )  # fmt: skip
+
+
+def _transport(job: GithubJob, wishes: Wishes, outside: Outside, seconds: float) -> Transport:
+    if wishes.dry_run:
+        from cgroup_preflight.publish.dry_run import DryRun
+
+        return DryRun(job.api_url, say=outside.say)
+    deadline = outside.clock.monotonic() + seconds
+    return Transport(job.api_url, deadline=deadline, clock=outside.clock, reads=(job.graphql_url,))
+
+
+def _doubting(job: GithubJob, name: str, channel: Waiting) -> Waiting:
     """The channel; where a token was in doubt and may not do it after all, that is no failure."""
 
-    def run() -> Outcome:
+    def run(seconds: float) -> Outcome:
         try:
-            return channel()
+            return channel(seconds)
         except ForgeError as error:
             if not job.doubtful or error.status != 403 or error.trouble is not Trouble.STATUS:
                 raise
@@ -137,15 +150,6 @@ def _doubting(job: GithubJob, name: str, channel: Channel) -> Channel:
                            detail=f"{job.doubtful}: its token may only read")  # fmt: skip
 
     return run
-
-
-def _transport(job: GithubJob, wishes: Wishes, outside: Outside) -> Transport:
-    if wishes.dry_run:
-        from cgroup_preflight.publish.dry_run import DryRun
-
-        return DryRun(job.api_url, say=outside.say)
-    deadline = outside.clock.monotonic() + wishes.deadline
-    return Transport(job.api_url, deadline=deadline, clock=outside.clock, reads=(job.graphql_url,))
 
 
 def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:

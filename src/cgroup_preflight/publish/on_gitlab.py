@@ -53,15 +53,15 @@ def publish(job: GitlabJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
         return
     with_job_token = job.token is None
     receipt.attempt_all(
-        {"note": lambda: _note(job, load, wishes, token, outside)}, seconds=wishes.deadline,
-        hint=lambda error, _name: hints.gitlab(error, with_job_token=with_job_token),
+        {"note": lambda seconds: _note(job, load, wishes, token, outside, seconds)},
+        seconds=wishes.deadline, clock=outside.clock, hint=lambda error, _name: hints.gitlab(error, with_job_token=with_job_token),
     )  # fmt: skip
 
 
-def _note(job: GitlabJob, load: Load, wishes: Wishes, token: Secret, outside: Outside) -> Outcome:
+def _note(job: GitlabJob, load: Load, wishes: Wishes, token: Secret, outside: Outside, seconds: float) -> Outcome:
     from cgroup_preflight.publish import gitlab_board  # the client library is slow to import
 
-    client = gitlab_board.connect(job, token, _transport(job, wishes, outside), ca_file=wishes.ca_file)
+    client = gitlab_board.connect(job, token, _transport(job, wishes, outside, seconds), ca_file=wishes.ca_file)
     try:
         return _write(client, job, load, wishes, outside.clock)
     except ForgeError as error:
@@ -72,12 +72,12 @@ def _note(job: GitlabJob, load: Load, wishes: Wishes, token: Secret, outside: Ou
         raise
 
 
-def _transport(job: GitlabJob, wishes: Wishes, outside: Outside) -> Transport:
+def _transport(job: GitlabJob, wishes: Wishes, outside: Outside, seconds: float) -> Transport:
     if wishes.dry_run:
         from cgroup_preflight.publish.dry_run import DryRun
 
         return DryRun(job.server_url, say=outside.say)
-    return Transport(job.server_url, deadline=outside.clock.monotonic() + wishes.deadline, clock=outside.clock)
+    return Transport(job.server_url, deadline=outside.clock.monotonic() + seconds, clock=outside.clock)
 
 
 def _write(client: "gitlab.Gitlab", job: GitlabJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:

@@ -1,8 +1,9 @@
 """Runs channels one after the other and writes down what became of each; nothing that happens in one stops another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.deadline import run_within
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.hints import failed
@@ -11,6 +12,8 @@ from cgroup_preflight.publish.outcome import Delivery, Outcome
 #: What the seam may overrun its own deadline by before the whole is given up, seconds.
 _GRACE = 2.0
 Channel = Callable[[], Outcome]
+#: A channel that is told how many seconds it has.
+Waiting = Callable[[float], Outcome]
 
 
 class Receipt:
@@ -30,21 +33,23 @@ class Receipt:
         self.add(_attempt(name, channel, hint))
 
     def attempt_all(
-        self, channels: dict[str, Channel], *, seconds: float, hint: Callable[[ForgeError, str], str]
+        self, channels: Mapping[str, Waiting], *, seconds: float, clock: Clock, hint: Callable[[ForgeError, str], str]
     ) -> None:
-        """Runs channels that wait for a forge, all of them within `seconds`."""
-        ended: dict[str, Outcome] = {}
+        """Runs channels that wait for a forge, all within `seconds`; none uses up what the later ones need."""
+        for number, (name, channel) in enumerate(channels.items()):
+            share, began = seconds / (len(channels) - number), clock.monotonic()
+            self.add(_within(share, name, channel, hint))
+            seconds -= min(share, clock.monotonic() - began)
 
-        def job(name: str, channel: Channel) -> Callable[[], None]:
-            def run() -> None:
-                ended[name] = _attempt(name, channel, lambda error: hint(error, name))
 
-            return run
-
-        run_within(seconds + _GRACE, [job(name, channel) for name, channel in channels.items()])
-        late = f"no end in sight after {seconds:.0f} s"
-        for name in channels:
-            self.add(ended.get(name) or Outcome(channel=name, delivery=Delivery.FAILED, detail=late))
+def _within(share: float, name: str, channel: Waiting, hint: Callable[[ForgeError, str], str]) -> Outcome:
+    ended: list[Outcome] = []
+    run_within(
+        share + _GRACE,
+        lambda: ended.append(_attempt(name, lambda: channel(share), lambda error: hint(error, name))),
+    )
+    late = f"no end in sight after {share:.0f} s"
+    return ended[0] if ended else Outcome(channel=name, delivery=Delivery.FAILED, detail=late)
 
 
 def _attempt(name: str, channel: Channel, hint: Callable[[ForgeError], str] | None) -> Outcome:

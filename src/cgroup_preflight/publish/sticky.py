@@ -83,7 +83,12 @@ def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTL
     wrote: Entry | None = None
     gone = False
     for _ in range(ROUNDS):
-        own = _own(board, sticky.key)
+        try:
+            own = _own(board, sticky.key)
+        except ForgeError as error:
+            if wrote is None:
+                raise
+            return _not_seen_again(sticky, wrote, error)
         if refusal := _refuse(own, sticky):
             return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
         text, body, worth = _body(own, sticky, wrote)
@@ -121,6 +126,13 @@ def _done(sticky: Sticky, wrote: Entry | None, entry: Entry) -> Outcome:
         return Outcome(channel=sticky.channel, delivery=Delivery.UNCHANGED, url=entry.url,
                        detail="says the same already")  # fmt: skip
     return Outcome(channel=sticky.channel, delivery=Delivery.DELIVERED, detail="up to date", url=entry.url or wrote.url)
+
+
+def _not_seen_again(sticky: Sticky, wrote: Entry, error: ForgeError) -> Outcome:
+    """It is there; only whether a rival wrote at the same time is not known."""
+    delivery = Delivery.DELIVERED if sticky.leg is None else Delivery.DEGRADED
+    return Outcome(channel=sticky.channel, delivery=delivery, url=wrote.url, status=error.status,
+                   detail=f"written, but not looked at again: {error.trouble.value}")  # fmt: skip
 
 
 def _own(board: Board, key: str) -> list[Found]:

@@ -36,7 +36,7 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with the next `times` requests that fit.
+    """What goes wrong with the next `times` requests that fit, after the first `skip` of them.
 
     kind: `status` answers `status` with `headers` and `body`; `cut` closes without an answer; `lost` does what was
     asked and closes; `half` sends half of an answer; `slow` waits `seconds` first; `drip` sends a byte now and then.
@@ -45,6 +45,7 @@ class Fault:
     method: str = ""
     path: str = ""
     times: int = 1
+    skip: int = 0
     kind: str = "status"
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
@@ -96,7 +97,9 @@ class Forge:
             if self._contract is not None:
                 self.problems += self._contract(call)
             for fault in self.faults:
-                if fault.fits(call):
+                if fault.fits(call) and fault.skip:
+                    fault.skip -= 1
+                elif fault.fits(call):
                     fault.times -= 1
                     return fault
         return None

@@ -66,6 +66,14 @@ def test_who_the_token_is_may_be_asked_again(github, env, call, failing, fault):
     assert len(github.graphql) == (0 if html else 1)
 
 
+@pytest.mark.parametrize(("words", "delivery", "status"), [((), "delivered", 0), (("--leg", "one"), "degraded ", 5)])
+def test_what_was_written_is_not_called_failed(gitlab, tmp_path, call, failing, capsys, words, delivery, status):
+    gitlab.fail(method="GET", path=NOTES, skip=1, times=99, status=403)
+    assert call(gitlab_env(gitlab, tmp_path), failing, "--publish", "strict", *words) == status
+    assert len(gitlab.notes) == 1
+    assert f"{delivery} note: written, but not looked at again: refused (HTTP 403)" in capsys.readouterr().err
+
+
 def test_a_note_without_an_answer_is_looked_for(gitlab, tmp_path, call, failing):
     gitlab.fail(method="POST", path=NOTES, kind="lost")
     assert call(gitlab_env(gitlab, tmp_path), failing, "--publish", "strict") == 0
