@@ -3,6 +3,7 @@
 `-I` and the paths below keep modules of the workspace, which a pull request can bring, from being imported.
 """
 
+import json
 import os
 import secrets
 import sys
@@ -58,17 +59,33 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
     return words
 
 
+def leg(environ: Mapping[str, str]) -> str:
+    """The name of this leg: as it was given, or the values of the matrix, which is the input's default."""
+    given = environ.get("CGPF_LEG", "")
+    if environ.get("CGPF_TARGET") == "publish" and given.startswith("{"):
+        return ""  # one result of many reports is no leg
+    try:
+        matrix = json.loads(given)
+    except ValueError:
+        return given
+    if not isinstance(matrix, dict):
+        return "" if matrix is None else given
+    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())[:100]
+
+
 def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     """The argv of `cgroup-preflight` for the publish step."""
     merging = environ.get("CGPF_TARGET") == "publish"
     words = ["publish", "--provider", "github"]
     for option, name in (
-        ("--comment", "CGPF_COMMENT"), ("--check", "CGPF_CHECK"), ("--publish", "CGPF_PUBLISH"), ("--leg", "CGPF_LEG"),
+        ("--comment", "CGPF_COMMENT"), ("--check", "CGPF_CHECK"), ("--publish", "CGPF_PUBLISH"),
         ("--key", "CGPF_KEY"), ("--baseline", "CGPF_BASELINE"), ("--pull-request", "CGPF_PULL_REQUEST"),
         ("--fail-on", "CGPF_FAIL_ON"), ("--receipt", "CGPF_RECEIPT"),
     ):  # fmt: skip
         if environ.get(name):
             words.append(f"{option}={environ[name]}")
+    if name := leg(environ):
+        words.append(f"--leg={name}")
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
     # The run's own report is written once more, with the receipt in it.

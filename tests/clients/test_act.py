@@ -192,3 +192,15 @@ def test_the_example_passes_in_a_guest(go, github):
     assert outcomes["shop"][:3] == ["success", "pass", "0"], text
     assert [(item["head_sha"], item["conclusion"]) for item in github.checks] == [(gh.SHA, "success")]
     assert github.comments[0]["body"].startswith("## ✅ cgroup-preflight: pass")
+
+
+def test_legs_are_told_apart_without_being_named(go, github):
+    """What a matrix does that says nothing of itself: a leg that passes must not cover one that fails."""
+    inputs = {"working-directory": "${{ matrix.folder }}", "target": "check", "comment": "always"}
+    impossible = '[project]\nname = "demo"\n[require]\nsystemd = ">=9999"\n'
+    possible = '[project]\nname = "demo"\n'
+    files = {"a/cgroup-preflight.toml": impossible, "b/cgroup-preflight.toml": possible}
+    go(("leg", inputs), files=files, matrix="{folder: [a, b]}")
+    (comment,) = github.comments
+    assert "**2 runners:**" in comment["body"]
+    assert {check["name"] for check in github.checks} == {"cgroup-preflight (a)", "cgroup-preflight (b)"}

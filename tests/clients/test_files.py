@@ -93,6 +93,18 @@ def test_every_input_reaches_the_entry_and_no_shell():
     )
 
 
+@pytest.mark.parametrize(("given", "wanted"), [
+    ("", []), ('{"os": "ubuntu-24.04", "go": [1, 2], "n": 3}', ["--leg=ubuntu-24.04, [1, 2], 3"]), ("mine", ["--leg=mine"]),
+    ("null", []), ("3", ["--leg=3"]), ("{mine", ["--leg={mine"]),
+])  # fmt: skip
+def test_a_matrix_names_its_legs(given, wanted):
+    environ = {"CGPF_REPORT": "r", "CGPF_LEG": given}
+    words = action_entry.publish_words(environ, "")
+    assert [word for word in words if word.startswith("--leg")] == wanted
+    merged = action_entry.publish_words(environ | {"CGPF_TARGET": "publish", "CGPF_REPORTS": "r"}, "")
+    assert ("--leg=ubuntu-24.04, [1, 2], 3" in merged) is False
+
+
 def test_only_the_step_that_publishes_has_the_token():
     holders = [step["name"] for step in ACTION["runs"]["steps"] if "inputs.token" in str(step.get("env"))]
     assert holders == ["Publish"]

@@ -19,7 +19,11 @@ from cgroup_preflight.render.check_annotations import Annotation
 
 #: GitHub takes 65,535 characters.
 SUMMARY_MAX = 65_000
-_ID = re.compile(r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18}):([0-9a-f]{16})", re.ASCII)
+_ID = re.compile(
+    r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18}):([0-9a-f]{8}):([0-9a-f]{16})", re.ASCII
+)
+#: What may not take the place of what, in one run; the same order as that of the verdicts.
+_WORST_FIRST = ("failure", "action_required", "neutral", "success")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class CheckRun:
     name: str
     key: str
     run: RunId
+    job: str
     sha: str
     conclusion: str
     title: str
@@ -45,7 +50,12 @@ class CheckRun:
     @property
     def external_id(self) -> str:
         """Finds it again, and tells which run made it."""
-        return f"cgroup-preflight:{self.key}:{self.run.run}.{self.run.attempt}:{self.digest}"
+        return f"cgroup-preflight:{self.key}:{self.run.run}.{self.run.attempt}:{self.job_digest}:{self.digest}"
+
+    @property
+    def job_digest(self) -> str:
+        """Of the job that makes it: several of one run may share a name."""
+        return hashlib.sha256(self.job.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
 def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
@@ -53,14 +63,18 @@ def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
     channel = f"check run {check.name}"
     for attempt in (1, 2, 3):
         known = _known(api, check)
-        if known and check.run.run and known[0] > check.run:
+        if known and check.run.run and known.run > check.run:
             return Outcome(channel=channel, delivery=Delivery.SKIPPED,
-                           detail=f"run {known[0].run}, which began later than this one, has reported")  # fmt: skip
-        if known and known[1] == check.digest:
+                           detail=f"run {known.run.run}, which began later than this one, has reported")  # fmt: skip
+        if known and known.digest == check.digest:
             if attempt > 1:
-                return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=known[2],
+                return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=known.url,
                                detail="made, although the answer was lost")  # fmt: skip
-            return Outcome(channel=channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=known[2])
+            return Outcome(channel=channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=known.url)
+        if known and _is_worse(known, check):
+            return Outcome(channel=channel, delivery=Delivery.SKIPPED, url=known.url,
+                           detail=f"another job of this run has reported {known.conclusion}",
+                           hint="give each job a key of its own, or merge their reports: publish a.json b.json ...")  # fmt: skip
         try:
             return _create(api, check, channel)
         except ForgeError as error:
@@ -71,14 +85,35 @@ def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _known(api: GithubApi, check: CheckRun) -> tuple[RunId, str, str] | None:
-    """Run, digest and address of the newest check run of ours on this commit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    run: RunId
+    job_digest: str
+    digest: str
+    conclusion: str
+    url: str
+
+
+def _known(api: GithubApi, check: CheckRun) -> _Known | None:
+    """The newest check run of ours on this commit."""
     found = []
     for item in api.items(f"/commits/{check.sha}/check-runs", "check_runs", check_name=check.name, filter="latest"):
         match = _ID.fullmatch(str(item.get("external_id") or ""))
         if match and match[1] == check.key:
-            found.append((RunId(run=int(match[2]), attempt=int(match[3])), match[4], str(item.get("html_url") or "")))
-    return max(found, default=None, key=lambda entry: entry[0])
+            found.append(_Known(
+                run=RunId(run=int(match[2]), attempt=int(match[3])), job_digest=match[4], digest=match[5],
+                conclusion=str(item.get("conclusion") or ""), url=str(item.get("html_url") or ""),
+            ))  # fmt: skip
+    return max(found, default=None, key=lambda entry: entry.run)
+
+
+def _is_worse(known: _Known, check: CheckRun) -> bool:
+    """Whether another job of this very run has reported something worse under this name."""
+    if not check.run.run or known.run.run != check.run.run or known.job_digest == check.job_digest:
+        return False
+    if known.conclusion not in _WORST_FIRST:
+        return False
+    return _WORST_FIRST.index(known.conclusion) < _WORST_FIRST.index(check.conclusion)
 
 
 def _create(api: GithubApi, check: CheckRun, channel: str) -> Outcome:

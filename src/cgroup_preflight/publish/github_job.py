@@ -31,7 +31,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GithubJob:
-    """One job. `pull` is the number of its pull request.
+    """One job, by its `name` in the workflow. `pull` is the number of its pull request.
 
     `read_only` says why the token may only read, `doubtful` why it does unless the workflow asks for more; both are
     empty for other jobs.
@@ -46,6 +46,7 @@ class GithubJob:
     graphql_url: str
     server_url: str
     token: Secret | None
+    name: str = ""
     read_only: str = ""
     doubtful: str = ""
     workspace: str = ""
@@ -77,6 +78,7 @@ def github_job(environ: Mapping[str, str]) -> GithubJob:
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
         api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
         server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
+        name=environ.get("GITHUB_JOB", "")[:100],
         read_only=_read_only(name, event, token),
         doubtful="a run started by Dependabot" if environ.get("GITHUB_ACTOR") == "dependabot[bot]" else "",
         workspace=environ.get("GITHUB_WORKSPACE", ""),

@@ -52,7 +52,7 @@ def gitlab_job(environ: Mapping[str, str]) -> GitlabJob:
         token=next((found for name in TOKENS if (found := secret(environ.get(name, "")))), None),
         job_token=secret(environ.get("CI_JOB_TOKEN", "")), ca_file=environ.get("CI_SERVER_TLS_CA_FILE", ""),
         job_url=environ.get("CI_JOB_URL", ""), pipeline_url=environ.get("CI_PIPELINE_URL", ""),
-        project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", ""),
+        project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", "")[:100],
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: 
     key = "" if wishes.key == "default" else f" {wishes.key}"
     leg = f" ({wishes.leg[:100]})" if wishes.leg else ""
     return github_check.publish(api, github_check.CheckRun(
-        name=f"cgroup-preflight{key}{leg}", key=wishes.key, run=job.run, sha=job.sha, conclusion=conclusion,
+        name=f"cgroup-preflight{key}{leg}", key=wishes.key, run=job.run, job=job.name, sha=job.sha, conclusion=conclusion,
         title=comment.title(merged)[:250], summary=comment.render(merged, limit=github_check.SUMMARY_MAX),
         batches=batches(merged.report), details_url=job.run_url,
     ), clock)  # fmt: skip
@@ -177,7 +177,7 @@ def _comment(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock
         return Outcome(channel="comment", delivery=Delivery.SKIPPED, detail=_no_pull(job, wishes))
     own_leg = next(iter(load.legs)) if wishes.leg else None
     return sticky.publish(GithubBoard(api, number), sticky.Sticky(
-        channel="comment", key=wishes.key, run=job.run, sha=job.sha, draft=drafter(load, wishes.comment),
+        channel="comment", key=wishes.key, run=job.run, sha=job.sha, job=job.name, draft=drafter(load, wishes.comment),
         limit=markdown_format.LIMIT, leg=own_leg,
     ), clock, settle=wishes.settle)  # fmt: skip
 

@@ -88,6 +88,6 @@ def _write(client: "gitlab.Gitlab", job: GitlabJob, load: Load, wishes: Wishes, 
         return Outcome(channel="note", delivery=Delivery.SKIPPED, detail="no open merge request is at this commit")
     leg = next(iter(load.legs)) if wishes.leg else None
     return sticky.publish(GitlabBoard(client, *found), sticky.Sticky(
-        channel="note", key=wishes.key, run=job.run, sha=job.sha, draft=drafter(load, wishes.comment), limit=BODY_MAX,
+        channel="note", key=wishes.key, run=job.run, sha=job.sha, job=job.job_name, draft=drafter(load, wishes.comment), limit=BODY_MAX,
         leg=leg,
     ), clock, settle=wishes.settle)  # fmt: skip

@@ -15,7 +15,8 @@ from cgroup_preflight.publish.parse import ReportShapeError, report_of
 from cgroup_preflight.render import json_format
 from cgroup_preflight.render.escape import clip
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Finding, Remedy, Report, Status
+from cgroup_preflight.report import Finding, Remedy, Report, Status, Verdict
+from cgroup_preflight.verdict import WORST_FIRST
 
 _LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
 KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -34,12 +35,25 @@ class RunId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`run` wrote it, about commit `sha`; `legs` are there only where legs publish each for itself."""
+    """`job` of `run` wrote it, about commit `sha`; `legs` are there only where legs publish each for itself."""
 
     key: str
     run: RunId
     sha: str
+    job: str = ""
+    verdict: Verdict = Verdict.PASS
     legs: tuple[Leg, ...] = ()
+
+    def outlasts(self, run: RunId, job: str, verdict: Verdict) -> bool:
+        """Whether a result of `job` in `run` may not take its place: what is newer stays, in one run what is worse.
+
+        Jobs of one run that share a key would else show the result of the last one to end.
+        """
+        if not run.run or self.run.run != run.run:
+            return bool(run.run) and self.run > run
+        if self.job == job:
+            return self.run > run
+        return WORST_FIRST.index(self.verdict) < WORST_FIRST.index(verdict)
 
 
 def encode(state: State) -> str:
@@ -51,14 +65,15 @@ def fitted(state: State) -> State:
     """The state with as much of its legs as LINE_MAX holds: of too many the messages go first, then all findings."""
     for message, findings in ((200, 20), (60, 8), (0, 3), (0, 0)):
         slim = replace(state, legs=tuple(_slim(leg, message, findings) for leg in state.legs))
-        if len(_line(slim)) <= LINE_MAX:
+        if len(_line(slim)) <= LINE_MAX - 100:  # the verdict comes later
             return slim
     return replace(state, legs=())
 
 
 def _line(state: State) -> str:
     document = {
-        "run": state.run.run, "attempt": state.run.attempt, "sha": state.sha,
+        "run": state.run.run, "attempt": state.run.attempt, "sha": state.sha, "job": state.job,
+        "verdict": state.verdict.value,
         "legs": [{"name": leg.name, "attempt": leg.attempt, "report": json_format.document(leg.report)}
                  for leg in state.legs],
     }  # fmt: skip
@@ -100,13 +115,15 @@ def _unpack(key: str, text: str) -> State | None:
         data = stream.decompress(base64.b64decode(text, validate=True), _UNPACKED_MAX)
         document = json.loads(data)
         numbers = [document[name] for name in ("run", "attempt")]
-        sha = document["sha"]
-        if not all(type(item) is int for item in numbers) or type(sha) is not str:
+        sha, job = document["sha"], document["job"]
+        if not all(type(item) is int for item in numbers) or type(sha) is not str or type(job) is not str:
             return None
+        verdict = Verdict(document["verdict"])
         legs = tuple(_leg(item) for item in document["legs"])
     except (ValueError, KeyError, TypeError, zlib.error, RecursionError, ReportShapeError):
         return None
-    return State(key=key, run=RunId(run=numbers[0], attempt=numbers[1]), sha=sha, legs=legs)
+    run = RunId(run=numbers[0], attempt=numbers[1])
+    return State(key=key, run=run, sha=sha, job=job, verdict=verdict, legs=legs)
 
 
 def _leg(item: dict[str, object]) -> Leg:

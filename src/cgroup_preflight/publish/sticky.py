@@ -6,14 +6,16 @@ looks again after a pause that is longer than anybody's way from reading to writ
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
+from cgroup_preflight.render.escape import plain
 from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import Verdict
 
 #: Rounds of looking and writing; a leg among hundreds may have to mend several times.
 ROUNDS = 12
@@ -56,20 +58,25 @@ class Board(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """The visible text, and whether it is worth a new comment."""
+    """The visible text, the verdict in it, and whether it is worth a new comment."""
 
     text: str
+    verdict: Verdict
     worth_creating: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sticky:
-    """What to write. `leg` is set where a leg publishes for itself; `draft` makes the text of legs and a byte limit."""
+    """What `job` of `run` writes.
+
+    `leg` is set where a leg publishes for itself; `draft` makes the text of legs and a byte limit.
+    """
 
     channel: str
     key: str
     run: RunId
     sha: str
+    job: str
     draft: Callable[[tuple[Leg, ...], int], Draft]
     limit: int
     leg: Leg | None = None
@@ -89,13 +96,19 @@ def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTL
             if wrote is None:
                 raise
             return _not_seen_again(sticky, wrote, error)
-        if refusal := _refuse(own, sticky):
-            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
-        text, body, worth = _body(own, sticky, wrote)
-        if not own and not worth:
+        if wrote is not None and not own:
+            # A list may lag behind what was written a moment ago: what is not in it yet is not made twice.
+            if sticky.leg is None:
+                return _done(sticky, wrote, wrote)
+            clock.sleep(settle)
+            continue
+        draft, body = _body(own, sticky, wrote)
+        if refused := _refuse(own, sticky, draft.verdict):
+            return refused
+        if not own and not draft.worth_creating:
             return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED,
                            detail="all is well, and there is no earlier comment to bring up to date")  # fmt: skip
-        if _is_there(own, text, sticky):
+        if _is_there(own, draft.text, sticky):
             return _done(sticky, wrote, own[0][0])
         if refusal := _moved_on(board, sticky):
             return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
@@ -141,12 +154,19 @@ def _own(board: Board, key: str) -> list[Found]:
     return sorted(((entry, state) for entry, state in marked if board.is_me(entry.author)), key=lambda item: item[0].id)
 
 
-def _refuse(own: Sequence[Found], sticky: Sticky) -> str:
-    """Why this run may not write: a later one did. Legs of one run are no rivals, whatever their attempts."""
-    newest = max((state.run for _, state in own), default=RunId())
-    ours = sticky.run
-    older = newest.run > ours.run or (sticky.leg is None and newest > ours)
-    return f"run {newest.run}, which began later than this one ({ours.run}), has reported" if ours.run and older else ""
+def _refuse(own: Sequence[Found], sticky: Sticky, verdict: Verdict) -> Outcome | None:
+    """Why this job may not write, if it may not. Legs of one run are no rivals, whatever their attempts."""
+    for _, state in own:
+        rival = state.run.run == sticky.run.run
+        if (rival and sticky.leg is not None) or not state.outlasts(sticky.run, sticky.job, verdict):
+            continue
+        if rival and state.job != sticky.job:
+            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED,
+                           detail=f"another job of this run ({plain(state.job)}) has reported {state.verdict.value}",
+                           hint="give each job a key of its own, or merge their reports: publish a.json b.json ...")  # fmt: skip
+        began = f"run {state.run.run}, which began later than this one ({sticky.run.run}), has reported"
+        return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=began)
+    return None
 
 
 def _moved_on(board: Board, sticky: Sticky) -> str:
@@ -161,14 +181,14 @@ def _moved_on(board: Board, sticky: Sticky) -> str:
     return f"the branch is at {head[:12]} by now, and this is about {sticky.sha[:12]}"
 
 
-def _body(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[str, str, bool]:
-    """The visible text, the whole body, and whether it is worth a new comment."""
+def _body(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[Draft, str]:
+    """The draft with the visible text, and the whole body."""
     legs = _legs(own, sticky, wrote)
-    state = fitted(State(key=sticky.key, run=sticky.run, sha=sticky.sha, legs=legs))
+    state = fitted(State(key=sticky.key, run=sticky.run, sha=sticky.sha, job=sticky.job, legs=legs))
     # The text is made of what is stored, not of what this leg knows of itself: else no two legs would agree on it.
     draft = sticky.draft(state.legs, sticky.limit - (LINE_MAX if legs else 1000) - _FOOT)
     at = f"<sub>Last change at <code>{sticky.sha[:12]}</code>.</sub>\n" if sticky.sha else ""
-    return draft.text, f"{draft.text}\n{at}\n{encode(state)}", draft.worth_creating
+    return draft, f"{draft.text}\n{at}\n{encode(replace(state, verdict=draft.verdict))}"
 
 
 def _legs(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[Leg, ...]:

@@ -63,6 +63,6 @@ def drafter(load: Load, mode: str) -> Callable[[tuple[Leg, ...], int], Draft]:
     def draft(legs: tuple[Leg, ...], limit: int) -> Draft:
         merged = view(legs) if legs else load.merged
         worth = mode == "always" or merged.verdict is not Verdict.PASS or changes(merged.report, load.baseline)
-        return Draft(text=comment.render(merged, limit=limit), worth_creating=worth)
+        return Draft(text=comment.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
 
     return draft

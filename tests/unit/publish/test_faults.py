@@ -74,6 +74,13 @@ def test_what_was_written_is_not_called_failed(gitlab, tmp_path, call, failing, 
     assert f"{delivery} note: written, but not looked at again: refused (HTTP 403)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [(), ("--leg", "one")])
+def test_a_list_that_lags_behind_makes_no_double(github, env, call, failing, words):
+    github.fail(method="GET", path="comments$", times=3, body="[]", status=200)
+    assert call(env, failing, "--publish", "strict", "--check", "off", *words) == 0
+    assert len(github.comments) == 1
+
+
 def test_a_note_without_an_answer_is_looked_for(gitlab, tmp_path, call, failing):
     gitlab.fail(method="POST", path=NOTES, kind="lost")
     assert call(gitlab_env(gitlab, tmp_path), failing, "--publish", "strict") == 0

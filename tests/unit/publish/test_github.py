@@ -91,6 +91,24 @@ def test_an_older_run_does_not_overwrite(github, env, call, failing, passing, ca
     assert _receipt(capsys).count("run 200, which began later than this one") == 2
 
 
+def test_in_one_run_the_worst_of_its_jobs_stays(github, env, call, failing, passing, capsys):
+    """Two jobs of a workflow that nobody told apart: what passes later must not cover what failed."""
+    call(env | {"GITHUB_JOB": "one"}, failing)
+    capsys.readouterr()
+    assert call(env | {"GITHUB_JOB": "two"}, passing, "--publish", "strict") == 0
+    told = _receipt(capsys)
+    assert "skipped   comment: another job of this run (one) has reported fail" in told
+    assert "another job of this run has reported failure" in told
+    assert "next: give each job a key of its own" in told
+    assert github.comments[0]["body"].startswith("## ❌")
+    assert [check["conclusion"] for check in github.checks] == ["failure"]
+    call(env | {"GITHUB_JOB": "one", "GITHUB_RUN_ATTEMPT": "2"}, passing)
+    assert github.comments[0]["body"].startswith("## ✅")
+    call(env | {"GITHUB_JOB": "two", "GITHUB_RUN_ATTEMPT": "2"}, failing)
+    assert github.comments[0]["body"].startswith("## ❌")
+    assert [check["conclusion"] for check in github.checks] == ["failure", "success", "failure"]
+
+
 def test_a_branch_that_moved_on_is_left_alone(github, env, call, failing, passing):
     call(env, failing)
     github.pulls[7]["head"]["sha"] = gh.OTHER_SHA

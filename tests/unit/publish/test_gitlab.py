@@ -94,6 +94,16 @@ def test_an_older_pipeline_does_not_overwrite(gitlab, env, call, failing, passin
     assert gitlab.notes[0]["body"].startswith("## ❌")
 
 
+def test_a_retried_job_replaces_its_own_result_and_no_other_jobs(gitlab, env, call, failing, passing):
+    call(env | {"CI_JOB_NAME": "one", "CI_JOB_ID": "5001"}, failing)
+    call(env | {"CI_JOB_NAME": "two", "CI_JOB_ID": "5002"}, passing)
+    assert gitlab.notes[0]["body"].startswith("## ❌")
+    call(env | {"CI_JOB_NAME": "one", "CI_JOB_ID": "5003"}, passing)
+    assert gitlab.notes[0]["body"].startswith("## ✅")
+    call(env | {"CI_JOB_NAME": "one", "CI_JOB_ID": "5001"}, failing)  # late: its retry has reported
+    assert gitlab.notes[0]["body"].startswith("## ✅")
+
+
 def test_short_pages_and_foreign_hosts_in_links(gitlab, env, call, failing):
     gitlab.short_pages, gitlab.public_url = True, "https://inside.example/gitlab/api/v4"
     for number in range(7):
