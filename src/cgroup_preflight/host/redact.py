@@ -24,7 +24,7 @@ _WORDS = frozenset((
     "memory_recursiveprot", "oom", "osrelease", "property", "self", "shared", "subtree_control",
     "system_bus_socket", "unified_cgroup_hierarchy", "legacy_systemd_cgroup_controller", "cgroup_no_v1",
     "cgroup_memory", "rt_group_sched", "cgroups", "user_manager", "release", "threads", "pid_max", "kernel_config",
-    "sda", "CPU", "Version", "SystemState", "device", "exists",
+    "fs", "io", "kB", "ns", "ro", "rw", "sda", "CPU", "Version", "SystemState", "device", "exists",
 ))  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def replaced(entry: Entry, replace: Callable[[str], str]) -> Entry:
 
 
 def _tells(name: str) -> bool:
-    return len(name) > 2 and not name.isdigit() and name not in _WORDS
+    return len(name) > 1 and not name.isdigit() and name not in _WORDS
 
 
 def _replaced_value(value: object, replace: Callable[[str], str]) -> object:
