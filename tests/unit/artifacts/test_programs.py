@@ -170,3 +170,36 @@ def test_a_package_with_the_manifest_of_its_project_passes(tmp_path: Path) -> No
 def _package(name: str, data: list) -> bytes:
     control = tar([entry("./control", f"Package: {name}\nVersion: 1\n".encode())])
     return ar([("debian-binary", b"2.0\n"), ("control.tar", control), ("data.tar", tar(data))])
+
+
+#: What somebody did to an artifact that passed, and how its check ends; the manifest is bytes of ours or it is none.
+_TAMPERED = {
+    "another key": ({MANIFEST: (b"{", b'{"x": 1, ')}, Status.FAIL),
+    "a key twice": ({MANIFEST: (b'"verdict"', b'"verdict": "fail", "verdict"')}, Status.FAIL),
+    "another verdict": ({MANIFEST: (b'"pass"', b'"fail"')}, Status.FAIL),
+    "no verdict": ({MANIFEST: (b'"pass"', b'"untested"')}, Status.UNVERIFIED),
+    "no manifest": ({MANIFEST: None}, Status.FAIL),
+    "limit": ({DROP_IN: (b"50%", b"99%")}, Status.FAIL),
+    "slice": ({SLICE: None}, Status.FAIL),
+    "program": ({"usr/bin/user-api": (b"tested", b"another")}, Status.FAIL),
+    "no program": ({"usr/bin/user-api": None}, Status.FAIL),
+    "nothing": ({}, Status.PASS),
+}
+
+
+@pytest.mark.parametrize("name", _TAMPERED)
+def test_the_check_sees_what_was_done_to_an_artifact(tmp_path: Path, name: str) -> None:
+    changes, status = _TAMPERED[name]
+    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", _ELF)]))
+    put(path, _TESTED)
+    held = members(Path(path).read_bytes())
+    for place, change in changes.items():
+        old = held.pop(place)
+        if change is not None:
+            held[place] = old.replace(*change, 1)
+    path = write(tmp_path, "b.tar", tar(entry(place, data) for place, data in held.items()))
+    findings = outcome.checked(check(path))
+    assert max((item.status for item in findings), key=_WORST.index) is status
+
+
+_WORST = [Status.SKIP, Status.PASS, Status.WARN, Status.UNVERIFIED, Status.FAIL]
