@@ -1,5 +1,6 @@
 """action.yml, the template, the command line, the config's schema and the docs say the same; linters find nothing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ci import action_entry, lock
-from tests.clients.helpers import ROOT
+from tests.clients.helpers import ROOT, run
+from tests.unit.publish.jobs import write_report
 
 from cgroup_preflight.cli import publish
 from cgroup_preflight.config import schema as config_schema
@@ -208,34 +210,27 @@ def test_the_template_is_a_job_template():
     assert all(value.get("description") and "default" in value for value in INPUTS.values())
 
 
-def test_the_playbook_merges_hosts_and_forgets_none(tmp_path):
-    """Two hosts that can be asked (this machine, twice), and one without the tool."""
+@pytest.mark.parametrize(("limit", "runners"), [("all", 4), ("three", 1), ("one,two", 2)])
+def test_the_playbook_merges_hosts_and_forgets_none(tmp_path, limit, runners):
+    """This machine, twice; a host without the tool, and one that prints something else; and an old report around."""
     command = tmp_path / "tool.sh"
     command.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}/src" "{sys.executable}" -m cgroup_preflight "$@"\n')
     command.chmod(0o755)
     (tmp_path / "inventory").write_text(
+        f"""three preflight_command='["{tmp_path}/absent"]'\nfour preflight_command='["/bin/echo", "no report"]'\n"""
         f"""one preflight_command='["{command}"]'\ntwo preflight_command='["{command}"]'\n"""
-        f"""three preflight_command='["{tmp_path}/absent"]'\n"""
         f"[all:vars]\nansible_connection=local\nansible_python_interpreter={sys.executable}\n"
     )
-    done = subprocess.run(
-        [
-            tool("ansible-playbook"),
-            "-i",
-            "inventory",
-            str(ROOT / "ci/ansible/preflight.yml"),
-            "-e",
-            f'{{"preflight_local_command": ["{command}"], "preflight_folder": "{tmp_path}/all"}}',
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
-    )
+    write_report(tmp_path / "all" / "gone-last-week" / "report.json")
+    given = json.dumps({"preflight_local_command": [str(command)], "preflight_folder": f"{tmp_path}/all"})
+    argv = [tool("ansible-playbook"), "-i", "inventory", "--limit", limit, "-e", given]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    done = run([*argv, str(ROOT / "ci/ansible/preflight.yml")], tmp_path, environment)
     text = (tmp_path / "all.md").read_text("utf-8")
-    assert done.returncode != 0
-    assert "**3 runners:**" in text
-    assert "<code>three</code>" in text
-    assert "CGP608" in text
+    verdict = json.loads((tmp_path / "all.json").read_text("utf-8"))["verdict"]
+    assert (done.returncode == 0) == (verdict == "pass")
+    assert runners == 1 or f"**{runners} runners:**" in text
+    assert "gone-last-week" not in text
+    if limit != "one,two":
+        assert done.returncode != 0
+        assert "CGP608" in text
