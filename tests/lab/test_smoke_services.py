@@ -132,7 +132,9 @@ def test_tasks_max_too_small_fails_and_says_so(crowd: Outcome) -> None:
 
 def test_a_job_that_is_over_at_once_passes_with_its_limits_and_numbers(crowd: Outcome) -> None:
     row = crowd.service("job")
-    assert set(crowd.statuses("job").values()) == {"pass"}
+    # It was over before anybody could look into its runtime, which is said; all the rest is proven.
+    assert {status for code, status in crowd.statuses("job").items() if code.startswith("CGP5")} == {"pass"}
+    assert set(crowd.statuses("job").values()) <= {"pass", "skip"}
     assert crowd.limits("job") == {
         "crowd.slice/cpu.weight": "50",
         "crowd.slice/job.service/memory.max": f"{48 * _MIB}",
@@ -155,7 +157,8 @@ def test_a_job_that_is_killed_does_not_count_as_ended(crowd: Outcome) -> None:
 
 
 def test_readiness_by_tcp(crowd: Outcome) -> None:
-    assert crowd.statuses("listener") == {**dict.fromkeys(("CGP502", "CGP503", "CGP509"), "pass"), "CGP501": "warn"}
+    smoke = {code: status for code, status in crowd.statuses("listener").items() if code.startswith("CGP5")}
+    assert smoke == {**dict.fromkeys(("CGP502", "CGP503", "CGP509"), "pass"), "CGP501": "warn"}
     assert "no limit is set" in crowd.finding("CGP501", "listener")["message"]
     assert crowd.service("listener")["exit_status"] == 0
 
