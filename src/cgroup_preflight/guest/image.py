@@ -28,7 +28,7 @@ _MANIFEST = "manifest.json"
 #: As root mmdebstrap mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans up
 #: after a crash can meet those mounts, and everything in it ends with us. Root in a container may not make one; there
 #: mmdebstrap may not mount either, and does without.
-_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=SIGTERM")
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +112,14 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
         alone = not unprivileged and tools.works((*_NAMESPACE, "true"))
-        # unshare itself lets SIGTERM pass; when it is killed, what is in the namespace is terminated, and tidies up.
-        tools.call((*(_NAMESPACE if alone else ()), *argv), cwd=work, timeout=BUILD_TIMEOUT, doing=doing, lock=lock,
+        # Should we be killed: mmdebstrap pays no heed to SIGTERM while it works, but a namespace ends whole, and what it
+        # was about is all in our folder. Elsewhere it goes on to its end, holding the lock, and then tidies up itself.
+        scratch = work / "tmp"
+        scratch.mkdir()
+        around = (*_NAMESPACE, "env", f"TMPDIR={scratch}") if alone else ()
+        tools.call((*around, *argv), cwd=work, timeout=BUILD_TIMEOUT, doing=doing, lock=lock,
                    parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
+        shutil.rmtree(scratch)
         left = BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
         if recipe.with_kernel:
