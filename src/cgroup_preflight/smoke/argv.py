@@ -76,7 +76,7 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
 
 SHOW_PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlPID", "ControlGroup", "FragmentPath",
-    "InvocationID", "ExecMainCode", "ExecMainStatus", "ExecMainPID", "ManagedOOMMemoryPressure",
+    "InvocationID", "ExecMainCode", "ExecMainStatus", "ExecMainPID", "ManagedOOMMemoryPressure", "Job",
 )  # fmt: skip
 
 

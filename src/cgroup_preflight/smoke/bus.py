@@ -91,6 +91,8 @@ def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]
 
 
 def _worded(value: object) -> str:
+    if isinstance(value, tuple):  # a number and its object, as of a job
+        return str(value[0])
     return bytes(value).hex() if isinstance(value, list) else str(value)
 
 

@@ -356,7 +356,8 @@ def _readable(handle: int) -> bool:
 
 
 def _over(run: Run) -> bool:
-    return run.show.get("ActiveState") in ("failed", "inactive", None)
+    # With a job a unit is inactive because it has not begun yet.
+    return run.show.get("ActiveState") in ("failed", "inactive", None) and run.show.get("Job", "") in ("", "0")
 
 
 def _ended(run: Run) -> bool:

@@ -83,7 +83,7 @@ def pair(at: int, name: str, signature: str, value: bytes) -> bytes:
     """One entry of a{sv} that begins at offset `at` of the message's body."""
     data = b"\0" * (-at % 8) + text(name)
     data += bytes((len(signature),)) + signature.encode() + b"\0"
-    return data + b"\0" * (-(at + len(data)) % 4) + value
+    return data + b"\0" * (-(at + len(data)) % (8 if signature[0] == "(" else 4)) + value
 
 
 def test_properties_are_worded_as_systemctl_words_them(manager):
@@ -91,14 +91,20 @@ def test_properties_are_worded_as_systemctl_words_them(manager):
     for name, signature, value in (
         ("SubState", "s", text("running")), ("MainPID", "u", struct.pack("<I", 4711)),
         ("InvocationID", "ay", struct.pack("<I", 2) + b"\xab\x01"), ("ExecMainCode", "i", struct.pack("<i", -1)),
-        ("Other", "b", struct.pack("<I", 1)),
+        ("Other", "b", struct.pack("<I", 1)), ("Job", "(uo)", struct.pack("<I", 7) + text("/job/7")),
     ):  # fmt: skip
         entries += pair(8 + len(entries), name, signature, value)
     body = struct.pack("<II", len(entries), 0) + entries
     heard = manager((2, answer(1, "a{sv}", body) + answer(2, "s", text("unknown"), kind=3)))
-    names = ("SubState", "MainPID", "InvocationID", "ExecMainCode", "ControlGroup")
+    names = ("SubState", "MainPID", "InvocationID", "ExecMainCode", "ControlGroup", "Job")
     assert bus.show(["a.service", "7b-c.slice"], names) == {
-        "a.service": {"SubState": "running", "MainPID": "4711", "InvocationID": "ab01", "ExecMainCode": "-1"}
+        "a.service": {
+            "SubState": "running",
+            "MainPID": "4711",
+            "InvocationID": "ab01",
+            "ExecMainCode": "-1",
+            "Job": "7",
+        }
     }
     assert text("/org/freedesktop/systemd1/unit/a_2eservice") in heard[0]
     assert text("/org/freedesktop/systemd1/unit/_37b_2dc_2eslice") in heard[0]
