@@ -264,19 +264,25 @@ def test_nothing_is_left_when_it_is_interrupted(bench: Bench, number: int, expec
 
 
 def test_guests_in_parallel_do_not_disturb_one_another(tmp_path: Path) -> None:
+    """Ten; each writes its own name where all the others do, and some fail."""
     benches = []
-    for code in (0, 3, 0):
-        folder = tmp_path / f"b{len(benches)}"
+    codes = [0, 3] * 5
+    for number, code in enumerate(codes):
+        folder = tmp_path / f"b{number}"
         folder.mkdir()
         bench = Bench(folder)
-        bench.write(config({"job": job("job.sh")}), {"job.sh": f"#!/bin/sh\nexit {code}\n"})
+        script = (
+            f'#!/bin/sh\necho {number} > /tmp/who\nsleep 1\n[ "$(cat /tmp/who)" = {number} ] || exit 77\nexit {code}\n'
+        )
+        bench.write(config({"job": job("job.sh")}), {"job.sh": script})
         benches.append((bench, bench.start("run", "--engine", "guest")))
     outcomes = []
     for bench, process in benches:
-        process.communicate(timeout=400)
+        text, _ = process.communicate(timeout=400)
+        assert "status 77" not in text
         outcomes.append(process.returncode)
         bench.until(reached=False, seconds=30)
-    assert outcomes == [0, 1, 0]
+    assert outcomes == [int(code != 0) for code in codes]
 
 
 def test_two_targets_give_one_report(bench: Bench) -> None:
