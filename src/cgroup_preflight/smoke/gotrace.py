@@ -21,7 +21,6 @@ _LINES = 2
 _DEADLINE = 30.0
 _PAUSE, _PAUSE_MAX = 0.05, 0.5
 _OUTPUT_MAX = 4 << 20
-_OVER = ("failed", "inactive", None)
 _SCHED = re.compile(rb"^SCHED \d+ms: gomaxprocs=(\d{1,9}) ", re.MULTILINE)
 
 
@@ -65,9 +64,14 @@ def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
         time.sleep(pause)
         pause = min(pause * 2, _PAUSE_MAX)
         shown = manager.show(launch.unit for launch in launches)
-        over = {launch.unit for launch in launches if shown.get(launch.unit, {}).get("ActiveState") in _OVER}
+        over = {launch.unit for launch in launches if _over(shown.get(launch.unit, {}))}
         silent = (launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES)
         launches = [launch for launch in silent if launch.unit not in over]
+
+
+def _over(shown: Mapping[str, str]) -> bool:
+    # With a job a unit is inactive because it has not begun yet.
+    return shown.get("ActiveState") in ("failed", "inactive", None) and shown.get("Job", "") in ("", "0")
 
 
 def _traced(launch: argv.Launch, unit: str, folder: str) -> argv.Launch:
