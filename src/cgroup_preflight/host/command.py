@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
@@ -79,10 +79,39 @@ class LiveRunner:
     def start(self, argv: tuple[str, ...], *, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         """A running command with its output piped; the caller ends it with `stop`. Raises OSError."""
         self.started += 1
-        return subprocess.Popen(
-            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(),
-            start_new_session=True,
-        )  # fmt: skip
+        process = None
+        with _signals_held() as came:
+            try:
+                process = subprocess.Popen(
+                    argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(),
+                    start_new_session=True,
+                )  # fmt: skip
+                return process
+            finally:
+                if came and process is not None:
+                    _kill_group(process)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Acts on signals at the end only: an exception within Popen would leave a process that nobody knows."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for noted in came:
+            signal.raise_signal(noted)
 
 
 class _TooMuch(Exception):

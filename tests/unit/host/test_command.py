@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import tracemalloc
 
@@ -155,7 +156,8 @@ def test_output_without_an_end_is_bounded(runner):
 def test_interrupting_us_ends_the_command(tmp_path):
     """Ctrl-C goes to our group only, and the command is in one of its own."""
     script = (
-        "import sys; from cgroup_preflight.host.command import LiveRunner\n"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from cgroup_preflight.host.command import LiveRunner\n"
         f"LiveRunner().run(('sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 50'))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
@@ -170,6 +172,34 @@ def test_interrupting_us_ends_the_command(tmp_path):
         process.kill()
         process.wait()
     assert _wait_gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("argv", [("sleep", "50"), ("/no/such/program",)])
+def test_a_signal_while_a_command_starts_ends_it(tmp_path, argv):
+    """Popen has started it, and has not returned yet."""
+    script = textwrap.dedent(f"""
+        import os, signal, subprocess
+        from cgroup_preflight.host.command import LiveRunner
+
+        class Started(subprocess.Popen):
+            def _execute_child(self, *args):
+                try:
+                    super()._execute_child(*args)
+                    open({str(tmp_path / "pid")!r}, "w").write(str(self.pid))
+                finally:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        subprocess.Popen = Started
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            LiveRunner().run({argv!r})
+        except KeyboardInterrupt:
+            print("interrupted")
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout == "interrupted\n", done.stderr
+    if argv[0] == "sleep":
+        assert _wait_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_start_and_stop(runner):
