@@ -14,33 +14,41 @@ _DOCS = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resourc
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
-    version, running = context.facts.systemd_version, context.facts.systemd_running
+    release, version, running = (
+        context.facts.systemd_release,
+        context.facts.systemd_version,
+        context.facts.systemd_running,
+    )
     if isinstance(running, Missing):
         return (check.unverified("systemd", running),)
     if not running.value:
         # What is installed in a container says nothing of the systemd that will run the services.
         return (check.finding(Status.SKIP, "systemd", "systemd does not run here, see CGP103"),)
+    if isinstance(release, Missing):
+        return (check.unverified("systemd", release),)
     if isinstance(version, Missing):
         return (check.unverified("systemd", version),)
     found = version.value
     evidence: Evidence = {version.source: found}
     require = context.require
-    findings = [_required(check, require, found, evidence)] if require and require.systemd else []
+    findings = [_required(check, require, release.value, version.source)] if require and require.systemd else []
     findings += [_unknown(check, setting, found, evidence) for setting in context.settings if _since(setting) > found]
     message = f"systemd {found} knows every property used"
     return findings or [check.finding(Status.PASS, "systemd", message, evidence=evidence)]
 
 
-def _required(check: Check, require: "Require", found: int, evidence: Evidence) -> Finding:
+def _required(check: Check, require: "Require", release: str, source: str) -> Finding:
     from packaging.specifiers import SpecifierSet
 
     spec = require.systemd
-    evidence = {**evidence, "[require] systemd": spec}
-    if SpecifierSet(spec).contains(str(found)):
-        return check.finding(Status.PASS, "systemd", f"systemd {found} satisfies {spec}", evidence=evidence)
+    evidence: Evidence = {source: release, "[require] systemd": spec}
+    # As exact as it was asked for: 252.39 is a 252, and not more than that.
+    whole = release.partition(".")[0]
+    if all(one.contains(release if "." in one.version else whole) for one in SpecifierSet(spec)):
+        return check.finding(Status.PASS, "systemd", f"systemd {release} satisfies {spec}", evidence=evidence)
     remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
     return check.finding(
-        Status.FAIL, "systemd", f"systemd {found} does not satisfy {spec}", evidence=evidence, remedies=(remedy,),
+        Status.FAIL, "systemd", f"systemd {release} does not satisfy {spec}", evidence=evidence, remedies=(remedy,),
         location=require.location,
     )  # fmt: skip
 
@@ -65,7 +73,7 @@ CHECK = Check(
     code="CGP104",
     name="systemd-version",
     severity=Severity.ERROR,
-    needs=("systemd_version", "systemd_running"),
+    needs=("systemd_release", "systemd_version", "systemd_running"),
     what="The version of systemd satisfies [require] and knows every property that the config uses.",
     why=(
         "A property that systemd does not know is ignored with a warning in the journal; the unit starts without "

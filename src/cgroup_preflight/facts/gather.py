@@ -54,7 +54,7 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
     running = manager.systemd_running(fs, pid1)
     runs = value_or(running, default=False)
     read_only = fs.read_only(point)
-    version, state = manager.system_manager(runner, running=runs)
+    release, state = manager.system_manager(runner, running=runs)
     return Facts(
         kernel=kernel, machine=fs.machine(), uid=uid, pid1=pid1,
         mounts=cgroups.mounts, cgroup_mount=cgroups.mount, own_cgroup=cgroups.own_path, own=cgroups.own,
@@ -67,7 +67,8 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
         kernel_config=_kernel_config(fs, kernel),
         boot_loader=read_boot_loader(fs, kernel),
         systemd_running=running,
-        systemd_version=version,
+        systemd_release=release,
+        systemd_version=parsed(release, manager.version_of),
         system_state=state,
         system_bus=fs.exists("/run/dbus/system_bus_socket"),
         disabled_controllers=disabled_controllers(fs, runner, running=runs),

@@ -33,31 +33,39 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
     return pid1
 
 
-def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[int], Reading[str]]:
-    """Version and state of PID 1 by its own word: what is installed may be newer than what runs (systemctl(1) show).
+def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[str], Reading[str]]:
+    """Release (such as `252.39`) and state of PID 1 by its own word: what is installed may be newer than what runs.
 
-    Where it does not answer, the version is that of systemctl.
+    systemctl(1) show. Where PID 1 does not answer, the release is that of systemctl.
     """
     if not running:
         gone = Missing(source="systemctl", why=Why.ABSENT, detail="systemd does not run")
         return gone, gone
     answer = runner.run(_SHOW)
     state = parsed(answer, _state)
-    version = parsed(answer, lambda done: _version(_properties(done).get("Version", "")))
-    if isinstance(version, Missing):
-        version = parsed(runner.run(("systemctl", "--version")), lambda done: _version(done.stdout))
-    return version, state
+    release = parsed(answer, lambda done: _release(_properties(done).get("Version", "")))
+    if isinstance(release, Missing):
+        release = parsed(runner.run(("systemctl", "--version")), lambda done: _release(done.stdout))
+    return release, state
+
+
+def version_of(release: str) -> int:
+    """The version of a release: properties come with versions, not with the releases that mend them."""
+    return int(release.partition(".")[0])
 
 
 def _properties(done: "Completed") -> dict[str, str]:
     return {key: value for unit in parse_unit_show(done.stdout) for key, value in unit.items()}
 
 
-def _version(text: str) -> int:
-    match = re.match(r"(?:systemd )?(\d+)", text)
+def _release(text: str) -> str:
+    """Of `252.39-1~deb12u2`, or of `systemd 252 (252.39-1~deb12u2)`."""
+    match = re.match(r"(?:systemd [0-9]{1,6} \()?([0-9]{1,6}(?:\.[0-9]{1,6})*)", text) or re.match(
+        r"systemd ([0-9]{1,6})", text
+    )
     if match is None:
         raise ValueError(f"not a version: {text[:40]!r}")
-    return int(match[1])
+    return match[1]
 
 
 def _state(done: "Completed") -> str:

@@ -80,6 +80,7 @@ class Facts:
     kernel_config: Reading[Mapping[str, str]]
     boot_loader: Reading[str]
     systemd_running: Reading[bool]
+    systemd_release: Reading[str]
     systemd_version: Reading[int]
     system_state: Reading[str]
     system_bus: Reading[bool]

@@ -189,12 +189,25 @@ def test_systemd_is_not_pid_1(comm):
     ],
 )
 def test_the_version_that_is_required(version, spec, status):
-    found = one("CGP104", facts(systemd_version=version), systemd=spec)
+    found = one("CGP104", facts(systemd_version=version, systemd_release=str(version)), systemd=spec)
     assert found.status == status
     if status == "fail":
         assert (found.location.file, found.location.line) == ("c.toml", 3)
         assert spec in found.message
         assert str(version) in found.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [
+        (">=252.5", "pass"), (">=252.40", "fail"), ("==252.39", "pass"), ("==252.*", "pass"), ("<252.40", "pass"),
+        ("==252", "pass"), ("<=252", "pass"), (">252", "fail"), ("!=252", "fail"), (">=252,<252.30", "fail"),
+    ],
+)  # fmt: skip
+def test_a_release_counts_where_one_is_named(spec, status):
+    found = one("CGP104", facts(systemd_release="252.39", systemd_version=252), systemd=spec)
+    assert found.status == status
+    assert "252.39" in found.message
 
 
 def test_properties_that_this_systemd_does_not_know():

@@ -141,6 +141,20 @@ def test_version_and_state_of_systemd(answers, version, state):
     assert said == [version, state]
 
 
+@pytest.mark.parametrize(
+    ("answers", "release"),
+    [
+        ({SHOW: (0, "Version=252.39-1~deb12u2\nSystemState=running\n")}, "252.39"),
+        ({SHOW: (0, "Version=258~rc1\nSystemState=running\n")}, "258"),
+        ({"systemctl --version": (0, "systemd 249 (249.11-0ubuntu3)\n")}, "249.11"),
+        ({"systemctl --version": (0, "systemd 219\n")}, "219"),
+        ({"systemctl --version": (0, "systemd 255 (v255.4-1.fc40)\n")}, "255"),
+    ],
+)
+def test_the_release_of_systemd(answers, release):
+    assert gathered(answers=answers).systemd_release.value == release
+
+
 def test_nothing_is_started_where_systemd_does_not_run():
     runner = FakeRunner({"sudo -n true": (0, "")})
     found = gather(FakeFs(host(1000, booted=None)), runner)
