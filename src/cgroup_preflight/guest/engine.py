@@ -24,7 +24,7 @@ from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
-from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.report import Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.verdict import exit_status_of
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from cgroup_preflight.errors import UsageError
+from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.outcome import without_receipt
-from cgroup_preflight.publish.parse import ReportShapeError, report_of
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.render.merge import Leg, rebase
 from cgroup_preflight.report import Remedy

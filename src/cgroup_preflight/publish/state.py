@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.render import json_format
 from cgroup_preflight.render.escape import clip
 from cgroup_preflight.render.merge import Leg

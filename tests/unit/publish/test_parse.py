@@ -9,7 +9,7 @@ from hypothesis import given
 from tests.unit.render.samples import MIXED, few, reports
 
 from cgroup_preflight.errors import UsageError
-from cgroup_preflight.publish.parse import ReportShapeError, report_of
+from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.reading import leg_names, read_legs
 from cgroup_preflight.render import json_format
 
