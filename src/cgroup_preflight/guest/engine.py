@@ -4,9 +4,10 @@ What comes back was written in a machine in which untrusted binaries ran as root
 bounds, and a guest that does not hand out a report that holds together has verified nothing.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ _POLL_SECONDS = 5.0
 _BASE_SECONDS = 180.0
 _PROBE_SECONDS = 35.0
 _BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
+#: A guest that ended sooner than this is booted once more.
+_BOOT_AGAIN_SECONDS = 60.0
 _LOG_LINES = 20
 _LINE_MAX = 1000
 
@@ -53,12 +56,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The report made in a guest, the machine it was, its fence, and where the time went (seconds by step)."""
+    """The report made in a guest, the machine it was, its fence, and where the time went (seconds by step).
+
+    `lost_boot` is what happened to a first boot that had to be done again, empty for none.
+    """
 
     report: Report
     machine: Machine
     distro: str
     fence: str
+    lost_boot: str
     seconds: Mapping[str, float]
 
 
@@ -76,7 +83,7 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
     spec = _spec(task, machine, project, compiled, folder)
     clock = _Clock()
     say(f"booting the {task.distro} guest ({machine.engine})")
-    with Guest(spec, found) as guest:
+    with _booted(spec, found, say) as (guest, lost_boot):
         clock.note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:
@@ -88,7 +95,28 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
         report = _report(guest, task, project, source)
         clock.note("run")
     clock.note("end")
-    return Outcome(report=report, machine=machine, distro=task.distro, fence=guest.fence, seconds=clock.seconds)
+    return Outcome(
+        report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _booted(spec: GuestSpec, found: image.Image, say: Say) -> Iterator[tuple[Guest, str]]:
+    """A guest, and what happened to a first one that ended on the way: nothing of the project had run in it yet.
+
+    Emulated CPUs let a kernel panic now and then. Raises GuestError for a second one, or one that was slow to end.
+    """
+    began, lost = time.monotonic(), ""
+    with contextlib.ExitStack() as stack:
+        try:
+            guest = stack.enter_context(Guest(spec, found))
+        except GuestError as error:
+            if time.monotonic() - began > _BOOT_AGAIN_SECONDS:
+                raise
+            lost = error.what
+            say(f"{lost}; booting once more")
+            guest = stack.enter_context(Guest(spec, found))
+        yield guest, lost
 
 
 def warm_up(made: image.Image, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:

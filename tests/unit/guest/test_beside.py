@@ -28,7 +28,7 @@ def judged(*findings: Finding, engine=GuestEngine.UML, chosen=False, label="") -
     )  # fmt: skip
     machine = Machine(engine=engine, cpus=1, memory_mib=256, consequences=("it has 1 CPU",))
     return beside.Judged(
-        label=label, distro="debian-12", machine=machine, report=report, chosen=chosen, fence="landlock 7", seconds={"boot": 1.5},
+        label=label, distro="debian-12", machine=machine, report=report, chosen=chosen, fence="landlock 7", lost_boot="", seconds={"boot": 1.5},
         shown_config="deploy/shop.toml",
     )  # fmt: skip
 
