@@ -1,5 +1,7 @@
 """A guest that ends while it boots is booted once more; a mock, since no kernel panics when it is asked to."""
 
+from typing import Self
+
 import pytest
 
 from cgroup_preflight.guest import engine
@@ -17,7 +19,7 @@ class Panicking:
     def __call__(self, _spec: object, _image: object) -> "Panicking":
         return self
 
-    def __enter__(self) -> "Panicking":
+    def __enter__(self) -> Self:
         self.booted += 1
         if self.booted <= self.ends:
             raise GuestError("debian-13 guest (qemu) ended (booting)", remedy=Remedy(title="read the console lines"))
