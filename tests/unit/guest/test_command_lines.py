@@ -14,8 +14,8 @@ from cgroup_preflight.guest.uml import UmlMachine, uml_argv
 UML = UmlMachine(
     program="linux.uml",
     root=Path("/cache/root.ext4"),
-    input=Path("/work/g1/input.tar"),
-    work=Path("/work/g1"),
+    input=Path("/scratch/g1/input.tar"),
+    work=Path("/scratch/g1"),
     channel_fd=7,
     memory_mib=256,
     mode=BootMode.FULL,
@@ -24,7 +24,7 @@ QEMU = QemuMachine(
     program="qemu-system-x86_64",
     kernel=Path("/cache/vmlinuz"),
     root=Path("/cache/root.ext4"),
-    input=Path("/work/g1/input.tar"),
+    input=Path("/scratch/g1/input.tar"),
     channel_fd=7,
     cpus=4,
     memory_mib=1024,
@@ -34,9 +34,9 @@ QEMU = QemuMachine(
 
 def test_uml_keeps_to_its_own_folder():
     argv = uml_argv(UML)
-    assert {"umid=g1", "uml_dir=/work/g1/", "hostfs=/work/g1/empty"} <= set(argv)
-    assert "ubd0=/work/g1/root.cow,/cache/root.ext4" in argv
-    assert "ubd1r=/work/g1/input.tar" in argv
+    assert {"umid=g1", "uml_dir=/scratch/g1/", "hostfs=/scratch/g1/empty"} <= set(argv)
+    assert "ubd0=/scratch/g1/root.cow,/cache/root.ext4" in argv
+    assert "ubd1r=/scratch/g1/input.tar" in argv
     assert not any(word.startswith(("eth", "vec")) for word in argv)
 
 
