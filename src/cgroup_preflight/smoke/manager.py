@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -84,19 +84,19 @@ class Manager:
         answer = self.runner.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
 
-    def start_units(self, units: Iterable[str]) -> str:
+    def start_units(self, units: Sequence[str]) -> str:
         """Starts units that have files, without waiting for them; the manager's words if it refused any."""
         words = ("start", "--no-block", "--", *units)
-        return "" if self._on_bus(bus.start(tuple(units))) else self._words(self.systemctl(*words))
+        return "" if self._on_bus(bus.start(units)) else self._words(self.systemctl(*words))
 
-    def stop_units(self, units: Iterable[str]) -> None:
+    def stop_units(self, units: Sequence[str]) -> None:
         """Stops units without waiting for them."""
-        if not self._on_bus(bus.stop(tuple(units))):
+        if not self._on_bus(bus.stop(units)):
             self.systemctl("stop", "--no-block", "--", *units)
 
-    def kill_units(self, units: Iterable[str]) -> None:
+    def kill_units(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
-        if not self._on_bus(bus.kill(tuple(units), signal.SIGKILL)):
+        if not self._on_bus(bus.kill(units, signal.SIGKILL)):
             self.systemctl(*argvs.kill_all(units))
 
     def _on_bus(self, calls: list[bus.Call]) -> bool:
