@@ -16,7 +16,8 @@ _NAMES = {
     "set_memory_limit": b"\0runtime/debug.SetMemoryLimit\0",
     "cgo": b"\0runtime/cgo.",
 }
-_PIECE = 4 << 20
+#: Below what the C library takes from the kernel anew each time (mallopt(3), M_MMAP_THRESHOLD).
+_PIECE = 1 << 16
 _OVERLAP = 64
 
 

@@ -40,6 +40,8 @@ _BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
 #: A guest that ended sooner than this is booted once more.
 _BOOT_AGAIN_SECONDS = 60.0
 _LOG_LINES = 20
+#: Where the distribution has the libraries that the tool needs.
+_PACKAGES = "/usr/lib/python3/dist-packages"
 _LINE_MAX = 1000
 
 
@@ -184,9 +186,10 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
 
 def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
     command, *rest = task.words
-    argv = ["python3", "-S", "-m", "cgroup_preflight", command, *rest, *task.names,
-            f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--format=json", "--inside"]  # fmt: skip
-    background = guest.spawn(argv, cwd=project.folder, env=_variables(source))
+    words = [command, *rest, *task.names,
+             f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--format=json", "--inside"]  # fmt: skip
+    folders = [source, _PACKAGES]
+    background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
     deadline = time.monotonic() + _limit(task)
     # Asked again and again: a kernel that stands still shows within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
@@ -196,11 +199,6 @@ def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
         raise _odd(guest, short)
     report = _read(guest, task, done)
     return replace(report, services=tuple(_with_log(guest, item, report) for item in report.services))
-
-
-def _variables(source: str) -> dict[str, str]:
-    # -S leaves out a search for packages; the second folder is where they are.
-    return {"PYTHONPATH": f"{source}:/usr/lib/python3/dist-packages", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _limit(task: Task) -> float:

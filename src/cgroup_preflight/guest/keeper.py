@@ -27,6 +27,7 @@ FENCE_NOTE = "fence"
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_THP_DISABLE = 41
 #: Seconds between looks at the parent, in case someone else inherited the lifeline's other end.
 _LOOK = 1.0
 #: Seconds until what was killed must be gone.
@@ -58,6 +59,8 @@ def _enter(orders: dict[str, Any], prctl: "ctypes._NamedFuncPointer") -> None:
     if orders["fence"] is not None:
         note = os.open(os.path.join(orders["folders"][0], FENCE_NOTE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.write(note, fence.put_up(**orders["fence"]).encode())
+    # Of each 2 MiB of the guest's memory it uses some pages: with huge ones, all of them would be taken from the host.
+    prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     # Last, for a change of rights undoes it.
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

@@ -99,6 +99,14 @@ class Guest:
         answer = self._ask({"op": "spawn", **_command(argv, user, env, cwd)}, stdin, timeout=0.0)
         return Background(argv=tuple(argv), job=answer.head["job"], pid=answer.head["pid"])
 
+    def spawn_tool(
+        self, words: Sequence[str], *, folders: Sequence[str], cwd: str, env: Mapping[str, str]
+    ) -> Background:  # fmt: skip
+        """As `spawn`, for this tool's own command line; `folders` are where its package and those it needs are."""
+        head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders)}
+        answer = self._ask(head, timeout=0.0)
+        return Background(argv=("cgroup-preflight", *words), job=answer.head["job"], pid=answer.head["pid"])
+
     def signal(self, background: Background, number: int, *, group: bool = False) -> None:
         """Signals the command alone, or with `group` all its process group as Ctrl-C at a terminal does."""
         self._ask({"op": "signal", "job": background.job, "signal": int(number), "group": group}, timeout=0.0)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from cgroup_preflight.light import TYPE_CHECKING, dataclass
 from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
@@ -54,27 +54,28 @@ class LiveRunner:
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
         """The finished command; on time-out its whole process group is killed."""
+        return self.run_together((argv,), timeout=timeout, stdin=stdin)[0]
+
+    def run_together(
+        self, argvs: Sequence[tuple[str, ...]], *, timeout: float = 20.0, stdin: bytes = b""
+    ) -> tuple[Reading[Completed], ...]:
+        """As `run`, several at the same time; each has `timeout` seconds more than the one before it took."""
+        begun: list[tuple[tuple[str, ...], Reading[subprocess.Popen[bytes]]]] = []
+        try:
+            for argv in argvs:
+                begun.append((argv, self._begin(argv, stdin)))
+            return tuple(_finish(argv, process, timeout, stdin) for argv, process in begun)
+        finally:
+            for _, process in begun:
+                if isinstance(process, Known) and process.value.poll() is None:
+                    _kill_group(process.value)
+
+    def _begin(self, argv: tuple[str, ...], stdin: bytes) -> "Reading[subprocess.Popen[bytes]]":
         source = " ".join(argv[:3])
         try:
-            process = self.start(argv, stdin=subprocess.PIPE)
+            return Known(value=self.start(argv, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL), source=source)
         except OSError as error:
             return missing(source, error)
-        try:
-            out, err = _collect(process, stdin, timeout)
-        except subprocess.TimeoutExpired:
-            return Missing(source=source, why=Why.FAILED, detail=f"no answer within {timeout:g} s")
-        except _TooMuch:
-            return Missing(source=source, why=Why.FAILED, detail=f"more than {_OUTPUT_MAX >> 20}M of output")
-        finally:
-            if process.poll() is None:
-                _kill_group(process)
-        return Known(
-            value=Completed(
-                argv=argv, returncode=process.returncode,
-                stdout=out[:_OUTPUT_MAX].decode("utf-8", "replace"), stderr=err[:_OUTPUT_MAX].decode("utf-8", "replace"),
-            ),
-            source=source,
-        )  # fmt: skip
 
     def start(self, argv: tuple[str, ...], *, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         """A running command with its output piped; the caller ends it with `stop`. Raises OSError."""
@@ -116,6 +117,26 @@ def _signals_held() -> Iterator[list[int]]:
 
 class _TooMuch(Exception):
     pass
+
+
+def _finish(
+    argv: tuple[str, ...], process: "Reading[subprocess.Popen[bytes]]", timeout: float, stdin: bytes
+) -> Reading[Completed]:  # fmt: skip
+    if isinstance(process, Missing):
+        return process
+    try:
+        out, err = _collect(process.value, stdin, timeout)
+    except subprocess.TimeoutExpired:
+        return Missing(source=process.source, why=Why.FAILED, detail=f"no answer within {timeout:g} s")
+    except _TooMuch:
+        return Missing(source=process.source, why=Why.FAILED, detail=f"more than {_OUTPUT_MAX >> 20}M of output")
+    return Known(
+        value=Completed(
+            argv=argv, returncode=process.value.returncode,
+            stdout=out[:_OUTPUT_MAX].decode("utf-8", "replace"), stderr=err[:_OUTPUT_MAX].decode("utf-8", "replace"),
+        ),
+        source=process.source,
+    )  # fmt: skip
 
 
 def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -> tuple[bytes, bytes]:

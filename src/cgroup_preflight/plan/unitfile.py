@@ -29,7 +29,7 @@ def drop_in_files(plan: Plan) -> tuple[UnitFile, ...]:
             content=_text(
                 plan, "Service", "",
                 [*([f"Slice={item.slices[-1]}"] if item.slices else []), *_lines(item.own_settings),
-                 *(_variable(name, value) for name, value in item.environment), *go_lines(item)],
+                 *(variable_line(name, value) for name, value in item.environment), *go_lines(item)],
             ),
         )
         for item in plan.services
@@ -52,7 +52,7 @@ def go_lines(service: ServicePlan) -> Iterator[str]:
         yield from _comment(f"{names}: {item.why}")
         yield from _lines(item.settings)
         if item.variable:
-            yield _variable(item.variable, environment[item.variable])
+            yield variable_line(item.variable, environment[item.variable])
     for note in go.notes:
         yield from _comment(note)
 
@@ -61,16 +61,17 @@ def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="#   ")
 
 
-def _variable(name: str, value: str) -> str:
+def variable_line(name: str, value: str) -> str:
     """One Environment= line, quoted as systemd.syntax(7) and systemd.exec(5) ask for; `%` begins a specifier."""
     if value and all(char.isascii() and (char.isalnum() or char in "_./:,=+-@") for char in value):
         return f"Environment={name}={value}"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    shown = "".join(char if char.isprintable() else _bytes(char) for char in escaped)
+    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    shown = "".join(char if char.isprintable() else escaped(char) for char in text)
     return f'Environment="{name}={shown}"'
 
 
-def _bytes(char: str) -> str:
+def escaped(char: str) -> str:
+    """The bytes of one character as systemd.syntax(7) writes them within quotes."""
     return "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 

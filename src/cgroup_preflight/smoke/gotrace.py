@@ -9,11 +9,15 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.golang.runtime_env import append_godebug
+from cgroup_preflight.plan.unitfile import variable_line
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.manager import Manager
+from cgroup_preflight.smoke.unit_start import started
+from cgroup_preflight.smoke.unit_text import holds, plain, service_text
 
 _EVERY_MS = 250
 _LINES = 2
@@ -45,16 +49,34 @@ def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str
         name: _traced(launch, f"{scope}-_gotrace-{number}.service", folder)
         for number, (name, launch) in enumerate(launches.items())
     }
-    refused = manager.start(todo.values())
-    try:
-        _wait(manager, [launch for launch in todo.values() if not refused.get(launch.unit)])
-    finally:
+    texts = {launch.unit: text for launch in todo.values() if (text := _unit_text(launch))}
+    with ExitStack() as stack:
         if todo:
-            manager.kill_units([launch.unit for launch in todo.values()])
-    return {
-        name: Trace(why=refused[launch.unit]) if refused.get(launch.unit) else parse_trace(_text(launch.output))
-        for name, launch in todo.items()
-    }
+            stack.callback(manager.kill_units, [launch.unit for launch in todo.values()])
+        words = stack.enter_context(started(manager, texts)) if texts else ""
+        refused = manager.start(launch for launch in todo.values() if launch.unit not in texts)
+        _wait(manager, [launch for launch in todo.values() if launch.unit not in refused])
+    return {name: _trace(launch, refused.get(launch.unit, words)) for name, launch in todo.items()}
+
+
+def _unit_text(launch: argv.Launch) -> str:
+    """The unit file, which spares the manager's client a process for each; empty where it cannot hold the folder."""
+    if not (holds(launch.folder) and holds(launch.output)):
+        return ""
+    user = (f"User={launch.uid}", f"Group={launch.gid}") if launch.uid is not None else ()
+    output = f"append:{plain(launch.output)}"
+    lines = (
+        *(f"{name}={text}" for name, text in launch.settings),
+        *(variable_line(name, value) for name, value in launch.env),
+        f"WorkingDirectory={plain(launch.folder)}", f"StandardOutput={output}", f"StandardError={output}",
+        f"RuntimeMaxSec={launch.runtime_max:g}s", f"TimeoutStopSec={launch.stop_timeout:g}s", *user,
+    )  # fmt: skip
+    return service_text(slice_unit=launch.slice, command=launch.command, lines=lines)
+
+
+def _trace(launch: argv.Launch, refused: str) -> Trace:
+    found = parse_trace(_text(launch.output))
+    return Trace(why=refused) if refused and found.first is None else found
 
 
 def _wait(manager: Manager, launches: list[argv.Launch]) -> None:

@@ -1,14 +1,11 @@
 """A service manager to talk to: the system's (as root or through `sudo -n`) or the caller's own."""
 
-import io
 import os
 import re
 import shutil
 import signal
 import subprocess
-import tarfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from cgroup_preflight.engines import EngineChoice
@@ -16,7 +13,7 @@ from cgroup_preflight.errors import HostError
 from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.reading import Missing
+from cgroup_preflight.reading import Missing, Reading
 from cgroup_preflight.report import Remedy
 from cgroup_preflight.smoke import argv as argvs
 from cgroup_preflight.smoke import bus
@@ -50,13 +47,7 @@ class Manager:
         return self._answer(self._argv("systemctl", *words), timeout)
 
     def _answer(self, argv: tuple[str, ...], timeout: float, stdin: bytes = b"") -> Completed:
-        answer = self.runner.run(argv, timeout=timeout, stdin=stdin)
-        if isinstance(answer, Missing):
-            raise HostError(
-                f"no answer: {answer}", where=" ".join(argv[:4]),
-                remedy=Remedy(title="look at the state of the service manager", commands=(("systemctl", "status"),)),
-            )  # fmt: skip
-        return answer.value
+        return _answered(argv, self.runner.run(argv, timeout=timeout, stdin=stdin))
 
     def require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         """One systemctl call that must succeed. Raises HostError with the manager's own words."""
@@ -113,14 +104,20 @@ class Manager:
     def start(self, launches: Iterable[argvs.Launch]) -> dict[str, str]:
         """Starts transient services at the same time; the manager's words by unit, for those it refused."""
         todo = tuple(launches)
-        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-            answers = list(pool.map(self._start_one, todo))
-        return {launch.unit: words for launch, words in zip(todo, answers, strict=True) if words}
-
-    def _start_one(self, launch: argvs.Launch) -> str:
-        words = argvs.systemd_run(launch, sleep=self._sleep, systemd=self.systemd)
-        done = self._answer(self._argv("systemd-run", *words), _TIMEOUT)
-        return (first_line(done.stderr) or f"systemd-run: exit status {done.returncode}") if done.returncode else ""
+        # Not by threads: where fork is dear (user-mode-linux), so is each of them.
+        calls = [
+            self._argv("systemd-run", *argvs.systemd_run(launch, sleep=self._sleep, systemd=self.systemd))
+            for launch in todo
+        ]
+        answers: list[Completed] = []
+        for first in range(0, len(calls), _PARALLEL):
+            some = calls[first : first + _PARALLEL]
+            answers += map(_answered, some, self.runner.run_together(some, timeout=_TIMEOUT))
+        return {
+            launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
+            for launch, done in zip(todo, answers, strict=True)
+            if done.returncode
+        }
 
     def write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
@@ -183,6 +180,15 @@ class Manager:
         stop(process)
 
 
+def _answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:
+    if isinstance(answer, Missing):
+        raise HostError(
+            f"no answer: {answer}", where=" ".join(argv[:4]),
+            remedy=Remedy(title="look at the state of the service manager", commands=(("systemctl", "status"),)),
+        )  # fmt: skip
+    return answer.value
+
+
 def first_line(text: str) -> str:
     """The first line that is not empty, without control characters, cut to a readable length."""
     for line in text.splitlines():
@@ -192,6 +198,9 @@ def first_line(text: str) -> str:
 
 
 def _tar(files: Iterable[UnitFile]) -> bytes:
+    import io
+    import tarfile  # only sudo needs it
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in files:

@@ -10,7 +10,7 @@ import os
 import time
 
 #: The most tasks in one process of the crowd.
-GROUP = 128
+GROUP = 32
 
 
 def read(folder, name):

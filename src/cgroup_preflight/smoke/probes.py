@@ -4,19 +4,20 @@ import ast
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_limit
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.plan.model import UnitFile
+from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
 from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, unit_text
+from cgroup_preflight.smoke.unit_start import started
 
 _DEADLINE = 15.0
 #: What a slow kernel takes to start one task, seconds, and the longest that a probe of tasks gets for all.
@@ -96,14 +97,7 @@ class Probes:
                 # For reading too, so that neither side waits for the other when it opens its end.
                 self._asks[item.unit] = os.open(self._file(item.unit, "ask"), os.O_RDWR | os.O_CLOEXEC)
                 stack.callback(os.close, self._asks[item.unit])
-            names = [item.unit for item in units]
-            stack.callback(self._manager.remove_files, names)
-            self._manager.write_files([UnitFile(path=item.unit, content=self._text(item, longest)) for item in units])
-            if refused := self._manager.start_units(names):
-                # As with slices: a manager that has not seen the new files yet sees them after a reload.
-                self._manager.require("daemon-reload")
-                refused = self._manager.start_units(names)
-            yield refused
+            yield stack.enter_context(started(self._manager, {item.unit: self._text(item, longest) for item in units}))
 
     def _text(self, item: ProbeUnit, longest: float) -> str:
         command = (sys.executable, "-I", "-S", _PAYLOAD)
@@ -130,7 +124,7 @@ class Probes:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
         already, seconds = len(said.lines()), _deadline(probe)
-        with self._without_high(target if probe.is_slice and probe.kind in ("max", "swap") else ""):
+        with self._lifted(self._in_the_way(item, probe, own, target)):
             os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}\n".encode())
             yield from _until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
         after = self._events(target, own, probe.kind)
@@ -138,22 +132,32 @@ class Probes:
             probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
         )
 
-    @contextmanager
-    def _without_high(self, cgroup: str) -> Iterator[None]:
-        """Lifts memory.high of a slice of the run: beyond it the kernel slows down, and memory.max is never reached.
+    def _in_the_way(self, item: ProbeUnit, probe: Probe, own: str, target: str) -> Iterator[tuple[str, str]]:
+        """Limits that this one would never be reached for: cgroups and their files.
 
-        In the kernel's file, for `systemctl set-property` leaves a drop-in behind.
+        Beyond memory.high the kernel slows down; and a limit of a slice is pushed against from a unit with its own.
         """
-        high = self._observer.read(cgroup, "memory.high") if cgroup else None
-        if not isinstance(high, Known) or high.value.strip() == "max":
+        if probe.is_slice and probe.kind in ("max", "swap"):
+            yield target, "memory.high"
+        if probe.is_slice:
+            carried = (BY_NAME[setting.property].attribute for setting in item.settings)
+            yield from ((own, attribute) for attribute in carried if attribute)
+
+    @contextmanager
+    def _lifted(self, places: Iterable[tuple[str, str]]) -> Iterator[None]:
+        """Lifts limits of the run for the time of a push, in the kernel's files.
+
+        `systemctl set-property` would leave a drop-in behind. Where a limit could not be lifted, what is pushed against
+        is not reached, and stays unverified.
+        """
+        with ExitStack() as stack:
+            for cgroup, attribute in places:
+                reading = self._observer.read(cgroup, attribute)
+                if isinstance(reading, Known) and reading.value.split()[:1] != ["max"]:
+                    path = f"{self._mount}{cgroup}/{attribute}"
+                    stack.callback(self._manager.write_attribute, path, reading.value)
+                    self._manager.write_attribute(path, "max")
             yield
-            return
-        path = f"{self._mount}{cgroup}/memory.high"
-        self._manager.write_attribute(path, "max")
-        try:
-            yield
-        finally:
-            self._manager.write_attribute(path, high.value)
 
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.

@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import tempfile
@@ -29,7 +28,8 @@ _FOREIGN_AGE_SECONDS = 7200.0
 
 def new_name() -> str:
     """A name that no other run on this host has; one word, so that it nests nowhere."""
-    return PREFIX + secrets.token_hex(6)
+    # Not `secrets`: it loads OpenSSL, which takes longer than the name is worth.
+    return PREFIX + os.urandom(6).hex()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -58,7 +58,7 @@ def test_own_kernel_arguments_come_last():
 
 
 def test_qemu_never_asks_for_kvm_unless_told():
-    assert "tcg,thread=multi" in qemu_argv(QEMU)
+    assert any(word.startswith("tcg,") for word in qemu_argv(QEMU))
     assert not any("kvm" in word for word in qemu_argv(QEMU))
     assert "kvm" in qemu_argv(replace(QEMU, accelerator="kvm"))
 

@@ -15,7 +15,7 @@ from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.reading import Known, Missing, Reading, Why
 from cgroup_preflight.report import Finding, Status
 from cgroup_preflight.smoke import argv, goview
@@ -114,49 +114,88 @@ def test_the_trace_gives_the_first_and_the_last_number() -> None:
 
 
 class Units:
-    """A manager whose units print what `output` says for their slice, and are in the state that `states` says."""
+    """A manager whose units print what `output` says for their slice, and are in the state that `states` says.
+
+    It starts those with files, but for the slice `refused`, and the others that it is asked to start.
+    """
 
     def __init__(self, output: Mapping[str, str], states: Mapping[str, str]) -> None:
         self.output, self.states = output, states
+        self.texts: dict[str, str] = {}
+        self.slices: dict[str, tuple[str, str]] = {}
         self.launches: dict[str, argv.Launch] = {}
         self.killed: list[str] = []
-        self.asked = 0
+        self.removed: list[str] = []
+        self.asked = self.reloads = 0
+
+    def write_files(self, files: Iterable[UnitFile]) -> None:
+        self.texts = {file.path: file.content for file in files}
+
+    def remove_files(self, names: Iterable[str]) -> None:
+        self.removed += names
+
+    def start_units(self, units: Iterable[str]) -> str:
+        for unit in units:
+            lines = self.texts[unit].splitlines()
+            values = {name: next(line[len(name) + 1 :] for line in lines if line.startswith(f"{name}="))
+                      for name in ("Slice", "StandardOutput")}  # fmt: skip
+            if values["Slice"] != "refused":
+                self.slices[unit] = values["Slice"], values["StandardOutput"].removeprefix("append:")
+        return "no such user" if len(self.slices) < len(self.texts) else ""
+
+    def require(self, *words: str) -> None:
+        assert words == ("daemon-reload",)
+        self.reloads += 1
 
     def start(self, launches: Iterable[argv.Launch]) -> dict[str, str]:
         self.launches = {launch.unit: launch for launch in launches}
-        return {unit: "no such user" for unit, launch in self.launches.items() if launch.slice == "refused"}
+        self.slices |= {unit: (launch.slice, launch.output) for unit, launch in self.launches.items()}
+        return {unit: "not here" for unit, launch in self.launches.items() if launch.slice == "not here"}
 
     def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         self.asked += 1
         if self.asked == 1:  # nothing has begun: each unit has a job
             return {unit: {"ActiveState": "inactive", "Job": "7"} for unit in units}
-        for launch in self.launches.values():
-            Path(launch.output).write_text(self.output.get(launch.slice, ""), "utf-8")
-        return {unit: {"ActiveState": self.states.get(self.launches[unit].slice, "active")} for unit in units}
+        for name, output in self.slices.values():
+            Path(output).write_text(self.output.get(name, ""), "utf-8")
+        states = {unit: self.states.get(name, "active") for unit, (name, _) in self.slices.items()}
+        return {unit: {"ActiveState": states.get(unit, "inactive")} for unit in units}
 
     def kill_units(self, units: Iterable[str]) -> None:
         self.killed += units
 
 
+def launch_in(slice_name: str, folder: str = "/") -> argv.Launch:
+    return argv.Launch(
+        unit=f"{slice_name}.service", slice=slice_name, description="", command=("/src/bin", "--port=$1"),
+        settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),), folder=folder,
+    )  # fmt: skip
+
+
 def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: Path) -> None:
     lines = "SCHED 0ms: gomaxprocs=4 x\nSCHED 250ms: gomaxprocs=3 x\n"
     units = Units({"alive": lines, "dead": "SCHED 0ms: gomaxprocs=2 x\n"}, {"dead": "failed", "mute": "inactive"})
-    launches = {
-        name: argv.Launch(
-            unit=f"{name}.service", slice=name, description="", command=("/src/bin", "--port=1"),
-            settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),),
-        )
-        for name in ("alive", "dead", "mute", "refused")
-    }  # fmt: skip
+    launches = {name: launch_in(name) for name in ("alive", "dead", "mute", "refused")}
     traces = run_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path))
     assert {name: (trace.first, trace.last) for name, trace in traces.items()} == {
         "alive": (4, 3), "dead": (2, 2), "mute": (None, None), "refused": (None, None),
     }  # fmt: skip
-    assert traces["refused"].why == "no such user"
-    assert sorted(units.killed) == sorted(units.launches)
-    for launch in units.launches.values():
-        assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=250"),)
-        assert (launch.command, launch.settings) == (("/src/bin", "--port=1"), (("CPUQuota", "300%"),))
+    assert (traces["refused"].why, units.reloads) == ("no such user", 1)
+    assert sorted(units.killed) == sorted(units.removed) == sorted(units.texts)
+    for text in units.texts.values():
+        assert (
+            'ExecStart="/src/bin" "--port=$$1"\nCPUQuota=300%\nEnvironment=GODEBUG=gctrace=1,schedtrace=250\n' in text
+        )
+
+
+@pytest.mark.parametrize("folder", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])
+def test_a_folder_that_no_unit_file_can_hold_goes_to_the_manager_by_its_client(folder: str, tmp_path: Path) -> None:
+    units = Units({"alive": "SCHED 0ms: gomaxprocs=4 x\n" * 2}, {})
+    launches = {"odd": launch_in("alive", folder), "away": launch_in("not here", folder)}
+    traces = run_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path))
+    assert (traces["odd"].last, traces["away"].why) == (4, "not here")
+    assert {launch.folder for launch in units.launches.values()} == {folder}
+    assert not units.texts
 
 
 def test_as_foreseen_is_a_pass() -> None:

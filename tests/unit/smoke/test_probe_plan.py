@@ -207,13 +207,25 @@ def test_a_probe_of_swap_has_a_unit_of_its_own_with_little_memory():
     made, _ = probes(text)
     units = probe_units(SCOPE, made)
     assert sorted(sorted(made[number].kind for number in unit.probes) for unit in units) == [
-        ["max"], ["max"], ["swap"], ["swap"],
+        ["max", "max"], ["swap"], ["swap"],
     ]  # fmt: skip
     for unit in units:
         kinds = {made[number].kind for number in unit.probes}
         carried = dict(unit.extra) | {item.property: item.text for item in unit.settings}
         assert carried.get("MemorySwapMax") == ("0" if not made[unit.probes[0]].is_slice or "max" in kinds else None)
         assert (carried.get("MemoryMax") == str(UNSWAPPED)) is (kinds == {"swap"})
+
+
+def test_the_limits_of_a_slice_are_pushed_against_from_a_unit_in_it_with_limits_of_its_own():
+    text = "[slices.s]\nMemoryMax='1G'\nTasksMax=90\n[slices.empty]\nMemoryMax='2G'\n"
+    made, _ = probes(text + service("a", "CPUQuota='10%'\nMemoryMax='64M'", "s") + service("b", "TasksMax=20", "s"))
+    units = probe_units(SCOPE, made)
+    named = [[(made[number].label, made[number].kind) for number in unit.probes] for unit in units]
+    assert named == [
+        [("s.slice", "tasks"), ("a", "max"), ("s.slice", "max")], [("a", "cpu")], [("b", "tasks")], [("empty.slice", "max")],
+    ]  # fmt: skip
+    # The unit's own default must not come first, and where it has a limit of its own that is lifted for the time.
+    assert [dict(unit.extra).get("TasksMax") for unit in units] == ["infinity", None, None, None]
 
 
 def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():

@@ -42,6 +42,7 @@ class Agent:
         operations: dict[str, Callable[[Head, bytes], Answer]] = {
             "run": self.run,
             "spawn": self.spawn,
+            "tool": self.tool,
             "signal": self.signal,
             "wait": self.wait,
             "put": self.put,
@@ -58,10 +59,15 @@ class Agent:
     def spawn(self, head: Head, body: bytes) -> Answer:
         """Starts a command with `body` as its stdin; answers its `job` number and `pid`."""
         number = next(self._numbers)
-        command = jobs.Command(
-            argv=tuple(head["argv"]), user=head.get("user"), env=head.get("env") or {}, cwd=head.get("cwd")
-        )
-        job = jobs.start(command, stdin=body, place=self._home / f"run-{number}")
+        return self._begun(number, jobs.start(_command(head), stdin=body, place=self._home / f"run-{number}"))
+
+    def tool(self, head: Head, _body: bytes) -> Answer:
+        """As `spawn`, but `argv` are words for this tool, whose package is in one of `folders`."""
+        number = next(self._numbers)
+        words, folders, place = list(head["argv"]), list(head["folders"]), self._home / f"run-{number}"
+        return self._begun(number, jobs.start_tool(words, folders, _command(head), place=place))
+
+    def _begun(self, number: int, job: jobs.Job) -> Answer:
         self._jobs[number] = job
         return {"job": number, "pid": job.process.pid}, b""
 
@@ -115,6 +121,11 @@ class Agent:
 
         shown, status = terminal.exchange(self._terminal, body, timeout=float(head["timeout"]))
         return {"status": status}, shown
+
+
+def _command(head: Head) -> jobs.Command:
+    argv, env = tuple(head["argv"]), head.get("env") or {}
+    return jobs.Command(argv=argv, user=head.get("user"), env=env, cwd=head.get("cwd"))
 
 
 def serve(channel: int, agent: Agent) -> None:

@@ -10,10 +10,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from cgroup_preflight.guest.inside.copies import Copy, tool
+from cgroup_preflight.guest.inside.copies import Place as CopyPlace
+from cgroup_preflight.guest.inside.copies import start as start_copy
 
 #: How long a killed job may take to be gone (seconds); a task stuck in the kernel must not stall the agent.
 REAP_SECONDS = 5.0
@@ -34,10 +38,14 @@ class Command:
 class Job:
     """A started command; `place` is its cgroup directory."""
 
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | Copy"
     place: Path
     stdout: IO[bytes]
     stderr: IO[bytes]
+
+
+#: Starts a process with streams for stdin, stdout and stderr, which calls the function before all else.
+Begin = Callable[[tuple[int, int, int], Callable[[], None]], "subprocess.Popen[bytes] | Copy"]
 
 
 def own_cgroup(text: str) -> Path:
@@ -78,6 +86,41 @@ def login_environment(account: pwd.struct_passwd) -> dict[str, str]:
 def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     """Starts `command` in cgroup `place`; raises OSError, KeyError (no such user), subprocess.SubprocessError."""
     account = pwd.getpwnam(command.user or "root")
+    return _started(
+        place,
+        stdin,
+        lambda streams, enter: subprocess.Popen(
+            command.argv,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            env={**login_environment(account), **command.env},
+            cwd=command.cwd or account.pw_dir,
+            start_new_session=True,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
+            preexec_fn=enter,  # noqa: PLW1509 - one thread
+        ),
+    )
+
+
+def start_tool(words: list[str], folders: list[str], command: Command, *, place: Path) -> Job:
+    """Starts this tool's command line in a copy of the agent, as root; `command` has its folder and variables."""
+    account = pwd.getpwnam("root")
+    environment = {**login_environment(account), **command.env}
+    return _started(
+        place,
+        b"",
+        lambda streams, enter: start_copy(
+            lambda: tool(words, folders),
+            CopyPlace(streams=streams, folder=command.cwd or account.pw_dir, environment=environment),
+            enter,
+        ),
+    )
+
+
+def _started(place: Path, stdin: bytes, begin: Begin) -> Job:
     place.mkdir()
     # Files, not pipes: nobody has to read along, and a daemon that a command leaves behind holds up no one.
     # In memory, so that a full disk is not in the way of finding out that it is full.
@@ -87,19 +130,7 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     # Opened as root: the kernel judges a move by who opened the file, and the child writes as another user.
     procs = os.open(place / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        process = subprocess.Popen(
-            command.argv,
-            stdin=feed,
-            stdout=stdout,
-            stderr=stderr,
-            env={**login_environment(account), **command.env},
-            cwd=command.cwd or account.pw_dir,
-            start_new_session=True,
-            user=account.pw_uid,
-            group=account.pw_gid,
-            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
-            preexec_fn=lambda: _enter(procs),  # noqa: PLW1509 - one thread
-        )
+        process = begin((feed.fileno(), stdout.fileno(), stderr.fileno()), lambda: _enter(procs))
     except BaseException:
         place.rmdir()
         raise

@@ -1,0 +1,89 @@
+"""A copy of the agent that becomes this tool: what Python loads to be one is there already, which saves a second in QEMU.
+
+Linux only; one thread.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+_PACKAGE = "cgroup_preflight"
+
+
+class Copy:
+    """A child made by fork, with what `subprocess.Popen` has of a job."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status once it has ended, negative for a signal."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Signals it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What the child gets: descriptors for stdin, stdout and stderr, its folder and its whole environment."""
+
+    streams: tuple[int, int, int]
+    folder: str
+    environment: Mapping[str, str]
+
+
+def start(call: Callable[[], int], place: Place, enter: Callable[[], None]) -> Copy:
+    """Runs `call` in a child, whose exit status it returns; `enter` is called first in there. Raises OSError."""
+    pid = os.fork()
+    if pid:
+        return Copy(pid)
+    status = 1
+    try:
+        enter()
+        _settle(place)
+        status = call()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as the interpreter itself does it
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                status = status or 1
+        os._exit(status)
+
+
+def tool(words: list[str], folders: list[str]) -> int:
+    """The command line of the package in `folders`; the agent's own package of that name gives way."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+        del sys.modules[name]
+    sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]
+    sys.argv[:] = ["cgroup-preflight", *words]
+    from cgroup_preflight.cli import main
+
+    return main(words)
+
+
+def _settle(place: Place) -> None:
+    os.setsid()
+    for number, stream in enumerate(place.streams):
+        os.dup2(stream, number)
+    # The line to the host is among them: it must close when the agent ends.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(place.environment)
+    os.chdir(place.folder)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
