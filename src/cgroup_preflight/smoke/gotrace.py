@@ -23,7 +23,8 @@ _EVERY_MS = 250
 _LINES = 2
 #: Seconds for the lines: they come within one, but for a busy machine; what prints none is waited for in vain.
 _DEADLINE = 30.0
-_PAUSE, _PAUSE_MAX = 0.05, 0.5
+_LOOK = 0.05
+_PAUSE, _PAUSE_MAX = 0.1, 0.5
 _OUTPUT_MAX = 4 << 20
 _SCHED = re.compile(rb"^SCHED \d+ms: gomaxprocs=(\d{1,9}) ", re.MULTILINE)
 
@@ -80,15 +81,15 @@ def _trace(launch: argv.Launch, refused: str) -> Trace:
 
 
 def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
-    """Until each program has printed its lines or has ended; asks at growing intervals."""
-    deadline, pause = time.monotonic() + _DEADLINE, _PAUSE
-    while launches and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(pause * 2, _PAUSE_MAX)
-        shown = manager.show(launch.unit for launch in launches)
-        over = {launch.unit for launch in launches if _over(shown.get(launch.unit, {}))}
-        silent = (launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES)
-        launches = [launch for launch in silent if launch.unit not in over]
+    """Until each program has printed its lines or has ended; the manager is asked at growing intervals only."""
+    deadline, pause, ask_at = time.monotonic() + _DEADLINE, _PAUSE, 0.0
+    while launches and (now := time.monotonic()) < deadline:
+        time.sleep(_LOOK)
+        launches = [launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES]
+        if launches and now >= ask_at:
+            shown = manager.show(launch.unit for launch in launches)
+            launches = [launch for launch in launches if not _over(shown.get(launch.unit, {}))]
+            ask_at, pause = time.monotonic() + pause, min(pause * 2, _PAUSE_MAX)
 
 
 def _over(shown: Mapping[str, str]) -> bool:

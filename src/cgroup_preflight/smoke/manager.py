@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -20,6 +21,8 @@ from cgroup_preflight.smoke import bus
 
 _TIMEOUT = 30.0
 _PARALLEL = 8
+#: A slice is a folder in a file system of the kernel's: if it takes longer, `systemctl` waits and says why.
+_SLICE_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 class Manager:
@@ -79,6 +82,16 @@ class Manager:
         """Starts units that have files, without waiting for them; the manager's words if it refused any."""
         words = ("start", "--no-block", "--", *units)
         return "" if self._on_bus(bus.start(units)) else self._words(self.systemctl(*words))
+
+    def start_slices(self, slices: Sequence[str]) -> None:
+        """Starts slices; returns when they are there. Raises HostError with the manager's words."""
+        if self._on_bus(bus.start(slices)):
+            for pause in _SLICE_PAUSES:
+                shown = self.show(slices)
+                if all(shown.get(unit, {}).get("ActiveState") == "active" for unit in slices):
+                    return
+                time.sleep(pause)
+        self.require("start", "--", *slices)
 
     def stop_units(self, units: Sequence[str]) -> None:
         """Stops units without waiting for them."""

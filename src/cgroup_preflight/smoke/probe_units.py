@@ -1,4 +1,4 @@
-"""Which units probes share, and which of them push at the same time: pure.
+"""Which units probes share, and which probes push at the same time: pure.
 
 A start of Python is the dearest part of a probe, so there is one unit for all limits of a service that do not get
 into each other's way, and for those of the slice it is in.
@@ -17,6 +17,8 @@ _ORDER = ("cpu", "tasks", "high", "max", "swap")
 #: Under a quota below this, or with this many bytes for each CPU of it, the other probes of a unit would take too long.
 _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
+#: How much of the CPUs quotas may use together that are tried at the same time.
+_QUOTAS_AT_ONCE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +84,25 @@ def _unit(unit: str, numbers: Sequence[int], probes: Sequence[Probe]) -> ProbeUn
     )
 
 
-def rounds(scope: str, units: Sequence[ProbeUnit], probes: Sequence[Probe]) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Rounds of lanes of probes: lanes push at the same time, the probes of a lane one after another.
-
-    While the quotas below one top slice are pushed against, which leaves the CPU idle between periods, the other
-    limits below the next one are; what shares a slice never pushes at the same time, nor do two quotas.
-    """
-    tops: dict[str, list[ProbeUnit]] = {}
+def lanes(scope: str, units: Iterable[ProbeUnit]) -> tuple[tuple[int, ...], ...]:
+    """Probes by the top slice below which they are: what shares one never pushes at the same time."""
+    tops: dict[str, list[int]] = {}
     for unit in units:
-        tops.setdefault(unit.in_slice.removeprefix(scope).removesuffix(".slice").lstrip("-").split("-")[0], []).append(
-            unit
-        )
-    groups = list(tops.values())
-    quotas = [_numbers(group, probes, cpu=True) for group in groups]
-    others = [_numbers(group, probes, cpu=False) for group in groups]
-    if len(groups) == 1:
-        return ((quotas[0] + others[0],),)
-    return tuple((quotas[at], others[(at + 1) % len(groups)]) for at in range(len(groups)))
+        top = unit.in_slice.removeprefix(scope).removesuffix(".slice").lstrip("-").split("-")[0]
+        tops.setdefault(top, []).extend(unit.probes)
+    return tuple(map(tuple, tops.values()))
 
 
-def _numbers(units: Iterable[ProbeUnit], probes: Sequence[Probe], *, cpu: bool) -> tuple[int, ...]:
-    return tuple(number for unit in units for number in unit.probes if (probes[number].kind == "cpu") is cpu)
+def has_room(probe: Probe, running: Iterable[Probe], *, cpus: int) -> bool:
+    """Whether a probe can push while others do.
+
+    Quotas leave the CPU idle between periods: as many are tried at once as leave each one what it may use, and
+    something over. Of the other limits it is one at a time, for memory is pushed against with that much of it.
+    """
+    if probe.kind != "cpu":
+        return all(item.kind == "cpu" for item in running)
+    used = sum(item.limit for item in running if item.kind == "cpu")
+    return used == 0 or used + probe.limit <= cpus * _QUOTAS_AT_ONCE
 
 
 def unit_text(

@@ -16,7 +16,7 @@ from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
-from cgroup_preflight.smoke.probe_units import ProbeUnit, probe_units, rounds, unit_text
+from cgroup_preflight.smoke.probe_units import ProbeUnit, has_room, lanes, probe_units, unit_text
 from cgroup_preflight.smoke.unit_start import started
 
 _DEADLINE = 15.0
@@ -63,7 +63,8 @@ class Probes:
         self._asks: dict[str, int] = {}
 
     def run_all(
-        self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None]
+        self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
+        *, cpus: int,
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
         """One evidence for each probe; `meanwhile` is called while their processes start. Raises HostError."""
         units = probe_units(scope, probes)
@@ -72,20 +73,29 @@ class Probes:
             return ()
         by_number = {number: unit for unit in units for number in unit.probes}
         seen: dict[int, ProbeEvidence] = {}
+        running: set[int] = set()
 
         def lane(numbers: Sequence[int]) -> Iterator[None]:
-            for number in numbers:
+            todo = list(numbers)
+            while todo:
+                others = [probes[number] for number in running]
+                number = next((one for one in todo if has_room(probes[one], others, cpus=cpus)), None)
+                if number is None:
+                    yield
+                    continue
                 probe = probes[number]
                 say(
                     f"pushing against {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})"
                 )
+                todo.remove(number)
+                running.add(number)
                 seen[number] = yield from self._push(by_number[number], probe, refused)
+                running.remove(number)
 
         longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
         with self._started(units, longest=longest) as refused:
             meanwhile()
-            for lanes in rounds(scope, units, probes):
-                _together([lane(numbers) for numbers in lanes])
+            _together([lane(numbers) for numbers in lanes(scope, units)])
         return tuple(seen[number] for number in range(len(probes)))
 
     @contextmanager

@@ -17,7 +17,7 @@ from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.reading import value_or
 from cgroup_preflight.report import Finding, ServiceResult
-from cgroup_preflight.smoke import argv, scope
+from cgroup_preflight.smoke import argv, ready, scope
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import proof_findings, target_of
@@ -59,6 +59,7 @@ def smoke(
     `inside` a guest, which ends with the run, nothing is taken down, and the output of services stays in files.
     """
     run_name = scope.new_name()
+    ready.prepare(item.smoke.ready for item in config.services)
     programs = survey_all(binary_paths(config))
     plan = _only(build_plan(config, scope=run_name, programs=programs), names)
     manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
@@ -85,10 +86,11 @@ def smoke(
         def trace() -> None:
             traces.update(run_traces(manager, traced, run_name, folder) if traced else {})
 
-        probes, untried = plan_probes(plan, numbers, _capacity(facts))
+        capacity = _capacity(facts)
+        probes, untried = plan_probes(plan, numbers, capacity)
         pusher = Probes(manager, observer, run.cgroups, facts.mount_point, folder, user)
         # A trace waits most of its time: for that the processes of the probes can start.
-        pushed = pusher.run_all(run_name, probes, say, trace)
+        pushed = pusher.run_all(run_name, probes, say, trace, cpus=capacity.cpus)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
@@ -166,8 +168,8 @@ def _launch(
 
 def _can_be_traced(seen: ServiceEvidence) -> bool:
     """A Go program that got ready and stays: what ends by itself did its work once, and once is enough."""
-    ready = seen.ready is not None and seen.ready.ok
-    return seen.go is not None and ready and seen.service.smoke.ready.kind is not ReadyKind.EXIT
+    was_ready = seen.ready is not None and seen.ready.ok
+    return seen.go is not None and was_ready and seen.service.smoke.ready.kind is not ReadyKind.EXIT
 
 
 def _capacity(facts: Facts) -> Capacity:

@@ -52,7 +52,7 @@ def run_scope(manager: Manager, plan: Plan, scope: str, mount: str, *, stays: bo
     run = RunScope(cgroups={})
     try:
         manager.write_files(files)
-        manager.require("start", "--", *(item.unit for item in plan.slices))
+        manager.start_slices([item.unit for item in plan.slices])
         shown = _check_loaded(manager, plan)
         run.cgroups = {unit: properties.get("ControlGroup", "") for unit, properties in shown.items()}
         yield run

@@ -8,7 +8,7 @@ from cgroup_preflight.properties import PROPERTIES, Role
 from cgroup_preflight.quantities import QuantityError
 from cgroup_preflight.smoke.policy import policies
 from cgroup_preflight.smoke.probe_plan import OVER, SPARE, THREADS_MAX, UNSWAPPED, Capacity, plan_probes
-from cgroup_preflight.smoke.probe_units import probe_units
+from cgroup_preflight.smoke.probe_units import has_room, lanes, probe_units
 
 from .fabricate import NUMBERS, SCOPE, plan
 
@@ -226,6 +226,27 @@ def test_the_limits_of_a_slice_are_pushed_against_from_a_unit_in_it_with_limits_
     ]  # fmt: skip
     # The unit's own default must not come first, and where it has a limit of its own that is lifted for the time.
     assert [dict(unit.extra).get("TasksMax") for unit in units] == ["infinity", None, None, None]
+
+
+def test_what_is_below_one_top_slice_takes_turns():
+    text = "[slices.s]\nTasksMax=90\n[slices.s-t]\nMemoryMax='1G'\n[slices.u]\nTasksMax=9\n"
+    made, _ = probes(text + service("a", "MemoryMax='64M'", "s-t") + service("b", "TasksMax=20"))
+    found = lanes(SCOPE, probe_units(SCOPE, made))
+    assert sorted(sorted(made[number].label for number in lane) for lane in found) == [
+        ["a", "s-t.slice", "s.slice"], ["b"], ["u.slice"],
+    ]  # fmt: skip
+
+
+def test_quotas_push_at_once_while_there_is_cpu_for_all_and_other_limits_one_by_one():
+    config = "".join(service(f"q{quota}", f"CPUQuota='{quota}%'") for quota in (20, 30, 50, 90))
+    made, _ = probes(config + service("m", "MemoryMax='64M'\nTasksMax=20"), Capacity(cpus=1, available_bytes=8 << 30))
+    by = {item.label if item.kind == "cpu" else item.kind: item for item in made}
+    assert has_room(by["q90"], [], cpus=1)
+    assert has_room(by["q20"], [by["q50"], by["max"]], cpus=1)
+    assert not has_room(by["q30"], [by["q50"]], cpus=1)
+    assert has_room(by["q30"], [by["q50"], by["q50"]], cpus=2)
+    assert has_room(by["max"], [by["q50"], by["q20"]], cpus=1)
+    assert not has_room(by["max"], [by["tasks"]], cpus=1)
 
 
 def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
