@@ -1,12 +1,15 @@
 """`slices`: systemd itself accepts every generated file, and the same config gives the same bytes."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from configs import ENVIRONMENT, Lab, config, fixture
 
 from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.plan.unitfile import variable_line
 from cgroup_preflight.properties import PROPERTIES
+from cgroup_preflight.smoke.unit_text import plain, service_text
 
 #: Each property once, in its own example; a nested slice whose parent is only implied.
 _ALL = {item.name: item.example for item in PROPERTIES if item.since <= 252}
@@ -81,3 +84,24 @@ def test_the_same_config_gives_the_same_bytes(lab: Lab) -> None:
     assert lab.shell("diff -r /var/tmp/units/one /var/tmp/units/two") == ""
     sums = lab.shell("cd /var/tmp/units/one && find . -type f | wc -l")
     assert sums == "8\n"
+
+
+_ODD = ("a b", "", "50%n", "$HOME", "${HOME}", "$$", 'say "x"', "it's", "back\\slash", "tab\there", "two\nlines", "é ☃", ";", "-",
+        "\\x41", "#c", "end\\")  # fmt: skip
+
+
+def test_a_unit_of_ours_gets_words_variables_and_folder_as_they_are(lab: Lab) -> None:
+    """Whatever a config has as arguments: systemd reads it back as it was, and nothing of it becomes a setting."""
+    script = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['V'], os.getcwd()]))"
+    folder = "/var/tmp/50% $HOME \\t"
+    lab.guest.run(["mkdir", folder])
+    for value in _ODD:
+        lines = [variable_line("V", value), f"WorkingDirectory={plain(folder)}", "StandardOutput=file:/run/odd.json",
+                 "RemainAfterExit=yes"]  # fmt: skip
+        text = service_text(slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), lines=lines)
+        lab.guest.write_file("/run/systemd/system/odd.service", text.encode())
+        lab.shell("systemctl daemon-reload; systemctl start --wait odd.service; systemctl stop odd.service")
+        assert json.loads(lab.guest.read_file("/run/odd.json")) == [list(_ODD), value, folder]
+    lab.shell(
+        "rm /run/systemd/system/odd.service /run/odd.json; rmdir '/var/tmp/50% $HOME \\t'; systemctl daemon-reload"
+    )

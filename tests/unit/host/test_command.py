@@ -228,3 +228,26 @@ def test_stop_of_what_is_not_ours_to_signal(runner, monkeypatch):
         patch.setattr("cgroup_preflight.host.command.os.killpg", deny)
         stop(process)
     assert process.wait(timeout=5) == 0
+
+
+def test_several_run_at_the_same_time_and_each_has_its_own_answer(runner, tmp_path):
+    """Each waits for what only the other one says."""
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    for path in (one, two):
+        os.mkfifo(path)
+    script = 'echo "from $0" > "$1" & read word < "$2"; echo "$word"; wait; exit "$3"'
+    answers = runner.run_together(
+        [("sh", "-c", script, "one", one, two, "3"), ("no-such-program",), ("sh", "-c", script, "two", two, one, "0")],
+        timeout=30,
+    )
+    assert answers[1].why is Why.ABSENT
+    assert [(item.value.returncode, item.value.stdout) for item in (answers[0], answers[2])] == [
+        (3, "from two\n"), (0, "from one\n"),
+    ]  # fmt: skip
+
+
+def test_one_that_does_not_end_in_time_is_killed_and_the_others_answer(runner, tmp_path):
+    pid = tmp_path / "pid"
+    answers = runner.run_together([("sh", "-c", f"echo $$ > {pid}; exec sleep 600"), ("echo", "x")], timeout=1)
+    assert (type(answers[0]), answers[1].value.stdout) == (Missing, "x\n")
+    assert not os.path.exists(f"/proc/{pid.read_text().strip()}")

@@ -3,6 +3,7 @@
 Linux only; one thread.
 """
 
+import importlib
 import os
 import signal
 import sys
@@ -72,9 +73,8 @@ def tool(words: list[str], folders: list[str]) -> int:
         del sys.modules[name]
     sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]
     sys.argv[:] = ["cgroup-preflight", *words]
-    from cgroup_preflight.cli import main
-
-    return main(words)
+    # By name: what is meant is not what stands beside this file.
+    return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))
 
 
 def _settle(place: Place) -> None:
