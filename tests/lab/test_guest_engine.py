@@ -138,7 +138,7 @@ _ENDS = {
     "power-off": ("systemctl poweroff -ff", "ended"),
     "out-of-memory": ("exec python3 -c 'x = [bytearray(1 << 20) for _ in range(4096)]'", "Out of memory"),
     "disk-full": ("dd if=/dev/zero of=/var/full bs=1M; exit 1", "No space left"),
-    "no-report": ("pkill -9 -f 'm cgroup_preflight run'; sleep 60", "handed out no report"),
+    "no-report": ("pkill -9 -P $(pgrep -o -f inside.agent); sleep 60", "handed out no report"),
     "no-agent": ("pkill -9 -f inside.agent; sleep 60", "ended"),
 }
 

@@ -45,13 +45,23 @@ def spin():
     os._exit(0)
 
 
-def burn(folder, workers, deadline):
-    """CPU beyond the quota: until three periods were throttled, or the deadline."""
+def quota_of(folder):
+    """CPUs and period (seconds) of cpu.max; any number of CPUs where there is no quota."""
     try:
         with open(os.path.join(folder, "cpu.max")) as file:
-            period = int(file.read().split()[1]) / 1e6
-    except (OSError, IndexError, ValueError):
-        period = 0.1
+            quota, period = file.read().split()
+        return int(quota) / int(period) if quota != "max" else float("inf"), int(period) / 1e6
+    except (OSError, ValueError):
+        return float("inf"), 0.1
+
+
+def burn(folder, workers, deadline):
+    """CPU beyond the quota: until three periods were throttled, or the deadline.
+
+    What was used beyond it has to be paid back in the next periods, if the kernel holds the quota: a machine that stood
+    still for a while (an emulated CPU counts that as use) is measured until it has been.
+    """
+    quota, period = quota_of(folder)
     start_before, start, start_after = stamped_stat(folder)
     children = []
     for _ in range(workers):
@@ -62,14 +72,17 @@ def burn(folder, workers, deadline):
     while True:
         time.sleep(min(period, 0.05))
         end_before, end, end_after = stamped_stat(folder)
+        shortest, longest = end_before - start_after, end_after - start_before
         throttled = end.get("nr_throttled", 0) - start.get("nr_throttled", 0)
-        if (throttled >= 3 and end_before - start_after >= 3 * period) or end_before - start_after > deadline:
+        used = (end.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
+        within = used <= quota * (longest + period)
+        if (throttled >= 3 and shortest >= 3 * period and within) or shortest > deadline:
             break
     for pid in children:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
     delta = {key: end.get(key, 0) - start.get(key, 0) for key in end}
-    say(shortest=end_before - start_after, longest=end_after - start_before, stat=delta, workers=workers)
+    say(shortest=shortest, longest=longest, stat=delta, workers=workers)
 
 
 def crowd(folder, count, deadline):

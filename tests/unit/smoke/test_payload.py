@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cgroup_preflight.smoke import probes
+from cgroup_preflight.smoke import payload, probes
 
 PAYLOAD = os.path.join(os.path.dirname(probes.__file__), "payload.py")
 
@@ -45,3 +45,32 @@ def test_eats_what_it_was_asked_for_and_goes_on_with_the_next(tmp_path):
         {"eaten": 8 << 20, "finished": True, "current": None}, {"eaten": 4 << 20, "finished": True, "current": None},
     ]  # fmt: skip
     assert [line["over"] for line in said if "over" in line] == ["max", "high"]
+
+
+@pytest.mark.parametrize(
+    ("quota", "looks", "ends_at"),
+    [
+        # Time, what was used until then, throttled periods. As it should be: after three.
+        ("20000 100000", [(0.15, 0.03, 1), (0.35, 0.07, 3), (0.45, 0.09, 4)], 0.35),
+        # The machine stood still, and what that cost is paid back.
+        ("20000 100000", [(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
+        # It never is: until the deadline.
+        ("20000 100000", [(0.35, 0.3, 3), (4.9, 4.0, 40), (5.1, 4.2, 45), (5.2, 0.0, 99)], 5.1),
+        ("max 100000", [(0.35, 3.0, 0), (5.3, 9.0, 0)], 5.3),
+        ("", [(0.35, 3.0, 4), (5.3, 9.0, 9)], 0.35),
+    ],
+)
+def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(monkeypatch, tmp_path, quota, looks, ends_at):
+    (tmp_path / "cpu.max").write_text(quota)
+    clock = iter([(0.0, 0.0, 0), *looks])
+
+    def stamped_stat(_folder):
+        now, used, throttled = next(clock)
+        return now, {"usage_usec": int(used * 1e6), "nr_throttled": throttled}, now
+
+    said = []
+    monkeypatch.setattr(payload, "stamped_stat", stamped_stat)
+    monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
+    monkeypatch.setattr(payload.time, "sleep", lambda _seconds: None)
+    payload.burn(str(tmp_path), 0, 5.0)
+    assert [line["longest"] for line in said] == [ends_at]
