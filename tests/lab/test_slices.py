@@ -96,7 +96,11 @@ def test_a_unit_of_ours_gets_words_variables_and_folder_as_they_are(lab: Lab) ->
     folder = "/var/tmp/50% $HOME \\t"
     lab.guest.run(["mkdir", folder])
     for value in _ODD:
-        lines = [variable_line("V", value), f"WorkingDirectory={plain(folder)}", "StandardOutput=truncate:/run/odd.json"]
+        lines = [
+            variable_line("V", value),
+            f"WorkingDirectory={plain(folder)}",
+            "StandardOutput=truncate:/run/odd.json",
+        ]
         text = service_text(slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), lines=lines)
         lab.guest.write_file("/run/systemd/system/odd.service", text.encode())
         lab.shell("systemctl daemon-reload; systemctl start --wait odd.service")
