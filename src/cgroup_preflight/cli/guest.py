@@ -83,8 +83,6 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
-    # What only a build needs is asked for when there is something to build.
-    tools.require((PROGRAMS[engine],))
     made = _image(args)
     warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:
@@ -94,7 +92,7 @@ def _build(args: argparse.Namespace) -> int:
 
 def _image(args: argparse.Namespace) -> image.Image:
     recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu")
-    return image.ensure(recipe, image.cache_folder(os.environ), say)
+    return image.ensure(recipe, image.cache_folder(os.environ), say, programs=(PROGRAMS[GuestEngine(args.machine)],))
 
 
 def _list(_args: argparse.Namespace) -> int:
@@ -128,7 +126,6 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _guest(args: argparse.Namespace) -> Guest:
     engine = GuestEngine(args.machine)
-    tools.require((PROGRAMS[engine],))
     inputs = _inputs(args.input)
     spec = GuestSpec(
         engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,

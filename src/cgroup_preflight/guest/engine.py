@@ -78,9 +78,9 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
     """
     project = project_of(task.config, task.names)
     machine = choose(need_of(task.config), task.config.target.machine, _host(), input_bytes=project.size)
-    tools.require((PROGRAMS[machine.engine],))
     folder = image.cache_folder(environment)
-    found = image.ensure(recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU), folder, say)
+    recipe = recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU)
+    found = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine],))
     compiled = bytecode.cached(folder, found.name)
     spec = _spec(task, machine, project, compiled, folder)
     clock = _Clock()

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -55,15 +55,21 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
     return root / "cgroup-preflight" / "images"
 
 
-def ensure(recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None) -> Image:
+def ensure(
+    recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = ()
+) -> Image:  # fmt: skip
     """The image of `recipe` in cache `folder`, built if it is not there; raises HostError.
+
+    `programs` are what will run it: where something is missing, all is named at once, and nothing written.
 
     Also rebuilt if its files are not those that were built (size, time, else the content). `say` is told of long work.
     """
     home = folder / recipe.name
+    makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
+    tools.require((*programs, *(() if home.is_dir() else makers)))
     with _locked(folder, recipe.name, say) as lock:
         if not _unchanged(home) and not _same_content(home):
-            tools.require((*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ())))
+            tools.require(makers)
             say(f"building the {recipe.distro} guest in {home}: once, about a minute")
             _build(recipe, folder, home, lock)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")

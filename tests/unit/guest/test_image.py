@@ -48,6 +48,19 @@ def test_changed_image_is_built_anew(built, no_tools):
     assert caught.value.remedy.commands[0][:2] == ("apt-get", "install")
 
 
+def test_all_that_is_missing_is_named_at_once_and_nothing_is_written(tmp_path, no_tools):
+    cache = tmp_path / "cache"
+    with pytest.raises(HostError, match="apt-get install user-mode-linux mmdebstrap e2fsprogs") as caught:
+        image.ensure(RECIPE, cache, programs=("linux.uml",))
+    assert "\n" not in str(caught.value)
+    assert not cache.exists()
+
+
+def test_with_the_image_there_only_what_runs_it_is_asked_for(built, no_tools):
+    with pytest.raises(HostError, match=r"needs linux\.uml, not installed here"):
+        image.ensure(RECIPE, built, programs=("linux.uml",))
+
+
 def test_full_check_sees_what_size_and_time_hide(built):
     found = image.ensure(RECIPE, built)
     status = found.root.stat()
