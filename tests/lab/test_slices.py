@@ -96,14 +96,12 @@ def test_a_unit_of_ours_gets_words_variables_and_folder_as_they_are(lab: Lab) ->
     folder = "/var/tmp/50% $HOME \\t"
     lab.guest.run(["mkdir", folder])
     for value in _ODD:
-        lines = [
-            variable_line("V", value),
-            f"WorkingDirectory={plain(folder)}",
-            "StandardOutput=truncate:/run/odd.json",
-        ]
-        text = service_text(slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), lines=lines)
+        text = service_text(
+            slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), output="/run/odd.json", user=None,
+            lines=(variable_line("V", value), f"WorkingDirectory={plain(folder)}"),
+        )  # fmt: skip
         lab.guest.write_file("/run/systemd/system/odd.service", text.encode())
-        lab.shell("systemctl daemon-reload; systemctl start --wait odd.service")
+        lab.shell("rm -f /run/odd.json; systemctl daemon-reload; systemctl start --wait odd.service")
         assert json.loads(lab.guest.read_file("/run/odd.json")) == [list(_ODD), value, folder]
     lab.shell(
         "rm /run/systemd/system/odd.service /run/odd.json; rmdir '/var/tmp/50% $HOME \\t'; systemctl daemon-reload"

@@ -64,15 +64,14 @@ def _unit_text(launch: argv.Launch) -> str:
     """The unit file, which spares the manager's client a process for each; empty where it cannot hold the folder."""
     if not (holds(launch.folder) and holds(launch.output)):
         return ""
-    user = (f"User={launch.uid}", f"Group={launch.gid}") if launch.uid is not None else ()
-    output = f"append:{plain(launch.output)}"
     lines = (
         *(f"{name}={text}" for name, text in launch.settings),
         *(variable_line(name, value) for name, value in launch.env),
-        f"WorkingDirectory={plain(launch.folder)}", f"StandardOutput={output}", f"StandardError={output}",
-        f"RuntimeMaxSec={launch.runtime_max:g}s", f"TimeoutStopSec={launch.stop_timeout:g}s", *user,
+        f"WorkingDirectory={plain(launch.folder)}", f"RuntimeMaxSec={launch.runtime_max:g}s",
+        f"TimeoutStopSec={launch.stop_timeout:g}s",
     )  # fmt: skip
-    return service_text(slice_unit=launch.slice, command=launch.command, lines=lines)
+    user = (launch.uid, launch.uid if launch.gid is None else launch.gid) if launch.uid is not None else None
+    return service_text(slice_unit=launch.slice, command=launch.command, output=launch.output, user=user, lines=lines)
 
 
 def _trace(launch: argv.Launch, refused: str) -> Trace:

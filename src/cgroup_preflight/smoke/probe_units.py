@@ -105,7 +105,7 @@ def has_room(probe: Probe, running: Iterable[Probe], *, cpus: int) -> bool:
     return used == 0 or used + probe.limit <= cpus * _QUOTAS_AT_ONCE
 
 
-def unit_text(
+def probe_text(
     item: ProbeUnit, *, command: Sequence[str], user: tuple[int, int] | None, ask: str, output: str, longest: float
 ) -> str:
     """The unit file: reads from `ask`, appends to `output`, ends by itself after `longest` seconds."""
@@ -113,7 +113,6 @@ def unit_text(
         *(f"{name}={text}" for name, text in (*argv.setting_pairs(item.settings), *item.extra)),
         # The killed child is what is wanted; its parent stays until the counters are read.
         "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{plain(ask)}",
-        f"StandardOutput=append:{plain(output)}", f"StandardError=append:{plain(output)}",
-        f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s", *((f"User={user[0]}", f"Group={user[1]}") if user else ()),
+        f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s",
     )  # fmt: skip
-    return service_text(slice_unit=item.in_slice, command=command, lines=lines)
+    return service_text(slice_unit=item.in_slice, command=command, output=output, user=user, lines=lines)

@@ -16,7 +16,7 @@ from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Probe
-from cgroup_preflight.smoke.probe_units import ProbeUnit, has_room, lanes, probe_units, unit_text
+from cgroup_preflight.smoke.probe_units import ProbeUnit, has_room, lanes, probe_text, probe_units
 from cgroup_preflight.smoke.unit_start import started
 
 _DEADLINE = 15.0
@@ -111,7 +111,7 @@ class Probes:
 
     def _text(self, item: ProbeUnit, longest: float) -> str:
         command = (sys.executable, "-I", "-S", _PAYLOAD)
-        return unit_text(item, command=command, user=self._user, longest=longest,
+        return probe_text(item, command=command, user=self._user, longest=longest,
                          ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
 
     def _file(self, unit: str, kind: str) -> str:

@@ -15,7 +15,7 @@ from cgroup_preflight.guest.inside import copies
 _RUN = """
 import os, sys
 from cgroup_preflight.guest.inside import copies
-place = copies.Place(streams=(0, 1, 2), folder="/", environment={"ONLY": "this"})
+place = copies.Child(streams=(0, 1, 2), folder="/", environment={"ONLY": "this"})
 copy = copies.start(lambda: CALL, place, lambda: os.write(1, b"entered "))
 os.waitid(os.P_PID, copy.pid, os.WEXITED | os.WNOWAIT)
 print("status", copy.poll())

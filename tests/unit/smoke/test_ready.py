@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from cgroup_preflight.config.keys import parse_ready
-from cgroup_preflight.smoke.ready import LogWatch, address, listens, try_http
+from cgroup_preflight.smoke import ready as ready_module
+from cgroup_preflight.smoke.ready import LogWatch, address, listens, prepare, try_http
 
 pytestmark = pytest.mark.timeout(60)
 HEAD = b"HTTP/1.1 "
@@ -271,3 +272,21 @@ def test_the_alarm_is_as_it_was_after_a_slow_pattern(log):
     watch.read()
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("tests", "cpus", "loaded"),
+    [
+        (["tcp://127.0.0.1:1", "http://127.0.0.1:1/"], 2, ["requests"]),
+        (["http://127.0.0.1:1/"], 1, []),
+        (["tcp://127.0.0.1:1", "log:x", "exit"], 2, []),
+    ],
+)
+def test_what_http_takes_is_loaded_beside_where_it_is_needed_and_a_cpu_is_free(monkeypatch, tests, cpus, loaded):
+    found = []
+    done = threading.Event()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cpus)))
+    monkeypatch.setattr(ready_module.importlib, "import_module", lambda name: (found.append(name), done.set()))
+    prepare(map(parse_ready, tests))
+    assert done.wait(30 if loaded else 0) is bool(loaded)
+    assert found == loaded

@@ -64,8 +64,8 @@ class Agent:
     def tool(self, head: Head, _body: bytes) -> Answer:
         """As `spawn`, but `argv` are words for this tool, whose package is in one of `folders`."""
         number = next(self._numbers)
-        words, folders, place = list(head["argv"]), list(head["folders"]), self._home / f"run-{number}"
-        return self._begun(number, jobs.start_tool(words, folders, _command(head), place=place))
+        place = self._home / f"run-{number}"
+        return self._begun(number, jobs.start_tool(_command(head), list(head["folders"]), place=place))
 
     def _begun(self, number: int, job: jobs.Job) -> Answer:
         self._jobs[number] = job

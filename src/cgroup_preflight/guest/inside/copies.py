@@ -1,11 +1,10 @@
-"""A copy of the agent that becomes this tool: what Python loads to be one is there already, which saves a second in QEMU.
+"""A copy of the agent that becomes this tool: what Python loads to be one is there already.
 
 Linux only; one thread.
 """
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -36,7 +35,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Child:
     """What the child gets: descriptors for stdin, stdout and stderr, its folder and its whole environment."""
 
     streams: tuple[int, int, int]
@@ -44,7 +43,7 @@ class Place:
     environment: Mapping[str, str]
 
 
-def start(call: Callable[[], int], place: Place, enter: Callable[[], None]) -> Copy:
+def start(call: Callable[[], int], child: Child, enter: Callable[[], None]) -> Copy:
     """Runs `call` in a child, whose exit status it returns; `enter` is called first in there. Raises OSError."""
     pid = os.fork()
     if pid:
@@ -52,7 +51,7 @@ def start(call: Callable[[], int], place: Place, enter: Callable[[], None]) -> C
     status = 1
     try:
         enter()
-        _settle(place)
+        _settle(child)
         status = call()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
@@ -77,13 +76,12 @@ def tool(words: list[str], folders: list[str]) -> int:
     return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))
 
 
-def _settle(place: Place) -> None:
+def _settle(child: Child) -> None:
     os.setsid()
-    for number, stream in enumerate(place.streams):
+    for number, stream in enumerate(child.streams):
         os.dup2(stream, number)
     # The line to the host is among them: it must close when the agent ends.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
-    os.environ.update(place.environment)
-    os.chdir(place.folder)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.environ.update(child.environment)
+    os.chdir(child.folder)

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cgroup_preflight.guest.inside.copies import Copy, tool
-from cgroup_preflight.guest.inside.copies import Place as CopyPlace
-from cgroup_preflight.guest.inside.copies import start as start_copy
+from cgroup_preflight.guest.inside import copies
 
 #: How long a killed job may take to be gone (seconds); a task stuck in the kernel must not stall the agent.
 REAP_SECONDS = 5.0
@@ -38,14 +36,14 @@ class Command:
 class Job:
     """A started command; `place` is its cgroup directory."""
 
-    process: "subprocess.Popen[bytes] | Copy"
+    process: "subprocess.Popen[bytes] | copies.Copy"
     place: Path
     stdout: IO[bytes]
     stderr: IO[bytes]
 
 
 #: Starts a process with streams for stdin, stdout and stderr, which calls the function before all else.
-Begin = Callable[[tuple[int, int, int], Callable[[], None]], "subprocess.Popen[bytes] | Copy"]
+Begin = Callable[[tuple[int, int, int], Callable[[], None]], "subprocess.Popen[bytes] | copies.Copy"]
 
 
 def own_cgroup(text: str) -> Path:
@@ -105,16 +103,16 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     )
 
 
-def start_tool(words: list[str], folders: list[str], command: Command, *, place: Path) -> Job:
-    """Starts this tool's command line in a copy of the agent, as root; `command` has its folder and variables."""
+def start_tool(command: Command, folders: list[str], *, place: Path) -> Job:
+    """Starts this tool in a copy of the agent, as root; `argv` are its words, its package is in one of `folders`."""
     account = pwd.getpwnam("root")
     environment = {**login_environment(account), **command.env}
     return _started(
         place,
         b"",
-        lambda streams, enter: start_copy(
-            lambda: tool(words, folders),
-            CopyPlace(streams=streams, folder=command.cwd or account.pw_dir, environment=environment),
+        lambda streams, enter: copies.start(
+            lambda: copies.tool(list(command.argv), folders),
+            copies.Child(streams=streams, folder=command.cwd or account.pw_dir, environment=environment),
             enter,
         ),
     )
