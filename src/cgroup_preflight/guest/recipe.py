@@ -19,7 +19,6 @@ _PACKAGES = (
     "libpam-systemd",
     "sudo",
     "python3",
-    "python3-requests",
     "python3-packaging",
     "procps",
 )

@@ -19,6 +19,7 @@ _CALL, _ANSWER, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
 #: struct(3) codes of the types of fixed size, by D-Bus's; of fractions and open files only the size matters here.
 _FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "Q", "h": "I"}
+_SIZES = {kind: struct.calcsize(code) for kind, code in _FIXED.items()} | {"b": 4}
 _SECONDS = 5.0
 #: systemd reads the end of the greeting and what follows in one go, up to 256 bytes, and what it has read of the calls
 #: with it lies until more arrives: so there is always more.
@@ -34,13 +35,16 @@ class BusError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One method call; all arguments are strings, but a last one may be a number (`i`)."""
+    """One method call; all arguments are strings, but a last one may be a number (`i`) or a list of strings (`as`)."""
 
     path: str
     interface: str
     member: str
     words: tuple[str, ...] = ()
     number: int | None = None
+    listed: tuple[str, ...] | None = None
+    #: Of an answer `a{sv}`, the pairs that are wanted; None for all of any answer.
+    wanted: frozenset[str] | None = None
 
 
 _NOTHING = Call(path="/", interface="org.freedesktop.DBus.Peer", member="Ping")
@@ -82,12 +86,25 @@ def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]
 
     All of a unit are of one moment, as those of `systemctl` are.
     """
-    answers = call([Call(path=_path(unit), interface=_PROPERTIES, member="GetAll", words=("",)) for unit in units])
+    wanted = frozenset(names)
+    answers = call([
+        Call(path=_path(unit), interface=_PROPERTIES, member="GetAll", words=("",), wanted=wanted) for unit in units
+    ])  # fmt: skip
     return {
-        unit: {name: _worded(value) for name, value in answer if name in names}
+        unit: {name: _worded(value) for name, value in answer.items()}
         for unit, answer in zip(units, answers, strict=True)
-        if isinstance(answer, list)
+        if isinstance(answer, dict)
     }
+
+
+def states(units: Sequence[str]) -> dict[str, dict[str, str]]:
+    """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all are of one moment."""
+    (answer,) = call([
+        Call(path=_MANAGER[0], interface=_MANAGER[1], member="ListUnitsByNames", listed=tuple(units))
+    ])  # fmt: skip
+    if not isinstance(answer, list) or not all(isinstance(row, tuple) and len(row) > 7 for row in answer):
+        raise BusError("no list of units")
+    return {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
 
 
 def _worded(value: object) -> str:
@@ -120,11 +137,11 @@ def _converse(line: socket.socket, calls: Sequence[Call]) -> list[object]:
     line.sendall(b"BEGIN\r\n" + sent)
     answers: dict[int, object] = {}
     while any(number not in answers for number in range(1, len(calls) + 1)):
-        answers.update(_answer(stream))
+        answers.update(_answer(stream, calls))
     return [answers[number] for number in range(1, len(calls) + 1)]
 
 
-def _answer(stream: BinaryIO) -> Iterator[tuple[int, object]]:
+def _answer(stream: BinaryIO, calls: Sequence[Call]) -> Iterator[tuple[int, object]]:
     """The next message, if it answers a call: its number and first value, None for nothing."""
     head = stream.read(16)
     if len(head) < 16 or head[:1] != b"l":
@@ -137,8 +154,16 @@ def _answer(stream: BinaryIO) -> Iterator[tuple[int, object]]:
     listed = _Reader(data, 12).fields()
     number, signature = listed.get(_REPLY_TO), listed.get(_SIGNATURE, "")
     if kind in (_ANSWER, _ERROR) and isinstance(number, int) and isinstance(signature, str):
-        value = _Reader(data[16 + rest :], 0).value(signature) if signature else None
-        yield number, value if kind == _ANSWER else REFUSED
+        wanted = calls[number - 1].wanted if 0 < number <= len(calls) else None
+        body_reader = _Reader(data[16 + rest :], 0)
+        if kind == _ERROR:
+            yield number, REFUSED
+        elif wanted is not None:
+            if signature != "a{sv}":
+                raise ValueError(f"not properties: {signature!r}")
+            yield number, body_reader.pairs(wanted)
+        else:
+            yield number, body_reader.value(signature) if signature else None
 
 
 def _message(one: Call, number: int) -> bytes:
@@ -147,7 +172,14 @@ def _message(one: Call, number: int) -> bytes:
         body = _padded(body, 4) + _text(word)
     if one.number is not None:
         body = _padded(body, 4) + struct.pack("<i", one.number)
-    signature = "s" * len(one.words) + ("i" if one.number is not None else "")
+    if one.listed is not None:
+        items = b""
+        for word in one.listed:
+            items = _padded(items, 4) + _text(word)
+        body = _padded(body, 4) + struct.pack("<I", len(items)) + items
+    signature = (
+        "s" * len(one.words) + ("i" if one.number is not None else "") + ("as" if one.listed is not None else "")
+    )
     fields = b""
     texts = ((_PATH, "o", one.path), (_INTERFACE, "s", one.interface), (_MEMBER, "s", one.member),
              (_DESTINATION, "s", "org.freedesktop.systemd1"))  # fmt: skip
@@ -198,6 +230,42 @@ class _Reader:
             inner = inner[len(one) :]
         return tuple(parts)
 
+    def pairs(self, wanted: frozenset[str]) -> dict[str, object]:
+        """Of an `a{sv}`, the pairs whose names are `wanted`; what the others hold is passed over."""
+        size = self._fixed("I")
+        self._align(8)
+        end, found = self._at + size, dict[str, object]()
+        while self._at < end:
+            self._align(8)
+            name = self._text("I")
+            if name in wanted:
+                found[name] = self.value("v")
+            else:
+                self._pass("v")
+        return found
+
+    def _pass(self, signature: str) -> None:
+        """Goes past one value of `signature`; of an array it takes only the size."""
+        kind = signature[0]
+        if kind in _FIXED or kind == "b":
+            size = _SIZES[kind]
+            self._at += -self._at % size + size
+        elif kind in "sog":
+            size = self._fixed("B" if kind == "g" else "I")
+            self._at += size + 1
+        elif kind == "v":
+            self._pass(self._text("B"))
+        elif kind == "a":
+            size = self._array_size(signature[1:])
+            self._at += size
+        else:
+            self._align(8)
+            inner = signature[1 : len(_first(signature)) - 1]
+            while inner:
+                one = _first(inner)
+                self._pass(one)
+                inner = inner[len(one) :]
+
     def fields(self) -> dict[object, object]:
         """What an array of pairs of a code and a variant holds, as each message has one."""
         size = self._fixed("I")
@@ -216,11 +284,16 @@ class _Reader:
         return data.decode()
 
     def _array(self, inner: str) -> Iterator[object]:
-        size = self._fixed("I")
-        self._align(8 if inner[0] in "({xtd" else 1 if inner[0] in "ygv" else 2 if inner[0] in "nq" else 4)
+        size = self._array_size(inner)
         end = self._at + size
         while self._at < end:
             yield self.value(inner)
+
+    def _array_size(self, inner: str) -> int:
+        """The size of an array whose first element comes next, bytes."""
+        size = self._fixed("I")
+        self._align(8 if inner[0] in "({xtd" else 1 if inner[0] in "ygv" else 2 if inner[0] in "nq" else 4)
+        return size
 
     def _fixed(self, code: str) -> int:
         size = struct.calcsize(code)

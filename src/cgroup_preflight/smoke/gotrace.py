@@ -86,7 +86,7 @@ def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
         time.sleep(_LOOK)
         launches = [launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES]
         if launches and now >= ask_at:
-            shown = manager.show(launch.unit for launch in launches)
+            shown = manager.states(launch.unit for launch in launches)
             launches = [launch for launch in launches if not _over(shown.get(launch.unit, {}))]
             ask_at, pause = time.monotonic() + pause, min(pause * 2, _PAUSE_MAX)
 

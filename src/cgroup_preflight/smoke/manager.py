@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from cgroup_preflight.engines import EngineChoice
@@ -73,6 +73,23 @@ class Manager:
         done = self.systemctl(*argvs.show(wanted))
         return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
+    def states(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState and Job of units, by unit name, if not more: what can be asked again and again."""
+        wanted = tuple(units)
+        if wanted and self._direct:
+            with suppress(bus.BusError):
+                return bus.states(wanted)
+        return self.show(wanted)
+
+    def show_changed(self, known: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """As `show`, but only the units whose state is another than the `known` one, where that is quick to ask."""
+        units = list(known)
+        if units and self._direct:
+            states = self.states(units)
+            units = [unit for unit in units if not known[unit] or not states[unit].items() <= known[unit].items()]
+        shown = self.show(units)
+        return {unit: shown.get(unit, {}) for unit in units}
+
     def system_runs(self, unit: str) -> bool:
         """Whether the system's manager runs a unit, whoever's manager this is."""
         answer = self.runner.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
@@ -87,7 +104,7 @@ class Manager:
         """Starts slices; returns when they are there. Raises HostError with the manager's words."""
         if self._on_bus(bus.start(slices)):
             for pause in _SLICE_PAUSES:
-                shown = self.show(slices)
+                shown = self.states(slices)
                 if all(shown.get(unit, {}).get("ActiveState") == "active" for unit in slices):
                     return
                 time.sleep(pause)

@@ -7,22 +7,30 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
+_HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
 def address(ready: Ready) -> tuple[str, int]:
     """Host and port of an HTTP or TCP test."""
-    url = ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"
+    return _host_and_port(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}")
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
@@ -37,9 +45,9 @@ def listens(ready: Ready) -> bool:
 
 
 def prepare(tests: Iterable[Ready]) -> None:
-    """Loads what HTTP takes (0.1 s, and 1 s on an emulated CPU) while services start, where there is a CPU to spare."""
+    """Loads what HTTP takes while services start, where there is a CPU to spare: half a second on an emulated one."""
     if len(os.sched_getaffinity(0)) > 1 and any(test.kind is ReadyKind.HTTP for test in tests):
-        threading.Thread(target=importlib.import_module, args=("requests",), daemon=True).start()
+        threading.Thread(target=importlib.import_module, args=("http.client",), daemon=True).start()
 
 
 def try_http(url: str) -> str:
@@ -48,8 +56,10 @@ def try_http(url: str) -> str:
     Redirects are not followed and no proxy is used: the service itself has to answer.
     """
     try:
-        with time_limit(_HTTP_SECONDS), _get(url) as (status, _):
-            return "" if status < 400 else f"HTTP status {status}"
+        with time_limit(_HTTP_SECONDS), _get(url) as answer:
+            return "" if answer.status < 400 else f"HTTP status {answer.status}"
+    except NoHttpError as error:
+        return str(error)
     except (OSError, ValueError, TooSlow) as error:
         return type(error).__name__
 
@@ -57,33 +67,35 @@ def try_http(url: str) -> str:
 def fetch(url: str, most: int) -> bytes:
     """The first `most` bytes of a page, empty where there is none; as `try_http`, no redirect and no proxy."""
     try:
-        with time_limit(_HTTP_SECONDS), _get(url) as (status, pieces):
-            return _first(pieces, most) if status == 200 else b""
+        with time_limit(_HTTP_SECONDS), _get(url) as answer:
+            return answer.read(most) if answer.status == 200 else b""
     except (OSError, ValueError, TooSlow):
         return b""
 
 
+class NoHttpError(ValueError):
+    """What answered is no HTTP, in the word that `http.client` has for it."""
+
+
 @contextmanager
-def _get(url: str) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Status and body. Raises OSError (as requests' own errors are) and ValueError."""
-    import requests  # not every service is HTTP
+def _get(url: str) -> "Iterator[HTTPResponse]":
+    """An answer whose body is not read yet. Raises OSError, NoHttpError.
 
-    with requests.Session() as session:
-        session.trust_env = False
-        request = session.prepare_request(requests.Request("GET", url))
-        # The adapter alone: Session.get() would resolve a redirect and read its body even when told not to follow.
-        timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS)
-        with session.get_adapter(url).send(request, stream=True, timeout=timeout) as answer:
-            yield answer.status_code, answer.iter_content(1 << 16)
+    The standard library's client, which sends just this: no proxy, no password of the job, no second request.
+    """
+    from http import client  # not every service is HTTP
 
-
-def _first(pieces: Iterator[bytes], most: int) -> bytes:
-    data = bytearray()
-    for piece in pieces:
-        data += piece
-        if len(data) >= most:
-            break
-    return bytes(data[:most])
+    parts, (host, port) = urlsplit(url), _host_and_port(url)
+    made = client.HTTPSConnection if parts.scheme == "https" else client.HTTPConnection
+    with closing(made(host, port, timeout=_CONNECT_SECONDS)) as line:
+        try:
+            line.connect()
+            line.sock.settimeout(_ANSWER_SECONDS)
+            line.request("GET", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", headers=_HEADERS)
+            with line.getresponse() as answer:
+                yield answer
+        except client.HTTPException as error:
+            raise NoHttpError(type(error).__name__) from error
 
 
 class LogWatch:

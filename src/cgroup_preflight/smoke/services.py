@@ -104,9 +104,12 @@ class Services:
         """Asks the manager about units until each is `done`, at growing intervals; it has no file to wait on."""
         deadline, pause, todo = time.monotonic() + seconds, 0.01, list(runs)
         while todo:
-            shown = self._manager.show(run.service.unit for run in todo)
+            known = {run.service.unit: run.show for run in todo}
+            # All of a unit is dear to ask: when its state is another, now and then, and at the end.
+            now_and_then = pause == _POLL_MAX or time.monotonic() > deadline
+            shown = self._manager.show(known) if now_and_then else self._manager.show_changed(known)
             for run in todo:
-                run.show = shown.get(run.service.unit, {})
+                run.show = shown.get(run.service.unit, {} if now_and_then else run.show)
             todo = [run for run in todo if not done(run)]
             if not todo or time.monotonic() > deadline:
                 return

@@ -112,7 +112,72 @@ def test_properties_are_worded_as_systemctl_words_them(manager):
     assert text("/org/freedesktop/systemd1/unit/_37b_2dc_2eslice") in heard[0]
 
 
-def test_every_type_can_be_passed_over(manager):
+def test_what_is_not_wanted_is_passed_over_whatever_its_type(manager):
+    """Each one between two that are read: a wrong size would garble the second."""
+    number = struct.pack("<Q", 5)
+    odd = (
+        ("y", b"\x07"), ("b", struct.pack("<I", 1)), ("n", b"\1\0"), ("u", struct.pack("<I", 3)), ("d", number),
+        ("s", text("abc")), ("g", b"\1u\0"), ("ay", struct.pack("<I", 3) + b"\1\2\3"), ("as", struct.pack("<I", 0)),
+        ("as", struct.pack("<I", 14) + text("a") + b"\0\0" + text("b")), ("at", struct.pack("<I", 8) + number),
+        ("(uo)", struct.pack("<I", 7) + text("/")), ("v", b"\1y\0\5"),
+        ("a(ss)", struct.pack("<I", 14) + text("a") + b"\0\0" + text("b")), ("a{sv}", struct.pack("<I", 0)),
+    )  # fmt: skip
+    entries = b""
+    for at, (signature, value) in enumerate(odd):
+        entries += aligned(8 + len(entries), f"Odd{at}", signature, value)
+        entries += aligned(8 + len(entries), f"Even{at}", "s", text(str(at)))
+    manager((1, answer(1, "a{sv}", struct.pack("<II", len(entries), 0) + entries)))
+    names = [f"Even{at}" for at in range(len(odd))]
+    assert bus.show(["a.service"], names) == {"a.service": {name: name[4:] for name in names}}
+
+
+#: Where a value of a type may begin (D-Bus Specification, "Summary of D-Bus Marshalling").
+_STARTS = {"y": 1, "g": 1, "v": 1, "n": 2, "q": 2, "x": 8, "t": 8, "d": 8, "(": 8, "{": 8}
+
+
+def aligned(at: int, name: str, signature: str, value: bytes) -> bytes:
+    """As `pair`, for any type; of an array, what its first element needs comes after its size."""
+    data = b"\0" * (-at % 8) + text(name) + bytes((len(signature),)) + signature.encode() + b"\0"
+    data += b"\0" * (-(at + len(data)) % _STARTS.get(signature[0], 4))
+    if signature[0] != "a":
+        return data + value
+    data += value[:4]
+    return data + b"\0" * (-(at + len(data)) % _STARTS.get(signature[1], 4)) + value[4:]
+
+
+def test_states_are_one_question_for_all_units(manager):
+    rows = b""
+    for unit, active, sub, job in (("a.service", "active", "running", 0), ("b.service", "inactive", "dead", 12)):
+        rows += b"\0" * (-len(rows) % 8)
+        for word in (unit, "about", "loaded", active, sub, "", "/unit"):
+            rows += b"\0" * (-len(rows) % 4) + text(word)
+        rows += b"\0" * (-len(rows) % 4) + struct.pack("<I", job)
+        for word in ("start", "/job"):
+            rows += b"\0" * (-len(rows) % 4) + text(word)
+    heard = manager((1, answer(1, "a(ssssssouso)", struct.pack("<II", len(rows), 0) + rows)))
+    assert bus.states(["a.service", "b.service"]) == {
+        "a.service": {"ActiveState": "active", "SubState": "running", "Job": "0"},
+        "b.service": {"ActiveState": "inactive", "SubState": "dead", "Job": "12"},
+    }
+    asked = text("a.service") + b"\0\0" + text("b.service")
+    assert b"as\0" in heard[0]
+    assert struct.pack("<I", len(asked)) + asked in heard[0]
+
+
+@pytest.mark.parametrize(("signature", "body"), [("as", struct.pack("<I", 6) + text("a")), ("s", text("a")), ("", b"")])
+def test_states_that_are_none_are_an_error(manager, signature, body):
+    manager((1, answer(1, signature, body)))
+    with pytest.raises(bus.BusError):
+        bus.states(["a.service"])
+
+
+def test_properties_that_are_none_are_an_error(manager):
+    manager((1, answer(1, "s", text("a"))))
+    with pytest.raises(bus.BusError, match="not properties"):
+        bus.show(["a.service"], ("Id",))
+
+
+def test_every_type_can_be_read(manager):
     pair = struct.pack("<I", 16) + b"\0\0\0\0" + text("ab") + b"\0" + struct.pack("<Q", 5)
     manager((1, answer(1, "a{st}", pair)))
     assert bus.call(bus.stop(["a.slice"])) == [[("ab", 5)]]

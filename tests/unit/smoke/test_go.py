@@ -120,7 +120,7 @@ class Units:
     """
 
     def __init__(self, output: Mapping[str, str], states: Mapping[str, str]) -> None:
-        self.output, self.states = output, states
+        self.output, self.end_states = output, states
         self.texts: dict[str, str] = {}
         self.slices: dict[str, tuple[str, str]] = {}
         self.launches: dict[str, argv.Launch] = {}
@@ -152,13 +152,13 @@ class Units:
         self.slices |= {unit: (launch.slice, launch.output) for unit, launch in self.launches.items()}
         return {unit: "not here" for unit, launch in self.launches.items() if launch.slice == "not here"}
 
-    def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+    def states(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         self.asked += 1
         if self.asked == 1:  # nothing has begun: each unit has a job
             return {unit: {"ActiveState": "inactive", "Job": "7"} for unit in units}
         for name, output in self.slices.values():
             Path(output).write_text(self.output.get(name, ""), "utf-8")
-        states = {unit: self.states.get(name, "active") for unit, (name, _) in self.slices.items()}
+        states = {unit: self.end_states.get(name, "active") for unit, (name, _) in self.slices.items()}
         return {unit: {"ActiveState": states.get(unit, "inactive")} for unit in units}
 
     def kill_units(self, units: Iterable[str]) -> None:

@@ -102,6 +102,19 @@ def test_an_answer_that_is_no_http_is_a_reason(answer):
         assert isinstance(try_http(url), str)
 
 
+def test_a_service_that_speaks_no_tls_is_a_reason():
+    with serving(HEAD + b"200 OK" + END) as (url, _):
+        assert "SSL" in try_http(url.replace("http:", "https:"))
+
+
+def test_the_query_is_sent_and_a_port_is_named():
+    with serving(HEAD + b"200 OK" + END) as (url, asked):
+        assert try_http(url.replace("/healthz", "?full=1&x=%20")) == ""
+    head = asked[0].splitlines()
+    assert head[0] == b"GET /?full=1&x=%20 HTTP/1.1"
+    assert b"Host: " + url.split("/")[2].encode() in head
+
+
 def test_an_odd_header_is_no_error():
     with serving(
         HEAD
@@ -277,7 +290,7 @@ def test_the_alarm_is_as_it_was_after_a_slow_pattern(log):
 @pytest.mark.parametrize(
     ("tests", "cpus", "loaded"),
     [
-        (["tcp://127.0.0.1:1", "http://127.0.0.1:1/"], 2, ["requests"]),
+        (["tcp://127.0.0.1:1", "http://127.0.0.1:1/"], 2, ["http.client"]),
         (["http://127.0.0.1:1/"], 1, []),
         (["tcp://127.0.0.1:1", "log:x", "exit"], 2, []),
     ],
