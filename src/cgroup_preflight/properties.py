@@ -7,10 +7,10 @@ in the unit's cgroup (kernel Documentation/admin-guide/cgroup-v2.rst), empty whe
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from cgroup_preflight import quantities as q
+from cgroup_preflight.light import dataclass
 
 #: Parsed values: an amount, a weight, a span in microseconds or a number of tasks, a CPU set, a word.
 Value = q.Amount | int | frozenset[int] | str

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
@@ -12,6 +11,7 @@ from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.engines import ENGINES, GUEST
 from cgroup_preflight.errors import HostError, UsageError
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.report import Finding, HostSummary, Remedy, ServiceResult
 

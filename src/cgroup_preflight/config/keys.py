@@ -3,11 +3,11 @@
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cgroup_preflight import quantities as q
 from cgroup_preflight.config.model import CONTROLLERS, Ready, ReadyKind
+from cgroup_preflight.light import dataclass, field
 from cgroup_preflight.properties import PROPERTIES
 
 #: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.

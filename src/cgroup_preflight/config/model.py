@@ -1,9 +1,9 @@
 """The config as frozen data; nothing here reads a file."""
 
 import enum
-from dataclasses import dataclass
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.properties import Value
 from cgroup_preflight.report import Location
 

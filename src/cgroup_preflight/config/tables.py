@@ -1,10 +1,10 @@
 """Walks the TOML tables by the key table and collects every mistake, each with its line."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from cgroup_preflight.config.keys import SECTIONS, Key
 from cgroup_preflight.config.toml_lines import Path
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.quantities import QuantityError
 from cgroup_preflight.report import Finding, Location, Remedy, Status
 

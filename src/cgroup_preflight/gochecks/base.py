@@ -1,13 +1,13 @@
 """What a check of a Go program looks at, and what it is: a code, a name, one pure function to findings."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from cgroup_preflight.config.model import GOMEMLIMIT_RATIO
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.light import dataclass, field
 from cgroup_preflight.plan.gofit import LEAST_MEMORY_LIMIT
 from cgroup_preflight.report import Evidence, Finding, Location, Remedy, Status
 

@@ -8,10 +8,10 @@ Go string headers, and flag 1 says that they are big-endian.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cgroup_preflight.golang.image import BinaryError
 from cgroup_preflight.golang.regions import Layout, Region
+from cgroup_preflight.light import dataclass
 
 MAGIC = b"\xff Go buildinf:"
 ALIGN = 16

@@ -4,12 +4,12 @@ import enum
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_preflight.golang import elf_format
 from cgroup_preflight.golang.image import BinaryError, Image, open_image
 from cgroup_preflight.golang.machines import Fit, Machine, elf_machine, fit_machine
+from cgroup_preflight.light import dataclass
 
 __all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fit", "identify"]
 

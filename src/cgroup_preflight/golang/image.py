@@ -8,9 +8,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from cgroup_preflight.light import dataclass
 
 #: No single read may be larger, bytes; the largest real build info seen is below 1 MiB (golang/go#61644).
 MAX_READ = 16 << 20

@@ -1,10 +1,10 @@
 """Names of architectures: ELF's number, Go's GOARCH and the kernel's `uname -m`, and which runs on which."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from cgroup_preflight.golang.elf_format import ElfHeader
+from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ UTF-8. Escape them before they reach a terminal.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cgroup_preflight.golang.goquote import quote
+from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

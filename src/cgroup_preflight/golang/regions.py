@@ -1,9 +1,9 @@
 """The address map of a program file: which bytes of the file land at which address of the process."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cgroup_preflight.golang.image import BinaryError, Image
+from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ linked, which does not prove that it is called.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.runtime_limits import Chain
+from cgroup_preflight.light import dataclass
 
 AUTOMAXPROCS = "go.uber.org/automaxprocs"
 AUTOMEMLIMIT = "github.com/KimMachineGun/automemlimit"

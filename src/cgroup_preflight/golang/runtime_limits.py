@@ -1,9 +1,9 @@
 """The limits around a process, level by level, as plain numbers: what the model of the Go runtime looks at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cgroup_preflight.light import dataclass, field
 from cgroup_preflight.report import Location
 
 N = TypeVar("N", int, float)

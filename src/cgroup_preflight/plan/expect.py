@@ -5,10 +5,10 @@ Sources: systemd `cgroup_apply_*` and `cgroup_cpu_adjust_period` (src/core/cgrou
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from cgroup_preflight import quantities as q
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.properties import BY_NAME, Property
 from cgroup_preflight.report import Location
 

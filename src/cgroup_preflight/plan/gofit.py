@@ -11,7 +11,6 @@ each period. Where rounding down would leave more than a quarter of the quota un
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from cgroup_preflight.config.model import Setting
@@ -21,6 +20,7 @@ from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
 from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
 from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.runtime_rules import rules_for
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.golevels import chain_of
 from cgroup_preflight.quantities import format_bytes
 

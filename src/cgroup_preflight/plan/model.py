@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Setting, Smoke
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.report import Location
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from cgroup_preflight.light import dataclass
 
 SOCKET = "/run/systemd/private"
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")

@@ -1,8 +1,8 @@
 """What one smoke run saw of one service: frozen, complete, undecided."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from cgroup_preflight.light import dataclass, field
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Reading
 from cgroup_preflight.smoke.goview import GoView

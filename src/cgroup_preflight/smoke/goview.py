@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
@@ -17,6 +16,7 @@ from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.quantities import QuantityError, parse_cpus
 from cgroup_preflight.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.smoke.observe import Observer, levels

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
@@ -10,6 +9,7 @@ from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 

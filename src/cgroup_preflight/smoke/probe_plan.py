@@ -1,9 +1,9 @@
 """Which limits are worth a probe, and whether it can be tried here: pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.report import Location

@@ -5,13 +5,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.golang.survey import survey_all
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
