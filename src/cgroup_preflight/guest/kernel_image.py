@@ -1,34 +1,42 @@
 """A kernel as QEMU can start it without unpacking: the ELF image inside a bzImage.
 
-An emulated CPU takes two seconds to unpack its kernel; QEMU starts the unpacked one as Xen's guests are started (PVH,
+An emulated CPU takes two seconds to unpack its kernel, or a third of one where it is LZ4; QEMU starts the unpacked one as Xen's guests are started (PVH,
 `CONFIG_PVH`, which Debian's kernels have). What the payload is packed with is told by its first bytes, anywhere in the
 file (linux, scripts/extract-vmlinux).
 """
 
+import ctypes
 import lzma
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PACKED, UNPACKED = "vmlinuz", "vmlinux"
 _ELF = b"\x7fELF"
-_XZ, _ZSTD = b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+_XZ, _ZSTD, _LZ4 = b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18"
+_LZ4_BLOCK = 8 << 20
 
 
 def unpack(folder: Path) -> None:
     """Puts the unpacked kernel beside the packed one in `folder`; where that cannot be, the packed one has to do."""
     data = (folder / PACKED).read_bytes()
-    for magic, read in ((_ZSTD, _zstd), (_XZ, _xz)):
-        at = data.find(magic)
-        kernel = read(data[at:]) if at >= 0 else b""
-        if kernel.startswith(_ELF):
-            (folder / UNPACKED).write_bytes(kernel)
-            return
+    for magic, read in ((_ZSTD, _zstd), (_XZ, _xz), (_LZ4, _lz4)):
+        for at in _places(data, magic):
+            kernel = read(data[at:])
+            if kernel.startswith(_ELF):
+                (folder / UNPACKED).write_bytes(kernel)
+                return
 
 
 def found_in(folder: Path) -> Path | None:
     """The kernel of an image in `folder`, None where there is none."""
     return next((folder / name for name in (UNPACKED, PACKED) if (folder / name).exists()), None)
+
+
+def _places(data: bytes, magic: bytes) -> Iterator[int]:
+    at = -1
+    while (at := data.find(magic, at + 1)) >= 0:
+        yield at
 
 
 def _zstd(data: bytes) -> bytes:
@@ -44,6 +52,26 @@ def _zstd(data: bytes) -> bytes:
 
 def _xz(data: bytes) -> bytes:
     return _all(lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress, data, lzma.LZMAError)
+
+
+def _lz4(data: bytes) -> bytes:
+    """Blocks, each after its size, and then the size of all that is in them (linux, lib/decompress_unlz4.c, size_append).
+
+    By the library that apt and systemd load, too: where a guest can be built, it is there.
+    """
+    try:
+        library = ctypes.CDLL("liblz4.so.1")
+    except OSError:
+        return b""
+    block, blocks, at = ctypes.create_string_buffer(_LZ4_BLOCK), [], len(_LZ4)
+    while 0 < (size := int.from_bytes(data[at : at + 4], "little")) <= len(data) - at - 4:
+        made = library.LZ4_decompress_safe(data[at + 4 : at + 4 + size], block, size, _LZ4_BLOCK)
+        if made <= 0:
+            return b""
+        blocks.append(ctypes.string_at(block, made))
+        at += 4 + size
+    kernel = b"".join(blocks)
+    return kernel if len(kernel) == size else b""
 
 
 def _all(decompress: Callable[[bytes], bytes], data: bytes, error: type[Exception]) -> bytes:

@@ -90,6 +90,15 @@ class OverlayFile:
     link: str = ""
 
 
+#: Loads what the agent and the tool take of the standard library while the input is unpacked; then the agent is there.
+_AGENT_START = f"""
+import argparse, dataclasses, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
+_, status = os.wait()
+if status:
+    sys.exit("the input could not be unpacked")
+sys.path.insert(0, "{INPUT_DIR}/agent")
+runpy.run_module("cgroup_preflight.guest.inside.agent", run_name="__main__", alter_sys=True)
+"""
 _STARTER_TEXT = f"""#!/bin/sh
 # Unpacks this boot's input and becomes the agent that came with it.
 set -eu
@@ -100,16 +109,19 @@ for word in $words; do
         {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
     esac
 done
-case $input in
-    /dev/vd*) modprobe virtio_blk ;;
-esac
-mount --mkdir -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
-# In pieces of 512 KiB: each reading and writing is a matter of its own for an emulated CPU.
-tar -b 1024 -xf "$input" -C {INPUT_DIR} --no-same-owner
-mount -o remount,ro {INPUT_DIR}
+unpack() {{
+    case $input in
+        /dev/vd*) modprobe virtio_blk ;;
+    esac
+    mount --mkdir -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
+    # In pieces of 512 KiB: each reading and writing is a matter of its own for an emulated CPU.
+    tar -b 1024 -xf "$input" -C {INPUT_DIR} --no-same-owner
+    mount -o remount,ro {INPUT_DIR}
+}}
+unpack &
 cd /
-export PYTHONPATH={INPUT_DIR}/agent PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 -S -m cgroup_preflight.guest.inside.agent "$channel"
+export PYTHONDONTWRITEBYTECODE=1
+exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel"
 """
 
 # Delegate: the agent makes a cgroup per command. No default dependencies: the same unit serves both targets.

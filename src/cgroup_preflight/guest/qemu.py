@@ -64,7 +64,8 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "rw",
         "console=ttyS0",
         # An emulated CPU may be slower than the kernel's own checks think a clock can be.
-        "tsc=unstable" if machine.accelerator == "tcg" else "tsc=reliable",
+        # Nor can it be measured how long a loop takes; taken from the clock's rate, each short wait would be five times as long.
+        *(("tsc=unstable", "lpj=2000000") if machine.accelerator == "tcg" else ("tsc=reliable",)),
         # The rest of a boot on an emulated CPU: moving the kernel to a random place, waiting for all CPUs to have seen each
         # change, testing checksum routines and clocks, watching for lock-ups, a fifth level of page tables.
         "nokaslr",
@@ -73,8 +74,9 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "no_timer_check",
         "nowatchdog",
         "no5lvl",
-        # Nothing in there is worth guarding from its neighbours, and every guard is emulated.
+        # Nothing in there is worth guarding from its neighbours or from its kernel, and every guard is emulated.
         "mitigations=off",
+        "rodata=off",
         # Nor cleared before somebody reads it: memory that a probe holds, and nobody reads, then takes none of the host's.
         "init_on_alloc=0",
         *common_kernel_args(mode=machine.mode, input_device="/dev/vda", channel_device="/dev/vport0p1"),

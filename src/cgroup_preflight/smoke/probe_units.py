@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.light import dataclass
 from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.probe_plan import UNSWAPPED, Probe
+from cgroup_preflight.smoke.probe_plan import UNSWAPPED, Capacity, Probe
 from cgroup_preflight.smoke.unit_text import plain, service_text
 
 #: The order within a unit.
@@ -17,8 +17,8 @@ _ORDER = ("cpu", "tasks", "high", "max", "swap")
 #: Under a quota below this, or with this many bytes for each CPU of it, the other probes of a unit would take too long.
 _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
-#: How much of the CPUs quotas may use together that are tried at the same time.
-_QUOTAS_AT_ONCE = 0.75
+#: How much of the CPUs quotas may use together that are tried at the same time, and how much of the free memory its limits.
+_AT_ONCE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +93,18 @@ def lanes(scope: str, units: Iterable[ProbeUnit]) -> tuple[tuple[int, ...], ...]
     return tuple(map(tuple, tops.values()))
 
 
-def has_room(probe: Probe, running: Iterable[Probe], *, cpus: int) -> bool:
+def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool:
     """Whether a probe can push while others do.
 
     Quotas leave the CPU idle between periods: as many are tried at once as leave each one what it may use, and
-    something over. Of the other limits it is one at a time, for memory is pushed against with that much of it.
+    something over. Other limits keep a CPU busy each, and those of memory hold that much of it.
     """
-    if probe.kind != "cpu":
-        return all(item.kind == "cpu" for item in running)
-    used = sum(item.limit for item in running if item.kind == "cpu")
-    return used == 0 or used + probe.limit <= cpus * _QUOTAS_AT_ONCE
+    quotas = [item for item in running if item.kind == "cpu"]
+    others = [item for item in running if item.kind != "cpu"]
+    if probe.kind == "cpu":
+        return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _AT_ONCE
+    held = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
+    return not others or (len(others) < capacity.cpus and held <= capacity.available_bytes * _AT_ONCE)
 
 
 def probe_text(

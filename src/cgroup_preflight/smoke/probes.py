@@ -15,7 +15,7 @@ from cgroup_preflight.properties import BY_NAME
 from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
-from cgroup_preflight.smoke.probe_plan import Probe
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe
 from cgroup_preflight.smoke.probe_units import ProbeUnit, has_room, lanes, probe_text, probe_units
 from cgroup_preflight.smoke.unit_start import started
 
@@ -64,7 +64,7 @@ class Probes:
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
-        *, cpus: int,
+        capacity: Capacity,
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
         """One evidence for each probe; `meanwhile` is called while their processes start. Raises HostError."""
         units = probe_units(scope, probes)
@@ -79,7 +79,7 @@ class Probes:
             todo = list(numbers)
             while todo:
                 others = [probes[number] for number in running]
-                number = next((one for one in todo if has_room(probes[one], others, cpus=cpus)), None)
+                number = next((one for one in todo if has_room(probes[one], others, capacity)), None)
                 if number is None:
                     yield
                     continue

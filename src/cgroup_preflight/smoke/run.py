@@ -90,7 +90,7 @@ def smoke(
         probes, untried = plan_probes(plan, numbers, capacity)
         pusher = Probes(manager, observer, run.cgroups, facts.mount_point, folder, user)
         # A trace waits most of its time: for that the processes of the probes can start.
-        pushed = pusher.run_all(run_name, probes, say, trace, cpus=capacity.cpus)
+        pushed = pusher.run_all(run_name, probes, say, trace, capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]

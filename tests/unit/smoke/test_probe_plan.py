@@ -237,16 +237,28 @@ def test_what_is_below_one_top_slice_takes_turns():
     ]  # fmt: skip
 
 
-def test_quotas_push_at_once_while_there_is_cpu_for_all_and_other_limits_one_by_one():
+def test_limits_are_pushed_against_at_once_while_the_machine_has_room_for_all():
     config = "".join(service(f"q{quota}", f"CPUQuota='{quota}%'") for quota in (20, 30, 50, 90))
-    made, _ = probes(config + service("m", "MemoryMax='64M'\nTasksMax=20"), Capacity(cpus=1, available_bytes=8 << 30))
-    by = {item.label if item.kind == "cpu" else item.kind: item for item in made}
-    assert has_room(by["q90"], [], cpus=1)
-    assert has_room(by["q20"], [by["q50"], by["max"]], cpus=1)
-    assert not has_room(by["q30"], [by["q50"]], cpus=1)
-    assert has_room(by["q30"], [by["q50"], by["q50"]], cpus=2)
-    assert has_room(by["max"], [by["q50"], by["q20"]], cpus=1)
-    assert not has_room(by["max"], [by["tasks"]], cpus=1)
+    config += service("m", "MemoryMax='64M'\nTasksMax=20") + service("n", "MemoryMax='1G'")
+    made, _ = probes(config, Capacity(cpus=1, available_bytes=8 << 30))
+    by = {item.label if item.label != "m" else item.kind: item for item in made}
+    one, two = (Capacity(cpus=cpus, available_bytes=8 << 30) for cpus in (1, 2))
+    assert has_room(by["q90"], [], one)
+    assert has_room(by["q20"], [by["q50"], by["max"]], one)
+    assert not has_room(by["q30"], [by["q50"]], one)
+    assert has_room(by["q30"], [by["q50"], by["q50"]], two)
+    assert has_room(by["max"], [by["q50"], by["q20"]], one)
+    assert not has_room(by["max"], [by["tasks"]], one)
+    assert has_room(by["max"], [by["tasks"], by["q50"]], two)
+    assert not has_room(by["q20"], [by["q90"], by["q50"]], two)
+    # One limit after the other is pushed against in any case: what cannot be reached at all is not even planned.
+    scarce = Capacity(cpus=2, available_bytes=(1 << 30) + (150 << 20))
+    assert has_room(by["n"], [], scarce)
+    assert has_room(by["n"], [by["tasks"]], scarce) is False
+    assert has_room(by["max"], [by["n"]], two)
+    assert not has_room(by["max"], [by["n"]], scarce)
+    assert has_room(by["max"], [by["tasks"]], scarce)
+    assert not has_room(by["max"], [by["tasks"], by["tasks"]], two)
 
 
 def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
