@@ -9,7 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
+    from dataclasses import replace as replace
 else:
+
+    def replace(item, **changes):
+        """As `dataclasses.replace`, which would have each class made once more by the standard library."""
+        return type(item)(**{name: getattr(item, name) for name in item.__slots__} | changes)
 
     class _Factory:
         def __init__(self, make) -> None:

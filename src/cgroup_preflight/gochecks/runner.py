@@ -1,10 +1,10 @@
 """Runs the checks of Go programs, once as the program is and once with the settings that the plan adds."""
 
 import importlib
-from dataclasses import replace
 
 from cgroup_preflight.gochecks import CHECKS
 from cgroup_preflight.gochecks.base import GoCheck, Subject
+from cgroup_preflight.light import replace
 from cgroup_preflight.report import Finding, Remedy, Status
 
 _SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())

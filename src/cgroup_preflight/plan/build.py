@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, Service, Setting
+from cgroup_preflight.light import replace
 from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:

@@ -20,7 +20,11 @@ _CALL, _ANSWER, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
 #: struct(3) codes of the types of fixed size, by D-Bus's; of fractions and open files only the size matters here.
 _FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "Q", "h": "I"}
+_CODE_SIZES = {code: struct.calcsize(code) for code in _FIXED.values()}
 _SIZES = {kind: struct.calcsize(code) for kind, code in _FIXED.items()} | {"b": 4}
+#: Sizes by signature, as it stands in a message, of the types that are that and nothing more.
+_SIMPLE = {bytes((1, ord(kind), 0)): size for kind, size in _SIZES.items()}
+_U32 = struct.Struct("<I").unpack_from
 _SECONDS = 5.0
 #: systemd reads the end of the greeting and what follows in one go, up to 256 bytes, and what it has read of the calls
 #: with it lies until more arrives: so there is always more.
@@ -232,17 +236,30 @@ class _Reader:
         return tuple(parts)
 
     def pairs(self, wanted: frozenset[str]) -> dict[str, object]:
-        """Of an `a{sv}`, the pairs whose names are `wanted`; what the others hold is passed over."""
+        """Of an `a{sv}`, the pairs whose names are `wanted`; what the others hold is passed over.
+
+        A unit has some three hundred, nearly all of one simple type: those are passed over right here.
+        """
+        data, names, found = self._data, {name.encode() for name in wanted}, dict[str, object]()
         size = self._fixed("I")
         self._align(8)
-        end, found = self._at + size, dict[str, object]()
-        while self._at < end:
-            self._align(8)
-            name = self._text("I")
-            if name in wanted:
-                found[name] = self.value("v")
+        at, end = self._at, self._at + size
+        while at < end:
+            at += -at % 8
+            (length,) = _U32(data, at)
+            name = data[at + 4 : at + 4 + length]
+            at += length + 5
+            simple = _SIMPLE.get(data[at : at + 3]) if name not in names else None
+            if simple is not None:
+                at += 3
+                at += -at % simple + simple
+                continue
+            self._at = at
+            if name in names:
+                found[name.decode()] = self.value("v")
             else:
                 self._pass("v")
+            at = self._at
         return found
 
     def _pass(self, signature: str) -> None:
@@ -297,7 +314,7 @@ class _Reader:
         return size
 
     def _fixed(self, code: str) -> int:
-        size = struct.calcsize(code)
+        size = _CODE_SIZES[code]
         self._align(size)
         (number,) = struct.unpack_from(f"<{code}", self._data, self._at)
         self._at += size

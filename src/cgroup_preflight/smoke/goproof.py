@@ -1,7 +1,6 @@
 """What the Go runtime really chose against what the model says: pure. A difference is a finding."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.gochecks.base import Measured
@@ -9,6 +8,7 @@ from cgroup_preflight.gochecks.runner import run_go_checks
 from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.golang.runtime import RuntimePrediction, predict
 from cgroup_preflight.golang.runtime_libs import effects
+from cgroup_preflight.light import replace
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.quantities import format_bytes

@@ -10,10 +10,9 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 
 from cgroup_preflight.golang.runtime_env import append_godebug
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.light import dataclass, replace
 from cgroup_preflight.plan.unitfile import variable_line
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.manager import Manager

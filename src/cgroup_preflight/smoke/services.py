@@ -6,10 +6,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.light import replace
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.reading import Known
