@@ -8,8 +8,8 @@ same program, arguments, slice, limits and environment, its output in a file, en
 import os
 import re
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from cgroup_preflight.golang.runtime_env import append_godebug
 from cgroup_preflight.light import dataclass, replace
@@ -24,7 +24,7 @@ _LINES = 2
 #: Seconds for the lines: they come within one, but for a busy machine; what prints none is waited for in vain.
 _DEADLINE = 30.0
 _LOOK = 0.05
-_PAUSE, _PAUSE_MAX = 0.1, 0.5
+_PAUSE, _PAUSE_MAX = 0.2, 0.5
 _OUTPUT_MAX = 4 << 20
 _SCHED = re.compile(rb"^SCHED \d+ms: gomaxprocs=(\d{1,9}) ", re.MULTILINE)
 
@@ -44,8 +44,14 @@ def parse_trace(text: bytes) -> Trace:
     return Trace(first=found[0], last=found[-1]) if found else Trace(why="it printed no scheduler trace")
 
 
-def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str, folder: str) -> dict[str, Trace]:
-    """One trace for each launch, by its key; all run at the same time. Raises HostError."""
+@contextmanager
+def started_traces(
+    manager: Manager, launches: Mapping[str, argv.Launch], scope: str, folder: str
+) -> Iterator[Callable[[], dict[str, Trace]]]:  # fmt: skip
+    """Starts one run for each launch, all at the same time. The call waits for their lines and ends them, too.
+
+    It gives the traces by the launches' keys. Raises HostError.
+    """
     todo = {
         name: _traced(launch, f"{scope}-_gotrace-{number}.service", folder)
         for number, (name, launch) in enumerate(launches.items())
@@ -56,8 +62,13 @@ def run_traces(manager: Manager, launches: Mapping[str, argv.Launch], scope: str
             stack.callback(manager.kill_units, [launch.unit for launch in todo.values()])
         words = stack.enter_context(started(manager, texts)) if texts else ""
         refused = manager.start(launch for launch in todo.values() if launch.unit not in texts)
-        _wait(manager, [launch for launch in todo.values() if launch.unit not in refused])
-    return {name: _trace(launch, refused.get(launch.unit, words)) for name, launch in todo.items()}
+
+        def finish() -> dict[str, Trace]:
+            _wait(manager, [launch for launch in todo.values() if launch.unit not in refused])
+            stack.close()
+            return {name: _trace(launch, refused.get(launch.unit, words)) for name, launch in todo.items()}
+
+        yield finish
 
 
 def _unit_text(launch: argv.Launch) -> str:
@@ -81,7 +92,8 @@ def _trace(launch: argv.Launch, refused: str) -> Trace:
 
 def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
     """Until each program has printed its lines or has ended; the manager is asked at growing intervals only."""
-    deadline, pause, ask_at = time.monotonic() + _DEADLINE, _PAUSE, 0.0
+    began = time.monotonic()
+    deadline, pause, ask_at = began + _DEADLINE, _PAUSE, began + _PAUSE
     while launches and (now := time.monotonic()) < deadline:
         time.sleep(_LOOK)
         launches = [launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES]

@@ -160,6 +160,11 @@ class Manager:
             os.makedirs(self.unit_folder, exist_ok=True)
             for file in files:
                 _write_new(os.path.join(self.unit_folder, file.path), file.content)
+            # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
+            # kernel's own is that of the last tick: files that come right after others would not be there for it.
+            now = time.time_ns()
+            with suppress(PermissionError):
+                os.utime(self.unit_folder, ns=(now, now))
         except OSError as error:
             raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
 

@@ -21,7 +21,7 @@ from cgroup_preflight.smoke import argv, ready, scope
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import proof_findings, target_of
-from cgroup_preflight.smoke.gotrace import Trace, run_traces
+from cgroup_preflight.smoke.gotrace import Trace, started_traces
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.outcome import service_findings, service_result
@@ -82,15 +82,12 @@ def smoke(
         policed = _policed(plan, manager)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
-
-        def trace() -> None:
-            traces.update(run_traces(manager, traced, run_name, folder) if traced else {})
-
         capacity = _capacity(facts)
         probes, untried = plan_probes(plan, numbers, capacity)
         pusher = Probes(manager, observer, run.cgroups, facts.mount_point, folder, user)
         # A trace waits most of its time: for that the processes of the probes can start.
-        pushed = pusher.run_all(run_name, probes, say, trace, capacity)
+        with started_traces(manager, traced, run_name, folder) as finish:
+            pushed = pusher.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]

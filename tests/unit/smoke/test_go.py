@@ -21,7 +21,7 @@ from cgroup_preflight.report import Finding, Status
 from cgroup_preflight.smoke import argv, goview
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import plan_findings, proof_findings
-from cgroup_preflight.smoke.gotrace import Trace, parse_trace, run_traces
+from cgroup_preflight.smoke.gotrace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.goview import GoMemory, GoView
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
@@ -176,7 +176,8 @@ def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: 
     lines = "SCHED 0ms: gomaxprocs=4 x\nSCHED 250ms: gomaxprocs=3 x\n"
     units = Units({"alive": lines, "dead": "SCHED 0ms: gomaxprocs=2 x\n"}, {"dead": "failed", "mute": "inactive"})
     launches = {name: launch_in(name) for name in ("alive", "dead", "mute", "refused")}
-    traces = run_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path))
+    with started_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path)) as finish:
+        traces = finish()
     assert {name: (trace.first, trace.last) for name, trace in traces.items()} == {
         "alive": (4, 3), "dead": (2, 2), "mute": (None, None), "refused": (None, None),
     }  # fmt: skip
@@ -192,9 +193,30 @@ def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: 
 def test_a_folder_that_no_unit_file_can_hold_goes_to_the_manager_by_its_client(folder: str, tmp_path: Path) -> None:
     units = Units({"alive": "SCHED 0ms: gomaxprocs=4 x\n" * 2}, {})
     launches = {"odd": launch_in("alive", folder), "away": launch_in("not here", folder)}
-    traces = run_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path))
+    with started_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path)) as finish:
+        traces = finish()
     assert (traces["odd"].last, traces["away"].why) == (4, "not here")
     assert {launch.folder for launch in units.launches.values()} == {folder}
+    assert not units.texts
+
+
+@pytest.mark.parametrize("folder", ["/", "/a "])
+def test_what_was_started_for_a_trace_is_ended_in_any_case(folder: str, tmp_path: Path) -> None:
+    units = Units({}, {})
+    with (
+        pytest.raises(KeyboardInterrupt),
+        started_traces(cast("Manager", units), {"x": launch_in("x", folder)}, "cgpf00", str(tmp_path)),
+    ):
+        raise KeyboardInterrupt
+    assert units.killed == ["cgpf00-_gotrace-0.service"]
+    assert units.removed == list(units.texts)
+
+
+def test_without_a_program_nothing_is_started(tmp_path: Path) -> None:
+    units = Units({}, {})
+    with started_traces(cast("Manager", units), {}, "cgpf00", str(tmp_path)) as finish:
+        assert finish() == {}
+    assert not units.killed
     assert not units.texts
 
 
