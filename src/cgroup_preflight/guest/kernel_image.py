@@ -7,6 +7,7 @@ file (linux, scripts/extract-vmlinux).
 
 import ctypes
 import lzma
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ PACKED, UNPACKED = "vmlinuz", "vmlinux"
 _ELF = b"\x7fELF"
 _XZ, _ZSTD, _LZ4 = b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 << 20
+#: elf(5), Elf64_Ehdr from e_phoff on and Elf64_Phdr.
+_HEADER, _SEGMENT = struct.Struct("<QQIHHHHHH"), struct.Struct("<IIQQQQQQ")
+_HEADER_AT, _LOAD, _PAGE = 32, 1, 4096
 
 
 def unpack(folder: Path) -> None:
@@ -24,13 +28,35 @@ def unpack(folder: Path) -> None:
         for at in _places(data, magic):
             kernel = read(data[at:])
             if kernel.startswith(_ELF):
-                (folder / UNPACKED).write_bytes(kernel)
+                (folder / UNPACKED).write_bytes(_trimmed(kernel))
                 return
 
 
 def found_in(folder: Path) -> Path | None:
     """The kernel of an image in `folder`, None where there is none."""
     return next((folder / name for name in (UNPACKED, PACKED) if (folder / name).exists()), None)
+
+
+def _trimmed(kernel: bytes) -> bytes:
+    """Without the zeros at the ends of its segments, 12 MiB of variables to be, and without what follows the last one.
+
+    QEMU would hold them as long as the machine runs; the memory of a fresh one is zero without them.
+    """
+    made, end = bytearray(kernel), 0
+    if len(kernel) < _HEADER_AT + _HEADER.size:
+        return kernel
+    table, _, flags, size, entry, count, *_ = _HEADER.unpack_from(kernel, _HEADER_AT)
+    if entry != _SEGMENT.size or not count or table + count * entry > len(kernel):
+        return kernel
+    for at in range(table, table + count * entry, entry):
+        kind, access, offset, virtual, physical, stored, _, align = _SEGMENT.unpack_from(kernel, at)
+        used = len(kernel[offset : offset + stored].rstrip(b"\0"))
+        kept = min(-(-used // _PAGE) * _PAGE, stored)
+        end = max(end, offset + (kept if kind == _LOAD else stored))
+        if kind == _LOAD:
+            _SEGMENT.pack_into(made, at, kind, access, offset, virtual, physical, kept, kept, align)
+    _HEADER.pack_into(made, _HEADER_AT, table, 0, flags, size, entry, count, 0, 0, 0)
+    return bytes(made[:end])
 
 
 def _places(data: bytes, magic: bytes) -> Iterator[int]:

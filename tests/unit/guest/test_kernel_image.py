@@ -2,6 +2,7 @@
 
 import ctypes
 import lzma
+import struct
 
 import pytest
 
@@ -65,6 +66,48 @@ def test_else_the_packed_one_has_to_do(tmp_path, content):
     (tmp_path / "vmlinuz").write_bytes(content)
     kernel_image.unpack(tmp_path)
     assert kernel_image.found_in(tmp_path) == tmp_path / "vmlinuz"
+
+
+def elf(*segments: tuple[int, int, bytes], sections: bytes = b"") -> bytes:
+    """An ELF64 file as elf(5) draws it, of (kind, physical address, content), with its sections at the end."""
+    offset, table, body = 64 + 56 * len(segments), b"", b""
+    for kind, physical, content in segments:
+        table += struct.pack(
+            "<IIQQQQQQ", kind, 5, offset + len(body), physical, physical, len(content), len(content), 1
+        )
+        body += content
+    count = len(sections) // 64
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQ", 2, 62, 1, 0x1000000)
+    head += struct.pack("<QQIHHHHHH", 64, offset + len(body) if count else 0, 0, 64, 56, len(segments), 64, count, 0)
+    return head + table + body + sections
+
+
+def test_what_is_zero_at_the_end_of_a_segment_is_left_out(tmp_path):
+    """Of the same memory, the first bytes of each segment are as they were, and the rest is zero."""
+    code, data, note = b"\1" * 9000, b"\0" * 5000 + b"\2" * 4000 + b"\0" * 90_000, b"xen"
+    whole = elf((1, 0x1000, code), (1, 0x9000, data), (1, 0x40000, b"\0" * 5000), (4, 0, note), sections=b"\3" * 640)
+    (tmp_path / "vmlinuz").write_bytes(lzma.compress(whole))
+    kernel_image.unpack(tmp_path)
+    kernel = (tmp_path / "vmlinux").read_bytes()
+    assert kernel[:16] == whole[:16]
+    table, sections, _, _, entry, count, _, section_count, _ = struct.unpack_from("<QQIHHHHHH", kernel, 32)
+    assert (sections, section_count, entry, count) == (0, 0, 56, 4)
+    found = [struct.unpack_from("<IIQQQQQQ", kernel, table + at * entry) for at in range(count)]
+    assert [(kind, where, stored, taken) for kind, _, _, _, where, stored, taken, _ in found] == [
+        (1, 0x1000, 9000, 9000), (1, 0x9000, 12288, 12288), (1, 0x40000, 0, 0), (4, 0, 3, 3),
+    ]  # fmt: skip
+    for (_, _, content), (_, _, offset, _, _, stored, _, _) in zip(
+        [(0, 0, code), (0, 0, data), (0, 0, b""), (0, 0, note)], found, strict=True
+    ):
+        assert kernel[offset : offset + stored] == content[:stored]
+        assert not content[stored:].strip(b"\0")
+
+
+def test_an_elf_file_of_another_kind_stays_as_it_is(tmp_path):
+    for odd in (ELF, b"\x7fELF", elf(), elf((1, 0, b"x"))[:70]):
+        (tmp_path / "vmlinuz").write_bytes(lzma.compress(odd))
+        kernel_image.unpack(tmp_path)
+        assert (tmp_path / "vmlinux").read_bytes() == odd
 
 
 def test_an_image_without_a_kernel(tmp_path):
