@@ -110,7 +110,7 @@ def test_the_next_run_cleans_up_after_a_crash(lab: Lab) -> None:
 
 
 #: What it may cost: so many processes of the tool for each run, each service and each probe.
-_PER_RUN, _PER_SERVICE, _PER_PROBE = 16, 2, 1
+_PER_RUN, _PER_SERVICE, _PER_PROBE = 12, 2, 1
 _COUNT = """
 from cgroup_preflight.cli import common
 from cgroup_preflight.smoke.run import smoke
@@ -133,3 +133,38 @@ def test_processes_started_per_service(lab: Lab) -> None:
     print(f"processes of the tool for 1 and for 5 services, without {_PER_PROBE} for each probe: {counts}")
     assert counts[5] - counts[1] <= 4 * _PER_SERVICE
     assert counts[1] <= _PER_RUN + _PER_SERVICE, counts
+
+
+_SAME = """
+import subprocess
+from cgroup_preflight.facts.unit_show import parse_unit_show
+from cgroup_preflight.smoke import argv, bus
+
+def systemctl(*words):
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout
+
+units = [line.split()[0] for line in systemctl("list-units", "--all", "--plain", "--no-legend", "--full").splitlines()]
+for _ in range(5):
+    shown, stated = bus.show(units, argv.SHOW_PROPERTIES), bus.states(units)
+    said = {unit["Id"]: unit for unit in parse_unit_show(systemctl(*argv.show(units)))}
+    # No job is nothing for systemctl, and number 0 on the line.
+    others = {
+        unit: {name: (text, said[unit].get(name)) for name, text in {**shown[unit], **stated[unit]}.items()
+               if text != (said[unit].get(name) or ("0" if name == "Job" else ""))}
+        for unit in units
+    }
+    others = {unit: names for unit, names in others.items() if names}
+    left_out = {name for unit in units for name in said[unit] if said[unit][name] and name not in shown[unit]}
+    if not others and not left_out:
+        break
+print(len(units), len({unit.rpartition(".")[2] for unit in units}), others or left_out or "same")
+"""
+
+
+def test_the_manager_says_on_its_socket_what_it_says_to_systemctl(lab: Lab) -> None:
+    """Each property of each unit there is; of another answer only the way by `systemctl` would be left, which is slow."""
+    done = lab.guest.run(["python3", "-c", _SAME], env=ENVIRONMENT)
+    assert done.returncode == 0, done
+    units, kinds, found = done.text.split(maxsplit=2)
+    assert found == "same\n"
+    assert (int(units) > 50, int(kinds) > 4) == (True, True), done.text

@@ -1,0 +1,128 @@
+"""A manager's answers over its socket and by `systemctl`, both played: which way is taken, and what is asked again."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import pytest
+
+from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.errors import HostError
+from cgroup_preflight.host.command import Completed
+from cgroup_preflight.plan.model import UnitFile
+from cgroup_preflight.reading import Known, Reading
+from cgroup_preflight.smoke import bus
+from cgroup_preflight.smoke.manager import Manager
+
+ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
+
+
+class Played:
+    """Both ways to a manager: `answers` are those of the socket, one a call; `status` is that of `systemctl`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Sequence[object] = (), *, status: int = 0) -> None:
+        self.answers, self.status = list(answers), status
+        self.states: list[Mapping[str, Mapping[str, str]]] = []
+        self.commands: list[tuple[str, ...]] = []
+        self.shown: list[tuple[str, ...]] = []
+        monkeypatch.setattr(bus, "call", self._call)
+        monkeypatch.setattr(bus, "states", lambda _units: self.states.pop(0) if self.states else self._no_answer())
+        monkeypatch.setattr(bus, "show", self._show)
+
+    def _no_answer(self) -> Mapping[str, Mapping[str, str]]:
+        raise bus.BusError("nobody there")
+
+    def _call(self, _calls: Sequence[bus.Call]) -> list[object]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+    def _show(self, units: Iterable[str], _names: Sequence[str]) -> dict[str, dict[str, str]]:
+        self.shown.append(tuple(units))
+        return {unit: {**ACTIVE, "Id": unit} for unit in units}
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        self.commands.append(argv)
+        done = Completed(argv=argv, returncode=self.status, stdout="", stderr="Unit a.slice is masked.\nmore")
+        return Known(value=done, source=argv[0])
+
+    def manager(self, folder: str, *, direct: bool = True) -> Manager:
+        made = Manager(EngineChoice(name="systemd"), uid=0, systemd=252, machine_folder=folder)
+        made.runner = self  # type: ignore[assignment]
+        made._direct = direct  # else only where systemd runs, and as root
+        return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path)
+
+
+def test_slices_that_are_there_at_once_take_no_process(monkeypatch, folder):
+    played = Played(monkeypatch, ["/job/1"])
+    played.states = [{"a.slice": {"ActiveState": "inactive"}}, {"a.slice": ACTIVE}]
+    played.manager(folder).start_slices(["a.slice"])
+    assert not played.commands
+
+
+@pytest.mark.parametrize("answer", [bus.REFUSED, bus.BusError("closed")])
+def test_slices_that_the_socket_refuses_are_systemctls(monkeypatch, folder, answer):
+    played = Played(monkeypatch, [answer])
+    played.manager(folder).start_slices(["a.slice"])
+    assert played.commands == [("systemctl", "start", "--", "a.slice")]
+
+
+def test_slices_that_do_not_come_are_systemctls_which_says_why(monkeypatch, folder):
+    played = Played(monkeypatch, ["/job/1"], status=1)
+    played.states = [{"a.slice": {"ActiveState": "failed"}}] * 9
+    with pytest.raises(HostError) as raised:
+        played.manager(folder).start_slices(["a.slice"])
+    assert "Unit a.slice is masked." in str(raised.value)
+    assert played.commands == [("systemctl", "start", "--", "a.slice")]
+
+
+def test_units_are_shown_again_when_their_state_is_another(monkeypatch, folder):
+    played = Played(monkeypatch)
+    manager = played.manager(folder)
+    known = {"a.service": {}, "b.service": dict(ACTIVE, MainPID="7"), "c.service": dict(ACTIVE, SubState="start-pre")}
+    played.states = [dict.fromkeys(known, ACTIVE)]
+    assert set(manager.show_changed(known)) == {"a.service", "c.service"}
+    assert played.shown == [("a.service", "c.service")]
+    played.states = [{unit: dict(ACTIVE, Job="4") for unit in known}]
+    assert set(manager.show_changed(known)) == set(known)
+
+
+def test_where_the_state_cannot_be_asked_for_all_are_shown(monkeypatch, folder):
+    played = Played(monkeypatch)
+    known = {"a.service": {**ACTIVE, "Id": "a.service"}}
+    assert set(played.manager(folder, direct=False).show_changed(known)) == {"a.service"}
+    assert [argv[:2] for argv in played.commands] == [("systemctl", "show")]
+
+
+def test_a_socket_that_says_nothing_of_states_costs_no_answer(monkeypatch, folder):
+    """The slow way then: all properties, which hold the state, too."""
+    played = Played(monkeypatch)
+    manager = played.manager(folder)
+    assert manager.states(["a.service"])["a.service"].items() >= ACTIVE.items()
+    assert manager.states([]) == {}
+
+
+def test_files_that_come_right_after_others_change_the_folders_time(monkeypatch, folder):
+    """By that alone systemd notices them; the kernel's own time stands still for some milliseconds."""
+    manager = Played(monkeypatch).manager(folder)
+    times = set()
+    for number in range(50):
+        manager.write_files([UnitFile(path=f"a{number}.service", content="[Service]\n")])
+        times.add(os.stat(manager.unit_folder).st_mtime_ns)
+    assert len(times) == 50
+
+
+def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder):
+    manager = Played(monkeypatch).manager(folder)
+
+    def refuse(*_words: object, **_more: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    manager.write_files([UnitFile(path="a.service", content="[Service]\n")])
+    assert os.listdir(manager.unit_folder) == ["a.service"]
