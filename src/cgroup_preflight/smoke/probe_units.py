@@ -97,12 +97,15 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
     """Whether a probe can push while others do.
 
     Quotas leave the CPU idle between periods: as many are tried at once as leave each one what it may use, and
-    something over. Other limits keep a CPU busy each, and those of memory hold that much of it.
+    something over. Other limits keep a CPU busy each, and those of memory hold that much of it; all tasks together have
+    a limit of the kernel's, so they are pushed against one by one.
     """
     quotas = [item for item in running if item.kind == "cpu"]
     others = [item for item in running if item.kind != "cpu"]
     if probe.kind == "cpu":
         return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _AT_ONCE
+    if probe.kind == "tasks" and any(item.kind == "tasks" for item in others):
+        return False
     held = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
     return not others or (len(others) < capacity.cpus and held <= capacity.available_bytes * _AT_ONCE)
 

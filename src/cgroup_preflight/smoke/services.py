@@ -290,6 +290,8 @@ class Services:
                 self._manager.kill_units([run.service.unit])
         for run in runs:
             wait_until(lambda run=run: self._is_held(run, runs), _KILL_SECONDS)  # type: ignore[misc]
+        for run in runs:
+            run.show = {}  # the result may be another by now, and the state the same: a kill for memory is noticed late
         self._poll(runs, lambda run: run.show.get("SubState") == "stop-post" or _over(run), _KILL_SECONDS)
         self._find_left(runs)
 

@@ -258,7 +258,8 @@ def test_limits_are_pushed_against_at_once_while_the_machine_has_room_for_all():
     assert has_room(by["max"], [by["n"]], two)
     assert not has_room(by["max"], [by["n"]], scarce)
     assert has_room(by["max"], [by["tasks"]], scarce)
-    assert not has_room(by["max"], [by["tasks"], by["tasks"]], two)
+    assert not has_room(by["max"], [by["tasks"], by["max"]], two)
+    assert not has_room(by["tasks"], [by["tasks"]], Capacity(cpus=64, available_bytes=64 << 30))
 
 
 def test_no_unit_of_a_probe_has_a_name_that_a_service_can_have():
