@@ -86,7 +86,7 @@ class Manager:
         units = list(known)
         if units and self._direct:
             states = self.states(units)
-            units = [unit for unit in units if not known[unit] or not states[unit].items() <= known[unit].items()]
+            units = [unit for unit in units if not _has(known[unit], states.get(unit))]
         shown = self.show(units)
         return {unit: shown.get(unit, {}) for unit in units}
 
@@ -213,6 +213,10 @@ class Manager:
             except subprocess.TimeoutExpired:
                 return
         stop(process)
+
+
+def _has(shown: Mapping[str, str], state: Mapping[str, str] | None) -> bool:
+    return state is not None and bool(shown) and state.items() <= shown.items()
 
 
 def _answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:

@@ -91,6 +91,8 @@ def test_units_are_shown_again_when_their_state_is_another(monkeypatch, folder):
     assert played.shown == [("a.service", "c.service")]
     played.states = [{unit: dict(ACTIVE, Job="4") for unit in known}]
     assert set(manager.show_changed(known)) == set(known)
+    played.states = [{}]
+    assert set(manager.show_changed(known)) == set(known), "what the manager does not list is asked for"
 
 
 def test_where_the_state_cannot_be_asked_for_all_are_shown(monkeypatch, folder):
