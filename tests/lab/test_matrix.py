@@ -38,6 +38,22 @@ _LIMITS = (
     _READ,
 )
 _IN_FORCE = b"67108864\n50000 100000\n"
+#: A unit with parts of the whole reads its own files; and what the command expects there.
+_PARTS = (
+    "--quiet", "--wait", "--pipe", "--collect", "--property=MemoryMax=33.3%", "--property=TasksMax=12.5%", "sh", "-c",
+    'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); cat "$own/memory.max" "$own/pids.max"',
+)  # fmt: skip
+_EXPECTED_PARTS = """
+from cgroup_preflight import quantities as q
+from cgroup_preflight.facts.gather import gather
+from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.plan.expect import memory_text
+from cgroup_preflight.smoke.run import host_numbers
+numbers = host_numbers(gather(LiveFs(), LiveRunner()))
+print(memory_text(q.Permyriad(value=3330), numbers))
+print(numbers.tasks_max * 1250 // 10000)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +155,13 @@ def test_limits_act_where_it_says_pass_and_nowhere_else(environment: Environment
     done = run([*environment.starter, *_LIMITS], {})
     assert (done.stdout == _IN_FORCE) == environment.limits_act, done
     assert (_wanted(environment, "bare")["verdict"] == "pass") == environment.limits_act
+
+
+def test_a_percentage_is_of_what_the_manager_takes_it_of(environment: Environment, run: Run) -> None:
+    """Of the machine's memory and tasks, and in a container with limits of those."""
+    if not environment.limits_act:
+        pytest.skip("no limit acts here, of whatever it is a part")
+    done = run([*environment.starter, *_PARTS], {})
+    expected = run(["python3", "-c", _EXPECTED_PARTS], command_environment())
+    assert done.stdout == expected.stdout, (done, expected)
+    assert len(done.stdout.split()) == 2

@@ -44,10 +44,19 @@ class SmokeResult:
 
 
 def host_numbers(facts: Facts) -> HostNumbers:
-    """The numbers that percentages and rounding refer to (systemd `system_tasks_max`, `physical_memory`)."""
-    limits = [value for value in (value_or(facts.pid_max, 0), value_or(facts.threads_max, 0)) if value]
+    """The numbers that percentages and rounding refer to.
+
+    systemd, limits-util.c: `system_tasks_max` and `physical_memory` take the least of what the kernel has and of what
+    the root cgroup may have, which in a container can be less.
+    """
+    limits = (value_or(facts.pid_max, 0), value_or(facts.threads_max, 0), value_or(facts.root.pids_max, None))
     memory = value_or(facts.meminfo, {}).get("MemTotal", 0)
-    return HostNumbers(page_size=facts.page_size, memory_bytes=memory, tasks_max=min(limits, default=0))
+    most = value_or(facts.root.memory_max, None)
+    if most is not None:
+        memory = min(memory, most // facts.page_size * facts.page_size)
+    return HostNumbers(
+        page_size=facts.page_size, memory_bytes=memory, tasks_max=min((value for value in limits if value), default=0)
+    )
 
 
 def smoke(
