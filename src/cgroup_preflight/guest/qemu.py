@@ -35,14 +35,8 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
     return (
         machine.program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *(
-            "-machine",
-            "q35,usb=off,smm=off",
-            "-accel",
-            _accelerator(machine.accelerator),
-            "-cpu",
-            _cpu(machine.accelerator),
-        ),
+        *("-machine", "q35,usb=off,smm=off", "-accel", _accelerator(machine.accelerator)),
+        *("-cpu", _cpu(machine.accelerator)),
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-kernel", str(machine.kernel), "-append", " ".join(_kernel_args(machine))),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
