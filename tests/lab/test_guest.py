@@ -240,6 +240,14 @@ def test_no_boot_is_told_within_the_limit() -> None:
     assert time.monotonic() - started < 15
 
 
+def test_an_input_without_room_ends_the_boot_and_says_so(tmp_path: Path) -> None:
+    """It is unpacked beside the start of the agent, which must not come up with half of it."""
+    (tmp_path / "big").write_bytes(b"x" * (250 << 20))
+    spec = GuestSpec(mode=BootMode.QUICK, memory_mib=300, inputs={"big": tmp_path / "big"})
+    with pytest.raises(HostError, match=r"ended(.|\n)*the input could not be unpacked"), Guest(spec, _image()):
+        pass
+
+
 def test_two_at_once_do_not_meet(guest: Guest) -> None:
     guest.write_file("/var/tmp/mine", b"first")
     with Guest(GuestSpec(mode=BootMode.QUICK), _image()) as other:

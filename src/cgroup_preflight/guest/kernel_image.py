@@ -1,8 +1,8 @@
 """A kernel as QEMU can start it without unpacking: the ELF image inside a bzImage.
 
-An emulated CPU takes two seconds to unpack its kernel, or a third of one where it is LZ4; QEMU starts the unpacked one as Xen's guests are started (PVH,
-`CONFIG_PVH`, which Debian's kernels have). What the payload is packed with is told by its first bytes, anywhere in the
-file (linux, scripts/extract-vmlinux).
+An emulated CPU takes two seconds to unpack its kernel (a third of one where it is LZ4); QEMU starts the unpacked one as
+Xen's guests are started (PVH, `CONFIG_PVH`, which Debian's kernels have). What the payload is packed with is told by its
+first bytes, anywhere in the file (linux, scripts/extract-vmlinux).
 """
 
 import ctypes
@@ -42,12 +42,12 @@ def _trimmed(kernel: bytes) -> bytes:
 
     QEMU would hold them as long as the machine runs; the memory of a fresh one is zero without them.
     """
-    made, end = bytearray(kernel), 0
     if len(kernel) < _HEADER_AT + _HEADER.size:
         return kernel
     table, _, flags, size, entry, count, *_ = _HEADER.unpack_from(kernel, _HEADER_AT)
     if entry != _SEGMENT.size or not count or table + count * entry > len(kernel):
         return kernel
+    made, end = bytearray(kernel), 0
     for at in range(table, table + count * entry, entry):
         kind, access, offset, virtual, physical, stored, _, align = _SEGMENT.unpack_from(kernel, at)
         used = len(kernel[offset : offset + stored].rstrip(b"\0"))

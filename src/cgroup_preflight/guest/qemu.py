@@ -58,7 +58,7 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "rw",
         "console=ttyS0",
         # An emulated CPU may be slower than the kernel's own checks think a clock can be.
-        # Nor can it be measured how long a loop takes; taken from the clock's rate, each short wait would be five times as long.
+        # Nor is the length of a loop measured: taken from the clock's rate, each short wait would be five times as long.
         *(("tsc=unstable", "lpj=2000000") if machine.accelerator == "tcg" else ("tsc=reliable",)),
         # The rest of a boot on an emulated CPU: moving the kernel to a random place, waiting for all CPUs to have seen each
         # change, testing checksum routines and clocks, watching for lock-ups, a fifth level of page tables.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
 
@@ -27,11 +27,10 @@ _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 def address(ready: Ready) -> tuple[str, int]:
     """Host and port of an HTTP or TCP test."""
-    return _host_and_port(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}")
+    return _host_and_port(urlsplit(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"))
 
 
-def _host_and_port(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
+def _host_and_port(parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
@@ -85,7 +84,8 @@ def _get(url: str) -> "Iterator[HTTPResponse]":
     """
     from http import client  # not every service is HTTP
 
-    parts, (host, port) = urlsplit(url), _host_and_port(url)
+    parts = urlsplit(url)
+    host, port = _host_and_port(parts)
     made = client.HTTPSConnection if parts.scheme == "https" else client.HTTPConnection
     with closing(made(host, port, timeout=_CONNECT_SECONDS)) as line:
         try:

@@ -63,6 +63,14 @@ def test_qemu_never_asks_for_kvm_unless_told():
     assert "kvm" in qemu_argv(replace(QEMU, accelerator="kvm"))
 
 
+def test_what_spares_an_emulated_cpu_is_not_for_a_real_one():
+    emulated, real = (" ".join(qemu_argv(replace(QEMU, accelerator=name))) for name in ("tcg", "kvm"))
+    for word in ("max,-erms", "lpj=2000000", "tsc=unstable"):
+        assert word in emulated
+        assert word not in real
+    assert "-cpu max -smp" in real
+
+
 def test_qemu_has_no_network_and_leaves_the_root_alone():
     argv = qemu_argv(QEMU)
     assert "-nodefaults" in argv
