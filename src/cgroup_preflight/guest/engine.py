@@ -8,11 +8,10 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_preflight import __version__
-from cgroup_preflight.config.keys import NAME
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.exit_status import ExitStatus
 from cgroup_preflight.guest import bytecode, image, tools
@@ -26,7 +25,7 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
 from cgroup_preflight.parse_report import ReportShapeError, report_of
-from cgroup_preflight.report import Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.report import Remedy, Report, Verdict
 from cgroup_preflight.verdict import exit_status_of
 
 Say = Callable[[str], None]
@@ -39,10 +38,8 @@ _PROBE_SECONDS = 35.0
 _BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
 #: A guest that ended sooner than this is booted once more.
 _BOOT_AGAIN_SECONDS = 60.0
-_LOG_LINES = 20
 #: Where the distribution has the libraries that the tool needs.
 _PACKAGES = "/usr/lib/python3/dist-packages"
-_LINE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +194,7 @@ def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
             raise _odd(guest, f"did not finish within {_limit(task):.0f} s")
     if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
         raise _odd(guest, short)
-    report = _read(guest, task, done)
-    return replace(report, services=tuple(_with_log(guest, item, report) for item in report.services))
+    return _read(guest, task, done)
 
 
 def _limit(task: Task) -> float:
@@ -248,13 +244,3 @@ def _ended(done: Completed) -> str:
 def _odd(guest: Guest, what: str) -> GuestError:
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
                       remedy=Remedy(title="look at the console lines; run the command again with more time or memory"))  # fmt: skip
-
-
-def _with_log(guest: Guest, item: ServiceResult, report: Report) -> ServiceResult:
-    """The last lines of a service that is not in order; the JSON report has no place for them."""
-    wrong = {one.subject for one in report.findings if one.status in (Status.FAIL, Status.UNVERIFIED)}
-    if item.name not in wrong or NAME.fullmatch(item.name) is None:
-        return item
-    done = guest.run(["sh", "-c", f'tail -q -n {_LOG_LINES} -- /tmp/cgpf*-*/"$0"', item.name])
-    lines = done.stdout[-(_LOG_LINES * _LINE_MAX) :].decode(errors="replace").splitlines()[-_LOG_LINES:]
-    return replace(item, log_tail=tuple(line[:_LINE_MAX] for line in lines))

@@ -7,14 +7,16 @@ and counts are bounded, and an error names the file and the place in it, never i
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.outcome import without_receipt
 from cgroup_preflight.publish.secret import Secret
+from cgroup_preflight.render.escape import LOG_LINE_MAX
 from cgroup_preflight.render.merge import Leg, rebase
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.report import Remedy, Report
 
 #: Largest report read, and all of them together, bytes. A report of one host has about 50 kB.
 FILE_MAX = 32 << 20
@@ -45,7 +47,7 @@ def read_legs(
         if total > TOTAL_MAX:
             raise UsageError(f"the reports have more than {TOTAL_MAX >> 20} MB together", where=path, remedy=_MAKE)
         try:
-            report = without_receipt(report_of(data))
+            report = _cut_hidden(without_receipt(report_of(data)), hide)
             legs.append(Leg(name=leg, report=rebase(report, root=root, prefix=prefix)))
         except ReportShapeError as error:
             raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
@@ -58,6 +60,20 @@ def _hidden(data: bytes, secrets: Sequence[Secret]) -> bytes:
         if len(token := item.reveal().encode("ascii")) >= 6:
             data = data.replace(token, b"***")
     return data
+
+
+def _cut_hidden(report: Report, secrets: Sequence[Secret]) -> Report:
+    """A line of a log that was too long can end within a token; that beginning of it goes, too."""
+
+    def clean(line: str) -> str:
+        if len(line) == LOG_LINE_MAX:
+            for token in (item.reveal() for item in secrets):
+                cut = next((size for size in range(len(token) - 1, 5, -1) if line.endswith(token[:size])), 0)
+                line = f"{line[:-cut]}***"[:LOG_LINE_MAX] if cut else line
+        return line
+
+    services = (replace(item, log_tail=tuple(map(clean, item.log_tail))) for item in report.services)
+    return replace(report, services=tuple(services)) if secrets else report
 
 
 def _files(paths: Sequence[str]) -> list[str]:

@@ -11,11 +11,11 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.parse_report import ReportShapeError, report_of
+from cgroup_preflight.parse_report import ReportShapeError, report_from
 from cgroup_preflight.render import json_format
 from cgroup_preflight.render.escape import clip
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Finding, Remedy, Report, Status, Verdict
+from cgroup_preflight.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.verdict import WORST_FIRST
 
 _LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
@@ -130,11 +130,7 @@ def _leg(item: dict[str, object]) -> Leg:
     name, attempt = item["name"], item["attempt"]
     if type(name) is not str or type(attempt) is not int:
         raise TypeError
-    return Leg(name=name, attempt=attempt, report=_report(item["report"]))
-
-
-def _report(document: object) -> Report:
-    return report_of(json.dumps(document).encode("utf-8"))
+    return Leg(name=name, attempt=attempt, report=report_from(item["report"]))
 
 
 def join(groups: Iterable[Sequence[Leg]]) -> tuple[Leg, ...]:

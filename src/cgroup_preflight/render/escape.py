@@ -1,9 +1,12 @@
 """One place that makes foreign text harmless; it comes from a pull request."""
 
 import re
+from collections.abc import Sequence
 
 #: Longest foreign text shown in one place, characters; log lines of a megabyte exist.
 CLIP = 2000
+#: How much of the end of a service's log is shown or written: lines, and characters of each (24 kB at most).
+LOG_LINES, LOG_LINE_MAX = 20, 300
 
 #: Words that no forge turns into anything: no reference, no link, no emoji, no markup, no hash of a commit.
 _PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
@@ -26,6 +29,14 @@ def _visible(char: str, *, keep_newlines: bool) -> str:
     if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return char.encode("unicode_escape").decode("ascii")
     return char
+
+
+def log_lines(tail: Sequence[str]) -> list[str]:
+    """The end of a log, the same in every format: bounded, each line harmless on a terminal.
+
+    Doing it twice changes nothing, so a report that was written and read again shows the same.
+    """
+    return [plain(line[:LOG_LINE_MAX])[:LOG_LINE_MAX] for line in tail[-LOG_LINES:]]
 
 
 def clip(text: str, limit: int = CLIP) -> str:

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.render.escape import clip, log_lines, plain
 from cgroup_preflight.render.place import Placed, place
 from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
 from cgroup_preflight.report import Finding, Remedy, Report, Status, Verdict
@@ -115,7 +115,7 @@ def _case(
     text = "\n".join(plain(line) for line in _content(item))
     if item.status in _ELEMENTS:
         tail = tails.get(item.subject, ())
-        text += "".join(["\nlast lines of its log:", *(f"\n    {_line(line)}" for line in tail)]) if tail else ""
+        text += "".join(["\nlast lines of its log:", *(f"\n    {line}" for line in log_lines(tail))]) if tail else ""
         kind = {"message": _line(item.message), "type": item.status.value}
         ET.SubElement(case, _ELEMENTS[item.status], kind).text = text
     elif item.status is Status.SKIP:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.render.escape import code, pre, prose
+from cgroup_preflight.render.escape import code, log_lines, pre, prose
 from cgroup_preflight.render.markdown_budget import Budget, Section
 from cgroup_preflight.render.place import WORST_FIRST, relative
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
@@ -112,7 +112,7 @@ def _details(item: Finding, tail: tuple[str, ...]) -> str:
         parts.append(pre("\n".join(_one_line(f"{key} = {value}") for key, value in item.evidence.items())))
     parts += [_remedy(remedy) for remedy in item.remedies]
     if tail and item.status in (Status.FAIL, Status.UNVERIFIED):
-        parts.append("Last lines of its log:\n\n" + pre("\n".join(_one_line(line)[:300] for line in tail), 4000))
+        parts.append("Last lines of its log:\n\n" + pre("\n".join(log_lines(tail)), 4000))
     return "\n".join([*parts, "</details>\n"])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.render.escape import clip, log_lines, plain
 from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
@@ -41,7 +41,7 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
             lines += [
                 "",
                 f"last lines of {plain(service.name)}:",
-                *(f"    | {plain(line)[:300]}" for line in service.log_tail),
+                *(f"    | {line}" for line in log_lines(service.log_tail)),
             ]
     return "\n".join([*lines, ""])
 

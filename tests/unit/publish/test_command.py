@@ -59,7 +59,10 @@ def test_wrong_calls(call, tmp_path, words, said):
 def test_a_report_that_is_none_ends_with_two(tmp_path, capsys):
     (tmp_path / "x.json").write_text('{"schema_version": 99}')
     assert guard.run_command(["publish", str(tmp_path / "x.json")]) == 2
-    assert "schema_version is 99; this version reads 1" in capsys.readouterr().err
+    assert (
+        "schema_version is 99, newer than the 1 that this version reads: update cgroup-preflight"
+        in capsys.readouterr().err
+    )
 
 
 def test_without_a_forge_it_merges(call, tmp_path, capsys):

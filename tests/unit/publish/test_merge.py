@@ -1,6 +1,7 @@
 """Many reports as one view, and the comment made of it."""
 
 import time
+from dataclasses import replace
 
 from hypothesis import given
 from tests.unit.render.forge import show, squeeze
@@ -10,7 +11,7 @@ from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import comment, merge
 from cgroup_preflight.render.check_annotations import batches
 from cgroup_preflight.render.merge import Leg, rebase
-from cgroup_preflight.report import Status, Verdict
+from cgroup_preflight.report import Location, Status, Verdict
 
 from .jobs import FAIL, PASS, fleet
 
@@ -95,3 +96,27 @@ def test_what_has_no_place_is_at_the_config_of_its_folder():
 
 def test_rebase_leaves_what_it_cannot_place():
     assert rebase(PASS).findings[0].location.file == "./deploy/cgroup-preflight.toml"
+
+
+def test_columns_where_runners_differ_come_before_worse_ones_where_they_do_not():
+    everywhere = finding(Status.FAIL, code="CGP101")
+    some = report(everywhere, finding(Status.WARN, code="CGP120"))
+    assert view(_legs(one=some, two=report(everywhere))).codes == ("CGP120", "CGP101")
+
+
+def test_what_no_runner_could_try_is_a_column():
+    untried = report(finding(Status.UNVERIFIED, code="CGP511"), finding(Status.PASS, code="CGP101"))
+    assert view(_legs(one=untried, two=untried)).codes == ("CGP511",)
+
+
+def test_the_version_is_that_of_the_first_runner():
+    assert view(_legs(one=FAIL, two=replace(FAIL, tool_version="9"))).report.tool_version == "1.2.3"
+
+
+def test_the_folder_of_a_report_without_places_is_told_by_one_that_passed():
+    made = report(*(finding(status, location=None) for status in (Status.FAIL, Status.PASS, Status.WARN)))
+    failed, passed, warned = rebase(made, prefix="shop").findings
+    assert (failed.location, warned.location) == (None, None)
+    assert passed.location == Location(file="shop/cgroup-preflight.toml", line=1)
+    # A report with a place says by it where it was made.
+    assert rebase(report(finding(Status.FAIL)), prefix="shop").findings[0].location.line == 12

@@ -1,5 +1,7 @@
 """Reports to render: one that a real run could give, and ones that nobody would want to read."""
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -83,6 +85,24 @@ MIXED = report(
     finding(Status.WARN, code="CGP120", name="io-weight", subject="io", location=None),
     finding(Status.SKIP, code="CGP130", name="user-manager", subject="user manager", remedies=()),
     finding(Status.UNVERIFIED, code="CGP511", name="bites", message="could not be tried"),
+)
+
+#: A slice above is tighter than the service's own limit, and the log holds what no log should.
+TIGHT = replace(
+    SERVICE, memory_peak_bytes=30 << 20, memory_max_bytes=32 << 20,
+    log_tail=(*(f"line {number}" for number in range(30)), *HOSTILE, "\x1b" * 200, "\u202e" * 200, "\xe4" * 400),
+)  # fmt: skip
+FREE = replace(SERVICE, memory_max_bytes=None, log_tail=(), cpu=None, oom_kills=None, exit_status=None, result=None)
+#: Every report that the renderers are tried with.
+SAMPLES = (
+    MIXED,
+    report(finding(Status.PASS)),
+    report(finding(Status.FAIL), services=(TIGHT, replace(FREE, name="other"))),
+    report(
+        finding(Status.UNVERIFIED, evidence={"a": float("inf"), "b": float("nan"), "c": 0.1, "d": 2**70}),
+        services=(FREE,),
+    ),
+    replace(report(finding(Status.WARN), services=()), host=None, duration_seconds=1.23456),
 )
 
 #: Whole reports take their time to make and to read back; the texts in them are what varies.

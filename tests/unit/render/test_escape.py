@@ -64,3 +64,19 @@ def test_a_sarif_message_has_no_link_and_no_placeholder(text: str) -> None:
 @given(texts)
 def test_a_path_is_a_uri_reference(text: str) -> None:
     assert re.fullmatch(r"(?:[A-Za-z0-9/_.~-]|%[0-9A-F]{2})*", escape.uri_path(text))
+
+
+def test_brackets_and_braces_of_a_sarif_message_are_no_links_and_no_placeholders():
+    assert escape.sarif("{0} [a](b) \\ {") == "{{0}} \\[a\\](b) \\\\ {{"
+    assert escape.sarif("}") == "}}"
+
+
+def test_the_end_of_a_log_is_bounded_harmless_and_stays_so():
+    tail = ("lost", *(f"line {number}" for number in range(18)), "\x1b[31m" * 100, "\u202e" * 51)
+    shown = escape.log_lines(tail)
+    assert shown[0] == "line 0"
+    assert len(shown) == 20
+    assert shown[-2] == ("\\x1b[31m" * 100)[:300]
+    assert shown[-1] == ("\\u202e" * 51)[:300]
+    assert escape.log_lines(tuple(shown)) == shown
+    assert escape.log_lines(()) == []

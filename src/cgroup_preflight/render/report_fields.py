@@ -1,0 +1,117 @@
+"""What a JSON report holds: one row for each field of each record, in the order of the file.
+
+`json_format` writes by this table, `parse_report` reads by it, and `report_schema` prints it as a JSON Schema.
+"""
+
+from collections.abc import Mapping
+
+from cgroup_preflight.light import dataclass
+from cgroup_preflight.report import (
+    CpuUsage,
+    Finding,
+    HostSummary,
+    LimitResult,
+    Location,
+    Remedy,
+    RemedyFile,
+    Report,
+    ServiceResult,
+    Status,
+    Verdict,
+)
+
+SCHEMA_VERSION = 1
+TOOL = "cgroup-preflight"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field; `name` is the same in the record and in the file.
+
+    `kind` is a record, an enumeration, or one of: text, flag, whole (a whole number), count (not negative), line (from
+    1), seconds, argv (a list of texts), evidence (texts, numbers, flags and nulls by name), log (the last lines).
+    `null`: may be null. `many`: a list of at most `most`. `optional`: a file of an earlier version may lack it.
+    """
+
+    name: str
+    kind: type | str
+    about: str = ""
+    null: bool = False
+    many: bool = False
+    most: int = 10_000
+    optional: bool = False
+
+
+_CODE = "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing."
+
+RECORDS: Mapping[type, tuple[Field, ...]] = {
+    Report: (
+        Field("verdict", Verdict, "fail beats unverified beats pass."),
+        Field("host", HostSummary, "Where the report was made; empty where no host was looked at.", null=True),
+        # A run makes about a hundred.
+        Field("findings", Finding, "One or more of each check, those that passed included.", many=True, most=20_000),
+        Field("services", ServiceResult, "One of each service that was run.", many=True),
+        Field("started_at", "text", "RFC 3339, in UTC."),
+        Field("duration_seconds", "seconds", "Time that the command took."),
+    ),
+    HostSummary: (
+        Field("kernel", "text", "Release of the kernel.", null=True),
+        Field("systemd", "text", "Version of systemd.", null=True),
+        Field("hierarchy", "text", "unified, hybrid, legacy or none.", null=True),
+        Field("mount_point", "text", "Where cgroup v2 is mounted.", null=True),
+        Field("controllers", "text", "Controllers that units of the engine can get.", null=True, many=True),
+        Field("machine", "text", "Architecture in the spelling of `uname -m`.", null=True),
+        Field("engine", "text", "Who can start units here; null for nobody.", null=True),
+        Field("cpus", "count", "CPUs online.", null=True),
+        Field("memory_bytes", "count", "Memory of the host.", null=True),
+    ),
+    Finding: (
+        Field("code", "text", _CODE),
+        Field("name", "text", "Name of the check."),
+        Field("status", Status),
+        Field("subject", "text", "What was judged: a service, a controller, a key of the config."),
+        Field("message", "text", "The answer in one sentence."),
+        Field("evidence", "evidence", "What was read, not what was concluded."),
+        Field("remedies", Remedy, "What to do, the best first.", many=True, most=100),
+        Field("location", Location, "The line of the config that causes it.", null=True),
+    ),
+    Remedy: (
+        Field("title", "text", "What to do."),
+        Field("why", "text", "Why that helps; may be empty."),
+        Field("commands", "argv", "Argument lists, never shell text.", many=True),
+        Field("files", RemedyFile, "Files to write.", many=True),
+        Field("needs_root", "flag", "Whether the commands need root."),
+        Field("persistent", "flag", "Whether it outlasts a reboot."),
+        Field("docs", "text", "Address of a page with more; may be empty."),
+    ),
+    RemedyFile: (Field("path", "text", "Where it goes."), Field("content", "text", "The whole of it.")),
+    Location: (Field("file", "text", "The file as the user named it."), Field("line", "line", "Line, from 1.")),
+    ServiceResult: (
+        Field("name", "text", "Its name in the config."),
+        Field("engine", "text", "Who started it."),
+        Field("unit", "text", "Its unit."),
+        Field("cgroup", "text", "Its cgroup below the mount."),
+        Field("limits", LimitResult, "Every limit of the unit and of the slices above it.", many=True),
+        Field("memory_peak_bytes", "count", "memory.peak of the unit.", null=True),
+        Field("cpu", CpuUsage, "cpu.stat of the unit.", null=True),
+        Field("oom_kills", "count", "oom_kill of memory.events.", null=True),
+        Field("result", "text", "systemd's Result.", null=True),
+        Field("exit_status", "whole", "systemd's ExecMainStatus.", null=True),
+        Field("duration_seconds", "seconds", "How long it ran."),
+        Field("memory_max_bytes", "count", "The tightest memory.max of the unit and of all levels above it.", null=True,
+              optional=True),
+        Field("log_tail", "log", "The last lines of its log, control characters as escapes.", optional=True),
+    ),
+    LimitResult: (
+        Field("file", "text", "The attribute file below the cgroup mount."),
+        Field("expected", "text", "What it must hold."),
+        Field("actual", "text", "The kernel's own text; null where it could not be read.", null=True),
+        Field("ok", "flag", "Whether both are the same."),
+    ),
+    CpuUsage: (
+        Field("usage_usec", "count", "CPU time used, microseconds."),
+        Field("nr_periods", "count", "Periods with a quota; null without the cpu controller, as the next two.", null=True),
+        Field("nr_throttled", "count", "Periods in which it was throttled.", null=True),
+        Field("throttled_usec", "count", "Time it was throttled, microseconds.", null=True),
+    ),
+}  # fmt: skip
