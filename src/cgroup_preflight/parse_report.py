@@ -1,7 +1,7 @@
 """A JSON report back into the vocabulary: the one reader, strict, since a report may come from an untrusted job.
 
 The shape is `render.report_fields`; every difference is an error that names its place and never repeats what
-stood there. Text in the report stays as it is: making it harmless is the renderers' work.
+stood there, and so is a report that contradicts itself (`report_rules`). Text in the report stays as it is: making it harmless is the renderers' work.
 """
 
 import enum
@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from cgroup_preflight.render.escape import LOG_LINE_MAX, LOG_LINES
 from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
 from cgroup_preflight.report import LimitResult, Report, ServiceResult
-from cgroup_preflight.verdict import WORST_FIRST, verdict_of
+from cgroup_preflight.report_rules import contradictions
 
 #: Largest number taken, so that sums and fractions of them stay in the range of a float.
 _NUMBER_MAX = 2**63
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class ReportShapeError(ValueError):
-    """Not a report of schema_version 1; the text says where it differs."""
+    """Not a report of schema_version 1, or one that contradicts itself; the text says where."""
 
 
 def report_of(data: bytes) -> Report:
@@ -47,8 +47,8 @@ def report_from(document: object) -> Report:
     host = _mapping(_get(top, "host", ""), "host")
     version = _scalar(_get(tool, "version", "tool"), "text", "tool.version")
     report = _record(Report, {**top, "host": host or None}, "", tool_version=version)
-    if WORST_FIRST.index(report.verdict) > WORST_FIRST.index(verdict_of(report.findings)):
-        raise ReportShapeError("the verdict is better than its findings")
+    for contradiction in contradictions(report):
+        raise ReportShapeError(contradiction)
     return report
 
 

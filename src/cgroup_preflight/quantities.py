@@ -224,6 +224,21 @@ def format_cpus(cpus: frozenset[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
+def says(attribute: str, expected: str, actual: str) -> bool:
+    """Whether the kernel's text of an attribute file says what was expected, in the kernel's own ways of saying it."""
+    text = actual.strip()
+    if attribute == "io.weight":
+        return text.split("\n", 1)[0].split() == ["default", expected]
+    if attribute in ("cpuset.cpus", "cpuset.cpus.effective"):
+        try:
+            asked, actual_cpus = parse_cpus(expected), parse_cpus(text)
+        except QuantityError:
+            return False
+        # CPUs that this machine does not have cannot be granted; any other CPU is one too many.
+        return actual_cpus == asked if attribute == "cpuset.cpus" else actual_cpus <= asked
+    return text == expected
+
+
 def format_bytes(count: int) -> str:
     """A size for people in systemd's spelling: `512M`, `1.5G`, `3.2M`; bytes below 1K."""
     for suffix in "TGMK":

@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,11 +9,14 @@ from dataclasses import replace
 from cgroup_preflight.artifacts import beside
 from cgroup_preflight.artifacts.content import Tested, Wish
 from cgroup_preflight.artifacts.replacing import temporary_path
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.errors import UsageError
 from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.plan.build import binary_paths, build_plan
-from cgroup_preflight.report import Remedy, Verdict
+from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.properties import BY_NAME
+from cgroup_preflight.report import Remedy, Report, Status, Verdict
 
 _REPORT_MAX = 64 << 20
 
@@ -72,18 +74,44 @@ def tested_by_report(path: str, wish: Wish) -> Wish:
     """The wish with what a report of `run` proved. Raises UsageError where it proves nothing about this config."""
     try:
         with open(path, "rb") as file:
-            document = json.loads(file.read(_REPORT_MAX))
-        verdict = str(document["verdict"])
-        facts = [item for item in document["findings"] if item["code"] == "CGP302" and item["status"] == "pass"]
-        hashes: Mapping[str, str] = {str(item["subject"]): str(item["evidence"]["sha256"]) for item in facts}
-        configs = {str(item["evidence"]["config_sha256"]) for item in facts}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise _useless(path, "not a JSON report of `run`") from None
-    if verdict != Verdict.PASS.value:
-        raise _useless(path, f"that run ended with {verdict}")
+            report = report_of(file.read(_REPORT_MAX))
+    except OSError as error:
+        raise _useless(path, f"cannot read: {error.strerror}") from None
+    except ReportShapeError as error:
+        raise _useless(path, f"not a JSON report of `run`: {error}") from None
+    if report.verdict is not Verdict.PASS:
+        raise _useless(path, f"that run ended with {report.verdict}")
+    facts = [item for item in report.findings if item.code == "CGP302" and item.status is Status.PASS]
+    hashes = {item.subject: str(item.evidence.get("sha256")) for item in facts}
+    configs = {item.evidence.get("config_sha256") for item in facts}
     if configs != {wish.config_sha256} and wish.plan.services:
         raise _useless(path, "that run was of another config" if configs else "that report names no tested program")
-    return replace(wish, tested=Tested(verdict=verdict, binaries=hashes))
+    if len(hashes) != len(facts):
+        raise _useless(path, "that report names a tested program twice")
+    if untested := _untested(report, wish.plan):
+        raise _useless(path, untested)
+    return replace(wish, tested=Tested(verdict=report.verdict.value, binaries=hashes))
+
+
+def _untested(report: Report, plan: Plan) -> str:
+    """Which service of the plan the report shows nothing of, or no limit where the plan has some; empty for none."""
+    units = [(item.unit, item.settings) for item in plan.slices]
+    units += [(item.unit, item.settings) for item in plan.services]
+    limited = {unit for unit, settings in units if any(map(_has_file, settings))}
+    for service in plan.services:
+        # One of several guests has its name before that of the service.
+        seen = [item for item in report.services if item.name.rpartition(": ")[2] == service.label]
+        if not seen:
+            return f"that report has no result of {service.label}"
+        if limited & {service.unit, *service.slices} and not all(item.limits for item in seen):
+            return f"that report shows no limit of {service.label}, and the config sets some"
+    return ""
+
+
+def _has_file(setting: Setting) -> bool:
+    """Whether every kernel shows it in a file; without swap accounting it has none for swap."""
+    attribute = BY_NAME[setting.property].attribute
+    return bool(attribute) and "swap" not in attribute
 
 
 def _useless(path: str, why: str) -> UsageError:

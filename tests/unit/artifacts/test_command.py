@@ -4,17 +4,19 @@ import hashlib
 import json
 import shlex
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import SLICE, entry, tar
+from tests.unit.render.samples import GOOD, PROVED, finding, report
 
 from cgroup_preflight.artifacts.after_run import after_run
 from cgroup_preflight.artifacts.wish import program_hashes
 from cgroup_preflight.cli import main
 from cgroup_preflight.config.load import load
-from cgroup_preflight.render import markdown_format, text
+from cgroup_preflight.render import json_format, markdown_format, text
 from cgroup_preflight.report import Finding, Report, Status, Verdict
 
 _PROGRAM = b"\x7fELF program"
@@ -153,20 +155,29 @@ def test_a_glob_without_artifacts_is_a_fail(project: Path) -> None:
 def test_report_of_a_run_is_a_proof(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digest = hashlib.sha256(_PROGRAM).hexdigest()
     config = hashlib.sha256((project / "cgroup-preflight.toml").read_bytes()).hexdigest()
-    evidence = {"sha256": digest, "config_sha256": config}
-    finding = {"code": "CGP302", "status": "pass", "subject": "user-api", "evidence": evidence}
-    report = {"verdict": "pass", "findings": [finding]}
-    (project / "r.json").write_text(json.dumps(report))
-    assert main(["inject", "--report", "r.json", "out/a.tar"]) == 0
-    assert main(["inject", "--check", "--report", "r.json", "out/a.tar"]) == 0
-    for change, words in (({"verdict": "fail"}, "ended with fail"), ({"findings": []}, "names no tested program")):
-        (project / "r.json").write_text(json.dumps(report | change))
+    tested = finding(Status.PASS, code="CGP302", subject="user-api",
+                     evidence={"sha256": digest, "config_sha256": config})  # fmt: skip
+    proved = [replace(item, subject="user-api") for item in PROVED]
+
+    def inject(*findings: Finding, check: bool = False) -> tuple[int, str]:
+        made = report(*findings, services=(replace(GOOD, name="user-api"),))
+        (project / "r.json").write_text(json_format.render(made))
         capsys.readouterr()
-        assert main(["inject", "--report", "r.json", "out/a.tar"]) == 2
-        assert words in capsys.readouterr().err
-    evidence["config_sha256"] = "0" * 64
-    (project / "r.json").write_text(json.dumps(report))
+        words = ["inject", *(["--check"] if check else []), "--report", "r.json", "out/a.tar"]
+        return main(words), capsys.readouterr().err
+
+    assert inject(*proved, tested)[0] == 0
+    assert inject(*proved, tested, check=True)[0] == 0
+    failed = finding(Status.FAIL, code="CGP511", name="bites")
+    for findings, words in (((tested, failed), "ended with fail"), ((), "names no tested program")):
+        status, said = inject(*proved, *findings)
+        assert status == 2
+        assert words in said
+    other = replace(tested, evidence={"sha256": digest, "config_sha256": "0" * 64})
+    assert inject(*proved, other)[0] == 2
+    (project / "r.json").unlink()
     assert main(["inject", "--report", "r.json", "out/a.tar"]) == 2
+    assert "No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [b"\xed\xab\xee\xdb" + bytes(600), b"", b"7z\xbc\xaf\x27\x1c", b"what is this?"])

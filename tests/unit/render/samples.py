@@ -16,6 +16,7 @@ from cgroup_preflight.report import (
     Report,
     ServiceResult,
     Status,
+    Verdict,
 )
 from cgroup_preflight.verdict import verdict_of
 
@@ -71,10 +72,13 @@ def finding(status: Status, **more: object) -> Finding:
     return Finding(**(values | more))  # type: ignore[arg-type]
 
 
-def report(*findings: Finding, services: tuple[ServiceResult, ...] = (SERVICE,)) -> Report:
-    """A report with these findings and the verdict that follows from them."""
+def report(*findings: Finding, services: tuple[ServiceResult, ...] | None = None) -> Report:
+    """A report with these findings and the verdict that follows from them; SERVICE is in it where that is no pass."""
+    verdict = verdict_of(findings)
+    if services is None:
+        services = () if verdict is Verdict.PASS else (SERVICE,)
     return Report(
-        tool_version="1.2.3", verdict=verdict_of(findings), host=HOST, findings=findings, services=services,
+        tool_version="1.2.3", verdict=verdict, host=HOST, findings=findings, services=services,
         started_at="2026-01-02T03:04:05Z", duration_seconds=3.25,
     )  # fmt: skip
 
@@ -93,10 +97,19 @@ TIGHT = replace(
     log_tail=(*(f"line {number}" for number in range(30)), *HOSTILE, "\x1b" * 200, "\u202e" * 200, "\xe4" * 400),
 )  # fmt: skip
 FREE = replace(SERVICE, memory_max_bytes=None, log_tail=(), cpu=None, oom_kills=None, exit_status=None, result=None)
+#: A service that ran well under two limits, and what is said of it.
+GOOD = replace(
+    SERVICE, name="web", limits=(SERVICE.limits[0], replace(SERVICE.limits[1], actual="50000 100000", ok=True)),
+    oom_kills=0, result="success", exit_status=0, log_tail=("ready",),
+)  # fmt: skip
+PROVED = (
+    finding(Status.PASS, subject="web", evidence={"files": 2}, remedies=()),
+    finding(Status.PASS, code="CGP503", name="service-run", subject="web", evidence={}, remedies=()),
+)
 #: Every report that the renderers are tried with.
 SAMPLES = (
     MIXED,
-    report(finding(Status.PASS)),
+    report(*PROVED, services=(GOOD,)),
     report(finding(Status.FAIL), services=(TIGHT, replace(FREE, name="other"))),
     report(
         finding(Status.UNVERIFIED, evidence={"a": float("inf"), "b": float("nan"), "c": 0.1, "d": 2**70}),
@@ -139,11 +152,15 @@ _services = st.builds(
 def reports(draw: st.DrawFn) -> Report:
     """Reports that hold anything anywhere, with the verdict of their findings."""
     findings = tuple(draw(st.lists(_findings, max_size=5)))
+    services = tuple(draw(st.lists(_services, max_size=2, unique_by=lambda item: item.name)))
+    if verdict_of(findings) is Verdict.PASS:
+        services = draw(st.sampled_from([(), (GOOD,)]))
+        findings += PROVED if services else ()
     host = draw(st.none() | st.just(HOST) | st.builds(
         HostSummary, kernel=texts, systemd=texts, hierarchy=texts, mount_point=texts, controllers=st.none(),
         machine=texts,
     ))  # fmt: skip
     return Report(
         tool_version=draw(texts), verdict=verdict_of(findings), host=host, findings=findings,
-        services=tuple(draw(st.lists(_services, max_size=2))), started_at=draw(texts), duration_seconds=1.5,
+        services=services, started_at=draw(texts), duration_seconds=1.5,
     )  # fmt: skip

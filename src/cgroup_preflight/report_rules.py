@@ -1,0 +1,102 @@
+"""What no honest report can say: each contradiction with its place. Pure.
+
+`parse_report` refuses a report for the first of them, so that an edited file is no proof. A rule is here only if what
+this tool writes can never break it; a forgery without a contradiction cannot be told from a report.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from cgroup_preflight.quantities import says
+from cgroup_preflight.report import CpuUsage, Finding, LimitResult, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.verdict import WORST_FIRST, verdict_of
+
+#: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
+SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
+_LIMITS, _RUN = "CGP501", "CGP503"
+
+
+def contradictions(report: Report) -> Iterator[str]:
+    """Sentences that name a place in the report by its position, and never repeat a text of it."""
+    yield from _verdict(report)
+    names: set[str] = set()
+    about: dict[str, list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        about[finding.subject].append(finding)
+    for number, item in enumerate(report.services):
+        at = f"services[{number}]"
+        if item.name in names:
+            yield f"{at}.name is that of an earlier service"
+        names.add(item.name)
+        for index, limit in enumerate(item.limits):
+            yield from _limit(limit, f"{at}.limits[{index}]")
+        if item.cpu is not None:
+            yield from _cpu(item.cpu, f"{at}.cpu")
+        if report.verdict is Verdict.PASS:
+            yield from _passed(item, about[item.name], at)
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    worst = verdict_of(report.findings)
+    if WORST_FIRST.index(report.verdict) <= WORST_FIRST.index(worst):
+        return
+    wrong = (number for number, item in enumerate(report.findings) if item.status.value == worst.value)
+    number = next(wrong, None)
+    why = f"findings[{number}].status is {worst}" if number is not None else "no finding passed"
+    yield f"the verdict is {report.verdict}, better than its findings: {why}"
+
+
+def _limit(limit: LimitResult, at: str) -> Iterator[str]:
+    if limit.ok and limit.actual is None:
+        yield f"{at}.ok is true, and nothing was read"
+    elif limit.ok and not says(_attribute(limit), limit.expected, limit.actual or ""):
+        yield f"{at}.ok is true, and actual is not what is expected"
+
+
+def _attribute(limit: LimitResult) -> str:
+    return limit.file.rpartition("/")[2]
+
+
+def _cpu(cpu: CpuUsage, at: str) -> Iterator[str]:
+    """kernel/sched/fair.c, do_sched_cfs_period_timer: each throttled period is counted as a period first.
+
+    Time without a throttled period is no contradiction: what ends within the period (the slack timer) counts as time only.
+    """
+    if (cpu.nr_throttled or 0) > (cpu.nr_periods or 0):
+        yield f"{at}.nr_throttled is more than nr_periods"
+
+
+def _passed(item: ServiceResult, own: Iterable[Finding], at: str) -> Iterator[str]:
+    """What a service shows when every limit of it was in force and it ran to its end (`smoke.outcome`)."""
+    judged = [finding for finding in own if finding.code == _LIMITS]
+    for index, limit in enumerate(item.limits):
+        if not limit.ok and not _is_excused(limit, judged):
+            yield f"{at}.limits[{index}].ok is false, and the verdict is pass"
+    yield from _counted(item, judged, at)
+    if not any(finding.code == _RUN and finding.status is Status.PASS for finding in own):
+        yield f"{at} has no finding {_RUN} that passed, and the verdict is pass"
+    if item.oom_kills:
+        yield f"{at}.oom_kills is above 0, and the verdict is pass"
+    if item.oom_kills is None and any(_attribute(limit) in ("memory.max", "memory.high") for limit in item.limits):
+        yield f"{at}.oom_kills is null where memory is limited, and the verdict is pass"
+    if item.result not in ("success", "exit-code") or item.exit_status is None:
+        yield f"{at} did not end well (result, exit_status), and the verdict is pass"
+
+
+def _is_excused(limit: LimitResult, judged: Iterable[Finding]) -> bool:
+    """A share without a file, of which a warning says so."""
+    absent = limit.actual is None and _attribute(limit) in SHARES
+    return absent and any(item.status is Status.WARN and limit.file in item.evidence for item in judged)
+
+
+def _counted(item: ServiceResult, judged: Iterable[Finding], at: str) -> Iterator[str]:
+    passed = [finding for finding in judged if finding.status is Status.PASS]
+    warned = [finding for finding in judged if finding.status in (Status.WARN, Status.SKIP)]
+    if not passed and not warned:
+        yield f"{at} has no finding {_LIMITS}, and the verdict is pass"
+    if passed and not item.limits:
+        yield f"{at}.limits is empty, and a finding {_LIMITS} passed"
+    for finding in passed:
+        files = finding.evidence.get("files", len(item.limits))
+        if files != len(item.limits):
+            yield f"{at}.limits has {len(item.limits)} entries, and a finding {_LIMITS} counted others"
