@@ -4,7 +4,15 @@ from collections.abc import Mapping
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options
-from cgroup_preflight.cli.smoke_run import add_engine, check_names, format_findings, require_binaries, try_services
+from cgroup_preflight.cli.smoke_run import (
+    add_engine,
+    check_names,
+    format_findings,
+    go_findings,
+    require_binaries,
+    try_services,
+    without_run,
+)
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.report import Finding, ServiceResult, Status, Verdict
 from cgroup_preflight.verdict import exit_status_of, verdict_of
@@ -46,11 +54,15 @@ def main(words: list[str]) -> int:
     broken = format_findings(config, context, ())
     # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
-    if guests is not None and guests.stands_in:
+    if broken:
+        findings = without_run(broken, findings)
+    elif guests is not None and guests.stands_in:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
-        if not any(item.status is Status.FAIL for item in findings):
+        if any(item.status is Status.FAIL for item in findings):
+            findings = [*go_findings(config, context, ()), *findings]
+        else:
             more, services = try_services(config, context, (), inside=args.inside)
             findings += more
     if not args.inside:

@@ -2,7 +2,14 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options
-from cgroup_preflight.cli.smoke_run import add_engine, check_names, format_findings, require_binaries, try_services
+from cgroup_preflight.cli.smoke_run import (
+    add_engine,
+    check_names,
+    format_findings,
+    require_binaries,
+    try_services,
+    without_run,
+)
 from cgroup_preflight.report import ServiceResult, Status
 from cgroup_preflight.verdict import exit_status_of
 
@@ -42,12 +49,15 @@ def main(words: list[str]) -> int:
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
     )
-    if guests is not None and guests.stands_in:
+    if broken:
+        findings = without_run(broken, findings)
+    elif guests is not None and guests.stands_in:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
         more, services = try_services(config, context, names, inside=args.inside)
-        findings += more
+        # Where nothing was run, what is wrong with the programs comes before what is wrong with the host.
+        findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

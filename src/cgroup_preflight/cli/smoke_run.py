@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from cgroup_preflight.checks.base import Context
@@ -36,16 +37,25 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Finding]:
+    """The findings where programs are `broken`, so that nothing was run: they decide, and come first.
+
+    What was found about the `host` stays as a warning: it is not why nothing ran, and a guest may be to run it.
+    """
+    from cgroup_preflight.guest.beside import host_findings
+
+    return [*broken, *host_findings(host, "no service was run, for a program cannot run here")]
+
+
 def try_services(
     config: Config, context: Context, names: tuple[str, ...], *, inside: bool = False
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
     """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
 
+    `format_findings` is asked before.
+
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too little here.
     """
-    broken = format_findings(config, context, names)
-    if broken:
-        return broken, ()
     go = go_findings(config, context, names)
     if context.engine.name is None:
         return [*go, _not_tried(context)], ()

@@ -38,14 +38,14 @@ class Judged:
     shown_config: str
 
 
-def host_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The host's own findings as they stand beside a guest's verdict."""
-    return tuple(_beside(item) for item in findings)
+def host_findings(findings: Iterable[Finding], why: str = "the services ran in a guest") -> tuple[Finding, ...]:
+    """The host's own findings as they stand beside a verdict that is not about this host; `why` it is not."""
+    return tuple(_beside(item, why) for item in findings)
 
 
-def _beside(item: Finding) -> Finding:
+def _beside(item: Finding, why: str) -> Finding:
     status = {Status.FAIL: Status.WARN, Status.UNVERIFIED: Status.SKIP}.get(item.status, item.status)
-    note = "" if status is item.status else " (this host was not judged: the services ran in a guest)"
+    note = "" if status is item.status else f" (this host was not judged: {why})"
     return replace(item, status=status, subject=f"this host: {item.subject}", message=f"{item.message}{note}")
 
 

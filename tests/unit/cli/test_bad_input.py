@@ -5,10 +5,13 @@ A call costs a process, so cases that a config can hold side by side share one c
 
 import json
 import os
+import shutil
 import struct
+import sys
 from dataclasses import dataclass
 
 import pytest
+from golang.binaries import Part, elf, framed, inline_blob
 
 from .calling import FILE, Called, call, told
 
@@ -394,6 +397,83 @@ def test_programs_for_another_machine_are_a_fail_of_the_product(tmp_path):
         assert f"'{name}'" in line
         assert word in line
     assert "GOOS=linux" in called.out
+
+
+ARM64 = 183 if os.uname().machine != "aarch64" else 62
+
+
+@pytest.mark.parametrize("command", ["run", "smoke"])
+@pytest.mark.parametrize("engine", [[], ["--engine", "systemd"], ["--engine", "guest"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("data", "word"), [(b"just text\n", "it is no program"), (_elf(ARM64), "")], ids=["text", "other machine"]
+)
+def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command, engine, data, word):
+    """Whatever the host is like: it is neither blamed for it, nor is what was found about it lost."""
+    (tmp_path / "prog").write_bytes(data)
+    (tmp_path / "prog").chmod(0o755)
+    words = (command, *engine, "--format", "json=report.json", "--verbose")
+    called = call(tmp_path, *words, config=_config(["prog"]))
+    assert called.status == 1
+    verdict, _, _, first, *_ = called.out.split("\n")
+    assert verdict.startswith("FAIL: ")
+    assert "1 failed" in verdict
+    assert first.startswith("fail       CGP401 s0: binary 'prog' cannot run here: ")
+    assert word in first
+    assert first.endswith(f"[{FILE}:3]")
+    assert "GOOS=linux" in called.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    broken, *rest = report["findings"]
+    assert (report["verdict"], broken["code"], broken["status"]) == ("fail", "CGP401", "fail")
+    assert (broken["subject"], broken["location"]) == ("s0", {"file": FILE, "line": 3})
+    assert not [item for item in rest if item["status"] in ("fail", "unverified")]
+    assert report["services"] == []
+    checked = call(tmp_path, "check", "--format", "json", statuses=(0, 1, 3))
+    for item in json.loads(checked.out)["findings"]:
+        if item["status"] in ("fail", "unverified") and item["code"] not in ENGINE:
+            (same,) = [
+                one for one in rest if one["subject"] == f"this host: {item['subject']}" and one["code"] == item["code"]
+            ]
+            assert item["message"] in same["message"]
+            assert "this host was not judged: no service was run" in same["message"]
+            assert same["status"] == {"fail": "warn", "unverified": "skip"}[item["status"]]
+
+
+#: What is found about the engine depends on which one was named.
+ENGINE = ("CGP105",)
+
+
+@pytest.mark.parametrize("command", ["run", "smoke"])
+def test_one_program_of_several_is_named(tmp_path, command):
+    shutil.copy(sys.executable, tmp_path / "good")
+    (tmp_path / "bad").write_text("just text\n")
+    (tmp_path / "bad").chmod(0o755)
+    called = call(tmp_path, command, "--format", "json", config=_config(["good", "bad"]))
+    assert called.status == 1
+    failed = [item for item in json.loads(called.out)["findings"] if item["status"] == "fail"]
+    assert [(item["code"], item["subject"]) for item in failed] == [("CGP401", "s1")]
+
+
+needs_no_systemd = pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="there it would start the program")
+
+
+@pytest.mark.parametrize("command", ["run", pytest.param("smoke", marks=needs_no_systemd)])
+def test_what_is_known_of_a_go_program_is_told_where_the_host_fails_too(tmp_path, command):
+    """In front of what is said of the host: GOMEMLIMIT is above the limit, and no host has systemd 9999."""
+    blob = inline_blob(b"go1.25.5", framed(b"path\texample.com/app\nmod\texample.com/app\tv1.2.3\tsum\n"))
+    machine = 183 if os.uname().machine == "aarch64" else 62
+    (tmp_path / "app").write_bytes(elf(machine=machine, sections=[Part(data=blob, name=".go.buildinfo")]))
+    (tmp_path / "app").chmod(0o755)
+    config = (
+        f'{HEAD}[require]\nsystemd = ">=9999"\n[services.app]\nbinary = "app"\nMemoryMax = "64M"\n'
+        'go_settings = false\n[services.app.smoke]\nenv = { GOMEMLIMIT = "1GiB" }\n'
+    )
+    called = call(tmp_path, command, "--engine", "systemd", "--format", "json", config=config)
+    assert called.status in (1, 3)
+    wrong = [item for item in json.loads(called.out)["findings"] if item["status"] in ("fail", "warn", "unverified")]
+    kinds = [item["code"][:4] for item in wrong if item["code"][:4] in ("CGP1", "CGP4")]
+    assert "CGP4" in kinds
+    assert "CGP1" in kinds
+    assert kinds == sorted(kinds, reverse=True)
 
 
 # --- what the terminal gets to see --------------------------------------------------------------------------
