@@ -178,6 +178,15 @@ def test_a_program_that_was_tested_twice_is_no_proof(tmp_path):
         asked.tested_by_report(path, wish())
 
 
+def test_a_swap_limit_alone_need_not_be_in_the_report(tmp_path):
+    """A kernel without swap accounting has no file for it, and without swap there is nothing to limit."""
+    path, _ = _put(tmp_path, _edited(([*S, "limits"], []), (["findings", 0, "status"], "skip")))
+    only_swap = ONE_SERVICE.replace('MemoryMax = "{limit}"', "MemorySwapMax = 0").replace('CPUQuota = "50%"\n', "")
+    assert asked.tested_by_report(path, wish(only_swap)).tested.verdict == "pass"
+    with pytest.raises(UsageError, match="shows no limit"):
+        asked.tested_by_report(path, wish(only_swap + "TasksMax = 64\n"))
+
+
 def test_a_proof_of_several_guests(tmp_path):
     document = _edited()
     names = [f"{distro}: {NAME}" for distro in ("debian-12", "debian-13")]
