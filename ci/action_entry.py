@@ -122,10 +122,10 @@ def _run(environ: Mapping[str, str]) -> int:
 def _annotate_config(environ: Mapping[str, str]) -> None:
     """A config with mistakes makes no report; its mistakes are shown at their lines all the same."""
     from cgroup_preflight.cli.common import load_config
-    from cgroup_preflight.errors import ConfigError, PreflightError
+    from cgroup_preflight.core.errors import ConfigError, PreflightError
+    from cgroup_preflight.core.report import Report, Verdict
     from cgroup_preflight.render import workflow_commands
     from cgroup_preflight.render.merge import rebase
-    from cgroup_preflight.report import Report, Verdict
 
     try:
         load_config(Path(environ["CGPF_CONFIG"]) if environ.get("CGPF_CONFIG") else None)

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from cgroup_preflight.errors import PreflightError
+from cgroup_preflight.core.errors import PreflightError
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path

@@ -10,10 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import comment
-from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import (
+from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
     HostSummary,
@@ -25,6 +22,9 @@ from cgroup_preflight.report import (
     Status,
     Verdict,
 )
+from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.render import comment
+from cgroup_preflight.render.merge import Leg
 
 _STYLE = """
 body{margin:16px;font:14px/1.5 "Noto Sans","DejaVu Sans",sans-serif;color:#1f2328;background:#fff;max-width:%(width)s}

@@ -1,8 +1,8 @@
 """Which engine can start units here, and why the better ones cannot: pure, from facts."""
 
+from cgroup_preflight.core.reading import Known, Missing, value_or
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.reading import Known, Missing, value_or
 
 #: The managers of this host, the better one first.
 ENGINES = ("systemd", "user")

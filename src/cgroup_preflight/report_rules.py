@@ -7,9 +7,9 @@ this tool writes can never break it; a forgery without a contradiction cannot be
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from cgroup_preflight.quantities import says
-from cgroup_preflight.report import CpuUsage, Finding, LimitResult, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.verdict import WORST_FIRST, verdict_of
+from cgroup_preflight.core.quantities import says
+from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.verdict import WORST_FIRST, verdict_of
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})

@@ -10,8 +10,8 @@ from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, pull_event
 from tests.unit.render.samples import HOSTILE, finding, report
 
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.render import json_format
-from cgroup_preflight.report import Status
 
 SETUP_PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"
 UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import fence, image, uml
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path

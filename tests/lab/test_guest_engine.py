@@ -16,10 +16,10 @@ import pytest
 from configs import config, service, toml
 
 from cgroup_preflight.config.load import load
+from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.guest import engine
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.report import Status, Verdict
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"

@@ -7,10 +7,10 @@ import pytest
 from configs import Lab, Outcome, config, fixture, service, toml
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core.report import Location
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.plan.expect import HostNumbers, expectations
-from cgroup_preflight.properties import BY_NAME
-from cgroup_preflight.report import Location
 
 _MIB = 1 << 20
 _JOB = fixture("exiter", "--code=0", ready="exit")

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cgroup_preflight import light
+from cgroup_preflight.core import records
 
 
 def made(dataclass, field):
@@ -26,7 +26,7 @@ def made(dataclass, field):
 
 
 BOTH = pytest.mark.parametrize(
-    "cls", [made(light.dataclass, light.field), made(dataclasses.dataclass, dataclasses.field)]
+    "cls", [made(records.dataclass, records.field), made(dataclasses.dataclass, dataclasses.field)]
 )
 
 
@@ -65,7 +65,7 @@ def test_what_is_missing_or_too_much_is_an_error(cls, words, values):
 
 
 @BOTH
-@pytest.mark.parametrize("replace", [light.replace, dataclasses.replace])
+@pytest.mark.parametrize("replace", [records.replace, dataclasses.replace])
 def test_replace_makes_another_one(cls, replace):
     item = cls(name="a", size=1)
     assert replace(item, size=2) == cls(name="a", size=2)
@@ -76,7 +76,7 @@ def test_replace_makes_another_one(cls, replace):
 
 
 def test_positional_where_the_class_says_so():
-    @light.dataclass(frozen=True, slots=True)
+    @records.dataclass(frozen=True, slots=True)
     class Pair:
         left: int
         right: int = 2

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from cgroup_preflight.cli import COMMANDS, help_text
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ExitStatus
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()

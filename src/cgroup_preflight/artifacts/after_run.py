@@ -9,8 +9,8 @@ from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.inject import How
 from cgroup_preflight.artifacts.wish import artifact_paths, config_hash, program_hashes, source_date, wish_of
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Finding, Remedy, Status, Verdict
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 
 #: When: after a pass, whatever the verdict is, or not at all.
 MODES = ("passed", "always", "never")

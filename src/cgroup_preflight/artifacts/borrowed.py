@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from cgroup_preflight.artifacts.content import Wish, chosen
 from cgroup_preflight.artifacts.survey import Survey
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang import survey as programs
-from cgroup_preflight.report import Remedy
 
 
 @contextlib.contextmanager

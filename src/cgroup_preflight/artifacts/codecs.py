@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cgroup_preflight.artifacts import stream_heads
 from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, too_large, unsupported
 from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, Limits
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.report import Remedy
 
 #: An xz stream may ask for 4 GiB of memory to be read; -9 needs 65 MiB.
 _LZMA_MEMORY = 256 << 20

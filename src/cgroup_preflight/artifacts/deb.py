@@ -14,7 +14,7 @@ from cgroup_preflight.artifacts.tar_edit import with_end
 from cgroup_preflight.artifacts.tar_format import TarPart
 from cgroup_preflight.artifacts.tar_headers import new_member, padded, resized
 from cgroup_preflight.artifacts.tar_walk import Ending, Entry, ending, entries
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.report import Remedy
 
 #: deb(5): dpkg writes the first four today, and reads the others in old packages.
 _CODECS = {"": "", ".gz": "gz", ".xz": "xz", ".zst": "zst", ".bz2": "bz2", ".lzma": "lzma"}

@@ -18,7 +18,7 @@ from cgroup_preflight.artifacts.tar_format import TarPart
 from cgroup_preflight.artifacts.tar_headers import BLOCK, ZEROS, parse_header
 from cgroup_preflight.artifacts.zip_format import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.report import Remedy
 
 _RPM = b"\xed\xab\xee\xdb"
 _FORMATS = "folder, tar, tar.gz, tar.xz, tar.zst, tar.bz2, zip, deb"

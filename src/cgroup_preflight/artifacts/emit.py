@@ -8,7 +8,7 @@ dh_install(1), systemd's rpm macros (%{_unitdir}).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.report import Remedy, RemedyFile
+from cgroup_preflight.core.report import Remedy, RemedyFile
 
 STAGE = "build/cgroup-preflight"
 KINDS = ("nfpm", "goreleaser", "debian", "spec")

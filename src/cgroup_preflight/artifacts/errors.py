@@ -1,7 +1,7 @@
 """What is wrong with an artifact: refused before anything was written."""
 
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 
 
 class ArtifactError(UsageError):

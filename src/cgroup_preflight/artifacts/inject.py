@@ -19,8 +19,8 @@ from cgroup_preflight.artifacts.replacing import replacing
 from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.artifacts.tar_edit import epoch
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.inject import Looked, Written
 from cgroup_preflight.artifacts.rivals import judged
-from cgroup_preflight.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A diff longer than this helps nobody; the rest can be seen with other tools.
 _DIFF_MAX = 20_000

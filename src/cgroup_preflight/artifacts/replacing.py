@@ -10,8 +10,8 @@ from io import FileIO
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.sink import Sink
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 
 
 def temporary_path(path: str) -> str:

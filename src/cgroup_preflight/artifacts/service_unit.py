@@ -5,8 +5,8 @@ from typing import Protocol
 
 from cgroup_preflight.artifacts.errors import unsupported
 from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.plan.model import ServicePlan
-from cgroup_preflight.report import Remedy
 
 
 class Place(Protocol):

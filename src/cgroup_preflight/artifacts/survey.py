@@ -11,7 +11,7 @@ from cgroup_preflight.artifacts.links import Links
 from cgroup_preflight.artifacts.manifest import Manifest, parse
 from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, PATH_MAX, Found, Kind, Limits, Member, Program
 from cgroup_preflight.artifacts.places import Places, Rival
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.report import Remedy
 
 #: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
 _PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})

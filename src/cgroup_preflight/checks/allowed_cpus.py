@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.report import Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     settings = [item for item in context.settings if isinstance(item.value, frozenset)]
     if not settings:
         return (check.finding(Status.SKIP, "cpuset", "AllowedCPUs is not used"),)
-    from cgroup_preflight.quantities import format_cpus
+    from cgroup_preflight.core.quantities import format_cpus
 
     online = context.facts.online_cpus
     if isinstance(online, Missing):

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Missing
-from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
     if context.plan is None:
         return (check.finding(Status.SKIP, "capacity", "no config to compare with"),)
+    from cgroup_preflight.core.quantities import format_bytes
     from cgroup_preflight.plan.demand import demand
-    from cgroup_preflight.quantities import format_bytes
 
     meminfo, online = context.facts.meminfo, context.facts.online_cpus
     if isinstance(meminfo, Missing):

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
+from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.facts.model import Level
-from cgroup_preflight.reading import Known, Missing
-from cgroup_preflight.report import Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Known, Missing, Reading, value_or
-from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:

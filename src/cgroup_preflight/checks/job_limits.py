@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
+from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 from cgroup_preflight.facts.model import Level
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Known, Missing
-from cgroup_preflight.report import Evidence, Finding, Remedy, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.plan.demand import Demand
@@ -51,7 +51,7 @@ def _shown(level: Level) -> str:
 
 
 def _tight(check: Check, level: Level, wanted: "Demand", *, on_way: bool) -> list[Finding]:
-    from cgroup_preflight.quantities import format_bytes
+    from cgroup_preflight.core.quantities import format_bytes
 
     found: list[Finding] = []
     memory, tasks, cpu = level.memory_max, level.pids_max, level.cpu_max

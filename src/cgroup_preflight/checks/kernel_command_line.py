@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import remove_parameter
 from cgroup_preflight.checks.controllers import enable_controller
+from cgroup_preflight.core.reading import Missing, value_or
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.facts.boot import is_off
-from cgroup_preflight.reading import Missing, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
 
 #: Parameters that only warn, where they are off: what comes of it.
 _SWITCHES = {

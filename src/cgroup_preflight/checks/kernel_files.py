@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.core.reading import Missing, value_or
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.facts.model import Sample
-from cgroup_preflight.reading import Missing, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
 
 _FILES = (("memory", "memory.peak"), ("memory", "memory.oom.group"), ("", "cgroup.kill"))
 

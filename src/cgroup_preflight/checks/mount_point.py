@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.reading import Known, Missing, value_or
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.core.reading import Known, Missing, value_or
+from cgroup_preflight.core.report import Finding, Remedy, Status
 
 _PLACE = "/sys/fs/cgroup"
 

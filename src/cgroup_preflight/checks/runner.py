@@ -4,7 +4,7 @@ import importlib
 
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Check, Context
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.core.report import Finding, Remedy, Status
 
 
 def load_check(code: str) -> Check:

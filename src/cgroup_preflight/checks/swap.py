@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Missing, Why
-from cgroup_preflight.report import Finding, Remedy, Status
+from cgroup_preflight.core.reading import Missing, Why
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.report import Finding, Remedy, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.config.model import Setting

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Missing
-from cgroup_preflight.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.config.model import Require, Setting
@@ -54,7 +54,7 @@ def _required(check: Check, require: "Require", release: str, source: str) -> Fi
 
 
 def _since(setting: "Setting") -> int:
-    from cgroup_preflight.properties import BY_NAME
+    from cgroup_preflight.config.properties import BY_NAME
 
     return 252 if setting.value == "idle" else BY_NAME[setting.property].since
 

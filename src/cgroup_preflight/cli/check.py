@@ -2,9 +2,9 @@
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Remedy
-from cgroup_preflight.verdict import exit_status_of
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
 Judges this host: is cgroup v2 mounted where services run, are the controllers offered there, is systemd

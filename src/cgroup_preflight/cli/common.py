@@ -8,14 +8,14 @@ from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config import DEFAULT_CONTROLLERS, FILE_NAME
+from cgroup_preflight.core.reading import Known, Reading, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.report import Finding, HostSummary, Report, ServiceResult
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.light import TYPE_CHECKING, dataclass
-from cgroup_preflight.reading import Known, Reading, value_or
-from cgroup_preflight.report import Finding, HostSummary, Report, ServiceResult
-from cgroup_preflight.verdict import verdict_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,7 @@ def _used(config: "Config | None") -> tuple[str, ...]:
     """Controllers that hard limits of the config need; shares only warn when theirs is missing."""
     if config is None:
         return ()
-    from cgroup_preflight.properties import BY_NAME
+    from cgroup_preflight.config.properties import BY_NAME
 
     groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
     settings = [item for group in groups for item in group]

@@ -6,8 +6,7 @@ import sys
 from types import FrameType
 
 from cgroup_preflight.cli import COMMANDS
-from cgroup_preflight.errors import ConfigError, PreflightError
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.render.escape import plain
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
 from cgroup_preflight.config.keys import DISTROS
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import image, tools
 from cgroup_preflight.guest.engine import DEFAULT_DISTRO, warm_up
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
-from cgroup_preflight.report import Remedy
 
 _ABOUT = """\
 The guest that `run` and `smoke` use where this host cannot start units: a real kernel with systemd and cgroup v2,

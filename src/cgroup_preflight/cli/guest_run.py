@@ -9,11 +9,11 @@ from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult
 from cgroup_preflight.engines import ENGINES, GUEST
-from cgroup_preflight.errors import HostError, UsageError
-from cgroup_preflight.light import dataclass
 from cgroup_preflight.render.escape import plain
-from cgroup_preflight.report import Finding, HostSummary, Remedy, ServiceResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

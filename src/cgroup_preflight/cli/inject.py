@@ -19,12 +19,11 @@ from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.exit_status import ExitStatus
-from cgroup_preflight.quantities import QuantityError, Size, parse_amount
+from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.quantities import QuantityError, Size, parse_amount
+from cgroup_preflight.core.report import Finding, Remedy, Report, Status
+from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.render.escape import plain
-from cgroup_preflight.report import Finding, Remedy, Report, Status
-from cgroup_preflight.verdict import exit_status_of
 
 _ABOUT = """\
 Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),

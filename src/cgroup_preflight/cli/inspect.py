@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.gochecks.base import Subject
 from cgroup_preflight.gochecks.runner import run_go_checks
 from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject, with_prediction
@@ -18,8 +19,6 @@ from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary, survey
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.quantities import QuantityError, parse_quota, parse_size
-from cgroup_preflight.report import Finding, Remedy, Status
 
 _ABOUT = """\
 Reads the build info of Go binaries (nothing is run, no Go is needed) and says what their runtime will choose:

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.light import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.report import Remedy, Report
 from cgroup_preflight.render import FORMATS
-from cgroup_preflight.report import Remedy, Report
 
 if TYPE_CHECKING:
     from pathlib import Path

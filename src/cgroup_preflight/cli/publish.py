@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.cli import options
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.report import Remedy, Report
+from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.publish.clock import Clock, Outside
-from cgroup_preflight.report import Remedy, Report
-from cgroup_preflight.verdict import exit_status_of
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.ladder import Place

@@ -14,8 +14,8 @@ from cgroup_preflight.cli.smoke_run import (
     without_run,
 )
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.report import Finding, ServiceResult, Status, Verdict
-from cgroup_preflight.verdict import exit_status_of, verdict_of
+from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
+from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 
 _ABOUT = """\
 The whole preflight: judges the host, plans the slices, runs every service of the config under its limits,

@@ -10,8 +10,8 @@ from cgroup_preflight.cli.smoke_run import (
     try_services,
     without_run,
 )
-from cgroup_preflight.report import ServiceResult, Status
-from cgroup_preflight.verdict import exit_status_of
+from cgroup_preflight.core.report import ServiceResult, Status
+from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
 Runs the services of the config (or those named) at the same time, each in its slice and under its limits,

@@ -13,10 +13,10 @@ from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.rules import TINY
 from cgroup_preflight.config.tables import nearest
-from cgroup_preflight.errors import ConfigError, UsageError
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.quantities import Permyriad, format_bytes
+from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.expect import HostNumbers, memory_text
-from cgroup_preflight.quantities import Permyriad, format_bytes
-from cgroup_preflight.report import Finding, Remedy, ServiceResult, Status
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
@@ -118,8 +118,8 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
 
 def format_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
     """The programs that this machine cannot run (CGP401): another system, architecture, or no program at all."""
+    from cgroup_preflight.core.reading import value_or
     from cgroup_preflight.golang import elf
-    from cgroup_preflight.reading import value_or
 
     findings = []
     for service in config.services:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cgroup_preflight import __version__
 from cgroup_preflight.cli import options
+from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
-from cgroup_preflight.reading import value_or
 
 _ABOUT = """\
 Records exactly what `check` reads of this host into one JSON file, for a bug report or for judging it elsewhere:

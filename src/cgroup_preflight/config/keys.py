@@ -5,10 +5,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cgroup_preflight import quantities as q
 from cgroup_preflight.config.model import CONTROLLERS, Ready, ReadyKind
-from cgroup_preflight.light import dataclass, field
-from cgroup_preflight.properties import PROPERTIES
+from cgroup_preflight.config.properties import PROPERTIES
+from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.records import dataclass, field
 
 #: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)

@@ -20,13 +20,13 @@ from cgroup_preflight.config.model import (
     Smoke,
     Target,
 )
+from cgroup_preflight.config.properties import BY_NAME, Value
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
-from cgroup_preflight.errors import ConfigError, UsageError
-from cgroup_preflight.properties import BY_NAME, Value
-from cgroup_preflight.quantities import QuantityError
-from cgroup_preflight.report import Finding, Location, Remedy, Status
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.quantities import QuantityError
+from cgroup_preflight.core.report import Finding, Location, Remedy, Status
 
 _SIZE_MAX = 1 << 20
 _DOTS_MAX = 200

@@ -3,9 +3,9 @@
 import enum
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.properties import Value
-from cgroup_preflight.report import Location
+from cgroup_preflight.config.properties import Value
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Location
 
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 

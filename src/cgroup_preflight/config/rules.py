@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
-from cgroup_preflight.quantities import Size, format_bytes
+from cgroup_preflight.core.quantities import Size, format_bytes
 
 #: Below this an out-of-memory loop can wedge a user manager for ever (systemd/systemd#40208).
 TINY = 16 << 20

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, Key, parse_name, parse_ready, parse_unit_name
 from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Require, Smoke
-from cgroup_preflight.config.shapes import SHAPES, SPAN, Schema
+from cgroup_preflight.config.properties import SHAPES, SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 #: What no name may have; Python's `$` would let a last newline pass.

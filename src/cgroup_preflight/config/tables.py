@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.keys import SECTIONS, Key
 from cgroup_preflight.config.toml_lines import Path
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.quantities import QuantityError
-from cgroup_preflight.report import Finding, Location, Remedy, Status
+from cgroup_preflight.core.quantities import QuantityError
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Finding, Location, Remedy, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

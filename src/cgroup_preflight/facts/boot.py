@@ -4,8 +4,8 @@ Sources: grub-mkconfig and update-grub(8) (Debian), grubby(8) (Red Hat), kernel-
 (`cmdline.txt`), Microsoft's documentation of `.wslconfig`.
 """
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.reading import Known, Missing, Reading, Why, value_or
 
 #: What `read_boot_loader` answers, or the path of a Raspberry Pi's cmdline.txt.
 WSL, UPDATE_GRUB, GRUBBY = "wsl", "update-grub", "grubby"

@@ -4,8 +4,8 @@ Sources: systemd src/basic/virt.c, podman-run(1) (.containerenv), Kubernetes ser
 cgroup_namespaces(7), and the kernel's include/linux/proc_ns.h for the number of the first namespace.
 """
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
 #: PROC_CGROUP_INIT_INO and PROC_PID_INIT_INO.
 _FIRST_CGROUP_NAMESPACE = "cgroup:[4026531835]"

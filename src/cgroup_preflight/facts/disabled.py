@@ -1,10 +1,10 @@
 """Controllers that systemd keeps out of a slice (`DisableControllers=`, systemd.resource-control(5))."""
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.facts.words import parse_words
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner

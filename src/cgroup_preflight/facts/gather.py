@@ -1,5 +1,7 @@
 """The only function that reads a host's facts; every file is read once."""
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.facts import manager, proc_files
 from cgroup_preflight.facts.boot import read_boot_loader
 from cgroup_preflight.facts.container import read_container, read_namespace
@@ -13,8 +15,6 @@ from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mou
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.light import TYPE_CHECKING, dataclass
-from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cgroup_preflight.core.reading import Reading, parsed
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Reading, parsed
 
 if TYPE_CHECKING:
     from typing import TypeVar

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from cgroup_preflight.core.reading import Missing, Reading, Why
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.facts.kernel_text import read_kernel
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.facts.model import Level
@@ -11,8 +13,6 @@ from cgroup_preflight.facts.mountinfo import Mount
 from cgroup_preflight.facts.proc_files import parse_line
 from cgroup_preflight.facts.words import parse_words
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Missing, Reading, Why
 
 if TYPE_CHECKING:
     from typing import TypeVar

@@ -1,6 +1,6 @@
 """Files with one limit: `memory.max` and its kin, `pids.max`, `cpu.max` (cgroup-v2.rst)."""
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

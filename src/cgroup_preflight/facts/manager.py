@@ -2,13 +2,13 @@
 
 import re
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.facts.container import read_pid_namespace
 from cgroup_preflight.facts.levels import read_levels
 from cgroup_preflight.facts.model import Level, UserManager
 from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed, value_or
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner, Completed

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from cgroup_preflight.core.reading import Known, Reading
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.facts.limits import CpuMax
 from cgroup_preflight.facts.mountinfo import Mount
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.reading import Known, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

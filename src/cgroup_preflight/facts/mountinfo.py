@@ -2,7 +2,7 @@
 
 import re
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 _ESCAPE = r"\\([0-7]{3})"
 

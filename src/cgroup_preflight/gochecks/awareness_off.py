@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
 from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
 from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
@@ -9,7 +10,6 @@ from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.golang.runtime_limits import Level
 from cgroup_preflight.golang.runtime_rules import rules_for
 from cgroup_preflight.plan.gofit import procs_for
-from cgroup_preflight.report import Finding, Remedy, Status
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

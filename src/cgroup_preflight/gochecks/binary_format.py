@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.gochecks.base import GoCheck, Subject
 from cgroup_preflight.golang.elf import fit
-from cgroup_preflight.report import Finding, Remedy, Status
 
 _WHOLE = Remedy(title="build it or copy it again, to its end")
 _OTHER_BUILD = Remedy(

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
 from cgroup_preflight.plan.gofit import procs_for
-from cgroup_preflight.report import Finding, Status
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

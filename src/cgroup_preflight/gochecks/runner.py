@@ -2,10 +2,10 @@
 
 import importlib
 
+from cgroup_preflight.core.records import replace
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.gochecks import CHECKS
 from cgroup_preflight.gochecks.base import GoCheck, Subject
-from cgroup_preflight.light import replace
-from cgroup_preflight.report import Finding, Remedy, Status
 
 _SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
 _WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)

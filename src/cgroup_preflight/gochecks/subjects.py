@@ -1,14 +1,14 @@
 """From a service of the plan to what the checks of Go programs look at. Pure."""
 
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.gochecks.base import Subject
 from cgroup_preflight.golang.runtime import predict
 from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.survey import Binary
-from cgroup_preflight.light import dataclass, replace
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.golevels import chain_of
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.properties import BY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

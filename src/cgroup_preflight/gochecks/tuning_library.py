@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.gochecks.base import GoCheck, Subject
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, effects
-from cgroup_preflight.report import Finding, Remedy, Status
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

@@ -9,9 +9,9 @@ Go string headers, and flag 1 says that they are big-endian.
 import struct
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.image import BinaryError
 from cgroup_preflight.golang.regions import Layout, Region
-from cgroup_preflight.light import dataclass
 
 MAGIC = b"\xff Go buildinf:"
 ALIGN = 16

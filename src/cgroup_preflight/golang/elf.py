@@ -6,10 +6,10 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang import elf_format
 from cgroup_preflight.golang.image import BinaryError, Image, open_image
 from cgroup_preflight.golang.machines import Fit, Machine, elf_machine, fit_machine
-from cgroup_preflight.light import dataclass
 
 __all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fit", "identify"]
 

@@ -7,8 +7,8 @@ Offsets, addresses and sizes are bytes.
 import struct
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.image import BinaryError, Image
-from cgroup_preflight.light import dataclass
 
 MAGIC = b"\x7fELF"
 PT_LOAD, PT_INTERP = 1, 3

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 #: No single read may be larger, bytes; the largest real build info seen is below 1 MiB (golang/go#61644).
 MAX_READ = 16 << 20

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.elf_format import ElfHeader
-from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

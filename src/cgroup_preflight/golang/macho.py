@@ -6,9 +6,9 @@ Source of the layout: Apple's mach-o/loader.h and mach-o/fat.h.
 import struct
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.image import BinaryError, Image, SubImage
 from cgroup_preflight.golang.regions import Layout, Region, clip
-from cgroup_preflight.light import dataclass
 
 SECTION = b"__go_buildinfo"
 LC_SEGMENT, LC_SEGMENT_64 = 0x1, 0x19

@@ -7,8 +7,8 @@ UTF-8. Escape them before they reach a terminal.
 
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.goquote import quote
-from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

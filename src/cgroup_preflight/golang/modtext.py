@@ -6,11 +6,11 @@ Source: runtime/debug/mod.go (`ParseBuildInfo`) of Go 1.27; what Go refuses is r
 import re
 from dataclasses import dataclass, field
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.golang.blob import Blob
 from cgroup_preflight.golang.goquote import quoted_prefix, unquote
 from cgroup_preflight.golang.image import BinaryError
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.light import replace
 
 #: More lines, and more backslashes or bytes that are no UTF-8, than any build has: they keep a hostile text cheap.
 MAX_LINES, MAX_ESCAPES = 8192, 8192

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.image import BinaryError, Image
-from cgroup_preflight.light import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

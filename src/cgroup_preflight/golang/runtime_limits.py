@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from cgroup_preflight.light import dataclass, field
-from cgroup_preflight.report import Location
+from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.core.report import Location
 
 N = TypeVar("N", int, float)
 L = TypeVar("L")

@@ -7,7 +7,7 @@ Sources: `src/runtime/proc.go`, `mgcpacer.go`, `runtime1.go`, `cgroup_linux.go` 
 
 import re
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 #: "devel go1.28-hash", "go1.25.5 X:arenas", vendor suffixes: the number stands anywhere in the text.
 _VERSION = re.compile(r"\bgo(\d{1,3})\.(\d{1,4})", re.ASCII)

@@ -8,9 +8,9 @@ services are to run on this machine), what could not be tried here is skipped (t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.guest.choice import Machine
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 
 ENGINE = "guest"
 _WORDS = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Config, Setting
+from cgroup_preflight.core.quantities import Permyriad, Size
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.quantities import Permyriad, Size
 
 #: What a guest needs for itself, and what must be left over while a probe eats up the largest limit (MiB).
 _OWN_MIB = {GuestEngine.UML: 128, GuestEngine.QEMU: 256}

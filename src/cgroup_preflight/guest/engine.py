@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.exit_status import ExitStatus
+from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.report import Remedy, Report, Verdict
+from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.guest import bytecode, image, tools
 from cgroup_preflight.guest.choice import Host, Machine, choose, need_of
 from cgroup_preflight.guest.errors import GuestError
@@ -25,8 +27,6 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
 from cgroup_preflight.parse_report import ReportShapeError, report_of
-from cgroup_preflight.report import Remedy, Report, Verdict
-from cgroup_preflight.verdict import exit_status_of
 
 Say = Callable[[str], None]
 DEFAULT_DISTRO = "debian-12"

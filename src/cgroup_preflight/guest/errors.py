@@ -1,7 +1,7 @@
 """What goes wrong with a guest: it is the machine that failed, never the services in it."""
 
-from cgroup_preflight.errors import HostError
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 
 
 class GuestError(HostError):

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import kernel_image, pack, tools
 from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
-from cgroup_preflight.report import Remedy
 
 #: Seconds; a build downloads some hundred packages.
 BUILD_TIMEOUT = 1800.0

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import inside, pack, qemu, tools, uml
 from cgroup_preflight.guest.image import Image
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
-from cgroup_preflight.report import Remedy
 
 #: From the number of the channel's descriptor to the engine's argv.
 Command = Callable[[int], tuple[str, ...]]

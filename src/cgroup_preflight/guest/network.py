@@ -1,8 +1,8 @@
 """A network for services in a guest, where the config allows one: QEMU's own translation, fixed addresses, no DHCP."""
 
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.session import Guest
-from cgroup_preflight.report import Remedy
 
 #: QEMU's user network (qemu(1), -netdev user): the guest's address, its gateway, and the name server.
 _ADDRESS, _GATEWAY, _RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"

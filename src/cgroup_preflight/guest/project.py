@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.overlay import INPUT_DIR
-from cgroup_preflight.report import Remedy
 
 _TREE = "project"
 _ABSOLUTE = "absolute"

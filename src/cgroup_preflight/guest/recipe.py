@@ -3,10 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.overlay import OverlayFile, overlay
 from cgroup_preflight.guest.tools import IN_NAMESPACE, KEYRING
-from cgroup_preflight.report import Remedy
 
 #: Debian's release names, by the names used in the config and on the command line.
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}

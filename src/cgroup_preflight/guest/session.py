@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.image import Image
@@ -20,7 +21,6 @@ from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.spec import Background, BootMode, Completed, GuestSpec
-from cgroup_preflight.report import Remedy
 
 #: What an answer may take longer than the command itself (seconds): the line, and killing what timed out.
 _GRACE = 20.0

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cgroup_preflight.errors import HostError
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 
 #: Debian's keys: Ubuntu has them only where somebody asked for them.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from cgroup_preflight.light import TYPE_CHECKING, dataclass
-from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from typing import IO, Protocol

@@ -4,8 +4,8 @@ import errno
 import os
 import stat
 
-from cgroup_preflight.light import TYPE_CHECKING
-from cgroup_preflight.reading import Known, Missing, Reading, Why, missing, parsed
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
+from cgroup_preflight.core.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import TypeVar
 
+from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.host.redact import Entry, needed, replaced, replacer
-from cgroup_preflight.reading import Known, Reading
 
 FORMAT = 1
 T = TypeVar("T")

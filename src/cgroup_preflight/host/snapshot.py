@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.record import FORMAT, names_question
 from cgroup_preflight.host.redact import Entry
-from cgroup_preflight.reading import Known, Missing, Reading, Why
-from cgroup_preflight.report import Remedy
 
 SIZE_MAX = 32 << 20
 T = TypeVar("T")

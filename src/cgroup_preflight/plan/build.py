@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, Service, Setting
-from cgroup_preflight.light import replace
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:

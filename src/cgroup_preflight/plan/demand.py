@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.core.quantities import Permyriad, Size
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.quantities import Permyriad, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

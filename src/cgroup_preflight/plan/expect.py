@@ -6,11 +6,11 @@ Sources: systemd `cgroup_apply_*` and `cgroup_cpu_adjust_period` (src/core/cgrou
 
 from collections.abc import Iterable
 
-from cgroup_preflight import quantities as q
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.properties import BY_NAME, Property
-from cgroup_preflight.report import Location
+from cgroup_preflight.config.properties import BY_NAME, Property
+from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Location
 
 _LONG_MAX = (1 << 63) - 1
 _DEFAULT_PERIOD = 100_000

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
 from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
 from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
 from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.runtime_rules import rules_for
-from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.golevels import chain_of
-from cgroup_preflight.quantities import format_bytes
 
 #: Below this a GOMEMLIMIT makes the collector run without a pause sooner than it saves memory; bytes.
 LEAST_MEMORY_LIMIT = 64 << 20

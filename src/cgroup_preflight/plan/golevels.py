@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight import quantities as q
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core import quantities as q
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.plan.expect import HostNumbers, cpu_max, memory_text
-from cgroup_preflight.properties import BY_NAME
 
 
 def level_of(name: str, settings: Iterable[Setting], host: HostNumbers | None = None) -> Level:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Setting, Smoke
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.report import Location
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
     # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.publish import files, hints, sticky
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.forge_error import ForgeError, Trouble
@@ -15,7 +16,6 @@ from cgroup_preflight.publish.wishes import Load, Wishes, drafter
 from cgroup_preflight.render import comment, markdown_format, workflow_commands
 from cgroup_preflight.render.check_annotations import batches
 from cgroup_preflight.render.escape import pre
-from cgroup_preflight.report import Status, Verdict
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.github_api import GithubApi

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.report import Finding, Remedy, Report, Status
+from cgroup_preflight.core.report import Finding, Remedy, Report, Status
 
 
 class Delivery(enum.StrEnum):

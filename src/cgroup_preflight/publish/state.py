@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
+from cgroup_preflight.core.verdict import WORST_FIRST
 from cgroup_preflight.parse_report import ReportShapeError, report_from
 from cgroup_preflight.render import json_format
 from cgroup_preflight.render.escape import clip
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Finding, Remedy, Status, Verdict
-from cgroup_preflight.verdict import WORST_FIRST
 
 _LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
 KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from cgroup_preflight.core.report import Verdict
 from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Verdict
 
 #: Rounds of looking and writing; a leg among hundreds may have to mend several times.
 ROUNDS = 12

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cgroup_preflight.core.report import Report, Status, Verdict
+from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.sticky import Draft
 from cgroup_preflight.render import comment
 from cgroup_preflight.render.merge import Leg, Merged, merge
-from cgroup_preflight.report import Report, Status, Verdict
-from cgroup_preflight.verdict import worst_of
 
 COMMENT_MODES = ("auto", "always", "never")
 

@@ -6,9 +6,9 @@ and raw_details, 255 characters for title; columns only within one line, so none
 
 import shlex
 
+from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.render.place import WORST_FIRST, Placed, place
-from cgroup_preflight.report import Report, Status
 
 #: Annotations in one request, and in all: more than a reader goes through, in a fixed number of requests.
 BATCH = 50

@@ -7,10 +7,10 @@ file unreadable for GitLab, and of two entries with one fingerprint it shows one
 import json
 from collections.abc import Sequence
 
+from cgroup_preflight.core.report import Report, Status, Verdict
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.render.place import CONFIG_NAME, WORST_FIRST, Placed, place
 from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
-from cgroup_preflight.report import Report, Status, Verdict
 
 _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN: "minor"}
 

@@ -7,9 +7,9 @@ external links) and `artifacts:reports:dotenv` (5 KB, ASCII names, no blank line
 import json
 from urllib.parse import urlsplit
 
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.render.comment import title
 from cgroup_preflight.render.merge import Merged
-from cgroup_preflight.report import Status
 
 
 def annotations(merged: Merged, links: dict[str, str]) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
-from cgroup_preflight.quantities import format_bytes
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.render.text import finding_line, finding_lines
-from cgroup_preflight.report import Finding, Status
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
 _WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)

@@ -7,11 +7,11 @@ The verdict is in the first line and what to do in the second; details are folde
 import shlex
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight.quantities import format_bytes
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.render.escape import code, log_lines, pre, prose
 from cgroup_preflight.render.markdown_budget import Budget, Section
 from cgroup_preflight.render.place import WORST_FIRST, relative
-from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 #: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; some room for a marker.
 LIMIT = 65000

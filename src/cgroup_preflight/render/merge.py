@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.report import Finding, Location, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.render.place import CONFIG_NAME
-from cgroup_preflight.report import Finding, Location, Report, ServiceResult, Status, Verdict
 
 #: A runner without this check.
 ABSENT = None

@@ -5,8 +5,8 @@
 
 from collections.abc import Mapping
 
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.report import (
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
     HostSummary,

@@ -5,8 +5,8 @@ Source: GitLab docs, "Unit test reports": less than 30 MB in one file.
 
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.render.place import Placed
-from cgroup_preflight.report import Status
 
 #: Bytes of one file, with room for whatever a forge adds.
 FILE_MAX = 28_000_000

@@ -6,9 +6,7 @@ Fields that an earlier version did not write are not required.
 import enum
 from collections.abc import Mapping
 
-from cgroup_preflight.render.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
-from cgroup_preflight.report import (
+from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
     HostSummary,
@@ -19,6 +17,8 @@ from cgroup_preflight.report import (
     Report,
     ServiceResult,
 )
+from cgroup_preflight.render.escape import LOG_LINE_MAX, LOG_LINES
+from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
 
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.render.escape import clip, log_lines, plain
-from cgroup_preflight.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was shipped, with its hash before and after.
@@ -122,7 +122,7 @@ def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
 
 
 def _size(value: object) -> str:
-    from cgroup_preflight.quantities import format_bytes
+    from cgroup_preflight.core.quantities import format_bytes
 
     return format_bytes(value) if isinstance(value, int) else "-"
 

@@ -8,9 +8,9 @@ every line: `::` after blanks, `##[` anywhere).
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.render.escape import clip, plain
 from cgroup_preflight.render.place import WORST_FIRST, Placed, place
-from cgroup_preflight.report import Report, Status
 
 #: Annotations of one kind that one step can show.
 LIMIT = 10

@@ -9,7 +9,7 @@ lets the unit go on (systemd.service(5), systemctl(1) `kill`).
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 #: Seconds after which a held unit goes on by itself, should this tool die.
 HOLD_SECONDS = 60.0

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 SOCKET = "/run/systemd/private"
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")

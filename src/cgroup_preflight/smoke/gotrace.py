@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.golang.runtime_env import append_godebug
-from cgroup_preflight.light import dataclass, replace
 from cgroup_preflight.plan.unitfile import variable_line
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.manager import Manager

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.core.quantities import QuantityError, parse_cpus
+from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.light import dataclass
-from cgroup_preflight.quantities import QuantityError, parse_cpus
-from cgroup_preflight.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.smoke.observe import Observer, levels
 from cgroup_preflight.smoke.ready import fetch
 

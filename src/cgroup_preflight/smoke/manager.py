@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Missing, Reading
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import EngineChoice
-from cgroup_preflight.errors import HostError
 from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.reading import Missing, Reading
-from cgroup_preflight.report import Remedy
 from cgroup_preflight.smoke import argv as argvs
 from cgroup_preflight.smoke import bus
 

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
 from cgroup_preflight.facts.pressure import parse_pressure
 from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.expect import Expectation
-from cgroup_preflight.reading import Known, Missing, Reading, Why, parsed
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.

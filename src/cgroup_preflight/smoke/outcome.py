@@ -8,19 +8,11 @@ import re
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.config.properties import Role
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.reading import Known, Missing, Why, value_or
+from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Location, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.properties import Role
-from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.reading import Known, Missing, Why, value_or
-from cgroup_preflight.report import (
-    CpuUsage,
-    Finding,
-    LimitResult,
-    Location,
-    Remedy,
-    ServiceResult,
-    Status,
-)
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.observe import LimitReading, missing_text
 

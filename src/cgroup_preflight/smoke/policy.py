@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import BY_NAME, Role
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.properties import BY_NAME, Role
-from cgroup_preflight.report import Finding, Remedy, Status
 
 #: Who acts on ManagedOOM settings (systemd-oomd.service(8)); where nobody does, they are words.
 OOMD = "systemd-oomd.service"

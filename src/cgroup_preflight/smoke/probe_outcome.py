@@ -8,9 +8,9 @@ within quota x (window + one period) + 15 ms for each CPU used is therefore in o
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.quantities import format_bytes
-from cgroup_preflight.report import Finding, Remedy, Status
 from cgroup_preflight.smoke.probe_plan import KINDS, Untried
 from cgroup_preflight.smoke.probes import ProbeEvidence
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Location
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.report import Location
 
 #: What a probe eats beyond the limit, and what the host must have left over while it does; bytes.
 OVER = 16 << 20

@@ -7,7 +7,7 @@ into each other's way, and for those of the slice it is in.
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.probe_plan import UNSWAPPED, Capacity, Probe
 from cgroup_preflight.smoke.unit_text import plain, service_text

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core.reading import Known, parsed, value_or
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
 from cgroup_preflight.facts.limits import parse_limit
-from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.properties import BY_NAME
-from cgroup_preflight.reading import Known, parsed, value_or
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe

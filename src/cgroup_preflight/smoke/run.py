@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cgroup_preflight.config.model import Config, ReadyKind
+from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import EngineChoice
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.golang.survey import survey_all
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.light import dataclass
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.reading import value_or
-from cgroup_preflight.report import Finding, ServiceResult
 from cgroup_preflight.smoke import argv, ready, scope
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.plan.unitfile import slice_files
-from cgroup_preflight.report import Finding, Remedy, Status
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.hold import wait_until
 from cgroup_preflight.smoke.manager import Manager

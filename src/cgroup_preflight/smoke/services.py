@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.light import replace
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
-from cgroup_preflight.reading import Known
 from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.goview import GoView, look

@@ -16,8 +16,8 @@ from cgroup_preflight.artifacts.after_run import after_run
 from cgroup_preflight.artifacts.wish import program_hashes
 from cgroup_preflight.cli import main
 from cgroup_preflight.config.load import load
+from cgroup_preflight.core.report import Finding, Report, Status, Verdict
 from cgroup_preflight.render import json_format, markdown_format, text
-from cgroup_preflight.report import Finding, Report, Status, Verdict
 
 _PROGRAM = b"\x7fELF program"
 _CONFIG = '[project]\nname = "shop"\n[artifacts]\ninject = ["out/*.tar"]\n' + making.ONE_SERVICE.replace(

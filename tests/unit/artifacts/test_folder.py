@@ -10,7 +10,7 @@ from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wi
 
 from cgroup_preflight.artifacts import folder
 from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 
 
 @pytest.fixture

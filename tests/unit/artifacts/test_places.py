@@ -13,7 +13,7 @@ from cgroup_preflight.artifacts import outcome
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.links import Links
 from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.report import Status
+from cgroup_preflight.core.report import Status
 
 
 @pytest.mark.parametrize("name", RIVALS)

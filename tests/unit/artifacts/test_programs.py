@@ -27,8 +27,8 @@ from cgroup_preflight.artifacts.content import Wish
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.wish import wish_of
 from cgroup_preflight.config.load import load
-from cgroup_preflight.errors import UsageError
-from cgroup_preflight.report import Status
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Status
 
 _ELF = b"\x7fELF tested"
 _TESTED = wish(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))

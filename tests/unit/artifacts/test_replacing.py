@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.artifacts.replacing import replacing, temporary_path
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 
 
 def _replace(path: Path, data: bytes = b"new") -> None:

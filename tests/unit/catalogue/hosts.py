@@ -13,11 +13,11 @@ from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli.common import context_of
 from cgroup_preflight.config.load import parse
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.core.report import Finding, Status
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner
-from cgroup_preflight.report import Finding, Status
-from cgroup_preflight.verdict import verdict_of
 
 REPOSITORY = Path(__file__).parents[3]
 FOLDER = REPOSITORY / "tests" / "hosts"

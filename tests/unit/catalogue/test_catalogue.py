@@ -17,8 +17,8 @@ from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Severity
 from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.cli import schema as schema_command
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.report import Status
 
 #: Modules of the package that are no check.
 _OTHERS = {"base", "boot", "runner"}

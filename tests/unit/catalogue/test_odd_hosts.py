@@ -4,8 +4,8 @@ import pytest
 
 from catalogue import hosts
 from catalogue.cases import NOT_IN_SYSTEM_SLICE
-from cgroup_preflight.report import Status
-from cgroup_preflight.verdict import verdict_of
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.core.verdict import verdict_of
 
 _FS = "/sys/fs/cgroup"
 _SHOW = "systemctl show --property=Version,SystemState"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalogue import hosts
-from cgroup_preflight.report import Status, Verdict
-from cgroup_preflight.verdict import verdict_of
+from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.verdict import verdict_of
 
 _HUGE = {"missing": "malformed", "detail": "larger than 4M"}
 _BINARY = {"missing": "malformed", "detail": "not text"}

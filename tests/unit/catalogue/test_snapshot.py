@@ -9,14 +9,14 @@ import pytest
 
 from catalogue import hosts
 from cgroup_preflight.cli import snapshot as command
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 from cgroup_preflight.host.redact import replacer
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner, load
-from cgroup_preflight.reading import Known, Missing, Why
 
 _SECRETS = ("hunter2", "Mustermann", "erika", "laptop-of", "s3cr3t", "/home/", "example.org")
 _TREE = {

@@ -9,11 +9,11 @@ from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.config.model import Require
+from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.report import Finding, Location
 from cgroup_preflight.engines import choose_engine
 from cgroup_preflight.facts.model import Facts, UserManager
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.reading import Known, Missing
-from cgroup_preflight.report import Finding, Location
 
 REQUIRED = ("memory", "cpu")
 

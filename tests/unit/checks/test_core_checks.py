@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.checks.runner import load_check
+from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines import EngineChoice
-from cgroup_preflight.reading import Known, Missing, Why
-from cgroup_preflight.report import Status
 
 from .contexts import context, manager, one, run
 

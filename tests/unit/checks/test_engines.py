@@ -5,8 +5,8 @@ from facts.fabricate import HYBRID, facts, gathered, unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.reading import Why
 from cgroup_preflight.engines import ENGINES, choose_engine, controllers_of
-from cgroup_preflight.reading import Why
 
 from .contexts import REQUIRED, manager
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Check
 from cgroup_preflight.checks.runner import load_check, run_checks
+from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.reading import Known, Missing, Why
-from cgroup_preflight.report import Status, Verdict
-from cgroup_preflight.verdict import verdict_of
 
 from .contexts import CODES, context
 

@@ -11,7 +11,7 @@ import pytest
 
 from cgroup_preflight.cli import COMMANDS, main
 from cgroup_preflight.cli.options import Output, outputs
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 
 from .calling import FILE, call, check_harmless, environment
 

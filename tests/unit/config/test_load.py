@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cgroup_preflight.config import load
 from cgroup_preflight.config.keys import SECTIONS
 from cgroup_preflight.config.model import Config, ReadyKind
-from cgroup_preflight.errors import ConfigError, UsageError
-from cgroup_preflight.properties import PROPERTIES
-from cgroup_preflight.quantities import INFINITY, Permyriad, Size
-from cgroup_preflight.report import Status
+from cgroup_preflight.config.properties import PROPERTIES
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size
+from cgroup_preflight.core.report import Status
 
 SAMPLE = Path(__file__).parents[3] / "examples" / "shop" / "cgroup-preflight.toml"
 WHOLE = """\

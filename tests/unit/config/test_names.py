@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, parse_name, parse_ready, parse_slice_name
 from cgroup_preflight.config.model import Ready, ReadyKind
-from cgroup_preflight.quantities import QuantityError
+from cgroup_preflight.core.quantities import QuantityError
 
 WORDS = st.text(alphabet="abcXYZ019_.", min_size=1, max_size=12).filter(lambda word: ".." not in word)
 # systemd.unit(5): these may stand in a unit name without an escape, `:` and `\\` aside.

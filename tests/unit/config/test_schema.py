@@ -13,10 +13,9 @@ from jsonschema import Draft202012Validator
 from cgroup_preflight.cli import schema as command
 from cgroup_preflight.config import load
 from cgroup_preflight.config.keys import SECTIONS
+from cgroup_preflight.config.properties import BY_NAME, SHAPES
 from cgroup_preflight.config.schema import schema
-from cgroup_preflight.config.shapes import SHAPES
-from cgroup_preflight.errors import ConfigError
-from cgroup_preflight.properties import BY_NAME
+from cgroup_preflight.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = schema()

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.load import parse
 from cgroup_preflight.config.model import Config, Setting
-from cgroup_preflight.errors import ConfigError
-from cgroup_preflight.report import Finding
+from cgroup_preflight.core.errors import ConfigError
+from cgroup_preflight.core.report import Finding
 
 
 def config_of(text: str, *, folder: str = "/src", shown: str = "c.toml") -> Config:

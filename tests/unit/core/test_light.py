@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cgroup_preflight.light import dataclass, field
+from cgroup_preflight.core.records import dataclass, field
 
 
 def _twins():

@@ -3,8 +3,8 @@
 import pytest
 
 from cgroup_preflight.config.model import CONTROLLERS
-from cgroup_preflight.properties import BY_NAME, PROPERTIES, Role
-from cgroup_preflight.quantities import INFINITY, QuantityError, Size
+from cgroup_preflight.config.properties import BY_NAME, PROPERTIES, Role
+from cgroup_preflight.core.quantities import INFINITY, QuantityError, Size
 
 FROM_THE_ISSUE = [
     "MemoryMin",

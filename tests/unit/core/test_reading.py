@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from cgroup_preflight.errors import ConfigError, HostError, UsageError
-from cgroup_preflight.reading import Known, Missing, Why, missing, parsed, value_or
-from cgroup_preflight.report import Remedy
+from cgroup_preflight.core.errors import ConfigError, HostError, UsageError
+from cgroup_preflight.core.reading import Known, Missing, Why, missing, parsed, value_or
+from cgroup_preflight.core.report import Remedy
 
 
 @pytest.mark.parametrize(

@@ -17,18 +17,18 @@ from tests.unit.smoke import fabricate as fake
 from cgroup_preflight import __version__
 from cgroup_preflight.artifacts import wish as asked
 from cgroup_preflight.cli import guard
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.config.properties import PROPERTIES, Role
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
 from cgroup_preflight.guest.engine import Task, _read
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.spec import Completed
 from cgroup_preflight.parse_report import ReportShapeError, report_from, report_of
-from cgroup_preflight.properties import PROPERTIES, Role
 from cgroup_preflight.publish.state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import json_format
 from cgroup_preflight.render.escape import log_lines
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import CpuUsage, LimitResult, Report, Status
 from cgroup_preflight.report_rules import SHARES
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from cgroup_preflight.exit_status import ExitStatus
-from cgroup_preflight.report import Finding, Status, Verdict
-from cgroup_preflight.verdict import exit_status_of, verdict_of
+from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.report import Finding, Status, Verdict
+from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 
 
 def _findings(statuses):

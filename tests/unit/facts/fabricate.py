@@ -4,10 +4,10 @@ import dataclasses
 import errno
 import functools
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
 from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.command import Completed
-from cgroup_preflight.reading import Known, Missing, Reading, Why, missing
 
 UNIFIED = "29 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
 ROOT_MOUNT = (

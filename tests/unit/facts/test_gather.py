@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
+from cgroup_preflight.core.reading import Known, Missing, Why, missing
 from cgroup_preflight.facts.gather import gather
-from cgroup_preflight.reading import Known, Missing, Why, missing
 
 from .fabricate import HYBRID, LEGACY, ROOT_MOUNT, RUNNING, SHOW, UNIFIED, FakeFs, FakeRunner, gathered, host
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from core.making import config_of
 
+from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.gochecks.base import Measured, Subject
 from cgroup_preflight.gochecks.runner import run_go_checks
 from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject
@@ -13,7 +14,6 @@ from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.report import Finding, Status
 
 OFF = "containermaxprocs=0,updatemaxprocs=0"
 STAMP = (("vcs.revision", "0123456789abcdef"), ("vcs.modified", "false"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgroup_preflight.report import Status
+from cgroup_preflight.core.report import Status
 
 from .making import OFF, app, findings, go_program, of, statuses
 

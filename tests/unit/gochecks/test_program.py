@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.codes import CODES
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.gochecks import CHECKS
 from cgroup_preflight.gochecks.base import GoCheck
 from cgroup_preflight.gochecks.runner import load_check, run_go_checks
 from cgroup_preflight.golang.elf import Executable, Kind
 from cgroup_preflight.golang.survey import Binary
-from cgroup_preflight.report import Status
 
 from .making import STAMP, TARGET, app, findings, go_program, of, statuses, subjects
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from cgroup_preflight.core.report import Finding, HostSummary, Location, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.guest import beside
 from cgroup_preflight.guest.choice import Machine
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.report import Finding, HostSummary, Location, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.verdict import verdict_of
 
 HOST = HostSummary(
     kernel="6.1.1", systemd="252", hierarchy="unified", mount_point="/sys/fs/cgroup", controllers=("cpu",), machine="x86_64"

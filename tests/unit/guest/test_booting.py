@@ -4,9 +4,9 @@ from typing import Self
 
 import pytest
 
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import engine
 from cgroup_preflight.guest.errors import GuestError
-from cgroup_preflight.report import Remedy
 
 
 class Panicking:

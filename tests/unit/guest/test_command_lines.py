@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest.qemu import QemuMachine, qemu_argv
 from cgroup_preflight.guest.recipe import SUITES, image_argv, mmdebstrap_argv, recipe_for
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec

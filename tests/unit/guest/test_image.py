@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import image, pack, tools
 from cgroup_preflight.guest.overlay import OverlayFile
 from cgroup_preflight.guest.recipe import recipe_for

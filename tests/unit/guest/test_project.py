@@ -7,7 +7,7 @@ import pytest
 from core.making import config_of
 
 from cgroup_preflight.config.model import Target
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest import project
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgroup_preflight.errors import HostError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import kvm, tools
 
 DEBIAN = 'ID=debian\nVERSION_ID="12"\n'

@@ -10,8 +10,8 @@ import tracemalloc
 
 import pytest
 
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host.command import LiveRunner, stop
-from cgroup_preflight.reading import Known, Missing, Why
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(60)]
 

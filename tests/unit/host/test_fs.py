@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host.fs import TEXT_MAX, LiveFs
-from cgroup_preflight.reading import Known, Missing, Why
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from core.making import one_setting, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.quantities import Permyriad, Size
 from cgroup_preflight.plan.expect import HostNumbers, agrees, cpu_max, expectations, memory_text
-from cgroup_preflight.quantities import Permyriad, Size
 
 HOST = HostNumbers(page_size=4096, memory_bytes=503_644_160, tasks_max=32768)
 BIG_PAGES = HostNumbers(page_size=65536, memory_bytes=8 << 30, tasks_max=4194304)

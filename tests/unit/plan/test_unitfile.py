@@ -7,10 +7,10 @@ from core.making import config_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cgroup_preflight.errors import ConfigError
+from cgroup_preflight.config.properties import PROPERTIES
+from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
-from cgroup_preflight.properties import PROPERTIES
 
 TEXT = """\
 [slices.api]

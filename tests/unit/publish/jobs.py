@@ -8,8 +8,8 @@ from tests.contract.forge import github as gh
 from tests.contract.forge import gitlab as gl
 from tests.unit.render.samples import finding, report
 
+from cgroup_preflight.core.report import Finding, Report, Status
 from cgroup_preflight.render import json_format
-from cgroup_preflight.report import Finding, Report, Status
 
 PASS = report(finding(Status.PASS))
 FAIL = report(finding(Status.FAIL), finding(Status.PASS, code="CGP101", name="hierarchy", subject="hierarchy"))

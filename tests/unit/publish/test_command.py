@@ -10,7 +10,7 @@ import pytest
 import cgroup_preflight
 from cgroup_preflight.cli import COMMANDS, guard
 from cgroup_preflight.codes import CODES
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish.ladder import Provider, detect
 from cgroup_preflight.publish.outcome import CODES as OURS
 from cgroup_preflight.publish.secret import Secret, redact, secret

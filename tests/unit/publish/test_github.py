@@ -10,11 +10,11 @@ import pytest
 from tests.contract.forge import github as gh
 from tests.unit.render.samples import finding, report
 
+from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import ladder
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.wishes import Load, Wishes, view
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Remedy, RemedyFile, Status
 
 from .jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
 

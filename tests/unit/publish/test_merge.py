@@ -7,11 +7,11 @@ from hypothesis import given
 from tests.unit.render.forge import show, squeeze
 from tests.unit.render.samples import few, finding, report, reports
 
+from cgroup_preflight.core.report import Location, Status, Verdict
 from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import comment, merge
 from cgroup_preflight.render.check_annotations import batches
 from cgroup_preflight.render.merge import Leg, rebase
-from cgroup_preflight.report import Location, Status, Verdict
 
 from .jobs import FAIL, PASS, fleet
 

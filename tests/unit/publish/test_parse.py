@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from tests.unit.render.samples import MIXED, SERVICE, few, finding, report, reports
 
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.reading import leg_names, read_legs
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.render import json_format
-from cgroup_preflight.report import Status
 
 from .jobs import FAIL, write_report
 

@@ -6,11 +6,11 @@ import re
 from hypothesis import given
 from tests.unit.render.samples import MIXED, few, finding, report, reports, texts
 
+from cgroup_preflight.core.report import Location, Status
 from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import check_annotations, gitlab_reports, workflow_commands
 from cgroup_preflight.render.escape import plain
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Location, Status
 
 _COMMAND = re.compile(r"::(error|warning|notice) (title|file|line)=[^:,\n]*(,(title|file|line)=[^:,\n]*)*::[^\n]*")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.report import (
+from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
     HostSummary,
@@ -18,7 +18,7 @@ from cgroup_preflight.report import (
     Status,
     Verdict,
 )
-from cgroup_preflight.verdict import verdict_of
+from cgroup_preflight.core.verdict import verdict_of
 
 HOSTILE = (
     "@everyone",

@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import given
 
+from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.render import codequality_format
 from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.report import Report, Status
 
 from .samples import MIXED, few, finding, report, reports
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 
 import cgroup_preflight
+from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.parse_report import report_of
 from cgroup_preflight.publish.wishes import view
 from cgroup_preflight.render import (
@@ -24,7 +25,6 @@ from cgroup_preflight.render import (
     workflow_commands,
 )
 from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report import Report, Status
 
 from .samples import MIXED, SAMPLES, few, reports
 

@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ET
 
 from hypothesis import given
 
+from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.render import junit_format
 from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.report import Report, Status
 
 from .samples import HOSTILE, MIXED, few, finding, report, reports
 

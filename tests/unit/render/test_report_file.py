@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.render import codequality_format, junit_format
-from cgroup_preflight.report import Status
 
 from .samples import HOSTILE, finding, report
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from cgroup_preflight.core.report import Report, ServiceResult, Status, Verdict
 from cgroup_preflight.render import json_format, report_schema
-from cgroup_preflight.report import Report, ServiceResult, Status, Verdict
 
 from .samples import MIXED, SAMPLES, finding, report
 

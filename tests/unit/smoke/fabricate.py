@@ -4,10 +4,10 @@ import errno
 
 from core.making import config_of
 
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.reading import Known, Missing, Reading, Why
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
 

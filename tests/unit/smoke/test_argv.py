@@ -7,7 +7,7 @@ from core.making import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.quantities import parse_span
+from cgroup_preflight.core.quantities import parse_span
 from cgroup_preflight.smoke import argv
 
 #: Every option that may stand before `--`; systemd-run(1).

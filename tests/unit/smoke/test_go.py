@@ -10,14 +10,14 @@ import pytest
 from core.making import config_of
 
 from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.gochecks.subjects import Target
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
-from cgroup_preflight.reading import Known, Missing, Reading, Why
-from cgroup_preflight.report import Finding, Status
 from cgroup_preflight.smoke import argv, goview
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import plan_findings, proof_findings

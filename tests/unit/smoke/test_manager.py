@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.engines import EngineChoice
-from cgroup_preflight.errors import HostError
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.reading import Known, Reading
 from cgroup_preflight.smoke import bus
 from cgroup_preflight.smoke.manager import Manager
 

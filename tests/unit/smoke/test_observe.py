@@ -7,9 +7,9 @@ from core.making import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import expectations
-from cgroup_preflight.reading import Known, Missing
 from cgroup_preflight.smoke.observe import Observer, levels
 
 from .fabricate import NUMBERS

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.quantities import parse_size
-from cgroup_preflight.report import Status, Verdict
+from cgroup_preflight.core.quantities import parse_size
+from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.smoke.evidence import Ready
 from cgroup_preflight.smoke.observe import nowhere
 from cgroup_preflight.smoke.outcome import proposed_max, service_findings, service_result
-from cgroup_preflight.verdict import verdict_of
 
 from .fabricate import ABSENT, CGROUP, CLEAN, DENIED, SLICE, TEXT, counters, effective, evidence, limits, stay
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from facts.fabricate import facts, unreadable
 
-from cgroup_preflight.reading import Known
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.smoke.run import host_numbers
 
 GIB = 1 << 30

@@ -1,6 +1,6 @@
 """What a run leaves behind is told, and is never a pass."""
 
-from cgroup_preflight.report import Status
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.smoke.scope import cleanup_finding
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.cli import init
 from cgroup_preflight.config import load
-from cgroup_preflight.errors import UsageError
+from cgroup_preflight.core.errors import UsageError
 
 MAIN = (
     'package main\nimport "net/http"\nfunc main() { http.Handle("/healthz", x); http.ListenAndServe(":8080", nil) }\n'

@@ -8,7 +8,7 @@ here the same text raises `QuantityError` with the spelling that would have work
 import enum
 import re
 
-from cgroup_preflight.light import dataclass
+from cgroup_preflight.core.records import dataclass
 
 
 class QuantityError(ValueError):

@@ -6,7 +6,7 @@ import enum
 import errno
 from collections.abc import Callable
 
-from cgroup_preflight.light import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from typing import Generic, TypeVar

@@ -1,7 +1,25 @@
-"""Errors a user can cause or meet: each owns its exit status and says what to do next."""
+"""Exit statuses of the command line: one meaning each, stable across releases.
 
-from cgroup_preflight.exit_status import ExitStatus
-from cgroup_preflight.report import Finding, Remedy
+Errors a user can cause or meet: each owns its exit status and says what to do next.
+"""
+
+import enum
+
+from cgroup_preflight.core.report import Finding, Remedy
+
+
+@enum.unique
+class ExitStatus(enum.IntEnum):
+    """What the process exits with; the table in README.md is compared with this."""
+
+    PASS = 0
+    FAIL = 1
+    USAGE = 2
+    UNVERIFIED = 3
+    DEFECT = 4
+    NOT_DELIVERED = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class PreflightError(Exception):

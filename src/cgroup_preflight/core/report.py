@@ -6,7 +6,7 @@ Everything here is frozen data. Nothing decides, renders or reads the world.
 import enum
 from collections.abc import Mapping
 
-from cgroup_preflight.light import dataclass, field
+from cgroup_preflight.core.records import dataclass, field
 
 #: What a piece of evidence may hold; it ends up in JSON as it is.
 Evidence = Mapping[str, str | int | float | bool | None]

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.exit_status import ExitStatus
-from cgroup_preflight.report import Finding, Status, Verdict
+from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.report import Finding, Status, Verdict
 
 #: Verdicts in the order in which one beats another.
 WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
