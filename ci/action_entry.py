@@ -124,15 +124,15 @@ def _annotate_config(environ: Mapping[str, str]) -> None:
     from cgroup_preflight.cli.common import load_config
     from cgroup_preflight.core.errors import ConfigError, PreflightError
     from cgroup_preflight.core.report import Report, Verdict
-    from cgroup_preflight.render import workflow_commands
-    from cgroup_preflight.render.merge import rebase
+    from cgroup_preflight.report import annotations
+    from cgroup_preflight.report.merge import rebase
 
     try:
         load_config(Path(environ["CGPF_CONFIG"]) if environ.get("CGPF_CONFIG") else None)
     except ConfigError as error:
         report = Report(tool_version="", verdict=Verdict.FAIL, host=None, findings=error.findings, services=(),
                         started_at="", duration_seconds=0.0)  # fmt: skip
-        sys.stdout.write(workflow_commands.render(rebase(report, prefix=_prefix(environ))))
+        sys.stdout.write(annotations.render(rebase(report, prefix=_prefix(environ))))
     except PreflightError:
         pass  # the command has said it
 

@@ -23,8 +23,8 @@ from cgroup_preflight.core.report import (
     Verdict,
 )
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import comment
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report.merge import Leg
 
 _STYLE = """
 body{margin:16px;font:14px/1.5 "Noto Sans","DejaVu Sans",sans-serif;color:#1f2328;background:#fff;max-width:%(width)s}
@@ -112,10 +112,10 @@ def samples() -> dict[str, tuple[str, str]]:
              Leg(name="rocky-9", report=_report(Verdict.FAIL, absent, weight))]  # fmt: skip
     many = view(tuple(legs))
     return {
-        "comment-fail": ("github", comment.render(view((Leg(name="x", report=failed),)))),
-        "comment-matrix": ("github", comment.render(many)),
-        "note-pass": ("gitlab", comment.render(view((Leg(name="x", report=fine),)))),
-        "summary-unverified": ("summary", comment.render(view((
+        "comment-fail": ("github", comment_body.render(view((Leg(name="x", report=failed),)))),
+        "comment-matrix": ("github", comment_body.render(many)),
+        "note-pass": ("gitlab", comment_body.render(view((Leg(name="x", report=fine),)))),
+        "summary-unverified": ("summary", comment_body.render(view((
             Leg(name="x", report=replace(_report(Verdict.UNVERIFIED, tried, services=()))),)))),
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from tests.unit.publish.jobs import FAIL, PASS, pull_event
 from tests.unit.render.samples import HOSTILE, finding, report
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.render import json_format
+from cgroup_preflight.report import codec
 
 SETUP_PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"
 UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))
@@ -94,7 +94,7 @@ def _publish(path, **more):
 
 def test_verdicts_on_a_pull_request(go, github):
     files = {
-        f"{name}.json": json_format.render(made)
+        f"{name}.json": codec.render(made)
         for name, made in {"pass": PASS, "fail": FAIL, "unverified": UNVERIFIED, "hostile": HOSTILE_REPORT}.items()
     }
     text, outcomes = go(
@@ -126,7 +126,7 @@ def test_a_fork_sends_nothing_and_says_so_once(go, github):
     text, outcomes = go(
         ("fork", _publish("fail.json")),
         event=pull_event(head="stranger/demo"),
-        files={"fail.json": json_format.render(FAIL)},
+        files={"fail.json": codec.render(FAIL)},
     )
     assert outcomes["fork"] == ["failure", "fail", "1", ""]
     assert github.calls == []
@@ -138,7 +138,7 @@ def test_missing_permissions_cost_nothing(go, github):
     text, outcomes = go(
         ("warn", _publish("pass.json", comment="always")),
         ("strict", _publish("pass.json", comment="always", publish="strict")),
-        files={"pass.json": json_format.render(PASS)},
+        files={"pass.json": codec.render(PASS)},
     )
     assert (outcomes["warn"][0], outcomes["strict"][0]) == ("success", "failure")
     assert "permissions: { checks: write }" in text
@@ -147,7 +147,7 @@ def test_missing_permissions_cost_nothing(go, github):
 
 def test_legs_of_a_matrix_share_one_comment(go, github):
     github.latency = 0.02
-    legs = {f"{name}.json": json_format.render(made) for name, made in {"a": PASS, "b": FAIL, "c": PASS}.items()}
+    legs = {f"{name}.json": codec.render(made) for name, made in {"a": PASS, "b": FAIL, "c": PASS}.items()}
     inputs = {"target": "publish", "reports": "${{ matrix.leg }}.json", "leg": "${{ matrix.leg }}", "comment": "always"}
     go(("leg", inputs), files=legs, matrix="{leg: [a, b, c]}")
     (comment,) = github.comments

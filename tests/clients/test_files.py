@@ -18,7 +18,8 @@ from cgroup_preflight.cli import publish
 from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.publish.wishes import COMMENT_MODES
-from cgroup_preflight.render import FORMATS, report_schema
+from cgroup_preflight.report import FORMATS
+from cgroup_preflight.report import schema
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
@@ -68,7 +69,7 @@ def test_schemas_know_the_same_words():
     engine = config_schema.schema()["properties"]["smoke"]["properties"]["engine"]
     assert {"", *engine["enum"]} == set(INPUTS["engine"]["options"])
     verdict = ACTION["outputs"]["verdict"]["description"]
-    assert all(word in verdict for word in report_schema.schema()["properties"]["verdict"]["enum"])
+    assert all(word in verdict for word in schema.schema()["properties"]["verdict"]["enum"])
 
 
 def test_the_readme_shows_what_is_there():

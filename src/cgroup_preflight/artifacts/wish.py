@@ -14,9 +14,9 @@ from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
 from cgroup_preflight.golang.survey import survey_all
-from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.report.read import ReportShapeError, report_of
 
 _REPORT_MAX = 64 << 20
 

@@ -7,7 +7,7 @@ from types import FrameType
 
 from cgroup_preflight.cli import COMMANDS
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 
 
 class Terminated(BaseException):

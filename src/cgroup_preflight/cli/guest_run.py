@@ -13,7 +13,7 @@ from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult
 from cgroup_preflight.engines import ENGINES, GUEST
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from cgroup_preflight.cli import options
 from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 from cgroup_preflight.starter.programs import SERVICES_MAX, Program, programs, project_name
 from cgroup_preflight.starter.scan import Found, scan
 from cgroup_preflight.starter.text import Starter, build_command, write

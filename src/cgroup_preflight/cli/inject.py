@@ -23,7 +23,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, Size, parse_amount
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
 from cgroup_preflight.core.verdict import exit_status_of
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
 Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),

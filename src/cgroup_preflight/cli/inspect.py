@@ -177,7 +177,7 @@ def _as_services(path: str, names: set[str], plan: Plan, target: Target) -> list
 
 
 def _text(seen: list[Inspected], *, verbose: bool) -> str:
-    from cgroup_preflight.render.go_text import render
+    from cgroup_preflight.report.build_info import render
 
     colour = options.use_colour()
     return "\n".join(
@@ -222,7 +222,7 @@ def _entry(item: Inspected) -> dict[str, object]:
 
 def _findings(findings: tuple[Finding, ...]) -> object:
     """In the form of the report, which is the only one."""
-    from cgroup_preflight.render.json_format import document
+    from cgroup_preflight.report.codec import document
 
     return document(common.report(common.start(), None, findings))["findings"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Remedy, Report
-from cgroup_preflight.render import FORMATS
+from cgroup_preflight.report import FORMATS, MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,12 +115,12 @@ def write_stdout(text: str) -> None:
 
 def _render(report: Report, item: Output, *, verbose: bool) -> str:
     if item.format == "text":
-        from cgroup_preflight.render import text
+        from cgroup_preflight.report import text
 
         return text.render(report, colour=not item.file and use_colour(), verbose=verbose)
     import importlib
 
-    module = importlib.import_module(f"cgroup_preflight.render.{item.format}_format")
+    module = importlib.import_module(f"cgroup_preflight.report.{MODULES[item.format]}")
     rendered: str = module.render(report)
     return rendered
 

@@ -170,9 +170,9 @@ def _write(load: "Load", told: Report, item: options.Output) -> None:
     if item.format != "markdown":
         options.deliver(told, (item,), verbose=False)
         return
-    from cgroup_preflight.render import comment
+    from cgroup_preflight.report import comment as comment_body
 
-    text = comment.render(replace(load.merged, report=told), limit=_MARKDOWN_MAX)
+    text = comment_body.render(replace(load.merged, report=told), limit=_MARKDOWN_MAX)
     if item.file:
         options.write_file(Path(item.file), text)
     else:

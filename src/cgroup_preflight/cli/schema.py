@@ -33,9 +33,9 @@ def main(words: list[str]) -> int:
 def _schema(of: str) -> dict[str, object]:
     if of == "report":
         from cgroup_preflight.reference import known_codes
-        from cgroup_preflight.render import report_schema
+        from cgroup_preflight.report import schema
 
-        return report_schema.schema(known_codes())
+        return schema.schema(known_codes())
     from cgroup_preflight.config import schema
 
     return schema.schema()

@@ -9,7 +9,7 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.survey import survey_all
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
 Writes one .slice file for each slice and one drop-in for each service, as systemd reads them. Without --out

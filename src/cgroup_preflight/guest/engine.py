@@ -26,7 +26,7 @@ from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
-from cgroup_preflight.parse_report import ReportShapeError, report_of
+from cgroup_preflight.report.read import ReportShapeError, report_of
 
 Say = Callable[[str], None]
 DEFAULT_DISTRO = "debian-12"

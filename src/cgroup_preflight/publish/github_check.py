@@ -15,7 +15,7 @@ from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.github_api import GithubApi
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import RunId
-from cgroup_preflight.render.check_annotations import Annotation
+from cgroup_preflight.report.annotations import Annotation
 
 #: GitHub takes 65,535 characters.
 SUMMARY_MAX = 65_000

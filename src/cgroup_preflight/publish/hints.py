@@ -4,8 +4,8 @@ import re
 
 from cgroup_preflight.publish.forge_error import ForgeError, Trouble
 from cgroup_preflight.publish.outcome import Delivery, Outcome
-from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.render.workflow_commands import no_command
+from cgroup_preflight.report.annotations import no_command
+from cgroup_preflight.report.escape import clip, plain
 
 #: `checks=write` or `issues=write; pull_requests=write` (either of both), as GitHub names what it would accept.
 _ACCEPTED = re.compile(r"([a-z_]{1,40})=(read|write)", re.ASCII)

@@ -13,9 +13,11 @@ from cgroup_preflight.publish.receipt import Receipt, Waiting
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.publish.transport import Transport
 from cgroup_preflight.publish.wishes import Load, Wishes, drafter
-from cgroup_preflight.render import comment, markdown_format, workflow_commands
-from cgroup_preflight.render.check_annotations import batches
-from cgroup_preflight.render.escape import pre
+from cgroup_preflight.report import annotations
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report import markdown as markdown_format
+from cgroup_preflight.report.annotations import batches
+from cgroup_preflight.report.escape import pre
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.github_api import GithubApi
@@ -65,7 +67,7 @@ def _log(job: GithubJob, load: Load, outside: Outside, *, placed: bool) -> str:
     # One of the ten notices of a step is kept for what there is to say about the token.
     taken = {"notice": 1} if job.read_only or job.doubtful else {}
     text = _notice(job.read_only) if job.read_only else ""
-    text += workflow_commands.render(load.merged.report, placed=placed, taken=taken)
+    text += annotations.render(load.merged.report, placed=placed, taken=taken)
     _say(text, outside)
     return text
 
@@ -77,7 +79,7 @@ def _say(text: str, outside: Outside) -> None:
 
 def _notice(reason: str) -> str:
     said = f"{reason}: its token may only read, so the result is in the job summary; {hints.RECIPE}"
-    return workflow_commands.command("notice", said, title="cgroup-preflight")
+    return annotations.command("notice", said, title="cgroup-preflight")
 
 
 def _afterwords(job: GithubJob, load: Load, outside: Outside, receipt: Receipt, *, shown: str) -> None:
@@ -87,8 +89,8 @@ def _afterwords(job: GithubJob, load: Load, outside: Outside, receipt: Receipt, 
         _say(_notice(job.doubtful), outside)
     checks = [item for item in receipt.outcomes if item.channel.startswith("check run")]
     if shown and any(item.delivery is Delivery.FAILED or item in refused for item in checks):
-        taken = workflow_commands.kinds(shown) + Counter({"notice": len(refused[:1])})
-        _say(workflow_commands.render(load.merged.report, taken=taken), outside)
+        taken = annotations.kinds(shown) + Counter({"notice": len(refused[:1])})
+        _say(annotations.render(load.merged.report, taken=taken), outside)
 
 
 def _summary(job: GithubJob, load: Load, receipt: Receipt) -> None:
@@ -97,7 +99,7 @@ def _summary(job: GithubJob, load: Load, receipt: Receipt) -> None:
         why = "the summary of this step is full" if job.summary_file else "GITHUB_STEP_SUMMARY is not set"
         receipt.add(Outcome(channel="summary", delivery=Delivery.SKIPPED, detail=why))
         return
-    receipt.add(files.append_summary(job.summary_file, comment.render(load.merged, limit=room)))
+    receipt.add(files.append_summary(job.summary_file, comment_body.render(load.merged, limit=room)))
 
 
 def _outputs(job: GithubJob, values: dict[str, str], receipt: Receipt) -> None:
@@ -164,7 +166,7 @@ def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: 
     leg = f" ({wishes.leg[:100]})" if wishes.leg else ""
     return github_check.publish(api, github_check.CheckRun(
         name=f"cgroup-preflight{key}{leg}", key=wishes.key, run=job.run, job=job.name, sha=job.sha, conclusion=conclusion,
-        title=comment.title(merged)[:250], summary=comment.render(merged, limit=github_check.SUMMARY_MAX),
+        title=comment_body.title(merged)[:250], summary=comment_body.render(merged, limit=github_check.SUMMARY_MAX),
         batches=batches(merged.report), details_url=job.run_url,
     ), clock)  # fmt: skip
 

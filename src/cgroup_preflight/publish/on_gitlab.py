@@ -16,8 +16,9 @@ from cgroup_preflight.publish.receipt import Receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.publish.transport import Transport
 from cgroup_preflight.publish.wishes import Load, Wishes, drafter
-from cgroup_preflight.render import codequality_format, comment, gitlab_reports, json_format, junit_format
-from cgroup_preflight.render.merge import Merged
+from cgroup_preflight.report import codec, codequality, junit
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report.merge import Merged
 
 if TYPE_CHECKING:
     import gitlab
@@ -28,18 +29,18 @@ FOLDER = "cgroup-preflight-reports"
 def report_files(merged: Merged, links: dict[str, str]) -> dict[str, str]:
     """Every file that GitLab's `artifacts:reports` reads, and the report itself."""
     return {
-        "junit.xml": junit_format.render(merged.report),
-        "codequality.json": codequality_format.render(merged.report),
-        "annotations.json": gitlab_reports.annotations(merged, links),
-        "preflight.env": gitlab_reports.dotenv(merged),
-        "report.md": comment.render(merged, limit=200_000),
+        "junit.xml": junit.render(merged.report),
+        "codequality.json": codequality.render(merged.report),
+        "annotations.json": codequality.annotations(merged, links),
+        "preflight.env": codequality.dotenv(merged),
+        "report.md": comment_body.render(merged, limit=200_000),
         **merged_file(merged),
     }
 
 
 def merged_file(merged: Merged, outcomes: Iterable[Outcome] = ()) -> dict[str, str]:
     """The report itself, with the receipt as far as it is known."""
-    return {"merged.json": json_format.render(with_receipt(merged.report, outcomes))}
+    return {"merged.json": codec.render(with_receipt(merged.report, outcomes))}
 
 
 def publish(job: GitlabJob, load: Load, wishes: Wishes, receipt: Receipt, outside: Outside) -> None:

@@ -12,11 +12,11 @@ from pathlib import PurePath
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report
-from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.outcome import without_receipt
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.render.escape import LOG_LINE_MAX
-from cgroup_preflight.render.merge import Leg, rebase
+from cgroup_preflight.report.escape import LOG_LINE_MAX
+from cgroup_preflight.report.merge import Leg, rebase
+from cgroup_preflight.report.read import ReportShapeError, report_of
 
 #: Largest report read, and all of them together, bytes. A report of one host has about 50 kB.
 FILE_MAX = 32 << 20

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.core.verdict import WORST_FIRST
-from cgroup_preflight.parse_report import ReportShapeError, report_from
-from cgroup_preflight.render import json_format
-from cgroup_preflight.render.escape import clip
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import codec
+from cgroup_preflight.report.escape import clip
+from cgroup_preflight.report.merge import Leg
+from cgroup_preflight.report.read import ReportShapeError, report_from
 
 _LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
 KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -74,7 +74,7 @@ def _line(state: State) -> str:
     document = {
         "run": state.run.run, "attempt": state.run.attempt, "sha": state.sha, "job": state.job,
         "verdict": state.verdict.value,
-        "legs": [{"name": leg.name, "attempt": leg.attempt, "report": json_format.document(leg.report)}
+        "legs": [{"name": leg.name, "attempt": leg.attempt, "report": codec.document(leg.report)}
                  for leg in state.legs],
     }  # fmt: skip
     packed = zlib.compress(json.dumps(document, separators=(",", ":")).encode("ascii"), 9)

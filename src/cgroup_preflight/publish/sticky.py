@@ -14,8 +14,8 @@ from cgroup_preflight.publish.clock import Clock
 from cgroup_preflight.publish.forge_error import ForgeError
 from cgroup_preflight.publish.outcome import Delivery, Outcome
 from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
-from cgroup_preflight.render.escape import plain
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.merge import Leg
 
 #: Rounds of looking and writing; a leg among hundreds may have to mend several times.
 ROUNDS = 12

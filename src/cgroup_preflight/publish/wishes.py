@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from cgroup_preflight.core.report import Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.sticky import Draft
-from cgroup_preflight.render import comment
-from cgroup_preflight.render.merge import Leg, Merged, merge
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report.merge import Leg, Merged, merge
 
 COMMENT_MODES = ("auto", "always", "never")
 
@@ -63,6 +63,6 @@ def drafter(load: Load, mode: str) -> Callable[[tuple[Leg, ...], int], Draft]:
     def draft(legs: tuple[Leg, ...], limit: int) -> Draft:
         merged = view(legs) if legs else load.merged
         worth = mode == "always" or merged.verdict is not Verdict.PASS or changes(merged.report, load.baseline)
-        return Draft(text=comment.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
+        return Draft(text=comment_body.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
 
     return draft

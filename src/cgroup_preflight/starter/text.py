@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 from cgroup_preflight.starter.programs import SERVICES_MAX, Program
 
 _HEAD = """\

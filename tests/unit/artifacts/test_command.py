@@ -17,7 +17,8 @@ from cgroup_preflight.artifacts.wish import program_hashes
 from cgroup_preflight.cli import main
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Finding, Report, Status, Verdict
-from cgroup_preflight.render import json_format, markdown_format, text
+from cgroup_preflight.report import codec, text
+from cgroup_preflight.report import markdown as markdown_format
 
 _PROGRAM = b"\x7fELF program"
 _CONFIG = '[project]\nname = "shop"\n[artifacts]\ninject = ["out/*.tar"]\n' + making.ONE_SERVICE.replace(
@@ -161,7 +162,7 @@ def test_report_of_a_run_is_a_proof(project: Path, capsys: pytest.CaptureFixture
 
     def inject(*findings: Finding, check: bool = False) -> tuple[int, str]:
         made = report(*findings, services=(replace(GOOD, name="user-api"),))
-        (project / "r.json").write_text(json_format.render(made))
+        (project / "r.json").write_text(codec.render(made))
         capsys.readouterr()
         words = ["inject", *(["--check"] if check else []), "--report", "r.json", "out/a.tar"]
         return main(words), capsys.readouterr().err

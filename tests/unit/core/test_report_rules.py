@@ -23,13 +23,13 @@ from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
 from cgroup_preflight.guest.engine import Task, _read
 from cgroup_preflight.guest.errors import GuestError
 from cgroup_preflight.guest.spec import Completed
-from cgroup_preflight.parse_report import ReportShapeError, report_from, report_of
 from cgroup_preflight.publish.state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import json_format
-from cgroup_preflight.render.escape import log_lines
-from cgroup_preflight.render.merge import Leg
-from cgroup_preflight.report_rules import SHARES
+from cgroup_preflight.report import codec
+from cgroup_preflight.report.contradictions import SHARES
+from cgroup_preflight.report.escape import log_lines
+from cgroup_preflight.report.merge import Leg
+from cgroup_preflight.report.read import ReportShapeError, report_from, report_of
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence
 from cgroup_preflight.smoke.outcome import service_findings, service_result
@@ -51,7 +51,7 @@ PROOF = replace(
 
 
 def _edited(*changes: tuple[list[object], object]) -> dict[str, object]:
-    document = json.loads(json_format.render(PROOF))
+    document = json.loads(codec.render(PROOF))
     for path, value in changes:
         at = document
         for key in path[:-1]:
@@ -85,7 +85,7 @@ EDITS = [
     ([([*S, "result"], None)], "services[0] did not end well"),
     ([([*S, "exit_status"], None)], "services[0] did not end well"),
     ([([*S, "cpu", "nr_throttled"], 21)], "services[0].cpu.nr_throttled is more than nr_periods"),
-    ([(["services"], [json_format.document(PROOF)["services"][0]] * 2)], "services[1].name is that of an earlier service"),
+    ([(["services"], [codec.document(PROOF)["services"][0]] * 2)], "services[1].name is that of an earlier service"),
     # A failed share is excused by a warning about that very file, and only a share is.
     ([([*S, "limits", 1, "file"], WEIGHT), ([*S, "limits", 1, "ok"], False), ([*S, "limits", 1, "actual"], None)], "limits[1].ok is false"),
     (
@@ -160,7 +160,7 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
         ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, and the config sets some"),
         ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "of another config"),
         ([(["findings", 2], None)], "names no tested program"),
-        ([(["findings", 1], json_format.document(PROOF)["findings"][2])], "has no finding CGP503"),
+        ([(["findings", 1], codec.document(PROOF)["findings"][2])], "has no finding CGP503"),
     ],
 )  # fmt: skip
 def test_what_only_inject_can_know(tmp_path, changes, said):
@@ -214,17 +214,17 @@ def test_the_kernel_says_the_same_in_its_own_ways(attribute, expected, actual, o
     limit = LimitResult(file=f"a.slice/{attribute}", expected=expected, actual=actual, ok=True)
     made = replace(PROOF, services=(replace(PROOF.services[0], limits=(PROOF.services[0].limits[0], limit)),))
     if ok:
-        assert report_from(json_format.document(made)) == made
+        assert report_from(codec.document(made)) == made
     else:
         with pytest.raises(ReportShapeError, match=r"limits\[1\].ok is true, and actual"):
-            report_from(json_format.document(made))
+            report_from(codec.document(made))
 
 
 def test_throttled_time_without_a_throttled_period_can_be():
     """It ended within its period: the kernel counts the time, and no period."""
     cpu = CpuUsage(usage_usec=1, nr_periods=3, nr_throttled=0, throttled_usec=700)
     made = replace(PROOF, services=(replace(PROOF.services[0], cpu=cpu),))
-    assert report_from(json_format.document(made)) == made
+    assert report_from(codec.document(made)) == made
 
 
 def test_shares_are_those_of_the_table():
@@ -294,7 +294,7 @@ def test_what_a_run_reports_is_always_read(data):
     swap = data.draw(st.booleans())
     findings = [item for one in seen for item in service_findings(one, required=required, swap=swap)]
     made = report(*findings, *counted_findings(seen), services=tuple(map(service_result, seen)))
-    back = report_of(json_format.render(made).encode())
+    back = report_of(codec.render(made).encode())
     logs = tuple(replace(item, log_tail=tuple(log_lines(item.log_tail))) for item in made.services)
     assert back == replace(made, services=logs)
 
@@ -307,7 +307,7 @@ def test_what_is_merged_is_always_read(one, two, three):
     )
     for some in (legs, legs[:1]):
         merged = view(some).report
-        assert report_of(json_format.render(merged).encode()).verdict is merged.verdict
+        assert report_of(codec.render(merged).encode()).verdict is merged.verdict
 
 
 def _placed(made: Report) -> Report:

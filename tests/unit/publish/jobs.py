@@ -9,7 +9,7 @@ from tests.contract.forge import gitlab as gl
 from tests.unit.render.samples import finding, report
 
 from cgroup_preflight.core.report import Finding, Report, Status
-from cgroup_preflight.render import json_format
+from cgroup_preflight.report import codec
 
 PASS = report(finding(Status.PASS))
 FAIL = report(finding(Status.FAIL), finding(Status.PASS, code="CGP101", name="hierarchy", subject="hierarchy"))
@@ -17,7 +17,7 @@ FAIL = report(finding(Status.FAIL), finding(Status.PASS, code="CGP101", name="hi
 
 def write_report(path: Path, made: Report = FAIL) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json_format.render(made))
+    path.write_text(codec.render(made))
     return str(path)
 
 

@@ -15,7 +15,7 @@ from cgroup_preflight.publish.ladder import Provider, detect
 from cgroup_preflight.publish.outcome import CODES as OURS
 from cgroup_preflight.publish.secret import Secret, redact, secret
 from cgroup_preflight.publish.state import RunId, State, decode, encode, fitted
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report.merge import Leg
 
 from .jobs import FAIL, PASS, fleet, write_report
 

@@ -14,7 +14,7 @@ from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import ladder
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.wishes import Load, Wishes, view
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report.merge import Leg
 
 from .jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
 

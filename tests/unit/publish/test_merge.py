@@ -9,9 +9,10 @@ from tests.unit.render.samples import few, finding, report, reports
 
 from cgroup_preflight.core.report import Location, Status, Verdict
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import comment, merge
-from cgroup_preflight.render.check_annotations import batches
-from cgroup_preflight.render.merge import Leg, rebase
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report import merge
+from cgroup_preflight.report.annotations import batches
+from cgroup_preflight.report.merge import Leg, rebase
 
 from .jobs import FAIL, PASS, fleet
 
@@ -30,14 +31,14 @@ def test_what_differs_comes_first():
     first = merged.report.findings[0]
     assert (first.status, first.subject) == (Status.FAIL, "user-api")
     assert "(on 1 of 4 runners: fedora)" in first.message
-    assert comment.title(merged) == "fail: 4 runners, 1 fail, 1 unverified, 2 pass, 2 findings"
+    assert comment_body.title(merged) == "fail: 4 runners, 1 fail, 1 unverified, 2 pass, 2 findings"
 
 
 def test_equal_runners_are_one_row():
     merged = view(_legs(**{f"runner-{number}": PASS for number in range(9)}))
     assert len(merged.rows) == 1
     assert merged.codes == ()
-    assert "9 runners" in comment.render(merged)
+    assert "9 runners" in comment_body.render(merged)
 
 
 def test_one_report_is_shown_as_it_is():
@@ -47,7 +48,7 @@ def test_one_report_is_shown_as_it_is():
 @few
 @given(reports(), reports())
 def test_anything_in_a_report_stays_inert(one, two):
-    body = comment.render(view((Leg(name="a|b\n@everyone <!-- x", report=one), Leg(name="::error::", report=two))))
+    body = comment_body.render(view((Leg(name="a|b\n@everyone <!-- x", report=one), Leg(name="::error::", report=two))))
     shown = show(body)
     lines = body.splitlines()
     assert lines[0].startswith("## ")
@@ -60,7 +61,7 @@ def test_a_fleet_fits_and_is_quick():
     legs = tuple(Leg(name=f"host-{number:04d}.example", report=made) for number, made in enumerate(fleet(1000, 20)))
     started = time.monotonic()
     merged = view(legs)
-    body = comment.render(merged, limit=65_000)
+    body = comment_body.render(merged, limit=65_000)
     assert time.monotonic() - started < 5
     assert len(body.encode()) <= 65_000
     assert "895 more" in body
@@ -77,7 +78,7 @@ def test_every_runner_different_still_fits():
         )
         for number in range(1000)
     )
-    body = comment.render(view(legs), limit=65_000)
+    body = comment_body.render(view(legs), limit=65_000)
     assert len(body.encode()) <= 65_000
     assert "Left out to stay below" in body
 

@@ -11,10 +11,10 @@ from tests.unit.render.samples import MIXED, SERVICE, few, finding, report, repo
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.parse_report import ReportShapeError, report_of
 from cgroup_preflight.publish.reading import leg_names, read_legs
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.render import json_format
+from cgroup_preflight.report import codec
+from cgroup_preflight.report.read import ReportShapeError, report_of
 
 from .jobs import FAIL, write_report
 
@@ -22,18 +22,18 @@ from .jobs import FAIL, write_report
 @few
 @given(reports())
 def test_what_is_written_is_read(made):
-    text = json_format.render(made)
+    text = codec.render(made)
     try:
         read = report_of(text.encode())
     except ReportShapeError as error:
         # The generator makes places that no run makes; they are refused, not guessed.
         assert ".line" in str(error)
         return
-    assert json_format.render(read) == text
+    assert codec.render(read) == text
 
 
 def _changed(path, value):
-    document = json.loads(json_format.render(MIXED))
+    document = json.loads(codec.render(MIXED))
     at = document
     for key in path[:-1]:
         at = at[key]
@@ -127,7 +127,7 @@ def test_a_key_twice_could_be_read_in_two_ways(data):
     [("33554432", 33554432), ("max", 67108864), ("infinity", 67108864), ("9" * 30, 67108864), ("\u0663", 67108864)],
 )
 def test_the_memory_limit_of_an_older_file_comes_from_its_limits(expected, limit):
-    document = json.loads(json_format.render(MIXED))
+    document = json.loads(codec.render(MIXED))
     del document["services"][0]["memory_max_bytes"]
     del document["services"][0]["log_tail"]
     document["services"][0]["limits"].append(
@@ -141,7 +141,7 @@ def test_the_memory_limit_in_force_is_the_one_in_the_file():
     tight = replace(SERVICE, memory_max_bytes=32 << 20)
     none = replace(SERVICE, memory_max_bytes=None)
     made = report(finding(Status.FAIL), services=(tight, replace(none, name="other")))
-    read = report_of(json_format.render(made).encode())
+    read = report_of(codec.render(made).encode())
     assert [item.memory_max_bytes for item in read.services] == [32 << 20, None]
 
 
@@ -188,7 +188,7 @@ def test_places_become_those_of_the_repository(tmp_path):
     write_report(tmp_path / "r.json")
     (leg,) = read_legs([str(tmp_path / "r.json")], prefix="examples/shop")
     assert leg.report.findings[0].location.file == "examples/shop/deploy/cgroup-preflight.toml"
-    document = json.loads(json_format.render(FAIL))
+    document = json.loads(codec.render(FAIL))
     document["findings"][0]["location"]["file"] = "/ws/repo/deploy/x.toml"
     made = copy.deepcopy(document)
     (tmp_path / "r.json").write_text(json.dumps(made))

@@ -8,9 +8,9 @@ from tests.unit.render.samples import MIXED, few, finding, report, reports, text
 
 from cgroup_preflight.core.report import Location, Status
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import check_annotations, gitlab_reports, workflow_commands
-from cgroup_preflight.render.escape import plain
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import annotations, codequality
+from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.merge import Leg
 
 _COMMAND = re.compile(r"::(error|warning|notice) (title|file|line)=[^:,\n]*(,(title|file|line)=[^:,\n]*)*::[^\n]*")
 
@@ -19,7 +19,7 @@ _COMMAND = re.compile(r"::(error|warning|notice) (title|file|line)=[^:,\n]*(,(ti
 @given(reports())
 def test_every_line_is_one_command_of_ours(made):
     for placed in (True, False):
-        for line in workflow_commands.render(made, placed=placed).splitlines():
+        for line in annotations.render(made, placed=placed).splitlines():
             assert _COMMAND.fullmatch(line), line
             assert "##[" not in line
             assert line == plain(line)
@@ -29,23 +29,23 @@ def test_every_line_is_one_command_of_ours(made):
 @few
 @given(texts)
 def test_no_text_is_a_command(text):
-    shown = workflow_commands.no_command(text)
+    shown = annotations.no_command(text)
     assert not shown.lstrip().startswith("::")
     assert "##[" not in shown
 
 
 def test_ten_of_a_kind_and_the_rest_is_counted():
-    text = workflow_commands.render(report(*[finding(Status.FAIL, subject=f"s{number}") for number in range(25)]))
+    text = annotations.render(report(*[finding(Status.FAIL, subject=f"s{number}") for number in range(25)]))
     assert text.count("::error ") == 10
     assert "and 16 more" in text.splitlines()[-1]
-    exact = workflow_commands.render(report(*[finding(Status.FAIL, subject=f"s{number}") for number in range(10)]))
+    exact = annotations.render(report(*[finding(Status.FAIL, subject=f"s{number}") for number in range(10)]))
     assert exact.count("::error ") == 10
     assert " more" not in exact
 
 
 def test_place_only_where_it_is_wanted():
-    assert "file=deploy/cgroup-preflight.toml,line=12" in workflow_commands.render(MIXED)
-    unplaced = workflow_commands.render(MIXED, placed=False)
+    assert "file=deploy/cgroup-preflight.toml,line=12" in annotations.render(MIXED)
+    unplaced = annotations.render(MIXED, placed=False)
     assert "file=" not in unplaced
     assert "(deploy/cgroup-preflight.toml:12)" in unplaced
 
@@ -53,7 +53,7 @@ def test_place_only_where_it_is_wanted():
 @few
 @given(reports())
 def test_annotations_are_what_the_api_takes(made):
-    for batch in check_annotations.batches(made):
+    for batch in annotations.batches(made):
         assert len(batch) <= 50
         for item in batch:
             assert set(item) <= {
@@ -78,18 +78,18 @@ def test_batches_of_fifty_the_worst_first():
         finding(Status.FAIL, subject=f"f{number}", location=Location(file="c.toml", line=number + 1))
         for number in range(300)
     ]
-    batches = check_annotations.batches(report(*items))
+    batches = annotations.batches(report(*items))
     assert [len(batch) for batch in batches] == [50] * 5
     assert {item["annotation_level"] for batch in batches for item in batch} == {"failure"}
-    assert check_annotations.batches(report(finding(Status.PASS))) == [[]]
+    assert annotations.batches(report(finding(Status.PASS))) == [[]]
 
 
 def test_gitlab_files_hold_nothing_foreign():
     merged = view((Leg(name="x\nPATH=/evil", report=MIXED), Leg(name="$(id)", report=MIXED)))
-    env = gitlab_reports.dotenv(merged)
+    env = codequality.dotenv(merged)
     assert all(re.fullmatch(r"CGROUP_PREFLIGHT_[A-Z]+=[a-z0-9]+", line) for line in env.splitlines())
     assert len(env) < 5000
     links = json.loads(
-        gitlab_reports.annotations(merged, {"job": "https://gitlab.example/-/jobs/1", "bad": "javascript:x"})
+        codequality.annotations(merged, {"job": "https://gitlab.example/-/jobs/1", "bad": "javascript:x"})
     )
     assert [item["external_link"]["url"] for item in links["cgroup-preflight"]] == ["https://gitlab.example/-/jobs/1"]

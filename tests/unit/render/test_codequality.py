@@ -6,14 +6,14 @@ from typing import Any
 from hypothesis import given
 
 from cgroup_preflight.core.report import Report, Status
-from cgroup_preflight.render import codequality_format
-from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.report import codequality
+from cgroup_preflight.report.escape import clip, plain
 
 from .samples import MIXED, few, finding, report, reports
 
 
 def entries(some: Report) -> list[dict[str, Any]]:
-    text = codequality_format.render(some)
+    text = codequality.render(some)
     assert text.isascii()
     loaded: list[dict[str, Any]] = json.loads(text)
     return loaded

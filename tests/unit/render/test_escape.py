@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 
-from cgroup_preflight.render import escape
+from cgroup_preflight.report import escape
 
 from .forge import show, squeeze
 from .samples import HOSTILE, texts

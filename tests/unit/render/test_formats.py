@@ -13,18 +13,12 @@ from hypothesis import assume, given
 
 import cgroup_preflight
 from cgroup_preflight.core.report import Report, Status
-from cgroup_preflight.parse_report import report_of
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.render import (
-    FORMATS,
-    check_annotations,
-    comment,
-    gitlab_reports,
-    json_format,
-    text,
-    workflow_commands,
-)
-from cgroup_preflight.render.merge import Leg
+from cgroup_preflight.report import FORMATS, MODULES
+from cgroup_preflight.report import annotations, codec, codequality, text
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report.merge import Leg
+from cgroup_preflight.report.read import report_of
 
 from .samples import MIXED, SAMPLES, few, reports
 
@@ -32,7 +26,7 @@ _ENV = {"PYTHONPATH": os.path.dirname(os.path.dirname(cgroup_preflight.__file__)
 
 
 def render(name: str, some: Report) -> str:
-    module = importlib.import_module(f"cgroup_preflight.render.{'text' if name == 'text' else f'{name}_format'}")
+    module = importlib.import_module(f"cgroup_preflight.report.{MODULES[name]}")
     shown: str = module.render(some)
     return shown
 
@@ -67,20 +61,20 @@ def _everywhere(some: Report) -> dict[str, object]:
     return {
         **{name: render(name, some) for name in FORMATS},
         "verbose": text.render(some, colour=True, verbose=True),
-        "comment": comment.render(merged),
-        "comment of several": comment.render(several),
-        "json of several": json_format.render(several.report),
+        "comment": comment_body.render(merged),
+        "comment of several": comment_body.render(several),
+        "json of several": codec.render(several.report),
         "text of several": text.render(several.report),
-        "workflow commands": workflow_commands.render(some),
-        "annotations": check_annotations.batches(some),
-        "gitlab annotations": gitlab_reports.annotations(merged, {}),
-        "dotenv": gitlab_reports.dotenv(merged),
+        "workflow commands": annotations.render(some),
+        "annotations": annotations.batches(some),
+        "gitlab annotations": codequality.annotations(merged, {}),
+        "dotenv": codequality.dotenv(merged),
     }
 
 
 @pytest.mark.parametrize("some", SAMPLES)
 def test_a_report_that_went_through_json_shows_the_same(some: Report) -> None:
-    back = report_of(json_format.render(some).encode())
+    back = report_of(codec.render(some).encode())
     assert _everywhere(back) == _everywhere(some)
 
 
@@ -88,13 +82,13 @@ def test_a_report_that_went_through_json_shows_the_same(some: Report) -> None:
 @given(reports())
 def test_any_report_that_went_through_json_shows_the_same(some: Report) -> None:
     assume(all(item.location is None or item.location.line > 0 for item in some.findings))
-    back = report_of(json_format.render(some).encode())
+    back = report_of(codec.render(some).encode())
     for name in FORMATS:
         assert render(name, back) == render(name, some)
 
 
 def test_the_log_and_the_limit_in_force_are_in_the_json() -> None:
-    service = json.loads(json_format.render(SAMPLES[2]))["services"][0]
+    service = json.loads(codec.render(SAMPLES[2]))["services"][0]
     assert service["memory_max_bytes"] == 32 << 20
     assert len(service["log_tail"]) == 20
     assert all(len(line) <= 300 and line.isprintable() for line in service["log_tail"])
@@ -104,7 +98,7 @@ def test_the_log_and_the_limit_in_force_are_in_the_json() -> None:
 @pytest.mark.starts_processes
 def test_writing_loads_neither_the_reader_nor_the_schema() -> None:
     code = (
-        "import sys, cgroup_preflight.render.json_format; "
+        "import sys, cgroup_preflight.report.codec; "
         "print([n for n in sys.modules if n.endswith(('parse_report', 'report_schema', '.verdict', '.config'))])"
     )
     done = subprocess.run(

@@ -5,14 +5,14 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 
 from cgroup_preflight.core.report import Report, Status
-from cgroup_preflight.render import junit_format
-from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.report import junit
+from cgroup_preflight.report.escape import clip, plain
 
 from .samples import HOSTILE, MIXED, few, finding, report, reports
 
 
 def cases(some: Report) -> list[ET.Element]:
-    return ET.fromstring(junit_format.render(some)).findall("./testsuite/testcase")
+    return ET.fromstring(junit.render(some)).findall("./testsuite/testcase")
 
 
 def test_each_status_has_its_element() -> None:
@@ -24,7 +24,7 @@ def test_each_status_has_its_element() -> None:
 
 
 def test_totals_and_where_it_ran() -> None:
-    root = ET.fromstring(junit_format.render(MIXED))
+    root = ET.fromstring(junit.render(MIXED))
     suite = root[0]
     wanted = {"tests": "5", "failures": "1", "errors": "1", "skipped": "1"}
     assert {name: suite.get(name) for name in wanted} == wanted == {name: root.get(name) for name in wanted}
@@ -63,7 +63,7 @@ def test_equal_names_get_a_number() -> None:
 
 
 def test_what_xml_cannot_hold_is_shown() -> None:
-    text = junit_format.render(report(*[finding(Status.FAIL, subject=item, message=item) for item in HOSTILE]))
+    text = junit.render(report(*[finding(Status.FAIL, subject=item, message=item) for item in HOSTILE]))
     assert not {char for char in text if ord(char) < 32 and char != "\n"}
     assert "\u202e" not in text
     assert "\\x1b[31mred" in text

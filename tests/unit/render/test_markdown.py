@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.report import Remedy, Report, Status
-from cgroup_preflight.render import markdown_format
-from cgroup_preflight.render.escape import clip, plain
+from cgroup_preflight.report import markdown as markdown_format
+from cgroup_preflight.report.escape import clip, plain
 
 from .forge import show, squeeze
 from .samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports

@@ -5,7 +5,7 @@ from hypothesis import given
 
 from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.core.report import Location, Report, Status
-from cgroup_preflight.render.place import CONFIG_NAME, place, relative
+from cgroup_preflight.report.place import CONFIG_NAME, place, relative
 
 from .samples import few, finding, report, reports
 

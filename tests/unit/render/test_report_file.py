@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.render import codequality_format, junit_format
+from cgroup_preflight.report import codequality, junit
 
 from .samples import HOSTILE, finding, report
 
@@ -19,7 +19,7 @@ MANY = report(
 
 @pytest.mark.parametrize("limit", [30_000, 100_000, 150_000, 300_000])
 def test_junit(limit: int) -> None:
-    text = junit_format.render(MANY, limit=limit)
+    text = junit.render(MANY, limit=limit)
     assert len(text.encode()) <= limit
     suite = ET.fromstring(text)[0]
     cases = suite.findall("testcase")
@@ -36,7 +36,7 @@ def test_junit(limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [10_000, 40_000, 80_000])
 def test_code_quality(limit: int) -> None:
-    text = codequality_format.render(MANY, limit=limit)
+    text = codequality.render(MANY, limit=limit)
     assert len(text) <= limit
     *entries, note = json.loads(text)
     assert note["description"].startswith(f"{400 - len(entries)} more findings")
@@ -47,5 +47,5 @@ def test_code_quality(limit: int) -> None:
 
 
 def test_nothing_is_left_out_where_all_fits() -> None:
-    assert "left out" not in junit_format.render(MANY)
-    assert len(json.loads(codequality_format.render(MANY))) == 400
+    assert "left out" not in junit.render(MANY)
+    assert len(json.loads(codequality.render(MANY))) == 400

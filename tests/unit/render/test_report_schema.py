@@ -7,13 +7,13 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from cgroup_preflight.core.report import Report, ServiceResult, Status, Verdict
-from cgroup_preflight.render import json_format, report_schema
+from cgroup_preflight.report import codec, schema
 
 from .samples import MIXED, SAMPLES, finding, report
 
 #: Fields that files of earlier versions do not have.
 LATER = {"memory_max_bytes", "log_tail"}
-SCHEMA = report_schema.schema()
+SCHEMA = schema.schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 EMPTY = Report(
     tool_version="0",
@@ -31,7 +31,7 @@ BARE = report(
 
 
 def load(some: Report) -> Any:
-    return json.loads(json_format.render(some))
+    return json.loads(codec.render(some))
 
 
 def test_it_is_a_schema() -> None:

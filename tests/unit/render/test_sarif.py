@@ -9,8 +9,8 @@ from hypothesis import given
 from jsonschema import Draft4Validator
 
 from cgroup_preflight.core.report import Location, Remedy, Report, Status
-from cgroup_preflight.render import sarif_format
-from cgroup_preflight.render.escape import clip, plain, sarif
+from cgroup_preflight.report import sarif as sarif_format
+from cgroup_preflight.report.escape import clip, plain, sarif
 
 from .forge import show
 from .samples import HOSTILE, MIXED, few, finding, report, reports

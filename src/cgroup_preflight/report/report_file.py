@@ -6,7 +6,7 @@ Source: GitLab docs, "Unit test reports": less than 30 MB in one file.
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.render.place import Placed
+from cgroup_preflight.report.place import Placed
 
 #: Bytes of one file, with room for whatever a forge adds.
 FILE_MAX = 28_000_000

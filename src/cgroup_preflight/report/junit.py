@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status, Verdict
-from cgroup_preflight.render.escape import clip, log_lines, plain
-from cgroup_preflight.render.place import Placed, place
-from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
+from cgroup_preflight.report.escape import clip, log_lines, plain
+from cgroup_preflight.report.place import Placed, place
+from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
 
 _NAME = "cgroup-preflight"
 _ELEMENTS = {Status.FAIL: "failure", Status.UNVERIFIED: "error"}

@@ -2,15 +2,23 @@
 
 Source: GitLab docs, ci/testing/code_quality ("Code Quality report format"). An entry without severity makes the
 file unreadable for GitLab, and of two entries with one fingerprint it shows one.
+
+What a GitLab job can show without a token, beside JUnit and Code Quality: a link and variables.
+
+Sources: GitLab docs, ci/yaml/artifacts_reports, `artifacts:reports:annotations` (a JSON object of sections with
+external links) and `artifacts:reports:dotenv` (5 KB, ASCII names, no blank lines, no comments, no quotes kept).
 """
 
 import json
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from cgroup_preflight.core.report import Report, Status, Verdict
-from cgroup_preflight.render.escape import clip, plain
-from cgroup_preflight.render.place import CONFIG_NAME, WORST_FIRST, Placed, place
-from cgroup_preflight.render.report_file import FILE_MAX, fitting, harmful
+from cgroup_preflight.report.comment import title
+from cgroup_preflight.report.escape import clip, plain
+from cgroup_preflight.report.merge import Merged
+from cgroup_preflight.report.place import CONFIG_NAME, WORST_FIRST, Placed, place
+from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
 
 _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN: "minor"}
 
@@ -69,3 +77,23 @@ def _ours(name: str, description: str, *, fingerprint: str, severity: str) -> di
         "description": description, "check_name": name, "fingerprint": fingerprint, "severity": severity,
         "location": {"path": CONFIG_NAME, "lines": {"begin": 1}},
     }  # fmt: skip
+
+
+def annotations(merged: Merged, links: dict[str, str]) -> str:
+    """The annotations report: the verdict as a label on each of `links` (label: absolute http address)."""
+    label = f"cgroup-preflight: {title(merged)}"
+    entries = [
+        {"external_link": {"label": f"{label} ({name})"[:255], "url": url}}
+        for name, url in links.items() if urlsplit(url).scheme in ("http", "https")
+    ]  # fmt: skip
+    return json.dumps({"cgroup-preflight": entries}, indent=2, ensure_ascii=True) + "\n"
+
+
+def dotenv(merged: Merged) -> str:
+    """Variables for later jobs: words and numbers of ours only, so that nothing foreign gets into an environment."""
+    counts = {status: sum(item.status is status for item in merged.report.findings) for status in Status}
+    values = {
+        "VERDICT": merged.verdict.value, "RUNNERS": merged.count, "FAILED": counts[Status.FAIL],
+        "UNVERIFIED": counts[Status.UNVERIFIED], "WARNINGS": counts[Status.WARN],
+    }  # fmt: skip
+    return "".join(f"CGROUP_PREFLIGHT_{name}={value}\n" for name, value in values.items())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.render.escape import clip, log_lines, plain
+from cgroup_preflight.report.escape import clip, log_lines, plain
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was shipped, with its hash before and after.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cgroup_preflight.core.report import Finding, Report, Status
-from cgroup_preflight.render.escape import plain
+from cgroup_preflight.report.escape import plain
 
 #: The config's name where no finding tells another; the same as `config.load.FILE_NAME`.
 CONFIG_NAME = "cgroup-preflight.toml"

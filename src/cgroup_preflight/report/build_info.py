@@ -6,8 +6,8 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
-from cgroup_preflight.render.escape import plain
-from cgroup_preflight.render.text import finding_line, finding_lines
+from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
 _WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)

@@ -11,9 +11,9 @@ from math import isfinite
 from typing import TypeVar, cast
 
 from cgroup_preflight.core.report import LimitResult, Report, ServiceResult
-from cgroup_preflight.render.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
-from cgroup_preflight.report_rules import contradictions
+from cgroup_preflight.report.contradictions import contradictions
+from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
+from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
 
 #: Largest number taken, so that sums and fractions of them stay in the range of a float.
 _NUMBER_MAX = 2**63

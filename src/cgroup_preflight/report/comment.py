@@ -7,10 +7,10 @@ the verdict, the second what to do; the rest has a byte budget, and what does no
 from dataclasses import replace
 
 from cgroup_preflight.core.report import Status, Verdict
-from cgroup_preflight.render import markdown_format
-from cgroup_preflight.render.escape import code, prose
-from cgroup_preflight.render.markdown_budget import Budget, Section
-from cgroup_preflight.render.merge import Merged, Row, some
+from cgroup_preflight.report import markdown as markdown_format
+from cgroup_preflight.report.escape import code, prose
+from cgroup_preflight.report.markdown import Budget, Section
+from cgroup_preflight.report.merge import Merged, Row, some
 
 #: Columns that a phone can show beside the names, and rows before the table is folded.
 COLUMNS_MAX = 5

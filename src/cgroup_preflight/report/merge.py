@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.core.report import Finding, Location, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.render.place import CONFIG_NAME
+from cgroup_preflight.report.place import CONFIG_NAME
 
 #: A runner without this check.
 ABSENT = None

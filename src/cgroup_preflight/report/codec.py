@@ -6,8 +6,8 @@ import math
 
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Report
-from cgroup_preflight.render.escape import log_lines
-from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
+from cgroup_preflight.report.escape import log_lines
+from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
 
 if TYPE_CHECKING:
     from typing import Any

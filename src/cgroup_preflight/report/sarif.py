@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
-from cgroup_preflight.render.escape import clip, code, plain, prose, sarif, uri_path
-from cgroup_preflight.render.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report.escape import clip, code, plain, prose, sarif, uri_path
+from cgroup_preflight.report.place import WORST_FIRST, Placed, place
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: Three levels for three states; `kind` stays "fail" since only that may carry a level (SARIF 3.27.10).

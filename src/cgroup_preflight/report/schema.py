@@ -17,8 +17,8 @@ from cgroup_preflight.core.report import (
     Report,
     ServiceResult,
 )
-from cgroup_preflight.render.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.render.report_fields import RECORDS, SCHEMA_VERSION, TOOL, Field
+from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
+from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
 
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
