@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cgroup_preflight.checks.reference import index, known_codes, markdown
 from cgroup_preflight.config.schema import schema
-from cgroup_preflight.reference import index, known_codes, markdown
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 

@@ -139,7 +139,7 @@ def report(
 
 
 def _host(facts: Facts, choice: EngineChoice) -> HostSummary:
-    from cgroup_preflight.checks.hierarchy import hierarchy_name
+    from cgroup_preflight.checks.cgroup.hierarchy import hierarchy_name
 
     offered = controllers_of(facts, choice)
     unified = isinstance(facts.cgroup_mount, Known)

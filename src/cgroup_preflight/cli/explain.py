@@ -1,9 +1,9 @@
 """`cgroup-preflight explain CODE`: what a check means, why, what to do, sources."""
 
+from cgroup_preflight.checks.reference import explain, known_codes
 from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.reference import explain, known_codes
 
 _ABOUT = """\
 Explains a code of the report: what was checked, why it matters, what to do, and where the rule comes from.

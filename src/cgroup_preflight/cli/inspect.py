@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cgroup_preflight.checks.go.base import Subject
+from cgroup_preflight.checks.go.runner import run_go_checks
+from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject, with_prediction
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import Subject
-from cgroup_preflight.gochecks.runner import run_go_checks
-from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject, with_prediction
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary, survey
 from cgroup_preflight.plan.build import binary_paths, build_plan

@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
 
 def _schema(of: str) -> dict[str, object]:
     if of == "report":
-        from cgroup_preflight.reference import known_codes
+        from cgroup_preflight.checks.reference import known_codes
         from cgroup_preflight.report import schema
 
         return schema.schema(known_codes())

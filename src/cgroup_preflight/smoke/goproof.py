@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
+from cgroup_preflight.checks.go.base import Measured
+from cgroup_preflight.checks.go.runner import run_go_checks
+from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 from cgroup_preflight.facts.model import Facts
-from cgroup_preflight.gochecks.base import Measured
-from cgroup_preflight.gochecks.runner import run_go_checks
-from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.golang.runtime import RuntimePrediction, predict
 from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.plan.expect import HostNumbers

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from core.making import config_of
 
+from cgroup_preflight.checks.go.base import Measured, Subject
+from cgroup_preflight.checks.go.runner import run_go_checks
+from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.gochecks.base import Measured, Subject
-from cgroup_preflight.gochecks.runner import run_go_checks
-from cgroup_preflight.gochecks.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.golang.elf import ElfType, Executable, Kind
 from cgroup_preflight.golang.machines import Machine
 from cgroup_preflight.golang.modinfo import BuildInfo, Module

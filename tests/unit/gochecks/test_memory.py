@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.gochecks.base import Measured
 
 from .making import TARGET, app, findings, go_program, of
 

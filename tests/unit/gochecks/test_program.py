@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from cgroup_preflight.codes import CODES
+from cgroup_preflight.checks.codes import CODES
+from cgroup_preflight.checks.go import CHECKS
+from cgroup_preflight.checks.go.base import GoCheck
+from cgroup_preflight.checks.go.runner import load_check, run_go_checks
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.gochecks import CHECKS
-from cgroup_preflight.gochecks.base import GoCheck
-from cgroup_preflight.gochecks.runner import load_check, run_go_checks
 from cgroup_preflight.golang.elf import Executable, Kind
 from cgroup_preflight.golang.survey import Binary
 
@@ -91,7 +91,7 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
     def broken(_check: GoCheck, _subject: object) -> tuple[()]:
         raise RuntimeError("boom")
 
-    module = importlib.import_module("cgroup_preflight.gochecks.vcs_dirty")
+    module = importlib.import_module("cgroup_preflight.checks.go.vcs_dirty")
     monkeypatch.setattr(module, "CHECK", GoCheck(code="CGP415", name="vcs-dirty", run=broken))
     bare, _ = subjects(app(), go_program())
     (item,) = [item for item in run_go_checks(bare) if item.code == "CGP415"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import cgroup_preflight
+from cgroup_preflight.checks.codes import CODES
 from cgroup_preflight.cli import COMMANDS, guard
-from cgroup_preflight.codes import CODES
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish.ladder import Provider, detect
 from cgroup_preflight.publish.outcome import CODES as OURS

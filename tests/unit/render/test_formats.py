@@ -14,8 +14,7 @@ from hypothesis import assume, given
 import cgroup_preflight
 from cgroup_preflight.core.report import Report, Status
 from cgroup_preflight.publish.wishes import view
-from cgroup_preflight.report import FORMATS, MODULES
-from cgroup_preflight.report import annotations, codec, codequality, text
+from cgroup_preflight.report import FORMATS, MODULES, annotations, codec, codequality, text
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg
 from cgroup_preflight.report.read import report_of

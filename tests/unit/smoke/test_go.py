@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 from core.making import config_of
 
+from cgroup_preflight.checks.go.subjects import Target
 from cgroup_preflight.config.model import Ready, ReadyKind
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.gochecks.subjects import Target
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary

@@ -1,13 +1,13 @@
 """The page of each code, for `explain` and for docs/reference: one source, two places."""
 
 from cgroup_preflight.checks import CHECKS
+from cgroup_preflight.checks.codes import CODES, Code
 from cgroup_preflight.checks.runner import load_check
-from cgroup_preflight.codes import CODES, Code
 
 
 def known_codes() -> dict[str, str]:
     """Every code with its name, in order."""
-    names = {code: module.replace("_", "-") for code, module in CHECKS.items()}
+    names = {code: module.rpartition(".")[2].replace("_", "-") for code, module in CHECKS.items()}
     return {**names, **{item.code: item.name for item in CODES}}
 
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 
 _DETECTORS = {
     "-race": "the race detector (5 to 10 times the memory)",

@@ -6,9 +6,9 @@ unit stays "active" for hours (FootprintAI/Containarium#1454, kittors/CliRelay#1
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.golang.runtime_libs import effects
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject, set_variable
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
 from cgroup_preflight.plan.gofit import procs_for
 
 

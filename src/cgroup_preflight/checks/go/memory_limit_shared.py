@@ -5,9 +5,9 @@ Each runtime counts its own memory only: under a limit of the slice alone, each 
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

@@ -2,10 +2,10 @@
 
 import importlib
 
+from cgroup_preflight.checks.go import CHECKS
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks import CHECKS
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 
 _SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
 _WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
@@ -13,7 +13,7 @@ _WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
 
 def load_check(code: str) -> GoCheck:
     """The check behind a code of the table."""
-    module = importlib.import_module(f"cgroup_preflight.gochecks.{CHECKS[code]}")
+    module = importlib.import_module(f"cgroup_preflight.checks.go.{CHECKS[code]}")
     check: GoCheck = module.CHECK
     return check
 

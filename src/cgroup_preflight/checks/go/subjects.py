@@ -1,8 +1,8 @@
 """From a service of the plan to what the checks of Go programs look at. Pure."""
 
+from cgroup_preflight.checks.go.base import Subject
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.records import dataclass, replace
-from cgroup_preflight.gochecks.base import Subject
 from cgroup_preflight.golang.runtime import predict
 from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.survey import Binary

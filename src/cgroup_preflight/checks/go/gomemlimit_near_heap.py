@@ -6,9 +6,9 @@ is a fifth (measured with Go 1.24 and 1.27 on a live heap of 200 MiB; golang/go#
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject, set_variable
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_variable
 
 _NEAR = 1.25
 #: An idle program that prints a line has 2 to 3 MiB, bytes.

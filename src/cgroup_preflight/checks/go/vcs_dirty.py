@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

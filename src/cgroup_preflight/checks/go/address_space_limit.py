@@ -5,9 +5,9 @@ With RLIMIT_AS at 500 MB a program that prints a line dies with "failed to reser
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

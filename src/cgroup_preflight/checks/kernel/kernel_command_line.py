@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import remove_parameter
-from cgroup_preflight.checks.controllers import enable_controller
+from cgroup_preflight.checks.cgroup.controllers import enable_controller
 from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.facts.boot import is_off

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cgroup_preflight.codes_go import GO_ROWS
-from cgroup_preflight.codes_publish import PUBLISH_ROWS
+from cgroup_preflight.checks.codes_go import GO_ROWS
+from cgroup_preflight.checks.codes_publish import PUBLISH_ROWS
 
 _CONTROL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 _KERNEL = "https://docs.kernel.org/admin-guide/cgroup-v2.html"

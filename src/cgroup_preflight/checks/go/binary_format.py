@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject
 from cgroup_preflight.golang.elf import fit
 
 _WHOLE = Remedy(title="build it or copy it again, to its end")

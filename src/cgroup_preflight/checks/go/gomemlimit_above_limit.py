@@ -6,9 +6,9 @@ down before its collector does anything (odigos-io/odigos#5258).
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_memory_limit
 
 #: Stacks of C code, page tables and file pages of the binary are a few MiB even in a small program.
 _ROOM = 0.95

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.checks.go.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.gochecks.base import GoCheck, Subject, set_memory_limit
 from cgroup_preflight.golang.runtime_libs import effects
 
 

@@ -1,0 +1,1 @@
+"""The cgroup tree of this host: hierarchy, mount, controllers, the job's own place in it."""

@@ -1,0 +1,1 @@
+"""What the kernel offers: switches, files, limits of the machine."""

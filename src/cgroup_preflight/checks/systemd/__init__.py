@@ -1,0 +1,1 @@
+"""The service managers of this host, and who can start units."""
