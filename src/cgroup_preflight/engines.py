@@ -2,7 +2,7 @@
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.facts import Facts
 
 #: The managers of this host, the better one first.
 ENGINES = ("systemd", "user")

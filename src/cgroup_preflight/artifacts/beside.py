@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
-from cgroup_preflight.artifacts.replacing import replacing
+from cgroup_preflight.host.files import replacing
 
 #: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",

@@ -7,7 +7,6 @@ from cgroup_preflight.artifacts.deb_control import is_conffile, new_conffiles, n
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.errors import corrupt, unsafe, unsupported
 from cgroup_preflight.artifacts.model import KEEP_MAX, Kind, Limits, Splice
-from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.splice import read_range
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.artifacts.tar_edit import with_end
@@ -15,6 +14,7 @@ from cgroup_preflight.artifacts.tar_format import TarPart
 from cgroup_preflight.artifacts.tar_headers import new_member, padded, resized
 from cgroup_preflight.artifacts.tar_walk import Ending, Entry, ending, entries
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.files import Sink
 
 #: deb(5): dpkg writes the first four today, and reads the others in old packages.
 _CODECS = {"": "", ".gz": "gz", ".xz": "xz", ".zst": "zst", ".bz2": "bz2", ".lzma": "lzma"}

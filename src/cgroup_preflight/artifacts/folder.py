@@ -17,10 +17,10 @@ from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.errors import unsafe
 from cgroup_preflight.artifacts.exchange import exchange
 from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile
-from cgroup_preflight.artifacts.replacing import locked_folder, replacing, sync_folder, temporary_path
 from cgroup_preflight.artifacts.survey import Survey, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.files import locked_folder, replacing, sync_folder, temporary_path
 
 #: shutil's way into a tree is by recursion, which has an end.
 _DEPTH_MAX = 250

@@ -15,12 +15,11 @@ from cgroup_preflight.artifacts.edit import Edit, decide, expected
 from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.folder import FolderFormat
 from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.replacing import replacing
-from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.artifacts.tar_edit import epoch
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.files import Sink, replacing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from cgroup_preflight.artifacts.errors import corrupt
 from cgroup_preflight.artifacts.model import CHUNK, Splice
-from cgroup_preflight.artifacts.sink import Sink
+from cgroup_preflight.host.files import Sink
 
 
 def spliced(chunks: Iterable[bytes], splices: Sequence[Splice]) -> Iterator[bytes]:

@@ -7,13 +7,13 @@ from cgroup_preflight.artifacts.ahead import ahead
 from cgroup_preflight.artifacts.codecs import decoded, encoder_like
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import Limits, Splice
-from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.splice import copy_spliced, read_range, spliced
 from cgroup_preflight.artifacts.stream import ChunkStream, FileStream, Stream
 from cgroup_preflight.artifacts.stream_heads import HEAD
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.artifacts.tar_edit import tar_splices
 from cgroup_preflight.artifacts.tar_walk import Ending, survey_tar
+from cgroup_preflight.host.files import Sink
 
 
 class TarPart:

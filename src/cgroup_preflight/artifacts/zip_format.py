@@ -11,11 +11,11 @@ from typing import BinaryIO
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.errors import corrupt, too_large, unsafe
 from cgroup_preflight.artifacts.model import CHUNK, PATH_MAX, RATIO_FLOOR, Kind, Limits, Member
-from cgroup_preflight.artifacts.sink import Sink
 from cgroup_preflight.artifacts.splice import read_range
 from cgroup_preflight.artifacts.survey import Survey, clean_path
 from cgroup_preflight.artifacts.zip_directory import Directory, read_directory
 from cgroup_preflight.artifacts.zip_records import LOCAL, LOCAL_SIZE, Record, end_records, moved, new_entry
+from cgroup_preflight.host.files import Sink
 
 _STORED, _DEFLATED = 0, 8
 #: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.

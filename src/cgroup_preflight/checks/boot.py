@@ -5,7 +5,7 @@ import re
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Remedy, RemedyFile
-from cgroup_preflight.facts import boot
+from cgroup_preflight.host import boot
 
 Commands = tuple[tuple[str, ...], ...]
 

@@ -13,9 +13,9 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Report, ServiceResult
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
-from cgroup_preflight.facts.gather import gather
-from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.gather import gather
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from pathlib import Path
 from cgroup_preflight import __version__
 from cgroup_preflight.cli import options
 from cgroup_preflight.core.reading import value_or
-from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 
 _ABOUT = """\

@@ -9,9 +9,9 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
-from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.golang.runtime import RuntimePrediction, predict
 from cgroup_preflight.golang.runtime_libs import effects
+from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.evidence import ServiceEvidence

@@ -13,8 +13,8 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import EngineChoice
-from cgroup_preflight.facts.unit_show import parse_unit_show
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.smoke import argv as argvs
 from cgroup_preflight.smoke import bus

@@ -6,10 +6,13 @@ from typing import TypeVar
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
-from cgroup_preflight.facts.limits import parse_cpu_max, parse_limit
-from cgroup_preflight.facts.pressure import parse_pressure
-from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
+from cgroup_preflight.host.cgroupfs import (
+    parse_cpu_max,
+    parse_flat_keyed,
+    parse_limit,
+    parse_pressure,
+    parse_proc_cgroup,
+)
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation
 

@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
-from cgroup_preflight.facts.limits import parse_limit
+from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer

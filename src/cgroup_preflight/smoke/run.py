@@ -11,8 +11,8 @@ from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import EngineChoice
-from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts.replacing import replacing, temporary_path
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.host.files import replacing, temporary_path
 
 
 def _replace(path: Path, data: bytes = b"new") -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts import sink
 from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.artifacts.sink import Sink
+from cgroup_preflight.host import files
+from cgroup_preflight.host.files import Sink
 
 
 @pytest.mark.parametrize("in_kernel", [True, False])
 def test_a_range_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_kernel: bool) -> None:
-    monkeypatch.setattr(sink, "_HAS_RANGES", in_kernel and hasattr(os, "copy_file_range"))
+    monkeypatch.setattr(files, "_HAS_RANGES", in_kernel and hasattr(os, "copy_file_range"))
     data = os.urandom(700_000)
     (tmp_path / "a").write_bytes(data)
     with open(tmp_path / "a", "rb", buffering=0) as source, open(tmp_path / "b", "wb", buffering=0) as target:

@@ -15,8 +15,8 @@ from cgroup_preflight.config.load import parse
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.core.verdict import verdict_of
-from cgroup_preflight.facts.gather import gather
-from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.facts import Facts
+from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner
 
 REPOSITORY = Path(__file__).parents[3]

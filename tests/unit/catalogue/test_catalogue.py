@@ -17,7 +17,7 @@ from cgroup_preflight.checks.base import Severity
 from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.cli import schema as schema_command
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.facts import Facts
 
 
 def test_each_module_is_in_the_table_once():

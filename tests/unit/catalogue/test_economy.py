@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from catalogue import hosts
-from cgroup_preflight.facts.gather import gather
+from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner
 
 _STATE = "systemctl show --property=Version,SystemState"

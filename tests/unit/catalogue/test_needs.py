@@ -11,7 +11,7 @@ from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.facts.model import Facts, UserManager
+from cgroup_preflight.host.facts import Facts, UserManager
 
 _FIELDS = tuple(item.name for item in dataclasses.fields(Facts))
 #: What properties of Facts and Context look at in a check's stead.

@@ -8,7 +8,7 @@ from catalogue import hosts
 from catalogue.cases import Case
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Remedy, Status
-from cgroup_preflight.facts import boot
+from cgroup_preflight.host import boot
 
 _GRUB = "/etc/default/grub"
 _REMOVED = ("sed", "-i", "s/ *cgroup_disable=memory//")

@@ -11,9 +11,9 @@ from catalogue import hosts
 from cgroup_preflight.cli import snapshot as command
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.reading import Known, Missing, Why
-from cgroup_preflight.facts.gather import gather
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 from cgroup_preflight.host.redact import replacer
 from cgroup_preflight.host.snapshot import SnapshotFs, SnapshotRunner, load

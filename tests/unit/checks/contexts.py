@@ -12,7 +12,7 @@ from cgroup_preflight.config.model import Require
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Location
 from cgroup_preflight.engines import choose_engine
-from cgroup_preflight.facts.model import Facts, UserManager
+from cgroup_preflight.host.facts import Facts, UserManager
 from cgroup_preflight.plan.build import build_plan
 
 REQUIRED = ("memory", "cpu")

@@ -13,7 +13,7 @@ from cgroup_preflight.checks.runner import load_check, run_checks
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
-from cgroup_preflight.facts.model import Facts
+from cgroup_preflight.host.facts import Facts
 
 from .contexts import CODES, context
 

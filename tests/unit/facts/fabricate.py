@@ -5,9 +5,9 @@ import errno
 import functools
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
-from cgroup_preflight.facts.gather import gather
-from cgroup_preflight.facts.model import Facts
 from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.facts import Facts
+from cgroup_preflight.host.gather import gather
 
 UNIFIED = "29 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
 ROOT_MOUNT = (

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from cgroup_preflight.core.reading import Known, Missing, Why, missing
-from cgroup_preflight.facts.gather import gather
+from cgroup_preflight.host.gather import gather
 
 from .fabricate import HYBRID, LEGACY, ROOT_MOUNT, RUNNING, SHOW, UNIFIED, FakeFs, FakeRunner, gathered, host
 

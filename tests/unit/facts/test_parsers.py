@@ -4,14 +4,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.facts import proc_files
-from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
-from cgroup_preflight.facts.limits import CpuMax, parse_cpu_max, parse_limit
-from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mountinfo
-from cgroup_preflight.facts.pressure import parse_pressure
-from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
-from cgroup_preflight.facts.unit_show import parse_unit_show
-from cgroup_preflight.facts.words import parse_words
+from cgroup_preflight.host import procfs
+from cgroup_preflight.host.cgroupfs import (
+    CpuMax,
+    Mount,
+    mount_at,
+    of_type,
+    parse_cpu_max,
+    parse_flat_keyed,
+    parse_limit,
+    parse_mountinfo,
+    parse_pressure,
+    parse_proc_cgroup,
+    parse_words,
+)
+from cgroup_preflight.host.systemd import parse_unit_show
 
 PARSERS = {
     "mountinfo": parse_mountinfo,
@@ -21,12 +28,12 @@ PARSERS = {
     "limit": parse_limit,
     "cpu_max": parse_cpu_max,
     "pressure": parse_pressure,
-    "meminfo": proc_files.parse_meminfo,
-    "status": proc_files.parse_status,
-    "uid": proc_files.parse_uid,
-    "number": proc_files.parse_number,
-    "cpu_list": proc_files.parse_cpu_list,
-    "line": proc_files.parse_line,
+    "meminfo": procfs.parse_meminfo,
+    "status": procfs.parse_status,
+    "uid": procfs.parse_uid,
+    "number": procfs.parse_number,
+    "cpu_list": procfs.parse_cpu_list,
+    "line": procfs.parse_line,
     "unit_show": parse_unit_show,
 }
 ANY = st.one_of(
@@ -268,26 +275,26 @@ def test_pressure_of_another_form(text):
 
 
 def test_meminfo():
-    found = proc_files.parse_meminfo(
+    found = procfs.parse_meminfo(
         "MemTotal:        4030456 kB\nHugePages_Total:       0\nMemAvailable:    3204568 kB\nodd line\n"
     )
     assert found == {"MemTotal": 4030456 * 1024, "MemAvailable": 3204568 * 1024}
     with pytest.raises(ValueError, match="MemTotal"):
-        proc_files.parse_meminfo("MemFree: 5 kB\n")
+        procfs.parse_meminfo("MemFree: 5 kB\n")
 
 
 def test_uid_is_the_effective_one():
-    assert proc_files.parse_uid("Name:\tx\nUid:\t1000\t0\t1000\t1000\n") == 0
+    assert procfs.parse_uid("Name:\tx\nUid:\t1000\t0\t1000\t1000\n") == 0
     for text in ("", "Uid:\n", "Uid:\t1\n", "Uid:\ta\tb\tc\td\n", "Gid:\t0\t0\t0\t0\n"):
         with pytest.raises(ValueError, match="Uid"):
-            proc_files.parse_uid(text)
+            procfs.parse_uid(text)
 
 
 def test_one_line():
-    assert proc_files.parse_line("6.1.0-18-amd64\n") == "6.1.0-18-amd64"
+    assert procfs.parse_line("6.1.0-18-amd64\n") == "6.1.0-18-amd64"
     for text in ("", "\n", "a\nb", "a\x1b[31m", "a\0"):
         with pytest.raises(ValueError, match="one line"):
-            proc_files.parse_line(text)
+            procfs.parse_line(text)
 
 
 VALUE = st.text(alphabet="ab= :/\r\x0c\x85\u2028é", max_size=8)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.facts.model import Level
+from cgroup_preflight.host.cgroupfs import Level
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:

@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, RemedyFile, Status
-from cgroup_preflight.facts.mountinfo import of_type
+from cgroup_preflight.host.cgroupfs import of_type
 
 _DOCS = "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling"
 

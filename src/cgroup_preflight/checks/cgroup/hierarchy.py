@@ -6,8 +6,8 @@ from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
-from cgroup_preflight.facts import boot
-from cgroup_preflight.facts.mountinfo import Mount, of_type
+from cgroup_preflight.host import boot
+from cgroup_preflight.host.cgroupfs import Mount, of_type
 
 _DOCS = "https://systemd.io/CGROUP_DELEGATION/"
 _NSPAWN = "https://systemd.io/ENVIRONMENT/"

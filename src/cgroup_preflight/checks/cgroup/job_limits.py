@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
-from cgroup_preflight.facts.model import Level
+from cgroup_preflight.host.cgroupfs import Level
 
 if TYPE_CHECKING:
     from cgroup_preflight.plan.demand import Demand

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.facts.mountinfo import of_type
+from cgroup_preflight.host.cgroupfs import of_type
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:

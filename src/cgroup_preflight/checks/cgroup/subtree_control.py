@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.cgroup.controllers import delegate_remedy
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.facts.model import Level
+from cgroup_preflight.host.cgroupfs import Level
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:

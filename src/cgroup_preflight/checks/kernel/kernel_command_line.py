@@ -7,7 +7,7 @@ from cgroup_preflight.checks.boot import remove_parameter
 from cgroup_preflight.checks.cgroup.controllers import enable_controller
 from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.facts.boot import is_off
+from cgroup_preflight.host.boot import is_off
 
 #: Parameters that only warn, where they are off: what comes of it.
 _SWITCHES = {

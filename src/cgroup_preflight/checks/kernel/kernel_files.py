@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.facts.model import Sample
+from cgroup_preflight.host.facts import Sample
 
 _FILES = (("memory", "memory.peak"), ("memory", "memory.oom.group"), ("", "cgroup.kill"))
 

@@ -1,17 +1,38 @@
-"""Facts about service managers: which run, which version, in which state, and who may use them."""
+"""Output of `systemctl show UNIT...`: `Key=Value` lines, an empty line between units (systemctl(1)).
+
+Facts about service managers: which run, which version, in which state, and who may use them.
+
+Controllers that systemd keeps out of a slice (`DisableControllers=`, systemd.resource-control(5)).
+"""
 
 import re
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.facts.container import read_pid_namespace
-from cgroup_preflight.facts.levels import read_levels
-from cgroup_preflight.facts.model import Level, UserManager
-from cgroup_preflight.facts.unit_show import parse_unit_show
+from cgroup_preflight.host.cgroupfs import Level, parse_words, read_levels
+from cgroup_preflight.host.container import read_pid_namespace
+from cgroup_preflight.host.facts import UserManager
 from cgroup_preflight.host.fs import HostFs
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner, Completed
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.command import CommandRunner
+
+
+def parse_unit_show(text: str) -> tuple[dict[str, str], ...]:
+    """One dictionary a unit, in the order asked; lines without `=` are not part of a value we ask for."""
+    units: list[dict[str, str]] = [{}]
+    for line in text.split("\n"):
+        if not line:
+            units.append({})
+            continue
+        key, separator, value = line.partition("=")
+        if separator:
+            units[-1][key] = value
+    return tuple(unit for unit in units if unit)
+
 
 _SHOW = ("systemctl", "show", "--property=Version,SystemState")
 _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown")
@@ -119,3 +140,36 @@ def _user_name(lines: tuple[str, ...], uid: int) -> str:
         if len(fields) > 2 and fields[2] == str(uid) and fields[0] and "/" not in fields[0]:
             return fields[0]
     raise ValueError(f"no user {uid} in it")
+
+
+#: Above units with a slice of their own, units without, and those of user managers.
+SLICES = ("-.slice", "system.slice", "user.slice")
+#: The first two have no file of their own; `slice.d` is for all slices.
+_FILES = ("-.slice", "system.slice", "user.slice.d", "slice.d")
+#: systemd.unit(5), the search path of the system manager; the last is what `set-property` writes.
+_FOLDERS = (
+    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+    "/lib/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control",
+)  # fmt: skip
+
+
+def disabled_controllers(fs: HostFs, runner: "CommandRunner", *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
+    """What is kept out of each of SLICES. Only where a file could say something, systemd is asked."""
+    if not running:
+        return Missing(source="DisableControllers", why=Why.ABSENT, detail="systemd does not run")
+    listed = [fs.names(folder, _FILES) for folder in _FOLDERS]
+    for names in listed:
+        if isinstance(names, Missing) and names.why is not Why.ABSENT:
+            return names
+    if not any(isinstance(names, Known) and names.value for names in listed):
+        return Known(value={}, source=_FOLDERS[0])
+    answer = runner.run(("systemctl", "show", "--property=Id,DisableControllers", "--", *SLICES))
+    return parsed(answer, lambda done: _by_slice(done.stdout))
+
+
+def _by_slice(text: str) -> dict[str, frozenset[str]]:
+    found = {unit.get("Id", ""): parse_words(unit["DisableControllers"])
+             for unit in parse_unit_show(text) if "DisableControllers" in unit}  # fmt: skip
+    if set(found) != set(SLICES):
+        raise ValueError("not an answer about each of the slices")
+    return found

@@ -2,19 +2,25 @@
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.facts import manager, proc_files
-from cgroup_preflight.facts.boot import read_boot_loader
-from cgroup_preflight.facts.container import read_container, read_namespace
-from cgroup_preflight.facts.disabled import disabled_controllers
-from cgroup_preflight.facts.flat_keyed import parse_flat_keyed
-from cgroup_preflight.facts.kernel_config import OPTIONS, parse_kernel_config
-from cgroup_preflight.facts.kernel_text import read_kernel
-from cgroup_preflight.facts.levels import below_mount, read_levels
-from cgroup_preflight.facts.model import Disks, Facts, Level, Sample
-from cgroup_preflight.facts.mountinfo import Mount, mount_at, of_type, parse_mountinfo
-from cgroup_preflight.facts.pressure import parse_pressure
-from cgroup_preflight.facts.proc_cgroup import parse_proc_cgroup
+from cgroup_preflight.host import procfs, systemd
+from cgroup_preflight.host.boot import read_boot_loader
+from cgroup_preflight.host.cgroupfs import (
+    Level,
+    Mount,
+    below_mount,
+    mount_at,
+    of_type,
+    parse_flat_keyed,
+    parse_mountinfo,
+    parse_pressure,
+    parse_proc_cgroup,
+    read_levels,
+)
+from cgroup_preflight.host.container import read_container, read_namespace
+from cgroup_preflight.host.facts import Disks, Facts, Sample
 from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.procfs import OPTIONS, parse_kernel_config, read_kernel
+from cgroup_preflight.host.systemd import disabled_controllers
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner
@@ -48,13 +54,13 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
     """Everything the checks and engines ask for; nothing is written and no privilege is taken."""
     cgroups = _cgroups(fs)
     point = cgroups.point
-    kernel = read_kernel(fs, "/proc/sys/kernel/osrelease", proc_files.parse_line)
-    uid = parsed(fs.pieces("/proc/self/status", ("Uid:",), "\n"), lambda lines: proc_files.parse_uid("\n".join(lines)))
-    pid1 = read_kernel(fs, "/proc/1/comm", proc_files.parse_line)
-    running = manager.systemd_running(fs, pid1)
+    kernel = read_kernel(fs, "/proc/sys/kernel/osrelease", procfs.parse_line)
+    uid = parsed(fs.pieces("/proc/self/status", ("Uid:",), "\n"), lambda lines: procfs.parse_uid("\n".join(lines)))
+    pid1 = read_kernel(fs, "/proc/1/comm", procfs.parse_line)
+    running = systemd.systemd_running(fs, pid1)
     runs = value_or(running, default=False)
     read_only = fs.read_only(point)
-    release, state = manager.system_manager(runner, running=runs)
+    release, state = systemd.system_manager(runner, running=runs)
     return Facts(
         kernel=kernel, machine=fs.machine(), uid=uid, pid1=pid1,
         mounts=cgroups.mounts, cgroup_mount=cgroups.mount, own_cgroup=cgroups.own_path, own=cgroups.own,
@@ -68,19 +74,19 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
         boot_loader=read_boot_loader(fs, kernel),
         systemd_running=running,
         systemd_release=release,
-        systemd_version=parsed(release, manager.version_of),
+        systemd_version=parsed(release, systemd.version_of),
         system_state=state,
         system_bus=fs.exists("/run/dbus/system_bus_socket"),
         disabled_controllers=disabled_controllers(fs, runner, running=runs),
-        sudo=manager.sudo(runner, uid, running=runs),
-        user_manager=manager.user_manager(fs, point, uid, (cgroups.root, *cgroups.own)),
+        sudo=systemd.sudo(runner, uid, running=runs),
+        user_manager=systemd.user_manager(fs, point, uid, (cgroups.root, *cgroups.own)),
         sample=_sample(fs, point, cgroups.own),
         pressure=read_kernel(fs, "/proc/pressure/memory", parse_pressure),
         disks=_disks(fs, point),
-        online_cpus=read_kernel(fs, "/sys/devices/system/cpu/online", proc_files.parse_cpu_list),
+        online_cpus=read_kernel(fs, "/sys/devices/system/cpu/online", procfs.parse_cpu_list),
         meminfo=parsed(fs.pieces("/proc/meminfo", ("Mem", "Swap"), "\n"), _meminfo),
-        pid_max=read_kernel(fs, "/proc/sys/kernel/pid_max", proc_files.parse_number),
-        threads_max=read_kernel(fs, "/proc/sys/kernel/threads-max", proc_files.parse_number),
+        pid_max=read_kernel(fs, "/proc/sys/kernel/pid_max", procfs.parse_number),
+        threads_max=read_kernel(fs, "/proc/sys/kernel/threads-max", procfs.parse_number),
         page_size=value_or(fs.page_size(), 4096),
     )  # fmt: skip
 
@@ -104,7 +110,7 @@ def _mounts(lines: tuple[str, ...]) -> tuple[Mount, ...]:
 
 
 def _meminfo(lines: tuple[str, ...]) -> dict[str, int]:
-    return proc_files.parse_meminfo("\n".join(lines))
+    return procfs.parse_meminfo("\n".join(lines))
 
 
 def _cgroup_mount(fs: HostFs, mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
@@ -182,8 +188,6 @@ def _disks(fs: HostFs, point: str) -> Disks:
     real = [name for name in value_or(names, ()) if not name.startswith(("loop", "ram", "zram"))][:_DISKS_MAX]
     return Disks(
         names=names,
-        schedulers={
-            name: read_kernel(fs, f"/sys/block/{name}/queue/scheduler", proc_files.parse_line) for name in real
-        },
+        schedulers={name: read_kernel(fs, f"/sys/block/{name}/queue/scheduler", procfs.parse_line) for name in real},
         io_cost_qos=fs.read(f"{point}/io.cost.qos"),
     )

@@ -4,24 +4,7 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.facts.limits import CpuMax
-from cgroup_preflight.facts.mountinfo import Mount
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """One cgroup on a way down from the mount; `path` is empty for the mount itself.
-
-    The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
-    """
-
-    path: str
-    controllers: Reading[frozenset[str]]
-    subtree_control: Reading[frozenset[str]]
-    type: Reading[str]
-    memory_max: Reading[int | None]
-    cpu_max: Reading[CpuMax]
-    pids_max: Reading[int | None]
+from cgroup_preflight.host.cgroupfs import Level, Mount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

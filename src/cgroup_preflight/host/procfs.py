@@ -1,4 +1,23 @@
-"""/proc/meminfo, /proc/PID/status, /proc/sys numbers, CPU lists (proc(5))."""
+"""/proc/meminfo, /proc/PID/status, /proc/sys numbers, CPU lists (proc(5)).
+
+Files whose text the kernel makes: each of them ends its last line.
+
+Kernel configuration (/proc/config.gz, /boot/config-RELEASE): the options that cgroups depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cgroup_preflight.core.reading import Reading, parsed
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.host.fs import HostFs
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 
 #: More than any kernel can have (CONFIG_NR_CPUS).
 _CPUS_MAX = 1 << 16
@@ -59,3 +78,37 @@ def parse_line(text: str) -> str:
     if not line or "\n" in line or not line.isprintable():
         raise ValueError("not one line of text")
     return line
+
+
+def read_kernel(fs: HostFs, path: str, parse: Callable[[str], T]) -> Reading[T]:
+    """The file at `path`, parsed; text without a newline at its end was cut off, and is malformed."""
+    return parsed(fs.read(path), lambda text: parse(_whole(text)))
+
+
+def _whole(text: str) -> str:
+    if text and not text.endswith("\n"):
+        raise ValueError("cut off: no newline at its end")
+    return text
+
+
+OPTIONS = (
+    "CONFIG_CGROUPS", "CONFIG_MEMCG", "CONFIG_CGROUP_SCHED", "CONFIG_FAIR_GROUP_SCHED", "CONFIG_CFS_BANDWIDTH",
+    "CONFIG_RT_GROUP_SCHED", "CONFIG_CGROUP_PIDS", "CONFIG_CPUSETS", "CONFIG_PSI", "CONFIG_PSI_DEFAULT_DISABLED",
+    "CONFIG_BLK_CGROUP", "CONFIG_BLK_CGROUP_IOCOST", "CONFIG_SWAP", "CONFIG_ZSWAP",
+)  # fmt: skip
+
+
+def parse_kernel_config(lines: tuple[str, ...]) -> dict[str, str]:
+    """`y`, `m`, `n` or a value for each of OPTIONS that the lines mention. Raises ValueError when none is."""
+    found: dict[str, str] = {}
+    for line in lines:
+        words = line.removeprefix("# ")
+        if words.endswith(" is not set"):
+            name, value = words.removesuffix(" is not set"), "n"
+        else:
+            name, _, value = words.partition("=")
+        if name in OPTIONS and value:
+            found[name] = value
+    if not found:
+        raise ValueError("no CONFIG_ line of cgroups in it")
+    return found

@@ -1,1 +1,0 @@
-"""Facts: pure parsers named after the kernel's files, and the one function that gathers them."""

@@ -1,0 +1,236 @@
+"""/proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5).
+
+/proc/PID/cgroup (cgroups(7)): one line a hierarchy, `0::` is version 2.
+
+Files of whole words: `cgroup.controllers`, `cgroup.subtree_control`, features, delegate.
+
+Flat keyed files (`cpu.stat`, `memory.events`, `pids.events`): `KEY VALUE` a line (cgroup-v2.rst).
+
+Files with one limit: `memory.max` and its kin, `pids.max`, `cpu.max` (cgroup-v2.rst).
+
+Pressure stall information: `*.pressure` (kernel Documentation/accounting/psi.rst).
+
+The cgroups on a way down from the mount, each read once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from cgroup_preflight.core.reading import Missing, Reading, Why
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.procfs import parse_line, read_kernel
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+_ESCAPE = r"\\([0-7]{3})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mount: `root` is the folder of the file system that is seen at `point`; `device` is its st_dev."""
+
+    device: str
+    root: str
+    point: str
+    fs_type: str
+    options: tuple[str, ...]
+    super_options: tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the mount or its file system is read-only."""
+        return "ro" in self.options or "ro" in self.super_options
+
+
+def parse_mountinfo(text: str) -> tuple[Mount, ...]:
+    """Every mount, in the order of the file: a later one at the same point hides the earlier.
+
+    Raises ValueError on a line that is not of the documented form.
+    """
+    return tuple(_mount(line) for line in text.split("\n") if line)
+
+
+def _mount(line: str) -> Mount:
+    left, separator, right = line.partition(" - ")
+    fields, tail = left.split(" "), right.split(" ")
+    if not separator or len(fields) < 6 or len(tail) < 3:
+        raise ValueError(f"not a mountinfo line: {line[:80]!r}")
+    return Mount(
+        device=fields[2], root=_unescape(fields[3]), point=_unescape(fields[4]), fs_type=tail[0],
+        options=tuple(fields[5].split(",")), super_options=tuple(tail[2].split(",")),
+    )  # fmt: skip
+
+
+def _unescape(text: str) -> str:
+    return re.sub(_ESCAPE, lambda match: chr(int(match[1], 8) & 0xFF), text) if "\\" in text else text
+
+
+def mount_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:
+    """The mount that is seen at exactly `point`: the last one made there."""
+    found = [mount for mount in mounts if mount.point == point]
+    return found[-1] if found else None
+
+
+def of_type(mounts: tuple[Mount, ...], fs_type: str) -> tuple[Mount, ...]:
+    """The mounts of one file system type."""
+    return tuple(mount for mount in mounts if mount.fs_type == fs_type)
+
+
+def parse_proc_cgroup(text: str) -> str:
+    """The path of the `0::` line, as the reader's cgroup namespace shows it.
+
+    Raises ValueError where there is none (pure version 1) or a line is not of the documented form.
+    """
+    path = None
+    for line in filter(None, text.split("\n")):
+        number, first, rest = line.partition(":")
+        controllers, second, name = rest.partition(":")
+        if not first or not second or not number.isdigit():
+            raise ValueError(f"not a cgroup line: {line[:80]!r}")
+        if number == "0" and not controllers:
+            path = name
+    if path is None or not path.startswith("/"):
+        raise ValueError("no 0:: line: no cgroup v2 hierarchy")
+    return path.removesuffix(" (deleted)")
+
+
+def parse_words(text: str) -> frozenset[str]:
+    """The words between blanks; `cpuset` is not `cpu`. Raises ValueError on text that cannot be such a file."""
+    words = frozenset(text.split())
+    for word in words:
+        if not word.replace("_", "").replace(".", "").isalnum() or not word.isascii():
+            raise ValueError(f"not a word: {word[:40]!r}")
+    return words
+
+
+def parse_flat_keyed(text: str) -> dict[str, int]:
+    """Values by key. Raises ValueError on a line of another form."""
+    values: dict[str, int] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if not key or not value.isascii() or not value.isdigit():
+            raise ValueError(f"not a KEY VALUE line: {line[:80]!r}")
+        values[key] = int(value)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class CpuMax:
+    """`cpu.max`: microseconds of `quota` (None: no limit) in each `period`."""
+
+    quota: int | None
+    period: int
+
+    @property
+    def cpus(self) -> float | None:
+        """The quota as a number of CPUs."""
+        return None if self.quota is None else self.quota / self.period
+
+
+def parse_limit(text: str) -> int | None:
+    """A number, or None for `max`. Raises ValueError; -1 is version 1 and refused."""
+    word = text.strip()
+    if word == "max":
+        return None
+    if not word.isascii() or not word.isdigit():
+        raise ValueError(f"not a limit: {word[:40]!r}")
+    return int(word)
+
+
+def parse_cpu_max(text: str) -> CpuMax:
+    """`QUOTA PERIOD` or `max PERIOD`. Raises ValueError."""
+    words = text.split()
+    if len(words) != 2 or not words[1].isdigit() or int(words[1]) == 0:
+        raise ValueError(f"not a cpu.max: {text[:40]!r}")
+    return CpuMax(parse_limit(words[0]), int(words[1]))
+
+
+def parse_pressure(text: str) -> dict[str, float]:
+    """`some_avg10`, `some_total`, `full_avg10` and so on; percent, totals in microseconds. Raises ValueError."""
+    values: dict[str, float] = {}
+    for line in text.splitlines():
+        kind, *pairs = line.split()
+        if kind not in ("some", "full"):
+            raise ValueError(f"not a pressure line: {line[:80]!r}")
+        for pair in pairs:
+            key, separator, value = pair.partition("=")
+            if not separator:
+                raise ValueError(f"not a pressure line: {line[:80]!r}")
+            values[f"{kind}_{key}"] = float(value)
+    if not values:
+        raise ValueError("nothing in it")
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One cgroup on a way down from the mount; `path` is empty for the mount itself.
+
+    The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
+    """
+
+    path: str
+    controllers: Reading[frozenset[str]]
+    subtree_control: Reading[frozenset[str]]
+    type: Reading[str]
+    memory_max: Reading[int | None]
+    cpu_max: Reading[CpuMax]
+    pids_max: Reading[int | None]
+
+
+#: A path deeper than this is not a real one.
+_DEPTH_MAX = 64
+
+
+def way_down(path: str) -> tuple[str, ...]:
+    """The paths from the mount (an empty one) down to `path`: "", "/a", "/a/b"."""
+    parts = [part for part in path.split("/") if part][:_DEPTH_MAX]
+    return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts) + 1))
+
+
+def below_mount(path: str, mount: Mount | None) -> str | None:
+    """Where the cgroup `path` of /proc/PID/cgroup is below the mount, None if the mount does not show it.
+
+    A mount can show another part of the tree than the reader's namespace: then its root, or the path, climbs with
+    `/..` (cgroup_namespaces(7)).
+    """
+    root = "" if mount is None or mount.root == "/" else mount.root
+    if ".." in path.split("/") or ".." in root.split("/"):
+        return None
+    if not f"{path}/".startswith(f"{root}/"):
+        return None
+    return path.removeprefix(root)
+
+
+def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] = ()) -> tuple[Level, ...]:
+    """Every level from the mount down to `path`; those of `known` are not read again."""
+    there = {level.path: level for level in known}
+    return tuple(there.get(item) or _level(fs, mount_point, item) for item in way_down(path))
+
+
+def _level(fs: HostFs, mount_point: str, path: str) -> Level:
+    folder = f"{mount_point}{path}"
+    controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
+    # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
+    gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
+
+    def read(name: str, parse: Callable[[str], T]) -> Reading[T]:
+        place = f"{folder}/{name}"
+        return Missing(source=place, why=Why.ABSENT) if gone else read_kernel(fs, place, parse)
+
+    return Level(
+        path=path,
+        controllers=controllers,
+        subtree_control=read("cgroup.subtree_control", parse_words),
+        type=read("cgroup.type", parse_line),
+        memory_max=read("memory.max", parse_limit),
+        cpu_max=read("cpu.max", parse_cpu_max),
+        pids_max=read("pids.max", parse_limit),
+    )
