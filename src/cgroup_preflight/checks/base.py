@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Evidence, Finding, Location, Remedy, Status
-from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.facts import Facts
 
 if TYPE_CHECKING:

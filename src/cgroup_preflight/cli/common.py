@@ -12,7 +12,7 @@ from cgroup_preflight.core.reading import Known, Reading, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Report, ServiceResult
 from cgroup_preflight.core.verdict import verdict_of
-from cgroup_preflight.engines import EngineChoice, choose_engine, controllers_of
+from cgroup_preflight.engines.choice import EngineChoice, choose_engine, controllers_of
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.gather import gather

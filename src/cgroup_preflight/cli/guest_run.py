@@ -12,7 +12,7 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult
-from cgroup_preflight.engines import ENGINES, GUEST
+from cgroup_preflight.engines.choice import ENGINES, GUEST
 from cgroup_preflight.report.escape import plain
 
 

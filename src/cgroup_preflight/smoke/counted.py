@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Finding, Status
+from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.observe import Counters, Effective
-from cgroup_preflight.smoke.scope import PREFIX
 
 _EVENTS = ("high", "max", "oom", "oom_kill")
 _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.systemd import Manager, started
 from cgroup_preflight.golang.runtime_env import append_godebug
+from cgroup_preflight.plan.unit_text import holds, plain, service_text
 from cgroup_preflight.plan.unitfile import variable_line
-from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.manager import Manager
-from cgroup_preflight.smoke.unit_start import started
-from cgroup_preflight.smoke.unit_text import holds, plain, service_text
 
 _EVERY_MS = 250
 _LINES = 2
@@ -46,7 +45,7 @@ def parse_trace(text: bytes) -> Trace:
 
 @contextmanager
 def started_traces(
-    manager: Manager, launches: Mapping[str, argv.Launch], scope: str, folder: str
+    manager: Manager, launches: Mapping[str, command_lines.Launch], scope: str, folder: str
 ) -> Iterator[Callable[[], dict[str, Trace]]]:  # fmt: skip
     """Starts one run for each launch, all at the same time. The call waits for their lines and ends them, too.
 
@@ -71,7 +70,7 @@ def started_traces(
         yield finish
 
 
-def _unit_text(launch: argv.Launch) -> str:
+def _unit_text(launch: command_lines.Launch) -> str:
     """The unit file, which spares the manager's client a process for each; empty where it cannot hold the folder."""
     if not (holds(launch.folder) and holds(launch.output)):
         return ""
@@ -85,12 +84,12 @@ def _unit_text(launch: argv.Launch) -> str:
     return service_text(slice_unit=launch.slice, command=launch.command, output=launch.output, user=user, lines=lines)
 
 
-def _trace(launch: argv.Launch, refused: str) -> Trace:
+def _trace(launch: command_lines.Launch, refused: str) -> Trace:
     found = parse_trace(_text(launch.output))
     return Trace(why=refused) if refused and found.first is None else found
 
 
-def _wait(manager: Manager, launches: list[argv.Launch]) -> None:
+def _wait(manager: Manager, launches: list[command_lines.Launch]) -> None:
     """Until each program has printed its lines or has ended; the manager is asked at growing intervals only."""
     began = time.monotonic()
     deadline, pause, ask_at = began + _DEADLINE, _PAUSE, began + _PAUSE
@@ -108,7 +107,7 @@ def _over(shown: Mapping[str, str]) -> bool:
     return shown.get("ActiveState") in ("failed", "inactive", None) and shown.get("Job", "") in ("", "0")
 
 
-def _traced(launch: argv.Launch, unit: str, folder: str) -> argv.Launch:
+def _traced(launch: command_lines.Launch, unit: str, folder: str) -> command_lines.Launch:
     environment = dict(launch.env)
     environment["GODEBUG"] = append_godebug(environment.get("GODEBUG", ""), f"schedtrace={_EVERY_MS}")
     return replace(

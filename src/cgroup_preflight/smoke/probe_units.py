@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.smoke import argv
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.plan.unit_text import plain, service_text
 from cgroup_preflight.smoke.probe_plan import UNSWAPPED, Capacity, Probe
-from cgroup_preflight.smoke.unit_text import plain, service_text
 
 #: The order within a unit.
 _ORDER = ("cpu", "tasks", "high", "max", "swap")
@@ -115,7 +115,7 @@ def probe_text(
 ) -> str:
     """The unit file: reads from `ask`, appends to `output`, ends by itself after `longest` seconds."""
     lines = (
-        *(f"{name}={text}" for name, text in (*argv.setting_pairs(item.settings), *item.extra)),
+        *(f"{name}={text}" for name, text in (*command_lines.setting_pairs(item.settings), *item.extra)),
         # The killed child is what is wanted; its parent stays until the counters are read.
         "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{plain(ask)}",
         f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s",

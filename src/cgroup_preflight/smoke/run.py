@@ -10,19 +10,19 @@ from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, ServiceResult
-from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.engines import command_lines, ready, run_scope
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.survey import survey_all
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.smoke import argv, ready, scope
 from cgroup_preflight.smoke.counted import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import proof_findings, target_of
 from cgroup_preflight.smoke.gotrace import Trace, started_traces
-from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.outcome import service_findings, service_result
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
@@ -67,16 +67,16 @@ def smoke(
     Raises HostError when the service manager does not answer; everything started is stopped in any case. Only
     `inside` a guest, which ends with the run, nothing is taken down, and the output of services stays in files.
     """
-    run_name = scope.new_name()
+    run_name = run_scope.new_name()
     ready.prepare(item.smoke.ready for item in config.services)
     programs = survey_all(binary_paths(config))
     plan = _only(build_plan(config, scope=run_name, programs=programs), names)
     manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
     observer = Observer(LiveFs(), facts.mount_point)
-    for left in scope.clean_leftovers(manager):
+    for left in run_scope.clean_leftovers(manager):
         say(f"cleaned up after a crashed run ({left})")
     numbers = host_numbers(facts)
-    own = scope.run_scope(manager, plan, run_name, facts.mount_point, stays=inside)
+    own = run_scope.run_scope(manager, plan, run_name, facts.mount_point, stays=inside)
     with _folder(run_name, stays=inside) as folder, own as run:
         user = _run_as(facts, choice)
         journal = not inside and (not manager.user or _reads_journal())
@@ -102,7 +102,7 @@ def smoke(
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (scope.cleanup_finding(run.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=manager.runner.started,
     )
@@ -160,14 +160,14 @@ def _longest(plan: Plan) -> float:
 
 def _launch(
     service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str, longest: float
-) -> argv.Launch:  # fmt: skip
+) -> command_lines.Launch:  # fmt: skip
     smoke_settings = service.smoke
-    return argv.Launch(
+    return command_lines.Launch(
         unit=service.unit, slice=service.slices[-1], description=f"cgroup-preflight: {config.project} {service.label}",
-        command=(service.binary, *smoke_settings.args), settings=argv.setting_pairs(service.settings),
+        command=(service.binary, *smoke_settings.args), settings=command_lines.setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
-        runtime_max=longest + 120.0, hold_after=longest + argv.HOLD_SECONDS,
+        runtime_max=longest + 120.0, hold_after=longest + command_lines.HOLD_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import replace
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.hold import holder, let_go, wait_until
+from cgroup_preflight.engines.ready import LogWatch, listens, try_http
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
-from cgroup_preflight.smoke import argv
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.goview import GoView, look
-from cgroup_preflight.smoke.hold import holder, let_go, wait_until
-from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import LimitReading, Observer, nowhere
-from cgroup_preflight.smoke.ready import LogWatch, listens, try_http
 
 _HELD_SECONDS = 20.0
 _POLL_MAX = 0.2
@@ -75,7 +75,7 @@ class Services:
         self._slices = slice_cgroups
         self._say = say
 
-    def run_all(self, runs: tuple[Run, ...], launches: dict[str, argv.Launch]) -> tuple[ServiceEvidence, ...]:
+    def run_all(self, runs: tuple[Run, ...], launches: dict[str, command_lines.Launch]) -> tuple[ServiceEvidence, ...]:
         """Start, read, let go, wait until ready, hold, read again, stop, count. Raises HostError."""
         for run in runs:
             test = run.service.smoke.ready

@@ -11,7 +11,7 @@ from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.config.model import Require
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Location
-from cgroup_preflight.engines import choose_engine
+from cgroup_preflight.engines.choice import choose_engine
 from cgroup_preflight.host.facts import Facts, UserManager
 from cgroup_preflight.plan.build import build_plan
 

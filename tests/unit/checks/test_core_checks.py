@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.engines.choice import EngineChoice
 
 from .contexts import context, manager, one, run
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.reading import Why
-from cgroup_preflight.engines import ENGINES, choose_engine, controllers_of
+from cgroup_preflight.engines.choice import ENGINES, choose_engine, controllers_of
 
 from .contexts import REQUIRED, manager
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.quantities import parse_span
-from cgroup_preflight.smoke import argv
+from cgroup_preflight.engines import command_lines
 
 #: Every option that may stand before `--`; systemd-run(1).
 ALLOWED = {
@@ -36,15 +36,15 @@ def launch(**changes):
         "slice": "cgpf00-api.slice",
         "description": "shop web",
         "command": ("/src/dist/web", "--port=80"),
-        "settings": argv.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
+        "settings": command_lines.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
         "folder": "/src",
     }
-    return argv.Launch(**{**values, **changes})
+    return command_lines.Launch(**{**values, **changes})
 
 
 def words(systemd=NEW, **changes):
     """Options before `--`, and the command after it."""
-    line = argv.systemd_run(launch(**changes), sleep="/bin/sleep", systemd=systemd)
+    line = command_lines.systemd_run(launch(**changes), sleep="/bin/sleep", systemd=systemd)
     end = line.index("--")
     return line[:end], line[end + 1 :]
 
@@ -192,13 +192,17 @@ def test_output_to_a_file():
 
 
 def test_units_are_never_options():
-    for line in (argv.show(["a.service"]), argv.release(["a.service"]), argv.kill_all(["a.service", "b.service"])):
+    for line in (
+        command_lines.show(["a.service"]),
+        command_lines.release(["a.service"]),
+        command_lines.kill_all(["a.service", "b.service"]),
+    ):
         assert line[line.index("--") + 1 :] in (("a.service",), ("a.service", "b.service"))
         assert all(word.startswith("--") for word in line[1 : line.index("--")])
 
 
 def test_what_is_asked_of_systemd_is_what_is_judged():
     assert {"Id", "Result", "ExecMainCode", "ExecMainStatus", "ControlGroup", "MainPID", "InvocationID"} <= set(
-        argv.SHOW_PROPERTIES
+        command_lines.SHOW_PROPERTIES
     )
-    assert "--property=Id,Result" in argv.show(["x"], ["Id", "Result"])
+    assert "--property=Id,Result" in command_lines.show(["x"], ["Id", "Result"])

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from cgroup_preflight.smoke import bus
+from cgroup_preflight.engines import bus
 
 
 def text(word: str) -> bytes:

@@ -13,17 +13,18 @@ from cgroup_preflight.checks.go.subjects import Target
 from cgroup_preflight.config.model import Ready, ReadyKind
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
-from cgroup_preflight.smoke import argv, goview
+from cgroup_preflight.smoke import goview
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.goproof import plan_findings, proof_findings
 from cgroup_preflight.smoke.gotrace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.goview import GoMemory, GoView
-from cgroup_preflight.smoke.manager import Manager
 from cgroup_preflight.smoke.observe import Observer
 
 UNIT = "/a.slice/a-app.service"
@@ -123,7 +124,7 @@ class Units:
         self.output, self.end_states = output, states
         self.texts: dict[str, str] = {}
         self.slices: dict[str, tuple[str, str]] = {}
-        self.launches: dict[str, argv.Launch] = {}
+        self.launches: dict[str, command_lines.Launch] = {}
         self.killed: list[str] = []
         self.removed: list[str] = []
         self.asked = self.reloads = 0
@@ -147,7 +148,7 @@ class Units:
         assert words == ("daemon-reload",)
         self.reloads += 1
 
-    def start(self, launches: Iterable[argv.Launch]) -> dict[str, str]:
+    def start(self, launches: Iterable[command_lines.Launch]) -> dict[str, str]:
         self.launches = {launch.unit: launch for launch in launches}
         self.slices |= {unit: (launch.slice, launch.output) for unit, launch in self.launches.items()}
         return {unit: "not here" for unit, launch in self.launches.items() if launch.slice == "not here"}
@@ -165,8 +166,8 @@ class Units:
         self.killed += units
 
 
-def launch_in(slice_name: str, folder: str = "/") -> argv.Launch:
-    return argv.Launch(
+def launch_in(slice_name: str, folder: str = "/") -> command_lines.Launch:
+    return command_lines.Launch(
         unit=f"{slice_name}.service", slice=slice_name, description="", command=("/src/bin", "--port=$1"),
         settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),), folder=folder,
     )  # fmt: skip

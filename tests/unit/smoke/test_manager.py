@@ -8,11 +8,11 @@ import pytest
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Reading
-from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.smoke import bus
-from cgroup_preflight.smoke.manager import Manager
 
 ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from cgroup_preflight.config.keys import parse_ready
-from cgroup_preflight.smoke import ready as ready_module
-from cgroup_preflight.smoke.ready import LogWatch, address, listens, prepare, try_http
+from cgroup_preflight.engines import ready as ready_module
+from cgroup_preflight.engines.ready import LogWatch, address, listens, prepare, try_http
 
 pytestmark = pytest.mark.timeout(60)
 HEAD = b"HTTP/1.1 "
@@ -136,7 +136,7 @@ def quick(monkeypatch):
     """The limits in tenths of their real length, so that a test waits less."""
     with monkeypatch.context() as patch:
         for name, seconds in (("_ANSWER_SECONDS", 0.3), ("_HTTP_SECONDS", 0.8), ("_MATCH_SECONDS", 0.1)):
-            patch.setattr(f"cgroup_preflight.smoke.ready.{name}", seconds)
+            patch.setattr(f"cgroup_preflight.engines.ready.{name}", seconds)
         yield
 
 

@@ -1,7 +1,7 @@
 """What a run leaves behind is told, and is never a pass."""
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.smoke.scope import cleanup_finding
+from cgroup_preflight.engines.run_scope import cleanup_finding
 
 
 def test_nothing_left_is_a_pass_that_says_so():

@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.cgroup.controllers import delegate_remedy
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
-from cgroup_preflight.engines import does_not_answer
+from cgroup_preflight.engines.choice import does_not_answer
 
 _RECORD = Remedy(
     title="record the host itself: run cgroup-preflight snapshot there",

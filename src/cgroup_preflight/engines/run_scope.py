@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.hold import wait_until
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.plan.unitfile import slice_files
-from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.hold import wait_until
-from cgroup_preflight.smoke.manager import Manager
 
 PREFIX = "cgpf"
 _SCOPE = re.compile(rf"({PREFIX}[0-9a-f]{{12}})\.slice")
@@ -128,7 +128,7 @@ def tear_down(manager: Manager, scope: str, files: Iterable[str]) -> tuple[str, 
     while (services := _active(manager, scope, ".service")) and time.monotonic() < deadline:
         manager.systemctl("stop", "--no-block", "--", *services)
         # A unit that is stopping starts its after-hold first, so one kill is not enough.
-        manager.systemctl(*argv.kill_all(services))
+        manager.systemctl(*command_lines.kill_all(services))
         time.sleep(pause)
         pause = min(pause * 2, 0.2)
     manager.systemctl("stop", "--", f"{scope}.slice", timeout=_TEARDOWN_SECONDS)

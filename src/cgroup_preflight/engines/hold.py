@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from cgroup_preflight.smoke import argv
-from cgroup_preflight.smoke.manager import Manager
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.smoke.observe import Observer
 
 _PAUSE = 0.005
@@ -51,6 +51,6 @@ def let_go(manager: Manager, observer: Observer, unit: str, cgroup: str, pid: in
     except ProcessLookupError:
         return
     except PermissionError:
-        manager.systemctl(*argv.release([unit]))
+        manager.systemctl(*command_lines.release([unit]))
     finally:
         os.close(handle)

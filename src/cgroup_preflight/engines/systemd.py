@@ -1,4 +1,7 @@
-"""A service manager to talk to: the system's (as root or through `sudo -n`) or the caller's own."""
+"""A service manager to talk to: the system's (as root or through `sudo -n`) or the caller's own.
+
+Starts units from files of the run-time folder, all with one call.
+"""
 
 import os
 import re
@@ -6,18 +9,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.engines import EngineChoice
+from cgroup_preflight.engines import bus
+from cgroup_preflight.engines import command_lines as argvs
+from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.smoke import argv as argvs
-from cgroup_preflight.smoke import bus
 
 _TIMEOUT = 30.0
 _PARALLEL = 8
@@ -265,3 +268,21 @@ def _cannot_write(folder: str, reason: str) -> HostError:
         f"cannot write unit files: {reason}", where=folder,
         remedy=Remedy(title="run as root, or where this folder is writable"),
     )  # fmt: skip
+
+
+@contextmanager
+def started(manager: Manager, texts: Mapping[str, str]) -> Iterator[str]:
+    """Units by name, with the text of their files, which go at the end. The manager's words if it refused some.
+
+    The units themselves are the caller's to end. Raises HostError.
+    """
+    names = list(texts)
+    try:
+        manager.write_files([UnitFile(path=name, content=text) for name, text in texts.items()])
+        if refused := manager.start_units(names):
+            # As with slices: a manager that has not seen the new files yet sees them after a reload.
+            manager.require("daemon-reload")
+            refused = manager.start_units(names)
+        yield refused
+    finally:
+        manager.remove_files(names)
