@@ -91,7 +91,7 @@ def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> lis
     """What can be said of the Go programs before they run (CGP4xx)."""
     from cgroup_preflight.golang.survey import survey_all
     from cgroup_preflight.plan.build import binary_paths, build_plan
-    from cgroup_preflight.smoke.goproof import plan_findings, target_of
+    from cgroup_preflight.smoke.go_findings import plan_findings, target_of
 
     plan = build_plan(config, programs=survey_all(binary_paths(config)))
     found = plan_findings(plan, target_of(context.facts))

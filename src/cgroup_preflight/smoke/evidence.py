@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.plan.model import ServicePlan
-from cgroup_preflight.smoke.goview import GoView
+from cgroup_preflight.smoke.go_view import GoView
 from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
 
 

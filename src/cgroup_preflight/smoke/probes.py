@@ -14,8 +14,7 @@ from cgroup_preflight.engines.systemd import Manager, started
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.observe import Observer
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe
-from cgroup_preflight.smoke.probe_units import ProbeUnit, has_room, lanes, probe_text, probe_units
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_text, probe_units
 
 _DEADLINE = 15.0
 #: What a slow kernel takes to start one task, seconds, and the longest that a probe of tasks gets for all.

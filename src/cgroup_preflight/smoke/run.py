@@ -19,14 +19,13 @@ from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.smoke.counted import counted_findings
+from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.goproof import proof_findings, target_of
-from cgroup_preflight.smoke.gotrace import Trace, started_traces
+from cgroup_preflight.smoke.findings import OOMD, judge, policies, service_findings, service_result
+from cgroup_preflight.smoke.go_findings import proof_findings, target_of
+from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.observe import Observer
-from cgroup_preflight.smoke.outcome import service_findings, service_result
-from cgroup_preflight.smoke.policy import OOMD, judge, policies
-from cgroup_preflight.smoke.probe_outcome import probe_findings
+from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
 from cgroup_preflight.smoke.services import Run, Services

@@ -19,7 +19,7 @@ from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
-from cgroup_preflight.smoke.goview import GoView, look
+from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.observe import LimitReading, Observer, nowhere
 
 _HELD_SECONDS = 20.0

@@ -30,9 +30,9 @@ from cgroup_preflight.report.contradictions import SHARES
 from cgroup_preflight.report.escape import log_lines
 from cgroup_preflight.report.merge import Leg
 from cgroup_preflight.report.read import ReportShapeError, report_from, report_of
-from cgroup_preflight.smoke.counted import counted_findings
+from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence
-from cgroup_preflight.smoke.outcome import service_findings, service_result
+from cgroup_preflight.smoke.findings import service_findings, service_result
 
 NAME = "user-api"
 WEIGHT = "run.slice/run-user-api.service/io.weight"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cgroup_preflight.smoke.counted import counted_findings
+from cgroup_preflight.smoke.counters import counted_findings
 
 from .fabricate import ABSENT, SLICE, counters, effective, evidence, known
 

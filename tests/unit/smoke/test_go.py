@@ -20,11 +20,11 @@ from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
-from cgroup_preflight.smoke import goview
+from cgroup_preflight.smoke import go_view
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.goproof import plan_findings, proof_findings
-from cgroup_preflight.smoke.gotrace import Trace, parse_trace, started_traces
-from cgroup_preflight.smoke.goview import GoMemory, GoView
+from cgroup_preflight.smoke.go_findings import plan_findings, proof_findings
+from cgroup_preflight.smoke.go_trace import Trace, parse_trace, started_traces
+from cgroup_preflight.smoke.go_view import GoMemory, GoView
 from cgroup_preflight.smoke.observe import Observer
 
 UNIT = "/a.slice/a-app.service"
@@ -315,7 +315,7 @@ def test_what_is_said_before_the_run_is_about_each_service() -> None:
 
 @pytest.fixture
 def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
-    monkeypatch.setattr(goview, "read", lambda _path: INFO)
+    monkeypatch.setattr(go_view, "read", lambda _path: INFO)
     top = "/sys/fs/cgroup"
     return Files(
         {
@@ -334,7 +334,7 @@ def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
 
 
 def test_a_process_is_read(go_process: Files) -> None:
-    seen = goview.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    seen = go_view.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
     assert seen is not None
     assert seen.environ == Known(value={"A": "1", "GOMAXPROCS": "3", "EMPTY": ""}, source="/proc/7/environ")
     assert seen.cpu_max_open == Known(value=(f"/sys/fs/cgroup{UNIT}/cpu.max",), source="/proc/7/fd")
@@ -372,9 +372,9 @@ def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
         assert url.startswith("http://127.0.0.1:80/debug/")
         return pages.get(url.removeprefix("http://127.0.0.1:80").partition("?")[0], b"")
 
-    monkeypatch.setattr(goview, "fetch", fetch)
+    monkeypatch.setattr(go_view, "fetch", fetch)
     ready = Ready(kind=ReadyKind.HTTP, target="http://127.0.0.1:80/healthz")
-    seen = goview.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
+    seen = go_view.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
     assert seen is not None
     memory = seen.memory
     assert (None if memory is None else (memory.collected, memory.known, memory.heap_alloc)) == expected
@@ -383,6 +383,6 @@ def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
 
 def test_a_line_of_version_1_is_seen(go_process: Files) -> None:
     files = Files({**go_process.files, "/proc/7/cgroup": f"4:cpu,cpuacct:/x\n0::{UNIT}\n"}, go_process.links)
-    seen = goview.look(files, Observer(files, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    seen = go_view.look(files, Observer(files, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
     assert seen is not None
     assert seen.chain.v1_cpu

@@ -11,8 +11,8 @@ from cgroup_preflight.core.quantities import parse_size
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.smoke.evidence import Ready
+from cgroup_preflight.smoke.findings import proposed_max, service_findings, service_result
 from cgroup_preflight.smoke.observe import nowhere
-from cgroup_preflight.smoke.outcome import proposed_max, service_findings, service_result
 
 from .fabricate import ABSENT, CGROUP, CLEAN, DENIED, SLICE, TEXT, counters, effective, evidence, limits, stay
 

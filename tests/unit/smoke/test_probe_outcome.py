@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.smoke.probe_outcome import probe_findings
+from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import ProbeEvidence
 

@@ -6,9 +6,18 @@ from cgroup_preflight.config.keys import parse_unit_name
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.plan.expect import expectations
-from cgroup_preflight.smoke.policy import policies
-from cgroup_preflight.smoke.probe_plan import OVER, SPARE, THREADS_MAX, UNSWAPPED, Capacity, plan_probes
-from cgroup_preflight.smoke.probe_units import has_room, lanes, probe_units
+from cgroup_preflight.smoke.findings import policies
+from cgroup_preflight.smoke.probe_plan import (
+    OVER,
+    SPARE,
+    THREADS_MAX,
+    UNSWAPPED,
+    Capacity,
+    has_room,
+    lanes,
+    plan_probes,
+    probe_units,
+)
 
 from .fabricate import NUMBERS, SCOPE, plan
 

@@ -2,17 +2,20 @@
 
 systemd.exec(5) and systemd.service(5) for Result, ExecMainCode and ExecMainStatus; no one of them is
 trusted alone: `systemd-run` and Result can call a killed program clean, so memory.events is read too.
+
+Settings that the kernel has no file for: only systemd can say what it took, and only systemd-oomd acts on it. Pure.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.config.properties import Role
+from cgroup_preflight.config.model import ReadyKind, Setting
+from cgroup_preflight.config.properties import BY_NAME, Role
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Location, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.observe import LimitReading, missing_text
 
@@ -316,3 +319,51 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
                 Remedy(title=f"lift the limit of {level}, or run where there is none"),
             )
+
+
+#: Who acts on ManagedOOM settings (systemd-oomd.service(8)); where nobody does, they are words.
+OOMD = "systemd-oomd.service"
+_START = Remedy(
+    title=f"install and start {OOMD.removesuffix('.service')} where the service runs, or remove the setting",
+    why="systemd takes the setting all the same",
+    commands=(("systemctl", "enable", "--now", OOMD),), needs_root=True, persistent=True,
+    docs="https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",
+)  # fmt: skip
+_ASK = Remedy(title="ask the service manager what it made of the setting", commands=(("journalctl", "-xe"),))
+
+
+def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
+    """Subject, unit and setting of each policy of the plan."""
+    labelled = [(item.label, item.unit, item.settings) for item in plan.services]
+    labelled += [(f"{item.label}.slice", item.unit, item.settings) for item in plan.slices]
+    return tuple(
+        (label, unit, setting)
+        for label, unit, settings in labelled
+        for setting in settings
+        if BY_NAME[setting.property].role is Role.POLICY
+    )
+
+
+def judge(
+    wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], *, oomd: bool
+) -> tuple[Finding, ...]:
+    """One finding for each policy; `shown` is what systemd says of each unit, `oomd` whether somebody acts on it."""
+    return tuple(_policy_finding(label, setting, shown.get(unit, {}), oomd=oomd) for label, unit, setting in wanted)
+
+
+def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, oomd: bool) -> Finding:
+    actual = shown.get(setting.property)
+    remedies: tuple[Remedy, ...] = (_ASK,)
+    if actual is None:
+        status, message = Status.UNVERIFIED, "systemd says nothing about it"
+    elif actual != setting.text:
+        status, message = Status.FAIL, f"should be {setting.text!r}, systemd has {actual!r}"
+    elif setting.text == "kill" and not oomd:
+        status, message, remedies = Status.WARN, f"{OOMD} does not run here, so nobody acts on it", (_START,)
+    else:
+        status, message, remedies = Status.PASS, f"systemd has {actual!r}; that it acts was not tried", ()
+    return Finding(
+        code="CGP513", name="policy", status=status, subject=label, message=f"{setting.property}: {message}",
+        evidence={f"systemctl show {setting.property}": actual, OOMD: oomd}, remedies=remedies,
+        location=setting.location,
+    )  # fmt: skip

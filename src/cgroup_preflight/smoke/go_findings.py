@@ -15,8 +15,8 @@ from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.gotrace import Trace
-from cgroup_preflight.smoke.goview import GoMemory, GoView
+from cgroup_preflight.smoke.go_trace import Trace
+from cgroup_preflight.smoke.go_view import GoMemory, GoView
 
 _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
 #: What only a run can tell; the other checks have had their say before it.
