@@ -11,7 +11,7 @@ import pytest
 from ci.toolchains import TESTED
 
 from cgroup_preflight.golang.buildinfo import BuildInfo, Module, NotGoError, read
-from cgroup_preflight.golang.elf import Kind, fit, identify
+from cgroup_preflight.golang.executable import Kind, fit, identify
 from conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]

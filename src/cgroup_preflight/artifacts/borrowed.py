@@ -12,7 +12,7 @@ from cgroup_preflight.artifacts.content import Wish, chosen
 from cgroup_preflight.artifacts.survey import Survey
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang import survey as programs
+from cgroup_preflight.golang import program as programs
 
 
 @contextlib.contextmanager

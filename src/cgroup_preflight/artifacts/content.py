@@ -11,7 +11,7 @@ from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.errors import other_binary
 from cgroup_preflight.artifacts.model import Program
 from cgroup_preflight.artifacts.service_unit import service_unit
-from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files
 

@@ -12,7 +12,7 @@ from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
-from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan

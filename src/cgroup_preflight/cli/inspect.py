@@ -15,8 +15,8 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.golang.program import Binary, survey
 from cgroup_preflight.golang.runtime_limits import Chain, Level
-from cgroup_preflight.golang.survey import Binary, survey
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.report.escape import plain

@@ -89,7 +89,7 @@ def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
 
 def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
     """What can be said of the Go programs before they run (CGP4xx)."""
-    from cgroup_preflight.golang.survey import survey_all
+    from cgroup_preflight.golang.program import survey_all
     from cgroup_preflight.plan.build import binary_paths, build_plan
     from cgroup_preflight.smoke.go_findings import plan_findings, target_of
 
@@ -119,7 +119,7 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
 def format_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
     """The programs that this machine cannot run (CGP401): another system, architecture, or no program at all."""
     from cgroup_preflight.core.reading import value_or
-    from cgroup_preflight.golang import elf
+    from cgroup_preflight.golang import executable
 
     findings = []
     for service in config.services:
@@ -128,9 +128,9 @@ def format_findings(config: Config, context: Context, names: tuple[str, ...]) ->
         path = Path(config.folder, service.binary)
         location = service.location
         try:
-            fit = elf.fit(elf.identify(path), value_or(context.facts.machine, os.uname().machine))
+            fit = executable.fit(executable.identify(path), value_or(context.facts.machine, os.uname().machine))
             reason = fit.why if fit.ok is False else ""
-        except elf.BinaryError as error:
+        except executable.BinaryError as error:
             reason = str(error)
         if reason:
             findings.append(

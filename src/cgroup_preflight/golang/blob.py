@@ -10,8 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.golang.image import BinaryError
-from cgroup_preflight.golang.regions import Layout, Region
+from cgroup_preflight.golang.binary_file import BinaryError, Layout, Region
 
 MAGIC = b"\xff Go buildinf:"
 ALIGN = 16

@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from cgroup_preflight.golang import elf_format
+from cgroup_preflight.golang import elf
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, open_image
 from cgroup_preflight.golang.blob import find_blob
-from cgroup_preflight.golang.elf import Executable, Kind, identify_image, is_macho
-from cgroup_preflight.golang.elf_layout import elf_layout
-from cgroup_preflight.golang.image import BinaryError, Image, open_image
+from cgroup_preflight.golang.elf import elf_layout
+from cgroup_preflight.golang.executable import Executable, Kind, identify_image, is_macho
 from cgroup_preflight.golang.macho import macho_layout
-from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.modtext import parse
+from cgroup_preflight.golang.modinfo import BuildInfo, Module, parse
 from cgroup_preflight.golang.pe import pe_layout
-from cgroup_preflight.golang.regions import Layout
 
 __all__ = ["BinaryError", "BuildInfo", "Module", "NotGoError", "PackedError", "read", "read_image"]
 
@@ -81,7 +79,7 @@ def _parsed(image: Image) -> BuildInfo:
 
 
 def _is_packed(start: bytes) -> bool:
-    is_program = start.startswith((elf_format.MAGIC, b"MZ")) or is_macho(start)
+    is_program = start.startswith((elf.MAGIC, b"MZ")) or is_macho(start)
     return is_program and b"UPX!" in start
 
 

@@ -1,175 +1,216 @@
-"""What kind of program a file is, from its first bytes, and whether a given machine can run it."""
+"""ELF headers, program headers and sections as frozen data; only what reading a Go binary needs.
 
-import enum
-import os
+Source of the layouts and numbers: the System V gABI, chapters 4 and 5, and Linux's include/uapi/linux/elf.h.
+Offsets, addresses and sizes are bytes.
+
+Where an ELF program keeps Go build info, and how its addresses map to the file.
+"""
+
 import struct
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.golang import elf_format
-from cgroup_preflight.golang.image import BinaryError, Image, open_image
-from cgroup_preflight.golang.machines import Fit, Machine, elf_machine, fit_machine
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip
 
-__all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fit", "identify"]
+MAGIC = b"\x7fELF"
+PT_LOAD, PT_INTERP = 1, 3
+PF_X, PF_W = 1, 2
+SHT_NOBITS = 8
 
-#: Linux reads no more of a script's first line, bytes (BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h).
-SHEBANG_MAX = 256
-#: Longest interpreter path that Linux takes from PT_INTERP, bytes (PATH_MAX, fs/binfmt_elf.c).
-INTERPRETER_MAX = 4096
-#: The smallest page that Linux maps files by, bytes.
-PAGE = 4096
-
-#: First bytes of Mach-O files, 32 and 64 bits, both byte orders (Apple's loader.h and fat.h).
-MACHO_THIN = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
-MACHO_FAT = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
-
-
-@enum.unique
-class Kind(enum.StrEnum):
-    """File formats that are told apart; OTHER is everything else, text and archives included."""
-
-    ELF = "elf"
-    SCRIPT = "script"
-    PE = "pe"
-    MACHO = "macho"
-    EMPTY = "empty"
-    OTHER = "other"
-
-
-@enum.unique
-class ElfType(enum.StrEnum):
-    """What an ELF file is for; DYN is a shared library or a position-independent program."""
-
-    EXEC = "exec"
-    DYN = "dyn"
-    REL = "rel"
-    CORE = "core"
-    OTHER = "other"
+#: Linux refuses to run a program whose program headers take more bytes (fs/binfmt_elf.c, load_elf_phdrs).
+MAX_SEGMENT_TABLE = 64 << 10
+#: Linked programs have some dozens; a table beyond this is taken for damage.
+MAX_SECTIONS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Executable:
-    """One file's kind. `machine`, `elf_type` and `entry` are None unless it is ELF.
+class ElfHeader:
+    """The file header; `bits` is 32 or 64, `order` the struct prefix of its byte order ("<" or ">")."""
 
-    `interpreter` is the loader that an ELF file asks for or the program of a script's first line; None for a
-    static program. `shebang` is that whole line without `#!`. Both are the file's words: escape to print.
-    `missing` is how many bytes of its own an ELF file lacks: a copy of it was cut off.
-    """
+    bits: int
+    order: str
+    type: int
+    machine: int
+    entry: int
+    phoff: int
+    phentsize: int
+    phnum: int
+    shoff: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
 
-    kind: Kind
-    machine: Machine | None = None
-    elf_type: ElfType | None = None
-    entry: int | None = None
-    interpreter: str | None = None
-    shebang: str | None = None
-    missing: int = 0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One program header; `filesz` is what the file holds, never what the process gets (p_memsz)."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    filesz: int
 
 
-def identify(path: str | os.PathLike[str]) -> Executable:
-    """Say what the file is by its content; name and permissions play no part.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section header; `name` is an offset into the section name table."""
+
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    info: int
+
+
+def read_header(image: Image) -> ElfHeader:
+    """The ELF header at the start of `image`, which begins with MAGIC.
 
     Raises:
-        BinaryError: it cannot be opened, is no regular file, or is ELF with headers that contradict it.
+        BinaryError: it is cut short, or its class or byte order is none that exists.
 
     """
-    with open_image(Path(path)) as image:
-        return identify_image(image)
-
-
-def identify_image(image: Image) -> Executable:
-    """The same for an image that is open already.
-
-    Raises:
-        BinaryError: as `identify`.
-
-    """
-    start = image.read(0, min(image.size, SHEBANG_MAX))
-    if not start:
-        return Executable(kind=Kind.EMPTY)
-    if start.startswith(elf_format.MAGIC):
-        return _elf(image)
-    if start.startswith(b"#!"):
-        return _script(start)
-    if start.startswith(b"MZ") and _is_pe(image, start):
-        return Executable(kind=Kind.PE)
-    return Executable(kind=Kind.MACHO if is_macho(start) else Kind.OTHER)
-
-
-def fit(executable: Executable, machine: str) -> Fit:
-    """Whether a kernel that calls itself `machine` (`uname -m`) can run it, without an emulator.
-
-    The answer is about formats only: whether an interpreter exists on the target is for the caller to see.
-    """
-    if executable.kind is not Kind.ELF:
-        return _FIT_BY_KIND[executable.kind]
-    if executable.elf_type not in (ElfType.EXEC, ElfType.DYN) or executable.machine is None:
-        return Fit(ok=False, why="it is an ELF file, but not a linked program")
-    if executable.missing:
-        return Fit(ok=False, why=f"it is cut off: {executable.missing} bytes are missing at its end")
-    if executable.elf_type is ElfType.DYN and not executable.entry and not executable.interpreter:
-        return Fit(ok=False, why="it is a shared library, not a program")
-    return fit_machine(executable.machine, machine)
-
-
-_FIT_BY_KIND = {
-    Kind.SCRIPT: Fit(ok=True, why="it is a script: its interpreter is what runs"),
-    Kind.PE: Fit(ok=False, why="it is a Windows program (PE); build it with GOOS=linux"),
-    Kind.MACHO: Fit(ok=False, why="it is a macOS program (Mach-O); build it with GOOS=linux"),
-    Kind.EMPTY: Fit(ok=False, why="the file is empty"),
-    Kind.OTHER: Fit(ok=False, why="it is no program: neither ELF nor a script with a #! line"),
-}
-
-
-def _elf(image: Image) -> Executable:
-    header = elf_format.read_header(image)
-    segments = elf_format.read_segments(image, header)
-    types = {1: ElfType.REL, 2: ElfType.EXEC, 3: ElfType.DYN, 4: ElfType.CORE}
-    return Executable(
-        kind=Kind.ELF,
-        machine=elf_machine(header),
-        elf_type=types.get(header.type, ElfType.OTHER),
-        entry=header.entry,
-        interpreter=_interpreter(image, segments),
-        missing=_missing(image, segments),
+    ident = image.read(0, 16)
+    bits = {1: 32, 2: 64}.get(ident[4])
+    order = {1: "<", 2: ">"}.get(ident[5])
+    if bits is None or order is None:
+        raise BinaryError("is damaged: its ELF header names neither 32 nor 64 bits, or no byte order")
+    layout = struct.Struct(order + ("HHIIIIIHHHHHH" if bits == 32 else "HHIQQQIHHHHHH"))
+    kind, machine, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = layout.unpack(
+        image.read(16, layout.size)
+    )
+    return ElfHeader(
+        bits=bits,
+        order=order,
+        type=kind,
+        machine=machine,
+        entry=entry,
+        phoff=phoff,
+        phentsize=phentsize,
+        phnum=phnum,
+        shoff=shoff,
+        shentsize=shentsize,
+        shnum=shnum,
+        shstrndx=shstrndx,
     )
 
 
-def _missing(image: Image, segments: Sequence[elf_format.Segment]) -> int:
-    """Bytes that the program headers name beyond the end of the file; the rest of a last page counts as there."""
-    ends = [segment.offset + segment.filesz for segment in segments if segment.type == elf_format.PT_LOAD]
-    last = max(ends, default=0)
-    return last - image.size if last > -(-image.size // PAGE) * PAGE else 0
+def read_segments(image: Image, header: ElfHeader) -> list[Segment]:
+    """All program headers, in the order of the file; an empty list if there are none.
+
+    Raises:
+        BinaryError: the table lies outside the file, or Linux would refuse it too.
+
+    """
+    if header.phnum == 0:
+        return []
+    layout = struct.Struct(header.order + ("IIIIIIII" if header.bits == 32 else "IIQQQQQQ"))
+    length = header.phnum * header.phentsize
+    if header.phentsize != layout.size or length > MAX_SEGMENT_TABLE:
+        raise BinaryError("is damaged: its program headers have an impossible size")
+    return [_segment(header.bits, fields) for fields in layout.iter_unpack(image.read(header.phoff, length))]
 
 
-def _interpreter(image: Image, segments: Sequence[elf_format.Segment]) -> str | None:
-    for segment in segments:
-        if segment.type == elf_format.PT_INTERP:
-            if not 2 <= segment.filesz <= INTERPRETER_MAX:
-                raise BinaryError("is damaged: the path of its interpreter has an impossible length")
-            text = image.read(segment.offset, segment.filesz)
-            return text.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
+    if bits == 32:
+        kind, offset, vaddr, _, filesz, _, flags, _ = fields
+    else:
+        kind, flags, offset, vaddr, _, filesz, _, _ = fields
+    return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
+
+
+def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
+    """Section headers, one by one, so that a search can stop early; nothing if there are none.
+
+    Raises:
+        BinaryError: the table lies outside the file or is impossibly large.
+
+    """
+    if header.shoff == 0:
+        return
+    layout = struct.Struct(header.order + ("IIIIIIIIII" if header.bits == 32 else "IIQQQQIIQQ"))
+    if not layout.size <= header.shentsize <= 256:
+        raise BinaryError("is damaged: its section headers have an impossible size")
+    count = header.shnum
+    if count == 0:  # more than fit into 16 bits: the first header's size field holds the number
+        count = layout.unpack(image.read(header.shoff, layout.size))[5]
+    if count > MAX_SECTIONS:
+        raise BinaryError(f"is damaged: it claims {count} sections")
+    table = image.read(header.shoff, count * header.shentsize)
+    for index in range(count):
+        name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(table, index * header.shentsize)
+        yield Section(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)
+
+
+SECTION = b".go.buildinfo\0"
+#: Largest section name table that is looked at, bytes; real ones have some hundred.
+MAX_NAMES = 1 << 20
+
+
+def elf_layout(image: Image) -> Layout:
+    """The map of an ELF file: the section by its name, then every writable segment that is not code.
+
+    The section is what Go 1.27 looks at, the first such segment what Go up to 1.26 fell back to. All of them
+    are candidates here, since a position-independent program has a read-only-after-relocation one first.
+
+    Raises:
+        BinaryError: the file header or the program headers are damaged.
+
+    """
+    header = read_header(image)
+    segments = read_segments(image, header)
+    section = _build_info_section(image, header)
+    loaded = [segment for segment in segments if segment.type == PT_LOAD]
+    writable = [segment for segment in loaded if segment.flags & 3 == PF_W]
+    named = [] if section is None else [section]
+    return Layout(
+        image=image,
+        mapped=_clipped(image, [*map(_region, loaded), *named]),
+        candidates=_clipped(image, [*named, *map(_region, writable)]),
+    )
+
+
+def _region(segment: Segment) -> Region:
+    return Region(address=segment.vaddr, offset=segment.offset, size=segment.filesz)
+
+
+def _clipped(image: Image, regions: list[Region]) -> tuple[Region, ...]:
+    return tuple(found for region in regions if (found := clip(region, image)) is not None)
+
+
+def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
+    """The region of the section; None if there is none, also where the section table is damaged.
+
+    Linux never reads that table: such a program runs, and the segments may still tell.
+    """
+    try:
+        names = _names(image, header)
+        for section in read_sections(image, header):
+            matches = names[section.name : section.name + len(SECTION)] == SECTION
+            if matches and section.type != SHT_NOBITS:
+                return Region(address=section.addr, offset=section.offset, size=section.size)
+    except (BinaryError, struct.error):
+        return None
     return None
 
 
-def _script(start: bytes) -> Executable:
-    line = start[2:].split(b"\n", 1)[0].decode("utf-8", "backslashreplace").strip(" \t\r")
-    words = line.split(maxsplit=1)
-    return Executable(kind=Kind.SCRIPT, shebang=line, interpreter=words[0] if words else None)
+def _names(image: Image, header: ElfHeader) -> bytes:
+    """The section name table, empty if the header names none.
+
+    Raises:
+        BinaryError: it is damaged.
+
+    """
+    table = _name_section(image, header)
+    if table is None or table.size > MAX_NAMES:
+        return b""
+    return image.read(table.offset, table.size)
 
 
-def _is_pe(image: Image, start: bytes) -> bool:
-    if len(start) < 64:
-        return False
-    (offset,) = struct.unpack_from("<I", start, 60)
-    return offset + 4 <= image.size and image.read(offset, 4) == b"PE\0\0"
-
-
-def is_macho(start: bytes) -> bool:
-    """Whether `start` begins a Mach-O file, thin or fat, in either byte order."""
-    if len(start) < 8:
-        return False
-    if start[:4] in MACHO_FAT:
-        count = int.from_bytes(start[4:8], "big")
-        return 0 < count < 43  # a Java class has the same magic and its version, 43 at least, here
-    return start[:4] in MACHO_THIN
+def _name_section(image: Image, header: ElfHeader) -> Section | None:
+    for index, section in enumerate(read_sections(image, header)):
+        if index == header.shstrndx:
+            return section
+    return None

@@ -7,8 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.golang.image import BinaryError, Image, SubImage
-from cgroup_preflight.golang.regions import Layout, Region, clip
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, SubImage, clip
 
 SECTION = b"__go_buildinfo"
 LC_SEGMENT, LC_SEGMENT_64 = 0x1, 0x19

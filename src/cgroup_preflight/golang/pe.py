@@ -6,8 +6,7 @@ initialised, readable and writable data.
 
 import struct
 
-from cgroup_preflight.golang.image import BinaryError, Image
-from cgroup_preflight.golang.regions import Layout, Region, clip
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip
 
 #: Characteristics: initialised data, read, write; the bits that must be set or clear, without the alignment.
 DATA, DATA_MASK = 0xC0000040, 0xE00000E0

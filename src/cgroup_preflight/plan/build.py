@@ -12,8 +12,8 @@ from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:
     # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.
-    from cgroup_preflight.golang.survey import Binary
-    from cgroup_preflight.plan.gofit import GoSettings, Unit
+    from cgroup_preflight.golang.program import Binary
+    from cgroup_preflight.plan.go_settings import GoSettings, Unit
 
 
 def expand(name: str) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def _go_settings(
 ) -> GoSettings | None:  # fmt: skip
     if program is None or program.info is None or not service.go_settings:
         return None
-    from cgroup_preflight.plan.gofit import fit_settings
+    from cgroup_preflight.plan.go_settings import fit_settings
 
     labels = reversed(expand(service.slice)) if service.slice else ()
     units: list[Unit] = [(f"{service.name}.service", service.settings)]

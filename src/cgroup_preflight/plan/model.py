@@ -10,8 +10,8 @@ from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
     # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.
-    from cgroup_preflight.golang.survey import Binary
-    from cgroup_preflight.plan.gofit import GoSettings
+    from cgroup_preflight.golang.program import Binary
+    from cgroup_preflight.plan.go_settings import GoSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.systemd import Manager
-from cgroup_preflight.golang.survey import survey_all
+from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cgroup_preflight.golang import buildinfo
-from cgroup_preflight.golang.elf import BinaryError, ElfType, Kind, identify
+from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
 from cgroup_preflight.starter.gosource import GoFile, read_file
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.

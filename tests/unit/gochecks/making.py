@@ -8,10 +8,9 @@ from cgroup_preflight.checks.go.base import Measured, Subject
 from cgroup_preflight.checks.go.runner import run_go_checks
 from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.golang.elf import ElfType, Executable, Kind
-from cgroup_preflight.golang.machines import Machine
+from cgroup_preflight.golang.executable import ElfType, Executable, Kind, Machine
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
 

@@ -10,8 +10,8 @@ from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck
 from cgroup_preflight.checks.go.runner import load_check, run_go_checks
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.golang.elf import Executable, Kind
-from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.golang.executable import Executable, Kind
+from cgroup_preflight.golang.program import Binary
 
 from .making import STAMP, TARGET, app, findings, go_program, of, statuses, subjects
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.golang.binary_file import BytesImage
 from cgroup_preflight.golang.buildinfo import (
     BinaryError,
     BuildInfo,
@@ -15,7 +16,6 @@ from cgroup_preflight.golang.buildinfo import (
     read,
     read_image,
 )
-from cgroup_preflight.golang.image import BytesImage
 
 from .binaries import MAGIC, Part, elf, framed, inline_blob, macho, pe, pointer_blob, varint
 

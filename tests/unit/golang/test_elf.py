@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.golang.elf import (
-    BinaryError,
-    ElfType,
-    Executable,
-    Kind,
-    fit,
-    identify,
-    identify_image,
-)
-from cgroup_preflight.golang.image import BytesImage
+from cgroup_preflight.golang.binary_file import BytesImage
+from cgroup_preflight.golang.executable import BinaryError, ElfType, Executable, Kind, fit, identify, identify_image
 
 from .binaries import Part, elf, macho, pe
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.golang.goquote import QuoteError, quote, quoted_prefix, unquote
+from cgroup_preflight.golang.modinfo import QuoteError, quote, quoted_prefix, unquote
 
 
 @pytest.mark.parametrize(

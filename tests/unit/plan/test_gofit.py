@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.survey import Binary
+from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.plan.gofit import procs_for
+from cgroup_preflight.plan.go_settings import procs_for
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.plan.unitfile import drop_in_files
 

@@ -16,8 +16,8 @@ from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
+from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime_limits import Chain, Level
-from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.smoke import go_view

@@ -9,7 +9,7 @@ from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
 from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.golang.runtime_limits import Level
 from cgroup_preflight.golang.runtime_rules import rules_for
-from cgroup_preflight.plan.gofit import procs_for
+from cgroup_preflight.plan.go_settings import procs_for
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

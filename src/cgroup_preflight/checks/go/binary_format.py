@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.golang.elf import fit
+from cgroup_preflight.golang.executable import fit
 
 _WHOLE = Remedy(title="build it or copy it again, to its end")
 _OTHER_BUILD = Remedy(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject, set_variable
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.plan.gofit import procs_for
+from cgroup_preflight.plan.go_settings import procs_for
 
 
 def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:

@@ -3,11 +3,11 @@
 from cgroup_preflight.checks.go.base import Subject
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime import predict
 from cgroup_preflight.golang.runtime_limits import Chain
-from cgroup_preflight.golang.survey import Binary
 from cgroup_preflight.plan.expect import HostNumbers
-from cgroup_preflight.plan.golevels import chain_of
+from cgroup_preflight.plan.go_settings import chain_of
 from cgroup_preflight.plan.model import Plan, ServicePlan
 
 

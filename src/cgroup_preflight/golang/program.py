@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.golang.binary_file import open_image
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, PackedError, read
-from cgroup_preflight.golang.elf import Executable, identify
-from cgroup_preflight.golang.image import open_image
+from cgroup_preflight.golang.executable import Executable, identify
 
 #: Names of functions that the linker keeps for tracebacks, also with `-s -w`; dead code has none. Inlining may hide
 #: one, so their absence proves nothing.
