@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Mapping
 
-from cgroup_preflight.artifacts import inject, outcome
+from cgroup_preflight.artifacts import findings as artifact_findings
+from cgroup_preflight.artifacts import inject
 from cgroup_preflight.artifacts.content import Tested
-from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.inject import How
-from cgroup_preflight.artifacts.wish import artifact_paths, config_hash, program_hashes, source_date, wish_of
+from cgroup_preflight.artifacts.model import ArtifactError
+from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, source_date, wish_of
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
@@ -25,7 +26,7 @@ def after_run(
     if changed:
         return tuple(_changed(name) for name in changed)
     passed = verdict is Verdict.PASS
-    proof = outcome.tested(before, config_hash(config)) if passed else ()
+    proof = artifact_findings.tested(before, config_hash(config)) if passed else ()
     if not config.inject or mode == "never":
         return proof
     if not passed and mode == "passed":
@@ -36,7 +37,7 @@ def after_run(
     findings = [*proof, *(_none(pattern) for pattern in empty)]
     for path in paths:
         progress(f"injecting into {path}")
-        findings += one(path, lambda path: outcome.written(inject.put(path, wish, how)))
+        findings += one(path, lambda path: artifact_findings.written(inject.put(path, wish, how)))
     return tuple(findings)
 
 
@@ -45,10 +46,10 @@ def one(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[Finding, 
     try:
         return act(path)
     except ArtifactError as error:
-        return (outcome.refused(path, error),)
+        return (artifact_findings.refused(path, error),)
     except UsageError as error:
         wrong = ArtifactError("CGP305", "corrupt-artifact", error.message, where=error.where, remedy=error.remedy)
-        return (outcome.refused(path, wrong),)
+        return (artifact_findings.refused(path, wrong),)
 
 
 def _changed(name: str) -> Finding:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cgroup_preflight.artifacts import manifest
-from cgroup_preflight.artifacts.errors import other_binary
-from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.artifacts.model import Program, other_binary
 from cgroup_preflight.artifacts.service_unit import service_unit
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan

@@ -3,20 +3,15 @@
 import os
 from typing import BinaryIO
 
-from cgroup_preflight.artifacts import ar
-from cgroup_preflight.artifacts.codecs import decoded
+from cgroup_preflight.artifacts import deb
+from cgroup_preflight.artifacts.compression import decoded
 from cgroup_preflight.artifacts.content import Wish
 from cgroup_preflight.artifacts.deb import DebFormat
-from cgroup_preflight.artifacts.emit import rpm_remedy
-from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, unsupported
-from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.splice import read_range
-from cgroup_preflight.artifacts.staging import staging_of
-from cgroup_preflight.artifacts.stream import ChunkStream
-from cgroup_preflight.artifacts.stream_heads import codec_of
-from cgroup_preflight.artifacts.tar_format import TarPart
-from cgroup_preflight.artifacts.tar_headers import BLOCK, ZEROS, parse_header
-from cgroup_preflight.artifacts.zip_format import ZipFormat
+from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, unsupported
+from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
+from cgroup_preflight.artifacts.streams import ChunkStream, codec_of, read_range
+from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, parse_header
+from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.core.report import Remedy
 
@@ -32,7 +27,7 @@ def open_format(file: BinaryIO, name: str, limits: Limits, wish: Wish) -> tuple[
     head = os.pread(file.fileno(), BLOCK, 0)
     if head.startswith(_RPM):
         raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(wish)))
-    if head.startswith(ar.MAGIC):
+    if head.startswith(deb.MAGIC):
         return "deb", DebFormat(file, length, limits)
     if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):
         return "zip", ZipFormat(file, length, limits)

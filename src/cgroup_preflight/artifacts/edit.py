@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import wanted_files
-from cgroup_preflight.artifacts.errors import conflict, unsafe
-from cgroup_preflight.artifacts.model import Found, NewFile, Program
-from cgroup_preflight.artifacts.survey import Survey
+from cgroup_preflight.artifacts.model import Found, NewFile, Program, conflict, unsafe
+from cgroup_preflight.artifacts.scan import Survey
 from cgroup_preflight.plan.unitfile import DROP_IN
 
 

@@ -1,10 +1,13 @@
-"""Folders: a tree of hard links beside the artifact is edited and takes its place in one step.
+"""renameat2(2) with RENAME_EXCHANGE, which Python does not offer: two paths change places in one step.
+
+Folders: a tree of hard links beside the artifact is edited and takes its place in one step.
 
 Where that cannot be (a mount point, this process's own folder, a file system without links) each file is replaced
 on its own, the manifest last; `whole` tells which it was.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -14,13 +17,26 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from cgroup_preflight.artifacts.edit import Edit
-from cgroup_preflight.artifacts.errors import unsafe
-from cgroup_preflight.artifacts.exchange import exchange
-from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile
-from cgroup_preflight.artifacts.survey import Survey, clean_path
+from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile, unsafe
+from cgroup_preflight.artifacts.scan import Survey, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import locked_folder, replacing, sync_folder, temporary_path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def exchange(first: str, second: str) -> None:
+    """Swaps two paths of one file system. Raises OSError; ENOSYS where the C library or kernel cannot."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), first) from None
+    if function(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), first)
+
 
 #: shutil's way into a tree is by recursion, which has an end.
 _DEPTH_MAX = 250

@@ -1,25 +1,65 @@
-"""One artifact, from its path to what was done: look, decide, write. Nothing is written before all is decided."""
+"""Programs that are not on this machine are looked at in the artifact: a gate before a deploy has nothing but that.
+
+What a Go program needs to fit its limits is part of the plan, so without the program there is no plan.
+
+One artifact, from its path to what was done: look, decide, write. Nothing is written before all is decided.
+"""
 
 import contextlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
-from cgroup_preflight.artifacts import beside, manifest
-from cgroup_preflight.artifacts.borrowed import borrowing, replanned
-from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts import checksums, manifest
+from cgroup_preflight.artifacts.content import Wish, chosen
 from cgroup_preflight.artifacts.detect import open_format
 from cgroup_preflight.artifacts.edit import Edit, decide, expected
-from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.folder import FolderFormat
-from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.survey import Survey
-from cgroup_preflight.artifacts.tar_edit import epoch
+from cgroup_preflight.artifacts.model import ArtifactError, Limits
+from cgroup_preflight.artifacts.scan import Survey
+from cgroup_preflight.artifacts.tar import epoch
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.golang import program as programs
 from cgroup_preflight.host.files import Sink, replacing
+
+
+@contextlib.contextmanager
+def borrowing(seen: Survey) -> Iterator[Survey | None]:
+    """A survey that copies the programs that are not here into temporary files; None where all are here.
+
+    Raises UsageError where one is not in the artifact either.
+    """
+    wish, holdings = seen.wish, seen.holdings()
+    absent = [item for item in chosen(wish, holdings) if item.label in wish.absent]
+    if not absent:
+        yield None
+        return
+    for item in absent:
+        if not holdings.programs.get(item.label):
+            remedy = Remedy(title="build it first, or, if it is no Go program, set go_settings = false for the service")
+            raise UsageError(
+                f"the program of {item.label} is neither here nor in the artifact, and if it is a Go program, the plan "
+                "depends on it", where=item.binary, remedy=remedy,
+            )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        files = {
+            item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
+            for item in absent
+        }  # fmt: skip
+        yield Survey(wish=wish, limits=seen.limits, package=seen.package, linked=seen.linked, copies=files)
+
+
+def replanned(copying: Survey) -> Wish:
+    """The wish with the plan for the programs that were copied."""
+    wish = copying.wish
+    for file in copying.copies.values():
+        file.flush()
+    found = {label: programs.survey(file.name) for label, file in copying.copies.items()}
+    return replace(wish, plan=wish.replan(found), absent=frozenset()) if wish.replan else wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +147,17 @@ def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lam
             return Written(looked=looked, after=sha256, whole=folder.whole)
         with _opened(path) as file:
             since = os.fstat(file.fileno())
-            before_names = beside.algorithms(beside.candidates(path)[1])
-            before = beside.digests(path, before_names)
+            before_names = checksums.algorithms(checksums.candidates(path)[1])
+            before = checksums.digests(path, before_names)
             kind, looked = _look_file(path, file, wish, how, before.sha256)
             planned(looked)
             if looked.edit.empty:
                 return Written(looked=looked, after=before.sha256)
-            stale = beside.stale(path, before)
+            stale = checksums.stale(path, before)
             with replacing(os.path.realpath(path), file, since) as sink:
                 kind.write(sink, looked.edit, looked.survey, epoch(how.source_date, looked.survey))
-        after = beside.digests(path, before_names)
-        done = [item.path for item in stale if how.rewrite_checksums and beside.rewrite(item, before, after)]
+        after = checksums.digests(path, before_names)
+        done = [item.path for item in stale if how.rewrite_checksums and checksums.rewrite(item, before, after)]
         left = tuple(item.path for item in stale if item.path not in done)
         return Written(looked=looked, after=after.sha256, stale=(*left, *looked.signatures), rewritten=tuple(done))
 
@@ -131,7 +171,7 @@ def _look_folder(path: str, wish: Wish, how: How) -> tuple[FolderFormat, Looked]
 def _look_file(path: str, file: BinaryIO, wish: Wish, how: How, sha256: str | None = None) -> tuple[_Format, Looked]:
     name, kind = open_format(file, os.path.basename(path), how.limits, wish)
     survey = _survey(kind, wish, how.limits)
-    digest = sha256 or beside.digests(path).sha256
+    digest = sha256 or checksums.digests(path).sha256
     return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=kind.signatures)
 
 

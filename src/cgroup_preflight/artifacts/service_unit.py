@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from cgroup_preflight.artifacts.errors import unsupported
-from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.artifacts.model import Program, unsupported
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.plan.model import ServicePlan
 

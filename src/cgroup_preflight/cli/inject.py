@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cgroup_preflight.artifacts import inject, outcome
+from cgroup_preflight.artifacts import findings as artifact_findings
+from cgroup_preflight.artifacts import inject
 from cgroup_preflight.artifacts.after_run import one
 from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Wish
-from cgroup_preflight.artifacts.emit import KINDS, snippet
 from cgroup_preflight.artifacts.inject import How
 from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.staging import staging_of
-from cgroup_preflight.artifacts.wish import artifact_paths, source_date, tested_by_report, wish_of
+from cgroup_preflight.artifacts.request import artifact_paths, source_date, tested_by_report, wish_of
+from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import Config
@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _act(path: str, wish: Wish, how: How, *, check: bool) -> tuple[Finding, ...]:
     if check:
-        return outcome.checked(inject.look(path, wish, replace(how, force=True)))
-    return outcome.written(inject.put(path, wish, how))
+        return artifact_findings.checked(inject.look(path, wish, replace(how, force=True)))
+    return artifact_findings.written(inject.put(path, wish, how))
 
 
 def _wish(args: argparse.Namespace, config: Config) -> Wish:
@@ -155,7 +155,7 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
             lines += [f"    do:   {plain(remedy.title)}" for remedy in item.remedies]
             commands = [command for remedy in item.remedies for command in remedy.commands]
             lines += [f"          {plain(' '.join(command))}" for command in commands]
-        for part in outcome.snippet_files(item):
+        for part in artifact_findings.snippet_files(item):
             lines += ["", f"--- {part.path}", *part.content.splitlines()]
     text = "\n".join([*lines, ""])
     if file:

@@ -76,7 +76,7 @@ def main(words: list[str]) -> int:
 
 
 def _programs(config: Config) -> Mapping[str, str]:
-    from cgroup_preflight.artifacts.wish import program_hashes
+    from cgroup_preflight.artifacts.request import program_hashes
 
     return program_hashes(config)
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import BinaryIO
 
-from cgroup_preflight.artifacts.errors import corrupt
-from cgroup_preflight.artifacts.model import CHUNK
+from cgroup_preflight.artifacts.model import CHUNK, corrupt
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 

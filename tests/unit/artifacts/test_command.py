@@ -13,7 +13,7 @@ from tests.unit.artifacts.making import SLICE, entry, tar
 from tests.unit.render.samples import GOOD, PROVED, finding, report
 
 from cgroup_preflight.artifacts.after_run import after_run
-from cgroup_preflight.artifacts.wish import program_hashes
+from cgroup_preflight.artifacts.request import program_hashes
 from cgroup_preflight.cli import main
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Finding, Report, Status, Verdict

@@ -9,8 +9,7 @@ from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifes
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import Holdings, Wish, wanted_files
-from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.artifacts.model import ArtifactError, Program
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 
 TWO = """

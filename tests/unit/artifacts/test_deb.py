@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import CONTROL, DROP_IN, PACKERS, SLICE, UNPACKERS, ar, ar_parts, deb, put, wish, write
 
-from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.model import ArtifactError
 
 _MANIFEST = "usr/share/cgroup-preflight/user-api.json"
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import PACKERS, SLICE, UNITS, entry, put, tar, write, zipped
 
-from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.artifacts.model import Limits
+from cgroup_preflight.artifacts.model import ArtifactError, Limits
 
 _LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc"}
 _SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}

@@ -9,10 +9,9 @@ from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, check, entry, put, tar, wish, write
 from tests.unit.artifacts.rivals import NESTED, RIVALS
 
-from cgroup_preflight.artifacts import outcome
-from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.artifacts.links import Links
-from cgroup_preflight.artifacts.model import Limits
+from cgroup_preflight.artifacts import findings as artifact_findings
+from cgroup_preflight.artifacts.model import ArtifactError, Limits
+from cgroup_preflight.artifacts.scan import Links
 from cgroup_preflight.core.report import Status
 
 
@@ -22,8 +21,8 @@ def test_what_goes_before_or_over_the_plan_fails_the_check(tmp_path: Path, name:
     goal = wish(NESTED)
     path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), entry(rival, data)]))
     done = put(path, goal, force=True)
-    warned = [item for item in outcome.written(done) if item.code == "CGP308" and item.status is Status.WARN]
-    failed = [item for item in outcome.checked(check(path, goal)) if item.status is Status.FAIL]
+    warned = [item for item in artifact_findings.written(done) if item.code == "CGP308" and item.status is Status.WARN]
+    failed = [item for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL]
     assert (bool(warned), bool(failed)) == (changes, changes)
     assert all(item.code == "CGP308" and repr(rival) in item.message for item in failed)
 
@@ -32,23 +31,25 @@ def test_a_mask_is_a_rival_and_the_same_file_twice_is_none(tmp_path: Path) -> No
     mask = entry("etc/systemd/system/api.slice", None, type=tarfile.SYMTYPE, linkname="/dev/null")
     path = write(tmp_path, "a.tar", tar([mask]))
     put(path)
-    assert [item.code for item in outcome.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
+    assert [item.code for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
     same = making.check(path).expected[SLICE]
     path = write(tmp_path, "b.tar", tar([entry("etc/systemd/system/api.slice", same)]))
     put(path)
-    assert not [item for item in outcome.checked(check(path)) if item.status is Status.FAIL]
+    assert not [item for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL]
 
 
 def test_rivals_through_links_and_in_the_user_layout(tmp_path: Path) -> None:
     link = entry("conf", None, type=tarfile.SYMTYPE, linkname="etc")
     path = write(tmp_path, "a.tar", tar([entry("conf/systemd/system/api.slice", b"[Slice]\nMemoryMax=9G\n"), link]))
     put(path)
-    assert [item.code for item in outcome.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
+    assert [item.code for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
     goal = wish(layout="user", prefix="opt/shop")
     rival = entry("opt/shop/usr/share/systemd/user/api.slice", b"[Slice]\n")
     path = write(tmp_path, "b.tar", tar([rival]))
     put(path, goal)
-    assert [item.code for item in outcome.checked(check(path, goal)) if item.status is Status.FAIL] == ["CGP308"]
+    assert [item.code for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL] == [
+        "CGP308"
+    ]
 
 
 _CHAINS = {
@@ -142,7 +143,9 @@ def test_two_projects_may_share_an_artifact(tmp_path: Path) -> None:
     assert {SLICE, DROP_IN, MANIFEST} <= making.members(Path(path).read_bytes()).keys()
     for item in (wish(), goal):
         assert check(path, item).edit.empty
-        warned = [found.message for found in outcome.checked(check(path, item)) if found.status is Status.WARN]
+        warned = [
+            found.message for found in artifact_findings.checked(check(path, item)) if found.status is Status.WARN
+        ]
         assert len(warned) == 1, "each says that the other is there"
 
 

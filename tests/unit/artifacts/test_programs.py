@@ -22,10 +22,10 @@ from tests.unit.artifacts.making import (
 )
 from tests.unit.golang import binaries
 
-from cgroup_preflight.artifacts import outcome
+from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts.content import Wish
-from cgroup_preflight.artifacts.errors import ArtifactError
-from cgroup_preflight.artifacts.wish import wish_of
+from cgroup_preflight.artifacts.model import ArtifactError
+from cgroup_preflight.artifacts.request import wish_of
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
@@ -35,7 +35,7 @@ _TESTED = wish(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))
 
 
 def _statuses(path: str, goal: Wish | None = None) -> dict[str, Status]:
-    return {item.message.partition(": ")[2]: item.status for item in outcome.checked(check(path, goal))
+    return {item.message.partition(": ")[2]: item.status for item in artifact_findings.checked(check(path, goal))
             if item.code == "CGP302"}  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_another_program_of_the_same_name_is_named(tmp_path: Path) -> None:
     both = [entry("amd64/user-api", _ELF), entry("arm64/user-api", b"\x7fELF other")]
     path = write(tmp_path, "a.tar", tar(both))
     done = put(path, _TESTED)
-    said = [item for item in outcome.written(done) if item.status is Status.WARN]
+    said = [item for item in artifact_findings.written(done) if item.status is Status.WARN]
     assert "arm64/user-api has the name of the tested program" in said[0].message
     assert sorted(_statuses(path).values()) == [Status.PASS, Status.UNVERIFIED]
 
@@ -99,9 +99,9 @@ def test_present_puts_nothing_where_nothing_is(tmp_path: Path) -> None:
     goal = wish(services="present")
     path = write(tmp_path, "a.tar", tar([entry("README")]))
     before = Path(path).read_bytes()
-    assert [item.status for item in outcome.written(put(path, goal))] == [Status.WARN]
+    assert [item.status for item in artifact_findings.written(put(path, goal))] == [Status.WARN]
     assert Path(path).read_bytes() == before
-    assert [item.status for item in outcome.checked(check(path, goal))] == [Status.UNVERIFIED]
+    assert [item.status for item in artifact_findings.checked(check(path, goal))] == [Status.UNVERIFIED]
 
 
 def test_the_program_of_the_artifact_stands_in_for_one_that_is_not_here(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_check_sees_what_was_done_to_an_artifact(tmp_path: Path, name: str) 
         if change is not None:
             held[place] = old.replace(*change, 1)
     path = write(tmp_path, "b.tar", tar(entry(place, data) for place, data in held.items()))
-    findings = outcome.checked(check(path))
+    findings = artifact_findings.checked(check(path))
     assert max((item.status for item in findings), key=_WORST.index) is status
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.host import files
 from cgroup_preflight.host.files import Sink
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, tar, wish, write
 
-from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.model import ArtifactError
 
 
 @pytest.mark.parametrize("codec", PACKERS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, wish, write, zipped
 
-from cgroup_preflight.artifacts.errors import ArtifactError
+from cgroup_preflight.artifacts.model import ArtifactError
 
 _TREE = [("usr/", b""), ("usr/bin/user-api", b"elf" * 500), ("README", b"hello")]
 

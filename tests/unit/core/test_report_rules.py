@@ -15,7 +15,7 @@ from tests.unit.render.samples import GOOD, PROVED, few, finding, report, report
 from tests.unit.smoke import fabricate as fake
 
 from cgroup_preflight import __version__
-from cgroup_preflight.artifacts import wish as asked
+from cgroup_preflight.artifacts import request as asked
 from cgroup_preflight.cli import guard
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError

@@ -7,9 +7,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from cgroup_preflight.artifacts import stream_heads
-from cgroup_preflight.artifacts.errors import ArtifactError, corrupt, too_large, unsupported
-from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, Limits
+from cgroup_preflight.artifacts import streams
+from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, ArtifactError, Limits, corrupt, too_large, unsupported
 from cgroup_preflight.core.report import Remedy
 
 #: An xz stream may ask for 4 GiB of memory to be read; -9 needs 65 MiB.
@@ -112,16 +111,16 @@ def encoder_like(codec: str, head: bytes) -> Encoder:
     """An encoder with the settings that `head`, the first bytes of a stream, tells of. Raises ArtifactError."""
     try:
         if codec == "gz":
-            header = stream_heads.gzip_header(head)
-            return _Gzip(header, stream_heads.gzip_level(header))
+            header = streams.gzip_header(head)
+            return _Gzip(header, streams.gzip_level(header))
         if codec == "bz2":
-            return bz2.BZ2Compressor(stream_heads.bzip2_level(head))
+            return bz2.BZ2Compressor(streams.bzip2_level(head))
         if codec == "lzma":
-            return lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=stream_heads.lzma_filters(head))
+            return lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=streams.lzma_filters(head))
         if codec == "xz":
-            check, filters = stream_heads.xz_settings(head)
+            check, filters = streams.xz_settings(head)
             return lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
-        level, checksum = stream_heads.zstd_settings(head)
+        level, checksum = streams.zstd_settings(head)
         zstd = _zstd()
         parameters = zstd.CompressionParameter
         options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}

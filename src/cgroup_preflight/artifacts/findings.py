@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.edit import other_projects
-from cgroup_preflight.artifacts.errors import ArtifactError
 from cgroup_preflight.artifacts.inject import Looked, Written
-from cgroup_preflight.artifacts.rivals import judged
+from cgroup_preflight.artifacts.model import ArtifactError
+from cgroup_preflight.artifacts.overrides import judged
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A diff longer than this helps nobody; the rest can be seen with other tools.

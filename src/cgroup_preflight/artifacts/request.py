@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cgroup_preflight.artifacts import beside
+from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import Tested, Wish
 from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.config.properties import BY_NAME
@@ -51,7 +51,7 @@ def program_hashes(config: Config) -> dict[str, str]:
     found = {}
     for service in config.services:
         try:
-            found[service.name] = beside.digests(os.path.join(config.folder, service.binary)).sha256
+            found[service.name] = checksums.digests(os.path.join(config.folder, service.binary)).sha256
         except OSError:
             continue
     return found

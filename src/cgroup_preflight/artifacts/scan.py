@@ -1,4 +1,7 @@
-"""Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about."""
+"""Symbolic links of an archive, remembered so that a path can be followed as the unpacked tree would be.
+
+Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -6,12 +9,77 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from cgroup_preflight.artifacts.content import Holdings, Wish
-from cgroup_preflight.artifacts.errors import ArtifactError, too_large, unsafe, unsupported
-from cgroup_preflight.artifacts.links import Links
 from cgroup_preflight.artifacts.manifest import Manifest, parse
-from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, PATH_MAX, Found, Kind, Limits, Member, Program
-from cgroup_preflight.artifacts.places import Places, Rival
+from cgroup_preflight.artifacts.model import (
+    KEEP_ALL_MAX,
+    KEEP_MAX,
+    PATH_MAX,
+    ArtifactError,
+    Found,
+    Kind,
+    Limits,
+    Member,
+    Program,
+    too_large,
+    unsafe,
+    unsupported,
+)
+from cgroup_preflight.artifacts.overrides import Places, Rival
 from cgroup_preflight.core.report import Remedy
+
+#: As the kernel: more links in one path are taken for a loop (path_resolution(7)).
+_HOPS_MAX = 40
+
+
+class Links:
+    """Links by their path; an absolute target begins at `root`, the prefix of what is unpacked to /."""
+
+    def __init__(self, root: str, limit: int) -> None:
+        self._root = root.split("/") if root else []
+        self._limit = limit
+        self._targets: dict[str, str] = {}
+
+    def add(self, path: str, target: str) -> None:
+        """Remembers a link. Raises ArtifactError where there are too many to remember."""
+        if len(self._targets) >= self._limit:
+            raise too_large(f"more than {self._limit} symbolic links", "--max-members (a tenth of it may be links)")
+        self._targets[path] = target
+
+    def paths(self) -> Iterable[str]:
+        """Where the links are."""
+        return self._targets.keys()
+
+    def place(self, path: str) -> str:
+        """Where a member named `path` ends up: links are followed in its folders, not in its last part."""
+        return self._follow(path, last=False)
+
+    def target(self, path: str) -> str:
+        """Where reading `path` ends up."""
+        return self._follow(path, last=True)
+
+    def _follow(self, path: str, *, last: bool) -> str:
+        if not self._targets:
+            return path
+        done: list[str] = []
+        todo, hops = path.split("/")[::-1], 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del done[-1:]
+                continue
+            done.append(part)
+            target = self._targets.get("/".join(done)) if todo or last else None
+            if target is None:
+                continue
+            hops += 1
+            if hops > _HOPS_MAX:
+                return path
+            done = list(self._root) if target.startswith("/") else done[:-1]
+            todo += target.split("/")[::-1]
+        return "/".join(done)
+
 
 #: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
 _PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
