@@ -22,7 +22,7 @@ from cgroup_preflight.core.report import (
     Status,
     Verdict,
 )
-from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg
 

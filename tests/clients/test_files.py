@@ -17,7 +17,7 @@ from tests.unit.publish.jobs import write_report
 from cgroup_preflight.cli import publish
 from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
-from cgroup_preflight.publish.wishes import COMMENT_MODES
+from cgroup_preflight.publish.options import COMMENT_MODES
 from cgroup_preflight.report import FORMATS, schema
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))

@@ -17,9 +17,8 @@ from configs import config, service, toml
 
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Status, Verdict
-from cgroup_preflight.guest import engine
-from cgroup_preflight.guest.errors import GuestError
-from cgroup_preflight.guest.spec import GuestEngine
+from cgroup_preflight.guest import run as guest_engine
+from cgroup_preflight.guest.spec import GuestEngine, GuestError
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
@@ -168,12 +167,12 @@ def test_a_guest_that_stands_still_is_noticed_long_before_its_time_is_over(bench
 
 def test_a_kernel_panic_is_told_with_its_console(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh")}), {"job.sh": "#!/bin/sh\n"})
-    task = engine.Task(
+    task = guest_engine.Task(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-12",
         kernel_args=("init=/bin/false",),
     )  # fmt: skip
     with pytest.raises(GuestError) as lost:
-        engine.run_task(task, os.environ, print)
+        guest_engine.run_task(task, os.environ, print)
     assert any("Kernel panic" in line for line in lost.value.console)
     assert "Kernel panic" not in lost.value.what
 
@@ -297,10 +296,10 @@ def test_two_targets_give_one_report(bench: Bench) -> None:
 
 def test_a_quota_above_one_cpu_is_tried_where_there_are_two(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh", CPUQuota="120%")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
-    task = engine.Task(
+    task = guest_engine.Task(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-13"
     )
-    done = engine.run_task(task, os.environ, print)
+    done = guest_engine.run_task(task, os.environ, print)
     assert (done.machine.engine, done.machine.cpus >= 2) == (GuestEngine.QEMU, True)
     (tried,) = [item for item in done.report.findings if item.code == "CGP511" and item.message.startswith("CPUQuota")]
     # Where this machine is too busy to give both CPUs, that is what is said; it is tried all the same.

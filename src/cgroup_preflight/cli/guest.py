@@ -12,9 +12,9 @@ from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import image, tools
-from cgroup_preflight.guest.engine import DEFAULT_DISTRO, warm_up
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 

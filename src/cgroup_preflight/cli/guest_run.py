@@ -57,7 +57,7 @@ def wanted(targets: list[str], engine: str, config: Config, context: Context) ->
                          remedy=Remedy(title="leave one of them out"))  # fmt: skip
     named = tuple(dict.fromkeys(targets)) or ((config.target.distro,) if config.target.distro else ())
     if engine == GUEST or (engine == "auto" and (named or context.engine.name is None)):
-        from cgroup_preflight.guest.engine import DEFAULT_DISTRO
+        from cgroup_preflight.guest.run import DEFAULT_DISTRO
 
         return Wanted(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=engine == "auto" and not named)
     return None
@@ -76,8 +76,9 @@ def try_guests(
     config: Config, found: Wanted, words: tuple[str, ...], names: tuple[str, ...], host: tuple[Finding, ...]
 ) -> Part:
     """Runs `words` in each guest; `host` are the findings about this one. A guest that fails is a finding."""
-    from cgroup_preflight.guest import beside, engine
-    from cgroup_preflight.guest.errors import GuestError
+    from cgroup_preflight.guest import findings as guest_findings
+    from cgroup_preflight.guest import run as guest_engine
+    from cgroup_preflight.guest.spec import GuestError
 
     several = len(found.distros) > 1
     findings: list[Finding] = []
@@ -86,31 +87,34 @@ def try_guests(
     made = False
     for distro in found.distros:
         label = distro if several else ""
-        task = engine.Task(config=config, words=words, names=names, distro=distro)
+        task = guest_engine.Task(config=config, words=words, names=names, distro=distro)
         try:
-            done = engine.run_task(task, os.environ, say)
+            done = guest_engine.run_task(task, os.environ, say)
         except GuestError as error:
             made = True
-            findings.append(beside.lost(label, error.what, error.console, error.remedy))
+            findings.append(guest_findings.lost(label, error.what, error.console, error.remedy))
             continue
         except HostError as error:
-            findings.append(beside.lost(label, f"no service was run: {error}", (), error.remedy))
+            findings.append(guest_findings.lost(label, f"no service was run: {error}", (), error.remedy))
             continue
         except OSError as error:
-            findings.append(beside.lost(label, f"no service was run: {error}", (), _SPACE))
+            findings.append(guest_findings.lost(label, f"no service was run: {error}", (), _SPACE))
             continue
-        part = beside.Judged(
+        part = guest_findings.Judged(
             label=label, distro=distro, machine=done.machine, report=done.report, chosen=found.chosen,
             fence=done.fence, lost_boot=done.lost_boot, seconds=dict(done.seconds), shown_config=config.path,
         )  # fmt: skip
         judged.append(part)
-        findings += beside.guest_findings(part)
-        services += beside.guest_services(part)
+        findings += guest_findings.guest_findings(part)
+        services += guest_findings.guest_services(part)
     # Where no guest could be made and none was asked for, nothing stands in for this host.
     stands_in = made or bool(judged) or not found.fallback
-    own = beside.host_findings(host) if stands_in else ()
+    own = guest_findings.host_findings(host) if stands_in else ()
     return Part(
-        stands_in=stands_in, findings=(*own, *findings), services=tuple(services), host=beside.summary(None, judged)
+        stands_in=stands_in,
+        findings=(*own, *findings),
+        services=tuple(services),
+        host=guest_findings.summary(None, judged),
     )
 
 

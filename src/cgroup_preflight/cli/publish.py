@@ -15,9 +15,9 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.publish.clock import Clock, Outside
 
 if TYPE_CHECKING:
-    from cgroup_preflight.publish.ladder import Place
-    from cgroup_preflight.publish.outcome import Outcome
-    from cgroup_preflight.publish.wishes import Load, Wishes
+    from cgroup_preflight.publish.forges import Place
+    from cgroup_preflight.publish.options import Load, Wishes
+    from cgroup_preflight.publish.receipt import Outcome
 
 _ABOUT = """\
 Sends one report, or many merged into one, to the pull or merge request that this job is about, and says what
@@ -45,28 +45,29 @@ def run(words: list[str], clock: Clock) -> int:
     """The command, with `clock` for all that waits. Raises UsageError."""
     args = _parser().parse_args(words)
     wanted = _outputs(args)
-    from cgroup_preflight.publish import ladder, outcome, reading
+    from cgroup_preflight.publish import forges, reports
+    from cgroup_preflight.publish import receipt as receipts
+    from cgroup_preflight.publish.options import Load, view
     from cgroup_preflight.publish.secret import redact
-    from cgroup_preflight.publish.wishes import Load, view
 
-    place = ladder.detect(os.environ, args.provider)
-    secrets = ladder.secrets_of(os.environ)
-    legs = reading.read_legs(args.reports, hide=secrets, name=args.leg, root=place.root, prefix=args.prefix)
+    place = forges.detect(os.environ, args.provider)
+    secrets = forges.secrets_of(os.environ)
+    legs = reports.read_legs(args.reports, hide=secrets, name=args.leg, root=place.root, prefix=args.prefix)
     if args.leg and len(legs) != 1:
         raise UsageError(f"--leg goes with one report, not with {len(legs)}", where="--leg",
                          remedy=Remedy(title="leave --leg out: many reports are merged"))  # fmt: skip
     if args.leg:
         legs = (replace(legs[0], attempt=_attempt(place)),)
     load = Load(legs=legs, merged=view(legs), baseline=_baseline(args.baseline))
-    receipt = ladder.climb(
+    receipt = forges.climb(
         place, load, _wishes(args), Outside(say=_say, clock=clock), hide=lambda text: redact(text, secrets)
     )
-    sys.stderr.write("".join(f"{line}\n" for line in outcome.lines(receipt.outcomes)))
+    sys.stderr.write("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
     report = load.merged.report
-    _deliver(load, outcome.with_receipt(report, receipt.outcomes), wanted, commands=place.github is not None)
+    _deliver(load, receipts.with_receipt(report, receipt.outcomes), wanted, commands=place.github is not None)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
-    return _exit_status(args, report, strict_failed=bool(outcome.undelivered(receipt.outcomes)))
+    return _exit_status(args, report, strict_failed=bool(receipts.undelivered(receipt.outcomes)))
 
 
 def _say(line: str) -> None:
@@ -101,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _wishes(args: argparse.Namespace) -> "Wishes":
-    from cgroup_preflight.publish.state import KEY
-    from cgroup_preflight.publish.wishes import Wishes
+    from cgroup_preflight.publish.comment_state import KEY
+    from cgroup_preflight.publish.options import Wishes
 
     if not KEY.fullmatch(args.key):
         raise UsageError("that is not a key", where="--key", remedy=Remedy(title=_KEY_HELP))
@@ -139,7 +140,7 @@ def _baseline(path: str) -> Report | None:
     """The target branch's report; one that is not there yet is no mistake of the caller's."""
     if not path or not os.path.exists(path):
         return None
-    from cgroup_preflight.publish.reading import read_legs
+    from cgroup_preflight.publish.reports import read_legs
 
     return read_legs([path])[0].report
 
@@ -182,7 +183,7 @@ def _write(load: "Load", told: Report, item: options.Output) -> None:
 def _write_receipt(path: str, outcomes: "list[Outcome]") -> None:
     import json
 
-    from cgroup_preflight.publish.outcome import document
+    from cgroup_preflight.publish.receipt import document
 
     options.write_file(Path(path), json.dumps(document(outcomes), indent=2, ensure_ascii=True) + "\n")
 

@@ -42,7 +42,7 @@ def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Find
 
     What was found about the `host` stays as a warning: it is not why nothing ran, and a guest may be to run it.
     """
-    from cgroup_preflight.guest.beside import host_findings
+    from cgroup_preflight.guest.findings import host_findings
 
     return [*broken, *host_findings(host, "no service was run, for a program cannot run here")]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import kernel_image, pack, tools
+from cgroup_preflight.guest import kernel_image, overlay, tools
 from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
 
 #: Seconds; a build downloads some hundred packages.
@@ -114,7 +114,7 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
     started = time.monotonic()
     try:
         work.mkdir()
-        pack.write_overlay(recipe.files, work / "overlay.tar")
+        overlay.write_overlay(recipe.files, work / "overlay.tar")
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
         alone = not unprivileged and tools.works((*_NAMESPACE, "true"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import inside, pack, qemu, tools, uml
+from cgroup_preflight.guest import inside, overlay, qemu, tools, uml
 from cgroup_preflight.guest.image import Image
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
@@ -41,7 +41,7 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
         # Under a name that user-mode-linux's command line can hold, wherever the cache is.
         (folder / _ROOT).symlink_to(image.root)
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        pack.write_input({**spec.inputs, **source}, folder / _INPUT)
+        overlay.write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException as error:
         for made in (folder, memory):

@@ -1,11 +1,34 @@
-"""What guest to boot, and what a command in it came to. Plain data."""
+"""What goes wrong with a guest: it is the machine that failed, never the services in it.
+
+What guest to boot, and what a command in it came to. Plain data.
+
+Kernel arguments that every engine passes. Pure.
+"""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cgroup_preflight.guest.overlay import FULL_TARGET, QUICK_TARGET
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.guest.overlay import (
+    CHANNEL_ARGUMENT,
+    FULL_TARGET,
+    INPUT_ARGUMENT,
+    QUICK_KERNEL_ARGS,
+    QUICK_TARGET,
+)
+
+
+class GuestError(HostError):
+    """A guest that was lost: `what` happened in one line, `console` are its last lines."""
+
+    def __init__(self, what: str, *, console: tuple[str, ...] = (), remedy: Remedy) -> None:
+        tail = "\n".join(f"  | {line}" for line in console)
+        super().__init__(f"{what}; last console lines:\n{tail}" if tail else what, remedy=remedy)
+        self.what = what
+        self.console = console
 
 
 class GuestEngine(enum.StrEnum):
@@ -79,3 +102,18 @@ class Background:
     argv: tuple[str, ...]
     job: int
     pid: int
+
+
+def common_kernel_args(*, mode: BootMode, input_device: str, channel_device: str) -> tuple[str, ...]:
+    """Kernel arguments of every engine; a panic ends the machine at once, so that it is noticed."""
+    return (
+        "quiet",
+        "panic=-1",
+        "fsck.mode=skip",
+        # Silent until something fails or takes long: then it belongs into the console tail.
+        "systemd.show_status=auto",
+        f"systemd.unit={mode}",
+        *(QUICK_KERNEL_ARGS if mode is BootMode.QUICK else ()),
+        f"{INPUT_ARGUMENT}={input_device}",
+        f"{CHANNEL_ARGUMENT}={channel_device}",
+    )

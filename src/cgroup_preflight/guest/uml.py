@@ -6,8 +6,7 @@ Switches: Documentation/virt/uml/user_mode_linux_howto_v2.rst and `linux.uml --h
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgroup_preflight.guest.kernel_args import common_kernel_args
-from cgroup_preflight.guest.spec import BootMode
+from cgroup_preflight.guest.spec import BootMode, common_kernel_args
 
 PROGRAM = "linux.uml"
 

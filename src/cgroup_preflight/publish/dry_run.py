@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import requests
 
 from cgroup_preflight.publish.clock import Clock
-from cgroup_preflight.publish.transport import Transport, shown_path
+from cgroup_preflight.publish.http import Transport, shown_path
 
 _NOBODY = "dry-run"
 _LISTS = frozenset({"comments", "notes", "pulls", "merge_requests"})

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from cgroup_preflight.publish.outcome import Delivery, Outcome
+from cgroup_preflight.publish.receipt import Delivery, Outcome
 
 #: Largest summary of one step; above it GitHub shows none of it (docs, "Adding a job summary").
 SUMMARY_MAX = 1 << 20

@@ -4,15 +4,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.core.report import Status, Verdict
-from cgroup_preflight.publish import files, hints, sticky
+from cgroup_preflight.publish import comment, files
+from cgroup_preflight.publish import receipt as receipts
 from cgroup_preflight.publish.clock import Clock, Outside
-from cgroup_preflight.publish.forge_error import ForgeError, Trouble
-from cgroup_preflight.publish.github_job import GithubJob
-from cgroup_preflight.publish.outcome import Delivery, Outcome, lines, undelivered
-from cgroup_preflight.publish.receipt import Receipt, Waiting
+from cgroup_preflight.publish.github.job import GithubJob
+from cgroup_preflight.publish.http import ForgeError, Transport, Trouble
+from cgroup_preflight.publish.options import Load, Wishes, drafter
+from cgroup_preflight.publish.receipt import Delivery, Outcome, Receipt, Waiting, lines, undelivered
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.publish.transport import Transport
-from cgroup_preflight.publish.wishes import Load, Wishes, drafter
 from cgroup_preflight.report import annotations
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report import markdown as markdown_format
@@ -20,7 +19,7 @@ from cgroup_preflight.report.annotations import batches
 from cgroup_preflight.report.escape import pre
 
 if TYPE_CHECKING:
-    from cgroup_preflight.publish.github_api import GithubApi
+    from cgroup_preflight.publish.github.api import GithubApi
 
 #: `neutral` would count as passed where the check is required, so unverified is not that unless allowed.
 _CONCLUSIONS = {Verdict.PASS: "success", Verdict.FAIL: "failure", Verdict.UNVERIFIED: "action_required"}
@@ -41,7 +40,7 @@ def publish(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
     if hindrance:
         for name in names:
             receipt.add(Outcome(channel=name, delivery=Delivery.SKIPPED, detail=hindrance,
-                                hint=hints.RECIPE if job.read_only else ""))  # fmt: skip
+                                hint=receipts.RECIPE if job.read_only else ""))  # fmt: skip
     elif names:
         _api(job, load, wishes, receipt, outside)
     if not wishes.dry_run:
@@ -78,7 +77,7 @@ def _say(text: str, outside: Outside) -> None:
 
 
 def _notice(reason: str) -> str:
-    said = f"{reason}: its token may only read, so the result is in the job summary; {hints.RECIPE}"
+    said = f"{reason}: its token may only read, so the result is in the job summary; {receipts.RECIPE}"
     return annotations.command("notice", said, title="cgroup-preflight")
 
 
@@ -118,11 +117,11 @@ def _api(job: GithubJob, load: Load, wishes: Wishes, receipt: Receipt, outside: 
             _connect(job, wishes, outside, seconds), job, load, wishes, outside.clock
         )
     doubting = {name: _doubting(job, name, channel) for name, channel in channels.items()}
-    receipt.attempt_all(doubting, seconds=wishes.deadline, clock=outside.clock, hint=hints.github)
+    receipt.attempt_all(doubting, seconds=wishes.deadline, clock=outside.clock, hint=receipts.github)
 
 
 def _connect(job: GithubJob, wishes: Wishes, outside: Outside, seconds: float) -> "GithubApi":
-    from cgroup_preflight.publish.github_api import GithubApi  # the client library is slow to import
+    from cgroup_preflight.publish.github.api import GithubApi  # the client library is slow to import
 
     return GithubApi(
         base_url=job.api_url, graphql_url=job.graphql_url, repo=job.repo, token=job.token or Secret("dry-run"),
@@ -148,14 +147,14 @@ def _doubting(job: GithubJob, name: str, channel: Waiting) -> Waiting:
         except ForgeError as error:
             if not job.doubtful or error.status != 403 or error.trouble is not Trouble.STATUS:
                 raise
-            return Outcome(channel=name, delivery=Delivery.SKIPPED, status=403, hint=hints.github(error, name),
+            return Outcome(channel=name, delivery=Delivery.SKIPPED, status=403, hint=receipts.github(error, name),
                            detail=f"{job.doubtful}: its token may only read")  # fmt: skip
 
     return run
 
 
 def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:
-    from cgroup_preflight.publish import github_check
+    from cgroup_preflight.publish.github import check_run
 
     if not job.sha:
         return Outcome(channel="check run", delivery=Delivery.SKIPPED, detail="the event names no commit")
@@ -164,21 +163,21 @@ def _check(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: 
     conclusion = "neutral" if allowed else _CONCLUSIONS[merged.verdict]
     key = "" if wishes.key == "default" else f" {wishes.key}"
     leg = f" ({wishes.leg[:100]})" if wishes.leg else ""
-    return github_check.publish(api, github_check.CheckRun(
+    return check_run.publish(api, check_run.CheckRun(
         name=f"cgroup-preflight{key}{leg}", key=wishes.key, run=job.run, job=job.name, sha=job.sha, conclusion=conclusion,
-        title=comment_body.title(merged)[:250], summary=comment_body.render(merged, limit=github_check.SUMMARY_MAX),
+        title=comment_body.title(merged)[:250], summary=comment_body.render(merged, limit=check_run.SUMMARY_MAX),
         batches=batches(merged.report), details_url=job.run_url,
     ), clock)  # fmt: skip
 
 
 def _comment(api: "GithubApi", job: GithubJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:
-    from cgroup_preflight.publish.github_board import GithubBoard, pull_of_run
+    from cgroup_preflight.publish.github.comments import GithubBoard, pull_of_run
 
     number = pull_of_run(api, job, wishes.claimed) if job.event == "workflow_run" else job.pull
     if number is None:
         return Outcome(channel="comment", delivery=Delivery.SKIPPED, detail=_no_pull(job, wishes))
     own_leg = next(iter(load.legs)) if wishes.leg else None
-    return sticky.publish(GithubBoard(api, number), sticky.Sticky(
+    return comment.publish(GithubBoard(api, number), comment.Sticky(
         channel="comment", key=wishes.key, run=job.run, sha=job.sha, job=job.name, draft=drafter(load, wishes.comment),
         limit=markdown_format.LIMIT, leg=own_leg,
     ), clock, settle=wishes.settle)  # fmt: skip

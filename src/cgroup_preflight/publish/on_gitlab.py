@@ -7,15 +7,14 @@ No commit status is ever written: from inside a job it can turn a failed merge r
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cgroup_preflight.publish import hints, sticky
+from cgroup_preflight.publish import comment
+from cgroup_preflight.publish import receipt as receipts
 from cgroup_preflight.publish.clock import Clock, Outside
-from cgroup_preflight.publish.forge_error import ForgeError
-from cgroup_preflight.publish.gitlab_job import GitlabJob
-from cgroup_preflight.publish.outcome import Delivery, Outcome, with_receipt
-from cgroup_preflight.publish.receipt import Receipt
+from cgroup_preflight.publish.gitlab.job import GitlabJob
+from cgroup_preflight.publish.http import ForgeError, Transport
+from cgroup_preflight.publish.options import Load, Wishes, drafter
+from cgroup_preflight.publish.receipt import Delivery, Outcome, Receipt, with_receipt
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.publish.transport import Transport
-from cgroup_preflight.publish.wishes import Load, Wishes, drafter
 from cgroup_preflight.report import codec, codequality, junit
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Merged
@@ -50,25 +49,25 @@ def publish(job: GitlabJob, load: Load, wishes: Wishes, receipt: Receipt, outsid
     token = job.token or job.job_token or (Secret("dry-run") if wishes.dry_run else None)
     if token is None:
         receipt.add(Outcome(channel="note", delivery=Delivery.SKIPPED, detail="no token; the widgets carry the result",
-                            hint=hints.GITLAB_TOKEN))  # fmt: skip
+                            hint=receipts.GITLAB_TOKEN))  # fmt: skip
         return
     with_job_token = job.token is None
     receipt.attempt_all(
         {"note": lambda seconds: _note(job, load, wishes, token, outside, seconds)},
-        seconds=wishes.deadline, clock=outside.clock, hint=lambda error, _name: hints.gitlab(error, with_job_token=with_job_token),
+        seconds=wishes.deadline, clock=outside.clock, hint=lambda error, _name: receipts.gitlab(error, with_job_token=with_job_token),
     )  # fmt: skip
 
 
 def _note(job: GitlabJob, load: Load, wishes: Wishes, token: Secret, outside: Outside, seconds: float) -> Outcome:
-    from cgroup_preflight.publish import gitlab_board  # the client library is slow to import
+    from cgroup_preflight.publish.gitlab import comments  # the client library is slow to import
 
-    client = gitlab_board.connect(job, token, _transport(job, wishes, outside, seconds), ca_file=wishes.ca_file)
+    client = comments.connect(job, token, _transport(job, wishes, outside, seconds), ca_file=wishes.ca_file)
     try:
         return _write(client, job, load, wishes, outside.clock)
     except ForgeError as error:
         if token is not job.token and error.status in (401, 403, 404):
             # A probe, not a failure: what CI_JOB_TOKEN may do grows from version to version.
-            return Outcome(channel="note", delivery=Delivery.SKIPPED, status=error.status, hint=hints.GITLAB_TOKEN,
+            return Outcome(channel="note", delivery=Delivery.SKIPPED, status=error.status, hint=receipts.GITLAB_TOKEN,
                            detail="CI_JOB_TOKEN may not do this here; the widgets carry the result")  # fmt: skip
         raise
 
@@ -82,13 +81,13 @@ def _transport(job: GitlabJob, wishes: Wishes, outside: Outside, seconds: float)
 
 
 def _write(client: "gitlab.Gitlab", job: GitlabJob, load: Load, wishes: Wishes, clock: Clock) -> Outcome:
-    from cgroup_preflight.publish.gitlab_board import BODY_MAX, GitlabBoard, find_request
+    from cgroup_preflight.publish.gitlab.comments import BODY_MAX, GitlabBoard, find_request
 
     found = (job.project, job.iid) if job.iid is not None else find_request(client, job)
     if found is None:
         return Outcome(channel="note", delivery=Delivery.SKIPPED, detail="no open merge request is at this commit")
     leg = next(iter(load.legs)) if wishes.leg else None
-    return sticky.publish(GitlabBoard(client, *found), sticky.Sticky(
+    return comment.publish(GitlabBoard(client, *found), comment.Sticky(
         channel="note", key=wishes.key, run=job.run, sha=job.sha, job=job.job_name, draft=drafter(load, wishes.comment), limit=BODY_MAX,
         leg=leg,
     ), clock, settle=wishes.settle)  # fmt: skip

@@ -20,11 +20,10 @@ from cgroup_preflight.cli import guard
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
-from cgroup_preflight.guest.engine import Task, _read
-from cgroup_preflight.guest.errors import GuestError
-from cgroup_preflight.guest.spec import Completed
-from cgroup_preflight.publish.state import RunId, State, decode, encode, fitted
-from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.guest.run import Task, _read
+from cgroup_preflight.guest.spec import Completed, GuestError
+from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.contradictions import SHARES
 from cgroup_preflight.report.escape import log_lines

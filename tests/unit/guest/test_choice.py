@@ -4,8 +4,8 @@ import pytest
 from core.making import config_of
 
 from cgroup_preflight.config.keys import DISTROS
-from cgroup_preflight.guest.choice import Host, choose, need_of
 from cgroup_preflight.guest.recipe import SUITES
+from cgroup_preflight.guest.requirements import Host, choose, need_of
 from cgroup_preflight.guest.spec import GuestEngine
 
 BOTH = Host(uml=True, qemu=True, cpus=2, memory_mib=16_000)

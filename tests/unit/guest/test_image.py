@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.guest import image, pack, tools
+from cgroup_preflight.guest import image, overlay, tools
 from cgroup_preflight.guest.overlay import OverlayFile
 from cgroup_preflight.guest.recipe import recipe_for
 
@@ -98,8 +98,8 @@ def test_archives_are_the_same_each_time(tmp_path):
     contents = []
     for stamp in (1, 2):
         os.utime(source / "run", (stamp, stamp))
-        pack.write_input({"in": source}, tmp_path / "input.tar")
-        pack.write_overlay((OverlayFile(path="/etc/x", content="y"),), tmp_path / "overlay.tar")
+        overlay.write_input({"in": source}, tmp_path / "input.tar")
+        overlay.write_overlay((OverlayFile(path="/etc/x", content="y"),), tmp_path / "overlay.tar")
         contents.append([(tmp_path / name).read_bytes() for name in ("input.tar", "overlay.tar")])
     assert contents[0] == contents[1]
     assert b"pycache" not in contents[0][0]

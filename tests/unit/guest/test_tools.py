@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.guest import kvm, tools
+from cgroup_preflight.guest import qemu, tools
 
 DEBIAN = 'ID=debian\nVERSION_ID="12"\n'
 
@@ -52,18 +52,18 @@ def test_an_odd_os_release_is_no_error():
 
 
 def test_kvm_is_not_tried_without_its_device(monkeypatch, tmp_path):
-    monkeypatch.setattr(kvm, "_DEVICE", str(tmp_path / "kvm"))
-    monkeypatch.setattr(kvm, "works", lambda: pytest.fail("tried"))
-    assert kvm.accelerator(tmp_path) == "tcg"
+    monkeypatch.setattr(qemu, "_DEVICE", str(tmp_path / "kvm"))
+    monkeypatch.setattr(qemu, "works", lambda: pytest.fail("tried"))
+    assert qemu.accelerator(tmp_path) == "tcg"
 
 
 @pytest.mark.parametrize(("works", "name"), [(True, "kvm"), (False, "tcg")])
 def test_kvm_is_tried_once(monkeypatch, tmp_path, works, name):
     (tmp_path / "kvm").touch()
-    monkeypatch.setattr(kvm, "_DEVICE", str(tmp_path / "kvm"))
+    monkeypatch.setattr(qemu, "_DEVICE", str(tmp_path / "kvm"))
     tried = []
-    monkeypatch.setattr(kvm, "works", lambda: tried.append(1) or works)
+    monkeypatch.setattr(qemu, "works", lambda: tried.append(1) or works)
     (tmp_path / ".kvm-of-an-earlier-boot").write_text("kvm")
-    assert [kvm.accelerator(tmp_path) for _ in range(3)] == [name] * 3
+    assert [qemu.accelerator(tmp_path) for _ in range(3)] == [name] * 3
     assert tried == [1]
     assert not (tmp_path / ".kvm-of-an-earlier-boot").exists()

@@ -11,10 +11,10 @@ import cgroup_preflight
 from cgroup_preflight.checks.codes import CODES
 from cgroup_preflight.cli import COMMANDS, guard
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.publish.ladder import Provider, detect
-from cgroup_preflight.publish.outcome import CODES as OURS
+from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
+from cgroup_preflight.publish.forges import Provider, detect
+from cgroup_preflight.publish.receipt import CODES as OURS
 from cgroup_preflight.publish.secret import Secret, redact, secret
-from cgroup_preflight.publish.state import RunId, State, decode, encode, fitted
 from cgroup_preflight.report.merge import Leg
 
 from .jobs import FAIL, PASS, fleet, write_report

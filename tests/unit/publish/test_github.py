@@ -11,9 +11,9 @@ from tests.contract.forge import github as gh
 from tests.unit.render.samples import finding, report
 
 from cgroup_preflight.core.report import Remedy, RemedyFile, Status
-from cgroup_preflight.publish import ladder
+from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.clock import Clock, Outside
-from cgroup_preflight.publish.wishes import Load, Wishes, view
+from cgroup_preflight.publish.options import Load, Wishes, view
 from cgroup_preflight.report.merge import Leg
 
 from .jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
@@ -278,7 +278,7 @@ def test_a_fleet_costs_no_more_requests_than_one_host(github, env, call, failing
 def test_legs_that_publish_at_once_converge(github, env, tmp_path, monkeypatch):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    place = ladder.detect(env)
+    place = forges.detect(env)
     github.latency = 0.01
     receipts = []
 
@@ -287,7 +287,7 @@ def test_legs_that_publish_at_once_converge(github, env, tmp_path, monkeypatch):
         legs = (Leg(name=f"leg-{number}", report=made, attempt=1),)
         load = Load(legs=legs, merged=view(legs))
         wishes = Wishes(leg=f"leg-{number}", comment="always", check=False, settle=0.5)
-        receipts.append(ladder.climb(place, load, wishes, Outside(say=str, clock=Clock())))
+        receipts.append(forges.climb(place, load, wishes, Outside(say=str, clock=Clock())))
 
     threads = [threading.Thread(target=leg, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -316,10 +316,10 @@ def test_a_rerun_leg_replaces_its_section(github, env, call, failing, passing):
 
 
 def test_a_library_that_is_missing_costs_the_delivery_only(github, env, call, failing, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cgroup_preflight.publish.github_api", None)
+    monkeypatch.setitem(sys.modules, "cgroup_preflight.publish.github.api", None)
     assert call(env, failing) == 0
     told = capsys.readouterr()
-    assert "failed    comment: cgroup_preflight.publish.github_api cannot be imported" in told.err
+    assert "failed    comment: cgroup_preflight.publish.github.api cannot be imported" in told.err
     assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
     assert call(env, failing, "--publish", "strict", "--fail-on", "fail") == 1
 

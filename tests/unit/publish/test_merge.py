@@ -8,7 +8,7 @@ from tests.unit.render.forge import show, squeeze
 from tests.unit.render.samples import few, finding, report, reports
 
 from cgroup_preflight.core.report import Location, Status, Verdict
-from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report import merge
 from cgroup_preflight.report.annotations import batches

@@ -11,7 +11,7 @@ from tests.unit.render.samples import MIXED, SERVICE, few, finding, report, repo
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.publish.reading import leg_names, read_legs
+from cgroup_preflight.publish.reports import leg_names, read_legs
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.read import ReportShapeError, report_of

@@ -7,7 +7,7 @@ from hypothesis import given
 from tests.unit.render.samples import MIXED, few, finding, report, reports, texts
 
 from cgroup_preflight.core.report import Location, Status
-from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import annotations, codequality
 from cgroup_preflight.report.escape import plain
 from cgroup_preflight.report.merge import Leg

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cgroup_preflight.publish.forge_error import Answer, Trouble
-from cgroup_preflight.publish.retry import next_step, retry_after
+from cgroup_preflight.publish.http import Answer, Trouble, next_step, retry_after
 
 NOW = 1_700_000_000.0
 DATE = "Tue, 14 Nov 2023 22:13:25 GMT"  # five seconds after NOW

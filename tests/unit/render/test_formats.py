@@ -13,7 +13,7 @@ from hypothesis import assume, given
 
 import cgroup_preflight
 from cgroup_preflight.core.report import Report, Status
-from cgroup_preflight.publish.wishes import view
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import FORMATS, MODULES, annotations, codec, codequality, text
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg

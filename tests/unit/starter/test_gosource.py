@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.starter.gosource import GoFile, read_file
+from cgroup_preflight.cli.init.gosource import GoFile, read_file
 
 SERVER = """\
 // Command api: package other

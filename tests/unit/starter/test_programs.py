@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.cli.init.gosource import GoFile
+from cgroup_preflight.cli.init.programs import Program, programs, project_name, sanitise
+from cgroup_preflight.cli.init.scan import Found
 from cgroup_preflight.config.keys import parse_name
-from cgroup_preflight.starter.gosource import GoFile
-from cgroup_preflight.starter.programs import Program, programs, project_name, sanitise
-from cgroup_preflight.starter.scan import Found
 
 
 def go(package: str = "main", *imports: str, ports: tuple[int, ...] = (), routes: tuple[str, ...] = ()) -> GoFile:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.unit.golang.binaries import Part, elf
 
-from cgroup_preflight.starter import scan as module
-from cgroup_preflight.starter.scan import scan
+from cgroup_preflight.cli.init import scan as module
+from cgroup_preflight.cli.init.scan import scan
 
 MAIN = "package main\nfunc main() {}\n"
 PROGRAM = elf(segments=[Part(data=b"\xc3", flags=5)])

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from cgroup_preflight.cli.init.programs import Program, sanitise
+from cgroup_preflight.cli.init.text import Starter, build_command, quote, write
 from cgroup_preflight.config import load
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.config.schema import schema
-from cgroup_preflight.starter.programs import Program, sanitise
-from cgroup_preflight.starter.text import Starter, build_command, quote, write
 
 
 def program(**more: object) -> Program:

@@ -10,11 +10,10 @@ import gitlab
 import requests
 
 from cgroup_preflight import __version__
-from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
-from cgroup_preflight.publish.gitlab_job import GitlabJob
+from cgroup_preflight.publish.comment import Entry
+from cgroup_preflight.publish.gitlab.job import GitlabJob
+from cgroup_preflight.publish.http import TIMEOUT, Answer, ForgeError, Transport, Trouble
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.publish.sticky import Entry
-from cgroup_preflight.publish.transport import TIMEOUT, Transport
 
 #: GitLab takes 1,000,000 characters; nobody reads a fifth of that.
 BODY_MAX = 200_000

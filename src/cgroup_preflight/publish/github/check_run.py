@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cgroup_preflight.publish.clock import Clock
-from cgroup_preflight.publish.forge_error import ForgeError
-from cgroup_preflight.publish.github_api import GithubApi
-from cgroup_preflight.publish.outcome import Delivery, Outcome
-from cgroup_preflight.publish.state import RunId
+from cgroup_preflight.publish.comment_state import RunId
+from cgroup_preflight.publish.github.api import GithubApi
+from cgroup_preflight.publish.http import ForgeError
+from cgroup_preflight.publish.receipt import Delivery, Outcome
 from cgroup_preflight.report.annotations import Annotation
 
 #: GitHub takes 65,535 characters.

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import options
+from cgroup_preflight.cli.init.programs import SERVICES_MAX, Program, programs, project_name
+from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import scan as scan_folder
+from cgroup_preflight.cli.init.text import Starter, build_command, write
 from cgroup_preflight.config import FILE_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.report.escape import plain
-from cgroup_preflight.starter.programs import SERVICES_MAX, Program, programs, project_name
-from cgroup_preflight.starter.scan import Found, scan
-from cgroup_preflight.starter.text import Starter, build_command, write
 
 _ABOUT = f"""\
 Looks at this folder (go.mod files, `package main`, built programs) and writes a commented {FILE_NAME}
@@ -35,7 +36,7 @@ def main(words: list[str]) -> int:
     if os.path.lexists(args.output) and not args.force:
         remedy = Remedy(title="add --force to overwrite it, or --output FILE for another name")
         raise UsageError("is there already, and was left as it is", where=str(args.output), remedy=remedy)
-    found = scan(str(folder))
+    found = scan_folder(str(folder))
     services = programs(found)
     base = os.path.relpath(folder, args.output.resolve().parent)
     if not base.isprintable():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
-from cgroup_preflight.guest.choice import Machine
+from cgroup_preflight.guest.requirements import Machine
 from cgroup_preflight.guest.spec import GuestEngine
 
 ENGINE = "guest"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cgroup_preflight.cli.init.scan import Found
 from cgroup_preflight.config.keys import UNIT_TYPES, parse_unit_name
 from cgroup_preflight.core.quantities import QuantityError
-from cgroup_preflight.starter.scan import Found
 
 #: More would make a config that nobody reads; the rest is counted.
 SERVICES_MAX = 20

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
-from cgroup_preflight.publish.github_api import GithubApi
-from cgroup_preflight.publish.github_job import GithubJob, dig
-from cgroup_preflight.publish.sticky import Entry
+from cgroup_preflight.publish.comment import Entry
+from cgroup_preflight.publish.github.api import GithubApi
+from cgroup_preflight.publish.github.job import GithubJob, dig
+from cgroup_preflight.publish.http import Answer, ForgeError, Trouble
 
 
 class GithubBoard:

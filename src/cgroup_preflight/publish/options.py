@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.report import Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
-from cgroup_preflight.publish.sticky import Draft
+from cgroup_preflight.publish.comment import Draft
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg, Merged, merge
 

@@ -17,15 +17,13 @@ from cgroup_preflight.core.errors import ExitStatus
 from cgroup_preflight.core.report import Remedy, Report, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.guest import bytecode, image, tools
-from cgroup_preflight.guest.choice import Host, Machine, choose, need_of
-from cgroup_preflight.guest.errors import GuestError
-from cgroup_preflight.guest.kvm import accelerator
 from cgroup_preflight.guest.machine import PROGRAMS
-from cgroup_preflight.guest.network import bring_up
 from cgroup_preflight.guest.project import Project, project_of
+from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
+from cgroup_preflight.guest.requirements import Host, Machine, choose, need_of
+from cgroup_preflight.guest.session import Guest, bring_up, input_path
+from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
 Say = Callable[[str], None]

@@ -6,9 +6,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cgroup_preflight.cli.init.gosource import GoFile, read_file
 from cgroup_preflight.golang import buildinfo
 from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
-from cgroup_preflight.starter.gosource import GoFile, read_file
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.
 SKIPPED = frozenset({"vendor", "node_modules", "testdata", "__pycache__", "site-packages"})

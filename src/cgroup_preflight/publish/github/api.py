@@ -11,9 +11,8 @@ import requests
 from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass, Requester
 
 from cgroup_preflight import __version__
-from cgroup_preflight.publish.forge_error import Answer, ForgeError, Trouble
+from cgroup_preflight.publish.http import TIMEOUT, Answer, ForgeError, Transport, Trouble
 from cgroup_preflight.publish.secret import Secret
-from cgroup_preflight.publish.transport import TIMEOUT, Transport
 
 #: Pages of 100 that are read at most; beyond that a list is of no use for finding one comment.
 PAGES_MAX = 50

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.secret import Secret, secret
-from cgroup_preflight.publish.state import RunId
 
 TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)

@@ -8,14 +8,13 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.publish import files, on_github, on_gitlab
 from cgroup_preflight.publish.clock import Outside
-from cgroup_preflight.publish.github_job import TOKENS as GITHUB_TOKENS
-from cgroup_preflight.publish.github_job import GithubJob, github_job
-from cgroup_preflight.publish.gitlab_job import TOKENS as GITLAB_TOKENS
-from cgroup_preflight.publish.gitlab_job import GitlabJob, gitlab_job
-from cgroup_preflight.publish.outcome import Delivery
-from cgroup_preflight.publish.receipt import Receipt
+from cgroup_preflight.publish.github.job import TOKENS as GITHUB_TOKENS
+from cgroup_preflight.publish.github.job import GithubJob, github_job
+from cgroup_preflight.publish.gitlab.job import TOKENS as GITLAB_TOKENS
+from cgroup_preflight.publish.gitlab.job import GitlabJob, gitlab_job
+from cgroup_preflight.publish.options import Load, Wishes
+from cgroup_preflight.publish.receipt import Delivery, Receipt
 from cgroup_preflight.publish.secret import Secret, secret
-from cgroup_preflight.publish.wishes import Load, Wishes
 
 #: Every variable that may hold a token; what they hold is taken out of all that is written.
 _SECRET_NAMES = (*GITHUB_TOKENS, *GITLAB_TOKENS, "CI_JOB_TOKEN", "ACTIONS_RUNTIME_TOKEN",

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report
-from cgroup_preflight.publish.outcome import without_receipt
+from cgroup_preflight.publish.receipt import without_receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report.escape import LOG_LINE_MAX
 from cgroup_preflight.report.merge import Leg, rebase

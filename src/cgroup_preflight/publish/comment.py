@@ -11,9 +11,9 @@ from typing import Protocol
 
 from cgroup_preflight.core.report import Verdict
 from cgroup_preflight.publish.clock import Clock
-from cgroup_preflight.publish.forge_error import ForgeError
-from cgroup_preflight.publish.outcome import Delivery, Outcome
-from cgroup_preflight.publish.state import LINE_MAX, RunId, State, decode, encode, fitted, join
+from cgroup_preflight.publish.comment_state import LINE_MAX, RunId, State, decode, encode, fitted, join
+from cgroup_preflight.publish.http import ForgeError
+from cgroup_preflight.publish.receipt import Delivery, Outcome
 from cgroup_preflight.report.escape import plain
 from cgroup_preflight.report.merge import Leg
 

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cgroup_preflight.cli.init.programs import SERVICES_MAX, Program
 from cgroup_preflight.report.escape import plain
-from cgroup_preflight.starter.programs import SERVICES_MAX, Program
 
 _HEAD = """\
 # cgroup-preflight: the limits of this project, and how they are proven before the merge.
