@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.clients.helpers import ROOT, commit
 from tests.contract.conftest import github, github_contract, gitlab, gitlab_contract  # noqa: F401 - fixtures
 from tests.contract.npm import cache, install

@@ -5,13 +5,13 @@ import re
 import time
 
 import pytest
-from tests.clients.helpers import clean_environment, example, image_cache, run
-from tests.contract.forge import github as gh
-from tests.unit.publish.jobs import FAIL, PASS, pull_event
-from tests.unit.render.samples import HOSTILE, finding, report
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import codec
+from tests.clients.helpers import clean_environment, example, image_cache, run
+from tests.contract.forge import github as gh
+from tests.unit.publish.jobs import FAIL, PASS, pull_event
+from tests.unit.report.samples import HOSTILE, finding, report
 
 SETUP_PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"
 UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))

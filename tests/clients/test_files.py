@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 from ci import action_entry, lock
-from tests.clients.helpers import ROOT, run
-from tests.unit.publish.jobs import write_report
 
 from cgroup_preflight.cli import publish
 from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.publish.options import COMMENT_MODES
 from cgroup_preflight.report import FORMATS, schema
+from tests.clients.helpers import ROOT, run
+from tests.unit.publish.jobs import write_report
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")

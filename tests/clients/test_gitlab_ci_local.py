@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
+
 from tests.clients.helpers import ROOT, clean_environment, commit, example, image_cache, run
 from tests.contract.forge import gitlab as gl
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.contract.description import Contract
 from tests.contract.forge.github import GitHub
 from tests.contract.forge.gitlab import GitLab

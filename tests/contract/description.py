@@ -7,6 +7,7 @@ from typing import Any
 
 from openapi_core import OpenAPI
 from openapi_core.testing import MockRequest
+
 from tests.contract.forge.server import Call
 
 HOST = "https://forge.example"

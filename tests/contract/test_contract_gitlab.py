@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.contract.gitlab_description import DESCRIPTION
 from tests.unit.publish.test_gitlab import *  # noqa: F403
 

@@ -1,6 +1,7 @@
 """The judge itself: what it lets pass, what it does not, and that nothing in it is left unused."""
 
 import pytest
+
 from tests.contract.description import Contract, cut
 from tests.contract.forge.server import Call
 from tests.contract.github_description import EDITIONS, OPERATIONS, description

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.lab.conftest import Preflight
-from tests.unit.artifacts.making import UNITS, wish
-from tests.unit.artifacts.rivals import NESTED, RIVALS
 
 from cgroup_preflight.artifacts.content import Holdings, wanted_files
 from cgroup_preflight.guest.session import Guest
+from tests.lab.conftest import Preflight
+from tests.unit.artifacts.making import UNITS, wish
+from tests.unit.artifacts.rivals import NESTED, RIVALS
 
 _SOURCE = Path(__file__).parents[2] / "src"
 _CONFIG = """

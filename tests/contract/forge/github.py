@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from .server import Call, Forge, Reply, Route, paged
+from tests.contract.forge.server import Call, Forge, Reply, Route, paged
 
 SHA = "1" * 40
 OTHER_SHA = "2" * 40

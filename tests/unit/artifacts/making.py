@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.unit.core.making import config_of
-
 from cgroup_preflight.artifacts import inject, manifest
 from cgroup_preflight.artifacts.content import Tested, Wish
 from cgroup_preflight.artifacts.inject import How, Looked, Written
 from cgroup_preflight.plan.build import build_plan
+from tests.unit.core.making import config_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd

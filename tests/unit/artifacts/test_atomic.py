@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.unit.artifacts import making
 
 _REPOSITORY = Path(__file__).parents[3]

@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import SLICE, entry, tar
-from tests.unit.render.samples import GOOD, PROVED, finding, report
 
 from cgroup_preflight.artifacts.after_run import after_run
 from cgroup_preflight.artifacts.request import program_hashes
@@ -19,6 +16,9 @@ from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Finding, Report, Status, Verdict
 from cgroup_preflight.report import codec, text
 from cgroup_preflight.report import markdown as markdown_format
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import SLICE, entry, tar
+from tests.unit.report.samples import GOOD, PROVED, finding, report
 
 _PROGRAM = b"\x7fELF program"
 _CONFIG = '[project]\nname = "shop"\n[artifacts]\ninject = ["out/*.tar"]\n' + making.ONE_SERVICE.replace(

@@ -5,12 +5,12 @@ import shlex
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifest_in, proof, wish
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import Holdings, Wish, wanted_files
 from cgroup_preflight.artifacts.model import ArtifactError, Program
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifest_in, proof, wish
 
 TWO = """
 [slices.api]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import CONTROL, DROP_IN, PACKERS, SLICE, UNPACKERS, ar, ar_parts, deb, put, wish, write
 
 from cgroup_preflight.artifacts.model import ArtifactError
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import CONTROL, DROP_IN, PACKERS, SLICE, UNPACKERS, ar, ar_parts, deb, put, wish, write
 
 _MANIFEST = "usr/share/cgroup-preflight/user-api.json"
 

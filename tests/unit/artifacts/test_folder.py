@@ -5,12 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wish
 
 from cgroup_preflight.artifacts import folder
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.core.errors import UsageError
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wish
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import PACKERS, SLICE, UNITS, entry, put, tar, write, zipped
 
 from cgroup_preflight.artifacts.model import ArtifactError, Limits
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import PACKERS, SLICE, UNITS, entry, put, tar, write, zipped
 
 _LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc"}
 _SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}

@@ -5,6 +5,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
+from cgroup_preflight.artifacts import findings as artifact_findings
+from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts.model import ArtifactError
+from cgroup_preflight.artifacts.request import wish_of
+from cgroup_preflight.config.load import load
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Status
 from tests.unit.artifacts.making import (
     DROP_IN,
     MANIFEST,
@@ -21,14 +29,6 @@ from tests.unit.artifacts.making import (
     write,
 )
 from tests.unit.golang import binaries
-
-from cgroup_preflight.artifacts import findings as artifact_findings
-from cgroup_preflight.artifacts.content import Wish
-from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.request import wish_of
-from cgroup_preflight.config.load import load
-from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Status
 
 _ELF = b"\x7fELF tested"
 _TESTED = wish(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))

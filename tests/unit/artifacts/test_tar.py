@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, tar, wish, write
 
 from cgroup_preflight.artifacts.model import ArtifactError
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, tar, wish, write
 
 
 @pytest.mark.parametrize("codec", PACKERS)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, wish, write, zipped
 
 from cgroup_preflight.artifacts.model import ArtifactError
+from tests.unit.artifacts import making
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, wish, write, zipped
 
 _TREE = [("usr/", b""), ("usr/bin/user-api", b"elf" * 500), ("README", b"hello")]
 

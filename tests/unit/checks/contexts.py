@@ -2,9 +2,6 @@
 
 import dataclasses
 
-from core.making import config_of
-from facts.fabricate import facts
-
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import load_check
@@ -14,6 +11,8 @@ from cgroup_preflight.core.report import Finding, Location
 from cgroup_preflight.engines.choice import choose_engine
 from cgroup_preflight.host.facts import Facts, UserManager
 from cgroup_preflight.plan.build import build_plan
+from tests.unit.core.making import config_of
+from tests.unit.host.fabricate import facts
 
 REQUIRED = ("memory", "cpu")
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-from facts.fabricate import CONTROLLERS, HYBRID, LEGACY, ROOT_MOUNT, UNIFIED, facts, gathered, unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +10,8 @@ from cgroup_preflight.checks.runner import load_check
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.choice import EngineChoice
-
-from .contexts import context, manager, one, run
+from tests.unit.checks.contexts import context, manager, one, run
+from tests.unit.host.fabricate import CONTROLLERS, HYBRID, LEGACY, ROOT_MOUNT, UNIFIED, facts, gathered, unreadable
 
 GONE = unreadable(why=Why.ABSENT)
 

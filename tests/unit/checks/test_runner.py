@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-from facts.fabricate import HYBRID, LEGACY, ROOT_MOUNT, facts, gathered, unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +13,8 @@ from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.host.facts import Facts
-
-from .contexts import CODES, context
+from tests.unit.checks.contexts import CODES, context
+from tests.unit.host.fabricate import HYBRID, LEGACY, ROOT_MOUNT, facts, gathered, unreadable
 
 CONFIG = """\
 [slices.a]

@@ -11,9 +11,9 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from golang.binaries import Part, elf, framed, inline_blob
 
-from .calling import FILE, Called, call, told
+from tests.unit.cli.calling import FILE, Called, call, told
+from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
 HEAD = '[project]\nname = "shop"\n'

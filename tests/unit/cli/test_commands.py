@@ -12,8 +12,7 @@ import pytest
 from cgroup_preflight.cli import COMMANDS, main
 from cgroup_preflight.cli.options import Output, outputs
 from cgroup_preflight.core.errors import UsageError
-
-from .calling import FILE, call, check_harmless, environment
+from tests.unit.cli.calling import FILE, call, check_harmless, environment
 
 GOOD = """\
 [project]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golang.binaries import Part, elf, framed, inline_blob
 
 from cgroup_preflight.cli import main
+from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 TEXT = (
     b"path\texample.com/app\nmod\texample.com/app\tv1.2.3\tsum\ndep\texample.com/one\tv0.1.0\tsum\n"

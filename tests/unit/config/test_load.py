@@ -6,7 +6,6 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from core.making import config_of, mistakes_of, names
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size
 from cgroup_preflight.core.report import Status
+from tests.unit.core.making import config_of, mistakes_of, names
 
 SAMPLE = Path(__file__).parents[3] / "examples" / "shop" / "cgroup-preflight.toml"
 WHOLE = """\

@@ -4,9 +4,10 @@ import ipaddress
 from urllib.parse import urlsplit
 
 import pytest
-from core.making import mistakes_of, names
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from tests.unit.core.making import mistakes_of, names
 
 
 def _ready(address, smoke=""):

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.config.tables import Mistakes
 from cgroup_preflight.config.toml_lines import locate
-
-from .documents import documents
+from tests.unit.config.documents import documents
 
 
 def _paths(node, path=()):

@@ -16,8 +16,7 @@ from cgroup_preflight.golang.buildinfo import (
     read,
     read_image,
 )
-
-from .binaries import MAGIC, Part, elf, framed, inline_blob, macho, pe, pointer_blob, varint
+from tests.unit.golang.binaries import MAGIC, Part, elf, framed, inline_blob, macho, pe, pointer_blob, varint
 
 VERSION = b"go1.25.5"
 TEXT = (

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.golang.binary_file import BytesImage
 from cgroup_preflight.golang.executable import BinaryError, ElfType, Executable, Kind, fit, identify, identify_image
-
-from .binaries import Part, elf, macho, pe
+from tests.unit.golang.binaries import Part, elf, macho, pe
 
 INTERPRETER = Part(data=b"/lib64/ld-linux-x86-64.so.2\0", kind=3, flags=4)
 PORTS = [

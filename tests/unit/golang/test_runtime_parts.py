@@ -9,8 +9,7 @@ from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import survey
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, Effect, effects
 from cgroup_preflight.golang.runtime_limits import Chain, Level
-
-from .binaries import Part, elf, framed, inline_blob
+from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 
 def test_godebug_texts() -> None:

@@ -4,11 +4,11 @@ import os
 from dataclasses import replace
 
 import pytest
-from core.making import config_of
 
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest import project
+from tests.unit.core.making import config_of
 
 
 def config(folder, *binaries, files=()):

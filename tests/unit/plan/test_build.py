@@ -2,11 +2,11 @@
 
 from itertools import pairwise
 
-from core.making import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.plan.build import build_plan, expand
+from tests.unit.core.making import config_of
 
 TEXT = """\
 [slices.worker]

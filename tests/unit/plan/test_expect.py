@@ -1,12 +1,12 @@
 """What each cgroup file must hold: examples from systemd's source and the kernel's documentation."""
 
 import pytest
-from core.making import one_setting, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.quantities import Permyriad, Size
 from cgroup_preflight.plan.expect import HostNumbers, agrees, cpu_max, expectations, memory_text
+from tests.unit.core.making import one_setting, settings_of
 
 HOST = HostNumbers(page_size=4096, memory_bytes=503_644_160, tasks_max=32768)
 BIG_PAGES = HostNumbers(page_size=65536, memory_bytes=8 << 30, tasks_max=4194304)

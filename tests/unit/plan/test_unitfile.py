@@ -3,7 +3,6 @@
 import json
 import re
 
-from core.making import config_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from tests.unit.core.making import config_of
 
 TEXT = """\
 [slices.api]

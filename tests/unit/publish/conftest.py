@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.forge.github import GitHub
-from tests.contract.forge.gitlab import GitLab
 
 from cgroup_preflight.cli import publish
 from cgroup_preflight.publish.clock import Clock
+from tests.contract.forge.github import GitHub
+from tests.contract.forge.gitlab import GitLab
 
 #: A second takes a twentieth of it; deadlines stay what they are.
 QUICK = Clock(sleep=lambda seconds: time.sleep(seconds / 20))

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.contract.forge import github as gh
-from tests.contract.forge import gitlab as gl
-from tests.unit.render.samples import finding, report
-
 from cgroup_preflight.core.report import Finding, Report, Status
 from cgroup_preflight.report import codec
+from tests.contract.forge import github as gh
+from tests.contract.forge import gitlab as gl
+from tests.unit.report.samples import finding, report
 
 PASS = report(finding(Status.PASS))
 FAIL = report(finding(Status.FAIL), finding(Status.PASS, code="CGP101", name="hierarchy", subject="hierarchy"))

@@ -16,8 +16,7 @@ from cgroup_preflight.publish.forges import Provider, detect
 from cgroup_preflight.publish.receipt import CODES as OURS
 from cgroup_preflight.publish.secret import Secret, redact, secret
 from cgroup_preflight.report.merge import Leg
-
-from .jobs import FAIL, PASS, fleet, write_report
+from tests.unit.publish.jobs import FAIL, PASS, fleet, write_report
 
 
 @pytest.mark.starts_processes

@@ -5,10 +5,10 @@ import time
 from email.utils import formatdate
 
 import pytest
+
 from tests.contract.forge import github as gh
 from tests.contract.forge.server import ECHO
-
-from .jobs import FAIL, github_env, gitlab_env, write_report
+from tests.unit.publish.jobs import FAIL, github_env, gitlab_env, write_report
 
 NOTES = "/projects/42/merge_requests/5/notes$"
 

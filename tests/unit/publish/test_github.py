@@ -7,16 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.contract.forge import github as gh
-from tests.unit.render.samples import finding, report
 
 from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.options import Load, Wishes, view
 from cgroup_preflight.report.merge import Leg
-
-from .jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
+from tests.contract.forge import github as gh
+from tests.unit.publish.jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
+from tests.unit.report.samples import finding, report
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
-from tests.contract.forge import gitlab as gl
 
-from .jobs import FAIL, PASS, fleet, gitlab_env, write_report
+from tests.contract.forge import gitlab as gl
+from tests.unit.publish.jobs import FAIL, PASS, fleet, gitlab_env, write_report
 
 NOTES = "/projects/42/merge_requests/5/notes"
 

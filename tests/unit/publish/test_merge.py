@@ -4,8 +4,6 @@ import time
 from dataclasses import replace
 
 from hypothesis import given
-from tests.unit.render.forge import show, squeeze
-from tests.unit.render.samples import few, finding, report, reports
 
 from cgroup_preflight.core.report import Location, Status, Verdict
 from cgroup_preflight.publish.options import view
@@ -13,8 +11,9 @@ from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report import merge
 from cgroup_preflight.report.annotations import batches
 from cgroup_preflight.report.merge import Leg, rebase
-
-from .jobs import FAIL, PASS, fleet
+from tests.unit.publish.jobs import FAIL, PASS, fleet
+from tests.unit.report.forge import show, squeeze
+from tests.unit.report.samples import few, finding, report, reports
 
 ABROAD = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"), finding(Status.PASS, code="CGP101"))
 

@@ -9,11 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from tests.contract.forge import github as gh
 from tests.contract.forge import gitlab as gl
 from tests.contract.forge.proxy import PASSWORD, Proxy
-
-from .jobs import FAIL, github_env, gitlab_env, write_report
+from tests.unit.publish.jobs import FAIL, github_env, gitlab_env, write_report
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from tests.unit.render.samples import MIXED, SERVICE, few, finding, report, reports
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
@@ -15,8 +14,8 @@ from cgroup_preflight.publish.reports import leg_names, read_legs
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.read import ReportShapeError, report_of
-
-from .jobs import FAIL, write_report
+from tests.unit.publish.jobs import FAIL, write_report
+from tests.unit.report.samples import MIXED, SERVICE, few, finding, report, reports
 
 
 @few

@@ -4,13 +4,13 @@ import json
 import re
 
 from hypothesis import given
-from tests.unit.render.samples import MIXED, few, finding, report, reports, texts
 
 from cgroup_preflight.core.report import Location, Status
 from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import annotations, codequality
 from cgroup_preflight.report.escape import plain
 from cgroup_preflight.report.merge import Leg
+from tests.unit.report.samples import MIXED, few, finding, report, reports, texts
 
 _COMMAND = re.compile(r"::(error|warning|notice) (title|file|line)=[^:,\n]*(,(title|file|line)=[^:,\n]*)*::[^\n]*")
 

@@ -2,14 +2,13 @@
 
 import errno
 
-from core.making import config_of
-
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
+from tests.unit.core.making import config_of
 
 SCOPE = "cgpf0123456789ab"
 NUMBERS = HostNumbers(page_size=4096, memory_bytes=4 << 30, tasks_max=32768)

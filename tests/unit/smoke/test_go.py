@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from core.making import config_of
 
 from cgroup_preflight.checks.go.subjects import Target
 from cgroup_preflight.config.model import Ready, ReadyKind
@@ -26,6 +25,7 @@ from cgroup_preflight.smoke.go_findings import plan_findings, proof_findings
 from cgroup_preflight.smoke.go_trace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.go_view import GoMemory, GoView
 from cgroup_preflight.smoke.observe import Observer
+from tests.unit.core.making import config_of
 
 UNIT = "/a.slice/a-app.service"
 INFO = BuildInfo(go_version="go1.27.3")

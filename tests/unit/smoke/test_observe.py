@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import pytest
-from core.making import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +10,8 @@ from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import expectations
 from cgroup_preflight.smoke.observe import Observer, levels
-
-from .fabricate import NUMBERS
+from tests.unit.core.making import settings_of
+from tests.unit.smoke.fabricate import NUMBERS
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.smoke.findings import OOMD, judge, policies
-
-from .fabricate import SCOPE, plan
+from tests.unit.smoke.fabricate import SCOPE, plan
 
 TEXT = """\
 [slices.api]

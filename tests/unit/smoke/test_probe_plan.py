@@ -18,8 +18,7 @@ from cgroup_preflight.smoke.probe_plan import (
     plan_probes,
     probe_units,
 )
-
-from .fabricate import NUMBERS, SCOPE, plan
+from tests.unit.smoke.fabricate import NUMBERS, SCOPE, plan
 
 BIG = Capacity(cpus=8, available_bytes=8 << 30, swap_bytes=8 << 30)
 

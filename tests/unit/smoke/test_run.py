@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from facts.fabricate import facts, unreadable
 
 from cgroup_preflight.core.reading import Known
 from cgroup_preflight.smoke.run import host_numbers
+from tests.unit.host.fabricate import facts, unreadable
 
 GIB = 1 << 30
 

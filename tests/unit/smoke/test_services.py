@@ -3,8 +3,7 @@
 from types import SimpleNamespace
 
 from cgroup_preflight.smoke.services import Run, Services
-
-from .fabricate import plan
+from tests.unit.smoke.fabricate import plan
 
 
 def test_the_last_look_at_a_unit_is_a_whole_one():

@@ -1,1 +1,0 @@
-"""Tests of the catalogue of checks as a whole: its table, its pages, recorded hosts, robustness."""
