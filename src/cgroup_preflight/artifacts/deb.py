@@ -19,7 +19,7 @@ from typing import BinaryIO
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import KEEP_MAX, Kind, Limits, Splice, corrupt, unsafe, unsupported
 from cgroup_preflight.artifacts.scan import Survey
-from cgroup_preflight.artifacts.streams import read_range
+from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.tar import (
     Ending,
     Entry,
@@ -197,7 +197,7 @@ class DebFormat:
             elif member.name.startswith("data.tar"):
                 self._data.write(sink, edit, survey, mtime)
             else:
-                sink.copy(self._file, member.start, member.size)
+                copy_range(sink, self._file, member.start, member.size)
             size = sink.tell() - start
             sink.patch(at + SIZE_AT, size_field(size))
             if size % 2:

@@ -240,10 +240,10 @@ def copy_spliced(source: BinaryIO, sink: Sink, start: int, length: int, splices:
     """
     position = 0
     for item in splices:
-        sink.copy(source, start + position, item.offset - position)
+        copy_range(sink, source, start + position, item.offset - position)
         sink.write(item.data)
         position = item.offset + item.remove
-    sink.copy(source, start + position, length - position)
+    copy_range(sink, source, start + position, length - position)
 
 
 def read_range(source: BinaryIO, start: int, length: int) -> Iterator[bytes]:
@@ -290,3 +290,11 @@ def _fill(chunks: Iterable[bytes], fifo: "queue.Queue[bytes | BaseException | No
         fifo.put(None)
     except BaseException as error:  # noqa: BLE001 - it is raised again on the other side
         fifo.put(error)
+
+
+def copy_range(sink: Sink, source: BinaryIO, start: int, length: int) -> None:
+    """A range of an artifact into the new one. Raises ArtifactError if the artifact became shorter, OSError."""
+    try:
+        sink.copy(source, start, length)
+    except EOFError:
+        raise corrupt("the artifact became shorter while it was read") from None

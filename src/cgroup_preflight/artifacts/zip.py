@@ -24,7 +24,7 @@ from cgroup_preflight.artifacts.model import (
     unsafe,
 )
 from cgroup_preflight.artifacts.scan import Survey, clean_path
-from cgroup_preflight.artifacts.streams import read_range
+from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.zip_records import (
     END,
     END64,
@@ -242,10 +242,10 @@ class ZipFormat:
         for place in sorted(self._ends):
             shifts[place] = shift
             if place in left_out:
-                sink.copy(self._file, position, place - position)
+                copy_range(sink, self._file, position, place - position)
                 position = self._ends[place]
                 shift += position - place
-        sink.copy(self._file, position, directory.start - position)
+        copy_range(sink, self._file, position, directory.start - position)
         return shifts
 
 

@@ -33,9 +33,9 @@ def main(words: list[str]) -> int:
 def _schema(of: str) -> dict[str, object]:
     if of == "report":
         from cgroup_preflight.checks.reference import known_codes
-        from cgroup_preflight.report import schema
+        from cgroup_preflight.report.schema import schema as report_schema
 
-        return schema.schema(known_codes())
-    from cgroup_preflight.config import schema
+        return report_schema(known_codes())
+    from cgroup_preflight.config.schema import schema as config_schema
 
-    return schema.schema()
+    return config_schema()

@@ -1,1 +1,1 @@
-"""TODO engines."""
+"""Who starts units: the service managers, and what a run needs of them."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.systemd import Manager
-from cgroup_preflight.smoke.observe import Observer
+from cgroup_preflight.host.cgroup import Observer
 
 _PAUSE = 0.005
 _PAUSE_MAX = 0.05

@@ -1,7 +1,4 @@
-"""The file being written: unbuffered, since ranges are copied past any buffer by the kernel.
-
-Writes a file whole or not at all: temporary file in the same folder, fsync, rename, fsync of the folder.
-"""
+"""Writes a file whole or not at all: temporary file in the same folder, fsync, rename, fsync of the folder."""
 
 import contextlib
 import errno
@@ -12,10 +9,11 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import BinaryIO
 
-from cgroup_preflight.artifacts.model import CHUNK, corrupt
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 
+#: Bytes read at once where the kernel cannot copy.
+_CHUNK = 1 << 18
 #: What copy_file_range(2) answers where it cannot do it; then it is read and written instead.
 _NO_RANGES = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EIO, errno.EBADF)
 
@@ -47,7 +45,7 @@ class Sink:
     def copy(self, source: BinaryIO, start: int, length: int) -> None:
         """A range of `source`; shares blocks or copies in the kernel where it can.
 
-        Raises ArtifactError if the source is short, OSError.
+        Raises EOFError if the source is short, OSError.
         """
         while length > 0:
             try:
@@ -57,11 +55,11 @@ class Sink:
             except OSError as error:
                 if error.errno not in _NO_RANGES:
                     raise
-                data = os.pread(source.fileno(), min(length, CHUNK), start)
+                data = os.pread(source.fileno(), min(length, _CHUNK), start)
                 self.write(data)
                 done = len(data)
             if done == 0:
-                raise corrupt("the artifact became shorter while it was read")
+                raise EOFError("the source became shorter while it was read")
             start, length = start + done, length - done
 
     def finish(self, mode: int, mtime: int | None) -> None:

@@ -6,8 +6,8 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.run_scope import PREFIX
+from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.observe import Counters, Effective
 
 _EVENTS = ("high", "max", "oom", "oom_kill")
 _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.go_view import GoView
-from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
+from cgroup_preflight.smoke.limits import LimitReading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Locatio
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.observe import LimitReading, missing_text
+from cgroup_preflight.smoke.limits import LimitReading, missing_text
 
 #: ExecMainCode of siginfo: the program exited by itself, was killed, or dumped core (waitid(2)).
 _EXITED = "1"

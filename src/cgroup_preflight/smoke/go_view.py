@@ -17,9 +17,9 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import fetch
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.smoke.observe import Observer, levels
 
 #: Profiles and expvar pages may be long; what is looked for stands in their first or last lines.
 _PAGE_MAX = 16 << 20

@@ -11,9 +11,9 @@ from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.systemd import Manager, started
+from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_text, probe_units
 
 _DEADLINE = 15.0

@@ -14,6 +14,7 @@ from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.program import survey_all
+from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import binary_paths, build_plan
@@ -24,7 +25,6 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import OOMD, judge, policies, service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
-from cgroup_preflight.smoke.observe import Observer
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes

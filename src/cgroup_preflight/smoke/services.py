@@ -15,12 +15,13 @@ from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.hold import holder, let_go, wait_until
 from cgroup_preflight.engines.ready import LogWatch, listens, try_http
 from cgroup_preflight.engines.systemd import Manager
+from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
-from cgroup_preflight.smoke.observe import LimitReading, Observer, nowhere
+from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 
 _HELD_SECONDS = 20.0
 _POLL_MAX = 0.2
@@ -137,7 +138,7 @@ class Services:
         found: list[LimitReading] = []
         for unit, expected in run.expected:
             cgroup = run.cgroup if unit == run.service.unit else self._slices.get(unit, "")
-            found.extend(self._observer.limits(unit, cgroup, expected) if cgroup else nowhere(unit, expected))
+            found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
     def _let_go(self, runs: list[Run]) -> None:

@@ -131,7 +131,7 @@ def test_each_host_answers_all_that_is_asked(name):
 
 
 def test_hosts_made_by_hand_are_as_made():
-    from hosts import make_handmade
+    from tests.hosts import make_handmade
 
     for name, document in make_handmade.hosts().items():
         assert (hosts.FOLDER / f"{name}.json").read_text() == make_handmade.text_of(document), name

@@ -3,11 +3,12 @@
 import errno
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
-from cgroup_preflight.smoke.observe import Counters, Effective, LimitReading
+from cgroup_preflight.smoke.limits import LimitReading
 from tests.unit.core.making import config_of
 
 SCOPE = "cgpf0123456789ab"

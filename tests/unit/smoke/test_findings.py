@@ -12,7 +12,7 @@ from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.smoke.evidence import Ready
 from cgroup_preflight.smoke.findings import proposed_max, service_findings, service_result
-from cgroup_preflight.smoke.observe import nowhere
+from cgroup_preflight.smoke.limits import nowhere
 from tests.unit.smoke.fabricate import (
     ABSENT,
     CGROUP,

@@ -17,6 +17,7 @@ from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime_limits import Chain, Level
+from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
 from cgroup_preflight.smoke import go_view
@@ -24,7 +25,6 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.go_findings import plan_findings, proof_findings
 from cgroup_preflight.smoke.go_trace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.go_view import GoMemory, GoView
-from cgroup_preflight.smoke.observe import Observer
 from tests.unit.core.making import config_of
 
 UNIT = "/a.slice/a-app.service"

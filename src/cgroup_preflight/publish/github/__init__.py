@@ -1,1 +1,1 @@
-"""TODO github."""
+"""GitHub: what the job knows of itself, comments, check runs, the way of publishing there."""

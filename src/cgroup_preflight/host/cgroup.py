@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
+from cgroup_preflight.core.reading import Known, Reading, parsed
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import (
     parse_cpu_max,
@@ -14,22 +14,10 @@ from cgroup_preflight.host.cgroupfs import (
     parse_proc_cgroup,
 )
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.expect import Expectation
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
 Tightest = tuple[N | None, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitReading:
-    """What one attribute file held; `file` is relative to the cgroup mount, `unit` whose limit it is."""
-
-    unit: str
-    file: str
-    expected: Expectation
-    actual: Reading[str]
-    enabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +59,6 @@ class Observer:
     def exists(self, cgroup: str) -> bool:
         """Whether the cgroup is still there."""
         return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
-
-    def limits(self, unit: str, cgroup: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
-        """What the kernel holds for each expectation about one cgroup."""
-        controllers = self.read(cgroup, "cgroup.controllers")
-        words = controllers.value.split() if isinstance(controllers, Known) else []
-        return tuple(
-            LimitReading(
-                unit=unit, file=f"{cgroup.lstrip('/')}/{item.attribute}", expected=item,
-                actual=self.read(cgroup, item.attribute), enabled=item.property.controller in words,
-            )
-            for item in expected
-        )  # fmt: skip
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
@@ -179,15 +155,6 @@ class Observer:
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Cpus_allowed_list:")), "")
 
 
-def nowhere(unit: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
-    """The readings of a unit without a cgroup: what was asked for, and that there is nothing to read it from."""
-    reason = Missing(source=unit, why=Why.FAILED, detail="the service manager names no cgroup of it")
-    return tuple(
-        LimitReading(unit=unit, file=f"{unit}/{item.attribute}", expected=item, actual=reason, enabled=False)
-        for item in expected
-    )
-
-
 def levels(cgroup: str) -> tuple[str, ...]:
     """The cgroup and every one above it up to the mount, innermost first; the mount itself is an empty path."""
     parts = [part for part in cgroup.split("/") if part]
@@ -204,8 +171,3 @@ def _tighter(known: Tightest[N], value: N | None, level: str) -> Tightest[N]:
     if value is not None and (known[0] is None or value < known[0]):
         return value, level
     return known
-
-
-def missing_text(reading: Reading[str]) -> str | None:
-    """The kernel's text, None where the file could not be read."""
-    return None if isinstance(reading, Missing) else reading.value.strip()

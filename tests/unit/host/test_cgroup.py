@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import expectations
-from cgroup_preflight.smoke.observe import Observer, levels
+from cgroup_preflight.smoke.limits import read_limits
 from tests.unit.core.making import settings_of
 from tests.unit.smoke.fabricate import NUMBERS
 
@@ -34,8 +35,8 @@ def test_limits_are_read_as_they_are(tree):
     )
     found = {
         item.expected.attribute: item
-        for item in seen.limits(
-            "b.service", "/a/b", expectations(settings_of(MemoryMax="64M", CPUQuota="50%", TasksMax="5"), NUMBERS)
+        for item in read_limits(
+            seen, "b.service", "/a/b", expectations(settings_of(MemoryMax="64M", CPUQuota="50%", TasksMax="5"), NUMBERS)
         )
     }
     assert found["memory.max"].actual.value == "67108864\n"
