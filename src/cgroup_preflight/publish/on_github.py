@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, Verdict
 from cgroup_preflight.publish import comment, files
 from cgroup_preflight.publish import receipt as receipts
 from cgroup_preflight.publish.clock import Clock, Outside
@@ -58,7 +58,7 @@ def _hindrance(job: GithubJob, wishes: Wishes) -> str:
 
 
 def _wrong(load: Load) -> int:
-    return sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in load.merged.report.findings)
+    return sum(item.status in NO_PASS for item in load.merged.report.findings)
 
 
 def _log(job: GithubJob, load: Load, outside: Outside, *, placed: bool) -> str:

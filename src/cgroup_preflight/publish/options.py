@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cgroup_preflight.core.report import Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.comment import Draft
 from cgroup_preflight.report import comment as comment_body
@@ -42,9 +42,9 @@ class Load:
     baseline: Report | None = None
 
 
-def view(legs: tuple[Leg, ...]) -> Merged:
-    """The merged view of one leg or more, with their verdict."""
-    return merge(legs, worst_of(leg.report.verdict for leg in legs))
+def view(legs: tuple[Leg, ...], *, shortened: bool = False) -> Merged:
+    """The merged view of one leg or more, with their verdict; `shortened` as in `merge`."""
+    return merge(legs, worst_of(leg.report.verdict for leg in legs), shortened=shortened)
 
 
 def changes(load_report: Report, baseline: Report | None) -> bool:
@@ -53,7 +53,7 @@ def changes(load_report: Report, baseline: Report | None) -> bool:
 
 
 def _wrong(report: Report) -> tuple[Verdict, frozenset[tuple[str, str, Status]]]:
-    worst = [item for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN)]
+    worst = [item for item in report.findings if item.status in PROBLEMS]
     return report.verdict, frozenset((item.code, item.subject, item.status) for item in worst)
 
 
@@ -61,7 +61,7 @@ def drafter(load: Load, mode: str) -> Callable[[tuple[Leg, ...], int], Draft]:
     """Makes the comment's text: of the legs stored in it where legs publish each for itself, else of `load`."""
 
     def draft(legs: tuple[Leg, ...], limit: int) -> Draft:
-        merged = view(legs) if legs else load.merged
+        merged = view(legs, shortened=True) if legs else load.merged
         worth = mode == "always" or merged.verdict is not Verdict.PASS or changes(merged.report, load.baseline)
         return Draft(text=comment_body.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
 
