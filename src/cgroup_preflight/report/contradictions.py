@@ -1,7 +1,6 @@
-"""What no honest report can say: each contradiction with its place. Pure.
+"""Contradictions within a report, each with its place: this tool never writes one, so the file was edited. Pure.
 
-`parse_report` refuses a report for the first of them, so that an edited file is no proof. A rule is here only if what
-this tool writes can never break it; a forgery without a contradiction cannot be told from a report.
+`read` refuses a report for the first of them. An edited report without a contradiction cannot be told from a true one.
 """
 
 from collections import defaultdict

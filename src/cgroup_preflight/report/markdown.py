@@ -77,7 +77,7 @@ def _size(text: str) -> int:
 #: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; some room for a marker.
 LIMIT = 65000
 #: Below this not even the first two lines fit with certainty, bytes.
-LIMIT_MIN = 5000
+LIMIT_MIN = 4000
 
 VERDICT_MARKS = {Verdict.FAIL: "❌", Verdict.UNVERIFIED: "⚠️", Verdict.PASS: "✅"}
 _MARKS = {

@@ -1,6 +1,7 @@
 """Markdown, read back through GitHub's own parser."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from cgroup_preflight.core.report import Remedy, Report, Status
 from cgroup_preflight.report import markdown as markdown_format
 from cgroup_preflight.report.escape import clip, plain
 from tests.unit.report.forge import show, squeeze
-from tests.unit.report.samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports
+from tests.unit.report.samples import HOST, HOSTILE, MIXED, SERVICE, few, finding, report, reports
 
 TAGS = {
     "h2",
@@ -101,9 +102,13 @@ def test_the_budget_holds_for_anything(some: Report, limit: int, times: int) -> 
     show(text)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [*HOSTILE, "@" * 99, "\\" * 99, "\U000e0001" * 99, "\U0001f600" * 99])
 def test_the_head_alone_fits_the_smallest_budget(text: str) -> None:
-    some = report(*[finding(Status.FAIL, subject=text, message=text, remedies=(Remedy(title=text * 50),))] * 9)
+    named = [finding(Status.FAIL, code=text[number:], subject=text[number:], remedies=()) for number in range(3)]
+    some = replace(
+        report(*named, *[finding(Status.FAIL, subject=text, message=text, remedies=(Remedy(title=text * 50),))] * 9),
+        host=replace(HOST, kernel=text, systemd=text, hierarchy=text, engine=text),
+    )
     assert len(markdown_format.render(some, limit=markdown_format.LIMIT_MIN).encode()) <= markdown_format.LIMIT_MIN
 
 
@@ -128,5 +133,5 @@ def test_twenty_thousand_findings_fit() -> None:
 
 
 def test_a_limit_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match="below 5000"):
+    with pytest.raises(ValueError, match="below 4000"):
         markdown_format.render(MIXED, limit=100)
