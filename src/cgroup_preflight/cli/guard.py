@@ -1,4 +1,4 @@
-"""Runs a command so that every way out has the exit status of the contract."""
+"""Runs a command, and turns every way in which it can end into an exit status."""
 
 import importlib
 import signal
@@ -26,13 +26,13 @@ def run_command(words: list[str]) -> int:
     except PreflightError as error:
         return _explain(error)
     except KeyboardInterrupt:
-        _say("interrupted; everything started was stopped")
-        # Python ends itself by SIGINT where one came while a text was executed (as `dataclass` does), even if it was
-        # caught since, unless another text was executed after it (CPython, run_eval_code_obj).
+        _say("interrupted; everything that it started was stopped")
+        # Where SIGINT came during an `exec` (`dataclass` has one), Python ends itself by that signal although it was
+        # caught, unless another `exec` follows (CPython, run_eval_code_obj).
         exec("")  # noqa: S102
         return ExitStatus.INTERRUPTED
     except Terminated:
-        _say("terminated; everything started was stopped")
+        _say("terminated; everything that it started was stopped")
         return ExitStatus.TERMINATED
     except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
         return _defect(error)
@@ -48,7 +48,7 @@ def _say(text: str) -> None:
 
 def _unknown(word: str) -> int:
     if not word:
-        _say("which command? See cgroup-preflight --help")
+        _say("no command was given; see cgroup-preflight --help")
         return ExitStatus.USAGE
     import difflib
 
@@ -80,5 +80,5 @@ def _defect(error: Exception) -> int:
 
     with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    _say(f"a defect of this tool ({type(error).__name__}); details for a bug report: {file.name}")
+    _say(f"this is a defect of cgroup-preflight ({type(error).__name__}); add this file to a bug report: {file.name}")
     return ExitStatus.DEFECT

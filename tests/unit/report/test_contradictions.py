@@ -145,7 +145,7 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
     path = tmp_path / "r.json"
     path.write_bytes(data)
     assert guard.run_command(["publish", str(path)]) == 2
-    with pytest.raises(UsageError, match="repeated keys"):
+    with pytest.raises(UsageError, match="repeated key"):
         asked.tested_by_report(str(path), wish())
     with pytest.raises(GuestError):
         _from_guest(data)
