@@ -8,13 +8,13 @@ services are to run on this machine), what could not be tried here is skipped (t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.guest.requirements import Machine
 from cgroup_preflight.guest.spec import GuestEngine
 
 ENGINE = "guest"
 _WORDS = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
-_CODE, _NAME = "CGP512", "guest"
 #: Checks of a host whose answer belongs to the system that was asked for: its systemd's version; in QEMU its kernel's.
 _OF_SYSTEMD = frozenset({"CGP104"})
 _OF_KERNEL = frozenset({"CGP106"})
@@ -85,27 +85,24 @@ def _where(judged: Judged) -> Finding:
     )
     if judged.chosen and not own_kernel:
         message += f"; the kernel is user-mode-linux's, not that of {judged.distro}"
-    return Finding(
-        code=_CODE, name=_NAME, status=Status.WARN, subject=judged.label or "guest",
-        message="; ".join((message, *machine.consequences)),
+    return codes.GUEST.finding(
+        Status.WARN, judged.label or "guest", "; ".join((message, *machine.consequences)),
+        Remedy(title="judge the machine that will carry the services as well, there",
+               commands=(("cgroup-preflight", "check"),)),
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
             "memory_mib": machine.memory_mib, "fence": judged.fence,
             **({"first boot": judged.lost_boot} if judged.lost_boot else {}),
             **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
         },
-        remedies=(
-            Remedy(title="judge the machine that will carry the services as well, there",
-                   commands=(("cgroup-preflight", "check"),)),
-        ),
     )  # fmt: skip
 
 
 def lost(label: str, what: str, console: Sequence[str], remedy: Remedy, location: Location | None = None) -> Finding:
     """The finding for a guest that verified nothing."""
-    return Finding(
-        code=_CODE, name=_NAME, status=Status.UNVERIFIED, subject=label or "guest", message=what,
-        evidence={"console": "\n".join(console)} if console else {}, remedies=(remedy,), location=location,
+    return codes.GUEST.finding(
+        Status.UNVERIFIED, label or "guest", what, remedy, location=location,
+        evidence={"console": "\n".join(console)} if console else None,
     )  # fmt: skip
 
 
