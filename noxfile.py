@@ -113,7 +113,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Try the Action and the template with the real clients, and every request against the forges' descriptions."""
+    """Try the Action and the template with the real clients, and every request against the API descriptions of GitHub and GitLab."""
     session.install("-e", ".", *TEST_TOOLS, *CLIENT_TOOLS)
     build_example(session)
     session.run("pytest", "tests/contract", "tests/clients", *session.posargs)
@@ -121,13 +121,13 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Write anew what the Action installs: ci/action-requirements.txt."""
+    """Update the versions that the Action installs: ci/action-requirements.txt."""
     session.install("uv>=0.5")
     session.run("python", "ci/lock.py", *session.posargs)
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Draw the pictures in docs/ anew; needs Chromium."""
+    """Draw the pictures in docs/ again; needs Chromium."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")
