@@ -122,7 +122,9 @@ def _wrong_in_module(text: str) -> list[str]:
 
 
 def _wrong_in_page(text: str) -> list[str]:
-    without_blocks = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    # What is drawn into a page are docstrings, which are checked where they stand.
+    written = re.sub(r"<!-- drawn: .*?<!-- end of ", "", text, flags=re.DOTALL)
+    without_blocks = re.sub(r"^ *```.*?^ *```", "", written, flags=re.MULTILINE | re.DOTALL)
     prose = re.sub(r"(?m)^    .*$", "", without_blocks)
     return _wrong_words(prose, EVERYWHERE | FOR_USERS)
 
