@@ -42,6 +42,8 @@ OPERATORS = frozenset(
     )
 )
 
+_LONGEST_LINE = 1000
+
 OUTCOMES = ("killed", "survived", "timeout", "equivalent")
 
 
@@ -76,7 +78,7 @@ def left_out(source: str) -> frozenset[tuple[int, int]]:
     """Positions (line, column) that get no mutant: annotations, code for a type checker, options of dataclasses."""
     found: set[tuple[int, int]] = set()
     for node in ast.walk(ast.parse(source)):
-        parts: list[ast.AST | None] = []
+        parts: list[ast.expr | ast.stmt | None] = []
         if isinstance(node, ast.arg | ast.AnnAssign):
             parts.append(node.annotation)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -85,19 +87,16 @@ def left_out(source: str) -> frozenset[tuple[int, int]]:
             parts.extend(node.decorator_list)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             parts.append(node)
-        for part in parts:
-            for below in ast.walk(part) if part else ():
-                if isinstance(below, ast.expr | ast.stmt) and below.end_lineno and below.end_col_offset:
-                    first, last = (below.lineno, below.col_offset), (below.end_lineno, below.end_col_offset)
-                    found.update((line, column) for line, column in _positions(first, last))
+        found.update(position for part in parts if part for position in _positions(part))
     return frozenset(found)
 
 
-def _positions(first: tuple[int, int], last: tuple[int, int]) -> Iterable[tuple[int, int]]:
-    for line in range(first[0], last[0] + 1):
-        start = first[1] if line == first[0] else 0
-        end = last[1] if line == last[0] else 200
-        yield from ((line, column) for column in range(start, end))
+def _positions(part: ast.expr | ast.stmt) -> Iterable[tuple[int, int]]:
+    last = part.end_lineno or part.lineno
+    for line in range(part.lineno, last + 1):
+        start = part.col_offset if line == part.lineno else 0
+        end = part.end_col_offset if line == last else None
+        yield from ((line, column) for column in range(start, end or _LONGEST_LINE))
 
 
 def sample(mutants: Sequence["MutationSpec"], count: int, seed: str) -> list["MutationSpec"]:

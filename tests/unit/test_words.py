@@ -48,7 +48,6 @@ STILL_TO_DO = {
     *("host", "plan", "publish", "report", "smoke", "__init__.py", "README.md"),
     *("docs/github.md", "docs/gitlab.md", "docs/guest.md", "docs/inject.md"),
     *("docs/publishing.md", "docs/workflow-run.md"),
-    *("docs/tutorial.md", "docs/how-limits-get-lost.md", "docs/go-under-quota.md"),
 }
 
 PAGES = [
