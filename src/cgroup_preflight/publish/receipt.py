@@ -173,7 +173,7 @@ def lines(outcomes: Iterable[Outcome]) -> list[str]:
         url = f" {item.url}" if item.url else ""
         text.append(f"{item.delivery.value:<9} {item.channel}: {item.detail or 'done'}{status}{url}")
         if item.hint:
-            text.append(f"          fix: {item.hint}")
+            text.append(f"          next: {item.hint}")
     return text
 
 

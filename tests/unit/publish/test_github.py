@@ -98,7 +98,7 @@ def test_in_one_run_the_worst_of_its_jobs_stays(github, env, call, failing, pass
     told = _receipt(capsys)
     assert "skipped   comment: another job of this run (one) has reported fail" in told
     assert "another job of this run has reported failure" in told
-    assert "fix: give each job its own --key" in told
+    assert "next: give each job its own --key" in told
     assert github.comments[0]["body"].startswith("## ❌")
     assert [check["conclusion"] for check in github.checks] == ["failure"]
     call(env | {"GITHUB_JOB": "one", "GITHUB_RUN_ATTEMPT": "2"}, passing)
@@ -227,8 +227,8 @@ def test_missing_permissions_are_named(github, env, call, failing, capsys):
     github.lacks = {"checks", "pull_requests"}
     assert call(env, failing) == 0
     told = _receipt(capsys)
-    assert "fix: add to the job:  permissions: { checks: write }" in told
-    assert "fix: add to the job:  permissions: { pull-requests: write }" in told
+    assert "next: add to the job:  permissions: { checks: write }" in told
+    assert "next: add to the job:  permissions: { pull-requests: write }" in told
     assert call(env, failing, "--publish", "strict") == 5
     assert "Not delivered" in Path(env["GITHUB_STEP_SUMMARY"]).read_text()
 

@@ -80,7 +80,7 @@ def test_a_ca_of_ones_own(forge, call, failing, proxy, capsys, authority):
     assert call(environ, failing, "--publish", "strict") == 5
     told = capsys.readouterr().err
     assert "TLS certificate not accepted" in told
-    assert "fix: set CGROUP_PREFLIGHT_CA_FILE to the CA's certificate" in told
+    assert "next: set CGROUP_PREFLIGHT_CA_FILE to the CA's certificate" in told
     assert made.calls == []
     assert call(environ | trusting, failing, "--publish", "strict") == 0
     assert call(environ | {"REQUESTS_CA_BUNDLE": authority[1]}, failing, "--publish", "strict") == 0
@@ -92,7 +92,7 @@ def test_a_ca_file_that_is_absent(forge, call, failing, proxy, tmp_path, capsys)
     assert call(environ | dict.fromkeys(trusting, str(tmp_path / "absent.pem")), failing, "--publish", "strict") == 5
     told = capsys.readouterr().err
     assert "the CA certificate file cannot be read" in told
-    assert "fix: set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing file in PEM" in told
+    assert "next: set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing file in PEM" in told
     assert made.calls == []
 
 
