@@ -12,14 +12,16 @@ from cgroup_preflight.artifacts.request import artifact_paths, config_hash, prog
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
+from cgroup_preflight.plan.model import Plan
 
 #: When: after a pass, whatever the verdict is, or not at all.
 MODES = ("passed", "always", "never")
 
 
 def after_run(
-    config: Config, before: Mapping[str, str], verdict: Verdict, mode: str, progress: Callable[[str], None]
-) -> tuple[Finding, ...]:
+    config: Config, plan: Plan, before: Mapping[str, str], verdict: Verdict, mode: str,
+    progress: Callable[[str], None],
+) -> tuple[Finding, ...]:  # fmt: skip
     """Findings about the programs that were run (hashes `before` the run) and about each artifact of the config."""
     now = program_hashes(config)
     changed = sorted(name for name, digest in before.items() if now.get(name) != digest)
@@ -31,7 +33,7 @@ def after_run(
         return proof
     if not passed and mode == "passed":
         return (*proof, _skipped(config, verdict))
-    wish = wish_of(config, Tested(verdict=verdict.value, binaries=before if passed else {}))
+    wish = wish_of(config, plan, Tested(verdict=verdict.value, binaries=before if passed else {}))
     paths, empty = artifact_paths(config)
     how = How(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
     findings = [*proof, *(_none(pattern) for pattern in empty)]

@@ -88,7 +88,7 @@ def wanted_files(wish: Wish, has: Holdings) -> dict[str, bytes]:
     for service in services:
         text = drop_ins[f"{service.unit}.d/{DROP_IN}"]
         if wish.service_units and service.label not in has.units:
-            whole_unit = service_unit(service, text, has.programs.get(service.label, ()), wish)
+            whole_unit = service_unit(service, has.programs.get(service.label, ()), wish)
             files[f"{wish.unit_folder}/{service.unit}"] = whole_unit.encode()
         else:
             files[f"{wish.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()

@@ -97,7 +97,7 @@ def _act(path: str, wish: Wish, how: How, *, check: bool) -> tuple[Finding, ...]
 
 
 def _wish(args: argparse.Namespace, config: Config) -> Wish:
-    wish = wish_of(config)
+    wish = wish_of(config, common.plan_of(config))
     try:
         prefix = wish.prefix if args.prefix is None else parse_prefix(args.prefix)
     except QuantityError as error:

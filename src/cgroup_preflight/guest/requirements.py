@@ -61,8 +61,7 @@ class Machine:
 
 def need_of(config: Config) -> Need:
     """What the limits of `config` need."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    settings = [item for group in groups for item in group]
+    settings = config.settings
     quota = max(_quotas(settings), default=0)
     allowed = max(_allowed(settings), default=-1) + 1
     cpuset = allowed > 0 or "cpuset" in config.require.controllers

@@ -200,8 +200,7 @@ def _limit(task: Task) -> float:
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
-    limits = [*(item.settings for item in task.config.slices), *(item.settings for item in task.config.services)]
-    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(sum(map(len, limits)), 40))
+    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(len(task.config.settings), 40))
 
 
 def _read(guest: Guest, task: Task, done: Completed) -> Report:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.checks.go.runner import run_go_checks
-from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
+from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
@@ -24,10 +24,10 @@ _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
 _MEASURED = ("CGP408", "CGP413")
 
 
-def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
+def target_of(facts: Facts, numbers: HostNumbers | None = None) -> GoTarget:
     """The host of the run as the machine that the programs run on."""
     swap = value_or(facts.meminfo, {}).get("SwapTotal")
-    return Target(
+    return GoTarget(
         cpus=value_or(facts.online_cpus, frozenset({0})),
         machine=value_or(facts.machine, ""),
         swap=None if swap is None else swap > 0,
@@ -35,7 +35,7 @@ def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
     )
 
 
-def plan_findings(plan: Plan, target: Target) -> list[Finding]:
+def plan_findings(plan: Plan, target: GoTarget) -> list[Finding]:
     """What the checks of Go programs say about each service, before anything is run."""
     found: list[Finding] = []
     for service in plan.services:
@@ -44,7 +44,7 @@ def plan_findings(plan: Plan, target: Target) -> list[Finding]:
 
 
 def proof_findings(
-    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: Target
+    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: GoTarget
 ) -> list[Finding]:
     """What the run showed of each Go program: its choice against the model, its memory against the kernel's count."""
     found: list[Finding] = []
@@ -186,7 +186,7 @@ def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
     )
 
 
-def _measured(service: ServicePlan, view: GoView, plan: Plan, target: Target) -> Iterable[Finding]:
+def _measured(service: ServicePlan, view: GoView, plan: Plan, target: GoTarget) -> Iterable[Finding]:
     memory = view.memory
     live = memory.heap_alloc if memory is not None and memory.collected else None
     other = max(memory.sys - memory.heap_sys, 0) if memory is not None else 0
