@@ -89,7 +89,7 @@ def _build(args: argparse.Namespace) -> int:
     return ExitStatus.PASS
 
 
-def _image(args: argparse.Namespace) -> image.Image:
+def _image(args: argparse.Namespace) -> image.RootImage:
     recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu")
     return image.ensure(recipe, image.cache_folder(os.environ), say, programs=(PROGRAMS[GuestEngine(args.machine)],))
 

@@ -87,7 +87,7 @@ def try_guests(
     made = False
     for distro in found.distros:
         label = distro if several else ""
-        task = guest_engine.Task(config=config, words=words, names=names, distro=distro)
+        task = guest_engine.GuestTask(config=config, words=words, names=names, distro=distro)
         try:
             done = guest_engine.run_task(task, os.environ, say)
         except GuestError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
-from cgroup_preflight.guest.requirements import Machine
+from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
 ENGINE = "guest"
@@ -29,7 +29,7 @@ class Judged:
 
     label: str
     distro: str
-    machine: Machine
+    machine: GuestMachine
     report: Report
     chosen: bool
     fence: str

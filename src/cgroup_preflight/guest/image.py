@@ -32,7 +32,7 @@ _NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class RootImage:
     """A root ready to boot; `kernel` only if the recipe asked for one."""
 
     name: str
@@ -57,7 +57,7 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 def ensure(
     recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = ()
-) -> Image:  # fmt: skip
+) -> RootImage:  # fmt: skip
     """The image of `recipe` in cache `folder`, built if it is not there; raises HostError.
 
     `programs` are what will run it: where something is missing, all is named at once, and nothing written.
@@ -76,7 +76,7 @@ def ensure(
     return _image(recipe.name, home)
 
 
-def verify(image: Image) -> None:
+def verify(image: RootImage) -> None:
     """Reads the whole image and compares checksums; raises HostError if a file was changed."""
     home = image.root.parent
     for name, record in _read_manifest(home).items():
@@ -84,7 +84,7 @@ def verify(image: Image) -> None:
             raise _damaged(home / name)
 
 
-def list_images(folder: Path) -> tuple[Image, ...]:
+def list_images(folder: Path) -> tuple[RootImage, ...]:
     """All complete images of cache `folder`, by name."""
     homes = sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{_MANIFEST}"))
     return tuple(_image(home.name, home) for home in homes)
@@ -142,8 +142,8 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
         tools.remove_tree(work)
 
 
-def _image(name: str, home: Path) -> Image:
-    return Image(name=name, root=home / "root.ext4", kernel=kernel_image.found_in(home))
+def _image(name: str, home: Path) -> RootImage:
+    return RootImage(name=name, root=home / "root.ext4", kernel=kernel_image.found_in(home))
 
 
 def _write_manifest(home: Path) -> None:

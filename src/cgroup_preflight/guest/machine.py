@@ -8,7 +8,7 @@ from pathlib import Path
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import inside, overlay, qemu, tools, uml
-from cgroup_preflight.guest.image import Image
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
@@ -28,7 +28,7 @@ _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 
-def start(spec: GuestSpec, image: Image) -> GuestProcess:
+def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     """Starts the engine of `spec` on `image`; raises HostError if it is not installed, or on a full disk."""
     program = tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
@@ -61,7 +61,7 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
     return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
 
 
-def _fence(spec: GuestSpec, image: Image, program: str, writable: Iterable[Path]) -> Fence:
+def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
     """What the engine needs of this host, and no more."""
     files = [image.root, *((image.kernel,) if image.kernel is not None else ())]
     network = _NETWORK_FILES if spec.network else ()
@@ -74,7 +74,7 @@ def _fence(spec: GuestSpec, image: Image, program: str, writable: Iterable[Path]
     )
 
 
-def _uml(spec: GuestSpec, _image: Image, program: str, folder: Path) -> Command:
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Command:
     return lambda channel: uml.uml_argv(
         uml.UmlMachine(
             program=program,
@@ -89,7 +89,7 @@ def _uml(spec: GuestSpec, _image: Image, program: str, folder: Path) -> Command:
     )
 
 
-def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
+def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path) -> Command:
     if image.kernel is None:
         raise ValueError(f"image {image.name} was made without a kernel, which QEMU needs")
     kernel = image.kernel

@@ -24,7 +24,7 @@ _CPUS_EMULATED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Requirements:
     """What the limits of a plan need to be tried; `reasons` say why user-mode-linux is not enough.
 
     `cpuset`: without that controller nothing can be tried at all. `memory_bytes` is the largest limit,
@@ -40,7 +40,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class HostCapacity:
     """What this host can give: `uml` and `qemu` are installed; memory is what is free to use (MiB)."""
 
     uml: bool
@@ -50,7 +50,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class GuestMachine:
     """The guest to boot, and what its choice means for the verdict."""
 
     engine: GuestEngine
@@ -59,7 +59,7 @@ class Machine:
     consequences: tuple[str, ...] = ()
 
 
-def need_of(config: Config) -> Need:
+def requirements_of(config: Config) -> Requirements:
     """What the limits of `config` need."""
     groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
     settings = [item for group in groups for item in group]
@@ -76,32 +76,32 @@ def need_of(config: Config) -> Need:
         reasons.append("ManagedOOM needs pressure information")
     if config.target.network:
         reasons.append("network = true needs a network device")
-    return Need(
+    return Requirements(
         cpus=max(quota // 10000 + 1, allowed, 1), cpuset=cpuset, network=config.target.network,
         memory_bytes=max(_sizes(settings), default=0), reasons=tuple(reasons),
         unlimited=sum(not any(one.property == "MemoryMax" for one in item.settings) for item in config.services),
     )  # fmt: skip
 
 
-def choose(need: Need, wanted: str, host: Host, *, input_bytes: int) -> Machine:
+def choose_machine(need: Requirements, wanted: str, host: HostCapacity, *, input_bytes: int) -> GuestMachine:
     """The machine for `need`; `wanted` is auto, uml or qemu. What is missing on the host shows when it is started."""
     engine = GuestEngine.QEMU if wanted == "qemu" or (wanted == "auto" and _takes_qemu(need, host)) else GuestEngine.UML
     largest = ((need.memory_bytes + input_bytes) >> 20) + _UNLIMITED_MIB * need.unlimited
     mebibytes = max(_OWN_MIB[engine] + _SPARE_MIB + largest, _LEAST_MIB[engine])
     memory = min(-(-mebibytes // _STEP_MIB) * _STEP_MIB, max(host.memory_mib // 2, _LEAST_MIB[engine]))
     if engine is GuestEngine.UML:
-        return Machine(engine=engine, cpus=1, memory_mib=memory, consequences=_lacks(need))
+        return GuestMachine(engine=engine, cpus=1, memory_mib=memory, consequences=_lacks(need))
     cpus = min(max(need.cpus, 2), max(host.cpus, _CPUS_EMULATED), _CPUS_MAX)
     short = (f"it has {cpus} CPUs, so what needs more is unverified",) if need.cpus > cpus else ()
-    return Machine(engine=engine, cpus=cpus, memory_mib=memory, consequences=short)
+    return GuestMachine(engine=engine, cpus=cpus, memory_mib=memory, consequences=short)
 
 
-def _takes_qemu(need: Need, host: Host) -> bool:
+def _takes_qemu(need: Requirements, host: HostCapacity) -> bool:
     # Without cpuset or network nothing could be tried: then the missing program is named instead.
     return bool(need.reasons) and (host.qemu or need.cpuset or need.network)
 
 
-def _lacks(need: Need) -> tuple[str, ...]:
+def _lacks(need: Requirements) -> tuple[str, ...]:
     basic = "it has 1 CPU and no pressure information"
     return (f"{basic}; {', '.join(need.reasons)}: unverified without QEMU" if need.reasons else basic,)
 

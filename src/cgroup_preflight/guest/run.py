@@ -21,9 +21,9 @@ from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.requirements import Host, Machine, choose, need_of
+from cgroup_preflight.guest.requirements import HostCapacity, GuestMachine, choose_machine, requirements_of
 from cgroup_preflight.guest.session import Guest, bring_up, input_path
-from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
 Say = Callable[[str], None]
@@ -41,7 +41,7 @@ _PACKAGES = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class GuestTask:
     """What to do in a guest: `words` are the command and its arguments, `names` the services, all if empty."""
 
     config: Config
@@ -52,27 +52,27 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class GuestRun:
     """The report made in a guest, the machine it was, its fence, and where the time went (seconds by step).
 
     `lost_boot` is what happened to a first boot that had to be done again, empty for none.
     """
 
     report: Report
-    machine: Machine
+    machine: GuestMachine
     distro: str
     fence: str
     lost_boot: str
     seconds: Mapping[str, float]
 
 
-def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
+def run_task(task: GuestTask, environment: Mapping[str, str], say: Say) -> GuestRun:
     """Boots, runs, reads. `environment` tells where the cache is; nothing of it goes in.
 
     Raises HostError where no guest can be made, GuestError for one that was lost, UsageError, OSError.
     """
     project = project_of(task.config, task.names)
-    machine = choose(need_of(task.config), task.config.target.machine, _host(), input_bytes=project.size)
+    machine = choose_machine(requirements_of(task.config), task.config.target.machine, _host(), input_bytes=project.size)
     folder = image.cache_folder(environment)
     recipe = recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU)
     found = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine],))
@@ -92,13 +92,13 @@ def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
         report = _report(guest, task, project, source)
         clock.note("run")
     clock.note("end")
-    return Outcome(
+    return GuestRun(
         report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def _booted(spec: GuestSpec, found: image.Image, say: Say) -> Iterator[tuple[Guest, str]]:
+def _booted(spec: GuestSpec, found: image.RootImage, say: Say) -> Iterator[tuple[Guest, str]]:
     """A guest, and what happened to a first one that ended on the way: nothing of the project had run in it yet.
 
     Emulated CPUs let a kernel panic now and then. Raises GuestError for a second one, or one that was slow to end.
@@ -116,7 +116,7 @@ def _booted(spec: GuestSpec, found: image.Image, say: Say) -> Iterator[tuple[Gue
         yield guest, lost
 
 
-def warm_up(made: image.Image, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:
+def warm_up(made: image.RootImage, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:
     """Boots `made` once, unless that was done before: compiles this tool for it, and shows that it works here.
 
     Raises HostError, GuestError.
@@ -146,16 +146,16 @@ class _Clock:
         self.seconds[step], self._last = round(now - self._last, 2), now
 
 
-def _host() -> Host:
+def _host() -> HostCapacity:
     with open("/proc/meminfo", encoding="ascii") as file:
         free = next((int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable:")), 1024)
-    return Host(
+    return HostCapacity(
         uml=tools.is_installed(PROGRAMS[GuestEngine.UML]), qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]),
         cpus=len(os.sched_getaffinity(0)), memory_mib=free,
     )  # fmt: skip
 
 
-def _spec(task: Task, machine: Machine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
+def _spec(task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
     inputs = dict(project.inputs)
     inputs[f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"] = compiled or bytecode.source_folder()
     qemu = machine.engine is GuestEngine.QEMU
@@ -179,7 +179,7 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
         bring_up(guest)
 
 
-def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
+def _report(guest: Guest, task: GuestTask, project: Project, source: str) -> Report:
     command, *rest = task.words
     words = [command, *rest, *task.names,
              f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--format=json", "--inside"]  # fmt: skip
@@ -195,7 +195,7 @@ def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
     return _read(guest, task, done)
 
 
-def _limit(task: Task) -> float:
+def _limit(task: GuestTask) -> float:
     """Seconds until the run must be over: the slowest service allowed, and each limit's probe."""
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
@@ -204,7 +204,7 @@ def _limit(task: Task) -> float:
     return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(sum(map(len, limits)), 40))
 
 
-def _read(guest: Guest, task: Task, done: Completed) -> Report:
+def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
     """The report on stdout, if it holds together: version, verdict, exit status, and every service in it."""
     if len(done.stdout) > _REPORT_MAX:
         raise _odd(guest, f"handed out {len(done.stdout)} bytes, too many for a report")
@@ -233,7 +233,7 @@ def _exhausted(guest: Guest) -> str:
     return f"ran short: {words[0][:120]}" if words else ""
 
 
-def _ended(done: Completed) -> str:
+def _ended(done: CommandResult) -> str:
     words = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
     said = "".join(char if char.isprintable() else "?" for char in " / ".join(words))[:400]
     return f"ended with {done.returncode}" + (f": {said}" if said else "")

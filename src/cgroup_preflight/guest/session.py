@@ -17,11 +17,11 @@ from typing import Any, Self
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
-from cgroup_preflight.guest.image import Image
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
 from cgroup_preflight.guest.process import GuestProcess
-from cgroup_preflight.guest.spec import Background, BootMode, Completed, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
 
 #: What an answer may take longer than the command itself (seconds): the line, and killing what timed out.
 _GRACE = 20.0
@@ -37,7 +37,7 @@ class Guest:
     and `fence` (what keeps it from this host, in words) are known once it runs.
     """
 
-    def __init__(self, spec: GuestSpec, image: Image) -> None:
+    def __init__(self, spec: GuestSpec, image: RootImage) -> None:
         self.spec = spec
         self._image = image
         self._stack = contextlib.ExitStack()
@@ -78,7 +78,7 @@ class Guest:
         cwd: str | None = None,
         timeout: float = 60.0,
         stdin: bytes = b"",
-    ) -> Completed:
+    ) -> CommandResult:
         """Runs `argv` (no shell) as `user` (default root), killed with all it started after `timeout` seconds.
 
         Raises HostError if it could not be started or the guest is gone; a failing command is a normal result.
@@ -112,12 +112,12 @@ class Guest:
         """Signals the command alone, or with `group` all its process group as Ctrl-C at a terminal does."""
         self._ask({"op": "signal", "job": background.job, "signal": int(number), "group": group}, timeout=0.0)
 
-    def wait(self, background: Background, *, timeout: float = 60.0) -> Completed:
+    def wait(self, background: Background, *, timeout: float = 60.0) -> CommandResult:
         """Waits for the command's end; after `timeout` seconds it is killed with all it started."""
         head = {"op": "wait", "job": background.job, "timeout": timeout, "kill": True}
         return _completed(background.argv, self._ask(head, timeout=timeout))
 
-    def poll(self, background: Background, *, timeout: float = 0.0) -> Completed | None:
+    def poll(self, background: Background, *, timeout: float = 0.0) -> CommandResult | None:
         """As `wait`, but leaves a command alone that runs on after `timeout` seconds, and returns None."""
         answer = self._ask({"op": "wait", "job": background.job, "timeout": timeout}, timeout=timeout)
         return _completed(background.argv, answer) if answer.head["ended"] else None
@@ -200,9 +200,9 @@ def _command(argv: Sequence[str], user: str | None, env: Mapping[str, str] | Non
     return {"argv": list(argv), "user": user, "env": dict(env or {}), "cwd": cwd}
 
 
-def _completed(argv: tuple[str, ...], answer: Frame) -> Completed:
+def _completed(argv: tuple[str, ...], answer: Frame) -> CommandResult:
     split = int(answer.head["stdout_size"])
-    return Completed(
+    return CommandResult(
         argv=argv,
         returncode=answer.head["returncode"],
         stdout=answer.body[:split],

@@ -80,7 +80,7 @@ class GuestSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class CommandResult:
     """An ended command; `returncode` is negative for a signal; `timed_out` if we had to kill it."""
 
     argv: tuple[str, ...]
