@@ -17,7 +17,7 @@ from cgroup_preflight.guest.overlay import OverlayFile
 from cgroup_preflight.guest.recipe import Recipe, recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestSpec
-from conftest import KINDS
+from tests.lab.conftest import KINDS
 
 #: Runs a command in an environment; the environment variables are those of the command alone.
 Run = Callable[[Sequence[str], Mapping[str, str]], CommandResult]

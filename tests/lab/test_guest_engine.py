@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import config, service, toml
 
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.spec import GuestEngine, GuestError
+from tests.lab.configs import config, service, toml
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
