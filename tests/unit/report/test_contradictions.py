@@ -108,7 +108,7 @@ class _Guest:
 
 
 def _from_guest(data: bytes) -> Report:
-    config = config_of(ONE_SERVICE.replace("{limit}", "192M"))
+    config = config_of(ONE_SERVICE.replace("{limit}", "64M"))
     task = GuestTask(config=config, words=("run",), names=(), distro="debian-12")
     return _read(_Guest(), task, CommandResult(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
 
