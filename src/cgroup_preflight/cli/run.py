@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
