@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts import inject
 from cgroup_preflight.artifacts.content import Tested
-from cgroup_preflight.artifacts.inject import How
+from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, source_date, wish_of
+from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, request_of, source_date
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
@@ -31,13 +31,13 @@ def after_run(
         return proof
     if not passed and mode == "passed":
         return (*proof, _skipped(config, verdict))
-    wish = wish_of(config, Tested(verdict=verdict.value, binaries=before if passed else {}))
+    request = request_of(config, Tested(verdict=verdict.value, binaries=before if passed else {}))
     paths, empty = artifact_paths(config)
-    how = How(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
+    options = InjectOptions(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
     findings = [*proof, *(_none(pattern) for pattern in empty)]
     for path in paths:
         progress(f"injecting into {path}")
-        findings += one(path, lambda path: artifact_findings.written(inject.put(path, wish, how)))
+        findings += one(path, lambda path: artifact_findings.written(inject.put(path, request, options)))
     return tuple(findings)
 
 

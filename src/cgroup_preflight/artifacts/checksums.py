@@ -23,7 +23,7 @@ _TEXT_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class SideFile:
     """A file beside the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
 
     path: str
@@ -75,18 +75,18 @@ def algorithms(lists: Iterable[str]) -> tuple[str, ...]:
     return _ALGORITHMS if any(lists) else ("sha256",)
 
 
-def stale(path: str, before: Digests) -> tuple[Beside, ...]:
+def stale(path: str, before: Digests) -> tuple[SideFile, ...]:
     """What a change of `path` makes wrong: signatures, and checksums that match now or that name it."""
     signatures, lists = candidates(path)
-    found = [Beside(path=place) for place in signatures]
+    found = [SideFile(path=place) for place in signatures]
     for place in lists:
         text = (_text(place) or "").lower()
         digest = next((name for name, value in before.by_name.items() if value in text), "")
-        found.append(Beside(path=place, digest=digest or "unknown"))
+        found.append(SideFile(path=place, digest=digest or "unknown"))
     return tuple(found)
 
 
-def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
+def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
     """Puts the new digest in the place of the old one; False where the file did not hold the old one.
 
     A checksum that did not match before is left alone: to correct it would hide that.

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import KEEP_MAX, Kind, Limits, Splice, corrupt, unsafe, unsupported
-from cgroup_preflight.artifacts.scan import Survey
+from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.tar import (
     Ending,
@@ -181,11 +181,11 @@ class DebFormat:
         """The package's name."""
         return package_name(self._files["control"])
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every member of data.tar. Raises ArtifactError."""
-        self._data.survey(survey)
+        self._data.scan(scan)
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the package: the same members in the same order, two of them packed again as they were."""
         sink.write(MAGIC)
         for member in self._members:
@@ -195,7 +195,7 @@ class DebFormat:
             if member.name.startswith("control.tar"):
                 self._control.write_spliced(sink, self._control_splices(edit, mtime))
             elif member.name.startswith("data.tar"):
-                self._data.write(sink, edit, survey, mtime)
+                self._data.write(sink, edit, scan, mtime)
             else:
                 copy_range(sink, self._file, member.start, member.size)
             size = sink.tell() - start

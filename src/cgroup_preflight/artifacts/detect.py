@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from cgroup_preflight.artifacts import deb
 from cgroup_preflight.artifacts.compression import decoded
-from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts.content import ContentRequest
 from cgroup_preflight.artifacts.deb import DebFormat
 from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, unsupported
 from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
@@ -21,12 +21,14 @@ _FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!": "RAR", b"MSCF": "cabinet", 
             b"hsqs": "squashfs", b"\xd0\xcf\x11\xe0": "MSI", b"MZ": "a Windows program"}  # fmt: skip
 
 
-def open_format(file: BinaryIO, name: str, limits: Limits, wish: Wish) -> tuple[str, TarPart | ZipFormat | DebFormat]:
+def open_format(
+    file: BinaryIO, name: str, limits: Limits, request: ContentRequest
+) -> tuple[str, TarPart | ZipFormat | DebFormat]:
     """The format's name and its reader. Raises ArtifactError (CGP305, CGP306)."""
     length = os.fstat(file.fileno()).st_size
     head = os.pread(file.fileno(), BLOCK, 0)
     if head.startswith(_RPM):
-        raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(wish)))
+        raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(request)))
     if head.startswith(deb.MAGIC):
         return "deb", DebFormat(file, length, limits)
     if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):

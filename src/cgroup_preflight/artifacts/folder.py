@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile, unsafe
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import locked_folder, replacing, sync_folder, temporary_path
@@ -58,7 +58,7 @@ class FolderFormat:
         self._root = root
         self.whole = True
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every file, in the order of their names. Raises ArtifactError, UsageError."""
         for path in _walk(os.fsencode(self._root)):
             relative = clean_path(self._relative(path))
@@ -71,8 +71,8 @@ class FolderFormat:
                 size=status.st_size if kind is Kind.FILE else 0, executable=bool(status.st_mode & 0o111),
                 link=os.fsdecode(os.readlink(path)) if kind is Kind.SYMLINK else "",
             )  # fmt: skip
-            if survey.member(member):
-                survey.content(member, _chunks(path))
+            if scan.member(member):
+                scan.content(member, _chunks(path))
 
     def sha256(self) -> str:
         r"""The hash of the list of files with their hashes, as `sha256sum` prints it, in the order of their paths.

@@ -1,4 +1,4 @@
-"""Programs that are not on this machine are looked at in the artifact: a gate before a deploy has nothing but that.
+"""Programs that are not on this machine are compared at in the artifact: a gate before a deploy has nothing but that.
 
 What a Go program needs to fit its limits is part of the plan, so without the program there is no plan.
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
 from cgroup_preflight.artifacts import checksums, manifest
-from cgroup_preflight.artifacts.content import Wish, chosen
+from cgroup_preflight.artifacts.content import ContentRequest, chosen
 from cgroup_preflight.artifacts.detect import open_format
 from cgroup_preflight.artifacts.edit import Edit, decide, expected
 from cgroup_preflight.artifacts.folder import FolderFormat
 from cgroup_preflight.artifacts.model import ArtifactError, Limits
-from cgroup_preflight.artifacts.scan import Survey
+from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.tar import epoch
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
@@ -28,18 +28,18 @@ from cgroup_preflight.host.files import Sink, replacing
 
 
 @contextlib.contextmanager
-def borrowing(seen: Survey) -> Iterator[Survey | None]:
-    """A survey that copies the programs that are not here into temporary files; None where all are here.
+def programs_from_artifact(seen: Scan) -> Iterator[Scan | None]:
+    """A scan that copies the programs that are not here into temporary files; None where all are here.
 
     Raises UsageError where one is not in the artifact either.
     """
-    wish, holdings = seen.wish, seen.holdings()
-    absent = [item for item in chosen(wish, holdings) if item.label in wish.absent]
+    request, contents = seen.request, seen.contents()
+    absent = [item for item in chosen(request, contents) if item.label in request.absent]
     if not absent:
         yield None
         return
     for item in absent:
-        if not holdings.programs.get(item.label):
+        if not contents.programs.get(item.label):
             remedy = Remedy(title="build it first, or, if it is no Go program, set go_settings = false for the service")
             raise UsageError(
                 f"the program of {item.label} is neither here nor in the artifact, and if it is a Go program, the plan "
@@ -50,20 +50,20 @@ def borrowing(seen: Survey) -> Iterator[Survey | None]:
             item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
             for item in absent
         }  # fmt: skip
-        yield Survey(wish=wish, limits=seen.limits, package=seen.package, linked=seen.linked, copies=files)
+        yield Scan(request=request, limits=seen.limits, package=seen.package, linked=seen.linked, copies=files)
 
 
-def replanned(copying: Survey) -> Wish:
-    """The wish with the plan for the programs that were copied."""
-    wish = copying.wish
+def replanned(copying: Scan) -> ContentRequest:
+    """The request with the plan for the programs that were copied."""
+    request = copying.request
     for file in copying.copies.values():
         file.flush()
     found = {label: programs.survey(file.name) for label, file in copying.copies.items()}
-    return replace(wish, plan=wish.replan(found), absent=frozenset()) if wish.replan else wish
+    return replace(request, plan=request.replan(found), absent=frozenset()) if request.replan else request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class InjectOptions:
     """How artifacts are written; `source_date` is SOURCE_DATE_EPOCH in seconds, None where it is not set."""
 
     limits: Limits = field(default_factory=Limits)
@@ -73,13 +73,13 @@ class How:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """An artifact that was looked at: `expected` is what it has to hold, `edit` what is missing for that."""
+class Comparison:
+    """An artifact that was compared at: `expected` is what it has to hold, `edit` what is missing for that."""
 
     path: str
     format: str
     sha256: str
-    survey: Survey
+    scan: Scan
     expected: Mapping[str, bytes]
     edit: Edit
     signatures: tuple[str, ...]
@@ -87,19 +87,19 @@ class Looked:
     @property
     def wanted_manifest(self) -> manifest.Manifest | None:
         """The manifest that it has to hold."""
-        return manifest.parse(self.expected.get(self.survey.wish.manifest_path(self.survey.package)))
+        return manifest.parse(self.expected.get(self.scan.request.manifest_path(self.scan.package)))
 
     @property
     def manifest(self) -> manifest.Manifest | None:
         """The manifest that is in the artifact."""
-        return self.survey.manifest
+        return self.scan.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What `put` did; `whole` False where files were replaced one by one."""
 
-    looked: Looked
+    compared: Comparison
     after: str
     stale: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Written:
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return not self.looked.edit.empty
+        return not self.compared.edit.empty
 
 
 class _Format(Protocol):
@@ -120,90 +120,98 @@ class _Format(Protocol):
     def package(self) -> str: ...
     @property
     def signatures(self) -> tuple[str, ...]: ...
-    def survey(self, survey: Survey) -> None: ...
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None: ...
+    def scan(self, scan: Scan) -> None: ...
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None: ...
 
 
-def look(path: str, wish: Wish, how: How) -> Looked:
+def compare(path: str, request: ContentRequest, options: InjectOptions) -> Comparison:
     """Looks at an artifact, and writes nothing. Raises ArtifactError, UsageError; both name it."""
     with _named(path):
         if os.path.isdir(path):
-            return _look_folder(path, wish, how)[1]
+            return _compare_folder(path, request, options)[1]
         with _opened(path) as file:
-            return _look_file(path, file, wish, how)[1]
+            return _compare_file(path, file, request, options)[1]
 
 
-def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lambda _: None) -> Written:
+def put(
+    path: str, request: ContentRequest, options: InjectOptions, planned: Callable[[Comparison], None] = lambda _: None
+) -> Written:
     """Puts the plan in; `planned` is called before anything is written, and may raise to stop it.
 
     Raises ArtifactError, UsageError; the artifact is then as it was.
     """
     with _named(path):
         if os.path.isdir(path):
-            folder, looked = _look_folder(path, wish, how)
-            planned(looked)
-            folder.write(looked.edit, how.source_date)
-            sha256 = looked.sha256 if looked.edit.empty else folder.sha256()
-            return Written(looked=looked, after=sha256, whole=folder.whole)
+            folder, compared = _compare_folder(path, request, options)
+            planned(compared)
+            folder.write(compared.edit, options.source_date)
+            sha256 = compared.sha256 if compared.edit.empty else folder.sha256()
+            return Written(compared=compared, after=sha256, whole=folder.whole)
         with _opened(path) as file:
             since = os.fstat(file.fileno())
             before_names = checksums.algorithms(checksums.candidates(path)[1])
             before = checksums.digests(path, before_names)
-            kind, looked = _look_file(path, file, wish, how, before.sha256)
-            planned(looked)
-            if looked.edit.empty:
-                return Written(looked=looked, after=before.sha256)
+            kind, compared = _compare_file(path, file, request, options, before.sha256)
+            planned(compared)
+            if compared.edit.empty:
+                return Written(compared=compared, after=before.sha256)
             stale = checksums.stale(path, before)
             with replacing(os.path.realpath(path), file, since) as sink:
-                kind.write(sink, looked.edit, looked.survey, epoch(how.source_date, looked.survey))
+                kind.write(sink, compared.edit, compared.scan, epoch(options.source_date, compared.scan))
         after = checksums.digests(path, before_names)
-        done = [item.path for item in stale if how.rewrite_checksums and checksums.rewrite(item, before, after)]
+        done = [item.path for item in stale if options.rewrite_checksums and checksums.rewrite(item, before, after)]
         left = tuple(item.path for item in stale if item.path not in done)
-        return Written(looked=looked, after=after.sha256, stale=(*left, *looked.signatures), rewritten=tuple(done))
+        return Written(
+            compared=compared, after=after.sha256, stale=(*left, *compared.signatures), rewritten=tuple(done)
+        )
 
 
-def _look_folder(path: str, wish: Wish, how: How) -> tuple[FolderFormat, Looked]:
+def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
     folder = FolderFormat(os.path.realpath(path))
-    survey = _survey(folder, wish, how.limits)
-    return folder, _looked(path, "folder", folder.sha256(), survey, how, all_folders=True)
+    scan = _scan(folder, request, options.limits)
+    return folder, _comparison(path, "folder", folder.sha256(), scan, options, all_folders=True)
 
 
-def _look_file(path: str, file: BinaryIO, wish: Wish, how: How, sha256: str | None = None) -> tuple[_Format, Looked]:
-    name, kind = open_format(file, os.path.basename(path), how.limits, wish)
-    survey = _survey(kind, wish, how.limits)
+def _compare_file(
+    path: str, file: BinaryIO, request: ContentRequest, options: InjectOptions, sha256: str | None = None
+) -> tuple[_Format, Comparison]:
+    name, kind = open_format(file, os.path.basename(path), options.limits, request)
+    scan = _scan(kind, request, options.limits)
     digest = sha256 or checksums.digests(path).sha256
-    return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=kind.signatures)
+    return kind, _comparison(
+        path, name, digest, scan, options, all_folders=kind.all_folders, signatures=kind.signatures
+    )
 
 
-def _survey(kind: "_Format | FolderFormat", wish: Wish, limits: Limits) -> Survey:
+def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limits) -> Scan:
     """All that is in the artifact; read twice where a link leads to a program. Raises ArtifactError."""
-    survey = Survey(wish=wish, limits=limits, package=kind.package)
-    kind.survey(survey)
-    survey.finish()
-    if (more := survey.again()) is not None:
-        survey = more
-        kind.survey(survey)
-        survey.finish()
-    with borrowing(survey) as copying:
+    scan = Scan(request=request, limits=limits, package=kind.package)
+    kind.scan(scan)
+    scan.finish()
+    if (more := scan.again()) is not None:
+        scan = more
+        kind.scan(scan)
+        scan.finish()
+    with programs_from_artifact(scan) as copying:
         if copying is not None:
-            kind.survey(copying)
-            survey.wish = replanned(copying)
-    return survey
+            kind.scan(copying)
+            scan.request = replanned(copying)
+    return scan
 
 
-def _looked(
+def _comparison(
     path: str,
     name: str,
     sha256: str,
-    survey: Survey,
-    how: How,
+    scan: Scan,
+    options: InjectOptions,
     *,
     all_folders: bool,
     signatures: tuple[str, ...] = (),
-) -> Looked:
-    return Looked(
-        path=path, format=name, sha256=sha256, survey=survey, expected=expected(survey), signatures=signatures,
-        edit=decide(survey, force=how.force, all_folders=all_folders),
+) -> Comparison:
+    return Comparison(
+        path=path, format=name, sha256=sha256, scan=scan, expected=expected(scan), signatures=signatures,
+        edit=decide(scan, force=options.force, all_folders=all_folders),
     )  # fmt: skip
 
 

@@ -124,7 +124,7 @@ MODE_FOLDER = 0o755
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class PackedProgram:
     """A program in an artifact: one that has the name of a service's binary."""
 
     path: str
@@ -132,7 +132,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundMember:
     """A member at a place that matters; `data` is None where it is too large to keep, or no file."""
 
     member: Member

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from cgroup_preflight.artifacts.model import Program, unsupported
+from cgroup_preflight.artifacts.model import PackedProgram, unsupported
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.plan.model import ServicePlan
 
 
 class Place(Protocol):
-    """What of a wish decides a service unit."""
+    """What of a request decides a service unit."""
 
     @property
     def layout(self) -> str:
@@ -24,7 +24,7 @@ class Place(Protocol):
         """Who runs it; empty for the manager's default."""
 
 
-def service_unit(service: ServicePlan, drop_in: str, programs: Sequence[Program], place: Place) -> str:
+def service_unit(service: ServicePlan, drop_in: str, programs: Sequence[PackedProgram], place: Place) -> str:
     """The unit: ExecStart from the one program in the artifact and the tested arguments, the rest from the drop-in.
 
     `smoke.env` is not in it: it says how the service is tried; `Environment` of the service is in the drop-in.

@@ -260,7 +260,7 @@ def read_range(source: BinaryIO, start: int, length: int) -> Iterator[bytes]:
 _DEPTH = 8
 
 
-def ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def read_ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The same chunks; what they raise is raised here. The thread ends when this generator does."""
     fifo: queue.Queue[bytes | BaseException | None] = queue.Queue(_DEPTH)
     stop = threading.Event()

@@ -31,14 +31,14 @@ from cgroup_preflight.artifacts.model import (
     corrupt,
     unsafe,
 )
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.artifacts.streams import (
     HEAD,
     ChunkStream,
     FileStream,
     Stream,
-    ahead,
     copy_spliced,
+    read_ahead,
     read_range,
     spliced,
     take,
@@ -168,11 +168,11 @@ class Entry:
     resizable: bool
 
 
-def survey_tar(stream: Stream, survey: Survey) -> Ending:
-    """Shows every member to `survey`. Raises ArtifactError (CGP304 to CGP306) for anything doubtful."""
+def scan_tar(stream: Stream, scan: Scan) -> Ending:
+    """Shows every member to `scan`. Raises ArtifactError (CGP304 to CGP306) for anything doubtful."""
     for entry in entries(stream):
-        if survey.member(entry.member):
-            survey.content(entry.member, take(stream, entry.size))
+        if scan.member(entry.member):
+            scan.content(entry.member, take(stream, entry.size))
             stream.skip(padded(entry.size) - entry.size)
         else:
             stream.skip(padded(entry.size))
@@ -291,7 +291,7 @@ def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: Kind) -> str:
 _RECORD = 20 * BLOCK
 
 
-def tar_splices(edit: Edit, survey: Survey, ending: Ending, mtime: int) -> tuple[Splice, ...]:
+def tar_splices(edit: Edit, scan: Scan, ending: Ending, mtime: int) -> tuple[Splice, ...]:
     """What to change where. New members come last; an archive in whole records stays one."""
     changes = [
         Splice(offset=found.member.start, remove=found.member.end - found.member.start,
@@ -305,8 +305,8 @@ def tar_splices(edit: Edit, survey: Survey, ending: Ending, mtime: int) -> tuple
     changes.sort(key=lambda item: item.offset)
     tail = b"".join(
         [
-            *(new_member(path, None, dotted=survey.dotted, mtime=mtime) for path in edit.folders),
-            *(new_member(new.path, new.data, dotted=survey.dotted, mtime=mtime) for new in edit.added),
+            *(new_member(path, None, dotted=scan.dotted, mtime=mtime) for path in edit.folders),
+            *(new_member(new.path, new.data, dotted=scan.dotted, mtime=mtime) for new in edit.added),
         ]
     )
     grown = sum(len(item.data) - item.remove for item in changes) + len(tail)
@@ -323,9 +323,9 @@ def with_end(ending: Ending, tail: bytes, grown: int) -> Splice:
     return Splice(offset=ending.marker, remove=zeros, data=tail + b"\0" * padding)
 
 
-def epoch(source_date: int | None, survey: Survey) -> int:
+def epoch(source_date: int | None, scan: Scan) -> int:
     """The time of new members: SOURCE_DATE_EPOCH, else that of the newest member; never the clock."""
-    newest = survey.newest if 0 <= survey.newest < 1 << 33 else 0
+    newest = scan.newest if 0 <= scan.newest < 1 << 33 else 0
     return newest if source_date is None else source_date
 
 
@@ -347,13 +347,13 @@ class TarPart:
             return FileStream(self._file, self._start, self._length)
         return ChunkStream(self._unpacked())
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every member. Raises ArtifactError."""
-        self._ending = survey_tar(self.stream(), survey)
+        self._ending = scan_tar(self.stream(), scan)
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the edited archive."""
-        self.write_spliced(sink, tar_splices(edit, survey, self._ending, mtime))
+        self.write_spliced(sink, tar_splices(edit, scan, self._ending, mtime))
 
     def write_spliced(self, sink: Sink, splices: tuple[Splice, ...]) -> None:
         """Writes the archive with `splices` (offsets of the unpacked stream), packed as it was."""
@@ -362,7 +362,7 @@ class TarPart:
             return
         head = b"".join(read_range(self._file, self._start, min(self._length, HEAD)))
         encoder = encoder_like(self.codec, head)
-        for chunk in ahead(spliced(self._unpacked(), splices)):
+        for chunk in read_ahead(spliced(self._unpacked(), splices)):
             sink.write(encoder.compress(chunk))
         sink.write(encoder.flush())
 

@@ -23,7 +23,7 @@ from cgroup_preflight.artifacts.model import (
     too_large,
     unsafe,
 )
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.zip_records import (
     END,
@@ -136,7 +136,7 @@ class ZipFormat:
         self._directory: Directory = read_directory(file, length)
         self._ends: dict[int, int] = {}
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every entry. Raises ArtifactError."""
         directory = self._directory
         self._check_sizes()
@@ -145,8 +145,8 @@ class ZipFormat:
             member = _member(record, number)
             if member.kind is Kind.SYMLINK:
                 member = replace(member, link=self._link_target(record))
-            if survey.member(member):
-                survey.content(member, self._content(record))
+            if scan.member(member):
+                scan.content(member, self._content(record))
 
     def _check_sizes(self) -> None:
         """Refuses entries that overlap (one body, counted often: a bomb) and totals that no build reaches."""
@@ -207,13 +207,13 @@ class ZipFormat:
         if (crc, size) != (record.crc, record.size):
             raise corrupt(f"the zip entry {record.name!r} is damaged")
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the edited archive: bodies first, as they are, then ours, then the directory."""
         directory, base = self._directory, self._directory.base
         new = {found.member.start: file for found, file in edit.replaced}
         gone = new.keys() | {found.member.start for found in edit.dropped}
         shifts = self._copy_bodies(sink, gone)
-        dot = "./" if survey.dotted else ""
+        dot = "./" if scan.dotted else ""
         for_old = {number: self._put(sink, dot + file.path, file.data, mtime) for number, file in new.items()}
         records = [
             for_old[number] if number in for_old else moved(record, shifts[record.offset + base])

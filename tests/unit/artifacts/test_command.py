@@ -189,7 +189,7 @@ def test_what_cannot_be_written_is_two_and_others_have_their_turn(
     status, report = _report(project, capsys, "x", "out/a.tar", "missing")
     assert status == 2
     assert [item["status"] for item in report["findings"] if item["subject"] in ("x", "missing")] == ["fail", "fail"]
-    assert making.check("out/a.tar").survey.found.keys() >= {SLICE}
+    assert making.check("out/a.tar").scan.found.keys() >= {SLICE}
 
 
 def test_rpm_is_refused_with_the_snippets_to_use(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
