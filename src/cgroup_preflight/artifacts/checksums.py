@@ -3,12 +3,11 @@
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
-from cgroup_preflight.host.files import replacing
+from cgroup_preflight.host.files import open_regular, replacing
 
 #: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
@@ -109,16 +108,10 @@ def _names(place: str, name: str) -> bool:
 
 
 def _text(path: str) -> str | None:
-    """A text file of a size that such files have, else None; never a FIFO, which would block."""
+    """A text file of a size that such files have, else None."""
     try:
-        with open(path, "rb", opener=_opener) as file:
-            data = file.read(_TEXT_MAX + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        with open_regular(path, follow=True) as file:
+            data = file.read(_TEXT_MAX + 1)
     except OSError:
         return None
-    if data is None:
-        return None
     return data.decode("utf-8", "surrogateescape") if len(data) <= _TEXT_MAX else None
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

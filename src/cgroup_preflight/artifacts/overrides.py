@@ -1,8 +1,7 @@
-"""Places in an artifact that matter to a plan: where its files go, and where others would go before or over them. Pure.
+"""Where the files of a plan go in an artifact, and which other files would override them. Pure.
 
-Sources: systemd.unit(5), "System Unit Search Path", "User Unit Search Path" and what is said there of drop-ins.
-
-Judges files that systemd would read before or over those of the plan: whether they change what it says. Pure.
+An override is a file that systemd reads instead of ours (it hides the unit) or after it (a drop-in that changes it).
+Sources: systemd.unit(5), "System Unit Search Path", "User Unit Search Path" and what it says about drop-ins.
 """
 
 import posixpath

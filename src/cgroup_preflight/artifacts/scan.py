@@ -1,6 +1,6 @@
-"""Symbolic links of an archive, remembered so that a path can be followed as the unpacked tree would be.
+"""Looks at every member of an artifact once: refuses what is unsafe, remembers what matters to the plan.
 
-Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about.
+Symbolic links are remembered, so that a path can be followed as in the unpacked tree.
 """
 
 import hashlib
@@ -29,6 +29,10 @@ from cgroup_preflight.core.report import Remedy
 
 #: As the kernel: more links in one path are taken for a loop (path_resolution(7)).
 _HOPS_MAX = 40
+#: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
+_PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
+#: Members at places that matter, programs by name, links to them: far above any artifact.
+_NOTED_MAX = 10_000
 
 
 class Links:
@@ -79,12 +83,6 @@ class Links:
             done = list(self._root) if target.startswith("/") else done[:-1]
             todo += target.split("/")[::-1]
         return "/".join(done)
-
-
-#: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
-_PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
-#: Members at places that matter, programs by name, links to them: far above any artifact.
-_NOTED_MAX = 10_000
 
 
 @dataclass(slots=True, kw_only=True)

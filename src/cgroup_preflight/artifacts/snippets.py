@@ -1,10 +1,8 @@
-"""Snippets for projects that package themselves. Pure.
+"""Snippets for projects that build their packages themselves: nfpm, GoReleaser, debhelper, rpm spec files. Pure.
 
-Each begins with the same commands: the files and their manifest are put into a folder, and packed from there.
+Each begins with the same commands: they put the files and their manifest into a folder, which is packed from there.
 Sources: nfpm's and GoReleaser's configuration references (contents; archives.files, builds.hooks), debhelper's
 dh_install(1), systemd's rpm macros (%{_unitdir}).
-
-What a project that packages itself has to do to get the plan's files into a folder, and which files those are.
 """
 
 import os

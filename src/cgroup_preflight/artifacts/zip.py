@@ -1,6 +1,6 @@
-"""Finds and reads the central directory of a zip file without trusting it.
+"""Zip archives: the central directory is read without trust in it, local records are copied as they are.
 
-Zip archives: local records are copied as they are, the directory is written again around them.
+The directory is written again around them. Source: PKWARE's APPNOTE 6.3.10.
 """
 
 import os
@@ -47,10 +47,13 @@ from cgroup_preflight.host.files import Sink
 #: About half a million entries; more would not fit in the memory that this tool allows itself.
 _DIRECTORY_MAX = 64 << 20
 _SIGNING_BLOCK = b"APK Sig Block 42"
+_STORED, _DEFLATED = 0, 8
+#: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.
+_DESCRIPTOR_MAX = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class _Directory:
     """The records, where they begin, and the raw end records.
 
     `base` is what stands before the archive and is not counted in its offsets (a program that unpacks itself).
@@ -63,7 +66,7 @@ class Directory:
     end64: bytes
 
 
-def read_directory(file: BinaryIO, length: int) -> Directory:
+def _read_directory(file: BinaryIO, length: int) -> _Directory:
     """The directory of a zip file of `length` bytes. Raises ArtifactError (CGP304, CGP305)."""
     end_at, end = _find_end(file, length)
     disk, first, here, count, size, offset = struct.unpack("<4H2I", end[4:20])
@@ -88,7 +91,7 @@ def read_directory(file: BinaryIO, length: int) -> Directory:
         raise corrupt("the zip directory does not hold what its end record says")
     if os.pread(file.fileno(), 16, max(start - 16, 0)) == _SIGNING_BLOCK:
         raise unsafe("the zip has a signing block that a new entry would break", "put the files in before it is signed")
-    return Directory(records=tuple(records), start=start, base=base, end=end, end64=end64)
+    return _Directory(records=tuple(records), start=start, base=base, end=end, end64=end64)
 
 
 def _find_end(file: BinaryIO, length: int) -> tuple[int, bytes]:
@@ -119,11 +122,6 @@ def _find_end64(file: BinaryIO, end_at: int) -> tuple[int, bytes]:
     raise corrupt("the zip64 end record is not where its locator says")
 
 
-_STORED, _DEFLATED = 0, 8
-#: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.
-_DESCRIPTOR_MAX = 24
-
-
 class ZipFormat:
     """A zip file of `length` bytes."""
 
@@ -133,7 +131,7 @@ class ZipFormat:
 
     def __init__(self, file: BinaryIO, length: int, limits: Limits) -> None:
         self._file, self._limits = file, limits
-        self._directory: Directory = read_directory(file, length)
+        self._directory: _Directory = _read_directory(file, length)
         self._ends: dict[int, int] = {}
 
     def scan(self, scan: Scan) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts import inject
-from cgroup_preflight.artifacts.after_run import one
 from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, ContentRequest
 from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import Limits
 from cgroup_preflight.artifacts.request import artifact_paths, request_of, source_date, with_report
+from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
     findings: list[Finding] = []
     for path in _paths(args.artifact, config):
         options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
-        findings += one(path, lambda path: _act(path, request, settings, check=args.check))
+        findings += findings_of(path, lambda path: _act(path, request, settings, check=args.check))
     report = common.report(started, None, findings)
     for item in wanted:
         if item.format == "text":

@@ -1,10 +1,11 @@
 """The rungs that need no token and no network: report files, the job's summary and its outputs."""
 
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.host.files import write_file
 from cgroup_preflight.publish.receipt import Delivery, Outcome
 
 #: Largest summary of one step; above it GitHub shows none of it (docs, "Adding a job summary").
@@ -20,12 +21,10 @@ def write_files(folder: str, files: Mapping[str, str]) -> Outcome:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             path = Path(folder) / name
-            # Beside and then over: a reader sees a whole file, and a link that lies there is not followed.
-            beside = path.with_name(f".{name}.{os.getpid()}.tmp")
-            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-            beside.replace(path)
-    except OSError as error:
-        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {error.strerror}",
+            write_file(str(path), text.encode("utf-8", "backslashreplace"))  # a link is replaced, not followed
+    except (OSError, UsageError) as error:
+        reason = error.message if isinstance(error, UsageError) else error.strerror
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {reason}",
                        hint="choose a folder that the job may write: --files DIR")  # fmt: skip
     return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{', '.join(files)} in {folder}")
 

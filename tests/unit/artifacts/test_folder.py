@@ -83,7 +83,7 @@ def test_a_file_that_a_build_wrote_meanwhile_is_not_lost(tree: Path, monkeypatch
         swap(first, second)
 
     monkeypatch.setattr(folder, "exchange", write_and_exchange)
-    with pytest.raises(UsageError, match="written meanwhile"):
+    with pytest.raises(UsageError, match="another process wrote it"):
         put(str(tree))
     assert (tree / "late").read_text() == "by the build"
     assert _state(tree).keys() - before.keys() == {"late"}

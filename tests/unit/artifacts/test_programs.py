@@ -116,7 +116,7 @@ def test_the_program_of_the_artifact_stands_in_for_one_that_is_not_here(tmp_path
     (tmp_path / "dist/user-api").unlink()
     assert check(artifact, _wish_of(tmp_path, text)).edit.empty
     bare = write(tmp_path, "b.tar", tar([entry(f"{UNITS}/user-api.service", b"[Service]\n")]))
-    with pytest.raises(UsageError, match="neither here nor in the artifact"):
+    with pytest.raises(UsageError, match="neither on this machine nor in the artifact"):
         put(bare, _wish_of(tmp_path, text))
     assert put(bare, _wish_of(tmp_path, f"{text}go_settings = false\n")).changed
 
