@@ -86,6 +86,6 @@ def _programs(config: Config) -> Mapping[str, str]:
 def _artifacts(
     config: Config, plan: Plan, programs: Mapping[str, str], verdict: Verdict, mode: str
 ) -> tuple[Finding, ...]:  # fmt: skip
-    from cgroup_preflight.artifacts.after_run import after_run
+    from cgroup_preflight.artifacts.run import inject_after_run
 
-    return after_run(config, plan, programs, verdict, mode, options.progress)
+    return inject_after_run(config, plan, programs, verdict, mode, options.progress)
