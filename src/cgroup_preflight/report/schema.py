@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of the JSON report, made from `fields`: every field is there, and no other.
+"""JSON Schema (2020-12) of the JSON report, made from `fields`: the schema has every field of the table, and no other.
 
 Fields that an earlier version did not write are optional.
 """
