@@ -13,7 +13,7 @@ ALONE = HostCapacity(uml=True, qemu=False, cpus=2, memory_mib=16_000)
 SERVICE = '[services.web]\nbinary = "web"\n'
 
 
-def machine(text: str, host: Host = BOTH, wanted: str = "auto"):
+def machine(text: str, host: HostCapacity = BOTH, wanted: str = "auto"):
     return choose_machine(requirements_of(config_of(text)), wanted, host, input_bytes=0)
 
 
