@@ -48,7 +48,9 @@ def finding(code: str, status: Status, subject: str, **changes: object) -> Findi
     return Finding(code=code, name="n", status=status, subject=subject, message="m", **changes)
 
 
-def report(limits: dict[str, tuple[tuple[str, str], ...]] = LIMITS, *more: Finding, version: str = __version__) -> Report:
+def report(
+    limits: dict[str, tuple[tuple[str, str], ...]] = LIMITS, *more: Finding, version: str = __version__
+) -> Report:
     """What the tool in the guest would say after services with these limits ran well."""
     findings = [finding(code, Status.PASS, name) for name in limits for code in ("CGP501", "CGP503")] + list(more)
     return Report(

@@ -149,7 +149,7 @@ def test_a_changed_image_is_built_again_and_one_with_another_time_is_not(tmp_pat
 @pytest.mark.starts_processes
 def test_a_build_that_fails_leaves_nothing(tmp_path, builder, monkeypatch):
     monkeypatch.setenv("STATUS", "7")
-    with pytest.raises(HostError, match="building the debian-12 guest: .* exited with 7\nsaid"):
+    with pytest.raises(HostError, match=r"building the debian-12 guest: .* exited with 7\nsaid"):
         image.ensure(RECIPE, tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f".{RECIPE.name}.lock"]
 

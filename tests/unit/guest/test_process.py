@@ -21,15 +21,15 @@ def played(tmp_path, monkeypatch):
 
     def start(script):
         folder = make_folder()
-        process = GuestProcess(
+        made = GuestProcess(
             folder, lambda fd: ("sh", "-c", script, "guest", str(fd)), environment={"PATH": os.environ["PATH"]}
         )
-        started.append(process)
-        return process
+        started.append(made)
+        return made
 
     yield start
-    for process in started:
-        process.close()
+    for one in started:
+        one.close()
 
 
 def test_line_and_console(played, tmp_path):

@@ -369,7 +369,9 @@ def test_the_machine_and_the_network_that_the_config_asks_for(place):
 
 def test_a_distribution_that_there_is_not(place):
     with pytest.raises(UsageError):
-        guest_engine.run_task(task(distro="beos", config=config(path="shop.toml", folder=str(place))), {}, lambda _: None)
+        guest_engine.run_task(
+            task(distro="beos", config=config(path="shop.toml", folder=str(place))), {}, lambda _: None
+        )
 
 
 def test_kernel_arguments_and_accelerator_are_those_given():
