@@ -125,7 +125,7 @@ MIB = 1 << 20
     wanted=st.sampled_from(["uml", "qemu"]),
 )
 def test_the_memory_is_enough_for_every_probe(limits, name, in_slice, unlimited, files, wanted):
-    """Beside the system, the files handed in and services without a limit, the largest limit can be pushed against."""
+    """The largest limit can be tested next to the system, the input files and services without a limit."""
     kind = "slices" if in_slice else "services"
     text = "".join(
         f'[{kind}.x{number}]\n{name} = "{limit}M"\n' + ("" if in_slice else 'binary = "x"\n')
