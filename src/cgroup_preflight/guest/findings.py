@@ -8,13 +8,13 @@ services are to run on this machine), an unverified check is skipped (the guest 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
 _ENGINE_NAMES = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
-_CODE, _NAME = "CGP512", "guest"
 #: Checks of a host that a chosen distribution answers: the version of its systemd, and in QEMU that of its kernel.
 _ABOUT_SYSTEMD = frozenset({"CGP104"})
 _ABOUT_KERNEL = frozenset({"CGP106"})
@@ -98,16 +98,15 @@ def _where(made: GuestReport) -> Finding:
         *((f"the kernel is not that of {_title(run.distro)}",) if made.chosen and uml else ()),
         *machine.gaps,
     ]
-    return Finding(
-        code=_CODE, name=_NAME, status=Status.WARN, subject=made.label or "guest",
-        message=f"Tested in a VM ({', '.join(facts)}), not on this machine: {'; '.join(details)}",
+    return codes.GUEST.finding(
+        Status.WARN, made.label or "guest",
+        f"Tested in a VM ({', '.join(facts)}), not on this machine: {'; '.join(details)}", _CHECK_TARGET,
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
             "memory_mib": machine.memory_mib, "fence": run.fence,
             **({"first boot": run.lost_boot} if run.lost_boot else {}),
             **{f"{step}_seconds": taken for step, taken in run.seconds.items()},
         },
-        remedies=(_CHECK_TARGET,),
     )  # fmt: skip
 
 
@@ -116,11 +115,13 @@ def _title(distro: str) -> str:
     return distro.replace("-", " ").capitalize()
 
 
-def lost_guest(label: str, what: str, console: Sequence[str], remedy: Remedy) -> Finding:
+def lost_guest(
+    label: str, what: str, console: Sequence[str], remedy: Remedy, location: Location | None = None
+) -> Finding:
     """The finding about a guest that verified nothing."""
-    return Finding(
-        code=_CODE, name=_NAME, status=Status.UNVERIFIED, subject=label or "guest", message=what,
-        evidence={"console": "\n".join(console)} if console else {}, remedies=(remedy,),
+    return codes.GUEST.finding(
+        Status.UNVERIFIED, label or "guest", what, remedy, location=location,
+        evidence={"console": "\n".join(console)} if console else None,
     )  # fmt: skip
 
 

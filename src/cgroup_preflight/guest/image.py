@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import kernel_image, overlay, tools
 from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
+from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
@@ -177,10 +178,8 @@ def _same_content(home: Path) -> bool:
             return False
         fresh = {name: asdict(replace(record, mtime_ns=(home / name).stat().st_mtime_ns))
                  for name, record in records.items()}  # fmt: skip
-        temporary = home / f".{_MANIFEST}"
-        temporary.write_text(json.dumps(fresh, indent=1))
-        temporary.replace(home / _MANIFEST)
-    except (OSError, ValueError, TypeError):
+        write_file(str(home / _MANIFEST), json.dumps(fresh, indent=1).encode())
+    except (OSError, UsageError, ValueError, TypeError):
         return False
     return True
 

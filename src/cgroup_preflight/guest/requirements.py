@@ -62,8 +62,7 @@ class GuestMachine:
 
 def requirements_of(config: Config) -> Requirements:
     """What testing the limits of `config` takes."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    settings = [item for group in groups for item in group]
+    settings = config.settings
     quota = max(_quotas(settings), default=0)
     allowed = max(_allowed(settings), default=-1) + 1
     cpuset = allowed > 0 or "cpuset" in config.require.controllers

@@ -211,8 +211,7 @@ def _time_limit(task: GuestTask) -> float:
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
-    limits = [*(item.settings for item in task.config.slices), *(item.settings for item in task.config.services)]
-    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(sum(map(len, limits)), _PROBES_MAX))
+    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 
 def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
