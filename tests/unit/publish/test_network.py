@@ -92,7 +92,10 @@ def test_a_ca_file_that_is_absent(forge, call, failing, proxy, tmp_path, capsys)
     assert call(environ | dict.fromkeys(trusting, str(tmp_path / "absent.pem")), failing, "--publish", "strict") == 5
     told = capsys.readouterr().err
     assert "the CA certificate file cannot be read" in told
-    assert "next: set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing file in PEM" in told
+    assert (
+        "next: set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing file in PEM"
+        in told
+    )
     assert made.calls == []
 
 
