@@ -60,7 +60,7 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
 
     `section` is the key of `SECTIONS`; a sub-table that has a section of its own is left to the caller.
     """
-    keys = {key.name: key for key in SECTIONS[section]}
+    keys = {key.name: key for key in SECTIONS[section].keys}
     found: dict[str, Parsed] = {}
     if not isinstance(table, dict):
         mistakes.add("CGP203", "wrong-type", path, f"found {_kind(table)}, a table is needed",

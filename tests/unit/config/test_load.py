@@ -114,7 +114,7 @@ _VALUES = st.recursive(
     max_leaves=5,
 )
 _KNOWN = sorted(
-    {key.name for keys in SECTIONS.values() for key in keys}
+    {key.name for section in SECTIONS.values() for key in section.keys}
     | {name for section in SECTIONS for name in section.split(".")}
 )
 _KEYS = st.one_of(st.sampled_from(_KNOWN), st.text(max_size=5))

@@ -197,7 +197,7 @@ def test_a_pattern_that_python_warns_about_is_a_matter_of_the_config():
 
 
 def _key(section, name):
-    return next(key for key in SECTIONS[section] if key.name == name)
+    return next(key for key in SECTIONS[section].keys if key.name == name)
 
 
 @pytest.mark.parametrize("text", [">=249", ">=249,<258", "", "==252", "~=5.15", "!=6.1"])
