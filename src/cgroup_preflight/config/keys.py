@@ -1,4 +1,4 @@
-"""Every section and key of the config, once: the loader and the JSON Schema both follow from it."""
+"""Every table and key of the config. The loader and the JSON Schema both follow from it."""
 
 import re
 import warnings
@@ -11,13 +11,13 @@ from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.records import dataclass, field
 
-#: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
+#: The characters of a unit name (systemd.unit(5)) without those that have a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
-#: The kinds of units (systemd.unit(5)): a name with such an end is another unit than the one meant.
+#: The types of units (systemd.unit(5)): a name with such a suffix would be that of another unit.
 UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
 ENGINES = ("auto", "systemd", "user", "guest")
-#: What the built-in guest can be (`guest.recipe.SUITES`), and what can run it.
+#: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
 MACHINES = ("auto", "uml", "qemu")
 
@@ -49,31 +49,33 @@ class Section:
 
 
 def parse_name(text: str) -> str:
-    """A slice or service name, usable in a unit name as it is. Raises QuantityError."""
+    """A slice or service name, which needs no escape in a unit name. Raises QuantityError."""
     hint = f"letters, digits, '_', '.' and single '-' between them, at most {NAME_MAX} characters"
     if len(text) > NAME_MAX:
-        raise q.QuantityError(f"a name of {len(text)} characters is too long", hint)
+        raise q.QuantityError(f"the name has {len(text)} characters, which is too long", hint)
     if not NAME.fullmatch(text) or ".." in text:
         raise q.QuantityError(f"{text!r} is not a name", hint)
     return text
 
 
 def parse_unit_name(text: str) -> str:
-    """A name without the end that tells the kind of unit: `api.service` would be api.service.service.
+    """A name without the suffix of a unit: `api.service` would become api.service.service.
 
     Raises QuantityError.
     """
     head, _, end = parse_name(text).rpartition(".")
     if end in UNIT_TYPES:
-        raise q.QuantityError(f"{text!r} has the end of a unit's name, which is added by itself", head)
+        raise q.QuantityError(f"{text!r} ends in .{end}, and this tool adds the suffix of the unit", head)
     return text
 
 
 def parse_slice_name(text: str) -> str:
-    """A slice name that does not take over one of systemd's own. Raises QuantityError."""
+    """The name of a slice that is not one of systemd's own. Raises QuantityError."""
     name = parse_unit_name(text)
     if name.partition("-")[0] in ("system", "user", "machine", "init"):
-        raise q.QuantityError(f"{text!r} is in a slice of systemd's own", "a name of yours, such as api")
+        raise q.QuantityError(
+            f"{text!r} would be in a slice that belongs to systemd", "a name of your own, such as api"
+        )
     return name
 
 
@@ -84,7 +86,7 @@ def parse_ready(text: str) -> Ready:
     if text.startswith("log:"):
         try:
             with warnings.catch_warnings():
-                # Python would print its own opinion of a doubtful pattern, with a path of ours.
+                # Python would print a warning about a doubtful pattern, with a line of this file.
                 warnings.simplefilter("ignore")
                 re.compile(text[4:])
         except (re.error, RecursionError, OverflowError) as error:
@@ -126,7 +128,7 @@ def _specifier(text: str) -> str:
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
-            raise q.QuantityError(f"{text!r} is not known", ", ".join(words))
+            raise q.QuantityError(f"{text!r} is not one of the allowed words", " or ".join(words))
         return text
 
     return parse
@@ -135,18 +137,18 @@ def _one_of(*words: str) -> Callable[[str], str]:
 def _ratio(text: str) -> float:
     share = float(text)
     if not 0 < share <= 1:
-        raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and at most 1, such as 0.9")
+        raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and not above 1, such as 0.9")
     return share
 
 
 def _path(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise q.QuantityError(f"{text!r} is not a path", "a path relative to the config's folder")
+        raise q.QuantityError(f"{text!r} is not a path", "a path relative to the folder of the config")
     return text
 
 
 def parse_prefix(text: str) -> str:
-    """A folder in an artifact, relative, without a last slash. Raises QuantityError."""
+    """A folder in an artifact: relative, without a slash at the end. Raises QuantityError."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or ".." in parts or any(ord(char) < 33 or ord(char) > 126 for char in text):
         raise q.QuantityError(f"{text!r} is not a folder in an artifact", "a relative folder, such as shop-1.2")
@@ -155,19 +157,21 @@ def parse_prefix(text: str) -> str:
 
 def _input_glob(text: str) -> str:
     if text.startswith("/") or ".." in text.split("/"):
-        raise q.QuantityError(f"{text!r} leads out of the config's folder", "a glob below it, such as etc/*.yaml")
+        raise q.QuantityError(
+            f"{text!r} is outside the folder of the config", "a glob below that folder, such as etc/*.yaml"
+        )
     return _path(text)
 
 
 def _user(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
-        raise q.QuantityError(f"{text!r} is not a user", "the name of a system user, such as shop")
+        raise q.QuantityError(f"{text!r} is not the name of a user", "the name of a system user, such as shop")
     return text
 
 
 def _text(text: str) -> str:
     if "\0" in text:
-        raise q.QuantityError("a NUL character cannot be passed to a program", "text without NUL")
+        raise q.QuantityError("a program cannot get a NUL character", "text without NUL")
     return text
 
 

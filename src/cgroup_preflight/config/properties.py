@@ -104,8 +104,8 @@ def _memory(name: str, attribute: str, since: int, role: Role, doc: str, example
 
 
 PROPERTIES: tuple[Property, ...] = (
-    _memory("MemoryMin", "memory.min", 240, Role.PROTECTION, "Memory never reclaimed from the unit.", "32M"),
-    _memory("MemoryLow", "memory.low", 231, Role.PROTECTION, "Memory reclaimed only as a last resort.", "64M"),
+    _memory("MemoryMin", "memory.min", 240, Role.PROTECTION, "Memory that the kernel never reclaims from the unit.", "32M"),
+    _memory("MemoryLow", "memory.low", 231, Role.PROTECTION, "Memory that the kernel reclaims only as a last resort.", "64M"),
     _memory("MemoryHigh", "memory.high", 231, Role.LIMIT,
             "Above this the kernel throttles the unit and reclaims; it never kills.", "400M"),
     _memory("MemoryMax", "memory.max", 231, Role.LIMIT, "Hard limit: above it the kernel kills.", "512M"),

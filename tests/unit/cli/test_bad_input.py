@@ -271,8 +271,8 @@ def test_two_services_with_one_address(tmp_path):
     assert called.status == 2
     assert "3 mistakes" in called.err
     for line in (8, 11):
-        assert "asked for s0 already" in told(called, line)
-    assert "asked for s4 already" in told(called, 20)
+        assert "is the address of s0, too" in told(called, line)
+    assert "is the address of s4, too" in told(called, 20)
 
 
 def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
@@ -284,7 +284,7 @@ def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
     called = call(tmp_path, "slices", config=HEAD + body)
     assert called.status == 2
     assert "1 mistake " in called.err
-    assert "readiness test" in told(called, 6)
+    assert "without `ready`" in told(called, 6)
 
 
 def test_a_remote_address_where_the_config_allows_it(tmp_path):
