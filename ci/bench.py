@@ -54,7 +54,7 @@ smoke.ready = "exit"
 
 def startup() -> None:
     """`--help` and `check` as whole processes, in turn with `python -c pass`: without a config, and with one."""
-    # As installed: where PYTHONDONTWRITEBYTECODE is set, a checkout would be compiled anew with each start.
+    # As installed: where PYTHONDONTWRITEBYTECODE is set, a checkout would be compiled again at each start.
     compileall.compile_dir(str(ROOT / "src"), quiet=1)
     commands = {"cgroup-preflight --help": (*OURS, "--help"), "cgroup-preflight check": (*OURS, "check")}
     with tempfile.TemporaryDirectory() as empty:
@@ -63,7 +63,7 @@ def startup() -> None:
 
 
 def check() -> None:
-    """`check` beside BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
+    """`check` next to BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
     with tempfile.TemporaryDirectory() as name:
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", name, PEER]
         subprocess.run(words, check=True)

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from configs import ENVIRONMENT, Lab, config, fixture
 
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.plan.unit_syntax import specifiers, variable_line
 from cgroup_preflight.plan.unitfile import service_text
+from tests.lab.configs import ENVIRONMENT, Lab, config, fixture
 
 #: Each property once, in its own example; a nested slice whose parent is only implied.
 _ALL = {item.name: item.example for item in PROPERTIES if item.since <= 252}

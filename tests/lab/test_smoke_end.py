@@ -3,9 +3,9 @@
 import signal
 
 import pytest
-from configs import ENVIRONMENT, Lab, config, fixture
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import ENVIRONMENT, Lab, config, fixture
 
 _SERVER = {"slice": "api", "MemoryMax": "48M", "TasksMax": 48}
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from cgroup_preflight.artifacts.model import Program, unsupported
+from cgroup_preflight.artifacts.model import PackedProgram, unsupported
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unitfile import whole_service
 
 
 class Place(Protocol):
-    """Where an artifact puts a service unit, and who runs it."""
+    """What of a request decides a service unit."""
 
     @property
     def plan(self) -> Plan:
@@ -29,7 +29,7 @@ class Place(Protocol):
         """The user of the service; empty for the manager's default."""
 
 
-def service_unit(service: ServicePlan, programs: Sequence[Program], place: Place) -> str:
+def service_unit(service: ServicePlan, programs: Sequence[PackedProgram], place: Place) -> str:
     """The unit of a service whose program is in the artifact.
 
     Raises ArtifactError (CGP306) where the artifact does not hold exactly one program of that name.

@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
@@ -86,6 +86,6 @@ def _programs(config: Config) -> Mapping[str, str]:
 def _artifacts(
     config: Config, plan: Plan, programs: Mapping[str, str], verdict: Verdict, mode: str
 ) -> tuple[Finding, ...]:  # fmt: skip
-    from cgroup_preflight.artifacts.after_run import after_run
+    from cgroup_preflight.artifacts.run import inject_after_run
 
-    return after_run(config, plan, programs, verdict, mode, options.progress)
+    return inject_after_run(config, plan, programs, verdict, mode, options.progress)

@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
     )
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()

@@ -21,9 +21,10 @@ from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.findings import OOMD, judge, policies, service_findings, service_result
+from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes

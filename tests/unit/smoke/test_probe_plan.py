@@ -6,7 +6,7 @@ from cgroup_preflight.config.keys import parse_unit_name
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.plan.expect import expectations
-from cgroup_preflight.smoke.findings import policies
+from cgroup_preflight.smoke.policy import policies
 from cgroup_preflight.smoke.probe_plan import (
     OVER,
     SPARE,

@@ -1,4 +1,4 @@
-"""What `run` does with artifacts: only after a pass, unless asked otherwise."""
+"""What `run` does with artifacts: only after a pass, unless told otherwise."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping
 from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts import inject
 from cgroup_preflight.artifacts.content import Tested
-from cgroup_preflight.artifacts.inject import How
+from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, source_date, wish_of
+from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, request_of, source_date
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.plan.model import Plan
 
-#: When: after a pass, whatever the verdict is, or not at all.
-MODES = ("passed", "always", "never")
 
-
-def after_run(
+def inject_after_run(
     config: Config, plan: Plan, before: Mapping[str, str], verdict: Verdict, mode: str,
     progress: Callable[[str], None],
 ) -> tuple[Finding, ...]:  # fmt: skip
-    """Findings about the programs that were run (hashes `before` the run) and about each artifact of the config."""
+    """Findings about the programs that were run (hashes `before` the run) and about each artifact of the config.
+
+    `mode` is `passed` (only after a pass), `always` or `never`.
+    """
     now = program_hashes(config)
     changed = sorted(name for name, digest in before.items() if now.get(name) != digest)
     if changed:
@@ -33,18 +33,18 @@ def after_run(
         return proof
     if not passed and mode == "passed":
         return (*proof, _skipped(config, verdict))
-    wish = wish_of(config, plan, Tested(verdict=verdict.value, binaries=before if passed else {}))
+    request = request_of(config, plan, Tested(verdict=verdict.value, binaries=before if passed else {}))
     paths, empty = artifact_paths(config)
-    how = How(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
-    findings = [*proof, *(_none(pattern) for pattern in empty)]
+    options = InjectOptions(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
+    findings = [*proof, *(_no_match(pattern) for pattern in empty)]
     for path in paths:
         progress(f"injecting into {path}")
-        findings += one(path, lambda path: artifact_findings.written(inject.put(path, wish, how)))
+        findings += findings_of(path, lambda path: artifact_findings.written(inject.put(path, request, options)))
     return tuple(findings)
 
 
-def one(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[Finding, ...]:
-    """The findings of `act` on one artifact; what is wrong with that one does not keep others from their turn."""
+def findings_of(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[Finding, ...]:
+    """The findings of `act` on one artifact; an error in one artifact does not stop the others."""
     try:
         return act(path)
     except ArtifactError as error:
@@ -56,17 +56,17 @@ def one(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[Finding, 
 
 def _changed(name: str) -> Finding:
     return Finding(code="CGP302", name="tested-binary", status=Status.FAIL, subject=name,
-                   message="its program was replaced while the run went on: what was tested is not known",
-                   remedies=(Remedy(title="run again when the build has ended"),))  # fmt: skip
+                   message="its program was replaced during the run: which build was tested is unknown",
+                   remedies=(Remedy(title="run again after the build has ended"),))  # fmt: skip
 
 
 def _skipped(config: Config, verdict: Verdict) -> Finding:
     return Finding(code="CGP309", name="not-injected", status=Status.SKIP, subject=", ".join(config.inject),
-                   message=f"no artifact was touched, for the run ended with {verdict.value}",
-                   remedies=(Remedy(title="mend what failed; or, knowing that, use run --inject always"),))  # fmt: skip
+                   message=f"no artifact was changed because the run ended with {verdict.value}",
+                   remedies=(Remedy(title="fix what failed; to inject all the same, use run --inject always"),))  # fmt: skip
 
 
-def _none(pattern: str) -> Finding:
+def _no_match(pattern: str) -> Finding:
     return Finding(code="CGP309", name="not-injected", status=Status.FAIL, subject=pattern,
-                   message="no artifact has such a name, so the plan ships nowhere",
-                   remedies=(Remedy(title="build the artifacts first, or mend inject in [artifacts]"),))  # fmt: skip
+                   message="no artifact matches this pattern, so the plan is shipped nowhere",
+                   remedies=(Remedy(title="build the artifacts first, or correct inject in [artifacts]"),))  # fmt: skip
