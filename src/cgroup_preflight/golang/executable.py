@@ -65,7 +65,7 @@ _MACHINES: Mapping[tuple[int, int, bool], tuple[str, str]] = MappingProxyType(
     }
 )
 
-#: Where 32-bit programs may run beside 64-bit ones, and what that hangs on.
+#: Where 32-bit programs may run on a 64-bit kernel, and what that depends on.
 _COMPATIBLE: Mapping[tuple[str, str], Fit] = MappingProxyType(
     {
         ("i686", "x86_64"): Fit(ok=True, why="a 32-bit program on a 64-bit kernel (CONFIG_IA32_EMULATION)"),

@@ -172,7 +172,7 @@ def _needs_quotes(text: str) -> bool:
     return any(char in text for char in ' \t\r\n"`')
 
 
-#: More lines, and more backslashes or bytes that are no UTF-8, than any build has: they keep a hostile text cheap.
+#: No build has more lines, or more backslashes and bytes that are not UTF-8: they bound the time for a hostile text.
 MAX_LINES, MAX_ESCAPES = 8192, 8192
 
 _NEEDS_QUOTES = re.compile(rb'[ \t\r\n"`]')

@@ -213,7 +213,7 @@ def read_levels(
 def _level(fs: HostFs, mount_point: str, path: str) -> CgroupReading:
     folder = f"{mount_point}{path}"
     controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
-    # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
+    # Every cgroup has that file: without it there is no cgroup, and the other files need not be read.
     gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
 
     def read(name: str, parse: Callable[[str], T]) -> Reading[T]:

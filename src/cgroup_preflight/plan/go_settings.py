@@ -1,4 +1,4 @@
-"""The settings that make a Go program fit its limits, and why each one is there. Pure.
+"""The settings that make a Go program fit its limits, and the reason for each. Pure.
 
 Source of the rules: golang/go#75164 (no Go version takes a memory limit from the cgroup), golang/go#81180 (it sees
 only the quota of its own cgroup), golang/go#73193 (the floor of 2), and the practice of automemlimit (0.9 of

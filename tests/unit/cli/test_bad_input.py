@@ -380,7 +380,7 @@ FOREIGN = {
     "empty": (b"", "empty"),
     "pe": (b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0" + bytes(40), "Windows"),
     "macho": (b"\xcf\xfa\xed\xfe" + bytes(64), "macOS"),
-    "text": (b"just text\n", "no program"),
+    "text": (b"just text\n", "not a program"),
     "damaged": (b"\x7fELF" + bytes(8), ""),
     "cut": (_elf(62)[:70], ""),
 }
@@ -405,7 +405,7 @@ ARM64 = 183 if os.uname().machine != "aarch64" else 62
 @pytest.mark.parametrize("command", ["run", "smoke"])
 @pytest.mark.parametrize("engine", [[], ["--engine", "systemd"], ["--engine", "guest"]], ids=" ".join)
 @pytest.mark.parametrize(
-    ("data", "word"), [(b"just text\n", "it is no program"), (_elf(ARM64), "")], ids=["text", "other machine"]
+    ("data", "word"), [(b"just text\n", "it is not a program"), (_elf(ARM64), "")], ids=["text", "other machine"]
 )
 def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command, engine, data, word):
     """Whatever the host is like: it is neither blamed for it, nor is what was found about it lost."""
