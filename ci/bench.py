@@ -41,8 +41,9 @@ COUNTED = """\
 from cgroup_preflight.cli import common
 from cgroup_preflight.smoke.run import smoke
 config = common.load_config(None)
-context = common.context(config, config.engine, ())
-print(smoke(config, context.facts, context.engine, (), lambda text: None).processes_started)
+plan = common.plan_of(config)
+context = common.context(config, config.engine, (), plan=plan)
+print(smoke(config, plan, context.facts, context.engine, (), lambda text: None).processes_started)
 """
 SERVICE = """\
 [services.job{number}]
