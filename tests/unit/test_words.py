@@ -55,6 +55,11 @@ PAGES = [
     *sorted((TOP / "docs").glob("*.md")),
     *sorted((TOP / "templates").glob("*.yml")),
     TOP / "examples" / "shop" / "cgroup-preflight.toml",
+    *(
+        TOP / "ci" / name
+        for name in ("ansible/preflight.yml", "action_install.sh", "action_python.sh", "Containerfile")
+    ),
+    TOP / "pyproject.toml",
 ]
 MODULES = [*sorted(PACKAGE.rglob("*.py")), *sorted((TOP / "ci").glob("*.py")), TOP / "noxfile.py"]
 
