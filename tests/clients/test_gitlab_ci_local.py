@@ -161,4 +161,4 @@ def test_the_example_passes_in_a_guest(go, gitlab):
                               files=files, binaries=folders)  # fmt: skip
     assert status == 0, text
     assert json.loads((_reports(folder) / "report.json").read_text())["verdict"] == "pass"
-    assert gitlab.notes[0]["body"].startswith("## ✅ cgroup-preflight: pass")
+    assert gitlab.notes[0]["body"].startswith("## ✅ cgroup-preflight PASS: ")

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
-from cgroup_preflight.core.verdict import WORST_FIRST
+from cgroup_preflight.core.report import PROBLEMS, VERDICTS_WORST_FIRST, Finding, Remedy, Status, Verdict
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.escape import clip
 from cgroup_preflight.report.merge import Leg
@@ -54,7 +53,7 @@ class State:
             return bool(run.run) and self.run > run
         if self.job == job:
             return self.run > run
-        return WORST_FIRST.index(self.verdict) < WORST_FIRST.index(verdict)
+        return VERDICTS_WORST_FIRST.index(self.verdict) < VERDICTS_WORST_FIRST.index(verdict)
 
 
 def fitted(state: State) -> State:
@@ -81,8 +80,8 @@ def encode(state: State) -> str:
 def _slim(leg: Leg, message: int, findings: int) -> Leg:
     """A leg with what its section of the comment shows: no evidence, no services, only the title of one remedy."""
     report = leg.report
-    wrong = [item for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN)]
-    wrong.sort(key=lambda item: (Status.FAIL, Status.UNVERIFIED, Status.WARN).index(item.status))
+    wrong = [item for item in report.findings if item.status in PROBLEMS]
+    wrong.sort(key=lambda item: PROBLEMS.index(item.status))
     fine = {item.code: item for item in report.findings if item.status in (Status.PASS, Status.SKIP)}
     kept = [_slim_finding(item, message) for item in wrong[:findings]]
     kept += [_slim_finding(item, min(message, 60)) for item in fine.values()] if findings else []

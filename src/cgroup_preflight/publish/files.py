@@ -1,9 +1,10 @@
 """The channel that needs no token and no network: report files in a folder."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.host.files import write_file
 from cgroup_preflight.publish.receipt import Delivery, Outcome, with_receipt
 from cgroup_preflight.report import codec, codequality, junit
 from cgroup_preflight.report import comment as comment_body
@@ -39,11 +40,9 @@ def write_files(folder: str, files: Mapping[str, str]) -> Outcome:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             path = Path(folder) / name
-            # Write and rename: a reader sees a whole file, and a symbolic link at this name is not followed.
-            temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            temporary.replace(path)
-    except OSError as error:
-        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {error.strerror}",
+            write_file(str(path), text.encode("utf-8", "backslashreplace"))  # a link is replaced, not followed
+    except (OSError, UsageError) as error:
+        reason = error.message if isinstance(error, UsageError) else error.strerror
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {reason}",
                        hint="choose a folder that the job can write: --files DIR")  # fmt: skip
     return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{', '.join(files)} in {folder}")

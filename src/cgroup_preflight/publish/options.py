@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cgroup_preflight.core.report import Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.comment import Draft
 from cgroup_preflight.report import comment as comment_body
@@ -43,16 +43,16 @@ class Results:
     baseline: Report | None = None
 
 
-def view(legs: tuple[Leg, ...]) -> Merged:
-    """The merged view of one leg or more, with the worst verdict."""
-    return merge(legs, worst_of(leg.report.verdict for leg in legs))
+def view(legs: tuple[Leg, ...], *, shortened: bool = False) -> Merged:
+    """The merged view of one leg or more, with the worst verdict; `shortened` as in `merge`."""
+    return merge(legs, worst_of(leg.report.verdict for leg in legs), shortened=shortened)
 
 
 def drafter(results: Results, mode: str) -> Callable[[tuple[Leg, ...], int], Draft]:
     """Makes the text of the comment: from the legs stored in it if legs publish by themselves, else from `results`."""
 
     def draft(legs: tuple[Leg, ...], limit: int) -> Draft:
-        merged = view(legs) if legs else results.merged
+        merged = view(legs, shortened=True) if legs else results.merged
         worth = mode == "always" or merged.verdict is not Verdict.PASS or _differs(merged.report, results.baseline)
         return Draft(text=comment_body.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
 
@@ -65,5 +65,5 @@ def _differs(report: Report, baseline: Report | None) -> bool:
 
 
 def _problems(report: Report) -> tuple[Verdict, frozenset[tuple[str, str, Status]]]:
-    wrong = [item for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN)]
+    wrong = [item for item in report.findings if item.status in PROBLEMS]
     return report.verdict, frozenset((item.code, item.subject, item.status) for item in wrong)

@@ -5,13 +5,13 @@ and counts are limited, and an error names the file and the place in it, never i
 """
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report
+from cgroup_preflight.host.files import open_regular
 from cgroup_preflight.publish.receipt import without_receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report.escape import LOG_LINE_MAX
@@ -92,10 +92,7 @@ def _files(paths: Sequence[str]) -> list[str]:
 def _read(path: str) -> bytes:
     try:
         # An artifact can contain a symbolic link to a file of this machine, or a pipe without an end.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UsageError("not a regular file", where=path, remedy=_MAKE)
+        with open_regular(path, follow=False) as file:
             data = file.read(_FILE_MAX + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"

@@ -44,7 +44,9 @@ def test_first_fail_makes_a_check_run_and_a_comment(github, env, call, failing, 
     assert check["annotations"][0]["path"] == "deploy/cgroup-preflight.toml"
     assert check["annotations"][0]["start_line"] == 12
     (comment,) = github.comments
-    assert comment["body"].startswith("## ❌ cgroup-preflight: fail\n**To do:** raise MemoryMax")
+    assert comment["body"].startswith(
+        "## ❌ cgroup-preflight FAIL: 1 of 2 checks failed: <code>CGP501</code> user-api\n**To do:** raise MemoryMax"
+    )
     assert github.writes() == ["POST /repos/org/demo/check-runs", "POST /repos/org/demo/issues/7/comments"]
     told = capsys.readouterr()
     assert "delivered comment: up to date https://github.example/org/demo/pull/7#issuecomment-" in told.err
@@ -67,7 +69,7 @@ def test_a_pass_makes_no_comment_but_turns_an_old_one_green(github, env, call, f
     call(env | {"GITHUB_RUN_ID": "101"}, failing)
     call(env | {"GITHUB_RUN_ID": "102"}, passing)
     (comment,) = github.comments
-    assert comment["body"].startswith("## ✅ cgroup-preflight: pass")
+    assert comment["body"].startswith("## ✅ cgroup-preflight PASS: ")
     assert [check["conclusion"] for check in github.checks] == ["success", "failure", "success"]
 
 

@@ -55,7 +55,9 @@ def test_a_note_is_made_updated_and_closed(gitlab, env, call, failing, passing, 
     assert "https://gitlab.example/group/demo/-/merge_requests/5#note_" in told
     call(env | {"CI_PIPELINE_ID": "1003"}, passing)
     (note,) = gitlab.notes
-    assert note["body"].startswith("## ✅ cgroup-preflight: pass\n**Nothing to do:**")
+    title, todo = note["body"].split("\n")[:2]
+    assert title.startswith("## ✅ cgroup-preflight PASS: ")
+    assert todo == "**Nothing to do.**"
     assert {item.path for item in gitlab.calls if "status" in item.path or "discussion" in item.path} == set()
 
 

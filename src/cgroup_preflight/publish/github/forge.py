@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, Verdict
 from cgroup_preflight.publish import comment
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.github import hints, job_files, log
@@ -97,7 +97,7 @@ class _Publication:
 
     def write_outputs(self) -> None:
         found = self.results.merged.report.findings
-        wrong = sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in found)
+        wrong = sum(item.status in NO_PASS for item in found)
         self._append_outputs({"verdict": self.results.merged.verdict.value, "findings": str(wrong)})
 
     def _append_outputs(self, values: dict[str, str]) -> None:
