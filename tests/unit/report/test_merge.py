@@ -140,6 +140,9 @@ def test_a_comment_of_equal_runners() -> None:
     assert "\n**3 runners:** ✅ 3 pass. All have the same results.\n" in body
     assert "| ✅ <code>a</code>, <code>b</code>, <code>c</code> (3) |\n" in body
     assert body.endswith("\n<sub>see <code>&#64;<wbr>you</code></sub>\n")
+    assert "<code>b</code> (2) |\n" in comment_body.render(view(_legs(a=ok, b=ok)))
+    many = report(*(finding(Status.FAIL, subject=f"s{number}") for number in range(99)))
+    assert len(comment_body.render(view(_legs(a=many)), limit=15_000, note="@" * 99).encode()) <= 15_000
     assert comment_body.render(view(_legs(a=ok)), note="end").endswith("\n<sub>end</sub>\n")
     assert "<sub>" not in comment_body.render(view(_legs(a=ok)))
 
