@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cgroup_preflight.core.report import CpuUsage, Remedy, Status
+from cgroup_preflight.core.report import CpuUsage, Location, Remedy, Status
 from cgroup_preflight.report import text
 from tests.unit.report.samples import FREE, GOOD, HOST, MIXED, PROVED, SERVICE, finding, report
 
@@ -117,3 +117,13 @@ def test_a_remedy_may_be_words_only_and_evidence_is_clipped() -> None:
     plain = Remedy(title="do it", commands=(("a", "b"),))
     assert "          a b\n" in text.render(report(finding(Status.FAIL, remedies=(plain,), evidence={})))
     assert "read:" not in text.render(report(finding(Status.FAIL, remedies=(), evidence={})))
+
+
+def test_foreign_text_is_escaped_and_clipped() -> None:
+    odd = finding(Status.FAIL, subject="s" * 3000, location=Location(file="\x1b[1m", line=3))
+    some = report(odd, finding(Status.FAIL), services=(replace(SERVICE, log_tail=("\x1b[2J",) * 30),))
+    shown = text.render(some)
+    assert "\x1b" not in shown
+    assert "[\\x1b[1m:3]" in shown
+    assert "characters left out): memory.max is not in force" in shown
+    assert shown.count("    | \\x1b[2J\n") == 20
