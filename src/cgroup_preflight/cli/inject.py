@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +47,7 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config)
     request = _request(args, config)
     if args.emit:
-        sys.stdout.write(snippet(args.emit, staging_of(request)))
+        options.write_stdout(snippet(args.emit, staging_of(request)))
         return 0
     settings = _inject_options(args, config)
     findings: list[Finding] = []
@@ -163,4 +162,4 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
     if file:
         options.write_file(Path(file), text)
     else:
-        sys.stdout.write(text)
+        options.write_stdout(text)

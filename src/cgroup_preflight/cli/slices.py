@@ -1,6 +1,5 @@
 """`cgroup-preflight slices`: the generated unit files."""
 
-import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import common, options
@@ -31,7 +30,7 @@ def main(words: list[str]) -> int:
     for service in plan.services:
         if service.program is not None and service.program.unreadable:
             reason = plain(service.program.why_not)
-            sys.stderr.write(f"{service.label}: no settings for a Go program: its file {reason}\n")
+            options.write_stderr(f"{service.label}: no settings for a Go program: its file {reason}\n")
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:
@@ -45,5 +44,5 @@ def main(words: list[str]) -> int:
                              remedy=Remedy(title="choose another --out")) from None  # fmt: skip
         options.write_file(path, file.content)
     if args.out is not None:
-        sys.stderr.write(f"wrote {len(files)} files to {args.out}\n")
+        options.write_stderr(f"wrote {len(files)} files to {args.out}\n")
     return 0

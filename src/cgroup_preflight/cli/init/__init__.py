@@ -67,4 +67,4 @@ def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
     config = "" if output == Path(FILE_NAME) else f" --config {shlex.quote(str(output))}"
     last = f"cgroup-preflight run{config}" if services else f"edit {output}"
     lines += ["next:", *(f"  {step}" for step in (*missing, last) if step)]
-    sys.stderr.write("".join(f"{plain(line)}\n" for line in lines))
+    options.write_stderr("".join(f"{plain(line)}\n" for line in lines))
