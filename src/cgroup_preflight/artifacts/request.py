@@ -12,7 +12,6 @@ from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
-from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
@@ -21,16 +20,16 @@ from cgroup_preflight.report.read import ReportShapeError, report_of
 _REPORT_MAX = 64 << 20
 
 
-def request_of(config: Config, tested: Tested | None = None) -> ContentRequest:
-    """What the config asks for. Raises UsageError if the config file cannot be read again."""
-    settings, paths = config.artifacts, binary_paths(config)
-    programs = survey_all(paths)
-    asks = {service.name for service in config.services if service.go_settings}
+def request_of(config: Config, plan: Plan, tested: Tested | None = None) -> ContentRequest:
+    """What the config requires; `plan` is its plan. Raises UsageError if the config file cannot be read again."""
+    settings = config.artifacts
+    programs = {service.label: service.program for service in plan.services if service.program is not None}
+    with_go = {service.name for service in config.services if service.go_settings}
     return ContentRequest(
-        plan=build_plan(config, programs=programs), config_sha256=config_hash(config), layout=settings.layout,
+        plan=plan, config_sha256=config_hash(config), layout=settings.layout,
         prefix=settings.prefix, services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
-        absent=frozenset(name for name, path in paths.items() if name in asks and not os.path.exists(path)),
+        absent=frozenset(name for name, path in binary_paths(config).items() if name in with_go and not os.path.exists(path)),
         replan=lambda found: build_plan(config, programs={**programs, **found}),
     )  # fmt: skip
 

@@ -12,11 +12,13 @@ from cgroup_preflight.artifacts.request import artifact_paths, config_hash, prog
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
+from cgroup_preflight.plan.model import Plan
 
 
 def inject_after_run(
-    config: Config, before: Mapping[str, str], verdict: Verdict, mode: str, progress: Callable[[str], None]
-) -> tuple[Finding, ...]:
+    config: Config, plan: Plan, before: Mapping[str, str], verdict: Verdict, mode: str,
+    progress: Callable[[str], None],
+) -> tuple[Finding, ...]:  # fmt: skip
     """Findings about the programs that were run (hashes `before` the run) and about each artifact of the config.
 
     `mode` is `passed` (only after a pass), `always` or `never`.
@@ -31,7 +33,7 @@ def inject_after_run(
         return proof
     if not passed and mode == "passed":
         return (*proof, _skipped(config, verdict))
-    request = request_of(config, Tested(verdict=verdict.value, binaries=before if passed else {}))
+    request = request_of(config, plan, Tested(verdict=verdict.value, binaries=before if passed else {}))
     paths, empty = artifact_paths(config)
     options = InjectOptions(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
     findings = [*proof, *(_no_match(pattern) for pattern in empty)]

@@ -96,7 +96,7 @@ def _act(path: str, request: ContentRequest, settings: InjectOptions, *, check: 
 
 
 def _request(args: argparse.Namespace, config: Config) -> ContentRequest:
-    request = request_of(config)
+    request = request_of(config, common.plan_of(config))
     try:
         prefix = request.prefix if args.prefix is None else parse_prefix(args.prefix)
     except QuantityError as error:

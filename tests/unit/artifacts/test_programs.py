@@ -10,6 +10,7 @@ from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts.content import ContentRequest
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.request import request_of
+from cgroup_preflight.cli.common import plan_of
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
@@ -123,7 +124,8 @@ def test_the_program_of_the_artifact_stands_in_for_one_that_is_not_here(tmp_path
 
 def _wish_of(folder: Path, text: str) -> ContentRequest:
     (folder / "c.toml").write_text(text)
-    return request_of(load(folder / "c.toml"))
+    config = load(folder / "c.toml")
+    return request_of(config, plan_of(config))
 
 
 def _go_program() -> bytes:

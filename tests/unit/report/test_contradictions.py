@@ -16,8 +16,8 @@ from cgroup_preflight.cli import guard
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
-from cgroup_preflight.guest.run import Task, _read
-from cgroup_preflight.guest.spec import Completed, GuestError
+from cgroup_preflight.guest.run import GuestTask, _read
+from cgroup_preflight.guest.spec import CommandResult, GuestError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import codec
@@ -108,9 +108,9 @@ class _Guest:
 
 
 def _from_guest(data: bytes) -> Report:
-    config = config_of(ONE_SERVICE.replace("{limit}", "192M"))
-    task = Task(config=config, words=("run",), names=(), distro="debian-12")
-    return _read(_Guest(), task, Completed(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
+    config = config_of(ONE_SERVICE.replace("{limit}", "64M"))
+    task = GuestTask(config=config, words=("run",), names=(), distro="debian-12")
+    return _read(_Guest(), task, CommandResult(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
 
 
 def _put(folder: Path, document: object) -> tuple[str, bytes]:
