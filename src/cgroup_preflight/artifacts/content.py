@@ -1,4 +1,4 @@
-"""Plan to files: what an artifact has to hold, given what is in it already. Pure.
+"""Plan to files: what an artifact must contain, given what is in it already. Pure.
 
 UnitPaths: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
 """
@@ -15,7 +15,7 @@ from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files, whole_service
 
 LAYOUTS = ("system", "user")
-#: `services`: the whole plan, or what belongs to the programs and units that the artifact holds.
+#: `services`: the whole plan, or what belongs to the programs and units in the artifact.
 ALL, PRESENT = "all", "present"
 
 
@@ -32,8 +32,8 @@ class ContentRequest:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
-    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that what a Go program
-    needs is not in the plan yet; `replan` makes the plan again with the programs that an artifact holds.
+    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that the plan does not
+    contain yet what a Go program needs; `replan` makes the plan again with the programs in an artifact.
     """
 
     plan: Plan
@@ -63,7 +63,7 @@ class ContentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What the artifact holds of the plan: programs by service, services with a unit file, its package name."""
+    """What the artifact contains of the plan: programs by service, services with a unit file, its package name."""
 
     programs: Mapping[str, tuple[PackedProgram, ...]]
     units: frozenset[str]
@@ -71,9 +71,9 @@ class Contents:
 
 
 def wanted_files(request: ContentRequest, has: Contents) -> dict[str, bytes]:
-    """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
+    """Every file that the artifact must contain, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
 
-    Nothing where the request is for what is present, and no service is.
+    Nothing where only services that are present are requested, and none is.
     """
     services = chosen(request, has)
     if request.services == PRESENT and not services:
@@ -139,7 +139,7 @@ def _manifest(
 
 
 def _binary(service: ServicePlan, tested: Tested, has: Contents) -> manifest.ManifestBinary:
-    """The tested program in the artifact. Raises ArtifactError (CGP302) where only another build of it is there."""
+    """The tested program in the artifact. Raises ArtifactError (CGP302) where the artifact contains only another build."""
     digest = tested.binaries.get(service.label)
     programs = has.programs.get(service.label, ())
     if digest is None:

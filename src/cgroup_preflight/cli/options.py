@@ -41,7 +41,7 @@ def here() -> "Path":
         return Path.cwd()
     except OSError as error:
         raise UsageError(f"the current folder cannot be used: {error.strerror}", where=".",
-                         remedy=Remedy(title="change to a folder that is there")) from None  # fmt: skip
+                         remedy=Remedy(title="change to a folder that exists")) from None  # fmt: skip
 
 
 def _columns() -> int:
@@ -75,7 +75,7 @@ def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMA
 
 
 def outputs(words: list[str], output: str) -> tuple[Output, ...]:
-    """The renderings asked for; text on stdout where nothing else goes there. Raises UsageError."""
+    """The requested renderings; text on stdout where nothing else goes there. Raises UsageError."""
     found = []
     for word in words or ["text"]:
         name, separator, file = word.partition("=")

@@ -22,8 +22,8 @@ _VERSION = re.compile(r"v[0-9]+", re.ASCII)
 class Program:
     """One service to be; paths relative to the folder looked at.
 
-    `source` is the folder of its `package main`, `module` that of its go.mod, each None without; `binary` what is
-    there already if `built`, else where it will be built. `ports` and `routes` come from its source.
+    `source` is the folder of its `package main`, `module` that of its go.mod, each None without; `binary` the
+    existing file if `built`, else where it will be built. `ports` and `routes` come from its source.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Program:
 
     @property
     def slice(self) -> str:
-        """What answers users goes to api, what can wait to worker."""
+        """What answers users is in api, what can wait is in worker."""
         return "api" if self.http else "worker"
 
 
@@ -62,7 +62,7 @@ def project_name(found: Found, folder: str) -> str:
 def programs(found: Found) -> tuple[Program, ...]:
     """Every `package main` with a `func main`, by folder, then Go programs without one; names are unique."""
     taken: set[str] = set()
-    # The nearest to the top first; what cannot be seen in an editor is no path for a config.
+    # The nearest to the top first; a path that an editor cannot show is none for a config.
     free = sorted((path for path in found.binaries if path.isprintable()), key=lambda path: (path.count("/"), path))
     some = [_program(found, folder, free, taken) for folder, files in sorted(found.packages.items())
             if any(file.has_main for file in files)]  # fmt: skip
@@ -130,7 +130,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _take_binary(free: list[str], names: set[str]) -> str | None:
-    """The first program with one of `names`, with or without a platform behind it; it is taken off the list."""
+    """The first program with one of `names`, with or without a platform behind it; it is removed from the list."""
     for path in free:
         base = path.rpartition("/")[2]
         if base in names or _PLATFORM.sub("", base) in names:

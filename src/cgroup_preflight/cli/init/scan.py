@@ -91,7 +91,7 @@ class _Walk:
 def _listing(folder: str) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            # One more than the bound, so that a folder of a million files is not held in memory.
+            # One more than the bound, so that a folder of a million files does not fill the memory.
             some = [entry for entry, _ in zip(entries, range(ENTRIES_MAX + 1), strict=False)]
     except OSError:
         return []
