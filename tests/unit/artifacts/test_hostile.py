@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import lzma
 import stat
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.artifacts.model import ArtifactError, Limits
+from cgroup_preflight.artifacts.model import KEEP_MAX, ArtifactError, Limits
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import PACKERS, SLICE, UNITS, entry, put, tar, write, zipped
 
@@ -254,3 +255,11 @@ def test_any_bytes_at_all_give_an_error_of_ours(
         return
     with pytest.raises(ArtifactError):
         put(write(tmp_path_factory.mktemp("t"), "a", head + data))
+
+
+@pytest.mark.parametrize(("size", "kept"), [(KEEP_MAX, True), (KEEP_MAX + 1, False)])
+def test_a_unit_file_is_kept_up_to_its_limit(tmp_path: Path, size: int, kept: bool) -> None:
+    data = b"#" * size
+    found = making.check(write(tmp_path, "a.tar", tar([entry(making.SLICE, data)]))).scan.found[making.SLICE]
+    assert (found.data == data) is kept
+    assert found.sha256 == hashlib.sha256(data).hexdigest()

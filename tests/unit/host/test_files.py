@@ -15,6 +15,7 @@ from cgroup_preflight.host.files import (
     locked_folder,
     open_regular,
     replacing,
+    sync_folder,
     temporary_path,
     write_file,
     write_output,
@@ -263,5 +264,8 @@ def test_a_lock_is_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError), locked_folder(str(tmp_path / "file")):
         pass
+    with pytest.raises(NotADirectoryError):
+        sync_folder(str(tmp_path / "file"))
+    sync_folder(str(tmp_path))
     with locked_folder(str(tmp_path)), pytest.raises(UsageError, match="another process"), locked_folder(str(tmp_path)):
         pass
