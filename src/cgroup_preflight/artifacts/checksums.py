@@ -1,4 +1,4 @@
-"""Signatures and checksums of an artifact: a change makes them wrong; they are named, and checksums can be corrected."""
+"""Signatures and checksums of an artifact: a change makes them wrong; checksums can be corrected."""
 
 import hashlib
 import os

@@ -139,7 +139,7 @@ def _manifest(
 
 
 def _binary(service: ServicePlan, tested: Tested, has: Contents) -> manifest.ManifestBinary:
-    """The tested program in the artifact. Raises ArtifactError (CGP302) where the artifact contains only another build."""
+    """The tested program in the artifact. Raises ArtifactError (CGP302) where it contains only another build."""
     digest = tested.binaries.get(service.label)
     programs = has.programs.get(service.label, ())
     if digest is None:

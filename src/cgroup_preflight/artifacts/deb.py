@@ -1,8 +1,8 @@
 """Debian packages: our files go into data.tar, what follows from them into control.tar; everything else stays.
 
 Sources: deb(5) and its ar archive, deb-md5sums(5), deb-conffiles(5), deb-substvars(5) (Installed-Size: each file
-rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits: `unix-ar` has had no release since 2019,
-`arpy` only reads, `python-debian` writes no package and is under the GPL.
+rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits: `unix-ar` has had no release since
+2019, `arpy` only reads, `python-debian` writes no package and is under the GPL.
 """
 
 import hashlib

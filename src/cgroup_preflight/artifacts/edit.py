@@ -30,7 +30,8 @@ def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edi
     """The edit that gives `scan`'s artifact the plan. Raises ArtifactError (CGP302, CGP303, CGP306).
 
     What an earlier `inject` put in, by hash in the manifest it left, is replaced or removed; any other
-    content at the same path is a conflict. Folders are added where the archive names its folders, or with `all_folders`.
+    content at the same path is a conflict. Folders are added where the archive names its folders, or with
+    `all_folders`.
     """
     files = expected(scan)
     owned, changed = _of_earlier(scan)
@@ -47,7 +48,7 @@ def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edi
             replaced.append((found, NewFile(path=path, data=data)))
     stale = sorted(changed - files.keys())
     if stale and not force:
-        message = f"{stale[0]!r} has the name of a file of this tool, but neither this plan nor a manifest contains it in this form"
+        message = f"{stale[0]!r} has the name of a file of this tool, but is in neither this plan nor a manifest"
         raise conflict(message, "remove it from the artifact, or use --force to remove it")
     dropped = [scan.found[path] for path in sorted((owned | changed) - files.keys())]
     _check_links(scan, [*(found for found, _ in replaced), *dropped])
@@ -101,7 +102,7 @@ def other_projects(scan: Scan) -> Mapping[str, manifest.Manifest]:
 
 
 def _of_earlier(scan: Scan) -> tuple[set[str], set[str]]:
-    """Files of an earlier `inject`: those as it left them with its manifest, and drop-ins that no manifest accounts for.
+    """Files of an earlier `inject`: those that did not change since, and drop-ins that no manifest accounts for.
 
     A drop-in with our name is ours; slices and units that were changed since belong to somebody else.
     """
@@ -132,6 +133,6 @@ def _folders(scan: Scan, files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 def _both(found: FoundMember, data: bytes) -> str:
     return (
-        f"{found.member.path!r} exists already with other content: the file in the artifact has {found.member.size} bytes, "
-        f"sha256 {found.sha256}; the one of the plan has {len(data)} bytes, sha256 {_sha256(data)}"
+        f"{found.member.path!r} exists already with other content: the file in the artifact has "
+        f"{found.member.size} bytes, sha256 {found.sha256}; the one of the plan has {len(data)} bytes, sha256 {_sha256(data)}"
     )

@@ -87,9 +87,12 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
         label = path.split("/")[-2].removesuffix(".service.d")
         if label not in compared.scan.units.keys() | units:
             remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
+            message = (
+                f"the artifact has no {label}.service; its limits take effect only if another package ships that unit"
+            )
             found.append(
-                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path, remedies=(remedy,),
-                        message=f"the artifact has no {label}.service; its limits take effect only if another package ships that unit")
+                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path,
+                        message=message, remedies=(remedy,))
             )  # fmt: skip
     return tuple(found)
 
@@ -127,8 +130,9 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
             remedies=(Remedy(title="inject the plan", commands=(("cgroup-preflight", "inject", compared.path),)),),
         )  # fmt: skip
     elif not compared.expected:
-        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path, evidence=evidence,
-                       message="contains no program and no unit of any service", remedies=(_PRESENT,))  # fmt: skip
+        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path,
+                       message="contains no program and no unit of any service", evidence=evidence,
+                       remedies=(_PRESENT,))  # fmt: skip
     else:
         same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=compared.path, evidence=evidence,
                        message=f"matches the plan: {len(compared.expected)} files")  # fmt: skip
@@ -168,7 +172,7 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
             yield _tested(compared, item.service, Status.UNVERIFIED, message)
         elif not path:
             yield _tested(compared, item.service, Status.UNVERIFIED,
-                          f"the artifact contains no executable file with the name of {item.service}'s binary")  # fmt: skip
+                          f"the artifact contains no executable file with the name of the binary of {item.service}")  # fmt: skip
         elif at.get(path) != item.sha256:
             message = f"{path} (sha256 {at.get(path, 'none: the file is missing')}) is not the program that was tested"
             yield _tested(compared, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
@@ -189,7 +193,8 @@ def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...
     """Which programs a run tested, for `inject --report` and later comparisons."""
     return tuple(
         Finding(code="CGP302", name="tested-binary", status=Status.PASS, subject=service,
-                message="this program was run under its limits", evidence={"sha256": digest, "config_sha256": config_sha256})
+                message="this program was run under its limits",
+                evidence={"sha256": digest, "config_sha256": config_sha256})
         for service, digest in digests.items()
     )  # fmt: skip
 

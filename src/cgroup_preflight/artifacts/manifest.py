@@ -22,7 +22,7 @@ class ManifestBinary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All that a manifest states; hashes are SHA-256 in hexadecimal, `files` (path, hash) sorted, `verdict` that of the run."""
+    """All that a manifest states; hashes are SHA-256 in hexadecimal, `files` (path, hash) are sorted."""
 
     project: str
     config_sha256: str

@@ -73,7 +73,7 @@ class UnitPaths:
         return self._units.get(name) if folder in self._unit_folders else None
 
     def has_unit_name(self, path: str) -> bool:
-        """Whether `path`, through links that are not known yet, may be a unit file or drop-in that is read with ours."""
+        """Whether `path`, through links not known yet, may be a unit file or drop-in that is read with ours."""
         folder, _, name = path.rpartition("/")
         if name.endswith((".slice", ".service")):
             return name in self._names
@@ -95,7 +95,7 @@ class UnitPaths:
             return ()
         found = []
         for unit in self._owners.get(owner, ()):
-            # Drop-ins are read in the order of their names, from all folders together; the unit file before all of them.
+            # Drop-ins are read in the order of their names, from all folders together, after the unit file.
             if unit not in self._units:
                 found.append(Override(ours=f"{self._folder}/{unit}", hides=False))
                 continue
@@ -107,7 +107,7 @@ class UnitPaths:
 
 
 def _owners(unit: str) -> list[str]:
-    """Names of the drop-in folders, without `.d`, that apply to a unit: `a-b.slice` has those of `a-.slice`, `slice`."""
+    """Drop-in folders, without `.d`, that apply to a unit: `a-b.slice` has `a-b.slice`, `slice` and `a-.slice`."""
     stem, _, kind = unit.rpartition(".")
     parts = stem.split("-")
     return [unit, kind, *(f"{'-'.join(parts[:end])}-.{kind}" for end in range(1, len(parts)))]

@@ -29,7 +29,9 @@ def request_of(config: Config, plan: Plan, tested: Tested | None = None) -> Cont
         plan=plan, config_sha256=config_hash(config), layout=settings.layout,
         prefix=settings.prefix, services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
-        absent=frozenset(name for name, path in binary_paths(config).items() if name in with_go and not os.path.exists(path)),
+        absent=frozenset(
+            name for name, path in binary_paths(config).items() if name in with_go and not os.path.exists(path)
+        ),
         replan=lambda found: build_plan(config, programs={**programs, **found}),
     )  # fmt: skip
 
@@ -70,7 +72,7 @@ def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def with_report(path: str, request: ContentRequest) -> ContentRequest:
-    """The request with the proof of a report of `run`. Raises UsageError where that proves nothing about this config."""
+    """The request with the proof in a report of `run`. Raises UsageError where it proves nothing about this config."""
     try:
         with open(path, "rb") as file:
             report = report_of(file.read(_REPORT_MAX))
@@ -93,7 +95,7 @@ def with_report(path: str, request: ContentRequest) -> ContentRequest:
 
 
 def _untested(report: Report, plan: Plan) -> str:
-    """Names a service of the plan without a result in the report, or without a limit where the plan has some; else empty."""
+    """Which service of the plan has no result in the report, or no limit where the plan has some; empty for none."""
     units = [(item.unit, item.settings) for item in plan.slices]
     units += [(item.unit, item.settings) for item in plan.services]
     limited = {unit for unit, settings in units if any(map(_has_file, settings))}
@@ -125,5 +127,5 @@ def source_date(environment: Mapping[str, str]) -> int | None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 1 << 33):
         raise UsageError(f"{text[:40]!r} is not a time in seconds", where="SOURCE_DATE_EPOCH",
-                         remedy=Remedy(title="set it to a number of seconds, such as the output of `git log -1 --format=%ct`"))  # fmt: skip
+                         remedy=Remedy(title="set it to seconds since the epoch, as `git log -1 --format=%ct` prints"))  # fmt: skip
     return int(text)

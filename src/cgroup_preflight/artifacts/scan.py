@@ -245,7 +245,7 @@ class Scan:
             self._seen.add(key)
 
     def _refuse_in_the_way(self, member: Member) -> None:
-        """Refuses a member that is no file at a path of the plan, or no folder above one. Raises ArtifactError (CGP304)."""
+        """Refuses what is no file at a path of the plan, or no folder above one. Raises ArtifactError (CGP304)."""
         path = member.path
         if path in self._paths.parents and member.kind is not Kind.FOLDER:
             raise unsafe(f"{path!r} must be a folder for unit files, but is a {member.kind.value}")

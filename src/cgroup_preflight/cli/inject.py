@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-size", metavar="SIZE", default="64G", help="refuse artifacts that unpack to more (default: 64G)"
     )
     parser.add_argument("--max-ratio", metavar="N", type=int, default=Limits().ratio,
-                        help=f"refuse artifacts that unpack to more than N times their size (default: {Limits().ratio})")  # fmt: skip
+                        help=f"refuse what unpacks to more than N times its size (default: {Limits().ratio})")  # fmt: skip
     parser.add_argument("--max-members", metavar="N", type=int, default=Limits().members,
                         help=f"refuse artifacts with more members (default: {Limits().members})")  # fmt: skip
     options.add_report(parser)

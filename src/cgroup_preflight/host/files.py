@@ -235,7 +235,7 @@ def _open_temporary(temporary: str, mode: int) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Takes the lock of a file or folder; False where another process has it. Raises OSError where none can be taken."""
+    """Locks a file or folder; False where another process has the lock. Raises OSError."""
     import fcntl  # only who writes needs it
 
     try:

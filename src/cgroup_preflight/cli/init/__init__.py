@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.init.programs import SERVICES_MAX, Program, programs, project_name
-from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import SourceTree
 from cgroup_preflight.cli.init.scan import scan as scan_folder
 from cgroup_preflight.cli.init.text import Starter, build_command, write
 from cgroup_preflight.config import FILE_NAME
@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
+def _tell(output: Path, found: SourceTree, services: tuple[Program, ...]) -> None:
     """Prints what was found and what comes next to stderr: the file is the result."""
     lines = [f"wrote {output}"]
     for item in services[:SERVICES_MAX]:

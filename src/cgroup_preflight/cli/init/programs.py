@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import SourceTree
 from cgroup_preflight.config.keys import UNIT_TYPES, parse_unit_name
 from cgroup_preflight.core.quantities import QuantityError
 
@@ -53,13 +53,13 @@ def sanitise(text: str, fallback: str) -> str:
         return fallback
 
 
-def project_name(found: Found, folder: str) -> str:
+def project_name(found: SourceTree, folder: str) -> str:
     """The last part of the module path at the top, else the folder's name."""
     module = found.modules.get("", "")
     return sanitise(_last_part(module) if module else folder, "project")
 
 
-def programs(found: Found) -> tuple[Program, ...]:
+def programs(found: SourceTree) -> tuple[Program, ...]:
     """Every `package main` with a `func main`, by folder, then Go programs without one; names are unique."""
     taken: set[str] = set()
     # The nearest to the top first; a path that an editor cannot show is none for a config.
@@ -69,7 +69,7 @@ def programs(found: Found) -> tuple[Program, ...]:
     return (*some, *_prebuilt(found, free, taken))
 
 
-def _prebuilt(found: Found, free: list[str], taken: set[str]) -> Iterator[Program]:
+def _prebuilt(found: SourceTree, free: list[str], taken: set[str]) -> Iterator[Program]:
     """Go programs that no source here explains; of several builds of one program the first."""
     for path in free:
         name = sanitise(_PLATFORM.sub("", path.rpartition("/")[2]), "app")
@@ -80,7 +80,7 @@ def _prebuilt(found: Found, free: list[str], taken: set[str]) -> Iterator[Progra
             )  # fmt: skip
 
 
-def _program(found: Found, folder: str, free: list[str], taken: set[str]) -> Program:
+def _program(found: SourceTree, folder: str, free: list[str], taken: set[str]) -> Program:
     module = _module_of(found, folder)
     # `go build` names a program after the last part of its import path.
     base = folder.rpartition("/")[2]
@@ -97,7 +97,7 @@ def _program(found: Found, folder: str, free: list[str], taken: set[str]) -> Pro
     )  # fmt: skip
 
 
-def _module_of(found: Found, folder: str) -> str | None:
+def _module_of(found: SourceTree, folder: str) -> str | None:
     """The folder of the nearest go.mod at or above `folder`."""
     for parent in _upwards(folder):
         if parent in found.modules:
@@ -139,7 +139,7 @@ def _take_binary(free: list[str], names: set[str]) -> str | None:
     return None
 
 
-def _reached(found: Found, folder: str, module: str | None) -> Iterator[str]:
+def _reached(found: SourceTree, folder: str, module: str | None) -> Iterator[str]:
     """The folders of the packages of its own module that a program imports, directly or not; itself first."""
     path = found.modules.get(module, "") if module is not None else ""
     folders = _folders(found.packages, path, module or "")
