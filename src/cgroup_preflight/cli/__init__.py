@@ -45,17 +45,26 @@ def help_text() -> str:
     return _USAGE.format(commands="\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()))
 
 
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, AttributeError):  # full, without a reader, or closed
+        from cgroup_preflight.cli import guard, options
+
+        return guard.guarded(lambda: options.write_stdout(text))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. An error that a user can cause shows no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(help_text())
-        return 0
+        return _print(help_text())
     if words and words[0] in ("--version", "-V"):
         from cgroup_preflight import __version__
 
-        sys.stdout.write(f"cgroup-preflight {__version__}\n")
-        return 0
+        return _print(f"cgroup-preflight {__version__}\n")
     from cgroup_preflight.cli import guard
 
     return guard.run_command(words)

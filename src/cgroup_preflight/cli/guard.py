@@ -2,10 +2,10 @@
 
 import importlib
 import signal
-import sys
+from collections.abc import Callable
 from types import FrameType
 
-from cgroup_preflight.cli import COMMANDS
+from cgroup_preflight.cli import COMMANDS, options
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
 
@@ -20,9 +20,13 @@ def run_command(words: list[str]) -> int:
         return _unknown(words[0] if words else "")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
+    return guarded(lambda: _run(words))
+
+
+def guarded(act: Callable[[], int | None]) -> int:
+    """The exit status of `act` (None is 0), or that of what it raised, which goes to stderr in words."""
     try:
-        command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
-        return int(command.main(words[1:]))
+        return int(act() or 0)
     except PreflightError as error:
         return _explain(error)
     except KeyboardInterrupt:
@@ -38,12 +42,22 @@ def run_command(words: list[str]) -> int:
         return _defect(error)
 
 
+def _run(words: list[str]) -> int:
+    command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
+    try:
+        return int(command.main(words[1:]))
+    except SystemExit:
+        # argparse printed its help; Python would exit with 120 if that could not be flushed.
+        options.write_stdout("")
+        raise
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"cgroup-preflight: {text}\n")
+    options.write_stderr(f"cgroup-preflight: {text}\n")
 
 
 def _unknown(word: str) -> int:
@@ -64,13 +78,14 @@ def _explain(error: PreflightError) -> int:
         for finding in error.findings:
             at = f"{finding.location.file}:{finding.location.line}" if finding.location else error.where
             remedy = finding.remedies[0].title if finding.remedies else ""
-            sys.stderr.write(plain(f"  {at}: {finding.message}") + "\n" + plain(f"      {remedy}") + "\n")
+            options.write_stderr(plain(f"  {at}: {finding.message}") + "\n")
+            options.write_stderr(plain(f"      {remedy}") + "\n")
         return int(error.exit_status)
-    sys.stderr.write(plain(f"  next: {error.remedy.title}") + "\n")
+    options.write_stderr(plain(f"  next: {error.remedy.title}") + "\n")
     for command in error.remedy.commands:
         import shlex
 
-        sys.stderr.write(plain(f"        {shlex.join(command)}") + "\n")
+        options.write_stderr(plain(f"        {shlex.join(command)}") + "\n")
     return int(error.exit_status)
 
 

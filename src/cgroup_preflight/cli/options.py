@@ -1,7 +1,6 @@
 """Options that several commands share, and where their output goes."""
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,9 @@ from cgroup_preflight.report import FORMATS, MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
+
+_REDIRECT = Remedy(title="redirect stdout to where it can be written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,23 +116,32 @@ def write_stdout(text: str) -> None:
 
     Raises UsageError where stdout is closed or full: a report that nobody can read is no result.
     """
+    if sys.stdout is None:
+        raise UsageError("cannot write: it is closed", where="stdout", remedy=_REDIRECT)
     try:
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "it is closed")
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        _discard(sys.stdout)
     except OSError as error:
-        _discard_stdout()
-        raise UsageError(f"cannot write: {error.strerror or error}", where="stdout",
-                         remedy=Remedy(title="send the output to a file: --output FILE")) from None  # fmt: skip
+        _discard(sys.stdout)
+        raise UsageError(f"cannot write: {error.strerror or error}", where="stdout", remedy=_REDIRECT) from None
 
 
-def _discard_stdout() -> None:
-    """Python flushes the rest of the buffer at exit, which would fail again."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def write_stderr(text: str) -> None:
+    """Writes to stderr; where it is closed or full, the exit status alone has to tell."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: "TextIO") -> None:
+    """Sends a stream that failed to nowhere: what is still buffered would be flushed at exit, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _render(report: Report, item: Output, *, verbose: bool) -> str:
@@ -147,7 +158,12 @@ def _render(report: Report, item: Output, *, verbose: bool) -> str:
 
 def use_colour() -> bool:
     """Whether to use colour: only on a terminal, and not where NO_COLOR is set."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def write_file(path: "Path", text: str) -> None:
@@ -159,6 +175,5 @@ def write_file(path: "Path", text: str) -> None:
 
 def progress(text: str) -> None:
     """One line about long work, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"  {text}\n")
-        sys.stderr.flush()
+    if sys.stderr is not None and sys.stderr.isatty():
+        write_stderr(f"  {text}\n")

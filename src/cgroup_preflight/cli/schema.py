@@ -1,7 +1,6 @@
 """`cgroup-preflight schema`: the JSON Schema of the config or of the report."""
 
 import json
-import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import options
@@ -31,8 +30,7 @@ def main(words: list[str]) -> int:
     if args.output is not None:
         options.write_file(args.output, text)
     else:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        options.write_stdout(text)
     return 0
 
 

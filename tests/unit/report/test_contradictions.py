@@ -156,8 +156,8 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
     [
         ([(["services"], [])], f"no result of {NAME}"),
         ([([*S, "name"], "other"), (["findings", 0, "subject"], "other"), (["findings", 1, "subject"], "other")], "no result"),
-        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, and the config sets some"),
-        ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "of another config"),
+        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, but the config sets some"),
+        ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "used another config"),
         ([(["findings", 2], None)], "names no tested program"),
         ([(["findings", 1], codec.document(PROOF)["findings"][2])], "has no finding CGP503"),
     ],
