@@ -272,3 +272,8 @@ def test_a_state_without_legs_is_replaced_by_one_with(github, job):
     github.add_comment(f"old\n{encode(state)}", BOT)
     job.comment(FAIL, leg="a")
     assert [leg.name for leg in decode(github.comments[0]["body"], "default").legs] == ["a"]
+
+
+def test_what_is_unverified_is_worth_a_comment(github, job):
+    assert job.comment(report(finding(Status.UNVERIFIED))).delivery is Delivery.DELIVERED
+    assert github.comments[0]["body"].startswith("## ⚠️")
