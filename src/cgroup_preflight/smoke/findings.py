@@ -1,12 +1,11 @@
 """Evidence to findings and service results: pure, so that each case can be tried without a kernel.
 
-systemd.exec(5) and systemd.service(5) for Result, ExecMainCode and ExecMainStatus; no one of them is
-trusted alone: `systemd-run` and Result can call a killed program clean, so memory.events is read too.
+The engine's result and the exit of the main process are not trusted alone: `systemd-run` and Result of systemd.exec(5)
+can call a killed program clean, so memory.events is read too.
 
 Settings that the kernel has no file for: only systemd can say what it took, and only systemd-oomd acts on it. Pure.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import ReadyKind, Setting
@@ -14,25 +13,29 @@ from cgroup_preflight.config.properties import BY_NAME, Role
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Location, Remedy, ServiceResult, Status
+from cgroup_preflight.engines.base import Exit, How
+from cgroup_preflight.engines.run_scope import PREFIX
+from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
 
-#: ExecMainCode of siginfo: the program exited by itself, was killed, or dumped core (waitid(2)).
-_EXITED = "1"
-_SIGNALS = {"6": "SIGABRT", "9": "SIGKILL", "11": "SIGSEGV", "15": "SIGTERM", "2": "SIGINT", "1": "SIGHUP"}
+_SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
+_CLEAN = Exit(how=How.EXITED, status=0)
+#: Of how many CPU periods a service was throttled when its quota may be why it was not ready, in percent.
+_THROTTLED = 50
 
 
 def service_result(seen: ServiceEvidence) -> ServiceResult:
     """The service's row of the report."""
-    counters, show = seen.counters, seen.show
+    counters, state = seen.counters, seen.state
     return ServiceResult(
         name=seen.service.label, engine=seen.engine, unit=seen.service.unit, cgroup=seen.cgroup,
         limits=tuple(_limit(item) for item in seen.limits if not _is_vacuous(item)),
         memory_peak_bytes=value_or(counters.memory_peak, None) if counters else None,
-        cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=show.get("Result") or None,
-        exit_status=int(show["ExecMainStatus"]) if _ended(seen) else None,
+        cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=state.result or None,
+        exit_status=state.exit.status if state.exit else None,
         duration_seconds=round(seen.duration_seconds, 3),
         memory_max_bytes=seen.effective.memory_bytes if seen.effective else None,
         log_tail=seen.log,
@@ -144,11 +147,9 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                        f"all {stay.processes} process(es) are in {seen.cgroup}", processes=stay.processes)  # fmt: skip
 
 
-def _ended(seen: ServiceEvidence) -> bool:
-    return (
-        seen.show.get("ExecMainCode", "0") != "0"
-        and re.fullmatch(r"[0-9]{1,9}", seen.show.get("ExecMainStatus", "")) is not None
-    )
+def _status(seen: ServiceEvidence) -> str:
+    """The exit status or the signal of the main process as text, empty where it is unknown."""
+    return str(seen.state.exit.status) if seen.state.exit else ""
 
 
 def _oom_kills(seen: ServiceEvidence) -> int | None:
@@ -167,13 +168,13 @@ def _cpu(seen: ServiceEvidence) -> CpuUsage | None:
 
 
 def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
-    result, code, status = (seen.show.get(key, "") for key in ("Result", "ExecMainCode", "ExecMainStatus"))
+    result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if _oom_kills(seen) or result == "oom-kill":
         yield _oom(seen)
     elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
         yield _not_ready(seen)
     elif seen.ended_early or seen.ready is None:
-        yield _ended_early(seen, result, code, status)
+        yield _ended_early(seen)
     elif seen.silent:
         yield _fell_silent(seen)
     elif seen.killed or result == "timeout":
@@ -182,18 +183,18 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                        f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
                        Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                               why="on every deploy systemd would wait and then kill it"))  # fmt: skip
-    elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
+    elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
         "success",
         "exit-code",
         "",
     ):
-        yield _ended_early(seen, result, code, status)
-    elif result == "" or not _ended(seen) or (_oom_kills(seen) is None and _memory_limited(seen)):
+        yield _ended_early(seen)
+    elif result == "" or ended is None or (_oom_kills(seen) is None and _memory_limited(seen)):
         yield _finding(seen, "CGP503", "service-run", Status.UNVERIFIED, "how it ended could not be read",
                        Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
                        result=result, exit_status=status)  # fmt: skip
     else:
-        if code == _EXITED and status not in ("", "0"):
+        if ended.how is How.EXITED and ended.status:
             yield _finding(seen, "CGP506", "stop", Status.WARN, f"it ended with status {status} after SIGTERM",
                            Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"))  # fmt: skip
         ready = f"ready after {seen.ready.seconds:.1f} s, "
@@ -219,7 +220,7 @@ def _oom(seen: ServiceEvidence) -> Finding:
         Remedy(title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
                why="the peak is cut off at the limit, so the real need can be higher"),
         location=location, memory_peak_bytes=peak, memory_max_bytes=limit, oom_kill=_oom_kills(seen),
-        result=seen.show.get("Result"),
+        result=seen.state.result or None,
     )  # fmt: skip
 
 
@@ -232,29 +233,42 @@ def proposed_max(peak: int) -> str:
 
 def _not_ready(seen: ServiceEvidence) -> Finding:
     why = seen.ready.why if seen.ready else "never started"
-    result, status = seen.show.get("Result", ""), seen.show.get("ExecMainStatus", "")
-    ended = f"; systemd says {result}, exit status {status}" if why == "it ended first" else ""
+    result, status = seen.state.result, _status(seen)
+    ended = f" (result {result}, exit status {status})" if why == ENDED_FIRST else ""
+    seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
     return _finding(
-        seen, "CGP505", "readiness", Status.FAIL, f"never got ready: {why}{ended}",
-        Remedy(title="look at its log below; if it only needs longer, raise start_timeout in its smoke table"),
+        seen, "CGP505", "readiness", Status.FAIL, f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
+        Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
         location=seen.service.ready_location, result=result, exit_status=status,
     )  # fmt: skip
+
+
+def _throttled(seen: ServiceEvidence) -> str:
+    """That the CPU quota may be the reason, where it throttled the service most of the time."""
+    stat = value_or(seen.counters.cpu_stat, {}) if seen.counters else {}
+    quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")
+    share = 100 * stat.get("nr_throttled", 0) / max(stat.get("nr_periods", 0), 1)
+    if share < _THROTTLED:
+        return ""
+    limit = f"CPUQuota={quota}" if quota else "a CPU quota of a slice above"
+    return f" (throttled in {share:.0f}% of periods: {limit} may be too low)"
 
 
 def _fell_silent(seen: ServiceEvidence) -> Finding:
     return _finding(
         seen, "CGP505", "readiness", Status.FAIL,
-        f"it was ready, and {seen.service.smoke.duration:g} s later it did not answer any more: {seen.silent}",
-        Remedy(title="look at its log below: it hangs, or refuses, and is still running"),
+        f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}",
+        Remedy(title="read its log below: it still runs, but hangs or refuses connections"),
         location=seen.service.ready_location,
     )  # fmt: skip
 
 
-def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> Finding:
-    if code == _EXITED:
+def _ended_early(seen: ServiceEvidence) -> Finding:
+    result, ended, status = seen.state.result, seen.state.exit, _status(seen)
+    if ended and ended.how is How.EXITED:
         how = f"exited with status {status}"
-    elif _ended(seen):
-        how = f"was killed by signal {status} ({_SIGNALS.get(status, 'see signal(7)')})"
+    elif ended:
+        how = f"was killed by signal {status} ({_SIGNALS.get(ended.status, 'see signal(7)')})"
     elif result == "timeout":
         how = f"was not executed within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
@@ -262,7 +276,7 @@ def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> 
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
     remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
-    if (code, status) == (_EXITED, "0"):
+    if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
     if refused:
@@ -280,7 +294,7 @@ def _tasks_refused(seen: ServiceEvidence) -> int:
 
 
 def _not_started(seen: ServiceEvidence) -> Finding:
-    said = seen.refused or f"no cgroup appeared (state {seen.show.get('ActiveState', 'unknown')})"
+    said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
     return _finding(
         seen, "CGP507", "service-start", Status.UNVERIFIED, f"the service manager did not start it: {said}",
         Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
@@ -300,7 +314,7 @@ def _blocked(seen: ServiceEvidence) -> Finding:
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     """An ancestor outside the plan that is tighter than the plan: the run was not the one asked for."""
     effective = seen.effective
-    own = seen.cgroup.split("/cgpf", 1)[0]
+    own = seen.cgroup.split(f"/{PREFIX}", 1)[0]
     if effective is None:
         return
     outer = (

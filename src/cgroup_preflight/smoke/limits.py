@@ -35,8 +35,8 @@ def read_limits(
 
 
 def nowhere(unit: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
-    """The readings of a unit without a cgroup: what was asked for, and that there is nothing to read it from."""
-    reason = Missing(source=unit, why=Why.FAILED, detail="the service manager names no cgroup of it")
+    """The readings of a unit without a cgroup: each expectation, with nothing to read it from."""
+    reason = Missing(source=unit, why=Why.FAILED, detail="the engine names no cgroup of it")
     return tuple(
         LimitReading(unit=unit, file=f"{unit}/{item.attribute}", expected=item, actual=reason, enabled=False)
         for item in expected

@@ -12,9 +12,9 @@ from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Location
 from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.plan.unit_text import plain, service_text
 
 #: What a probe eats beyond the limit, and what the host must have left over while it does; bytes.
 OVER = 16 << 20
@@ -283,14 +283,14 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
     return not others or (len(others) < capacity.cpus and held <= capacity.available_bytes * _AT_ONCE)
 
 
-def probe_text(
-    item: ProbeUnit, *, command: Sequence[str], user: tuple[int, int] | None, ask: str, output: str, longest: float
-) -> str:
-    """The unit file: reads from `ask`, appends to `output`, ends by itself after `longest` seconds."""
-    lines = (
-        *(f"{name}={text}" for name, text in (*command_lines.setting_pairs(item.settings), *item.extra)),
-        # The killed child is what is wanted; its parent stays until the counters are read.
-        "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{plain(ask)}",
-        f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s",
+def probe_launch(
+    item: ProbeUnit, *, command: tuple[str, ...], user: tuple[int, int] | None, ask: str, output: str, longest: float
+) -> Launch:
+    """The unit: reads from the file `ask`, appends to `output`, ends by itself after `longest` seconds."""
+    return Launch(
+        unit=item.unit, slice=item.in_slice, description="cgroup-preflight", command=command,
+        # The killed child is what the probe wants; its parent stays until the counters are read.
+        settings=(*command_lines.setting_pairs(item.settings), *item.extra, ("OOMPolicy", "continue")),
+        uid=user[0] if user else None, gid=user[1] if user else None, runtime_max=longest, stop_timeout=5.0,
+        hold_before=0.0, hold_after=0.0, input=ask, output=output,
     )  # fmt: skip
-    return service_text(slice_unit=item.in_slice, command=command, output=output, user=user, lines=lines)

@@ -3,15 +3,17 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import pytest
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.base import Exit, How, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
-from cgroup_preflight.engines.systemd import Manager
-from cgroup_preflight.host.command import Completed
+from cgroup_preflight.engines.systemd import Manager, bus_environment, unit_state
+from cgroup_preflight.host.command import Completed, LiveRunner
 from cgroup_preflight.plan.model import UnitFile
 
 ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
@@ -48,8 +50,9 @@ class Played:
         return Known(value=done, source=argv[0])
 
     def manager(self, folder: str, *, direct: bool = True) -> Manager:
-        made = Manager(EngineChoice(name="systemd"), uid=0, systemd=252, machine_folder=folder)
-        made.runner = self  # type: ignore[assignment]
+        made = Manager(
+            EngineChoice(name="systemd"), cast("LiveRunner", self), uid=0, systemd=252, machine_folder=folder
+        )
         made._direct = direct  # else only where systemd runs, and as root
         return made
 
@@ -85,20 +88,23 @@ def test_slices_that_do_not_come_are_systemctls_which_says_why(monkeypatch, fold
 def test_units_are_shown_again_when_their_state_is_another(monkeypatch, folder):
     played = Played(monkeypatch)
     manager = played.manager(folder)
-    known = {"a.service": {}, "b.service": dict(ACTIVE, MainPID="7"), "c.service": dict(ACTIVE, SubState="start-pre")}
+    known = {
+        "a.service": UnitState(), "b.service": unit_state({**ACTIVE, "MainPID": "7"}),
+        "c.service": unit_state({**ACTIVE, "SubState": "start-pre"}),
+    }  # fmt: skip
     played.states = [dict.fromkeys(known, ACTIVE)]
-    assert set(manager.show_changed(known)) == {"a.service", "c.service"}
+    assert set(manager.changed(known)) == {"a.service", "c.service"}
     assert played.shown == [("a.service", "c.service")]
     played.states = [{unit: dict(ACTIVE, Job="4") for unit in known}]
-    assert set(manager.show_changed(known)) == set(known)
+    assert set(manager.changed(known)) == set(known)
     played.states = [{}]
-    assert set(manager.show_changed(known)) == set(known), "what the manager does not list is asked for"
+    assert set(manager.changed(known)) == set(known), "what the manager does not list is asked for"
 
 
 def test_where_the_state_cannot_be_asked_for_all_are_shown(monkeypatch, folder):
     played = Played(monkeypatch)
-    known = {"a.service": {**ACTIVE, "Id": "a.service"}}
-    assert set(played.manager(folder, direct=False).show_changed(known)) == {"a.service"}
+    known = {"a.service": unit_state(ACTIVE)}
+    assert played.manager(folder, direct=False).changed(known) == {"a.service": UnitState()}
     assert [argv[:2] for argv in played.commands] == [("systemctl", "show")]
 
 
@@ -106,8 +112,8 @@ def test_a_socket_that_says_nothing_of_states_costs_no_answer(monkeypatch, folde
     """The slow way then: all properties, which hold the state, too."""
     played = Played(monkeypatch)
     manager = played.manager(folder)
-    assert manager.states(["a.service"])["a.service"].items() >= ACTIVE.items()
-    assert manager.states([]) == {}
+    assert manager.phases(["a.service"]) == {"a.service": Phase.STARTED}
+    assert manager.phases([]) == {}
 
 
 def test_files_that_come_right_after_others_change_the_folders_time(monkeypatch, folder):
@@ -128,3 +134,59 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
     monkeypatch.setattr(os, "utime", refuse)
     manager.write_files([UnitFile(path="a.service", content="[Service]\n")])
     assert os.listdir(manager.unit_folder) == ["a.service"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "phase"),
+    [
+        ({}, Phase.OVER),
+        ({"ActiveState": "inactive"}, Phase.OVER),
+        ({"ActiveState": "failed", "Job": ""}, Phase.OVER),
+        ({"ActiveState": "failed", "Job": "0"}, Phase.OVER),
+        ({"ActiveState": "inactive", "Job": "7"}, Phase.QUEUED),
+        ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "0"}, Phase.QUEUED),
+        ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "9"}, Phase.AT_GATE),
+        ({"ActiveState": "activating", "SubState": "start", "MainPID": "9"}, Phase.STARTED),
+        ({"ActiveState": "active", "SubState": "running"}, Phase.STARTED),
+        *(({"ActiveState": "deactivating", "SubState": name}, Phase.STOPPING)
+          for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
+        ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
+    ],
+)  # fmt: skip
+def test_the_words_of_systemctl_are_a_phase(shown, phase):
+    state = unit_state(shown)
+    assert state.phase is phase
+    assert state.gate_pid == (9 if phase is Phase.AT_GATE else 0)
+    assert state.has_begun is (phase is not Phase.QUEUED)
+    assert state.has_ended is (phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "ended"),
+    [
+        ("1", "0", Exit(how=How.EXITED, status=0)),
+        ("1", "203", Exit(how=How.EXITED, status=203)),
+        ("2", "15", Exit(how=How.KILLED, status=15)),
+        ("3", "6", Exit(how=How.DUMPED, status=6)),
+        ("0", "0", None),
+        ("", "", None),
+        ("1", "", None),
+        ("1", "-1", None),
+        ("7", "0", None),
+    ],
+)
+def test_how_a_program_ended(code, status, ended):
+    assert unit_state({"ExecMainCode": code, "ExecMainStatus": status}).exit == ended
+
+
+def test_all_else_of_a_state():
+    state = unit_state({**ACTIVE, "MainPID": "7", "ControlGroup": "/a", "InvocationID": "0f", "Result": "success"})
+    assert (state.word, state.mark, state.main_pid) == ("active", "active/running/0", 7)
+    assert (state.cgroup, state.invocation, state.result) == ("/a", "0f", "success")
+    assert UnitState() == unit_state({}) or unit_state({}).mark == "//"
+
+
+def test_only_the_callers_own_manager_needs_a_folder_in_the_environment():
+    assert bus_environment(EngineChoice(name="user"), 7) == {"XDG_RUNTIME_DIR": "/run/user/7"}
+    assert bus_environment(EngineChoice(name="systemd"), 0) == {}
