@@ -14,7 +14,7 @@ from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.session import ServiceRun, local_door
-from cgroup_preflight.engines.systemd import Manager, bus_environment
+from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
 from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
@@ -70,7 +70,7 @@ def smoke(
     """
     uid = value_or(facts.uid, 0)
     door = local_door(bus_environment(choice, uid))
-    engine = Manager(choice, door.programs, uid=uid, systemd=value_or(facts.systemd_version, 0))
+    engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
     return prove(config, facts, engine, door, names, say, user=_run_as(facts, choice), inside=inside)
 

@@ -5,7 +5,7 @@ import errno
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.engines.base import UnitState
 from cgroup_preflight.engines.ready import Readiness
-from cgroup_preflight.engines.systemd import unit_state
+from cgroup_preflight.engines.shown import unit_state
 from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
