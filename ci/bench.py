@@ -41,8 +41,9 @@ COUNTED = """\
 from cgroup_preflight.cli import common
 from cgroup_preflight.smoke.run import smoke
 config = common.load_config(None)
-context = common.context(config, config.engine, ())
-print(smoke(config, context.facts, context.engine, (), lambda text: None).processes_started)
+plan = common.plan_of(config)
+context = common.context(config, config.engine, (), plan=plan)
+print(smoke(config, plan, context.facts, context.engine, (), lambda text: None).processes_started)
 """
 SERVICE = """\
 [services.job{number}]
@@ -53,7 +54,7 @@ smoke.ready = "exit"
 
 def startup() -> None:
     """`--help` and `check` as whole processes, in turn with `python -c pass`: without a config, and with one."""
-    # As installed: where PYTHONDONTWRITEBYTECODE is set, a checkout would be compiled anew with each start.
+    # As installed: where PYTHONDONTWRITEBYTECODE is set, a checkout would be compiled again at each start.
     compileall.compile_dir(str(ROOT / "src"), quiet=1)
     commands = {"cgroup-preflight --help": (*OURS, "--help"), "cgroup-preflight check": (*OURS, "check")}
     with tempfile.TemporaryDirectory() as empty:
@@ -62,7 +63,7 @@ def startup() -> None:
 
 
 def check() -> None:
-    """`check` beside BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
+    """`check` next to BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
     with tempfile.TemporaryDirectory() as name:
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", name, PEER]
         subprocess.run(words, check=True)

@@ -30,7 +30,7 @@ def find_go() -> Path:
     The package's own file is preferred to its console script, which costs a Python start per call.
 
     Raises:
-        GoBuildError: neither is there.
+        GoBuildError: neither is installed.
 
     """
     try:

@@ -29,7 +29,7 @@ def draw(measured: Mapping[str, Any]) -> str:
     height = _TOP + _ROW * len(_ROWS) + 24
     quota, cpus, load = measured["quota_cpus"], measured["cpus"], measured["connections"]
     title = f"One Go service, a quota of {quota} CPU on its slice, a machine of {cpus} CPUs"
-    words = f"{load} connections that always ask; bars and numbers: median of {len(measured['runs']) // 2} runs, ticks: each run"
+    words = f"{load} connections without a pause between requests; bars and numbers: median of {len(measured['runs']) // 2} runs, ticks: each run"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" role="img">',
         "<title>One Go service under a CPU quota, with and without the generated settings</title>",

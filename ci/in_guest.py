@@ -8,7 +8,7 @@ from cgroup_preflight.core.errors import PreflightError
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import BootMode, Completed, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, CommandResult, GuestSpec
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
@@ -19,7 +19,7 @@ def boot(folder: Path) -> Guest:
     return Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ)))
 
 
-def run_in_guest(folder: Path, words: list[str]) -> Completed:
+def run_in_guest(folder: Path, words: list[str]) -> CommandResult:
     """The finished `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
     with boot(folder) as guest:
         return guest.run(

@@ -1,4 +1,4 @@
-"""Pictures of what people see: comment, note and summary, rendered like the forges do. `python -m ci.pictures DIR`.
+"""Pictures of what people see: comment, note and summary, rendered as GitHub and GitLab do. `python -m ci.pictures DIR`.
 
 Needs `cmarkgfm` (GitHub's own Markdown parser) and Chromium; the texts come from the product's own renderers.
 """
@@ -100,7 +100,7 @@ def samples() -> dict[str, tuple[str, str]]:
     weight = _finding(Status.WARN, "CGP120", "io-weight", "IOWeight", "no io scheduler here honours weights", 9,
                       evidence={"/sys/block/vda/queue/scheduler": "[none] mq-deadline"})  # fmt: skip
     tried = _finding(
-        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% cannot bite", 15,
+        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% has no effect", 15,
         evidence={"cpus": 1, "cpu.max": "150000 100000"},
         remedies=(Remedy(title="run it on a machine with 2 CPUs or more"),),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
     python ci/toolchains.py [--cache DIR] VERSION...
 
-prints the path of each version's `go`, after installing it into the cache if it is not there yet.
+prints the path of each version's `go`, after installing it into the cache if it is missing.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def _install(version: str, target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the `go` of every version asked for; exit status 0, or 1 with a message on stderr."""
+    """Print the `go` of every requested version; exit status 0, or 1 with a message on stderr."""
     parser = argparse.ArgumentParser(description="Install Go toolchains side by side.")
     parser.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR")
     parser.add_argument("versions", nargs="*", default=TESTED, metavar="VERSION")

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import config, service, toml
 
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.spec import GuestEngine, GuestError
+from tests.lab.configs import config, service, toml
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
@@ -167,7 +167,7 @@ def test_a_guest_that_stands_still_is_noticed_long_before_its_time_is_over(bench
 
 def test_a_kernel_panic_is_told_with_its_console(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh")}), {"job.sh": "#!/bin/sh\n"})
-    task = guest_engine.Task(
+    task = guest_engine.GuestTask(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-12",
         kernel_args=("init=/bin/false",),
     )  # fmt: skip
@@ -296,7 +296,7 @@ def test_two_targets_give_one_report(bench: Bench) -> None:
 
 def test_a_quota_above_one_cpu_is_tried_where_there_are_two(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh", CPUQuota="120%")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
-    task = guest_engine.Task(
+    task = guest_engine.GuestTask(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-13"
     )
     done = guest_engine.run_task(task, os.environ, print)

@@ -3,12 +3,11 @@
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
-from cgroup_preflight.host.files import replacing
+from cgroup_preflight.host.files import open_regular, replacing
 
 #: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
@@ -23,7 +22,7 @@ _TEXT_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class SideFile:
     """A file beside the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
 
     path: str
@@ -75,18 +74,18 @@ def algorithms(lists: Iterable[str]) -> tuple[str, ...]:
     return _ALGORITHMS if any(lists) else ("sha256",)
 
 
-def stale(path: str, before: Digests) -> tuple[Beside, ...]:
+def stale(path: str, before: Digests) -> tuple[SideFile, ...]:
     """What a change of `path` makes wrong: signatures, and checksums that match now or that name it."""
     signatures, lists = candidates(path)
-    found = [Beside(path=place) for place in signatures]
+    found = [SideFile(path=place) for place in signatures]
     for place in lists:
         text = (_text(place) or "").lower()
         digest = next((name for name, value in before.by_name.items() if value in text), "")
-        found.append(Beside(path=place, digest=digest or "unknown"))
+        found.append(SideFile(path=place, digest=digest or "unknown"))
     return tuple(found)
 
 
-def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
+def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
     """Puts the new digest in the place of the old one; False where the file did not hold the old one.
 
     A checksum that did not match before is left alone: to correct it would hide that.
@@ -109,16 +108,10 @@ def _names(place: str, name: str) -> bool:
 
 
 def _text(path: str) -> str | None:
-    """A text file of a size that such files have, else None; never a FIFO, which would block."""
+    """A text file of a size that such files have, else None."""
     try:
-        with open(path, "rb", opener=_opener) as file:
-            data = file.read(_TEXT_MAX + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        with open_regular(path, follow=True) as file:
+            data = file.read(_TEXT_MAX + 1)
     except OSError:
         return None
-    if data is None:
-        return None
     return data.decode("utf-8", "surrogateescape") if len(data) <= _TEXT_MAX else None
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

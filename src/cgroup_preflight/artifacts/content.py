@@ -1,6 +1,6 @@
 """Plan to files: what an artifact has to hold, given what is in it already. Pure.
 
-Places: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
+UnitPaths: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cgroup_preflight.artifacts import manifest
-from cgroup_preflight.artifacts.model import Program, other_binary
+from cgroup_preflight.artifacts.model import PackedProgram, other_binary
 from cgroup_preflight.artifacts.service_unit import service_unit
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan
@@ -28,7 +28,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ContentRequest:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
@@ -62,64 +62,64 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
+class Contents:
     """What the artifact holds of the plan: programs by service, services with a unit file, its package name."""
 
-    programs: Mapping[str, tuple[Program, ...]]
+    programs: Mapping[str, tuple[PackedProgram, ...]]
     units: frozenset[str]
     package: str = ""
 
 
-def wanted_files(wish: Wish, has: Holdings) -> dict[str, bytes]:
+def wanted_files(request: ContentRequest, has: Contents) -> dict[str, bytes]:
     """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
 
-    Nothing where the wish is for what is present, and no service is.
+    Nothing where the request is for what is present, and no service is.
     """
-    services = chosen(wish, has)
-    if wish.services == PRESENT and not services:
+    services = chosen(request, has)
+    if request.services == PRESENT and not services:
         return {}
     files: dict[str, bytes] = {}
     slices = {name for service in services for name in service.slices}
-    whole = len(services) == len(wish.plan.services)
-    for unit in slice_files(wish.plan):
+    whole = len(services) == len(request.plan.services)
+    for unit in slice_files(request.plan):
         if whole or unit.path in slices:
-            files[f"{wish.unit_folder}/{unit.path}"] = unit.content.encode()
-    drop_ins = {unit.path: unit.content for unit in drop_in_files(wish.plan)}
+            files[f"{request.unit_folder}/{unit.path}"] = unit.content.encode()
+    drop_ins = {unit.path: unit.content for unit in drop_in_files(request.plan)}
     for service in services:
         text = drop_ins[f"{service.unit}.d/{DROP_IN}"]
-        if wish.service_units and service.label not in has.units:
-            whole_unit = service_unit(service, text, has.programs.get(service.label, ()), wish)
-            files[f"{wish.unit_folder}/{service.unit}"] = whole_unit.encode()
+        if request.service_units and service.label not in has.units:
+            whole_unit = service_unit(service, has.programs.get(service.label, ()), request)
+            files[f"{request.unit_folder}/{service.unit}"] = whole_unit.encode()
         else:
-            files[f"{wish.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
-    files[wish.manifest_path(has.package)] = manifest.dump(_manifest(wish, has, services, files))
+            files[f"{request.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
+    files[request.manifest_path(has.package)] = manifest.dump(_manifest(request, has, services, files))
     return files
 
 
-def chosen(wish: Wish, has: Holdings) -> tuple[ServicePlan, ...]:
+def chosen(request: ContentRequest, has: Contents) -> tuple[ServicePlan, ...]:
     """The services whose files go in."""
-    if wish.services == ALL:
-        return wish.plan.services
-    if wish.services == PRESENT:
-        return tuple(item for item in wish.plan.services if item.label in has.units or has.programs.get(item.label))
-    return tuple(item for item in wish.plan.services if item.label in wish.services)
+    if request.services == ALL:
+        return request.plan.services
+    if request.services == PRESENT:
+        return tuple(item for item in request.plan.services if item.label in has.units or has.programs.get(item.label))
+    return tuple(item for item in request.plan.services if item.label in request.services)
 
 
 def _manifest(
-    wish: Wish, has: Holdings, services: tuple[ServicePlan, ...], files: Mapping[str, bytes]
+    request: ContentRequest, has: Contents, services: tuple[ServicePlan, ...], files: Mapping[str, bytes]
 ) -> manifest.Manifest:
     return manifest.Manifest(
-        project=wish.plan.project,
-        config_sha256=wish.config_sha256,
-        layout=wish.layout,
-        prefix=wish.prefix,
+        project=request.plan.project,
+        config_sha256=request.config_sha256,
+        layout=request.layout,
+        prefix=request.prefix,
         files=tuple(sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())),
-        binaries=tuple(_binary(service, wish.tested, has) for service in services),
-        verdict=wish.tested.verdict,
+        binaries=tuple(_binary(service, request.tested, has) for service in services),
+        verdict=request.tested.verdict,
     )
 
 
-def _binary(service: ServicePlan, tested: Tested, has: Holdings) -> manifest.ManifestBinary:
+def _binary(service: ServicePlan, tested: Tested, has: Contents) -> manifest.ManifestBinary:
     """The tested program in the artifact. Raises ArtifactError (CGP302) where only another build of it is there."""
     digest = tested.binaries.get(service.label)
     programs = has.programs.get(service.label, ())

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.edit import other_projects
-from cgroup_preflight.artifacts.inject import Looked, Written
+from cgroup_preflight.artifacts.inject import Comparison, Written
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.overrides import judged
+from cgroup_preflight.artifacts.overrides import describe_overrides
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A diff longer than this helps nobody; the rest can be seen with other tools.
@@ -26,33 +26,33 @@ def refused(path: str, error: ArtifactError) -> Finding:
 
 def written(item: Written) -> tuple[Finding, ...]:
     """An artifact that now holds the plan, and what that made wrong."""
-    looked = item.looked
+    compared = item.compared
     evidence: Evidence = {
-        "format": looked.format,
+        "format": compared.format,
         "changed": item.changed,
-        "sha256_before": looked.sha256,
+        "sha256_before": compared.sha256,
         "sha256_after": item.after,
-        "files": len(looked.expected),
+        "files": len(compared.expected),
         "one_step": item.whole,
     }
-    done = Finding(code="CGP301", name="artifact", subject=looked.path, message=_what(item), evidence=evidence,
-                   status=Status.PASS if looked.expected else Status.WARN,
-                   remedies=() if looked.expected else (_PRESENT,))  # fmt: skip
-    return (done, *hidden(looked, Status.WARN), *_others(looked, Status.WARN),
-            *(_stale(looked.path, place) for place in item.stale),
-            *(_rewritten(looked.path, place) for place in item.rewritten))  # fmt: skip
+    done = Finding(code="CGP301", name="artifact", subject=compared.path, message=_what(item), evidence=evidence,
+                   status=Status.PASS if compared.expected else Status.WARN,
+                   remedies=() if compared.expected else (_PRESENT,))  # fmt: skip
+    return (done, *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
+            *(_stale(compared.path, place) for place in item.stale),
+            *(_rewritten(compared.path, place) for place in item.rewritten))  # fmt: skip
 
 
 def _what(item: Written) -> str:
-    edit = item.looked.edit
+    edit = item.compared.edit
     gone = f", {len(edit.dropped)} of an earlier plan removed" if edit.dropped else ""
     slowly = "" if item.whole else ", one by one: a mount point or the current folder cannot be replaced in one step"
-    if not item.looked.expected:
+    if not item.compared.expected:
         return f"holds no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
     if not item.changed:
         return f"holds the plan already, nothing was written (sha256 {item.after})"
-    return f"{names} files put in{gone}{slowly} (sha256 before {item.looked.sha256}, after {item.after})"
+    return f"{names} files put in{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
 
 
 def _stale(path: str, place: str) -> Finding:
@@ -68,75 +68,81 @@ def _rewritten(path: str, place: str) -> Finding:
                    message=f"the checksum in {place} was written again", evidence={"file": place})  # fmt: skip
 
 
-def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
+def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
     """Files in the artifact that change what the plan says, with `status`, and services that have no unit there."""
     remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
-    gone = {found.member.path for found in looked.edit.dropped}
-    rivals = [(found, rival) for found, rival in looked.survey.rivals if found.member.path not in gone]
+    gone = {found.member.path for found in compared.edit.dropped}
+    overrides = [(found, override) for found, override in compared.scan.overrides if found.member.path not in gone]
     found = [
-        Finding(code="CGP308", name="hidden-unit", status=status, subject=looked.path, message=text, remedies=(remedy,))
-        for text in judged(rivals, looked.expected)
+        Finding(
+            code="CGP308", name="hidden-unit", status=status, subject=compared.path, message=text, remedies=(remedy,)
+        )
+        for text in describe_overrides(overrides, compared.expected)
     ]
-    units = {path.rpartition("/")[2].removesuffix(".service") for path in looked.expected if path.endswith(".service")}
-    texts = [path for path in looked.expected if ".service.d/" in path]
+    units = {
+        path.rpartition("/")[2].removesuffix(".service") for path in compared.expected if path.endswith(".service")
+    }
+    texts = [path for path in compared.expected if ".service.d/" in path]
     for path in sorted(texts):
         label = path.split("/")[-2].removesuffix(".service.d")
-        if label not in looked.survey.units.keys() | units:
+        if label not in compared.scan.units.keys() | units:
             remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
             found.append(
-                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=looked.path, remedies=(remedy,),
+                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path, remedies=(remedy,),
                         message=f"the artifact has no {label}.service; its limits wait for one from elsewhere")
             )  # fmt: skip
     return tuple(found)
 
 
-def _others(looked: Looked, status: Status) -> Iterator[Finding]:
+def _others(compared: Comparison, status: Status) -> Iterator[Finding]:
     """Other programs of a service's name than the tested one, with `status`; other projects in the same artifact."""
-    wanted = looked.wanted_manifest
+    wanted = compared.wanted_manifest
     tested = {item.service: item for item in wanted.binaries} if wanted else {}
-    for label, programs in sorted(looked.survey.programs.items()):
+    for label, programs in sorted(compared.scan.programs.items()):
         item = tested.get(label)
         if item is None or item.sha256 is None or item.path is None:
             continue
         for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
-            yield _tested(looked, label, status, f"{path} has the name of the tested program and is another one")
-    for path, other in sorted(other_projects(looked.survey).items()):
+            yield _tested(compared, label, status, f"{path} has the name of the tested program and is another one")
+    for path, other in sorted(other_projects(compared.scan).items()):
         yield Finding(
-            code="CGP301", name="artifact", status=Status.WARN, subject=looked.path,
+            code="CGP301", name="artifact", status=Status.WARN, subject=compared.path,
             message=f"{path} says that files of the project {other.project} are in it, too",
             remedies=(Remedy(title="if that is an earlier name of this project, build the artifact anew"),),
         )  # fmt: skip
 
 
-def checked(looked: Looked) -> tuple[Finding, ...]:
+def checked(compared: Comparison) -> tuple[Finding, ...]:
     """Whether the artifact holds exactly the plan and the tested programs; a diff where not."""
-    evidence: Evidence = {"format": looked.format, "sha256": looked.sha256}
-    if not looked.edit.empty:
-        paths = [new.path for new in looked.edit.added]
-        paths += [found.member.path for found in (*(found for found, _ in looked.edit.replaced), *looked.edit.dropped)]
+    evidence: Evidence = {"format": compared.format, "sha256": compared.sha256}
+    if not compared.edit.empty:
+        paths = [new.path for new in compared.edit.added]
+        paths += [
+            found.member.path for found in (*(found for found, _ in compared.edit.replaced), *compared.edit.dropped)
+        ]
         same = Finding(
-            code="CGP301", name="artifact", status=Status.FAIL, subject=looked.path,
+            code="CGP301", name="artifact", status=Status.FAIL, subject=compared.path,
             message=f"does not hold exactly the plan: {', '.join(sorted(paths))}",
-            evidence={**evidence, "diff": diff(looked)},
-            remedies=(Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", looked.path),)),),
+            evidence={**evidence, "diff": diff(compared)},
+            remedies=(Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", compared.path),)),),
         )  # fmt: skip
-    elif not looked.expected:
-        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=looked.path, evidence=evidence,
+    elif not compared.expected:
+        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path, evidence=evidence,
                        message="holds no program and no unit of any service", remedies=(_PRESENT,))  # fmt: skip
     else:
-        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=looked.path, evidence=evidence,
-                       message=f"holds exactly the plan: {len(looked.expected)} files")  # fmt: skip
-    return (same, *hidden(looked, Status.FAIL), *_others(looked, Status.UNVERIFIED), *_proof(looked))
+        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=compared.path, evidence=evidence,
+                       message=f"holds exactly the plan: {len(compared.expected)} files")  # fmt: skip
+    return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
 
 
-def diff(looked: Looked) -> str:
+def diff(compared: Comparison) -> str:
     """What is in the artifact against what has to be there, as a unified diff."""
-    gone = {found.member.path for found in looked.edit.dropped}
+    gone = {found.member.path for found in compared.edit.dropped}
     lines: list[str] = []
-    for path in sorted({*looked.expected, *gone}):
-        found = looked.survey.found.get(path)
+    for path in sorted({*compared.expected, *gone}):
+        found = compared.scan.found.get(path)
         old = (found.data or b"") if found else b""
-        new = b"" if path in gone else looked.expected[path]
+        new = b"" if path in gone else compared.expected[path]
         if old == new:
             continue
         names = (f"artifact/{path}" if found else "/dev/null", "/dev/null" if path in gone else f"plan/{path}")
@@ -149,34 +155,34 @@ def _lines(data: bytes) -> list[str]:
     return data.decode("utf-8", "backslashreplace").splitlines()
 
 
-def _proof(looked: Looked) -> Iterable[Finding]:
+def _proof(compared: Comparison) -> Iterable[Finding]:
     """What the manifest in the artifact says about tests, against the programs that are there."""
-    said = looked.manifest
+    said = compared.manifest
     if said is None or not said.binaries:
         return
     for item in said.binaries:
-        at = {program.path: program.sha256 for program in looked.survey.programs.get(item.service, ())}
+        at = {program.path: program.sha256 for program in compared.scan.programs.get(item.service, ())}
         path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
             message = f"{item.service} was put in without a run that passed"
-            yield _tested(looked, item.service, Status.UNVERIFIED, message)
+            yield _tested(compared, item.service, Status.UNVERIFIED, message)
         elif not path:
-            yield _tested(looked, item.service, Status.UNVERIFIED,
+            yield _tested(compared, item.service, Status.UNVERIFIED,
                           f"the artifact holds no executable file with the name of {item.service}'s binary")  # fmt: skip
         elif at.get(path) != item.sha256:
             message = f"{path} (sha256 {at.get(path, 'none: not there')}) is not the program that was tested"
-            yield _tested(looked, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
+            yield _tested(compared, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
         else:
-            yield _tested(looked, item.service, Status.PASS, f"{path} is the program that was tested")
+            yield _tested(compared, item.service, Status.PASS, f"{path} is the program that was tested")
     if said.verdict not in (Verdict.PASS.value, manifest.UNTESTED):
-        yield _tested(looked, looked.path, Status.FAIL, f"the run that put the plan in ended with {said.verdict}")
+        yield _tested(compared, compared.path, Status.FAIL, f"the run that put the plan in ended with {said.verdict}")
 
 
-def _tested(looked: Looked, subject: str, status: Status, message: str) -> Finding:
+def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
     title = "run the preflight on this build; it injects when it passed"
     remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
     return Finding(code="CGP302", name="tested-binary", status=status, subject=subject,
-                   message=f"{looked.path}: {message}", remedies=remedies)  # fmt: skip
+                   message=f"{compared.path}: {message}", remedies=remedies)  # fmt: skip
 
 
 def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...]:

@@ -1,6 +1,6 @@
-"""What is wrong with an artifact: refused before anything was written.
+"""Records about artifacts: members, what is put in, limits, and the errors that refuse one before anything is written.
 
-Members of artifacts, what is put in, and the limits: frozen data. Paths are relative, with `/`, without `./`.
+Paths are relative, with `/`, without `./`.
 """
 
 import enum
@@ -8,6 +8,19 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+
+#: Below this much output a ratio says nothing: a small file of zeros is no bomb.
+RATIO_FLOOR = 64 << 20
+#: How much is read, unpacked and written at a time.
+CHUNK = 1 << 18
+#: A generated file, manifest or control file is far below this; more of one is not kept in memory.
+KEEP_MAX = 1 << 20
+#: And all that is kept of one artifact together.
+KEEP_ALL_MAX = 16 << 20
+#: PATH_MAX of Linux: nothing could unpack a longer name, or follow a longer link.
+PATH_MAX = 4096
+MODE_FILE = 0o644
+MODE_FOLDER = 0o755
 
 
 class ArtifactError(UsageError):
@@ -109,22 +122,8 @@ class Limits:
     members: int = 1_000_000
 
 
-#: Below this much output a ratio says nothing: a small file of zeros is no bomb.
-RATIO_FLOOR = 64 << 20
-#: How much is read, unpacked and written at a time.
-CHUNK = 1 << 18
-#: A generated file, manifest or control file is far below this; more of one is not kept in memory.
-KEEP_MAX = 1 << 20
-#: And all that is kept of one artifact together.
-KEEP_ALL_MAX = 16 << 20
-#: PATH_MAX of Linux: nothing could unpack a longer name, or follow a longer link.
-PATH_MAX = 4096
-MODE_FILE = 0o644
-MODE_FOLDER = 0o755
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class PackedProgram:
     """A program in an artifact: one that has the name of a service's binary."""
 
     path: str
@@ -132,7 +131,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundMember:
     """A member at a place that matters; `data` is None where it is too large to keep, or no file."""
 
     member: Member

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cgroup_preflight.artifacts import checksums
-from cgroup_preflight.artifacts.content import Tested, Wish
+from cgroup_preflight.artifacts.content import ContentRequest, Tested
 from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
-from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
@@ -21,16 +20,16 @@ from cgroup_preflight.report.read import ReportShapeError, report_of
 _REPORT_MAX = 64 << 20
 
 
-def wish_of(config: Config, tested: Tested | None = None) -> Wish:
-    """What the config asks for. Raises UsageError if the config file cannot be read again."""
-    settings, paths = config.artifacts, binary_paths(config)
-    programs = survey_all(paths)
+def request_of(config: Config, plan: Plan, tested: Tested | None = None) -> ContentRequest:
+    """What the config asks for; `plan` is its plan. Raises UsageError if the config file cannot be read again."""
+    settings = config.artifacts
+    programs = {service.label: service.program for service in plan.services if service.program is not None}
     asks = {service.name for service in config.services if service.go_settings}
-    return Wish(
-        plan=build_plan(config, programs=programs), config_sha256=config_hash(config), layout=settings.layout,
+    return ContentRequest(
+        plan=plan, config_sha256=config_hash(config), layout=settings.layout,
         prefix=settings.prefix, services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
-        absent=frozenset(name for name, path in paths.items() if name in asks and not os.path.exists(path)),
+        absent=frozenset(name for name, path in binary_paths(config).items() if name in asks and not os.path.exists(path)),
         replan=lambda found: build_plan(config, programs={**programs, **found}),
     )  # fmt: skip
 
@@ -70,8 +69,8 @@ def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(found), tuple(empty)
 
 
-def tested_by_report(path: str, wish: Wish) -> Wish:
-    """The wish with what a report of `run` proved. Raises UsageError where it proves nothing about this config."""
+def with_report(path: str, request: ContentRequest) -> ContentRequest:
+    """The request with what a report of `run` proved. Raises UsageError where it proves nothing about this config."""
     try:
         with open(path, "rb") as file:
             report = report_of(file.read(_REPORT_MAX))
@@ -84,13 +83,13 @@ def tested_by_report(path: str, wish: Wish) -> Wish:
     facts = [item for item in report.findings if item.code == "CGP302" and item.status is Status.PASS]
     hashes = {item.subject: str(item.evidence.get("sha256")) for item in facts}
     configs = {item.evidence.get("config_sha256") for item in facts}
-    if configs != {wish.config_sha256} and wish.plan.services:
+    if configs != {request.config_sha256} and request.plan.services:
         raise _useless(path, "that run was of another config" if configs else "that report names no tested program")
     if len(hashes) != len(facts):
         raise _useless(path, "that report names a tested program twice")
-    if untested := _untested(report, wish.plan):
+    if untested := _untested(report, request.plan):
         raise _useless(path, untested)
-    return replace(wish, tested=Tested(verdict=report.verdict.value, binaries=hashes))
+    return replace(request, tested=Tested(verdict=report.verdict.value, binaries=hashes))
 
 
 def _untested(report: Report, plan: Plan) -> str:

@@ -65,21 +65,35 @@ def _folders() -> tuple[str, ...]:
     return tuple("/".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
-def context(config: "Config | None", engine: str, extra: Sequence[str], *, root: str = "") -> Context:
+def plan_of(config: "Config") -> "Plan":
+    """The plan of a config whose programs are read: a Go program gets the settings that fit its limits."""
+    from cgroup_preflight.golang.program import survey_all
+    from cgroup_preflight.plan.build import binary_paths, build_plan
+
+    return build_plan(config, programs=survey_all(binary_paths(config)))
+
+
+def context(
+    config: "Config | None", engine: str, extra: Sequence[str], *, plan: "Plan | None" = None, root: str = ""
+) -> Context:  # fmt: skip
     """Everything the checks look at: read from this host, from a recording, or from a tree at `root`.
+
+    `plan` is that of the config, if the caller has it already: host checks need no look at the programs.
 
     Raises UsageError for a `root` that is neither.
     """
-    return context_of(_facts(root), config, engine, extra)
+    return context_of(_facts(root), config, engine, extra, plan=plan)
 
 
-def context_of(facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = ()) -> Context:
-    """Everything the checks look at, from facts read before."""
+def context_of(
+    facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = (), *, plan: "Plan | None" = None
+) -> Context:  # fmt: skip
+    """Everything the checks look at, from facts that were read before."""
     require = config.require if config else None
     wanted = extra or (require.controllers if require else DEFAULT_CONTROLLERS)
     required = tuple(dict.fromkeys((*wanted, *_used(config))))
     choice = choose_engine(facts, engine, required)
-    return Context(facts=facts, engine=choice, required=required, require=require, plan=_plan(config))
+    return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
 
 
 def _plan(config: "Config | None") -> "Plan | None":
@@ -116,10 +130,8 @@ def _used(config: "Config | None") -> tuple[str, ...]:
         return ()
     from cgroup_preflight.config.properties import BY_NAME
 
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    settings = [item for group in groups for item in group]
-    names = {BY_NAME[item.property].controller for item in settings if item.property not in ("IOWeight", "CPUWeight")}
-    return tuple(sorted(names))
+    limits = (item for item in config.settings if item.property not in ("IOWeight", "CPUWeight"))
+    return tuple(sorted({BY_NAME[item.property].controller for item in limits}))
 
 
 def report(

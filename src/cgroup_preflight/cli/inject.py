@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts import inject
-from cgroup_preflight.artifacts.after_run import one
-from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Wish
-from cgroup_preflight.artifacts.inject import How
+from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, ContentRequest
+from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.request import artifact_paths, source_date, tested_by_report, wish_of
+from cgroup_preflight.artifacts.request import artifact_paths, request_of, source_date, with_report
+from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
@@ -46,15 +46,15 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config)
-    wish = _wish(args, config)
+    request = _request(args, config)
     if args.emit:
-        sys.stdout.write(snippet(args.emit, staging_of(wish)))
+        sys.stdout.write(snippet(args.emit, staging_of(request)))
         return 0
-    how = _how(args, config)
+    settings = _inject_options(args, config)
     findings: list[Finding] = []
     for path in _paths(args.artifact, config):
         options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
-        findings += one(path, lambda path: _act(path, wish, how, check=args.check))
+        findings += findings_of(path, lambda path: _act(path, request, settings, check=args.check))
     report = common.report(started, None, findings)
     for item in wanted:
         if item.format == "text":
@@ -90,30 +90,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _act(path: str, wish: Wish, how: How, *, check: bool) -> tuple[Finding, ...]:
+def _act(path: str, request: ContentRequest, settings: InjectOptions, *, check: bool) -> tuple[Finding, ...]:
     if check:
-        return artifact_findings.checked(inject.look(path, wish, replace(how, force=True)))
-    return artifact_findings.written(inject.put(path, wish, how))
+        return artifact_findings.checked(inject.compare(path, request, replace(settings, force=True)))
+    return artifact_findings.written(inject.put(path, request, settings))
 
 
-def _wish(args: argparse.Namespace, config: Config) -> Wish:
-    wish = wish_of(config)
+def _request(args: argparse.Namespace, config: Config) -> ContentRequest:
+    request = request_of(config, common.plan_of(config))
     try:
-        prefix = wish.prefix if args.prefix is None else parse_prefix(args.prefix)
+        prefix = request.prefix if args.prefix is None else parse_prefix(args.prefix)
     except QuantityError as error:
         raise UsageError(str(error), where="--prefix", remedy=Remedy(title=f"use {error.hint}")) from None
-    wish = replace(
-        wish, prefix=prefix, layout=args.layout or wish.layout,
-        services=_services(args.services, wish) if args.services else wish.services,
-        service_units=wish.service_units if args.service_units is None else args.service_units,
+    request = replace(
+        request, prefix=prefix, layout=args.layout or request.layout,
+        services=_services(args.services, request) if args.services else request.services,
+        service_units=request.service_units if args.service_units is None else args.service_units,
     )  # fmt: skip
-    return tested_by_report(args.report, wish) if args.report else wish
+    return with_report(args.report, request) if args.report else request
 
 
-def _services(text: str, wish: Wish) -> str | frozenset[str]:
+def _services(text: str, request: ContentRequest) -> str | frozenset[str]:
     if text in (ALL, PRESENT):
         return text
-    known = [item.label for item in wish.plan.services]
+    known = [item.label for item in request.plan.services]
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -122,7 +122,7 @@ def _services(text: str, wish: Wish) -> str | frozenset[str]:
     return frozenset(names)
 
 
-def _how(args: argparse.Namespace, config: Config) -> How:
+def _inject_options(args: argparse.Namespace, config: Config) -> InjectOptions:
     try:
         size = parse_amount(args.max_size, zero=False)
     except QuantityError as error:
@@ -130,7 +130,9 @@ def _how(args: argparse.Namespace, config: Config) -> How:
     unpacked = size.bytes if isinstance(size, Size) else 1 << 62
     limits = Limits(unpacked=unpacked, ratio=args.max_ratio, members=args.max_members)
     rewrite = args.rewrite_checksums or config.artifacts.rewrite_checksums
-    return How(limits=limits, force=args.force, rewrite_checksums=rewrite, source_date=source_date(os.environ))
+    return InjectOptions(
+        limits=limits, force=args.force, rewrite_checksums=rewrite, source_date=source_date(os.environ)
+    )
 
 
 def _paths(named: Sequence[str], config: Config) -> Sequence[str]:

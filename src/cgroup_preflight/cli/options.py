@@ -1,7 +1,7 @@
 """Options that several commands share, and where their output goes."""
 
 import argparse
-import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -104,12 +104,26 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
 
 
 def write_stdout(text: str) -> None:
-    """Writes to stdout; a reader that went away (`| head`) changes nothing about the verdict."""
+    """Writes to stdout; a reader that went away (`| head`) changes nothing about the verdict.
+
+    Raises UsageError where stdout is closed or full: a report that nobody can read is no result.
+    """
     try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered would be flushed at exit, and fail again.
+        _discard_stdout()
+    except OSError as error:
+        _discard_stdout()
+        raise UsageError(f"cannot write: {error.strerror or error}", where="stdout",
+                         remedy=Remedy(title="send the output to a file: --output FILE")) from None  # fmt: skip
+
+
+def _discard_stdout() -> None:
+    """What is still buffered would be flushed at exit, and fail again."""
+    if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -131,39 +145,10 @@ def use_colour() -> bool:
 
 
 def write_file(path: "Path", text: str) -> None:
-    """Writes a file whole or not at all: temporary file, fsync, rename; a device or pipe is written to as it is.
+    """Writes a regular file whole or not at all, and through a link, device or FIFO. Raises UsageError."""
+    from cgroup_preflight.host.files import write_output
 
-    Raises UsageError.
-    """
-    if path.exists() and not path.is_file():
-        _write_stream(path, text)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
-        ) from None
-
-
-def _write_stream(path: "Path", text: str) -> None:
-    """/dev/stderr and the like: a rename would put a file in the place of the device."""
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
-        ) from None
+    write_output(str(path), text.encode("utf-8", "backslashreplace"))
 
 
 def progress(text: str) -> None:

@@ -16,6 +16,7 @@ from cgroup_preflight.cli.smoke_run import (
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
+from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
 The whole preflight: judges the host, plans the slices, runs every service of the config under its limits,
@@ -47,26 +48,27 @@ def main(words: list[str]) -> int:
     require_binaries(config, ())
     options.progress("checking the host")
     engine = args.engine or config.engine
-    context = common.context(config, engine, ())
+    plan = common.plan_of(config)
+    context = common.context(config, engine, (), plan=plan)
     findings = list(run_checks(context))
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
-    broken = format_findings(config, context, ())
+    broken = format_findings(plan, context, ())
     # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
         if any(item.status is Status.FAIL for item in findings):
-            findings = [*go_findings(config, context, ()), *findings]
+            findings = [*go_findings(plan, context, ()), *findings]
         else:
-            more, services = try_services(config, context, (), inside=args.inside)
+            more, services = try_services(config, plan, context, (), inside=args.inside)
             findings += more
     if not args.inside:
-        findings += _artifacts(config, programs, verdict_of(findings), args.inject)
+        findings += _artifacts(config, plan, programs, verdict_of(findings), args.inject)
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -81,7 +83,9 @@ def _programs(config: Config) -> Mapping[str, str]:
     return program_hashes(config)
 
 
-def _artifacts(config: Config, programs: Mapping[str, str], verdict: Verdict, mode: str) -> tuple[Finding, ...]:
-    from cgroup_preflight.artifacts.after_run import after_run
+def _artifacts(
+    config: Config, plan: Plan, programs: Mapping[str, str], verdict: Verdict, mode: str
+) -> tuple[Finding, ...]:  # fmt: skip
+    from cgroup_preflight.artifacts.run import inject_after_run
 
-    return after_run(config, programs, verdict, mode, options.progress)
+    return inject_after_run(config, plan, programs, verdict, mode, options.progress)

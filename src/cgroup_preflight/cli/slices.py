@@ -6,8 +6,6 @@ from pathlib import Path
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang.program import survey_all
-from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.report.escape import plain
 
@@ -27,7 +25,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
     args = parser.parse_args(words)
     config = common.load_config(args.config)
-    plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    plan = common.plan_of(config)
     for service in plan.services:
         if service.program is not None and service.program.unreadable:
             reason = plain(service.program.why_not)

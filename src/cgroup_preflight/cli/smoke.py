@@ -40,22 +40,23 @@ def main(words: list[str]) -> int:
     names = check_names(config, args.service)
     require_binaries(config, names)
     engine = args.engine or config.engine
-    context = common.context(config, engine, ())
+    plan = common.plan_of(config)
+    context = common.context(config, engine, (), plan=plan)
     # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
     findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
-    broken = format_findings(config, context, names)
+    broken = format_findings(plan, context, names)
     # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
     )
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
-        more, services = try_services(config, context, names, inside=args.inside)
+        more, services = try_services(config, plan, context, names, inside=args.inside)
         # Where nothing was run, what is wrong with the programs comes before what is wrong with the host.
         findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)

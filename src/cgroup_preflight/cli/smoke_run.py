@@ -15,8 +15,11 @@ from cgroup_preflight.config.rules import TINY
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import Permyriad, format_bytes
+from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
-from cgroup_preflight.plan.expect import HostNumbers, memory_text
+from cgroup_preflight.plan.build import only
+from cgroup_preflight.plan.expect import HostNumbers, memory_bytes
+from cgroup_preflight.plan.model import Plan
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
@@ -48,34 +51,33 @@ def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Find
 
 
 def try_services(
-    config: Config, context: Context, names: tuple[str, ...], *, inside: bool = False
+    config: Config, plan: Plan, context: Context, names: tuple[str, ...], *, inside: bool = False
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
-    """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
+    """Findings and results of the smoke run. Where no engine works, no service runs, and a finding says so.
 
-    `format_findings` is asked before.
+    Call `format_findings` first: a program that cannot run here must not be started.
 
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too little here.
     """
-    go = go_findings(config, context, names)
+    go = go_findings(plan, context, names)
     if context.engine.name is None:
         return [*go, _not_tried(context)], ()
     from cgroup_preflight.smoke.run import host_numbers, smoke
 
     if not config.allow_tiny_limits:
         refuse_tiny(config, host_numbers(context.facts))
-    result = smoke(config, context.facts, context.engine, names, options.progress, inside=inside)
+    result = smoke(config, plan, context.facts, context.engine, names, options.progress, inside=inside)
     return [*go, *result.findings], result.services
 
 
 def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
     """Raises ConfigError where a percentage of this host's memory is too little to be safe (CGP208)."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
     findings = []
-    for setting in (setting for group in groups for setting in group):
+    for setting in config.settings:
         if setting.property not in ("MemoryMax", "MemoryHigh") or not isinstance(setting.value, Permyriad):
             continue
-        size = int(memory_text(setting.value, numbers))
-        if size < TINY:
+        size = memory_bytes(setting.value, numbers)
+        if size is not None and size < TINY:
             message = f"{setting.property}: {setting.text} of this host are {format_bytes(size)}, below 16M"
             remedy = Remedy(title="use at least 16M, or set allow_tiny_limits = true in [smoke]")
             findings.append(Finding(code="CGP208", name="limit-too-small", status=Status.FAIL, location=setting.location,
@@ -83,19 +85,15 @@ def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
     if findings:
         raise ConfigError(
             f"{len(findings)} limit(s) are too small here", where=config.path, findings=tuple(findings),
-            remedy=Remedy(title="mend the lines named above"),
+            remedy=Remedy(title="correct the lines named above"),
         )  # fmt: skip
 
 
-def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
-    """What can be said of the Go programs before they run (CGP4xx)."""
-    from cgroup_preflight.golang.program import survey_all
-    from cgroup_preflight.plan.build import binary_paths, build_plan
+def go_findings(plan: Plan, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """What is known about the Go programs before they run (CGP4xx)."""
     from cgroup_preflight.smoke.go_findings import plan_findings, target_of
 
-    plan = build_plan(config, programs=survey_all(binary_paths(config)))
-    found = plan_findings(plan, target_of(context.facts))
-    return [item for item in found if not names or item.subject in names]
+    return plan_findings(only(plan, names), target_of(context.facts))
 
 
 def require_binaries(config: Config, names: tuple[str, ...]) -> None:
@@ -112,30 +110,27 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
     if findings:
         raise ConfigError(
             f"{len(findings)} service(s) have no program to run", where=config.path, findings=tuple(findings),
-            remedy=Remedy(title="build them first, or mend binary in the config"),
+            remedy=Remedy(title="build them first, or correct binary in the config"),
         )  # fmt: skip
 
 
-def format_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
-    """The programs that this machine cannot run (CGP401): another system, architecture, or no program at all."""
-    from cgroup_preflight.core.reading import value_or
-    from cgroup_preflight.golang import executable
+def format_findings(plan: Plan, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """The programs that this machine cannot run (CGP401): another system or architecture, or no program at all."""
+    from cgroup_preflight.golang.executable import fit
 
     findings = []
-    for service in config.services:
-        if names and service.name not in names:
-            continue
-        path = Path(config.folder, service.binary)
-        location = service.location
-        try:
-            fit = executable.fit(executable.identify(path), value_or(context.facts.machine, os.uname().machine))
-            reason = fit.why if fit.ok is False else ""
-        except executable.BinaryError as error:
-            reason = str(error)
+    machine = value_or(context.facts.machine, os.uname().machine)
+    for service in only(plan, names).services:
+        program = service.program
+        if program is None or program.executable is None:
+            reason = program.why_not if program is not None else ""
+        else:
+            answer = fit(program.executable, machine)
+            reason = answer.why if answer.ok is False else ""
         if reason:
             findings.append(
-                Finding(code="CGP401", name="binary-format", status=Status.FAIL, subject=service.name, location=location,
-                        message=f"binary {service.binary!r} cannot run here: {reason}",
+                Finding(code="CGP401", name="binary-format", status=Status.FAIL, subject=service.label,
+                        location=service.location, message=f"binary {service.path!r} cannot run here: {reason}",
                         remedies=(Remedy(title="build it for this machine: GOOS=linux and the right GOARCH"),))
             )  # fmt: skip
     return findings

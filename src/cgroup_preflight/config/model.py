@@ -131,3 +131,9 @@ class Config:
     allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting, those of slices first."""
+        groups = [*(item.settings for item in self.slices), *(item.settings for item in self.services)]
+        return tuple(setting for settings in groups for setting in settings)

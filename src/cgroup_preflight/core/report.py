@@ -30,6 +30,14 @@ class Verdict(enum.StrEnum):
     UNVERIFIED = "unverified"
 
 
+#: Statuses and verdicts in the order in which one beats another.
+STATUSES_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
+VERDICTS_WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
+#: The statuses that a person must read, and those of them that rule out a pass; the worst first.
+PROBLEMS = STATUSES_WORST_FIRST[:3]
+NO_PASS = STATUSES_WORST_FIRST[:2]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
     """A line of the config: `file` as the user named it, `line` counted from 1."""

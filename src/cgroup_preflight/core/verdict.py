@@ -3,15 +3,12 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.core.errors import ExitStatus
-from cgroup_preflight.core.report import Finding, Status, Verdict
-
-#: Verdicts in the order in which one beats another.
-WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
+from cgroup_preflight.core.report import VERDICTS_WORST_FIRST, Finding, Status, Verdict
 
 
 def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of several reports together; of none it is unverified, as silence is not success."""
-    return min(verdicts, key=WORST_FIRST.index, default=Verdict.UNVERIFIED)
+    return min(verdicts, key=VERDICTS_WORST_FIRST.index, default=Verdict.UNVERIFIED)
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

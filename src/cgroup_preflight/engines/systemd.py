@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
@@ -23,6 +23,7 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import fits, unit_file_text
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -270,7 +271,7 @@ class Manager:
         try:
             os.makedirs(self.unit_folder, exist_ok=True)
             for file in files:
-                _write_new(os.path.join(self.unit_folder, file.path), file.content)
+                write_file(os.path.join(self.unit_folder, file.path), file.content.encode())
             # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
             # kernel's own is that of the last tick: files that come right after others would not be there for it.
             now = time.time_ns()
@@ -278,6 +279,8 @@ class Manager:
                 os.utime(self.unit_folder, ns=(now, now))
         except OSError as error:
             raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
+        except UsageError as error:
+            raise _cannot_write(error.where, error.message) from None
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes unit files of the run-time folder; those already gone do not matter."""
@@ -353,16 +356,6 @@ def _tar(files: Iterable[UnitFile]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _write_new(path: str, content: str) -> None:
-    """Creates a file that must not exist yet, whole or not at all."""
-    temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
 
 
 def _cannot_write(folder: str, reason: str) -> HostError:

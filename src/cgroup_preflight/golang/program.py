@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.golang.binary_file import open_image
-from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, PackedError, read
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, read
 from cgroup_preflight.golang.executable import Executable, identify
 
 #: Names of functions that the linker keeps for tracebacks, also with `-s -w`; dead code has none. Inlining may hide
@@ -38,19 +37,7 @@ class Binary:
 
 
 def survey(path: str) -> Binary:
-    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error.
-
-    One that did not change meanwhile is not read again.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return Binary(path=path, why_not=error.strerror or str(error), unreadable=True)
-    return _survey(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-
-
-@lru_cache
-def _survey(path: str, _state: tuple[int, ...]) -> Binary:
+    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
     try:
         executable = identify(path)
     except BinaryError as error:
@@ -60,8 +47,6 @@ def _survey(path: str, _state: tuple[int, ...]) -> Binary:
         info = read(path)
     except NotGoError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, interpreter_here=here)
-    except PackedError as error:
-        return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
     except BinaryError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
     return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(path))

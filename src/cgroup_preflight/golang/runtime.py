@@ -9,10 +9,10 @@ cgroup only (golang/go#81180); before, the CPUs of the mask. GOMEMLIMIT comes fr
 import math
 from collections.abc import Mapping
 
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang import runtime_env as env
 from cgroup_preflight.golang.modinfo import BuildInfo
-from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.runtime_rules import RuntimeRules, rules_for
 
 #: No quota lets the runtime go below this (`adjustCgroupGOMAXPROCS`); only the CPUs of the mask do.

@@ -8,9 +8,9 @@ import math
 import re
 from collections.abc import Mapping
 
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.runtime_limits import Chain
 
 AUTOMAXPROCS = "go.uber.org/automaxprocs"
 AUTOMEMLIMIT = "github.com/KimMachineGun/automemlimit"

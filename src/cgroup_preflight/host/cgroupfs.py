@@ -170,7 +170,7 @@ def parse_pressure(text: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class CgroupReading:
     """One cgroup on a way down from the mount; `path` is empty for the mount itself.
 
     The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
@@ -209,13 +209,15 @@ def below_mount(path: str, mount: Mount | None) -> str | None:
     return path.removeprefix(root)
 
 
-def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] = ()) -> tuple[Level, ...]:
+def read_levels(
+    fs: HostFs, mount_point: str, path: str, known: Iterable[CgroupReading] = ()
+) -> tuple[CgroupReading, ...]:
     """Every level from the mount down to `path`; those of `known` are not read again."""
     there = {level.path: level for level in known}
     return tuple(there.get(item) or _level(fs, mount_point, item) for item in way_down(path))
 
 
-def _level(fs: HostFs, mount_point: str, path: str) -> Level:
+def _level(fs: HostFs, mount_point: str, path: str) -> CgroupReading:
     folder = f"{mount_point}{path}"
     controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
     # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
@@ -225,7 +227,7 @@ def _level(fs: HostFs, mount_point: str, path: str) -> Level:
         place = f"{folder}/{name}"
         return Missing(source=place, why=Why.ABSENT) if gone else read_kernel(fs, place, parse)
 
-    return Level(
+    return CgroupReading(
         path=path,
         controllers=controllers,
         subtree_control=read("cgroup.subtree_control", parse_words),

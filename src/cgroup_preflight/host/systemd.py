@@ -9,7 +9,7 @@ import re
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.host.cgroupfs import Level, parse_words, read_levels
+from cgroup_preflight.host.cgroupfs import CgroupReading, parse_words, read_levels
 from cgroup_preflight.host.container import read_pid_namespace
 from cgroup_preflight.host.facts import UserManager
 from cgroup_preflight.host.fs import HostFs
@@ -106,7 +106,7 @@ def sudo(runner: "CommandRunner", uid: Reading[int], *, running: bool) -> Readin
     return Known(value=answer.value.returncode == 0, source="sudo -n true")
 
 
-def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[Level, ...]) -> UserManager:
+def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[CgroupReading, ...]) -> UserManager:
     """The caller's own manager. Every level of the way to its cgroup is read, those of `known` not again."""
     if isinstance(uid, Missing):
         return UserManager(socket=uid, bus=uid, linger=uid, controllers=uid, levels=())

@@ -1,6 +1,4 @@
-"""Settings of units as the numbers that the model of the Go runtime looks at. Pure.
-
-The settings that make a Go program fit its limits, and why each one is there. Pure.
+"""The settings that make a Go program fit its limits, and why each one is there. Pure.
 
 Source of the rules: golang/go#75164 (no Go version takes a memory limit from the cgroup), golang/go#81180 (only the
 quota of the program's own cgroup is seen), golang/go#73193 (the floor of 2), and the practice of automemlimit (0.9 of
@@ -12,73 +10,19 @@ each period. Where rounding down would leave more than a quarter of the quota un
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
-from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
+from cgroup_preflight.golang.runtime_env import parse_godebug
 from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.runtime_rules import rules_for
-from cgroup_preflight.plan.expect import HostNumbers, cpu_max, memory_text
-
-
-def level_of(name: str, settings: Iterable[Setting], host: HostNumbers | None = None) -> Level:
-    """One unit's limits; a percentage of the host's memory or tasks counts only where `host` is given."""
-    by_name = {item.property: item for item in settings}
-    cpus = by_name.get("AllowedCPUs")
-    quota, period = _quota(by_name)
-    return Level(
-        name=name,
-        cpus=quota,
-        period_usec=period,
-        has_cpu_max=any(BY_NAME[item].controller == "cpu" for item in by_name),
-        memory_max=_bytes(by_name.get("MemoryMax"), host),
-        memory_high=_bytes(by_name.get("MemoryHigh"), host),
-        swap_max=_bytes(by_name.get("MemorySwapMax"), host),
-        tasks_max=_tasks(by_name.get("TasksMax"), host),
-        allowed_cpus=cpus.value if cpus is not None and isinstance(cpus.value, frozenset) else None,
-        at={item.property: item.location for item in by_name.values()},
-    )
-
-
-def chain_of(units: Sequence[tuple[str, Iterable[Setting]]], host: HostNumbers | None = None) -> Chain:
-    """The chain of (name, settings), the service first and its outermost slice last."""
-    return Chain(levels=tuple(level_of(name, settings, host) for name, settings in units))
-
-
-def _quota(by_name: dict[str, Setting]) -> tuple[float | None, int]:
-    """Quota in CPUs, and its period in microseconds, as the kernel will hold them (systemd stretches a short one)."""
-    setting, period = by_name.get("CPUQuota"), by_name.get("CPUQuotaPeriodSec")
-    if setting is None or not isinstance(setting.value, q.Permyriad):
-        return None, 100_000
-    usec = period.value if period is not None and isinstance(period.value, int) else None
-    quota, length = cpu_max(setting.value, usec).split()
-    return int(quota) / int(length), int(length)
-
-
-def _bytes(setting: Setting | None, host: HostNumbers | None) -> int | None:
-    value = setting.value if setting is not None else None
-    if isinstance(value, q.Size):
-        return value.bytes
-    if isinstance(value, q.Permyriad) and host is not None:
-        text = memory_text(value, host)
-        return None if text == "max" else int(text)
-    return None
-
-
-def _tasks(setting: Setting | None, host: HostNumbers | None) -> int | None:
-    value = setting.value if setting is not None else None
-    if isinstance(value, int):
-        return value
-    return value.value * host.tasks_max // 10000 if isinstance(value, q.Permyriad) and host is not None else None
-
+from cgroup_preflight.plan.limits import chain_of
+from cgroup_preflight.plan.model import GoItem, GoSettings
 
 #: Below this a GOMEMLIMIT makes the collector run without a pause sooner than it saves memory; bytes.
 LEAST_MEMORY_LIMIT = 64 << 20
@@ -86,41 +30,6 @@ _LEAST_USE = 0.75
 _QUOTA = ("CPUQuota", "CPUQuotaPeriodSec")
 #: A unit and its settings, by name.
 Unit = tuple[str, tuple[Setting, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoItem:
-    """One generated setting with the reason for it: a variable with its value, or settings repeated on the unit."""
-
-    why: str
-    variable: str = ""
-    value: str = ""
-    settings: tuple[Setting, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoSettings:
-    """What one Go service gets; `notes` say what was left alone and why. `godebug` is appended to any GODEBUG."""
-
-    version: str
-    items: tuple[GoItem, ...] = ()
-    notes: tuple[str, ...] = ()
-    godebug: str = ""
-
-    @property
-    def settings(self) -> tuple[Setting, ...]:
-        """The settings repeated on the unit."""
-        return tuple(setting for item in self.items for setting in item.settings)
-
-    def environment(self, base: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-        """`base` with the generated variables; one that is in `base` stays as it is, but GODEBUG is appended to."""
-        found = dict(base)
-        for item in self.items:
-            if item.variable and item.variable != "GODEBUG":
-                found.setdefault(item.variable, item.value)
-        if self.godebug:
-            found["GODEBUG"] = append_godebug(found.get("GODEBUG", ""), self.godebug)
-        return tuple(found.items())
 
 
 def fit_settings(info: BuildInfo, units: Sequence[Unit], environment: Mapping[str, str], ratio: float) -> GoSettings:

@@ -14,9 +14,9 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.core.report import Report, Status
+from cgroup_preflight.core.report import PROBLEMS, Report, Status
 from cgroup_preflight.report.escape import clip, plain
-from cgroup_preflight.report.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report.place import Placed, place
 
 #: Annotations in one request, and in all: more than a reader goes through, in a fixed number of requests.
 BATCH = 50
@@ -28,8 +28,8 @@ Annotation = dict[str, str | int]
 
 def batches(report: Report) -> list[list[Annotation]]:
     """At most LIMIT annotations, the worst first, in lists of at most BATCH; one empty list where there is none."""
-    placed = list(place(report, WORST_FIRST))
-    placed.sort(key=lambda item: WORST_FIRST.index(item.finding.status))
+    placed = list(place(report, PROBLEMS))
+    placed.sort(key=lambda item: PROBLEMS.index(item.finding.status))
     found = [_annotation(item) for item in placed[:LIMIT]]
     return [found[start : start + BATCH] for start in range(0, len(found), BATCH)] or [[]]
 
@@ -69,7 +69,7 @@ def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | No
     """
     used = taken or {}
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for item in place(report, WORST_FIRST):
+    for item in place(report, PROBLEMS):
         groups[_KINDS[item.finding.status]].append(item)
     return "".join(
         line

@@ -7,10 +7,10 @@ from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
 from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.headline import problems
 from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
-_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 #: The summary, whose content stands above the findings already.
 _SUMMARY = "CGP400"
 
@@ -27,10 +27,8 @@ def render(
 ) -> str:
     """The binary, its runtime and its findings; `verbose` adds dependencies, all settings and what passed."""
     lines = [*_head(name, info, choice, why_not, verbose=verbose)]
-    for status in _WORST_FIRST:
-        for item in findings:
-            if item.status is status:
-                lines += ["", *finding_lines(item, colour=colour)]
+    for item in problems(findings):
+        lines += ["", *finding_lines(item, colour=colour)]
     passed = [item for item in findings if item.status is Status.PASS and item.code != _SUMMARY]
     if verbose and passed:
         lines += ["", *(line for item in passed for line in finding_line(item, colour=colour))]

@@ -9,7 +9,7 @@ CLIP = 2000
 LOG_LINES, LOG_LINE_MAX = 20, 300
 
 #: Words that no forge turns into anything: no reference, no link, no emoji, no markup, no hash of a commit.
-_PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
+_PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\(?\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
 #: What may stand in Markdown as it is, once it is neither at the start of a line nor part of a link.
 _INERT = r"[A-Za-z0-9 ,;()=+/.'-]"
 

@@ -1,6 +1,6 @@
 """What a JSON report holds: one row for each field of each record, in the order of the file.
 
-`json_format` writes by this table, `parse_report` reads by it, and `report_schema` prints it as a JSON Schema.
+`codec` writes by this table, `read` reads by it, and `schema` prints it as a JSON Schema.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,40 @@ from cgroup_preflight.core.report import (
     Status,
     Verdict,
 )
+from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
 
 SCHEMA_VERSION = 1
 TOOL = "cgroup-preflight"
+#: Largest number, so that sums and fractions of numbers stay in the range of a float.
+NUMBER_MAX = 2**63
+
+Schema = Mapping[str, object]
+_TEXT: Schema = {"type": "string"}
+#: What a field holds that is neither a record nor an enumeration: in the words of an error, and as a JSON Schema.
+KINDS: Mapping[str, tuple[str, Schema]] = {
+    "text": ("a text", _TEXT),
+    "flag": ("true or false", {"type": "boolean"}),
+    "whole": ("a whole number", {"type": "integer", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX}),
+    "count": ("a whole number of 0 or more", {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}),
+    "line": ("a line number", {"type": "integer", "minimum": 1, "maximum": NUMBER_MAX}),
+    "seconds": ("a number of 0 or more", {"type": "number", "minimum": 0, "maximum": NUMBER_MAX}),
+    "argv": ("a list of texts", {"type": "array", "items": _TEXT, "minItems": 1}),
+    "evidence": (
+        "an object of texts, numbers, true, false and null",
+        {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+    ),
+    "log": (
+        f"a list of at most {LOG_LINES} texts of at most {LOG_LINE_MAX} characters",
+        {"type": "array", "maxItems": LOG_LINES, "items": {"type": "string", "maxLength": LOG_LINE_MAX}},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field; `name` is the same in the record and in the file.
 
-    `kind` is a record, an enumeration, or one of: text, flag, whole (a whole number), count (not negative), line (from
-    1), seconds, argv (a list of texts), evidence (texts, numbers, flags and nulls by name), log (the last lines).
-    `null`: may be null. `many`: a list of at most `most`. `optional`: a file of an earlier version may lack it.
+    `kind` is a record, an enumeration, or a key of KINDS. `null`: may be null. `many`: a list of at most `most`. `optional`: a file of an earlier version may lack it.
     """
 
     name: str

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status, Verdict
 from cgroup_preflight.report.escape import clip, log_lines, plain
+from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.place import Placed, place
 from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
 
@@ -59,7 +60,7 @@ def _text(report: Report, items: Sequence[Placed], left_out: Sequence[Placed] = 
     _properties(suite, report)
     _cases(suite, report, items)
     if silent:
-        _ours(suite, "verdict", "error", f"the verdict is {report.verdict.value}, but no check says why")
+        _ours(suite, "verdict", "error", headline(report))
     if left_out:
         _ours(suite, "left out", "error" if harmful(left_out) else "skipped",
               f"{len(left_out)} more findings do not fit into this file; the JSON report has them")  # fmt: skip
@@ -97,7 +98,11 @@ def _unique(name: str, seen: Counter[str]) -> str:
 
 def _properties(suite: ET.Element, report: Report) -> None:
     host = report.host
-    values: dict[str, object] = {"tool_version": report.tool_version, "verdict": report.verdict.value}
+    values: dict[str, object] = {
+        "tool_version": report.tool_version,
+        "verdict": report.verdict.value,
+        "headline": headline(report),
+    }
     if host is not None:
         values |= {"kernel": host.kernel, "systemd": host.systemd, "hierarchy": host.hierarchy, "engine": host.engine}
     parent = ET.SubElement(suite, "properties")

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.place import WORST_FIRST, relative
+from cgroup_preflight.report.headline import Runners, headline, problems
+from cgroup_preflight.report.place import relative
 
 #: Room for the line that counts what was left out, bytes.
 _RESERVE = 300
@@ -78,28 +79,25 @@ LIMIT = 65000
 #: Below this not even the first two lines fit with certainty, bytes.
 LIMIT_MIN = 4000
 
-_TITLES = {
-    Verdict.PASS: "✅ cgroup-preflight: pass", Verdict.FAIL: "❌ cgroup-preflight: fail",
-    Verdict.UNVERIFIED: "⚠️ cgroup-preflight: unverified",
-}  # fmt: skip
+VERDICT_MARKS = {Verdict.FAIL: "❌", Verdict.UNVERIFIED: "⚠️", Verdict.PASS: "✅"}
 _MARKS = {
     Status.FAIL: "❌ fail", Status.UNVERIFIED: "⚠️ unverified", Status.WARN: "🟡 warn", Status.PASS: "✅ pass",
     Status.SKIP: "⏭️ skip",
 }  # fmt: skip
 
 
-def render(report: Report, *, limit: int = LIMIT) -> str:
+def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None) -> str:
     """The report in at most `limit` bytes of UTF-8; what does not fit is counted in the last line.
 
-    Details go first, then passed checks, services, and rows of findings at last. Raises ValueError for a `limit`
-    below LIMIT_MIN.
+    Passed checks are left out first, then details, services, and rows of findings at last. `runners` is for a merged view.
+    Raises ValueError for a `limit` below LIMIT_MIN.
     """
     if limit < LIMIT_MIN:
         raise ValueError(f"a limit of {limit} bytes is below {LIMIT_MIN}")
-    worst = [item for status in WORST_FIRST for item in report.findings if item.status is status]
-    rest = [item for item in report.findings if item.status not in WORST_FIRST]
+    worst = problems(report.findings)
+    rest = [item for item in report.findings if item.status not in PROBLEMS]
     tails = {item.name: item.log_tail for item in report.services}
-    budget = Budget(_head(report, worst), limit=limit)
+    budget = Budget(_head(report, worst, runners), limit=limit)
     # In the order of what matters most; `text` puts them in the order of reading.
     budget.add(Section(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
     services = map(_service_row, report.services)
@@ -121,9 +119,10 @@ def _passed_head(rest: Sequence[Finding]) -> str:
     return f"\n<details><summary>{len(rest)} checks passed or skipped</summary>\n{_FINDINGS_HEAD}"
 
 
-def _head(report: Report, worst: Sequence[Finding]) -> str:
+def _head(report: Report, worst: Sequence[Finding], runners: Runners | None) -> str:
     """Two lines and the host; far shorter than LIMIT_MIN, since foreign words in it are clipped."""
-    lines = [f"## {_TITLES[report.verdict]}", _next(report, worst)]
+    title = f"## {VERDICT_MARKS[report.verdict]} cgroup-preflight {prose(headline(report, runners))}"
+    lines = [title, _next(report, worst)]
     host = report.host
     if host is not None:
         parts = (
@@ -135,18 +134,12 @@ def _head(report: Report, worst: Sequence[Finding]) -> str:
 
 def _next(report: Report, worst: Sequence[Finding]) -> str:
     """What to do: the first remedy of the worst finding."""
-    counts = ", ".join(f"{count} {status.value}" for status in WORST_FIRST if (count := _count(worst, status)))
     if report.verdict is Verdict.PASS:
-        return f"**Nothing to do:** {_all_is_well(report)}" + (f" ({counts})." if counts else ".")
+        return "**Nothing to do.**" + (" The warnings are below." if worst else "")
+    counts = ", ".join(f"{count} {status.value}" for status in PROBLEMS if (count := _count(worst, status)))
     title = next((remedy.title for item in worst for remedy in item.remedies), "")
-    todo = prose(title, 120) if title else "see what was found below" if worst else "find out why nothing was checked"
+    todo = prose(title, 120) if title else "read the findings below" if worst else "find out why no check ran"
     return f"**To do:** {todo}" + (f" ({counts})" if counts else "")
-
-
-def _all_is_well(report: Report) -> str:
-    """A host alone proves no limit: only services that ran under them do, and they leave findings of their own."""
-    tried = report.services or any(item.code.startswith("CGP5") for item in report.findings)
-    return "every limit that was asked for is in force" if tried else "the host offers what was asked for"
 
 
 def _count(findings: Iterable[Finding], status: Status) -> int:
@@ -161,7 +154,7 @@ def _finding_row(item: Finding) -> str:
 
 def _at(item: Finding) -> str:
     at = item.location
-    return f" (at {code(f'{relative(at.file)}:{at.line}', 200)})" if at and item.status in WORST_FIRST else ""
+    return f" (at {code(f'{relative(at.file)}:{at.line}', 200)})" if at and item.status in PROBLEMS else ""
 
 
 def _details(item: Finding, tail: tuple[str, ...]) -> str:
@@ -171,7 +164,7 @@ def _details(item: Finding, tail: tuple[str, ...]) -> str:
     if item.evidence:
         parts.append(pre("\n".join(_one_line(f"{key} = {value}") for key, value in item.evidence.items())))
     parts += [_remedy(remedy) for remedy in item.remedies]
-    if tail and item.status in (Status.FAIL, Status.UNVERIFIED):
+    if tail and item.status in NO_PASS:
         parts.append("Last lines of its log:\n\n" + pre("\n".join(log_lines(tail)), 4000))
     return "\n".join([*parts, "</details>\n"])
 

@@ -11,8 +11,6 @@ from cgroup_preflight.report.escape import plain
 
 #: The config's name where no finding tells another; the same as `config.load.FILE_NAME`.
 CONFIG_NAME = "cgroup-preflight.toml"
-#: What needs a reader, the worst first.
-WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

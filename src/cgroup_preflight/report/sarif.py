@@ -10,9 +10,10 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Remedy, Report, Status, Verdict
 from cgroup_preflight.report.escape import clip, code, plain, prose, sarif, uri_path
-from cgroup_preflight.report.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report.headline import headline
+from cgroup_preflight.report.place import Placed, place
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: Three levels for three states; `kind` stays "fail" since only that may carry a level (SARIF 3.27.10).
@@ -23,7 +24,7 @@ _URL = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~/%#?=&+-]*)?", re.ASC
 
 def render(report: Report) -> str:
     """The report as indented SARIF JSON with a newline at the end."""
-    placed = tuple(place(report, WORST_FIRST))
+    placed = tuple(place(report, PROBLEMS))
     rules = _rules(placed)
     index = {str(rule["id"]): number for number, rule in enumerate(rules)}
     run = {
@@ -112,7 +113,5 @@ def _invocation(report: Report) -> dict[str, object]:
         invocation["startTimeUtc"] = report.started_at
     if report.verdict is not Verdict.PASS:
         level = "error" if report.verdict is Verdict.FAIL else "warning"
-        invocation["toolExecutionNotifications"] = [
-            {"level": level, "message": {"text": f"the verdict is {report.verdict.value}"}}
-        ]
+        invocation["toolExecutionNotifications"] = [{"level": level, "message": {"text": sarif(headline(report))}}]
     return invocation

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of the JSON report, made from `report_fields`: every field is there, and no other.
+"""JSON Schema (2020-12) of the JSON report, made from `fields`: every field is there, and no other.
 
 Fields that an earlier version did not write are not required.
 """
@@ -17,25 +17,13 @@ from cgroup_preflight.core.report import (
     Report,
     ServiceResult,
 )
-from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
+from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL, Field
 
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
     HostSummary: "host", Finding: "finding", Remedy: "remedy", RemedyFile: "file", Location: "location",
     ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu",
 }  # fmt: skip
-_KINDS: Mapping[str, Schema] = {
-    "text": {"type": "string"},
-    "flag": {"type": "boolean"},
-    "whole": {"type": "integer"},
-    "count": {"type": "integer", "minimum": 0},
-    "line": {"type": "integer", "minimum": 1},
-    "seconds": {"type": "number", "minimum": 0},
-    "argv": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    "evidence": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
-    "log": {"type": "array", "maxItems": LOG_LINES, "items": {"type": "string", "maxLength": LOG_LINE_MAX}},
-}
 
 
 def schema(codes: Mapping[str, str] | None = None) -> Schema:
@@ -91,7 +79,7 @@ def _field(field: Field) -> Schema:
 
 def _shape(kind: type | str) -> Schema:
     if isinstance(kind, str):
-        return dict(_KINDS[kind])
+        return dict(KINDS[kind][1])
     if issubclass(kind, enum.Enum):
         return {"enum": [item.value for item in kind]}
     return {"$ref": f"#/$defs/{_NAMES[kind]}"}

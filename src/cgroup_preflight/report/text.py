@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
+from cgroup_preflight.report.headline import headline, problems
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was shipped, with its hash before and after.
@@ -15,17 +16,14 @@ _GO_COLUMNS = (
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
     ("unknown to Go", "unknown_to_go"),
 )  # fmt: skip
-_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
     """The report as text; `verbose` adds the findings that passed, of which artifacts are always there."""
     lines = [*_head(report, colour=colour)]
-    for status in _WORST_FIRST:
-        for item in report.findings:
-            if item.status is status:
-                lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in report.findings if item.status in (Status.PASS, Status.SKIP)]
+    for item in problems(report.findings):
+        lines += ["", *finding_lines(item, colour=colour)]
+    passed = [item for item in report.findings if item.status not in PROBLEMS]
     shown = [item for item in passed if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
@@ -34,7 +32,7 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
         lines += ["", *_go_memory(memory)]
-    failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}
+    failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
             # The bar: a CI runner takes a line that begins with `::` for a command of its own, blanks before it or not.
@@ -51,9 +49,8 @@ def _paint(text: str, status: str, *, colour: bool) -> str:
 
 
 def _head(report: Report, *, colour: bool) -> Iterable[str]:
-    counts = {status: sum(item.status is status for item in report.findings) for status in Status}
-    words = ", ".join(f"{count} {_WORDS[status]}" for status, count in counts.items() if count)
-    yield f"{_paint(report.verdict.value.upper(), report.verdict.value, colour=colour)}: {_says(report)} ({words})"
+    word = report.verdict.value.upper()
+    yield _paint(word, report.verdict.value, colour=colour) + headline(report).removeprefix(word)
     host = report.host
     if host is not None:
         parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
@@ -61,27 +58,9 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
         yield plain("on " + ", ".join(parts))
 
 
-def _says(report: Report) -> str:
-    """A host alone proves no limit: only services that ran under them do."""
-    if report.verdict is Verdict.PASS and not report.services:
-        return "this host offers what was asked for"
-    return _SAYS[report.verdict]
-
-
-_SAYS = {
-    Verdict.PASS: "every limit that was asked for is in force",
-    Verdict.FAIL: "something that was asked for does not hold",
-    Verdict.UNVERIFIED: "something could not be tried here, so nothing is promised",
-}
-_WORDS = {
-    Status.PASS: "passed", Status.FAIL: "failed", Status.WARN: "warnings", Status.SKIP: "skipped",
-    Status.UNVERIFIED: "unverified",
-}  # fmt: skip
-
-
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
     """The one line of a finding, with its place in the config where it is worth a look."""
-    at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in _WORST_FIRST else ""
+    at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
     yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Finding, Status
@@ -15,20 +16,18 @@ _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
 
 def counted_findings(seen: Iterable[ServiceEvidence]) -> tuple[Finding, ...]:
     """One finding for each service that ran; what the kernel has no file for is left out."""
-    return tuple(_finding(one, one.counters) for one in seen if one.counters is not None)
+    return tuple(_counted(one, one.counters) for one in seen if one.counters is not None)
 
 
-def _finding(seen: ServiceEvidence, own: Counters) -> Finding:
+def _counted(seen: ServiceEvidence, own: Counters) -> Finding:
     levels = (own, *reversed(seen.slices))
     evidence: dict[str, str | int | float | bool | None] = {}
     for level in levels:
         evidence.update(_numbers(_name(level.cgroup), level))
     evidence.update(_effective(seen.effective) if seen.effective else ())
     words = "; ".join(f"{_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
-    return Finding(
-        code="CGP509", name="kernel-counters", status=Status.PASS, subject=seen.service.label,
-        message=words or "this kernel counts nothing here", evidence=evidence, location=seen.service.location,
-    )  # fmt: skip
+    message = words or "this kernel counts nothing here"
+    return codes.KERNEL_COUNTERS.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
 def _name(cgroup: str) -> str:

@@ -2,22 +2,20 @@
 
 The engine's result and the exit of the main process are not trusted alone: `systemd-run` and Result of systemd.exec(5)
 can call a killed program clean, so memory.events is read too.
-
-Settings that the kernel has no file for: only systemd can say what it took, and only systemd-oomd acts on it. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from cgroup_preflight.config.model import ReadyKind, Setting
-from cgroup_preflight.config.properties import BY_NAME, Role
+from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.config.properties import Role
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
-from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Location, Remedy, ServiceResult, Status
+from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
 from cgroup_preflight.engines.base import Exit, How
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
 
@@ -56,16 +54,6 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     return tuple(findings)
 
 
-def _finding(
-    seen: ServiceEvidence, code: str, name: str, status: Status, message: str, *remedies: Remedy,
-    location: Location | None = None, **evidence: str | float | bool | None,
-) -> Finding:  # fmt: skip
-    return Finding(
-        code=code, name=name, status=status, subject=seen.service.label, message=message, evidence=evidence,
-        remedies=remedies, location=location or seen.service.location,
-    )  # fmt: skip
-
-
 def _limit(item: LimitReading) -> LimitResult:
     actual = missing_text(item.actual)
     ok = actual is not None and agrees(item.expected, actual)
@@ -86,11 +74,15 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
     if not seen.limits:
-        yield _finding(seen, "CGP501", "limits-in-force", Status.WARN, "no limit is set for it or for a slice above it",
-                       Remedy(title="set MemoryMax, CPUQuota and TasksMax, or nothing holds it"))  # fmt: skip
+        yield codes.LIMITS_IN_FORCE.finding(
+            Status.WARN,
+            seen.service,
+            "no limit is set for it or for a slice above it",
+            Remedy(title="set MemoryMax, CPUQuota and TasksMax, or nothing holds it"),
+        )
     elif not bad:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
-        yield _finding(seen, "CGP501", "limits-in-force", Status.PASS, message, files=len(seen.limits))
+        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence={"files": len(seen.limits)})
 
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
@@ -119,10 +111,7 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
         remedy = Remedy(title=f"remove {prop.name}, or name {prop.controller} in [require] to make this a fail")
     elif prop.role is Role.PLACEMENT and seen.stay is not None and seen.stay.allowed_cpus:
         evidence["Cpus_allowed_list"] = seen.stay.allowed_cpus
-    return Finding(
-        code="CGP501", name="limits-in-force", status=status, subject=seen.service.label, message=message,
-        evidence=evidence, remedies=(remedy,), location=location,
-    )  # fmt: skip
+    return codes.LIMITS_IN_FORCE.finding(status, seen.service, message, remedy, location=location, evidence=evidence)
 
 
 def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
@@ -131,20 +120,34 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         return
     real = stay.main_cgroup
     if isinstance(real, Missing):
-        yield _finding(seen, "CGP502", "process-place", Status.UNVERIFIED, f"cgroup of the process unknown: {real}",
-                       Remedy(title="run the preflight where /proc shows other processes (no hidepid)"))  # fmt: skip
+        yield codes.PROCESS_PLACE.finding(
+            Status.UNVERIFIED,
+            seen.service,
+            f"cgroup of the process unknown: {real}",
+            Remedy(title="run the preflight where /proc shows other processes (no hidepid)"),
+        )
     elif real.value != seen.cgroup and not real.value.startswith(f"{seen.cgroup}/"):
-        yield _finding(seen, "CGP502", "process-place", Status.FAIL,
-                       f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit holds it",
-                       Remedy(title="do not move the program to another cgroup"))  # fmt: skip
+        yield codes.PROCESS_PLACE.finding(
+            Status.FAIL,
+            seen.service,
+            f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit holds it",
+            Remedy(title="do not move the program to another cgroup"),
+        )
     elif stay.strays:
         pid, where = stay.strays[0]
-        yield _finding(seen, "CGP502", "process-place", Status.FAIL,
-                       f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
-                       Remedy(title="start helpers as services of their own, with limits of their own"))  # fmt: skip
+        yield codes.PROCESS_PLACE.finding(
+            Status.FAIL,
+            seen.service,
+            f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
+            Remedy(title="start helpers as services of their own, with limits of their own"),
+        )
     else:
-        yield _finding(seen, "CGP502", "process-place", Status.PASS,
-                       f"all {stay.processes} process(es) are in {seen.cgroup}", processes=stay.processes)  # fmt: skip
+        yield codes.PROCESS_PLACE.finding(
+            Status.PASS,
+            seen.service,
+            f"all {stay.processes} process(es) are in {seen.cgroup}",
+            evidence={"processes": stay.processes},
+        )
 
 
 def _status(seen: ServiceEvidence) -> str:
@@ -179,10 +182,15 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield _fell_silent(seen)
     elif seen.killed or result == "timeout":
         seconds = seen.service.smoke.stop_timeout
-        yield _finding(seen, "CGP506", "stop", Status.FAIL,
-                       f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
-                       Remedy(title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
-                              why="on every deploy systemd would wait and then kill it"))  # fmt: skip
+        yield codes.STOP.finding(
+            Status.FAIL,
+            seen.service,
+            f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
+            Remedy(
+                title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
+                why="on every deploy systemd would wait and then kill it",
+            ),
+        )
     elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
         "success",
         "exit-code",
@@ -190,16 +198,28 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     ):
         yield _ended_early(seen)
     elif result == "" or ended is None or (_oom_kills(seen) is None and _memory_limited(seen)):
-        yield _finding(seen, "CGP503", "service-run", Status.UNVERIFIED, "how it ended could not be read",
-                       Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
-                       result=result, exit_status=status)  # fmt: skip
+        yield codes.SERVICE_RUN.finding(
+            Status.UNVERIFIED,
+            seen.service,
+            "how it ended could not be read",
+            Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
+            evidence={"result": result, "exit_status": status},
+        )
     else:
         if ended.how is How.EXITED and ended.status:
-            yield _finding(seen, "CGP506", "stop", Status.WARN, f"it ended with status {status} after SIGTERM",
-                           Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"))  # fmt: skip
+            yield codes.STOP.finding(
+                Status.WARN,
+                seen.service,
+                f"it ended with status {status} after SIGTERM",
+                Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"),
+            )
         ready = f"ready after {seen.ready.seconds:.1f} s, "
-        yield _finding(seen, "CGP503", "service-run", Status.PASS, f"{ready}ran {seen.duration_seconds:.1f} s",
-                       result=result, exit_status=status)  # fmt: skip
+        yield codes.SERVICE_RUN.finding(
+            Status.PASS,
+            seen.service,
+            f"{ready}ran {seen.duration_seconds:.1f} s",
+            evidence={"result": result, "exit_status": status},
+        )
 
 
 def _memory_limited(seen: ServiceEvidence) -> bool:
@@ -214,14 +234,22 @@ def _oom(seen: ServiceEvidence) -> Finding:
     proposed = proposed_max(min(peak or limit or 0, limit or peak or 0))
     location = next((item.location for item in seen.service.settings if item.property == "MemoryMax"), None)
     at = f" (limit {format_bytes(limit)} at {effective.memory_at or 'the unit'})" if limit and effective else ""
-    return _finding(
-        seen, "CGP504", "oom-kill", Status.FAIL,
+    return codes.OOM_KILL.finding(
+        Status.FAIL,
+        seen.service,
         f"killed by the kernel for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
-        Remedy(title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
-               why="the peak is cut off at the limit, so the real need can be higher"),
-        location=location, memory_peak_bytes=peak, memory_max_bytes=limit, oom_kill=_oom_kills(seen),
-        result=seen.state.result or None,
-    )  # fmt: skip
+        Remedy(
+            title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
+            why="the peak is cut off at the limit, so the real need can be higher",
+        ),
+        location=location,
+        evidence={
+            "memory_peak_bytes": peak,
+            "memory_max_bytes": limit,
+            "oom_kill": _oom_kills(seen),
+            "result": seen.state.result or None,
+        },
+    )
 
 
 def proposed_max(peak: int) -> str:
@@ -236,11 +264,14 @@ def _not_ready(seen: ServiceEvidence) -> Finding:
     result, status = seen.state.result, _status(seen)
     ended = f" (result {result}, exit status {status})" if why == ENDED_FIRST else ""
     seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
-    return _finding(
-        seen, "CGP505", "readiness", Status.FAIL, f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
+    return codes.READINESS.finding(
+        Status.FAIL,
+        seen.service,
+        f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
         Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
-        location=seen.service.ready_location, result=result, exit_status=status,
-    )  # fmt: skip
+        location=seen.service.ready_location,
+        evidence={"result": result, "exit_status": status},
+    )
 
 
 def _throttled(seen: ServiceEvidence) -> str:
@@ -255,12 +286,13 @@ def _throttled(seen: ServiceEvidence) -> str:
 
 
 def _fell_silent(seen: ServiceEvidence) -> Finding:
-    return _finding(
-        seen, "CGP505", "readiness", Status.FAIL,
+    return codes.READINESS.finding(
+        Status.FAIL,
+        seen.service,
         f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}",
         Remedy(title="read its log below: it still runs, but hangs or refuses connections"),
         location=seen.service.ready_location,
-    )  # fmt: skip
+    )
 
 
 def _ended_early(seen: ServiceEvidence) -> Finding:
@@ -282,10 +314,13 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"
         remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count, too")
-    return _finding(
-        seen, "CGP503", "service-run", Status.FAIL, f"it {how}", remedy,
-        result=result, exit_status=status, tasks_refused=refused,
-    )  # fmt: skip
+    return codes.SERVICE_RUN.finding(
+        Status.FAIL,
+        seen.service,
+        f"it {how}",
+        remedy,
+        evidence={"result": result, "exit_status": status, "tasks_refused": refused},
+    )
 
 
 def _tasks_refused(seen: ServiceEvidence) -> int:
@@ -295,20 +330,23 @@ def _tasks_refused(seen: ServiceEvidence) -> int:
 
 def _not_started(seen: ServiceEvidence) -> Finding:
     said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
-    return _finding(
-        seen, "CGP507", "service-start", Status.UNVERIFIED, f"the service manager did not start it: {said}",
+    return codes.SERVICE_START.finding(
+        Status.UNVERIFIED,
+        seen.service,
+        f"the service manager did not start it: {said}",
         Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
-    )  # fmt: skip
+    )
 
 
 def _blocked(seen: ServiceEvidence) -> Finding:
     target = seen.service.smoke.ready.target
-    return _finding(
-        seen, "CGP507", "service-start", Status.UNVERIFIED,
+    return codes.SERVICE_START.finding(
+        Status.UNVERIFIED,
+        seen.service,
         f"something else answers at {target} already, so the service could not be told from it",
         Remedy(title="stop what listens there, or give the service another port in args and ready"),
         location=seen.service.ready_location,
-    )  # fmt: skip
+    )
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
@@ -325,59 +363,9 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     limited = {item.expected.attribute for item in seen.limits}
     for attribute, value, level in outer:
         if value is not None and level and attribute in limited and own.startswith(level):
-            yield _finding(
-                seen,
-                "CGP508",
-                "effective-limit",
+            yield codes.EFFECTIVE_LIMIT.finding(
                 Status.WARN,
+                seen.service,
                 f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
                 Remedy(title=f"lift the limit of {level}, or run where there is none"),
             )
-
-
-#: Who acts on ManagedOOM settings (systemd-oomd.service(8)); where nobody does, they are words.
-OOMD = "systemd-oomd.service"
-_START = Remedy(
-    title=f"install and start {OOMD.removesuffix('.service')} where the service runs, or remove the setting",
-    why="systemd takes the setting all the same",
-    commands=(("systemctl", "enable", "--now", OOMD),), needs_root=True, persistent=True,
-    docs="https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",
-)  # fmt: skip
-_ASK = Remedy(title="ask the service manager what it made of the setting", commands=(("journalctl", "-xe"),))
-
-
-def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
-    """Subject, unit and setting of each policy of the plan."""
-    labelled = [(item.label, item.unit, item.settings) for item in plan.services]
-    labelled += [(f"{item.label}.slice", item.unit, item.settings) for item in plan.slices]
-    return tuple(
-        (label, unit, setting)
-        for label, unit, settings in labelled
-        for setting in settings
-        if BY_NAME[setting.property].role is Role.POLICY
-    )
-
-
-def judge(
-    wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], *, oomd: bool
-) -> tuple[Finding, ...]:
-    """One finding for each policy; `shown` is what systemd says of each unit, `oomd` whether somebody acts on it."""
-    return tuple(_policy_finding(label, setting, shown.get(unit, {}), oomd=oomd) for label, unit, setting in wanted)
-
-
-def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, oomd: bool) -> Finding:
-    actual = shown.get(setting.property)
-    remedies: tuple[Remedy, ...] = (_ASK,)
-    if actual is None:
-        status, message = Status.UNVERIFIED, "systemd says nothing about it"
-    elif actual != setting.text:
-        status, message = Status.FAIL, f"should be {setting.text!r}, systemd has {actual!r}"
-    elif setting.text == "kill" and not oomd:
-        status, message, remedies = Status.WARN, f"{OOMD} does not run here, so nobody acts on it", (_START,)
-    else:
-        status, message, remedies = Status.PASS, f"systemd has {actual!r}; that it acts was not tried", ()
-    return Finding(
-        code="CGP513", name="policy", status=status, subject=label, message=f"{setting.property}: {message}",
-        evidence={f"systemctl show {setting.property}": actual, OOMD: oomd}, remedies=remedies,
-        location=setting.location,
-    )  # fmt: skip

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.checks.go.runner import run_go_checks
-from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
+from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.golang.runtime import RuntimePrediction, predict
 from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.host.facts import Facts
@@ -23,10 +24,10 @@ _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
 _MEASURED = ("CGP408", "CGP413")
 
 
-def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
+def target_of(facts: Facts, numbers: HostNumbers | None = None) -> GoTarget:
     """The host of the run as the machine that the programs run on."""
     swap = value_or(facts.meminfo, {}).get("SwapTotal")
-    return Target(
+    return GoTarget(
         cpus=value_or(facts.online_cpus, frozenset({0})),
         machine=value_or(facts.machine, ""),
         swap=None if swap is None else swap > 0,
@@ -34,7 +35,7 @@ def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
     )
 
 
-def plan_findings(plan: Plan, target: Target) -> list[Finding]:
+def plan_findings(plan: Plan, target: GoTarget) -> list[Finding]:
     """What the checks of Go programs say about each service, before anything is run."""
     found: list[Finding] = []
     for service in plan.services:
@@ -43,7 +44,7 @@ def plan_findings(plan: Plan, target: Target) -> list[Finding]:
 
 
 def proof_findings(
-    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: Target
+    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: GoTarget
 ) -> list[Finding]:
     """What the run showed of each Go program: its choice against the model, its memory against the kernel's count."""
     found: list[Finding] = []
@@ -58,32 +59,14 @@ def proof_findings(
     return found
 
 
-def _finding(
-    service: ServicePlan, code: str, name: str, status: Status, message: str, *remedies: Remedy, evidence: Evidence
-) -> Finding:
-    return Finding(
-        code=code,
-        name=name,
-        status=status,
-        subject=service.label,
-        message=message,
-        evidence=evidence,
-        remedies=remedies,
-        location=service.location,
-    )
-
-
 def _unseen(service: ServicePlan) -> Iterable[Finding]:
     """A Go program that nobody looked at while it ran says so: silence would look like agreement."""
     if service.program is not None and service.program.info is not None:
         why = "it ended before, or runs as somebody else, or what runs is another program"
-        yield _finding(
-            service,
-            "CGP418",
-            "go-runtime-choice",
+        yield codes.GO_RUNTIME_CHOICE.finding(
             Status.SKIP,
+            service,
             f"what the Go runtime chose was not seen: {why}",
-            evidence={},
         )
 
 
@@ -103,11 +86,9 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
         **{name: actual[name] for name in _VARIABLES if name in actual},
     }
     if wrong:
-        yield _finding(
-            service,
-            "CGP418",
-            "go-runtime-choice",
+        yield codes.GO_RUNTIME_CHOICE.finding(
             Status.WARN,
+            service,
             f"the Go runtime is not what was foreseen: {'; '.join(wrong)}",
             Remedy(
                 title="look for a call of runtime.GOMAXPROCS, automaxprocs or a wrapper that changes the environment",
@@ -116,21 +97,17 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
             evidence=evidence,
         )
     elif trace.last is None:
-        yield _finding(
-            service,
-            "CGP418",
-            "go-runtime-choice",
+        yield codes.GO_RUNTIME_CHOICE.finding(
             Status.SKIP,
+            service,
             f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as foreseen",
             evidence=evidence,
         )
     else:
         limit = actual.get("GOMEMLIMIT", "none")
-        yield _finding(
-            service,
-            "CGP418",
-            "go-runtime-choice",
+        yield codes.GO_RUNTIME_CHOICE.finding(
             Status.PASS,
+            service,
             f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}: as foreseen",
             evidence=evidence,
         )
@@ -189,11 +166,9 @@ def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
             f"the kernel charges {format_bytes(current)}, the Go runtime counts {format_bytes(memory.known)}: "
             f"at least {format_bytes(unknown)} ({share:.0f}%) of the charge are outside of GOMEMLIMIT"
         )
-    return _finding(
-        service,
-        "CGP419",
-        "go-memory-view",
+    return codes.GO_MEMORY_VIEW.finding(
         Status.PASS,
+        service,
         message,
         evidence={
             "memory_current": current,
@@ -211,7 +186,7 @@ def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
     )
 
 
-def _measured(service: ServicePlan, view: GoView, plan: Plan, target: Target) -> Iterable[Finding]:
+def _measured(service: ServicePlan, view: GoView, plan: Plan, target: GoTarget) -> Iterable[Finding]:
     memory = view.memory
     live = memory.heap_alloc if memory is not None and memory.collected else None
     other = max(memory.sys - memory.heap_sys, 0) if memory is not None else 0

@@ -8,6 +8,7 @@ within quota x (window + one period) + 15 ms for each CPU used is therefore in o
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
@@ -17,7 +18,6 @@ from cgroup_preflight.smoke.probes import ProbeEvidence
 _CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
-_NAME = "limit-bites"
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
 _ACCOUNT = Remedy(title="try it on a kernel with swap accounting")
 _REPORT = Remedy(title="do not trust this host with limits; look at its kernel and at who else writes to its cgroups")
@@ -25,22 +25,18 @@ _REPORT = Remedy(title="do not trust this host with limits; look at its kernel a
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
     """One finding for each limit that was tried or could not be."""
-    return (*(_finding(item) for item in seen), *(_untried(item) for item in untried))
+    return (*(_probed(item) for item in seen), *(_untried(item) for item in untried))
 
 
 def _untried(item: Untried) -> Finding:
     status = Status.SKIP if item.void else Status.UNVERIFIED
-    return Finding(
-        code="CGP511", name=_NAME, status=status, subject=item.label,
-        message=f"{_WORDS[item.kind]} was not tried: {item.reason}", remedies=(Remedy(title=item.remedy),),
-        location=item.location,
-    )  # fmt: skip
+    return codes.LIMIT_BITES.finding(status, item, item.message, Remedy(title=item.remedy))
 
 
 _WORDS = {kind: name for name, kind in KINDS.items()}
 
 
-def _finding(seen: ProbeEvidence) -> Finding:
+def _probed(seen: ProbeEvidence) -> Finding:
     probe = seen.probe
     evidence: dict[str, str | int | float | bool | None] = {
         f"{seen.cgroup}/{probe.expectation.attribute}": seen.in_force
@@ -57,10 +53,9 @@ def _finding(seen: ProbeEvidence) -> Finding:
         status, message, numbers = judge(seen)
         evidence.update(numbers)
         remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
-    return Finding(
-        code="CGP511", name=_NAME, status=status, subject=probe.label,
-        message=f"{_WORDS[probe.kind]}: {message}", evidence=evidence,
-        remedies=() if status is Status.PASS else (remedy,), location=probe.expectation.location,
+    return codes.LIMIT_BITES.finding(
+        status, probe.label, f"{_WORDS[probe.kind]}: {message}", *(() if status is Status.PASS else (remedy,)),
+        location=probe.expectation.location, evidence=evidence,
     )  # fmt: skip
 
 
@@ -76,10 +71,9 @@ def _cpu(seen: ProbeEvidence) -> Judged:
     stat = line["stat"] if line else None
     if line is None or not isinstance(stat, dict):
         return Status.UNVERIFIED, "the probe ended without a measurement", {}
-    quota, period = (int(word) for word in seen.probe.expectation.text.split())
     usage, throttled = _number(stat.get("usage_usec")), int(_number(stat.get("nr_throttled")))
     window = _number(line["longest"]) * 1e6
-    allowed = quota / period * (window + period) + _CPU_SLACK_USEC * seen.probe.amount
+    allowed = seen.probe.limit * (window + seen.probe.expectation.period_usec) + _CPU_SLACK_USEC * seen.probe.amount
     used = usage / window if window else 0.0
     numbers: dict[str, str | int | float | bool | None] = {
         "usage_usec": int(usage), "window_usec": int(window), "allowed_usec": int(allowed), "nr_throttled": throttled,

@@ -15,18 +15,18 @@ from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.session import ServiceRun, local_door
 from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
-from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.facts import Facts
-from cgroup_preflight.plan.build import binary_paths, build_plan
+from cgroup_preflight.plan.build import only, scoped
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.findings import OOMD, judge, policies, service_findings, service_result
+from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
@@ -61,9 +61,10 @@ def host_numbers(facts: Facts) -> HostNumbers:
 
 
 def smoke(
-    config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say, *, inside: bool = False
+    config: Config, shipped: Plan, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say,
+    *, inside: bool = False,
 ) -> SmokeResult:  # fmt: skip
-    """Runs the services of `config` (or those in `names`) and a probe for each distinct limit, on this machine.
+    """Runs the services of a plan (or those in `names`) and a probe for each distinct limit, on this machine.
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
     guest, which ends with the run, nothing is removed, and the output of services stays in files.
@@ -72,16 +73,16 @@ def smoke(
     door = local_door(bus_environment(choice, uid))
     engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
-    return prove(config, facts, engine, door, names, say, user=_run_as(facts, choice), inside=inside)
+    return prove(config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside)
 
 
 def prove(
-    config: Config, facts: Facts, engine: Engine, door: Door, names: tuple[str, ...], say: Say, *,
+    config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
     user: tuple[int, int] | None = None, inside: bool = False,
 ) -> SmokeResult:  # fmt: skip
     """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid)."""
     run_name = run_scope.new_name()
-    plan = _only(build_plan(config, scope=run_name, programs=survey_all(binary_paths(config))), names)
+    plan = scoped(shipped, run_name)
     observer = Observer(door.files, facts.mount_point)
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
@@ -135,18 +136,9 @@ def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _only(plan: Plan, names: tuple[str, ...]) -> Plan:
-    """The plan with only the services of these names, and all slices."""
-    if not names:
-        return plan
-    services = tuple(item for item in plan.services if item.label in names)
-    return Plan(project=plan.project, source=plan.source, slices=plan.slices, services=services)
-
-
 def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:
     """Expectations by unit: the slices above, outermost first, then the service."""
-    above = {item.unit: item.settings for item in plan.slices}
-    chain = [(unit, expectations(above.get(unit, ()), numbers)) for unit in service.slices]
+    chain = [(item.unit, expectations(item.settings, numbers)) for item in reversed(plan.above(service))]
     return (*chain, (service.unit, expectations(service.settings, numbers)))
 
 

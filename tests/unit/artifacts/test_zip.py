@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts.model import ArtifactError
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, wish, write, zipped
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, request, write, zipped
 
 _TREE = [("usr/", b""), ("usr/bin/user-api", b"elf" * 500), ("README", b"hello")]
 
@@ -71,8 +71,8 @@ def test_replaced_entries_keep_their_place_and_others_their_bodies(tmp_path: Pat
         assert archive.namelist()[:3] == ["first", SLICE, "last"]
         assert (archive.read("first"), archive.read("last")) == (b"1", b"2" * 99)
         assert archive.testzip() is None
-    put(path, wish(limit="1G"))
-    assert making.check(path, wish(limit="1G")).edit.empty
+    put(path, request(limit="1G"))
+    assert making.check(path, request(limit="1G")).edit.empty
 
 
 def test_empty_zip_and_zip64_records(tmp_path: Path) -> None:

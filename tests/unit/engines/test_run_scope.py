@@ -17,7 +17,7 @@ from cgroup_preflight.engines.run_scope import (
     run_scope,
     tear_down,
 )
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from tests.unit.core.making import config_of
 from tests.unit.engines.machine import MOUNT, Machine, Units
 
@@ -32,7 +32,7 @@ def units(tmp_path):
 
 def scope(units, **more):
     machine = units.machine
-    return run_scope(units, machine.door(), build_plan(config_of(TEXT), scope=SCOPE), SCOPE, MOUNT, **more)
+    return run_scope(units, machine.door(), scoped(build_plan(config_of(TEXT)), SCOPE), SCOPE, MOUNT, **more)
 
 
 def owner(files, name=f"{SCOPE}.slice"):
@@ -92,7 +92,7 @@ def test_a_cgroup_that_stays_is_named(units, tmp_path):
     """The mount is a folder of the test here: the look at the end goes to the file system."""
     machine = units.machine
     (tmp_path / "mount" / f"{SCOPE}.slice").mkdir(parents=True)
-    plan = build_plan(config_of(TEXT), scope=SCOPE)
+    plan = scoped(build_plan(config_of(TEXT)), SCOPE)
     with run_scope(units, machine.door(), plan, SCOPE, f"{tmp_path}/mount/") as run:
         pass
     assert run.left == (f"{tmp_path}/mount/{SCOPE}.slice",)

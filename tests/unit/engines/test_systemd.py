@@ -234,7 +234,7 @@ def test_units_from_files_take_one_call_and_their_files_go_at_the_end(folder):
     assert "User=" not in texts[0]
     assert "\nStandardInput=file:/tmp/100%%\n" in texts[1]
     assert "\nUser=5\nGroup=5\n" in texts[1]
-    assert 'ExecStart="/bin/app" "$$1 %%"\n' in texts[0]
+    assert 'ExecStart=/bin/app "$$1 %%"\n' in texts[0]
 
 
 def test_files_that_systemd_has_not_seen_are_there_after_a_reload(folder):

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.golang import runtime_env as env
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import survey
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, Effect, effects
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 

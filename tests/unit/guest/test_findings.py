@@ -7,7 +7,7 @@ import pytest
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.guest import findings as guest_findings
-from cgroup_preflight.guest.requirements import Machine
+from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
 HOST = HostSummary(
@@ -26,7 +26,7 @@ def judged(*findings: Finding, engine=GuestEngine.UML, chosen=False, label="") -
         tool_version="1", verdict=Verdict.PASS, host=HOST, findings=findings, services=(SERVICE,),
         started_at="2026-01-01T00:00:00Z", duration_seconds=1.0,
     )  # fmt: skip
-    machine = Machine(engine=engine, cpus=1, memory_mib=256, consequences=("it has 1 CPU",))
+    machine = GuestMachine(engine=engine, cpus=1, memory_mib=256, consequences=("it has 1 CPU",))
     return guest_findings.Judged(
         label=label, distro="debian-12", machine=machine, report=report, chosen=chosen, fence="landlock 7", lost_boot="", seconds={"boot": 1.5},
         shown_config="deploy/shop.toml",

@@ -4,17 +4,17 @@ import pytest
 
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.guest.recipe import SUITES
-from cgroup_preflight.guest.requirements import Host, choose, need_of
+from cgroup_preflight.guest.requirements import HostCapacity, choose_machine, requirements_of
 from cgroup_preflight.guest.spec import GuestEngine
 from tests.unit.core.making import config_of
 
-BOTH = Host(uml=True, qemu=True, cpus=2, memory_mib=16_000)
-ALONE = Host(uml=True, qemu=False, cpus=2, memory_mib=16_000)
+BOTH = HostCapacity(uml=True, qemu=True, cpus=2, memory_mib=16_000)
+ALONE = HostCapacity(uml=True, qemu=False, cpus=2, memory_mib=16_000)
 SERVICE = '[services.web]\nbinary = "web"\n'
 
 
-def machine(text: str, host: Host = BOTH, wanted: str = "auto"):
-    return choose(need_of(config_of(text)), wanted, host, input_bytes=0)
+def machine(text: str, host: HostCapacity = BOTH, wanted: str = "auto"):
+    return choose_machine(requirements_of(config_of(text)), wanted, host, input_bytes=0)
 
 
 @pytest.mark.parametrize(

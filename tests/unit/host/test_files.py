@@ -66,7 +66,7 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Pat
         _replace(path)
     os.unlink(temporary_path(str(path)))
     os.link(victim, temporary_path(str(path)))
-    with pytest.raises(UsageError, match="not one of ours"):
+    with pytest.raises(UsageError, match="did not make is in the way"):
         _replace(path)
     assert victim.read_bytes() == b"precious"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.go_settings import procs_for
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.plan.unitfile import drop_in_files
@@ -220,7 +220,6 @@ def test_a_ratio_is_a_share(value: str) -> None:
 
 def test_a_scope_changes_none_of_it() -> None:
     config = config_of('[services.app]\nbinary = "bin"\nslice = "s"\nMemoryMax = "1G"\n[slices.s]\nCPUQuota = "300%"')
-    plain, scoped = (
-        build_plan(config, scope=scope, programs={"app": program()}).services[0] for scope in ("", "cgpf1")
-    )
-    assert (plain.settings, plain.smoke, plain.go) == (scoped.settings, scoped.smoke, scoped.go)
+    shipped = build_plan(config, programs={"app": program()})
+    (plain,), (run,) = shipped.services, scoped(shipped, "cgpf1").services
+    assert (plain.settings, plain.smoke, plain.go) == (run.settings, run.smoke, run.go)

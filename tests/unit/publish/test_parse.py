@@ -78,6 +78,14 @@ def _changed(path, value):
         (["duration_seconds"], "1", "not a number"),
         (["duration_seconds"], -5, "duration_seconds is not a number of 0 or more"),
         (["duration_seconds"], 2**63 + 2**20, "duration_seconds is not a number of 0 or more"),
+        (
+            ["findings", 1, "remedies", 0, "commands"],
+            [[]],
+            "findings[1].remedies[0].commands[0] is not a list of texts",
+        ),
+        (["services", 0, "exit_status"], True, "services[0].exit_status is not a whole number"),
+        (["services", 0, "exit_status"], 1.0, "services[0].exit_status is not a whole number"),
+        (["duration_seconds"], True, "duration_seconds is not a number of 0 or more"),
         (["services", 0, "log_tail"], ["x"] * 21, "services[0].log_tail is not a list of at most 20 texts"),
         (
             ["services", 0, "log_tail"],
@@ -92,6 +100,20 @@ def test_other_shapes_are_refused(path, value, said):
     with pytest.raises(ReportShapeError, match=said.replace("[", r"\[").replace("]", r"\]")) as caught:
         report_of(_changed(path, value))
     assert "script" not in str(caught.value)
+
+
+def test_a_number_too_large_for_a_float_is_no_evidence():
+    data = _changed(["findings", 1, "evidence"], {"a": 12345}).replace(b"12345", b"1e999")
+    with pytest.raises(ReportShapeError, match="evidence is not an object of texts"):
+        report_of(data)
+
+
+def test_the_largest_and_smallest_values_are_read():
+    for value in (2**63, -(2**63), None):
+        assert report_of(_changed(["services", 0, "exit_status"], value)).services[0].exit_status == value
+    evidence = {"huge": 10**400, "flag": True, "none": None, "share": 0.5, "text": "x" * 5000}
+    assert report_of(_changed(["findings", 1, "evidence"], evidence)).findings[1].evidence == evidence
+    assert report_of(_changed(["services", 0, "log_tail"], ["x" * 300] * 20)).services[0].log_tail == ("x" * 300,) * 20
 
 
 @pytest.mark.parametrize(

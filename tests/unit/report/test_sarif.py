@@ -55,7 +55,9 @@ def test_rules_are_listed_once_with_help() -> None:
 def test_the_verdict_is_told_although_the_run_worked() -> None:
     invocation = run(report())["invocations"][0]
     assert invocation["executionSuccessful"] is True
-    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "the verdict is unverified"
+    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == (
+        "UNVERIFIED: no check ran; this is not a pass"
+    )
     assert "toolExecutionNotifications" not in run(report(finding(Status.PASS)))["invocations"][0]
 
 

@@ -7,7 +7,7 @@ from cgroup_preflight.engines.base import UnitState
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.engines.shown import unit_state
 from cgroup_preflight.host.cgroup import Counters, Effective
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import ServiceEvidence, Stay
@@ -51,7 +51,7 @@ def state(result: str = "success", code: str = "1", status: str = "0") -> UnitSt
 
 def plan(text: str = TEXT) -> Plan:
     """The plan of a config, below the slice of a run."""
-    return build_plan(config_of(text), scope=SCOPE)
+    return scoped(build_plan(config_of(text)), SCOPE)
 
 
 def limits(text: str = TEXT, *, enabled: bool = True, **actual: "Reading[str] | str") -> tuple[LimitReading, ...]:

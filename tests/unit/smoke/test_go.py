@@ -10,14 +10,14 @@ from typing import cast
 
 import pytest
 
-from cgroup_preflight.checks.go.subjects import Target
+from cgroup_preflight.checks.go.subjects import GoTarget
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.base import Engine, Launch, Phase
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Clock, Door
 from cgroup_preflight.plan.build import build_plan
@@ -33,7 +33,7 @@ from tests.unit.engines.machine import Machine
 Finish = Callable[[], dict[str, Trace]]
 UNIT = "/a.slice/a-app.service"
 INFO = BuildInfo(go_version="go1.27.3")
-TARGET = Target(cpus=frozenset(range(4)), machine="x86_64", swap=False)
+TARGET = GoTarget(cpus=frozenset(range(4)), machine="x86_64", swap=False)
 MIB = 1 << 20
 
 

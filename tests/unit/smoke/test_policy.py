@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.smoke.findings import OOMD, judge, policies
+from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from tests.unit.smoke.fabricate import SCOPE, plan
 
 TEXT = """\

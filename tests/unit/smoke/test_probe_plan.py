@@ -6,7 +6,7 @@ from cgroup_preflight.config.keys import parse_unit_name
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.plan.expect import expectations
-from cgroup_preflight.smoke.findings import policies
+from cgroup_preflight.smoke.policy import policies
 from cgroup_preflight.smoke.probe_plan import (
     OVER,
     SPARE,
@@ -99,7 +99,7 @@ def test_every_limit_is_tried_or_has_a_reason():
     )
     made, untried = probes(text, Capacity(cpus=4, available_bytes=3 << 30))
     assert len(made) + len(untried) == 3 + 2 + 15
-    assert all(item.reason and item.remedy and item.location.line for item in untried)
+    assert all(item.message and item.remedy and item.location.line for item in untried)
 
 
 def test_a_service_outside_slices_is_tried_below_the_slice_of_the_run():
@@ -143,7 +143,7 @@ def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
         assert made[0].amount <= cpus
         assert made[0].amount > made[0].limit
     else:
-        assert f"{cpus} CPU(s)" in untried[0].reason
+        assert f"{cpus} CPU(s)" in untried[0].message
 
 
 @pytest.mark.parametrize("name", ["MemoryMax", "MemoryHigh"])
@@ -153,8 +153,8 @@ def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
 def test_memory_that_the_machine_does_not_have(name, free, tried):
     made, untried = probes(service("a", f"{name}='64M'"), Capacity(cpus=1, available_bytes=free))
     assert len(made) == tried
-    assert [item.reason for item in untried] == (
-        [] if tried else [f"only {free >> 20}M of memory are available, the limit is 64M"]
+    assert [item.message for item in untried] == (
+        [] if tried else [f"{name}=64M was not tested: only {free >> 20}M of memory are available"]
     )
 
 
@@ -182,7 +182,7 @@ def test_a_tighter_slice_above(above, own, tried):
     made, untried = probes(text)
     assert ("a" in [item.label for item in made]) is tried
     if not tried:
-        assert "tighter" in untried[0].reason
+        assert "has no effect: s-t.slice is limited to " in untried[0].message
 
 
 def test_a_slice_below_a_tighter_slice():

@@ -12,6 +12,7 @@ from cgroup_preflight.engines.base import Exit, How, Launch
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
+from cgroup_preflight.plan.build import build_plan, only
 from cgroup_preflight.smoke import run as run_module
 from cgroup_preflight.smoke.run import SmokeResult, host_numbers, prove
 from tests.unit.core.making import config_of
@@ -89,6 +90,7 @@ class Trial:
         self.pushed: list[str] = []
         self.acts = True
         self.inputs: list[int] = []
+        self.programs: dict[str, Binary] = {}
         self.host = facts(
             0, meminfo={"MemTotal": 4 * GIB, "MemAvailable": 2 * GIB, "SwapTotal": 0, **host.pop("meminfo", {})}, **host
         )
@@ -96,7 +98,10 @@ class Trial:
     def run(self, names: tuple[str, ...] = (), **more: object) -> SmokeResult:
         config = config_of(self.text)
         try:
-            result = prove(config, self.host, self.units, self.machine.door(), names, self.said.append, **more)
+            result = prove(
+                config, only(build_plan(config, programs=self.programs), names), self.host, self.units,
+                self.machine.door(), self.said.append, **more,
+            )  # fmt: skip
         finally:
             for handle in self.inputs:
                 os.close(handle)
@@ -208,10 +213,10 @@ def test_without_policies_the_engine_is_not_asked(tmp_path):
     assert "CGP513" not in by_code(trial.run())
 
 
-def test_a_go_program_that_nobody_could_look_into_is_told(tmp_path, monkeypatch):
-    binary = Binary(path="/src/dist/web", info=BuildInfo(go_version="go1.27.3"))
-    monkeypatch.setattr(run_module, "survey_all", lambda _paths: {"web": binary})
-    assert by_code(Trial(tmp_path).run())["CGP418"] == {Status.SKIP}
+def test_a_go_program_that_nobody_could_look_into_is_told(tmp_path):
+    trial = Trial(tmp_path)
+    trial.programs["web"] = Binary(path="/src/dist/web", info=BuildInfo(go_version="go1.27.3"))
+    assert by_code(trial.run())["CGP418"] == {Status.SKIP}
 
 
 @pytest.mark.parametrize("keeps", ["units", "files"])

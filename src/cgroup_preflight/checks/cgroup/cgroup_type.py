@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, Severity, unread
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.host.cgroupfs import Level
+from cgroup_preflight.host.cgroupfs import CgroupReading
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -34,11 +34,11 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
     return (check.finding(status, "cgroup.type", message, evidence=evidence, remedies=(remedy,)),)
 
 
-def _shown(level: Level) -> str:
+def _shown(level: CgroupReading) -> str:
     return level.type.value if isinstance(level.type, Known) else str(level.type.why)
 
 
-def _is_odd(level: Level) -> bool:
+def _is_odd(level: CgroupReading) -> bool:
     return isinstance(level.type, Known) and level.type.value != "domain"
 
 

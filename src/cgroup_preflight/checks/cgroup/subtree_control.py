@@ -6,7 +6,7 @@ from cgroup_preflight.checks.base import Check, Context, Severity
 from cgroup_preflight.checks.cgroup.controllers import delegate_remedy
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.host.cgroupfs import Level
+from cgroup_preflight.host.cgroupfs import CgroupReading
 
 
 def _run(check: Check, context: Context) -> Iterable[Finding]:
@@ -67,7 +67,7 @@ def _drop(unit: str) -> Remedy:
     )
 
 
-def _way(check: Check, context: Context, name: str, above: tuple[Level, ...]) -> Finding:
+def _way(check: Check, context: Context, name: str, above: tuple[CgroupReading, ...]) -> Finding:
     for level in above:
         control = level.subtree_control
         if isinstance(control, Missing):
@@ -81,7 +81,7 @@ def _way(check: Check, context: Context, name: str, above: tuple[Level, ...]) ->
     return check.finding(Status.PASS, name, f"{name} is enabled on every level down to the manager", evidence=evidence)
 
 
-def _remedy(context: Context, level: Level) -> Remedy:
+def _remedy(context: Context, level: CgroupReading) -> Remedy:
     if level.path.startswith("/user.slice"):
         return delegate_remedy(value_or(context.facts.uid, None))
     unit = level.path.rpartition("/")[2] or "-.slice"

@@ -5,10 +5,9 @@ import importlib
 from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.report import PROBLEMS, Finding, Remedy, Status
 
 _SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
-_WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
 
 
 def load_check(code: str) -> GoCheck:
@@ -26,7 +25,7 @@ def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding
     final = fitted or bare
     findings = _run(final)
     left = {(item.code, item.location) for item in findings}
-    cured = [_cured(item) for item in _run(bare) if item.status in _WORRYING and (item.code, item.location) not in left]
+    cured = [_cured(item) for item in _run(bare) if item.status in PROBLEMS and (item.code, item.location) not in left]
     return (_summary(final), *findings, *(cured if fitted is not None else ()))
 
 

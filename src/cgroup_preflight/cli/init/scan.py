@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cgroup_preflight.cli.init.gosource import GoFile, read_file
 from cgroup_preflight.golang import buildinfo
 from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
+from cgroup_preflight.host.files import open_regular
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.
 SKIPPED = frozenset({"vendor", "node_modules", "testdata", "__pycache__", "site-packages"})
@@ -122,13 +123,10 @@ def _read(path: str) -> str:
     """The beginning of a regular file, as text; empty where it cannot be read."""
     try:
         # Between listing and here the name may have become a pipe or a link.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_regular(path, follow=False) as file:
+            return file.read(_SOURCE_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
     except OSError:
         return ""
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(_SOURCE_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _is_program(entry: "os.DirEntry[str]") -> bool:

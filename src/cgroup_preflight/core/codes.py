@@ -1,0 +1,101 @@
+"""The codes of the report: what a code is, and each code that no check of a host or of a Go program owns.
+
+A code is never used again for something else. Checks keep theirs in their own modules; every page is in `checks`.
+"""
+
+import enum
+
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.report import Evidence, Finding, Location, Remedy, Status
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Located(Protocol):
+        """What a finding can be about: its name in the report, and its line of the config."""
+
+        @property
+        def label(self) -> str: ...
+        @property
+        def location(self) -> Location | None: ...
+
+
+class Severity(enum.StrEnum):
+    """The worst that a code can say: an error fails the report, a warning and an information never do."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFORMATION = "information"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One code: `code` is `CGP` and three digits, `name` is for people; it makes its own findings."""
+
+    code: str
+    name: str
+    worst: Severity = Severity.ERROR
+
+    def finding(
+        self, status: Status, subject: "str | Located", message: str, *remedies: Remedy,
+        location: Location | None = None, evidence: Evidence | None = None,
+    ) -> Finding:  # fmt: skip
+        """A finding with this code, at `location` if there is one, else at the line of the subject."""
+        label = subject if isinstance(subject, str) else subject.label
+        if location is None and not isinstance(subject, str):
+            location = subject.location
+        return Finding(
+            code=self.code, name=self.name, status=status, subject=label, message=message,
+            evidence=evidence or {}, remedies=remedies, location=location,
+        )  # fmt: skip
+
+
+NOT_TOML = Code("CGP201", "not-toml")
+UNKNOWN_KEY = Code("CGP202", "unknown-key")
+WRONG_TYPE = Code("CGP203", "wrong-type")
+BAD_VALUE = Code("CGP204", "bad-value")
+BAD_NAME = Code("CGP205", "bad-name")
+UNDECLARED_SLICE = Code("CGP206", "undeclared-slice")
+MISSING_KEY = Code("CGP207", "missing-key")
+LIMIT_TOO_SMALL = Code("CGP208", "limit-too-small")
+BAD_ADDRESS = Code("CGP209", "bad-address")
+LIMITS_OUT_OF_ORDER = Code("CGP210", "limits-out-of-order")
+BINARY = Code("CGP211", "binary")
+
+ARTIFACT = Code("CGP301", "artifact")
+TESTED_BINARY = Code("CGP302", "tested-binary")
+ARTIFACT_CONFLICT = Code("CGP303", "artifact-conflict")
+UNSAFE_ARTIFACT = Code("CGP304", "unsafe-artifact")
+CORRUPT_ARTIFACT = Code("CGP305", "corrupt-artifact")
+UNSUPPORTED_ARTIFACT = Code("CGP306", "unsupported-artifact")
+STALE_SIGNATURE = Code("CGP307", "stale-signature", Severity.WARNING)
+HIDDEN_UNIT = Code("CGP308", "hidden-unit")
+NOT_INJECTED = Code("CGP309", "not-injected")
+
+GO_RUNTIME = Code("CGP400", "go-runtime", Severity.INFORMATION)
+GO_RUNTIME_CHOICE = Code("CGP418", "go-runtime-choice", Severity.WARNING)
+GO_MEMORY_VIEW = Code("CGP419", "go-memory-view", Severity.INFORMATION)
+
+SMOKE = Code("CGP500", "smoke")
+LIMITS_IN_FORCE = Code("CGP501", "limits-in-force")
+PROCESS_PLACE = Code("CGP502", "process-place")
+SERVICE_RUN = Code("CGP503", "service-run")
+OOM_KILL = Code("CGP504", "oom-kill")
+READINESS = Code("CGP505", "readiness")
+STOP = Code("CGP506", "stop")
+SERVICE_START = Code("CGP507", "service-start")
+EFFECTIVE_LIMIT = Code("CGP508", "effective-limit", Severity.WARNING)
+KERNEL_COUNTERS = Code("CGP509", "kernel-counters", Severity.INFORMATION)
+CLEANUP = Code("CGP510", "cleanup")
+LIMIT_BITES = Code("CGP511", "limit-bites")
+GUEST = Code("CGP512", "guest")
+POLICY = Code("CGP513", "policy")
+
+PUBLISH_FILES = Code("CGP601", "publish-files", Severity.WARNING)
+PUBLISH_LOG = Code("CGP602", "publish-log", Severity.WARNING)
+PUBLISH_SUMMARY = Code("CGP603", "publish-summary", Severity.WARNING)
+PUBLISH_OUTPUTS = Code("CGP604", "publish-outputs", Severity.WARNING)
+PUBLISH_CHECK_RUN = Code("CGP605", "publish-check-run", Severity.WARNING)
+PUBLISH_COMMENT = Code("CGP606", "publish-comment", Severity.WARNING)
+PUBLISH_NOTE = Code("CGP607", "publish-note", Severity.WARNING)
+RUNNER_REPORTED = Code("CGP608", "runner-reported")

@@ -1,0 +1,59 @@
+"""Settings that the kernel has no file for: only systemd can say what it took, and only systemd-oomd acts on it. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import BY_NAME, Role
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.plan.model import Plan
+
+#: Who acts on ManagedOOM settings (systemd-oomd.service(8)); where nobody does, they are words.
+OOMD = "systemd-oomd.service"
+_START = Remedy(
+    title=f"install and start {OOMD.removesuffix('.service')} where the service runs, or remove the setting",
+    why="systemd takes the setting all the same",
+    commands=(("systemctl", "enable", "--now", OOMD),), needs_root=True, persistent=True,
+    docs="https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",
+)  # fmt: skip
+_ASK = Remedy(title="ask the service manager what it made of the setting", commands=(("journalctl", "-xe"),))
+
+
+def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
+    """Subject, unit and setting of each policy of the plan."""
+    labelled = [(item.label, item.unit, item.settings) for item in plan.services]
+    labelled += [(f"{item.label}.slice", item.unit, item.settings) for item in plan.slices]
+    return tuple(
+        (label, unit, setting)
+        for label, unit, settings in labelled
+        for setting in settings
+        if BY_NAME[setting.property].role is Role.POLICY
+    )
+
+
+def judge(
+    wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], *, oomd: bool
+) -> tuple[Finding, ...]:
+    """One finding for each policy; `shown` is what systemd says of each unit, `oomd` whether somebody acts on it."""
+    return tuple(_policy_finding(label, setting, shown.get(unit, {}), oomd=oomd) for label, unit, setting in wanted)
+
+
+def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, oomd: bool) -> Finding:
+    actual = shown.get(setting.property)
+    remedies: tuple[Remedy, ...] = (_ASK,)
+    if actual is None:
+        status, message = Status.UNVERIFIED, "systemd says nothing about it"
+    elif actual != setting.text:
+        status, message = Status.FAIL, f"should be {setting.text!r}, systemd has {actual!r}"
+    elif setting.text == "kill" and not oomd:
+        status, message, remedies = Status.WARN, f"{OOMD} does not run here, so nobody acts on it", (_START,)
+    else:
+        status, message, remedies = Status.PASS, f"systemd has {actual!r}; that it acts was not tried", ()
+    return codes.POLICY.finding(
+        status,
+        label,
+        f"{setting.property}: {message}",
+        *remedies,
+        location=setting.location,
+        evidence={f"systemctl show {setting.property}": actual, OOMD: oomd},
+    )
