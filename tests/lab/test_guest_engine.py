@@ -100,7 +100,7 @@ def test_the_example_passes_wherever_this_is(bench: Bench) -> None:
     assert all(limit["ok"] for item in report["services"] for limit in item["limits"])
 
 
-def test_the_report_says_what_was_judged_and_keeps_the_host_beside(bench: Bench) -> None:
+def test_the_report_says_what_was_judged_and_keeps_the_hosts_findings(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
     status, report, _ = bench.run("run", "--engine", "guest")
     assert (status, report["verdict"]) == (0, "pass")
@@ -109,13 +109,13 @@ def test_the_report_says_what_was_judged_and_keeps_the_host_beside(bench: Bench)
     assert report["host"]["kernel"] != os.uname().release
     (where,) = _of(report, "CGP512")
     assert where["status"] == "warn"
-    assert "not on this host" in where["message"]
+    assert "not on this machine" in where["message"]
     assert report["host"]["kernel"] in where["message"]
-    beside = [item for item in report["findings"] if item["subject"].startswith("this host: ")]
-    assert {"CGP101", "CGP103", "CGP105"} <= {item["code"] for item in beside}
-    assert not [item for item in beside if item["status"] in ("fail", "unverified")]
+    of_host = [item for item in report["findings"] if item["subject"].startswith("this host: ")]
+    assert {"CGP101", "CGP103", "CGP105"} <= {item["code"] for item in of_host}
+    assert not [item for item in of_host if item["status"] in ("fail", "unverified")]
     # The guest's own answers to the same checks, and what its kernel held.
-    assert [item["status"] for item in _of(report, "CGP101") if item not in beside] == ["pass"]
+    assert [item["status"] for item in _of(report, "CGP101") if item not in of_host] == ["pass"]
     (row,) = report["services"]
     assert row["engine"] == "guest"
     assert {limit["actual"] for limit in row["limits"] if limit["file"].endswith("memory.max")} == {str(32 << 20)}
@@ -137,7 +137,7 @@ _ENDS = {
     "power-off": ("systemctl poweroff -ff", "ended"),
     "out-of-memory": ("exec python3 -c 'x = [bytearray(1 << 20) for _ in range(4096)]'", "Out of memory"),
     "disk-full": ("dd if=/dev/zero of=/var/full bs=1M; exit 1", "No space left"),
-    "no-report": ("pkill -9 -P $(pgrep -o -f inside.agent); sleep 60", "handed out no report"),
+    "no-report": ("pkill -9 -P $(pgrep -o -f inside.agent); sleep 60", "returned no valid report"),
     "no-agent": ("pkill -9 -f inside.agent; sleep 60", "ended"),
 }
 

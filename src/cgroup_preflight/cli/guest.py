@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
     run.add_argument(
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time limit of the command (default: 600)"
     )
-    run.add_argument("command", nargs="+", metavar="-- COMMAND", help="program and arguments, run without a shell")
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="a program and its arguments, after `--`; no shell")
     args = parser.parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)

@@ -41,7 +41,7 @@ class PreflightError(Exception):
 
 
 class UsageError(PreflightError):
-    """The call is wrong: an option, an argument, a file that is not there."""
+    """The call is wrong: an option, an argument, a file that does not exist."""
 
 
 class ConfigError(PreflightError):

@@ -1,4 +1,4 @@
-"""A reading is a fact or the reason why there is none; nothing ever answers None for "could not read"."""
+"""A reading is a fact or the reason why there is none; None is never the answer for "could not read"."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ else:
             self.make = make
 
     def field(*, default_factory):
-        """A default that is made anew for each object."""
+        """A default that is made again for each object."""
         return _Factory(default_factory)
 
     def dataclass(*, frozen, slots, kw_only=False):

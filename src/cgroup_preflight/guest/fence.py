@@ -50,12 +50,8 @@ def _fence_files(allowed: Mapping[int, Iterable[str]], *, network: bool) -> str:
     known = version()
     if known == 0:
         return "no landlock"
-    rights = (1 << _RIGHTS.get(known, max(_RIGHTS.values()))) - 1
-    sockets = _NETWORK if known >= _NETWORK_SINCE and not network else 0
-    scopes = _SCOPES if known >= _SCOPES_SINCE else 0
-    size = 24 if known >= _SCOPES_SINCE else 16 if known >= _NETWORK_SINCE else 8
-    wanted = struct.pack("=QQQ", rights, sockets, scopes)[:size]
-    rules = _libc.syscall(_CREATE_RULESET, wanted, ctypes.c_size_t(size), 0)
+    rights, wanted = _ruleset(known, network=network)
+    rules = _libc.syscall(_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
     if rules < 0:
         return f"no landlock: {os.strerror(ctypes.get_errno())}"
     try:
@@ -69,6 +65,15 @@ def _fence_files(allowed: Mapping[int, Iterable[str]], *, network: bool) -> str:
     finally:
         os.close(rules)
     return f"landlock {known}"
+
+
+def _ruleset(known: int, *, network: bool) -> tuple[int, bytes]:
+    """The rights that this version of landlock controls, and its `struct landlock_ruleset_attr` (linux/landlock.h)."""
+    rights = (1 << _RIGHTS.get(known, max(_RIGHTS.values()))) - 1
+    sockets = _NETWORK if known >= _NETWORK_SINCE and not network else 0
+    scopes = _SCOPES if known >= _SCOPES_SINCE else 0
+    size = 24 if known >= _SCOPES_SINCE else 16 if known >= _NETWORK_SINCE else 8
+    return rights, struct.pack("=QQQ", rights, sockets, scopes)[:size]
 
 
 def _allow(rules: int, path: str, access: int) -> None:

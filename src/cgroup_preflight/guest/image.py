@@ -22,10 +22,10 @@ from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
 from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
-BUILD_TIMEOUT = 1800.0
+_BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
-_MANIFEST = "manifest.json"
+_MANIFEST, _ROOT = "manifest.json", "root.ext4"
 #: As root, mmdebstrap mounts /dev/shm of this machine into the new root. In a separate namespace, a clean-up after a
 #: crash cannot reach those mounts, and all processes end with us. Root in a container cannot make a namespace, but there
 #: mmdebstrap cannot mount either.
@@ -76,14 +76,6 @@ def ensure(
     return _image(recipe.name, home)
 
 
-def verify(image: RootImage) -> None:
-    """Compares the checksums of all files of the image; raises HostError if a file has changed."""
-    home = image.root.parent
-    for name, record in _read_manifest(home).items():
-        if _sha256(home / name) != record.sha256:
-            raise _damaged(home / name)
-
-
 def list_images(folder: Path) -> tuple[RootImage, ...]:
     """All complete images of cache `folder`, by name."""
     homes = sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{_MANIFEST}"))
@@ -123,10 +115,10 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
         scratch = work / "tmp"
         scratch.mkdir()
         around = (*_NAMESPACE, "env", f"TMPDIR={scratch}") if alone else ()
-        tools.call((*around, *argv), cwd=work, timeout=BUILD_TIMEOUT, doing=doing, lock=lock,
+        tools.call((*around, *argv), cwd=work, timeout=_BUILD_TIMEOUT, doing=doing, lock=lock,
                    parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
         shutil.rmtree(scratch)
-        left = BUILD_TIMEOUT - (time.monotonic() - started)
+        left = _BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
         if recipe.with_kernel:
             kernel_image.unpack(work)
@@ -143,7 +135,7 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
 
 
 def _image(name: str, home: Path) -> RootImage:
-    return RootImage(name=name, root=home / "root.ext4", kernel=kernel_image.found_in(home))
+    return RootImage(name=name, root=home / _ROOT, kernel=kernel_image.found_in(home))
 
 
 def _write_manifest(home: Path) -> None:
@@ -152,7 +144,10 @@ def _write_manifest(home: Path) -> None:
 
 
 def _read_manifest(home: Path) -> dict[str, _FileRecord]:
+    """Raises OSError, ValueError or TypeError for what is not the manifest of an image."""
     records = json.loads((home / _MANIFEST).read_text())
+    if not isinstance(records, dict) or _ROOT not in records:
+        raise ValueError("not the manifest of an image")
     return {name: _FileRecord(**record) for name, record in records.items()}
 
 
@@ -186,7 +181,7 @@ def _same_content(home: Path) -> bool:
         write_file(str(home / _MANIFEST), json.dumps(fresh, indent=1).encode())
     except (OSError, UsageError, ValueError, TypeError):
         return False
-    return bool(records)
+    return True
 
 
 def _sha256(path: Path) -> str:
@@ -215,14 +210,3 @@ def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None
             say("waiting for another job that is building or removing this image")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
-
-
-def _damaged(path: Path) -> HostError:
-    return HostError(
-        "the image has changed since it was built",
-        where=str(path),
-        remedy=Remedy(
-            title="remove it; the next run builds it again",
-            commands=(("cgroup-preflight", "guest", "remove", path.parent.name),),
-        ),
-    )

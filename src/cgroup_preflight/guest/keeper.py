@@ -37,7 +37,7 @@ _REAP = 10.0
 def main(argv: list[str]) -> int:
     """Runs the guest until the parent closes the pipe or ends; the exit status is always 0."""
     lifeline, parent, orders, command = int(argv[0]), int(argv[1]), json.loads(argv[2]), argv[3:]
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl = ctypes.CDLL(None).prctl
     # Orphans of the guest become our children and not init's, so that we find them.
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

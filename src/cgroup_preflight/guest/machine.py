@@ -44,7 +44,7 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        write_input({**spec.inputs, **source}, folder / _INPUT)
+        _write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException as error:
         for made in (folder, memory):
@@ -64,7 +64,7 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
 
 
-def write_input(inputs: Mapping[str, Path], target: Path) -> None:
+def _write_input(inputs: Mapping[str, Path], target: Path) -> None:
     """Writes each file or folder of `inputs` under its name to the archive `target`; raises OSError.
 
     The owner is root and times are zero, so that the same content gives the same bytes.

@@ -85,7 +85,7 @@ class GuestProcess:
         size = os.fstat(self._console.fileno()).st_size
         self._console.seek(max(0, size - 65536))
         text = self._console.read().decode(errors="replace")
-        return last_lines(text, lines)
+        return _last_lines(text, lines)
 
     def close(self) -> None:
         """Ends every process of the guest and removes its folders; may be called twice."""
@@ -114,7 +114,7 @@ class GuestProcess:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def last_lines(text: str, count: int) -> tuple[str, ...]:
+def _last_lines(text: str, count: int) -> tuple[str, ...]:
     """At most `count` lines of console `text`: from a kernel panic on, else the last ones."""
     plain = _ESCAPES.sub("", text)
     lines = tuple(line.rstrip() for line in plain.splitlines() if line.strip())

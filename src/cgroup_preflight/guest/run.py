@@ -37,7 +37,7 @@ Boot = Callable[[GuestSpec, image.RootImage], Guest]
 Now = Callable[[], float]
 
 DEFAULT_DISTRO = "debian-12"
-REPORT_MAX = 8 << 20
+_REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
 #: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
 _BASE_SECONDS = 180.0
@@ -216,8 +216,8 @@ def _time_limit(task: GuestTask) -> float:
 
 def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
     """The report on stdout, if it is a valid one of this version and about this task. Raises GuestError."""
-    if len(done.stdout) > REPORT_MAX:
-        raise _lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {REPORT_MAX}")
+    if len(done.stdout) > _REPORT_MAX:
+        raise _lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
     try:
         report = report_of(done.stdout)
     except ReportShapeError as error:

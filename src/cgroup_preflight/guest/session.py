@@ -7,7 +7,7 @@ with Guest(GuestSpec(inputs={"src": Path("src")}), image) as guest:
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,8 +57,11 @@ class Guest:
     confines it on this host, in words) are known once it runs.
     """
 
-    def __init__(self, spec: GuestSpec, image: RootImage) -> None:
+    def __init__(
+        self, spec: GuestSpec, image: RootImage, start: Callable[[GuestSpec, RootImage], GuestProcess] = start
+    ) -> None:
         self.spec = spec
+        self._start = start
         self._image = image
         self._stack = contextlib.ExitStack()
         self._process: GuestProcess | None = None
@@ -70,7 +73,7 @@ class Guest:
         """Boots; returns when the guest can run commands (FULL: when systemd has finished starting)."""
         started = time.monotonic()
         try:
-            self._process = self._stack.enter_context(contextlib.closing(start(self.spec, self._image)))
+            self._process = self._stack.enter_context(contextlib.closing(self._start(self.spec, self._image)))
             self._channel = Channel(self._process.line)
             self._receive(timeout=self.spec.boot_timeout, doing="booting")
             self.fence = self._process.fence()

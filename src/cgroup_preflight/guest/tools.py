@@ -16,7 +16,7 @@ from cgroup_preflight.core.report import Remedy
 #: Debian's keys, which Ubuntu does not install by default.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: The package of each program or file, in Debian and Ubuntu.
-DEBIAN_PACKAGES = {
+_DEBIAN_PACKAGES = {
     KEYRING: "debian-archive-keyring",
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
@@ -92,7 +92,7 @@ def install(programs: Iterable[str]) -> None:
 
 
 def _apt(programs: Iterable[str]) -> tuple[str, ...]:
-    packages = dict.fromkeys(DEBIAN_PACKAGES[program] for program in programs)
+    packages = dict.fromkeys(_DEBIAN_PACKAGES[program] for program in programs)
     return ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
 
 

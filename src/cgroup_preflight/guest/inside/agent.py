@@ -24,8 +24,8 @@ from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 
 #: Seconds that the device of the channel may take to appear.
 _DEVICE_SECONDS = 20.0
-Head = dict[str, Any]
-Answer = tuple[Head, bytes]
+_Head = dict[str, Any]
+_Answer = tuple[_Head, bytes]
 
 
 class Agent:
@@ -39,7 +39,7 @@ class Agent:
 
     def answer(self, request: Frame) -> Frame:
         """The answer to one request; an error is an answer too, so that each request has one."""
-        operations: dict[str, Callable[[Head, bytes], Answer]] = {
+        operations: dict[str, Callable[[_Head, bytes], _Answer]] = {
             "run": self.run,
             "spawn": self.spawn,
             "tool": self.tool,
@@ -56,22 +56,22 @@ class Agent:
             return Frame(head={"ok": False, "error": f"{type(error).__name__}: {error}"})
         return Frame(head={"ok": True, **head}, body=body)
 
-    def spawn(self, head: Head, body: bytes) -> Answer:
+    def spawn(self, head: _Head, body: bytes) -> _Answer:
         """Starts a command with `body` as its stdin; answers its `job` number and `pid`."""
         number = next(self._numbers)
         return self._started(number, jobs.start(_command(head), stdin=body, cgroup=self._home / f"run-{number}"))
 
-    def tool(self, head: Head, _body: bytes) -> Answer:
+    def tool(self, head: _Head, _body: bytes) -> _Answer:
         """As `spawn`, but `argv` are the words of this tool, whose package is in one of `folders`."""
         number = next(self._numbers)
         cgroup = self._home / f"run-{number}"
         return self._started(number, jobs.start_tool(_command(head), list(head["folders"]), cgroup=cgroup))
 
-    def _started(self, number: int, job: jobs.Job) -> Answer:
+    def _started(self, number: int, job: jobs.Job) -> _Answer:
         self._jobs[number] = job
         return {"job": number, "pid": job.process.pid}, b""
 
-    def wait(self, head: Head, _body: bytes) -> Answer:
+    def wait(self, head: _Head, _body: bytes) -> _Answer:
         """Waits `timeout` seconds, then kills if `kill`; the body is stdout, `stdout_size` bytes long, then stderr."""
         number = int(head["job"])
         job = self._jobs[number]
@@ -84,17 +84,17 @@ class Agent:
         del self._jobs[number]
         return {"ended": ended, "returncode": job.process.returncode, "stdout_size": len(stdout)}, stdout + stderr
 
-    def run(self, head: Head, body: bytes) -> Answer:
+    def run(self, head: _Head, body: bytes) -> _Answer:
         """`spawn` and `wait` in one; kills the command after `timeout` seconds."""
         started, _ = self.spawn(head, body)
         return self.wait({"job": started["job"], "timeout": head["timeout"], "kill": True}, b"")
 
-    def signal(self, head: Head, _body: bytes) -> Answer:
+    def signal(self, head: _Head, _body: bytes) -> _Answer:
         """Sends `signal` to the job's first process, or to its process group if `group`."""
         jobs.send_signal(self._jobs[int(head["job"])], int(head["signal"]), group=bool(head.get("group")))
         return {}, b""
 
-    def put(self, head: Head, body: bytes) -> Answer:
+    def put(self, head: _Head, body: bytes) -> _Answer:
         """Writes `body` to `path` with permission bits `mode`; makes parent directories."""
         path = Path(head["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,11 +102,11 @@ class Agent:
         path.chmod(int(head["mode"]))
         return {}, b""
 
-    def get(self, head: Head, _body: bytes) -> Answer:
+    def get(self, head: _Head, _body: bytes) -> _Answer:
         """The content of `path`, also of files below /proc and /sys, whose size is 0."""
         return {}, Path(head["path"]).read_bytes()
 
-    def terminal(self, head: Head, _body: bytes) -> Answer:
+    def terminal(self, head: _Head, _body: bytes) -> _Answer:
         """Opens the one terminal and starts `argv` at it as root; `rows` and `columns` are its size."""
         from cgroup_preflight.guest.inside import terminal
 
@@ -115,7 +115,7 @@ class Agent:
         self._terminal = terminal.start(list(head["argv"]), environment, **size)
         return {}, b""
 
-    def exchange(self, head: Head, body: bytes) -> Answer:
+    def exchange(self, head: _Head, body: bytes) -> _Answer:
         """Types `body`; answers the output within `timeout` seconds, and `status` once the shell has ended."""
         from cgroup_preflight.guest.inside import terminal
 
@@ -123,7 +123,7 @@ class Agent:
         return {"status": status}, shown
 
 
-def _command(head: Head) -> jobs.Command:
+def _command(head: _Head) -> jobs.Command:
     argv, env = tuple(head["argv"]), head.get("env") or {}
     return jobs.Command(argv=argv, user=head.get("user"), env=env, cwd=head.get("cwd"))
 
