@@ -43,7 +43,7 @@ def open_gate(engine: Engine, processes: "Processes", observer: Observer, unit: 
     if handle is None:
         return
     try:
-        # The number could belong to another process by now; the handle cannot.
+        # The number could belong to another process meanwhile; the handle cannot.
         if observer.is_in(pid, cgroup):
             processes.signal(handle, signal.SIGTERM)
     except PermissionError:

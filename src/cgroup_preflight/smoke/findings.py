@@ -77,8 +77,8 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
         yield codes.LIMITS_IN_FORCE.finding(
             Status.WARN,
             seen.service,
-            "no limit is set for it or for a slice above it",
-            Remedy(title="set MemoryMax, CPUQuota and TasksMax, or nothing holds it"),
+            "no limit is set for this service or for a slice above it",
+            Remedy(title="set MemoryMax, CPUQuota and TasksMax"),
         )
     elif not bad:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
@@ -107,7 +107,7 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
     elif prop.role is Role.SHARE and _is_absent(item) and prop.controller not in required:
         status = Status.WARN
         cause = "needs io.cost or the bfq scheduler" if prop.controller == "io" else "needs the controller here"
-        message = f"{prop.name}: {item.file} is not there ({cause}); the share has no effect"
+        message = f"{prop.name}: {item.file} does not exist ({cause}); the share has no effect"
         remedy = Remedy(title=f"remove {prop.name}, or name {prop.controller} in [require] to make this a fail")
     elif prop.role is Role.PLACEMENT and seen.stay is not None and seen.stay.allowed_cpus:
         evidence["Cpus_allowed_list"] = seen.stay.allowed_cpus
@@ -130,7 +130,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.PROCESS_PLACE.finding(
             Status.FAIL,
             seen.service,
-            f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit holds it",
+            f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit applies to it",
             Remedy(title="do not move the program to another cgroup"),
         )
     elif stay.strays:
@@ -139,7 +139,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             Status.FAIL,
             seen.service,
             f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
-            Remedy(title="start helpers as services of their own, with limits of their own"),
+            Remedy(title="start these programs as services of their own, with limits of their own"),
         )
     else:
         yield codes.PROCESS_PLACE.finding(
@@ -188,7 +188,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
-                why="on every deploy systemd would wait and then kill it",
+                why="on every deploy systemd waits and then kills it",
             ),
         )
     elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
@@ -237,7 +237,7 @@ def _oom(seen: ServiceEvidence) -> Finding:
     return codes.OOM_KILL.finding(
         Status.FAIL,
         seen.service,
-        f"killed by the kernel for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
+        f"the kernel killed a process for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
         Remedy(
             title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
             why="the peak is cut off at the limit, so the real need can be higher",
@@ -334,7 +334,7 @@ def _not_started(seen: ServiceEvidence) -> Finding:
         Status.UNVERIFIED,
         seen.service,
         f"the service manager did not start it: {said}",
-        Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
+        Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
     )
 
 
@@ -343,14 +343,14 @@ def _blocked(seen: ServiceEvidence) -> Finding:
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"something else answers at {target} already, so the service could not be told from it",
-        Remedy(title="stop what listens there, or give the service another port in args and ready"),
+        f"another program already answers at {target}, so the service was not started",
+        Remedy(title="stop the program that listens there, or give the service another port in args and ready"),
         location=seen.service.ready_location,
     )
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
-    """An ancestor outside the plan that is tighter than the plan: the run was not the one asked for."""
+    """A cgroup above the run that is tighter than the plan: the run did not have the limits of the config."""
     effective = seen.effective
     own = seen.cgroup.split(f"/{PREFIX}", 1)[0]
     if effective is None:
@@ -366,6 +366,6 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             yield codes.EFFECTIVE_LIMIT.finding(
                 Status.WARN,
                 seen.service,
-                f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
+                f"{level}/{attribute} is tighter ({value:g}) than the config, and limited the run",
                 Remedy(title=f"lift the limit of {level}, or run where there is none"),
             )

@@ -1,4 +1,4 @@
-"""What GOMAXPROCS a Go program really has: one more short run of it, with the scheduler's own trace on stderr.
+"""What GOMAXPROCS a Go program really has: a second, short run of it with the scheduler's own trace on stderr.
 
 `GODEBUG=schedtrace=N` makes any Go program, stripped or not, print `SCHED 0ms: gomaxprocs=4 ...` (runtime/extern.go).
 That does not belong in the run under test, whose log may decide about readiness. So the program runs once more, with

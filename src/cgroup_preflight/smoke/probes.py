@@ -29,7 +29,7 @@ _PAUSE = 0.02
 _LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
 _SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: The compiled file where there is one: Python compiles a script anew each time, and each unit starts one.
+#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
 _PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
 
 
