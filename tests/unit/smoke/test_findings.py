@@ -229,6 +229,37 @@ def test_an_oom_kill_is_a_fail_whatever_systemd_says(result, code, status):
     assert service_result(seen).oom_kills == 1
 
 
+def test_an_oom_kill_names_the_limit_and_whose_it_is():
+    seen = evidence(
+        counters=counters(events={"oom_kill": 1}, peak=70 << 20), effective=effective(32 << 20, memory_at=SLICE)
+    )
+    found = the(judged(seen), "CGP504")
+    assert f"peak 70M (limit 32M at {SLICE})" in found.message
+    assert found.evidence["memory_max_bytes"] == 32 << 20
+    assert "raise MemoryMax to 48M" in found.remedies[0].title, "the kernel counts in batches, so the lower one counts"
+    seen = evidence(counters=counters(events={"oom_kill": 1}, peak=64 << 20), effective=None)
+    found = the(judged(seen), "CGP504")
+    assert found.evidence["memory_max_bytes"] is None
+    assert "(limit" not in found.message
+
+
+def test_without_memory_events_only_a_memory_limit_leaves_the_end_open():
+    """Where memory is not limited, a kernel that does not count kills takes nothing away from the proof."""
+    unseen = counters(events=ABSENT)
+    assert the(judged(evidence(counters=unseen)), "CGP503").status is Status.UNVERIFIED
+    bare = '[services.web]\nbinary = "dist/web"\nTasksMax = 64\n'
+    assert the(judged(evidence(bare, counters=unseen)), "CGP503").status is Status.PASS
+
+
+def test_no_refused_task_is_made_up():
+    found = the(
+        judged(evidence(ended_early=True, state=state("exit-code", "1", "2"), counters=counters(pids={"x": 1}))),
+        "CGP503",
+    )
+    assert "TasksMax" not in found.message
+    assert found.evidence["tasks_refused"] == 0
+
+
 def test_an_oom_kill_that_only_systemd_saw():
     """oomd, or an event counted by nobody: Result alone."""
     seen = evidence(state=state("oom-kill", "2", "9"), ended_early=True, counters=counters(events=ABSENT, peak=ABSENT))
@@ -268,7 +299,16 @@ def test_an_exit_before_its_time(status):
 
 
 @pytest.mark.parametrize(
-    ("status", "name"), [("9", "SIGKILL"), ("11", "SIGSEGV"), ("6", "SIGABRT"), ("15", "SIGTERM"), ("31", "signal(7)")]
+    ("status", "name"),
+    [
+        ("9", "SIGKILL"),
+        ("11", "SIGSEGV"),
+        ("6", "SIGABRT"),
+        ("15", "SIGTERM"),
+        ("2", "SIGINT"),
+        ("1", "SIGHUP"),
+        ("31", "signal(7)"),
+    ],
 )
 def test_killed_by_a_signal_before_its_time(status, name):
     seen = evidence(ended_early=True, state=state("success" if status == "15" else "signal", "2", status))

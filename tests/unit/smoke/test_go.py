@@ -374,3 +374,42 @@ def test_a_line_of_version_1_is_seen(go_process: Files) -> None:
     seen = go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
     assert seen is not None
     assert seen.chain.v1_cpu
+
+
+def test_what_the_kernel_charges_beside_go_is_told_and_is_never_a_verdict() -> None:
+    (found,) = [item for item in proof(view_of(memory=memory_of()), Trace(first=3, last=3)) if item.code == "CGP419"]
+    assert found.status is Status.PASS
+    assert {"memory_current", "memory_peak", "memory_anon", "memory_file", "memory_kernel", "go_counts"} <= set(
+        found.evidence
+    )
+
+
+def test_open_files_that_cannot_be_read_say_nothing() -> None:
+    view = replace(view_of(), cpu_max_open=Missing(source="/proc/7/fd", why=Why.DENIED))
+    found = choice(view, Trace(first=3, last=3))
+    assert (found.status, found.evidence["cpu.max open"]) == (Status.PASS, "unknown")
+
+
+def test_without_a_folder_of_descriptors_or_limits_nothing_is_made_up(go_process: Files) -> None:
+    files = {path: text for path, text in go_process.files.items() if path not in ("/proc/7/limits", "/proc/7/status")}
+    bare = Files(files)
+    seen = go_view.look(door_of(bare), Observer(bare, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert isinstance(seen.cpu_max_open, Missing)
+    assert (seen.address_space, seen.cpus) == (None, frozenset())
+
+
+def test_an_address_space_without_a_limit(go_process: Files) -> None:
+    text = "Max address space         unlimited            unlimited      bytes\n"
+    files = Files({**go_process.files, "/proc/7/limits": text})
+    seen = go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert seen.address_space is None
+
+
+def test_a_program_that_is_no_go_program_is_not_looked_into(tmp_path: Path) -> None:
+    files = Files({})
+    assert (
+        go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 5_000_000, UNIT, ReadyTest(kind=ReadyKind.EXIT))
+        is None
+    )
