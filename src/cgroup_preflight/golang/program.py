@@ -1,4 +1,4 @@
-"""Looks at program files: what each one is, its Go build info, and whether its interpreter is here."""
+"""Reads program files: what each one is, its Go build info, and whether its interpreter exists here."""
 
 import os
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from cgroup_preflight.golang.binary_file import open_image
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, read
 from cgroup_preflight.golang.executable import Executable, identify
 
-#: Names of functions that the linker keeps for tracebacks, also with `-s -w`; dead code has none. Inlining may hide
-#: one, so their absence proves nothing.
+#: Names of functions that the linker keeps for tracebacks, also with `-s -w`, but not of dead code. Inlining may hide
+#: one, so its absence proves nothing.
 _NAMES = {
     "set_memory_limit": b"\0runtime/debug.SetMemoryLimit\0",
     "cgo": b"\0runtime/cgo.",
 }
-#: Below what the C library takes from the kernel anew each time (mallopt(3), M_MMAP_THRESHOLD).
+#: Below the size for which the C library maps new memory each time (mallopt(3), M_MMAP_THRESHOLD).
 _PIECE = 1 << 16
 _OVERLAP = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """One program file. `info` is None where it is no readable Go program, `why_not` says why.
+    """One program file. `info` is None where it is not a readable Go program; `why_not` says why.
 
-    `unreadable`: it may well be Go, but packed or damaged. `names`: which functions of interest are linked.
+    `unreadable`: it may be a Go program, but it is packed or damaged. `names`: which keys of `_NAMES` are linked.
     """
 
     path: str
@@ -58,7 +58,7 @@ def survey_all(paths: Mapping[str, str]) -> dict[str, Binary]:
 
 
 def _linked(path: str) -> frozenset[str]:
-    """Which of `_NAMES` occur in the file, read in pieces that overlap by more than the longest name."""
+    """Which of `_NAMES` are in the file, read in pieces that overlap by more than the longest name."""
     found: set[str] = set()
     try:
         with open_image(Path(path)) as image:

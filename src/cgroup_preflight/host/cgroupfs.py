@@ -1,16 +1,9 @@
-"""/proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5).
+"""The formats of the cgroup file system, and the cgroups from its mount down to one, each read once.
 
-/proc/PID/cgroup (cgroups(7)): one line a hierarchy, `0::` is version 2.
-
-Files of whole words: `cgroup.controllers`, `cgroup.subtree_control`, features, delegate.
-
-Flat keyed files (`cpu.stat`, `memory.events`, `pids.events`): `KEY VALUE` a line (cgroup-v2.rst).
-
-Files with one limit: `memory.max` and its kin, `pids.max`, `cpu.max` (cgroup-v2.rst).
-
-Pressure stall information: `*.pressure` (kernel Documentation/accounting/psi.rst).
-
-The cgroups on a way down from the mount, each read once.
+Formats: /proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5); /proc/PID/cgroup
+(cgroups(7)), whose line `0::` is version 2; files of whole words (`cgroup.controllers`), flat keyed files (`cpu.stat`,
+`memory.events`: `KEY VALUE` in each line) and files with one limit (`memory.max`, `cpu.max`), all in cgroup-v2.rst;
+`*.pressure` (kernel Documentation/accounting/psi.rst).
 """
 
 from __future__ import annotations
@@ -171,9 +164,9 @@ def parse_pressure(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupReading:
-    """One cgroup on a way down from the mount; `path` is empty for the mount itself.
+    """What the files of one cgroup say; `path` is below the mount, and empty for the mount itself.
 
-    The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
+    The real root has no limits; a root with limits is the root of a cgroup namespace.
     """
 
     path: str
@@ -220,7 +213,7 @@ def read_levels(
 def _level(fs: HostFs, mount_point: str, path: str) -> CgroupReading:
     folder = f"{mount_point}{path}"
     controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
-    # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
+    # Every cgroup has that file: without it there is no cgroup, and the other files need not be read.
     gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
 
     def read(name: str, parse: Callable[[str], T]) -> Reading[T]:

@@ -1,4 +1,4 @@
-"""Config to plan: unit names, implied slices, absolute paths, and what a Go program needs to fit its limits."""
+"""Config to plan: unit names, implied slices, absolute paths, and the settings that make a Go program fit its limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def expand(name: str) -> tuple[str, ...]:
-    """A slice name and those it nests in by its dashes, outermost first: `a-b` gives a, a-b.
+    """A slice name and the names that its dashes nest it in, outermost first: `a-b` gives a, a-b.
 
     Source: systemd.slice(5).
     """

@@ -185,6 +185,33 @@ def test_a_tighter_slice_above(above, own, tried):
         assert "has no effect: s-t.slice is limited to " in untried[0].message
 
 
+@pytest.mark.parametrize(
+    ("above", "own", "message"),
+    [
+        ("MemoryMax='160M'", "MemoryMax='256M'", "MemoryMax=256M has no effect: s-t.slice is limited to 160M"),
+        ("MemoryMax='160M'", "MemoryHigh='256M'", "MemoryHigh=256M has no effect: s-t.slice is limited to 160M"),
+        ("MemorySwapMax='8M'", "MemorySwapMax='16M'", "MemorySwapMax=16M has no effect: s-t.slice is limited to 8M"),
+        ("CPUQuota='50%'", "CPUQuota='150.5%'", "CPUQuota=150.5% has no effect: s-t.slice is limited to 50%"),
+        ("TasksMax=10", "TasksMax=11", "TasksMax=11 has no effect: s-t.slice is limited to 10"),
+    ],
+)
+def test_a_limit_without_effect_names_the_slice_and_its_limit(above, own, message):
+    _, untried = probes(f"[slices.s]\n[slices.s-t]\n{above}\n" + service("a", own, "s-t"))
+    assert [item.message for item in untried if item.label == "a"] == [message]
+    assert [item.remedy for item in untried if item.label == "a"] == ["lower it, or raise the limit of s-t.slice"]
+
+
+def test_no_limit_above_is_no_tighter_one():
+    text = "[slices.s]\nMemoryMax='infinity'\nTasksMax='infinity'\nMemorySwapMax='infinity'\n"
+    made, untried = probes(text + service("a", "MemoryMax='64M'\nTasksMax=64\nMemorySwapMax=0", "s"))
+    assert (sorted(item.kind for item in made), untried) == (["max", "swap", "tasks"], ())
+
+
+def test_limits_of_other_than_memory_need_no_free_memory():
+    made, untried = probes(service("a", "CPUQuota='50%'\nTasksMax=64"), Capacity(cpus=1, available_bytes=0))
+    assert (sorted(item.kind for item in made), untried) == (["cpu", "tasks"], ())
+
+
 def test_a_slice_below_a_tighter_slice():
     _, untried = probes("[slices.s]\nTasksMax=10\n[slices.s-t]\nTasksMax=20\n[slices.st]\nTasksMax=30\n")
     assert [item.label for item in untried] == ["s-t.slice"]

@@ -23,7 +23,7 @@ def summary_room(path: str) -> int:
 
 def append_summary(path: str, text: str) -> Outcome:
     """Appends `text` to the summary file `path`."""
-    return _append("summary", path, f"\n{text}\n", f"{len(text.encode())} bytes appended")
+    return _append("summary", path, f"\n{text}\n", f"{len(text.encode(errors='backslashreplace'))} bytes appended")
 
 
 def append_outputs(path: str, values: Mapping[str, str]) -> Outcome:
