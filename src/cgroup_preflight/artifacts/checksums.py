@@ -1,4 +1,4 @@
-"""Signatures and checksums of an artifact: what a change makes wrong is named; only checksums are written again."""
+"""Signatures and checksums of an artifact: a change makes them wrong; checksums can be corrected."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cgroup_preflight.artifacts.model import CHUNK
 from cgroup_preflight.host.files import open_regular, replacing
 
-#: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
+#: Suffixes of files next to an artifact that contain a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
                ".intoto.jsonl", ".att", ".zsync")  # fmt: skip
 _ALGORITHMS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
@@ -23,7 +23,7 @@ _TEXT_MAX = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideFile:
-    """A file beside the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
+    """A file next to the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
 
     path: str
     digest: str = ""
@@ -52,7 +52,7 @@ def digests(path: str, names: Iterable[str] = ("sha256",)) -> Digests:
 
 
 def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Files beside `path` that may sign it, and those that may hold its checksum; both sorted."""
+    """Files next to `path` that may sign it, and those that may contain its checksum; both sorted."""
     folder, name = os.path.split(path)
     signatures, lists = [], []
     for other in sorted(os.listdir(folder or ".")):
@@ -70,7 +70,7 @@ def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def algorithms(lists: Iterable[str]) -> tuple[str, ...]:
-    """Which digests the lists may hold: all of them, unless there is no list."""
+    """Which digests the lists may contain: all of them, unless there is no list."""
     return _ALGORITHMS if any(lists) else ("sha256",)
 
 
@@ -86,9 +86,9 @@ def stale(path: str, before: Digests) -> tuple[SideFile, ...]:
 
 
 def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
-    """Puts the new digest in the place of the old one; False where the file did not hold the old one.
+    """Replaces the old digest by the new one; False where the file did not contain the old one.
 
-    A checksum that did not match before is left alone: to correct it would hide that.
+    A checksum that did not match before stays as it is: a correction would hide that.
     """
     text = _text(item.path)
     if text is None or item.digest not in before.by_name:
@@ -103,7 +103,7 @@ def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
 
 
 def _names(place: str, name: str) -> bool:
-    """Whether the list speaks of the artifact, and not only of one whose name holds this name."""
+    """Whether the list names the artifact, and not only one whose name contains this name."""
     return re.search(rf"(?<![\w.+~-]){re.escape(name)}(?![\w.+~-])", _text(place) or "") is not None
 
 

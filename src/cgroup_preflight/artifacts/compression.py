@@ -26,7 +26,7 @@ _LZMA_MEMORY = 256 << 20
 _BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
-class Decoder(Protocol):
+class _Decoder(Protocol):
     """The interface that bz2, lzma and zstd share."""
 
     @property
@@ -38,7 +38,7 @@ class Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-class Encoder(Protocol):
+class _Encoder(Protocol):
     """What turns chunks into a compressed stream."""
 
     def compress(self, data: bytes, /) -> bytes: ...
@@ -94,7 +94,7 @@ def codec_of(head: bytes) -> str:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "")
 
 
-_DECODERS: dict[str, Callable[[], Decoder]] = {
+_DECODERS: dict[str, Callable[[], _Decoder]] = {
     "gz": _Gunzip,
     "bz2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY),
@@ -122,7 +122,7 @@ def _broken(codec: str) -> tuple[type[Exception], ...]:
     return (*_BROKEN, _zstd().ZstdError) if codec == "zst" else _BROKEN
 
 
-def encoder_like(codec: str, head: bytes) -> Encoder:
+def encoder_like(codec: str, head: bytes) -> _Encoder:
     """An encoder with the settings that `head`, the first bytes of a stream, tells of. Raises ArtifactError."""
     try:
         if codec == "gz":
@@ -139,7 +139,7 @@ def encoder_like(codec: str, head: bytes) -> Encoder:
         zstd = _zstd()
         parameters = zstd.CompressionParameter
         options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
-        encoder: Encoder = zstd.ZstdCompressor(options=options)
+        encoder: _Encoder = zstd.ZstdCompressor(options=options)
         return encoder
     except (IndexError, lzma.LZMAError):
         raise corrupt(f"the {codec} header is damaged") from None

@@ -1,8 +1,8 @@
 """Debian packages: our files go into data.tar, what follows from them into control.tar; everything else stays.
 
 Sources: deb(5) and its ar archive, deb-md5sums(5), deb-conffiles(5), deb-substvars(5) (Installed-Size: each file
-rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits: `unix-ar` has had no release since 2019,
-`arpy` only reads, `python-debian` writes no package and is under the GPL.
+rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits: `unix-ar` has had no release since
+2019, `arpy` only reads, `python-debian` writes no package and is under the GPL.
 """
 
 import hashlib
@@ -130,7 +130,7 @@ class DebFormat:
             if path in _LISTS:
                 odd = path in self._entries or entry.member.kind is not Kind.FILE or not entry.resizable
                 if odd or entry.size > 64 * KEEP_MAX:
-                    raise unsafe(f"{path!r} in control.tar is odd: there twice, no file, or too large")
+                    raise unsafe(f"{path!r} in control.tar is in it twice, is no regular file, or is too large")
                 self._entries[path] = entry
                 self._files[path] = stream.read(entry.size)
                 stream.skip(padded(entry.size) - len(self._files[path]))
@@ -184,7 +184,7 @@ def _size_field(size: int) -> bytes:
     """The size as the header spells it. Raises ArtifactError above ten digits, which ar cannot hold."""
     text = b"%-10d" % size
     if len(text) > 10:
-        raise corrupt("a member would be larger than ar can say")
+        raise corrupt("a member would become larger than an ar header can state")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What has to change in an artifact: pure, from what was found and what has to be there."""
+"""What has to change in an artifact, from what it contains and what it must contain. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from cgroup_preflight.plan.unitfile import DROP_IN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """`replaced` keep their place, `dropped` go, `folders` and `added` come at the end, in this order."""
+    """`replaced` keep their place, `dropped` are removed, `folders` and `added` come at the end, in this order."""
 
     replaced: tuple[tuple[FoundMember, NewFile], ...] = ()
     dropped: tuple[FoundMember, ...] = ()
@@ -29,8 +29,9 @@ class Edit:
 def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edit:
     """The edit that gives `scan`'s artifact the plan. Raises ArtifactError (CGP302, CGP303, CGP306).
 
-    What an earlier `inject` put in, by hash in the manifest it left, is replaced or removed; anything else that
-    stands in the way is a conflict. Folders are added where the archive names its folders, or with `all_folders`.
+    What an earlier `inject` put in, by hash in the manifest it left, is replaced or removed; any other
+    content at the same path is a conflict. Folders are added where the archive names its folders, or with
+    `all_folders`.
     """
     files = expected(scan)
     owned, changed = _of_earlier(scan)
@@ -41,12 +42,14 @@ def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edi
             added.append(NewFile(path=path, data=data))
         elif found.sha256 != _sha256(data):
             if path not in owned and not force:
-                raise conflict(_both(found, data), "remove one of the two, or replace the artifact's with --force")
+                raise conflict(
+                    _both(found, data), "remove one of the two files, or replace the one in the artifact with --force"
+                )
             replaced.append((found, NewFile(path=path, data=data)))
     stale = sorted(changed - files.keys())
     if stale and not force:
-        message = f"{stale[0]!r} is a file of ours that this plan does not have, and no manifest has it like this"
-        raise conflict(message, "remove it from the artifact, or let --force do it")
+        message = f"{stale[0]!r} has the name of a file of this tool, but is in neither this plan nor a manifest"
+        raise conflict(message, "remove it from the artifact, or use --force to remove it")
     dropped = [scan.found[path] for path in sorted((owned | changed) - files.keys())]
     _check_links(scan, [*(found for found, _ in replaced), *dropped])
     folders = _folders(scan, files) if added and (all_folders or scan.has_folders) else ()
@@ -54,7 +57,7 @@ def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edi
 
 
 def expected(scan: Scan) -> Mapping[str, bytes]:
-    """What has to be there; a proof in the artifact that still holds is kept. Raises ArtifactError."""
+    """What the artifact must contain; a proof in it that is still true is kept. Raises ArtifactError."""
     files = wanted_files(scan.request, scan.contents())
     path = scan.request.manifest_path(scan.package)
     old, new = scan.manifest, manifest.parse(files.get(path))
@@ -66,7 +69,7 @@ def expected(scan: Scan) -> Mapping[str, bytes]:
 
 
 def _still_true(old: manifest.Manifest, new: manifest.Manifest, scan: Scan) -> bool:
-    """Whether the manifest in the artifact says what is so, and proves no less than the new one would."""
+    """Whether the manifest in the artifact is still true, and proves no less than the new one would."""
     untested = new.verdict == manifest.UNTESTED
     if not untested and old.verdict != new.verdict:
         return False
@@ -83,7 +86,7 @@ def _still_true(old: manifest.Manifest, new: manifest.Manifest, scan: Scan) -> b
 def _still_there(
     was: manifest.ManifestBinary, now: manifest.ManifestBinary, programs: Sequence[PackedProgram]
 ) -> bool:  # fmt: skip
-    """A manifest that was made before the program was packed names no path; else the program has to be where it was."""
+    """A manifest made before the program was packed names no path; otherwise the program must be where it was."""
     if was.sha256 is None:
         return was.path in (None, now.path)
     if was.path is None:
@@ -99,9 +102,9 @@ def other_projects(scan: Scan) -> Mapping[str, manifest.Manifest]:
 
 
 def _of_earlier(scan: Scan) -> tuple[set[str], set[str]]:
-    """Files of an earlier `inject`: those as it left them with its manifest, and drop-ins that no manifest accounts for.
+    """Files of an earlier `inject`: those that did not change since, and drop-ins that no manifest accounts for.
 
-    A drop-in with our name belongs to nobody else; slices and units that were changed since are somebody's own.
+    A drop-in with our name is ours; slices and units that were changed since belong to somebody else.
     """
     ours = {path for path in scan.found if path.endswith(f"/{DROP_IN}")}
     for item in other_projects(scan).values():
@@ -112,7 +115,7 @@ def _of_earlier(scan: Scan) -> tuple[set[str], set[str]]:
 def _check_links(scan: Scan, gone: Iterable[FoundMember]) -> None:
     for found in gone:
         if found.member.path in scan.link_targets:
-            raise unsafe(f"another member is a hard link to {found.member.path!r}, which has to change")
+            raise unsafe(f"another member is a hard link to {found.member.path!r}, which must be changed")
 
 
 def _sha256(data: bytes) -> str:
@@ -130,6 +133,6 @@ def _folders(scan: Scan, files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 def _both(found: FoundMember, data: bytes) -> str:
     return (
-        f"{found.member.path!r} is there already with other content: the artifact's has {found.member.size} bytes, "
-        f"sha256 {found.sha256}; the plan's has {len(data)} bytes, sha256 {_sha256(data)}"
+        f"{found.member.path!r} exists already with other content: the file in the artifact has "
+        f"{found.member.size} bytes, sha256 {found.sha256}; the one of the plan has {len(data)} bytes, sha256 {_sha256(data)}"
     )

@@ -10,22 +10,22 @@ from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.overrides import describe_overrides
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
-#: A diff longer than this helps nobody; the rest can be seen with other tools.
+#: A longer diff is cut; other tools can show the rest.
 _DIFF_MAX = 20_000
 _PRESENT = Remedy(
-    title="if it should hold one: pack the program under the name that `binary` has; or set services to all, "
-    "or leave this artifact out"
+    title="if it should contain one: pack the program under the name in `binary`, or set services to all; "
+    "otherwise leave this artifact out"
 )
 
 
 def refused(path: str, error: ArtifactError) -> Finding:
-    """An artifact that was left as it is."""
+    """An artifact that was not changed."""
     return Finding(code=error.code, name=error.name, status=Status.FAIL, subject=path,
-                   message=f"left untouched: {error.message}", remedies=(error.remedy,))  # fmt: skip
+                   message=f"not changed: {error.message}", remedies=(error.remedy,))  # fmt: skip
 
 
 def written(item: Written) -> tuple[Finding, ...]:
-    """An artifact that now holds the plan, and what that made wrong."""
+    """An artifact that now contains the plan, and the signatures and checksums that are wrong since."""
     compared = item.compared
     evidence: Evidence = {
         "format": compared.format,
@@ -48,28 +48,28 @@ def _what(item: Written) -> str:
     gone = f", {len(edit.dropped)} of an earlier plan removed" if edit.dropped else ""
     slowly = "" if item.whole else ", one by one: a mount point or the current folder cannot be replaced in one step"
     if not item.compared.expected:
-        return f"holds no program and no unit of any service{gone or ', nothing was written'}"
+        return f"contains no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
     if not item.changed:
-        return f"holds the plan already, nothing was written (sha256 {item.after})"
-    return f"{names} files put in{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
+        return f"contains the plan already, nothing was written (sha256 {item.after})"
+    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
 
 
 def _stale(path: str, place: str) -> Finding:
     return Finding(
         code="CGP307", name="stale-signature", status=Status.WARN, subject=path,
-        message=f"{place} was made for the artifact as it was before, and is wrong now",
-        remedies=(Remedy(title="sign after injecting; checksums can be written again with --rewrite-checksums"),),
+        message=f"{place} was made for the artifact before this change, and is wrong now",
+        remedies=(Remedy(title="sign after injecting; --rewrite-checksums corrects checksums"),),
     )  # fmt: skip
 
 
 def _rewritten(path: str, place: str) -> Finding:
     return Finding(code="CGP307", name="stale-signature", status=Status.PASS, subject=path,
-                   message=f"the checksum in {place} was written again", evidence={"file": place})  # fmt: skip
+                   message=f"the checksum in {place} was corrected", evidence={"file": place})  # fmt: skip
 
 
 def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
-    """Files in the artifact that change what the plan says, with `status`, and services that have no unit there."""
+    """Files in the artifact that override the plan, with `status`, and services without a unit in it."""
     remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
     gone = {found.member.path for found in compared.edit.dropped}
     overrides = [(found, override) for found, override in compared.scan.overrides if found.member.path not in gone]
@@ -87,9 +87,12 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
         label = path.split("/")[-2].removesuffix(".service.d")
         if label not in compared.scan.units.keys() | units:
             remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
+            message = (
+                f"the artifact has no {label}.service; its limits take effect only if another package ships that unit"
+            )
             found.append(
-                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path, remedies=(remedy,),
-                        message=f"the artifact has no {label}.service; its limits wait for one from elsewhere")
+                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path,
+                        message=message, remedies=(remedy,))
             )  # fmt: skip
     return tuple(found)
 
@@ -103,17 +106,17 @@ def _others(compared: Comparison, status: Status) -> Iterator[Finding]:
         if item is None or item.sha256 is None or item.path is None:
             continue
         for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
-            yield _tested(compared, label, status, f"{path} has the name of the tested program and is another one")
+            yield _tested(compared, label, status, f"{path} has the name of the tested program, but is another build")
     for path, other in sorted(other_projects(compared.scan).items()):
         yield Finding(
             code="CGP301", name="artifact", status=Status.WARN, subject=compared.path,
-            message=f"{path} says that files of the project {other.project} are in it, too",
-            remedies=(Remedy(title="if that is an earlier name of this project, build the artifact anew"),),
+            message=f"{path} says that the artifact also contains files of the project {other.project}",
+            remedies=(Remedy(title="if this is an earlier name of the project, build the artifact again"),),
         )  # fmt: skip
 
 
 def checked(compared: Comparison) -> tuple[Finding, ...]:
-    """Whether the artifact holds exactly the plan and the tested programs; a diff where not."""
+    """Whether the artifact contains exactly the plan and the tested programs; a diff where not."""
     evidence: Evidence = {"format": compared.format, "sha256": compared.sha256}
     if not compared.edit.empty:
         paths = [new.path for new in compared.edit.added]
@@ -122,21 +125,22 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
         ]
         same = Finding(
             code="CGP301", name="artifact", status=Status.FAIL, subject=compared.path,
-            message=f"does not hold exactly the plan: {', '.join(sorted(paths))}",
+            message=f"does not match the plan: {', '.join(sorted(paths))}",
             evidence={**evidence, "diff": diff(compared)},
-            remedies=(Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", compared.path),)),),
+            remedies=(Remedy(title="inject the plan", commands=(("cgroup-preflight", "inject", compared.path),)),),
         )  # fmt: skip
     elif not compared.expected:
-        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path, evidence=evidence,
-                       message="holds no program and no unit of any service", remedies=(_PRESENT,))  # fmt: skip
+        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path,
+                       message="contains no program and no unit of any service", evidence=evidence,
+                       remedies=(_PRESENT,))  # fmt: skip
     else:
         same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=compared.path, evidence=evidence,
-                       message=f"holds exactly the plan: {len(compared.expected)} files")  # fmt: skip
+                       message=f"matches the plan: {len(compared.expected)} files")  # fmt: skip
     return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
 
 
 def diff(compared: Comparison) -> str:
-    """What is in the artifact against what has to be there, as a unified diff."""
+    """The difference between what the artifact contains and what it must contain, as a unified diff."""
     gone = {found.member.path for found in compared.edit.dropped}
     lines: list[str] = []
     for path in sorted({*compared.expected, *gone}):
@@ -156,7 +160,7 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _proof(compared: Comparison) -> Iterable[Finding]:
-    """What the manifest in the artifact says about tests, against the programs that are there."""
+    """What the manifest in the artifact says about tests, compared with the programs in it."""
     said = compared.manifest
     if said is None or not said.binaries:
         return
@@ -164,32 +168,33 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
         at = {program.path: program.sha256 for program in compared.scan.programs.get(item.service, ())}
         path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
-            message = f"{item.service} was put in without a run that passed"
+            message = f"{item.service} was injected without a run that passed"
             yield _tested(compared, item.service, Status.UNVERIFIED, message)
         elif not path:
             yield _tested(compared, item.service, Status.UNVERIFIED,
-                          f"the artifact holds no executable file with the name of {item.service}'s binary")  # fmt: skip
+                          f"the artifact contains no executable file with the name of the binary of {item.service}")  # fmt: skip
         elif at.get(path) != item.sha256:
-            message = f"{path} (sha256 {at.get(path, 'none: not there')}) is not the program that was tested"
+            message = f"{path} (sha256 {at.get(path, 'none: the file is missing')}) is not the program that was tested"
             yield _tested(compared, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
         else:
             yield _tested(compared, item.service, Status.PASS, f"{path} is the program that was tested")
     if said.verdict not in (Verdict.PASS.value, manifest.UNTESTED):
-        yield _tested(compared, compared.path, Status.FAIL, f"the run that put the plan in ended with {said.verdict}")
+        yield _tested(compared, compared.path, Status.FAIL, f"the run before this injection ended with {said.verdict}")
 
 
 def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
-    title = "run the preflight on this build; it injects when it passed"
+    title = "run the preflight on this build; after a pass, it injects"
     remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
     return Finding(code="CGP302", name="tested-binary", status=status, subject=subject,
                    message=f"{compared.path}: {message}", remedies=remedies)  # fmt: skip
 
 
 def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...]:
-    """Which programs a run tested, for `inject --report` and for whoever compares later."""
+    """Which programs a run tested, for `inject --report` and later comparisons."""
     return tuple(
         Finding(code="CGP302", name="tested-binary", status=Status.PASS, subject=service,
-                message="the program that was run", evidence={"sha256": digest, "config_sha256": config_sha256})
+                message="this program was run under its limits",
+                evidence={"sha256": digest, "config_sha256": config_sha256})
         for service, digest in digests.items()
     )  # fmt: skip
 

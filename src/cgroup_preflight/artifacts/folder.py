@@ -211,7 +211,7 @@ def _folders(root: str, path: str) -> None:
 
 
 def _remove(root: str, path: str) -> None:
-    """Removes a file of ours, and its drop-in folder if that is empty then."""
+    """Removes a file of ours, and its drop-in folder if that becomes empty."""
     place = os.path.join(root, path)
     os.unlink(place)
     if os.path.dirname(place).endswith(".d"):

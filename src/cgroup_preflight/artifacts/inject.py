@@ -212,7 +212,7 @@ def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limit
         scan = more
         kind.scan(scan)
         scan.finish()
-    with programs_from_artifact(scan) as copying:
+    with _programs_from_artifact(scan) as copying:
         if copying is not None:
             kind.scan(copying)
             scan.request = _with_programs(copying)
@@ -220,7 +220,7 @@ def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limit
 
 
 @contextlib.contextmanager
-def programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
+def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
     """A scan that copies programs missing on this machine from the artifact into temporary files; None if none is.
 
     What a Go program needs to fit its limits is part of the plan, and a gate before a deploy has only the artifact.

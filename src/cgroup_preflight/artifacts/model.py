@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 
-#: Below this much output a ratio says nothing: a small file of zeros is no bomb.
+#: Below this much output a ratio proves nothing: a small file of zeros is no bomb.
 RATIO_FLOOR = 64 << 20
 #: How much is read, unpacked and written at a time.
 CHUNK = 1 << 18
@@ -32,34 +32,34 @@ class ArtifactError(UsageError):
         self.name = name
 
 
-def unsafe(message: str, title: str = "pack it anew without that member") -> ArtifactError:
-    """CGP304: a member that makes it unclear what unpacking would do."""
+def unsafe(message: str, title: str = "pack the artifact again without this member") -> ArtifactError:
+    """CGP304: a member that unpackers treat differently."""
     return ArtifactError("CGP304", "unsafe-artifact", message, remedy=Remedy(title=title))
 
 
 def corrupt(message: str) -> ArtifactError:
-    """CGP305: truncated, damaged, or not what it says it is."""
+    """CGP305: truncated, damaged, or not of the format that it claims."""
     return ArtifactError("CGP305", "corrupt-artifact", message, remedy=Remedy(title="build it again"))
 
 
 def too_large(message: str, option: str) -> ArtifactError:
     """CGP305: a limit against bombs was reached; `option` raises it."""
-    remedy = Remedy(title=f"if it is meant to be that large, raise the limit with {option}")
+    remedy = Remedy(title=f"if this size is intended, raise the limit with {option}")
     return ArtifactError("CGP305", "corrupt-artifact", message, remedy=remedy)
 
 
 def unsupported(message: str, remedy: Remedy) -> ArtifactError:
-    """CGP306: a format that is not written here."""
+    """CGP306: a format that cannot be written."""
     return ArtifactError("CGP306", "unsupported-artifact", message, remedy=remedy)
 
 
 def conflict(message: str, title: str) -> ArtifactError:
-    """CGP303: other content stands where ours goes."""
+    """CGP303: other content has the path of a file of the plan."""
     return ArtifactError("CGP303", "artifact-conflict", message, remedy=Remedy(title=title))
 
 
 def other_binary(message: str) -> ArtifactError:
-    """CGP302: the artifact holds another build of a program than the one that was tested."""
+    """CGP302: the artifact contains another build of a program than the one that was tested."""
     remedy = Remedy(title="pack the file that was tested, or point `binary` at the file that is packed and run again")
     return ArtifactError("CGP302", "tested-binary", message, remedy=remedy)
 
@@ -98,7 +98,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that has to be in the artifact; mode 0644, owner root."""
+    """A file that the artifact must contain; mode 0644, owner root."""
 
     path: str
     data: bytes
@@ -106,7 +106,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splice:
-    """At `offset` of a stream `remove` bytes go and `data` comes."""
+    """At `offset` of a stream, `data` replaces `remove` bytes."""
 
     offset: int
     remove: int

@@ -63,7 +63,7 @@ def _changed(name: str) -> Finding:
 def _skipped(config: Config, verdict: Verdict) -> Finding:
     return Finding(code="CGP309", name="not-injected", status=Status.SKIP, subject=", ".join(config.inject),
                    message=f"no artifact was changed because the run ended with {verdict.value}",
-                   remedies=(Remedy(title="fix what failed; to inject all the same, use run --inject always"),))  # fmt: skip
+                   remedies=(Remedy(title="fix what failed, or use run --inject always"),))  # fmt: skip
 
 
 def _no_match(pattern: str) -> Finding:

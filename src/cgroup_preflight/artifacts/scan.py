@@ -31,7 +31,7 @@ from cgroup_preflight.core.report import Remedy
 _HOPS_MAX = 40
 #: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
 _PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
-#: Members at places that matter, programs by name, links to them: far above any artifact.
+#: Most members that matter, programs by name, links to them: far above any artifact.
 _NOTED_MAX = 10_000
 
 
@@ -87,10 +87,10 @@ class Links:
 
 @dataclass(slots=True, kw_only=True)
 class Scan:
-    """What was seen; `package` for the manifest's name, `dotted`: names begin with `./`.
+    """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `linked`: members whose content belongs to a program that is a link to them, with its path and service; `copies`:
-    where the content of a service's first program goes, too.
+    `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
+    get a copy of a service's first program.
     """
 
     request: ContentRequest
@@ -124,7 +124,7 @@ class Scan:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
 
     def member(self, member: Member) -> bool:
-        """Takes note of one member; whether its content is wanted. Raises ArtifactError (CGP304 to CGP306)."""
+        """Takes note of one member; returns whether its content is needed. Raises ArtifactError (CGP304 to CGP306)."""
         self._admit(member)
         if self.count == 1:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
@@ -144,13 +144,13 @@ class Scan:
         has_unit_name = self._paths.reserved(member.path) or self._paths.has_unit_name(member.path)
         wanted = bool(labels or has_unit_name or member.path in self.linked)
         if wanted and member.sparse:
-            raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it anew without --sparse")
+            raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it again without --sparse")
         if not has_unit_name and self._paths.has_plan_name(member.path):
             self._add_candidate(FoundMember(member=member, sha256="", data=None))
         return wanted
 
     def content(self, member: Member, chunks: Iterable[bytes]) -> None:
-        """Takes in the content of a member that `member` wanted."""
+        """Takes the content of a member for which `member` returned True."""
         noted, has_unit_name = self._paths.reserved(member.path), self._paths.has_unit_name(member.path)
         room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name else 0
         named = [(member.path, label) for label in self._labels(member)]
@@ -179,7 +179,7 @@ class Scan:
     def finish(self) -> None:
         """Follows the links of the artifact, now that all are known. Raises ArtifactError (CGP304)."""
         if self.request.manifest_path() in self.found and self.request.manifest_path(self.package) not in self.found:
-            self.package = ""  # It was built with a manifest that has the name of the project.
+            self.package = ""  # It was built with a manifest of the project's name.
         for found in self._candidates:
             real = self._real(found.member.path)
             self.overrides += [(found, override) for override in self._paths.overrides(real)]
@@ -187,14 +187,14 @@ class Scan:
             self._real(path)
 
     def _real(self, path: str) -> str:
-        """Where a member ends up that is not a folder. Raises ArtifactError if that is where we write."""
+        """Where a member ends up that is not a folder. Raises ArtifactError if that is a path of the plan."""
         real = self._links.place(path)
         if real != path and (real in self._paths.goals or real in self._paths.parents):
-            raise unsafe(f"{path!r} reaches {real!r}, where the plan goes, through a link")
+            raise unsafe(f"{path!r} leads through a link to {real!r}, where the plan is written")
         return real
 
     def again(self) -> "Scan | None":
-        """A new scan that follows links to programs, where there are any: what they lead to may stand before them."""
+        """A second scan that follows links to programs, if there are any: their targets may come before them."""
         linked: dict[str, list[tuple[str, str]]] = {}
         for member, labels in self._program_links:
             target = member.link if member.kind is Kind.HARDLINK else self._links.target(member.path)
@@ -211,7 +211,7 @@ class Scan:
 
     @property
     def owned(self) -> frozenset[str]:
-        """Files of an earlier `inject` that are as it left them, and its manifest."""
+        """Files of an earlier `inject` that did not change since, and its manifest."""
         if self.manifest is None:
             return frozenset()
         same = {
@@ -227,7 +227,7 @@ class Scan:
         return Contents(programs=programs, units=units, package=self.package)
 
     def _admit(self, member: Member) -> None:
-        """Refuses what unpackers disagree about, and what no build artifact holds."""
+        """Refuses what unpackers disagree about, and what no build artifact contains."""
         self.count += 1
         self.total += member.size
         if self.count > self.limits.members:
@@ -241,18 +241,18 @@ class Scan:
         if member.kind is not Kind.FOLDER:
             key = hash(member.path)
             if key in self._seen:
-                raise unsafe(f"{member.path!r} is there twice", "pack it anew with each member once")
+                raise unsafe(f"{member.path!r} is in the artifact twice", "pack it again with each member once")
             self._seen.add(key)
 
     def _refuse_in_the_way(self, member: Member) -> None:
-        """Refuses what is no file where ours go, or no folder above them. Raises ArtifactError (CGP304)."""
+        """Refuses what is no file at a path of the plan, or no folder above one. Raises ArtifactError (CGP304)."""
         path = member.path
         if path in self._paths.parents and member.kind is not Kind.FOLDER:
-            raise unsafe(f"{path!r}, a folder that unit files go to, is a {member.kind.value}")
-        # A link may well be the unit of a service (an alias); then no unit is written there.
+            raise unsafe(f"{path!r} must be a folder for unit files, but is a {member.kind.value}")
+        # A link may be the unit of a service (an alias); then no unit is written at this path.
         alias = member.kind in (Kind.SYMLINK, Kind.HARDLINK) and self._paths.unit_of(path)
         if path in self._paths.goals and member.kind is not Kind.FILE and not alias:
-            raise unsafe(f"{path!r}, where a file of the plan goes, is a {member.kind.value}")
+            raise unsafe(f"{path!r} is the path of a file of the plan, but is a {member.kind.value}")
 
     def _labels(self, member: Member) -> list[str]:
         """Services whose program this may be, by its name; nothing is run from etc/ (FHS 3.0, 3.7)."""
@@ -287,8 +287,11 @@ def _bounded(
 
 def _package(mark: str) -> ArtifactError:
     return unsupported(
-        f"{mark!r} makes it a package with a list of its own (Arch, Alpine), which a new file would contradict",
-        Remedy(title="let its packager put the files in", commands=(("cgroup-preflight", "inject", "--emit", "nfpm"),)),
+        f"{mark!r} marks an Arch or Alpine package, which lists its own files; a new file would contradict that list",
+        Remedy(
+            title="add the files while the package is built",
+            commands=(("cgroup-preflight", "inject", "--emit", "nfpm"),),
+        ),
     )
 
 
@@ -298,15 +301,15 @@ def clean_path(raw: bytes, what: str = "member") -> str:
     Raises ArtifactError (CGP304) for absolute names, `..`, control characters, what is not UTF-8 or too long.
     """
     if len(raw) > PATH_MAX:
-        raise unsafe(f"a {what} has a name of {len(raw)} bytes, which no system unpacks", "pack it anew")
+        raise unsafe(f"a {what} has a name of {len(raw)} bytes, which no system unpacks", "pack it again")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise unsafe(f"the name {raw!r} is not UTF-8", "pack it anew with UTF-8 names") from None
+        raise unsafe(f"the name {raw!r} is not UTF-8", "pack it again with UTF-8 names") from None
     if any(ord(char) < 32 or ord(char) == 127 for char in name):
         raise unsafe(f"the name {name!r} has control characters")
     if name.startswith("/"):
-        raise unsafe(f"the {what} {name!r} is absolute", "pack it anew with relative names")
+        raise unsafe(f"the {what} {name!r} is absolute", "pack it again with relative names")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise unsafe(f"the {what} {name!r} leads out of the artifact")

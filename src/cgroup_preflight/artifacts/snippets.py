@@ -16,7 +16,7 @@ from cgroup_preflight.core.report import Remedy, RemedyFile
 
 STAGE = "build/cgroup-preflight"
 KINDS = ("nfpm", "goreleaser", "debian", "spec")
-_PROOF = "with --report report.json of `cgroup-preflight run --format json=report.json` it carries the proof"
+_PROOF = "add --report report.json, from `cgroup-preflight run --format json=report.json`, to include the proof"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ def snippet(kind: str, staging: Staging) -> str:
 
 
 def rpm_remedy(staging: Staging) -> Remedy:
-    """What to do for an rpm: its header holds a digest of every file, and a signature over them."""
+    """What to do for an rpm: its header contains a digest of every file, and a signature over them."""
     return Remedy(
-        title="put the files in while the package is built: with nfpm (nfpm.yaml), or in the spec file",
-        why="an rpm's header holds a digest of each file and is signed; changing it afterwards makes another package",
+        title="add the files while the package is built: with nfpm (nfpm.yaml), or in the spec file",
+        why="the header of an rpm contains a digest of each file and is signed; a later change makes another package",
         commands=(("cgroup-preflight", "inject", "--emit", "nfpm"), ("cgroup-preflight", "inject", "--emit", "spec")),
         files=(
             RemedyFile(path="nfpm.yaml", content=snippet("nfpm", staging)),
@@ -63,7 +63,7 @@ def _goreleaser(staging: Staging) -> str:
         "  - id: default",
         "    hooks:",
         "      post:",
-        "        # Once, after the build that `binary` in cgroup-preflight.toml names;",
+        "        # Once, after the build of the platform that `binary` in cgroup-preflight.toml names;",
         f"        # {_PROOF}.",
     ]
     for command in staging.commands:
@@ -103,11 +103,11 @@ def _macro(path: str) -> str:
 
 
 def staging_of(request: ContentRequest) -> Staging:
-    """The commands give exactly these paths, also where the request differs from the config by options of the call."""
+    """The files of the request and the commands that make exactly them, with the options of the call."""
     services = frozenset(item.label for item in request.plan.services)
     programs, commands = {}, [f"mkdir -p {STAGE}"]
     if request.service_units:
-        # A whole unit names its program, so that has to be in the folder, at the place where the package has it.
+        # A whole unit names its program, so the program must be in the folder, at its path in the package.
         services = frozenset()
         for item in request.plan.services:
             path = request.below(f"usr/bin/{os.path.basename(item.binary)}")

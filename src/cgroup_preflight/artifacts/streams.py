@@ -106,7 +106,7 @@ def read_range(source: BinaryIO, start: int, length: int) -> Iterator[bytes]:
     while length > 0:
         chunk = os.pread(source.fileno(), min(length, CHUNK), start)
         if not chunk:
-            raise corrupt("the file ends too early")
+            raise corrupt("the file is truncated")
         yield chunk
         start, length = start + len(chunk), length - len(chunk)
 

@@ -118,10 +118,10 @@ def _parse_pax(data: bytes) -> dict[str, bytes]:
 
 
 def _check_global(records: dict[str, bytes]) -> None:
-    """Refuses a header for all members that names or sizes them. Raises ArtifactError."""
+    """Refuses a header for all members that sets their names, sizes or owners. Raises ArtifactError."""
     for key in records:
         if key.startswith(_PER_MEMBER):
-            raise unsafe(f"a header for all members sets {key!r}", "pack it anew")
+            raise unsafe(f"a tar header for all members sets {key!r}", "pack it again")
 
 
 def _pax_number(records: dict[str, bytes], key: str, default: int) -> int:
@@ -164,7 +164,7 @@ def resized(block: bytes, size: int) -> bytes:
 
 
 def _scan_tar(stream: Stream, scan: Scan) -> Ending:
-    """Shows every member to `scan`. Raises ArtifactError (CGP304 to CGP306) for anything doubtful."""
+    """Shows every member to `scan`. Raises ArtifactError (CGP304 to CGP306) for anything ambiguous."""
     for entry in entries(stream):
         if scan.member(entry.member):
             scan.content(entry.member, take(stream, entry.size))
@@ -179,7 +179,7 @@ def ending(stream: Stream) -> Ending:
     marker = stream.position - BLOCK
     while chunk := stream.read(CHUNK):
         if chunk.strip(b"\0"):
-            raise unsafe("there is data after the end of the tar archive", "pack it anew")
+            raise unsafe("data follows the end of the tar archive", "pack it again")
     return Ending(marker=marker, total=stream.position)
 
 
@@ -203,7 +203,7 @@ def entries(stream: Stream) -> Iterator[Entry]:
                 start = stream.position if not records else start
                 continue
             if more.keys() & records.keys() & {"path", "linkpath"}:
-                raise unsafe("a member has two long names", "pack it anew")
+                raise unsafe("a member has two long names", "pack it again")
             records |= more
             continue
         _sparse_map(stream, block, info)
@@ -216,7 +216,7 @@ def entries(stream: Stream) -> Iterator[Entry]:
 
 def _payload(stream: Stream, size: int) -> bytes:
     if size > KEEP_MAX:
-        raise unsafe(f"an extended tar header of {size} bytes", "pack it anew")
+        raise unsafe(f"an extended tar header of {size} bytes", "pack it again")
     data = stream.read(size)
     stream.skip(padded(size) - size + size - len(data))
     return data
@@ -254,7 +254,7 @@ def _entry(
     path = clean_path(raw)
     kind = _KINDS.get(info.type)
     if kind is None:
-        raise unsafe(f"{path!r} has the unknown type {info.type!r}", "pack it anew")
+        raise unsafe(f"{path!r} has the unknown type {info.type!r}", "pack it again")
     if kind is Kind.FILE and raw.endswith(b"/"):
         kind = Kind.FOLDER
     if not path and kind is not Kind.FOLDER:

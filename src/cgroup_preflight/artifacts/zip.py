@@ -88,9 +88,9 @@ def _read_directory(file: BinaryIO, length: int) -> _Directory:
         records.append(record)
         at += len(record.raw)
     if len(records) != count or at != size:
-        raise corrupt("the zip directory does not hold what its end record says")
+        raise corrupt("the zip directory does not match its end record")
     if os.pread(file.fileno(), 16, max(start - 16, 0)) == _SIGNING_BLOCK:
-        raise unsafe("the zip has a signing block that a new entry would break", "put the files in before it is signed")
+        raise unsafe("the zip has a signing block that a new entry would break", "add the files before it is signed")
     return _Directory(records=tuple(records), start=start, base=base, end=end, end64=end64)
 
 
@@ -160,14 +160,16 @@ class ZipFormat:
         self._check_gap(0, min(first, len(LOCAL)))
 
     def _check_local(self, record: Record) -> None:
-        """The local record must be there, tell the same name, and fit before the next one. Raises ArtifactError."""
+        """The local record must exist, have the same name, and end before the next one. Raises ArtifactError."""
         at = record.offset + self._directory.base
         head = b"".join(read_range(self._file, at, LOCAL_SIZE)) if at >= 0 else b""
         if head[:4] != LOCAL:
             raise corrupt(f"the zip entry {record.name!r} is not where the directory says")
         flags, method = struct.unpack("<2H", head[6:10])
         if method != record.method or bool(flags & 1) != record.encrypted:
-            raise unsafe(f"the zip entry {record.name!r} says twice, and not alike, how it is packed")
+            raise unsafe(
+                f"the zip entry {record.name!r} has two headers that contradict each other about how it is packed"
+            )
         name_len, extra_len = struct.unpack("<2H", head[26:30])
         name = b"".join(read_range(self._file, at + LOCAL_SIZE, name_len))
         if name != record.name:
@@ -178,9 +180,9 @@ class ZipFormat:
         self._check_gap(end, min(self._ends[at] - end, _DESCRIPTOR_MAX + len(LOCAL)))
 
     def _check_gap(self, start: int, length: int) -> None:
-        """Refuses an entry that only those find who read a zip from its beginning. Raises ArtifactError."""
+        """Refuses an entry that only a reader from the beginning of the file finds. Raises ArtifactError."""
         if LOCAL in os.pread(self._file.fileno(), length, start):
-            raise unsafe("the zip has an entry that its directory does not name", "pack it anew")
+            raise unsafe("the zip has an entry that its directory does not name", "pack it again")
 
     def _link_target(self, record: Record) -> str:
         if record.size > PATH_MAX:
@@ -251,7 +253,7 @@ def _member(record: Record, number: int) -> Member:
     """The entry as a member. Raises ArtifactError for odd names and kinds."""
     raw = record.name
     if not record.utf8 and not raw.isascii():
-        raise unsafe(f"the zip entry {raw!r} does not say how its name is encoded", "pack it anew with UTF-8 names")
+        raise unsafe(f"the zip entry {raw!r} does not say how its name is encoded", "pack it again with UTF-8 names")
     if b"\\" in raw:
         raise unsafe(f"the zip entry {raw!r} has a backslash, which Windows takes for a folder")
     path = clean_path(raw, "zip entry")

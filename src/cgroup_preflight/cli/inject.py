@@ -1,8 +1,7 @@
-"""`cgroup-preflight inject`: the generated unit files into build artifacts, or the check that they are in."""
+"""`cgroup-preflight inject`: puts the generated unit files into build artifacts, or checks that they are in."""
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +26,15 @@ from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
 Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),
-zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT: those that
-the config names in [artifacts] inject.
+zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT, it takes those
+that the config names in [artifacts] inject.
 
     cgroup-preflight inject dist/shop.tar.gz dist/shop.deb
-    cgroup-preflight inject --check dist/shop.deb         (1 and a diff where it does not hold the plan)
+    cgroup-preflight inject --check dist/shop.deb         (exit status 1 and a diff if it differs from the plan)
     cgroup-preflight inject --report report.json dist/*   (with the proof of an earlier run)
     cgroup-preflight inject --emit nfpm
 """
-#: Findings that say that the artifact is at fault, not its content: the call was wrong.
+#: Findings about an artifact that cannot be judged: the call was wrong, not the content.
 _REFUSALS = ("CGP303", "CGP304", "CGP305", "CGP306")
 
 
@@ -48,7 +47,7 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config)
     request = _request(args, config)
     if args.emit:
-        sys.stdout.write(snippet(args.emit, staging_of(request)))
+        options.write_stdout(snippet(args.emit, staging_of(request)))
         return 0
     settings = _inject_options(args, config)
     findings: list[Finding] = []
@@ -70,22 +69,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = options.parser("inject", _ABOUT)
     parser.add_argument("artifact", nargs="*", help="folders and files (default: inject in [artifacts])")
     options.add_config(parser)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where an artifact differs from the plan")
-    parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that packages itself")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if an artifact differs from the plan"
+    )
+    parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that builds its packages itself")
     parser.add_argument("--report", metavar="FILE", help="the JSON report of the run that tested these programs")
     parser.add_argument("--layout", choices=LAYOUTS, help="units of the system manager, or of users' managers")
     parser.add_argument("--prefix", metavar="FOLDER", help="the folder in the artifact that is unpacked to /")
     parser.add_argument("--services", metavar="WHICH",
-                        help="all, present (those whose program or unit the artifact holds), or NAME,NAME")  # fmt: skip
+                        help="all, present (those with a program or unit in the artifact), or NAME,NAME")  # fmt: skip
     parser.add_argument("--service-units", action="store_true", default=None,
-                        help="write a whole unit for a service that has none in the artifact")  # fmt: skip
+                        help="write a whole unit for a service without one in the artifact")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace files of the same name with other content")
-    parser.add_argument("--rewrite-checksums", action="store_true", help="correct checksum files beside the artifact")
-    parser.add_argument("--max-size", metavar="SIZE", default="64G", help="refuse more when unpacked (default: 64G)")
+    parser.add_argument("--rewrite-checksums", action="store_true", help="correct checksum files next to the artifact")
+    parser.add_argument(
+        "--max-size", metavar="SIZE", default="64G", help="refuse artifacts that unpack to more (default: 64G)"
+    )
     parser.add_argument("--max-ratio", metavar="N", type=int, default=Limits().ratio,
-                        help=f"refuse to unpack to more than N times the size (default: {Limits().ratio})")  # fmt: skip
+                        help=f"refuse what unpacks to more than N times its size (default: {Limits().ratio})")  # fmt: skip
     parser.add_argument("--max-members", metavar="N", type=int, default=Limits().members,
-                        help=f"refuse more members (default: {Limits().members})")  # fmt: skip
+                        help=f"refuse artifacts with more members (default: {Limits().members})")  # fmt: skip
     options.add_report(parser)
     return parser
 
@@ -141,13 +144,13 @@ def _paths(named: Sequence[str], config: Config) -> Sequence[str]:
     paths, empty = artifact_paths(config)
     if empty or not paths:
         what = f"no artifact matches {', '.join(empty)}" if empty else "no artifact is named"
-        remedy = Remedy(title="build them first, or name them: cgroup-preflight inject ARTIFACT")
+        remedy = Remedy(title="build the artifacts first, or name them: cgroup-preflight inject ARTIFACT")
         raise UsageError(what, where=config.path, remedy=remedy)
     return paths
 
 
 def _say(report: Report, file: str, *, verbose: bool) -> None:
-    """The findings as text: an artifact a line, the hash before and after, then what is wrong and what to do."""
+    """The findings as text: one line an artifact with its hashes, then what is wrong and what to do."""
     lines = []
     for item in report.findings:
         if item.code == "CGP301" or item.status not in (Status.PASS, Status.SKIP) or verbose:
@@ -163,4 +166,4 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
     if file:
         options.write_file(Path(file), text)
     else:
-        sys.stdout.write(text)
+        options.write_stdout(text)

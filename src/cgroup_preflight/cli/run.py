@@ -19,14 +19,16 @@ from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
-The whole preflight: judges the host, plans the slices, runs every service of the config under its limits,
-proves each limit from the kernel's files and by pushing against it, and ends in one report and verdict.
+The whole preflight, for every commit before the merge: checks the host, plans the slices, runs every service of
+the config under its limits, proves each limit from the kernel's files and by exceeding it, puts the unit files
+into the artifacts, and writes one report with one verdict.
 
     cgroup-preflight run
-    cgroup-preflight run --format json=report.json
-    cgroup-preflight run --target debian-12 --target debian-13
+    cgroup-preflight run --format text --format json=report.json     (for `publish`)
+    cgroup-preflight run --target debian-12 --target debian-13       (in a VM of each)
 
-Where nobody can start units here (no systemd, no cgroup v2), it boots a guest for it: see docs/guest.md.
+Where this host cannot start units (no systemd, no cgroup v2), the services run in a throwaway VM: see
+docs/guest.md.
 """
 
 
@@ -38,7 +40,7 @@ def main(words: list[str]) -> int:
     add_engine(parser)
     guest_run.add_target(parser)
     parser.add_argument("--inject", choices=("passed", "always", "never"), default="passed",
-                        help="when the artifacts of the config get the unit files (default: after a pass)")  # fmt: skip
+                        help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
@@ -54,7 +56,7 @@ def main(words: list[str]) -> int:
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
     broken = format_findings(plan, context, ())
-    # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
+    # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
@@ -74,7 +76,7 @@ def main(words: list[str]) -> int:
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-# The artifacts' room takes a while to import, and has no business in a guest.
+# `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.
 
 
 def _programs(config: Config) -> Mapping[str, str]:

@@ -14,9 +14,9 @@ from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
-Runs the services of the config (or those named) at the same time, each in its slice and under its limits,
-through systemd-run; reads every limit back from the kernel; pushes against each distinct one; stops all.
-Nothing stays behind: units live below one slice of this run's own, at run time only.
+Only the test run, while you change limits or a service: runs the services of the config (or those named) at the
+same time, each in its slice and under its limits, through systemd-run; reads every limit back from the kernel;
+exceeds each distinct one; stops all. Nothing remains: all units are below one slice of this run, in /run.
 
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
@@ -42,11 +42,11 @@ def main(words: list[str]) -> int:
     engine = args.engine or config.engine
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)
-    # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
+    # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
     findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
     broken = format_findings(plan, context, names)
-    # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
+    # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
     )
@@ -57,7 +57,7 @@ def main(words: list[str]) -> int:
     else:
         findings += guests.findings if guests is not None else ()
         more, services = try_services(config, plan, context, names, inside=args.inside)
-        # Where nothing was run, what is wrong with the programs comes before what is wrong with the host.
+        # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)

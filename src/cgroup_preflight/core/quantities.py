@@ -1,8 +1,8 @@
 """Sizes, percentages, weights, spans and CPU sets, exactly as systemd spells them.
 
 Sources: systemd.resource-control(5), systemd.time(7), systemd.syntax(7); the parsers mirror `parse_size`,
-`parse_permyriad`, `cg_weight_parse` and `parse_cpu_set` of systemd, which ignore what they cannot read:
-here the same text raises `QuantityError` with the spelling that would have worked.
+`parse_permyriad`, `cg_weight_parse` and `parse_cpu_set` of systemd. systemd ignores a value that it cannot read; here the
+same text raises `QuantityError` with the spelling that works.
 """
 
 import enum
@@ -48,7 +48,7 @@ _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20
 _SIZE_ORDER = "EPTGMKB"
 _SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,20})(?:\.(\d{0,20}))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
-#: systemd reads these as octal or not at all (safe_atou, base 0), so a leading zero never means what it seems to.
+#: systemd reads these as octal or refuses them (safe_atou, base 0).
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)", re.ASCII)
 _PLAIN_NUMBER = re.compile(r"[\d.]+%?", re.ASCII)
 #: A longer text is no number, and the expressions below take the square of its length.
@@ -177,14 +177,14 @@ def parse_quota(text: str) -> Permyriad:
     Source: systemd `config_parse_cpu_quota`. Raises `QuantityError`.
     """
     if text in ("infinity", "max", "-1"):
-        raise QuantityError(f"{text!r} is not a CPU quota", "no CPUQuota line at all for no limit")
+        raise QuantityError(f"{text!r} is not a CPU quota", "no CPUQuota line for no limit")
     if re.fullmatch(r"0{1,9}(\.0{0,9})?", text, re.ASCII):
-        raise QuantityError(f"{text!r} is no CPU time at all", "a percentage above 0%")
+        raise QuantityError(f"{text!r} allows no CPU time", "a percentage above 0%")
     if hint := _quota_hint(text):
         raise QuantityError(f"{text!r} is not a percentage", hint)
     quota = parse_permyriad(text, bounded=False)
     if quota.value == 0:
-        raise QuantityError(f"{text!r} is no CPU time at all", "a percentage above 0%")
+        raise QuantityError(f"{text!r} allows no CPU time", "a percentage above 0%")
     return quota
 
 
@@ -274,7 +274,7 @@ def format_cpus(cpus: frozenset[int]) -> str:
 
 
 def says(attribute: str, expected: str, actual: str) -> bool:
-    """Whether the kernel's text of an attribute file says what was expected, in the kernel's own ways of saying it."""
+    """Whether the kernel's text of an attribute file means what was expected; the kernel writes some values differently."""
     text = actual.strip()
     if attribute == "io.weight":
         return text.split("\n", 1)[0].split() == ["default", expected]
@@ -283,7 +283,7 @@ def says(attribute: str, expected: str, actual: str) -> bool:
             asked, actual_cpus = parse_cpus(expected), parse_cpus(text)
         except QuantityError:
             return False
-        # CPUs that this machine does not have cannot be granted; any other CPU is one too many.
+        # The kernel leaves out CPUs that the machine lacks; any CPU beyond the list is one too many.
         return actual_cpus == asked if attribute == "cpuset.cpus" else actual_cpus <= asked
     return text == expected
 

@@ -1,6 +1,6 @@
-"""The vocabulary every room speaks: findings, remedies, service results and the report.
+"""The records that every room uses: findings, remedies, service results and the report.
 
-Everything here is frozen data. Nothing decides, renders or reads the world.
+All of it is frozen data: nothing here decides, renders or reads the host.
 """
 
 import enum
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.records import dataclass, field
 
-#: What a piece of evidence may hold; it ends up in JSON as it is.
+#: What was read, by name; JSON has it as it is.
 Evidence = Mapping[str, str | int | float | bool | None]
 
 
@@ -48,7 +48,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemedyFile:
-    """A file that a remedy asks for, with its whole content."""
+    """A file that a remedy says to write, with its whole content."""
 
     path: str
     content: str

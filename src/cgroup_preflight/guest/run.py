@@ -116,7 +116,9 @@ def _booted(boot: Callable[[], Guest], say: Say, now: Now) -> Iterator[tuple[Gue
         yield guest, lost
 
 
-def warm_up(root: image.RootImage, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:
+def warm_up(
+    root: image.RootImage, distro: str, engine: GuestEngine, folder: Path, say: Say, *, boot: Boot = Guest
+) -> None:  # fmt: skip
     """Boots `root` once to compile this tool for it, which also shows that it boots; does nothing if that was done.
 
     Raises HostError, GuestError.
@@ -129,7 +131,7 @@ def warm_up(root: image.RootImage, distro: str, engine: GuestEngine, folder: Pat
         boot_timeout=_BOOT_SECONDS[engine], accelerator=_accelerator(engine, folder),
         inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": bytecode.source_folder()},
     )  # fmt: skip
-    with Guest(spec, root) as guest:
+    with boot(spec, root) as guest:
         bytecode.compile_in(guest, folder, root.name)
 
 

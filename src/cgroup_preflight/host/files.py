@@ -118,6 +118,8 @@ def write_output(path: str, data: bytes) -> None:
             Sink(number).write(data)
             return
         real = os.path.realpath(path)
+        if os.path.islink(real):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if os.path.exists(real) and not os.path.isfile(real):
             handle = os.open(real, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
             with os.fdopen(handle, "wb", buffering=0):
@@ -233,7 +235,7 @@ def _open_temporary(temporary: str, mode: int) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Takes the lock of a file or folder; False where another process has it. Raises OSError where none can be taken."""
+    """Locks a file or folder; False where another process has the lock. Raises OSError."""
     import fcntl  # only who writes needs it
 
     try:

@@ -1,4 +1,4 @@
-"""One inspected binary for people; plain data in, text out."""
+"""What `inspect` shows of one binary, as text."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,7 @@ from cgroup_preflight.report.headline import problems
 from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
-#: The summary, whose content stands above the findings already.
+#: The summary: its content is in the lines above the findings.
 _SUMMARY = "CGP400"
 
 
@@ -33,7 +33,7 @@ def render(
     if verbose and passed:
         lines += ["", *(line for item in passed for line in finding_line(item, colour=colour))]
     elif passed:
-        lines += [f"  {len(passed)} more to know, with --verbose"]
+        lines += [f"  {len(passed)} more findings passed: see --verbose"]
     return "\n".join([*lines, ""])
 
 
@@ -45,7 +45,7 @@ def _head(
         return
     main = f", {info.main.path} {info.main.version}" if info.main else ""
     yield plain(f"{name}: {info.go_version}{main}")
-    procs = "cannot be told" if choice.gomaxprocs is None else str(choice.gomaxprocs)
+    procs = "unknown" if choice.gomaxprocs is None else str(choice.gomaxprocs)
     limit = "none" if choice.gomemlimit_bytes is None else format_bytes(choice.gomemlimit_bytes)
     follows = "follows" if choice.follows_cpu_max else "does not follow"
     yield f"  runtime   GOMAXPROCS {procs}, memory limit {limit}, {follows} changes of cpu.max"

@@ -1,9 +1,9 @@
 """GitLab's Code Quality report: a JSON array that the merge request widget shows.
 
-Source: GitLab docs, ci/testing/code_quality ("Code Quality report format"). An entry without severity makes the
-file unreadable for GitLab, and of two entries with one fingerprint it shows one.
+Source: GitLab docs, ci/testing/code_quality ("Code Quality report format"). GitLab does not read a file with an
+entry that has no severity, and of two entries with one fingerprint it shows one.
 
-What a GitLab job can show without a token, beside JUnit and Code Quality: a link and variables.
+Two more files that GitLab reads without a token: links of a job (annotations) and variables (dotenv).
 
 Sources: GitLab docs, ci/yaml/artifacts_reports, `artifacts:reports:annotations` (a JSON object of sections with
 external links) and `artifacts:reports:dotenv` (5 KB, ASCII names, no blank lines, no comments, no quotes kept).
@@ -27,7 +27,7 @@ _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN:
 def render(report: Report, *, limit: int = FILE_MAX) -> str:
     """The report as a JSON array with a newline at the end; what passed or was skipped is left out.
 
-    In at most `limit` bytes: of too many findings the worst are kept, and one more entry counts the rest.
+    At most `limit` bytes: the worst findings are kept, and one more entry counts the others.
     """
     items = list(place(report, PROBLEMS))
     text = _text(report, [_entry(item) for item in items])
@@ -41,7 +41,7 @@ def render(report: Report, *, limit: int = FILE_MAX) -> str:
 
 def _text(report: Report, entries: list[dict[str, object]]) -> str:
     if not entries and report.verdict is not Verdict.PASS:
-        # An empty array reads as "all is well", and that is not what the verdict says.
+        # GitLab shows an empty array as "no problems"; the verdict says otherwise.
         entries.append(_ours("verdict", headline(report), fingerprint="0" * 64, severity="major"))
     return json.dumps(entries, indent=2, ensure_ascii=True) + "\n"
 
@@ -86,7 +86,7 @@ def annotations(merged: Merged, links: dict[str, str]) -> str:
 
 
 def dotenv(merged: Merged) -> str:
-    """Variables for later jobs: words and numbers of ours only, so that nothing foreign gets into an environment."""
+    """Variables for later jobs: only our own words and numbers, so that no foreign text enters an environment."""
     counts = {status: sum(item.status is status for item in merged.report.findings) for status in Status}
     values = {
         "VERDICT": merged.verdict.value, "RUNNERS": merged.count, "FAILED": counts[Status.FAIL],

@@ -41,8 +41,8 @@ def _not_input(item: Finding) -> bool:
 def headline(report: Report, runners: Runners | None = None) -> str:
     """`FAIL: 1 of 84 checks failed: CGP504 api`; one line that is safe on a terminal, to be escaped for the rest.
 
-    `runners` is given for a view that does not hold all findings of its runners: nothing of it can be counted to the
-    end, so the line names runners instead of totals.
+    `runners` is given for a view that lacks some findings of its runners. Totals would be wrong there, so the line has
+    none, and names how many runners agree.
     """
     said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
     return f"{report.verdict.value.upper()}{_on(runners)}: {said(report, runners)}"

@@ -1,9 +1,7 @@
-"""Fits a text into a number of bytes by leaving whole rows out and saying how many; nothing is cut inside.
+"""The report as Markdown, for a comment, a note or a job summary on GitHub and GitLab.
 
-The report as Markdown for a comment, a note or a job summary on GitHub and GitLab.
-
-The verdict is in the first line and what to do in the second; details are folded. All foreign text goes through
-`escape`, so that it neither mentions, links nor breaks a table.
+The first line is the verdict, the second what to do; details are folded. All foreign text goes through `escape`, so that
+it neither mentions, links nor breaks a table. Where the text is too long, whole rows are left out and counted.
 """
 
 import shlex
@@ -22,9 +20,9 @@ _RESERVE = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """`count` rows that go together between `head` and `foot`; shown not at all where not even one row fits.
+    """`count` rows between `head` and `foot`; left out as a whole where no row fits.
 
-    Rows may be a generator: none is made after the first that does not fit.
+    `rows` may be a generator; it is not read past the first row that does not fit.
     """
 
     name: str
@@ -35,9 +33,9 @@ class Section:
 
 
 class Budget:
-    """Takes sections in the order of their importance; what an earlier one uses, a later one has not.
+    """A text of limited size, filled with sections, the most important first.
 
-    `head` is always shown: the caller keeps it shorter than `limit` (bytes of UTF-8) less _RESERVE.
+    `head` is always shown: the caller makes it shorter than `limit` (bytes of UTF-8) less _RESERVE.
     """
 
     def __init__(self, head: str, *, limit: int) -> None:
@@ -47,7 +45,7 @@ class Budget:
         self._omitted: list[str] = []
 
     def add(self, section: Section) -> None:
-        """Adds as many rows as fit, in their order, so that the worst ones are those that stay."""
+        """Adds the first rows, as many as fit; the worst come first, so they stay."""
         room = self._left - _size(section.head) - _size(section.foot)
         kept = []
         for row in section.rows:
@@ -74,9 +72,9 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8"))
 
 
-#: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; some room for a marker.
+#: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; the rest is for a marker.
 LIMIT = 65000
-#: Below this not even the first two lines fit with certainty, bytes.
+#: The first lines always fit into this many bytes.
 LIMIT_MIN = 4000
 
 VERDICT_MARKS = {Verdict.FAIL: "❌", Verdict.UNVERIFIED: "⚠️", Verdict.PASS: "✅"}
@@ -98,7 +96,7 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
     rest = [item for item in report.findings if item.status not in PROBLEMS]
     tails = {item.name: item.log_tail for item in report.services}
     budget = Budget(_head(report, worst, runners), limit=limit)
-    # In the order of what matters most; `text` puts them in the order of reading.
+    # The most important first.
     budget.add(Section(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
     services = map(_service_row, report.services)
     budget.add(Section(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
@@ -120,7 +118,7 @@ def _passed_head(rest: Sequence[Finding]) -> str:
 
 
 def _head(report: Report, worst: Sequence[Finding], runners: Runners | None) -> str:
-    """Two lines and the host; far shorter than LIMIT_MIN, since foreign words in it are clipped."""
+    """Two lines and the host; shorter than LIMIT_MIN because foreign words in it are clipped."""
     title = f"## {VERDICT_MARKS[report.verdict]} cgroup-preflight {prose(headline(report, runners))}"
     lines = [title, _next(report, worst)]
     host = report.host

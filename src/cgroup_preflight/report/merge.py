@@ -1,6 +1,6 @@
-"""Many reports as one: what differs between the runners first, equal findings told once. Pure.
+"""Many reports as one: what differs between the runners first, equal findings once. Pure.
 
-Only the verdict comes from outside (`verdict.worst_of`): a renderer decides nothing.
+The caller gives the verdict (`verdict.worst_of`): a renderer decides nothing.
 """
 
 import posixpath
@@ -22,7 +22,7 @@ from cgroup_preflight.core.report import (
 from cgroup_preflight.report.headline import Runners, proves_limits
 from cgroup_preflight.report.place import CONFIG_NAME
 
-#: A runner without this check.
+#: The cell of a runner that lacks the check.
 ABSENT = None
 #: Names of runners written out in one place; the others are counted.
 NAMES_MAX = 6
@@ -31,7 +31,7 @@ _rank = STATUSES_WORST_FIRST.index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """The report of one runner: `name` as a reader knows it, `attempt` counts reruns of it."""
+    """The report of one runner: `name` as a reader knows it; `attempt` counts its reruns."""
 
     name: str
     report: Report
@@ -40,7 +40,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Runners with the same outcome in every column; cells are None where a runner lacks the check."""
+    """Runners with the same result in every column; cells are None where a runner lacks the check."""
 
     names: tuple[str, ...]
     verdict: Verdict
@@ -51,8 +51,8 @@ class Row:
 class Merged:
     """One view of `count` reports.
 
-    `report` holds their findings, equal ones once; `runners` is None where it is one whole report; `codes` are the columns of `rows`: checks on which the runners
-    differ first, then those on which something is wrong everywhere.
+    `report` has their findings, equal ones once; `runners` is None where it is one whole report. `codes` are the columns
+    of `rows`: first the checks with different results, then those that found a problem on every runner.
     """
 
     verdict: Verdict
@@ -65,7 +65,7 @@ class Merged:
 
 
 def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False) -> Merged:
-    """The view of one leg or more; names are unique. `shortened`: their reports do not hold all of their findings."""
+    """The view of one leg or more; names are unique. `shortened`: the reports lack some of their findings."""
     table = {leg.name: _worst_by_code(leg.report.findings) for leg in legs}
     codes = _columns(table)
     rows = sorted(
@@ -120,7 +120,7 @@ def _rows(legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes:
 
 
 def _combined(legs: Sequence[Leg], verdict: Verdict) -> Report:
-    """All legs as one report; of services only those of runners on which something is wrong."""
+    """All legs as one report, with the services of the runners that did not pass."""
     wrong = [leg for leg in legs if leg.report.verdict is not Verdict.PASS]
     return Report(
         tool_version=legs[0].report.tool_version, verdict=verdict, host=None, findings=_grouped(legs),
@@ -135,7 +135,7 @@ def _named(leg: str, item: ServiceResult) -> ServiceResult:
 
 
 def _grouped(legs: Sequence[Leg]) -> tuple[Finding, ...]:
-    """One finding for each check, subject, status and place; those that not every runner has come first."""
+    """One finding for each check, subject, status and file; of equal status, those of only some runners come first."""
     groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = defaultdict(list)
     for leg in legs:
         for item in leg.report.findings:
@@ -147,7 +147,7 @@ def _grouped(legs: Sequence[Leg]) -> tuple[Finding, ...]:
 
 
 def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Finding]:
-    """Whether only some runners have it, and the finding with their names."""
+    """Whether only some runners have the finding, and the finding with their names."""
     names = list(dict.fromkeys(name for name, _ in members))
     first = members[0][1]
     everywhere = len(names) == total
@@ -157,7 +157,7 @@ def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Fi
 
 
 def some(names: Sequence[str]) -> list[str]:
-    """The names, of many only the first ones and how many more there are."""
+    """The names; of many, the first ones and the number of the others."""
     if len(names) <= NAMES_MAX:
         return list(names)
     return [*names[: NAMES_MAX - 1], f"{len(names) - NAMES_MAX + 1} more"]
@@ -170,8 +170,8 @@ def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:
     """
     findings = [_rebased(item, root, prefix) for item in report.findings]
     if prefix not in ("", ".") and findings and not any(item.location for item in findings):
-        # What has no place is shown at the config, and `place` learns where that is from any finding that has one.
-        # One that passed does best, since its place is not told to the reader.
+        # `place` shows findings without a place at the config, and finds the config by any finding that has a place.
+        # A finding that passed is best for that, because readers do not see its place.
         chosen = max(range(len(findings)), key=lambda index: _rank(findings[index].status))
         file = posixpath.normpath(posixpath.join(prefix, CONFIG_NAME))
         findings[chosen] = replace(findings[chosen], location=Location(file=file, line=1))

@@ -1,4 +1,4 @@
-"""A JSON report back into the vocabulary: the one reader, strict, since a report may come from an untrusted job.
+"""Reads a JSON report: the one reader, and strict, because a report may come from an untrusted job.
 
 The shape is that of `fields`. Every difference is an error that names its place and never repeats what stood there, and
 so is a report that contradicts itself (`contradictions`). Text in the report stays as it is; the renderers escape it.
@@ -30,7 +30,7 @@ def report_of(data: bytes) -> Report:
     except json.JSONDecodeError as error:
         raise ReportShapeError(f"not JSON, or cut off: {error.msg} at line {error.lineno}") from None
     except (ValueError, RecursionError):
-        raise ReportShapeError("JSON with numbers, nesting or repeated keys that no report has") from None
+        raise ReportShapeError("JSON with a number, a nesting or a repeated key that no report has") from None
     return report_from(document)
 
 
@@ -66,7 +66,7 @@ def _check_version(version: object) -> None:
     if version is None:
         raise ReportShapeError(f"schema_version is missing: {again}")
     if not isinstance(version, int) or isinstance(version, bool) or abs(version) >= 10**6:
-        raise ReportShapeError(f"schema_version is no version number: {again}")
+        raise ReportShapeError(f"schema_version is not a version number: {again}")
     if version > SCHEMA_VERSION:
         raise ReportShapeError(
             f"schema_version is {version}, newer than the {SCHEMA_VERSION} that this version reads: "
@@ -104,7 +104,7 @@ def _value(value: object, kind: type | str, at: str) -> object:
     try:
         return kind(value)
     except ValueError:
-        raise ReportShapeError(f"{at} is none of the words of the schema") from None
+        raise ReportShapeError(f"{at} is not a word that the schema allows") from None
 
 
 def _memory_max(limits: tuple[LimitResult, ...]) -> int | None:

@@ -1,7 +1,7 @@
-"""SARIF 2.1.0, for code scanning: one rule a code, one result for each failed, unverified or warning finding.
+"""SARIF 2.1.0, for code scanning: one rule for each code, one result for each failed, unverified or warning finding.
 
 Sources: OASIS SARIF 2.1.0 errata 01; GitHub docs, "SARIF support for code scanning" (it needs rule help, shows
-the first location, and follows a result by `primaryLocationLineHash`, which its upload action would otherwise
+the first location, and recognises a result by `primaryLocationLineHash`, which its upload action would otherwise
 compute from the source line, so that every edit of the line would open a new alert).
 """
 
@@ -43,7 +43,7 @@ def _rule_id(item: Placed) -> str:
 
 
 def _rules(placed: Sequence[Placed]) -> list[dict[str, object]]:
-    """One rule a code, in order of appearance; help comes from the remedies of its first finding."""
+    """One rule for each code, in order of appearance; help is from the remedies of its first finding."""
     first: dict[str, Placed] = {}
     for item in placed:
         first.setdefault(_rule_id(item), item)
@@ -107,7 +107,7 @@ def _result(item: Placed, rule_index: int) -> dict[str, object]:
 
 
 def _invocation(report: Report) -> dict[str, object]:
-    """How the run went; that the tool worked does not mean that all is well, so the verdict is told too."""
+    """That the tool worked, and the verdict where it is not a pass."""
     invocation: dict[str, object] = {"executionSuccessful": True}
     if _TIME.fullmatch(report.started_at):
         invocation["startTimeUtc"] = report.started_at

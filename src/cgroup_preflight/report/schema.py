@@ -1,6 +1,6 @@
-"""JSON Schema (2020-12) of the JSON report, made from `fields`: every field is there, and no other.
+"""JSON Schema (2020-12) of the JSON report, made from `fields`: the schema has every field of the table, and no other.
 
-Fields that an earlier version did not write are not required.
+Fields that an earlier version did not write are optional.
 """
 
 import enum
@@ -27,7 +27,7 @@ _NAMES: Mapping[type, str] = {
 
 
 def schema(codes: Mapping[str, str] | None = None) -> Schema:
-    """The schema as plain data; a new dictionary each time. `codes` are all that there are, each with its name."""
+    """The schema as plain data; a new dictionary each time. `codes` are all codes of findings, each with its name."""
     top = _record(Report)
     tool = _object({"name": {"const": TOOL}, "version": {"type": "string", "description": "Version of the tool."}})
     version: Schema = {"const": SCHEMA_VERSION, "description": "A reader refuses any other number."}
@@ -40,7 +40,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of cgroup-preflight",
-        "description": "What one command found on one host. Text in it is as it was read: escape it to show it.",
+        "description": "What one command found on one host. Texts are as they were read: escape them before you show them.",
         **_object({"schema_version": version, "tool": tool, **top}),
         "$defs": {
             name: _object(finding if kind is Finding else _record(kind), _optional(kind)) for kind, name in _NAMES.items()

@@ -7,7 +7,7 @@ from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
-#: What was shipped, with its hash before and after.
+#: What was injected, with its hash before and after.
 _ARTIFACT = "CGP301"
 #: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
 _GO_MEMORY = "CGP419"
@@ -19,7 +19,7 @@ _GO_COLUMNS = (
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed, of which artifacts are always there."""
+    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown."""
     lines = [*_head(report, colour=colour)]
     for item in problems(report.findings):
         lines += ["", *finding_lines(item, colour=colour)]
@@ -35,7 +35,7 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
-            # The bar: a CI runner takes a line that begins with `::` for a command of its own, blanks before it or not.
+            # The bar: a CI runner reads a line that begins with `::`, or with blanks and `::`, as a command.
             lines += [
                 "",
                 f"last lines of {plain(service.name)}:",
@@ -59,7 +59,7 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
 
 
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
-    """The one line of a finding, with its place in the config where it is worth a look."""
+    """The first line of a finding, for a problem with its line in the config."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
     yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
@@ -94,7 +94,7 @@ def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
 
 
 def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
-    """The kernel's view of memory beside that of the Go runtime: what lies between is outside of GOMEMLIMIT."""
+    """Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference."""
     rows = [["Go memory", *(title for title, _ in _GO_COLUMNS)]]
     rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in _GO_COLUMNS)] for item in findings]
     yield from _aligned(rows)

@@ -1,4 +1,4 @@
-"""Probe evidence to findings: a limit that does not bite is a fail, one that was not reached is unverified.
+"""Probe evidence to findings: a limit that does not act is a fail, a limit that was not reached is unverified.
 
 Tolerance of a quota. CFS hands out run time to each CPU in slices of 5 ms and charges it at ticks of at most
 10 ms, and what is overdrawn is paid back in the next period (kernel Documentation/scheduler/sched-bwc.rst).
@@ -19,8 +19,8 @@ _CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
-_ACCOUNT = Remedy(title="try it on a kernel with swap accounting")
-_REPORT = Remedy(title="do not trust this host with limits; look at its kernel and at who else writes to its cgroups")
+_ACCOUNT = Remedy(title="run the preflight on a kernel with swap accounting")
+_REPORT = Remedy(title="do not rely on limits of this host; check its kernel and which programs write to its cgroups")
 
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
@@ -111,7 +111,7 @@ def _memory_numbers(seen: ProbeEvidence) -> dict[str, str | int | float | bool |
 
 
 def _used_up(seen: ProbeEvidence) -> bool:
-    """Whether the probe really held more than the limit: it says so, and the kernel does where it counts memory."""
+    """Whether the probe used more than the limit: it says so, and so does the kernel where it counts memory."""
     line = next((item for item in seen.said if item.get("finished")), None)
     current = line.get("current") if line else None
     return line is not None and (not isinstance(current, int) or current >= seen.probe.limit)

@@ -203,3 +203,11 @@ def _marker(data: bytes) -> int:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         last = archive.getmembers()[-1]
     return last.offset_data + -(-last.size // 512) * 512
+
+
+@pytest.mark.parametrize("codec", PACKERS)
+def test_an_empty_archive_is_a_tar_whatever_its_name(tmp_path: Path, codec: str) -> None:
+    """Zeros only: a name ends with .tar or does not, and the content alone tells."""
+    path = write(tmp_path, "empty", PACKERS[codec](tar([])))
+    put(path)
+    assert SLICE in making.members(UNPACKERS[codec](Path(path).read_bytes()))

@@ -239,6 +239,7 @@ def test_binaries_with_absolute_paths_are_put_in_their_places():
     with PlayedGuest() as guest:
         guest_engine._prepare(guest, replace(PROJECT, outside=outside), network=False)
     assert [argv[-2:] for argv in guest.asked] == list(outside)
+    assert all(argv[:2] == ("sh", "-c") for argv in guest.asked)
     assert guest.network == 0
     bad = PlayedGuest(mount=ended(returncode=1, stderr=b"read-only \xff" + b"y" * 300))
     with bad, pytest.raises(GuestError, match="could not put /opt/a into the guest: read-only \ufffd") as lost:
@@ -333,7 +334,7 @@ def test_a_run_from_image_to_report(place):
     assert (done.machine.engine, done.machine.cpus, done.distro) == (GuestEngine.UML, 1, "debian-12")
     assert (done.fence, done.lost_boot) == ("landlock 7", "")
     assert list(done.seconds) == ["boot", "prepare", "run", "end"]
-    assert all(seconds > 0 for seconds in done.seconds.values())
+    assert set(done.seconds.values()) <= {0.25, 0.5, 0.75}
     assert image.name == recipe_for("debian-12").name
     assert spec.inputs == {
         "project/shop.toml": place / "shop.toml", "project/api": place / "api", "project/web": place / "web",
@@ -409,3 +410,16 @@ def test_an_image_is_booted_once_and_then_not_again(place):
     root = put_image(folder, recipe_for("debian-12"))
     bytecode._home(folder, root.name).mkdir(parents=True)
     guest_engine.warm_up(root, "debian-12", GuestEngine.UML, folder, pytest.fail)
+
+
+@pytest.mark.parametrize(("engine", "memory", "seconds"), [(GuestEngine.UML, 256, 120), (GuestEngine.QEMU, 512, 300)])
+def test_an_image_that_was_never_booted_is(place, engine, memory, seconds):
+    folder, said, booted, guest = place / "images", [], [], PlayedGuest(copytree=ended(returncode=1))
+    root = put_image(folder, recipe_for("debian-13"))
+    guest_engine.warm_up(root, "debian-13", engine, folder, said.append, boot=lambda *how: booted.append(how) or guest)
+    ((spec, image),) = booted
+    assert (image, spec.engine, spec.distro, spec.memory_mib) == (root, engine, "debian-13", memory)
+    assert (spec.boot_timeout, spec.accelerator) == (seconds, "tcg")
+    assert spec.inputs == {"src/cgroup_preflight": bytecode.source_folder()}
+    assert "copytree" in guest.asked[0][3]
+    assert said == ["booting it once"]

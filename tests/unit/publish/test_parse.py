@@ -48,21 +48,21 @@ def _changed(path, value):
     [
         (["schema_version"], 2, "schema_version is 2, newer than the 1 that this version reads: update cgroup"),
         (["schema_version"], 999_999, "schema_version is 999999, newer"),
-        (["schema_version"], 1_000_000, "schema_version is no version number: run again"),
+        (["schema_version"], 1_000_000, "schema_version is not a version number: run again"),
         (["schema_version"], 0, "schema_version is 0, older than 1: run again with this version"),
         (["schema_version"], KeyError, "schema_version is missing: run again with this version"),
-        (["schema_version"], True, "no version number"),
-        (["schema_version"], 1.0, "no version number"),
-        (["schema_version"], "<script>", "no version number"),
+        (["schema_version"], True, "not a version number"),
+        (["schema_version"], 1.0, "not a version number"),
+        (["schema_version"], "<script>", "not a version number"),
         (["host"], None, "host is not an object"),
         (["host"], [], "host is not an object"),
         (["verdict"], "pass", "better than its findings"),
-        (["verdict"], "green", "verdict is none of the words"),
+        (["verdict"], "green", "verdict is not a word that the schema allows"),
         (["findings"], {}, "findings is not a list"),
         (["findings", 1, "message"], KeyError, "findings[1].message is missing"),
         (["findings", 1, "message"], ["x"], "findings[1].message is not a text"),
         (["findings"], [{}] * 20_001, "findings has 20001 entries; at most 20000 are read"),
-        (["findings", 1, "status"], ["pass"], "findings[1].status is none of the words"),
+        (["findings", 1, "status"], ["pass"], "findings[1].status is not a word that the schema allows"),
         (["services", 0, "exit_status"], -(2**64), "services[0].exit_status is not a whole number"),
         (["services", 0, "limits", 0, "ok"], 1, "services[0].limits[0].ok is not true or false"),
         (["findings", 1, "evidence"], {"a": [1]}, "findings[1].evidence is not an object of texts"),
@@ -139,7 +139,7 @@ def test_no_report_at_all(data):
     "data", [b'{"schema_version": 1, "schema_version": 1}', b'{"duration_seconds": 1e999, "tool": {"a": 1, "a": 2}}']
 )
 def test_a_key_twice_could_be_read_in_two_ways(data):
-    with pytest.raises(ReportShapeError, match="repeated keys"):
+    with pytest.raises(ReportShapeError, match="repeated key"):
         report_of(data)
 
 

@@ -44,6 +44,7 @@ def _failed(*subjects: str, code: str = "CGP504") -> list:
          "FAIL: 4 of 4 checks failed: CGP203 line, CGP401 web, CGP101 host and 1 more"),
         (_failed("x" * 41, "y" * 40), f"FAIL: 2 of 2 checks failed: CGP504 {'x' * 40}..., CGP504 {'y' * 40}"),
         (_failed("\x1b[31m\u202e"), "FAIL: 1 of 1 check failed: CGP504 \\x1b[31m\\u202e"),
+        (_failed("x", code="\x1b[1m"), "FAIL: 1 of 1 check failed: \\x1b[1m x"),
         (_failed("", code="CGP" * 9), "FAIL: 1 of 1 check failed: CGPCGPCGPC"),
     ],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def test_it_overwrites_only_when_told(here: Path, dangling: bool) -> None:
         path.symlink_to("nowhere")
     else:
         path.write_text("mine")
-    with pytest.raises(UsageError, match="left as it is") as caught:
+    with pytest.raises(UsageError, match="was not changed") as caught:
         init.main([])
     assert caught.value.exit_status == 2
     assert dangling or path.read_text() == "mine"
