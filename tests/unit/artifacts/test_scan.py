@@ -69,6 +69,7 @@ def test_the_newest_member_gives_the_time() -> None:
         (_member(MANIFEST), True),
         (_member("opt/api.slice"), True),
         (_member("opt/user-api.service.d/x.conf"), True),
+        (_member("opt/user-api.service.d/x.txt"), False),
         (_member("opt/other.service"), False),
         (_member("opt/other.service.d/x.conf"), False),
         (_member("opt/systemd"), False),
@@ -121,6 +122,33 @@ def test_links_to_programs_need_a_second_scan_and_only_one() -> None:
     again.member(_member("bin/user-api", Kind.SYMLINK, link="../lib/real"))
     assert again.again() is None
     assert _scan().again() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"), [(Kind.SYMLINK, False), (Kind.HARDLINK, False), (Kind.OTHER, True), (Kind.FOLDER, True)]
+)
+def test_a_unit_may_be_a_link_and_nothing_else(kind: Kind, refused: bool) -> None:
+    scan = Scan(request=request(service_units=True), limits=Limits())
+    member = _member(f"{UNITS}/user-api.service", kind, link="x.service")
+    if refused:
+        with pytest.raises(ArtifactError, match=f"is the path of a file of the plan, but is a {kind.value}"):
+            scan.member(member)
+    else:
+        assert scan.member(member) is False
+
+
+@pytest.mark.parametrize("kind", [Kind.SYMLINK, Kind.HARDLINK, Kind.OTHER, Kind.FILE])
+def test_a_folder_above_a_unit_must_be_one(kind: Kind) -> None:
+    with pytest.raises(ArtifactError, match="must be a folder for unit files, but is a"):
+        _scan().member(_member("usr/lib", kind, link="x"))
+
+
+def test_hard_links_to_what_may_change_are_noted() -> None:
+    scan = _scan()
+    scan.member(_member("copy", Kind.HARDLINK, link=SLICE))
+    scan.member(_member("other", Kind.HARDLINK, link="README"))
+    scan.member(_member("soft", Kind.SYMLINK, link=DROP_IN))
+    assert scan.link_targets == {SLICE}
 
 
 _PATHS = UnitPaths(request(NESTED), "")
