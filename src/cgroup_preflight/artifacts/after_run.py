@@ -10,6 +10,7 @@ from cgroup_preflight.artifacts.inject import How
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, source_date, wish_of
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 
@@ -48,23 +49,22 @@ def one(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[Finding, 
     except ArtifactError as error:
         return (artifact_findings.refused(path, error),)
     except UsageError as error:
-        wrong = ArtifactError("CGP305", "corrupt-artifact", error.message, where=error.where, remedy=error.remedy)
+        wrong = ArtifactError(codes.CORRUPT_ARTIFACT, error.message, where=error.where, remedy=error.remedy)
         return (artifact_findings.refused(path, wrong),)
 
 
 def _changed(name: str) -> Finding:
-    return Finding(code="CGP302", name="tested-binary", status=Status.FAIL, subject=name,
-                   message="its program was replaced while the run went on: what was tested is not known",
-                   remedies=(Remedy(title="run again when the build has ended"),))  # fmt: skip
+    message = "its program was replaced while the run went on: what was tested is not known"
+    return codes.TESTED_BINARY.finding(Status.FAIL, name, message, Remedy(title="run again when the build has ended"))
 
 
 def _skipped(config: Config, verdict: Verdict) -> Finding:
-    return Finding(code="CGP309", name="not-injected", status=Status.SKIP, subject=", ".join(config.inject),
-                   message=f"no artifact was touched, for the run ended with {verdict.value}",
-                   remedies=(Remedy(title="mend what failed; or, knowing that, use run --inject always"),))  # fmt: skip
+    message = f"no artifact was touched, for the run ended with {verdict.value}"
+    remedy = Remedy(title="mend what failed; or, knowing that, use run --inject always")
+    return codes.NOT_INJECTED.finding(Status.SKIP, ", ".join(config.inject), message, remedy)
 
 
 def _none(pattern: str) -> Finding:
-    return Finding(code="CGP309", name="not-injected", status=Status.FAIL, subject=pattern,
-                   message="no artifact has such a name, so the plan ships nowhere",
-                   remedies=(Remedy(title="build the artifacts first, or mend inject in [artifacts]"),))  # fmt: skip
+    message = "no artifact has such a name, so the plan ships nowhere"
+    remedy = Remedy(title="build the artifacts first, or mend inject in [artifacts]")
+    return codes.NOT_INJECTED.finding(Status.FAIL, pattern, message, remedy)

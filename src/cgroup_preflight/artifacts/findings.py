@@ -8,6 +8,7 @@ from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.inject import Looked, Written
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.overrides import judged
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A diff longer than this helps nobody; the rest can be seen with other tools.
@@ -20,8 +21,7 @@ _PRESENT = Remedy(
 
 def refused(path: str, error: ArtifactError) -> Finding:
     """An artifact that was left as it is."""
-    return Finding(code=error.code, name=error.name, status=Status.FAIL, subject=path,
-                   message=f"left untouched: {error.message}", remedies=(error.remedy,))  # fmt: skip
+    return error.code.finding(Status.FAIL, path, f"left untouched: {error.message}", error.remedy)
 
 
 def written(item: Written) -> tuple[Finding, ...]:
@@ -35,9 +35,8 @@ def written(item: Written) -> tuple[Finding, ...]:
         "files": len(looked.expected),
         "one_step": item.whole,
     }
-    done = Finding(code="CGP301", name="artifact", subject=looked.path, message=_what(item), evidence=evidence,
-                   status=Status.PASS if looked.expected else Status.WARN,
-                   remedies=() if looked.expected else (_PRESENT,))  # fmt: skip
+    status, remedies = (Status.PASS, ()) if looked.expected else (Status.WARN, (_PRESENT,))
+    done = codes.ARTIFACT.finding(status, looked.path, _what(item), *remedies, evidence=evidence)
     return (done, *hidden(looked, Status.WARN), *_others(looked, Status.WARN),
             *(_stale(looked.path, place) for place in item.stale),
             *(_rewritten(looked.path, place) for place in item.rewritten))  # fmt: skip
@@ -56,16 +55,14 @@ def _what(item: Written) -> str:
 
 
 def _stale(path: str, place: str) -> Finding:
-    return Finding(
-        code="CGP307", name="stale-signature", status=Status.WARN, subject=path,
-        message=f"{place} was made for the artifact as it was before, and is wrong now",
-        remedies=(Remedy(title="sign after injecting; checksums can be written again with --rewrite-checksums"),),
-    )  # fmt: skip
+    message = f"{place} was made for the artifact as it was before, and is wrong now"
+    remedy = Remedy(title="sign after injecting; checksums can be written again with --rewrite-checksums")
+    return codes.STALE_SIGNATURE.finding(Status.WARN, path, message, remedy)
 
 
 def _rewritten(path: str, place: str) -> Finding:
-    return Finding(code="CGP307", name="stale-signature", status=Status.PASS, subject=path,
-                   message=f"the checksum in {place} was written again", evidence={"file": place})  # fmt: skip
+    message = f"the checksum in {place} was written again"
+    return codes.STALE_SIGNATURE.finding(Status.PASS, path, message, evidence={"file": place})
 
 
 def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
@@ -73,20 +70,15 @@ def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
     remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
     gone = {found.member.path for found in looked.edit.dropped}
     rivals = [(found, rival) for found, rival in looked.survey.rivals if found.member.path not in gone]
-    found = [
-        Finding(code="CGP308", name="hidden-unit", status=status, subject=looked.path, message=text, remedies=(remedy,))
-        for text in judged(rivals, looked.expected)
-    ]
+    found = [codes.HIDDEN_UNIT.finding(status, looked.path, text, remedy) for text in judged(rivals, looked.expected)]
     units = {path.rpartition("/")[2].removesuffix(".service") for path in looked.expected if path.endswith(".service")}
     texts = [path for path in looked.expected if ".service.d/" in path]
     for path in sorted(texts):
         label = path.split("/")[-2].removesuffix(".service.d")
         if label not in looked.survey.units.keys() | units:
             remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
-            found.append(
-                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=looked.path, remedies=(remedy,),
-                        message=f"the artifact has no {label}.service; its limits wait for one from elsewhere")
-            )  # fmt: skip
+            message = f"the artifact has no {label}.service; its limits wait for one from elsewhere"
+            found.append(codes.HIDDEN_UNIT.finding(Status.SKIP, looked.path, message, remedy))
     return tuple(found)
 
 
@@ -101,11 +93,9 @@ def _others(looked: Looked, status: Status) -> Iterator[Finding]:
         for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
             yield _tested(looked, label, status, f"{path} has the name of the tested program and is another one")
     for path, other in sorted(other_projects(looked.survey).items()):
-        yield Finding(
-            code="CGP301", name="artifact", status=Status.WARN, subject=looked.path,
-            message=f"{path} says that files of the project {other.project} are in it, too",
-            remedies=(Remedy(title="if that is an earlier name of this project, build the artifact anew"),),
-        )  # fmt: skip
+        message = f"{path} says that files of the project {other.project} are in it, too"
+        remedy = Remedy(title="if that is an earlier name of this project, build the artifact anew")
+        yield codes.ARTIFACT.finding(Status.WARN, looked.path, message, remedy)
 
 
 def checked(looked: Looked) -> tuple[Finding, ...]:
@@ -114,18 +104,17 @@ def checked(looked: Looked) -> tuple[Finding, ...]:
     if not looked.edit.empty:
         paths = [new.path for new in looked.edit.added]
         paths += [found.member.path for found in (*(found for found, _ in looked.edit.replaced), *looked.edit.dropped)]
-        same = Finding(
-            code="CGP301", name="artifact", status=Status.FAIL, subject=looked.path,
-            message=f"does not hold exactly the plan: {', '.join(sorted(paths))}",
+        same = codes.ARTIFACT.finding(
+            Status.FAIL, looked.path, f"does not hold exactly the plan: {', '.join(sorted(paths))}",
+            Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", looked.path),)),
             evidence={**evidence, "diff": diff(looked)},
-            remedies=(Remedy(title="put the plan in", commands=(("cgroup-preflight", "inject", looked.path),)),),
         )  # fmt: skip
     elif not looked.expected:
-        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=looked.path, evidence=evidence,
-                       message="holds no program and no unit of any service", remedies=(_PRESENT,))  # fmt: skip
+        message = "holds no program and no unit of any service"
+        same = codes.ARTIFACT.finding(Status.UNVERIFIED, looked.path, message, _PRESENT, evidence=evidence)
     else:
-        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=looked.path, evidence=evidence,
-                       message=f"holds exactly the plan: {len(looked.expected)} files")  # fmt: skip
+        message = f"holds exactly the plan: {len(looked.expected)} files"
+        same = codes.ARTIFACT.finding(Status.PASS, looked.path, message, evidence=evidence)
     return (same, *hidden(looked, Status.FAIL), *_others(looked, Status.UNVERIFIED), *_proof(looked))
 
 
@@ -175,17 +164,20 @@ def _proof(looked: Looked) -> Iterable[Finding]:
 def _tested(looked: Looked, subject: str, status: Status, message: str) -> Finding:
     title = "run the preflight on this build; it injects when it passed"
     remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
-    return Finding(code="CGP302", name="tested-binary", status=status, subject=subject,
-                   message=f"{looked.path}: {message}", remedies=remedies)  # fmt: skip
+    return codes.TESTED_BINARY.finding(status, subject, f"{looked.path}: {message}", *remedies)
 
 
 def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...]:
     """Which programs a run tested, for `inject --report` and for whoever compares later."""
     return tuple(
-        Finding(code="CGP302", name="tested-binary", status=Status.PASS, subject=service,
-                message="the program that was run", evidence={"sha256": digest, "config_sha256": config_sha256})
+        codes.TESTED_BINARY.finding(
+            Status.PASS,
+            service,
+            "the program that was run",
+            evidence={"sha256": digest, "config_sha256": config_sha256},
+        )
         for service, digest in digests.items()
-    )  # fmt: skip
+    )
 
 
 def snippet_files(item: Finding) -> tuple[RemedyFile, ...]:

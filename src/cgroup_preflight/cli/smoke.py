@@ -5,11 +5,10 @@ from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
-    format_findings,
-    require_binaries,
     try_services,
     without_run,
 )
+from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 
@@ -44,7 +43,9 @@ def main(words: list[str]) -> int:
     # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
     findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
-    broken = format_findings(config, context, names)
+    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+
+    broken = unrunnable_programs(config, context.facts, names)
     # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)

@@ -1,22 +1,15 @@
 """What `smoke` and `run` share: the engine option, binaries looked at, the services tried."""
 
 import argparse
-import os
-import shlex
-import stat
 from collections.abc import Sequence
-from pathlib import Path
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.config.rules import TINY
 from cgroup_preflight.config.tables import nearest
-from cgroup_preflight.core.errors import ConfigError, UsageError
-from cgroup_preflight.core.quantities import Permyriad, format_bytes
-from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
-from cgroup_preflight.plan.expect import HostNumbers, memory_text
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Finding, Remedy, ServiceResult
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
@@ -52,39 +45,21 @@ def try_services(
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
     """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
 
-    `format_findings` is asked before.
-
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too little here.
     """
     go = go_findings(config, context, names)
     if context.engine.name is None:
-        return [*go, _not_tried(context)], ()
+        from cgroup_preflight.smoke.findings import not_run
+
+        return [*go, not_run(context.engine)], ()
     from cgroup_preflight.smoke.run import host_numbers, smoke
 
     if not config.allow_tiny_limits:
+        from cgroup_preflight.plan.safe_sizes import refuse_tiny
+
         refuse_tiny(config, host_numbers(context.facts))
     result = smoke(config, context.facts, context.engine, names, options.progress, inside=inside)
     return [*go, *result.findings], result.services
-
-
-def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
-    """Raises ConfigError where a percentage of this host's memory is too little to be safe (CGP208)."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    findings = []
-    for setting in (setting for group in groups for setting in group):
-        if setting.property not in ("MemoryMax", "MemoryHigh") or not isinstance(setting.value, Permyriad):
-            continue
-        size = int(memory_text(setting.value, numbers))
-        if size < TINY:
-            message = f"{setting.property}: {setting.text} of this host are {format_bytes(size)}, below 16M"
-            remedy = Remedy(title="use at least 16M, or set allow_tiny_limits = true in [smoke]")
-            findings.append(Finding(code="CGP208", name="limit-too-small", status=Status.FAIL, location=setting.location,
-                                    subject=setting.property, message=message, remedies=(remedy,)))  # fmt: skip
-    if findings:
-        raise ConfigError(
-            f"{len(findings)} limit(s) are too small here", where=config.path, findings=tuple(findings),
-            remedy=Remedy(title="mend the lines named above"),
-        )  # fmt: skip
 
 
 def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
@@ -96,72 +71,3 @@ def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> lis
     plan = build_plan(config, programs=survey_all(binary_paths(config)))
     found = plan_findings(plan, target_of(context.facts))
     return [item for item in found if not names or item.subject in names]
-
-
-def require_binaries(config: Config, names: tuple[str, ...]) -> None:
-    """Raises ConfigError where a program is not there, not executable or not a file (CGP211)."""
-    findings = []
-    for service in config.services:
-        wrong = None if names and service.name not in names else _file_problem(config.folder, service.binary)
-        if wrong:
-            findings.append(
-                Finding(code="CGP211", name="binary", status=Status.FAIL, subject=service.name,
-                        location=service.location, remedies=(Remedy(title=wrong[1]),),
-                        message=f"binary {service.binary!r} of {service.name}: {wrong[0]}")
-            )  # fmt: skip
-    if findings:
-        raise ConfigError(
-            f"{len(findings)} service(s) have no program to run", where=config.path, findings=tuple(findings),
-            remedy=Remedy(title="build them first, or mend binary in the config"),
-        )  # fmt: skip
-
-
-def format_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
-    """The programs that this machine cannot run (CGP401): another system, architecture, or no program at all."""
-    from cgroup_preflight.core.reading import value_or
-    from cgroup_preflight.golang import executable
-
-    findings = []
-    for service in config.services:
-        if names and service.name not in names:
-            continue
-        path = Path(config.folder, service.binary)
-        location = service.location
-        try:
-            fit = executable.fit(executable.identify(path), value_or(context.facts.machine, os.uname().machine))
-            reason = fit.why if fit.ok is False else ""
-        except executable.BinaryError as error:
-            reason = str(error)
-        if reason:
-            findings.append(
-                Finding(code="CGP401", name="binary-format", status=Status.FAIL, subject=service.name, location=location,
-                        message=f"binary {service.binary!r} cannot run here: {reason}",
-                        remedies=(Remedy(title="build it for this machine: GOOS=linux and the right GOARCH"),))
-            )  # fmt: skip
-    return findings
-
-
-def _file_problem(folder: str, binary: str) -> tuple[str, str] | None:
-    path = Path(folder, binary)
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "it is not there", "build it first, or mend the path (relative to the config's folder)"
-    except OSError as error:
-        return f"it cannot be looked at: {error.strerror}", "mend the path (relative to the config's folder)"
-    if stat.S_ISDIR(mode):
-        return "it is a folder", "name the program itself"
-    if not stat.S_ISREG(mode):
-        return "it is not a file", "name a program"
-    if not os.access(path, os.X_OK):
-        return "it is not executable", f"chmod +x {shlex.quote(binary)}"
-    return None
-
-
-def _not_tried(context: Context) -> Finding:
-    return Finding(
-        code="CGP500", name="smoke", status=Status.UNVERIFIED, subject="smoke",
-        message=f"no service was run, for no engine works here: {context.engine.why_not}",
-        remedies=(Remedy(title="run this job on a host with cgroup v2 and systemd as PID 1",
-                         commands=(("cgroup-preflight", "check"),)),),
-    )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Size, format_bytes
 
 #: Below this an out-of-memory loop can wedge a user manager for ever (systemd/systemd#40208).
@@ -29,7 +30,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
         path = ("services", service.name)
         _check_settings(path, service.settings, mistakes, tiny=tiny)
         if service.slice is not None and service.slice not in known:
-            mistakes.add("CGP206", "undeclared-slice", (*path, "slice"),
+            mistakes.add(codes.UNDECLARED_SLICE, (*path, "slice"),
                          f"the slice {service.slice!r} is not declared",
                          f"{nearest(service.slice, known)}add [slices.{service.slice}], or use one of: "
                          f"{', '.join(sorted(known)) or 'none declared'}")  # fmt: skip
@@ -45,15 +46,15 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
         if not isinstance(value, Size):
             continue
         if value.bytes < PAGE:
-            mistakes.add("CGP208", "limit-too-small", (*path, name), f"{name}: {value.bytes} bytes is below one page, "
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name), f"{name}: {value.bytes} bytes is below one page, "
                          "the kernel would round it to 0", f"use at least {format_bytes(TINY)}")  # fmt: skip
         elif value.bytes < TINY and not tiny:
-            mistakes.add("CGP208", "limit-too-small", (*path, name),
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
                          f"{name}: {format_bytes(value.bytes)} is below 16M, which can wedge the service manager",
                          "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
     period = by_name.get("CPUQuotaPeriodSec")
     if period is not None and period.value not in _PERIOD_RANGE:
-        mistakes.add("CGP204", "bad-value", (*path, "CPUQuotaPeriodSec"),
+        mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
                      f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use 1ms to 1s")  # fmt: skip
     _check_order(path, by_name, mistakes)
 
@@ -61,7 +62,7 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
 def _check_duration(service: Service, mistakes: Mistakes) -> None:
     """Without a readiness test and without time nobody looks at the service at all: any program would pass."""
     if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < SHORTEST:
-        mistakes.add("CGP204", "bad-value", ("services", service.name, "smoke", "duration"),
+        mistakes.add(codes.BAD_VALUE, ("services", service.name, "smoke", "duration"),
                      f"duration: {service.smoke.duration:g}s shows nothing of a service without a readiness test",
                      "use at least 100ms, or add ready")  # fmt: skip
 
@@ -76,7 +77,7 @@ def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> 
         host, port = found
         other = first.setdefault((_SAME.get(host, host), port), service.name)
         if other != service.name:
-            mistakes.add("CGP209", "shared-address", ("services", service.name, "smoke", "ready"),
+            mistakes.add(codes.BAD_ADDRESS, ("services", service.name, "smoke", "ready"),
                          f"ready: {host}:{port} is asked for {other} already, and both run at the same time",
                          "give each service a port of its own, in args and in ready")  # fmt: skip
 
@@ -101,7 +102,7 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
     fixed = [(name, item, item.value.bytes) for name, item in sizes if isinstance(item.value, Size)]
     for (low_name, low, low_bytes), (high_name, high, high_bytes) in itertools.pairwise(fixed):
         if low_bytes > high_bytes:
-            mistakes.add("CGP210", "limits-out-of-order", (*path, low_name),
+            mistakes.add(codes.LIMITS_OUT_OF_ORDER, (*path, low_name),
                          f"{low_name} = {low.text} is above {high_name} = {high.text}",
                          f"use {low_name} <= {high_name}")  # fmt: skip
 
@@ -113,14 +114,14 @@ def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> Non
         return
     found = _address(service)
     if found is None:
-        mistakes.add("CGP209", "bad-address", path, f"ready: {ready.target!r} is not an address",
+        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {ready.target!r} is not an address",
                      "use http://127.0.0.1:PORT/")  # fmt: skip
         return
     host, port = found
     if port == 0:
-        mistakes.add("CGP209", "bad-address", path, "ready: port 0 is no port", "use the port the service listens on")
+        mistakes.add(codes.BAD_ADDRESS, path, "ready: port 0 is no port", "use the port the service listens on")
     if not remote and not _is_loopback(host):
-        mistakes.add("CGP209", "remote-address", path, f"ready: {host!r} is not this machine",
+        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {host!r} is not this machine",
                      "use 127.0.0.1, [::1] or localhost, or set allow_remote_ready = true in [smoke]")  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines import command_lines
@@ -79,11 +80,10 @@ def _end(manager: Manager, scope: str, files: list[str], mount: str, run: RunSco
 def cleanup_finding(left: tuple[str, ...]) -> Finding:
     """Whether the run left nothing behind."""
     found = f"{len(left)} thing(s) of the run are still there: {', '.join(left[:5])}"
-    return Finding(
-        code="CGP510", name="cleanup", subject="run", status=Status.FAIL if left else Status.PASS,
-        message=found if left else "every unit, unit file and cgroup of the run is gone",
-        remedies=(Remedy(title="stop and remove what is named; the next run tries again"),) if left else (),
-    )  # fmt: skip
+    if not left:
+        return codes.CLEANUP.finding(Status.PASS, "run", "every unit, unit file and cgroup of the run is gone")
+    remedy = Remedy(title="stop and remove what is named; the next run tries again")
+    return codes.CLEANUP.finding(Status.FAIL, "run", found, remedy)
 
 
 def _not_gone(manager: Manager, scope: str, what: str) -> HostError:

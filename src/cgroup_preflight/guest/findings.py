@@ -8,6 +8,9 @@ services are to run on this machine), what could not be tried here is skipped (t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.checks import CHECKS
+from cgroup_preflight.checks.kernel import kernel_version
+from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.guest.requirements import Machine
@@ -16,8 +19,8 @@ from cgroup_preflight.guest.spec import GuestEngine
 ENGINE = "guest"
 _WORDS = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
 #: Checks of a host whose answer belongs to the system that was asked for: its systemd's version; in QEMU its kernel's.
-_OF_SYSTEMD = frozenset({"CGP104"})
-_OF_KERNEL = frozenset({"CGP106"})
+_OF_SYSTEMD = frozenset({systemd_version.CODE.code})
+_OF_KERNEL = frozenset({kernel_version.CODE.code})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,7 @@ def _from(judged: Judged, item: Finding) -> Finding:
         # The config's folder has another name in there.
         place = Location(file=judged.shown_config, line=place.line)
     item = replace(item, location=place, subject=_labelled(judged, item.subject))
-    if item.status is not Status.FAIL or not item.code.startswith("CGP1") or _counts(judged, item.code):
+    if item.status is not Status.FAIL or item.code not in CHECKS or _counts(judged, item.code):
         return item
     # The guest is of our making: that it lacks something is no fault of the project.
     message = f"the guest lacks what is asked for: {item.message}"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
 from cgroup_preflight.publish.clock import Clock, run_within
 from cgroup_preflight.publish.http import ForgeError, Trouble
@@ -45,11 +46,11 @@ class Outcome:
     status: int | None = None
 
 
-#: Code and name of the findings that a receipt becomes, by channel family (the part before the first blank).
+#: Code of the findings that a receipt becomes, by channel family (the part before the first blank).
 CODES = {
-    "report": ("CGP601", "publish-files"), "log": ("CGP602", "publish-log"), "summary": ("CGP603", "publish-summary"),
-    "outputs": ("CGP604", "publish-outputs"), "check": ("CGP605", "publish-check-run"),
-    "comment": ("CGP606", "publish-comment"), "note": ("CGP607", "publish-note"),
+    "report": codes.PUBLISH_FILES, "log": codes.PUBLISH_LOG, "summary": codes.PUBLISH_SUMMARY,
+    "outputs": codes.PUBLISH_OUTPUTS, "check": codes.PUBLISH_CHECK_RUN,
+    "comment": codes.PUBLISH_COMMENT, "note": codes.PUBLISH_NOTE,
 }  # fmt: skip
 _STATUSES = {
     Delivery.DELIVERED: Status.PASS, Delivery.UNCHANGED: Status.PASS, Delivery.SKIPPED: Status.SKIP,
@@ -64,7 +65,7 @@ def undelivered(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 
 def findings(outcomes: Iterable[Outcome]) -> tuple[Finding, ...]:
     """The receipt in the words of the report; a warning at worst, so that no verdict follows from it."""
-    return tuple(_finding(item) for item in outcomes)
+    return tuple(_delivered(item) for item in outcomes)
 
 
 def with_receipt(report: Report, outcomes: Iterable[Outcome]) -> Report:
@@ -74,20 +75,19 @@ def with_receipt(report: Report, outcomes: Iterable[Outcome]) -> Report:
 
 def without_receipt(report: Report) -> Report:
     """The report without the receipt of an earlier delivery, which says nothing about this one."""
-    ours = {code for code, _ in CODES.values()}
+    ours = {item.code for item in CODES.values()}
     harmless = (Status.PASS, Status.SKIP, Status.WARN)
     kept = tuple(item for item in report.findings if item.code not in ours or item.status not in harmless)
     return report if len(kept) == len(report.findings) else replace(report, findings=kept)
 
 
-def _finding(item: Outcome) -> Finding:
-    code, name = CODES[item.channel.split(" ")[0]]
+def _delivered(item: Outcome) -> Finding:
+    code = CODES[item.channel.split(" ")[0]]
     evidence = {"delivery": item.delivery.value, "http_status": item.status, "url": item.url}
-    return Finding(
-        code=code, name=name, status=_STATUSES[item.delivery], subject=item.channel,
-        message=item.detail or item.delivery.value,
+    return code.finding(
+        _STATUSES[item.delivery], item.channel, item.detail or item.delivery.value,
+        *((Remedy(title=item.hint),) if item.hint else ()),
         evidence={key: value for key, value in evidence.items() if value not in (None, "")},
-        remedies=(Remedy(title=item.hint),) if item.hint else (),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
@@ -11,8 +12,6 @@ from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
 _WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
-#: The summary, whose content stands above the findings already.
-_SUMMARY = "CGP400"
 
 
 def render(
@@ -31,7 +30,7 @@ def render(
         for item in findings:
             if item.status is status:
                 lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in findings if item.status is Status.PASS and item.code != _SUMMARY]
+    passed = [item for item in findings if item.status is Status.PASS and item.code != codes.GO_RUNTIME.code]
     if verbose and passed:
         lines += ["", *(line for item in passed for line in finding_line(item, colour=colour))]
     elif passed:

@@ -7,13 +7,14 @@ this tool writes can never break it; a forgery without a contradiction cannot be
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import WORST_FIRST, verdict_of
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
-_LIMITS, _RUN = "CGP501", "CGP503"
+_LIMITS, _RUN = codes.LIMITS_IN_FORCE.code, codes.SERVICE_RUN.code
 
 
 def contradictions(report: Report) -> Iterator[str]:

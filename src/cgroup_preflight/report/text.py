@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import clip, log_lines, plain
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
-#: What was shipped, with its hash before and after.
-_ARTIFACT = "CGP301"
-#: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
-_GO_MEMORY = "CGP419"
 _GO_COLUMNS = (
     ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
@@ -26,12 +23,12 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
             if item.status is status:
                 lines += ["", *finding_lines(item, colour=colour)]
     passed = [item for item in report.findings if item.status in (Status.PASS, Status.SKIP)]
-    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
+    shown = [item for item in passed if verbose or item.code == codes.ARTIFACT.code]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
         lines += ["", *_table(report.services)]
-    memory = [item for item in report.findings if item.code == _GO_MEMORY]
+    memory = [item for item in report.findings if item.code == codes.GO_MEMORY_VIEW.code]
     if memory:
         lines += ["", *_go_memory(memory)]
     failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}

@@ -13,6 +13,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
+from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
@@ -49,6 +50,19 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
     findings += _effective_findings(seen)
     return tuple(findings)
+
+
+def not_run(choice: EngineChoice) -> Finding:
+    """The finding where no engine works on this host, so that no service was run."""
+    return codes.SMOKE.finding(
+        Status.UNVERIFIED,
+        "smoke",
+        f"no service ran, because no engine works on this host: {choice.why_not}",
+        Remedy(
+            title="run this job on a host with cgroup v2 and systemd as PID 1",
+            commands=(("cgroup-preflight", "check"),),
+        ),
+    )
 
 
 def _limit(item: LimitReading) -> LimitResult:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from cgroup_preflight.checks.go import address_space_limit, gomemlimit_near_heap
 from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.checks.go.runner import run_go_checks
 from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
@@ -20,8 +21,8 @@ from cgroup_preflight.smoke.go_trace import Trace
 from cgroup_preflight.smoke.go_view import GoMemory, GoView
 
 _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
-#: What only a run can tell; the other checks have had their say before it.
-_MEASURED = ("CGP408", "CGP413")
+#: What only a run can tell; the other checks have been run before it.
+_MEASURED = (address_space_limit.CODE.code, gomemlimit_near_heap.CODE.code)
 
 
 def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:

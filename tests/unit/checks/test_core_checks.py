@@ -93,7 +93,7 @@ def test_delegation_is_the_remedy_of_the_user_engine():
     found = facts(1000, user_manager=manager(controllers=frozenset({"memory"})))
     made = dataclasses.replace(context(found, required=("cpu",)), engine=EngineChoice(name="user"))
     check = load_check("CGP102")
-    (finding,) = check.run(check, made)
+    (finding,) = check.run(made)
     assert finding.status is Status.FAIL
     (remedy,) = finding.remedies
     assert "Delegate=cpu" in remedy.files[0].content

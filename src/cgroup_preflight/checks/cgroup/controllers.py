@@ -2,35 +2,58 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, unverified
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, RemedyFile, Status
 from cgroup_preflight.host.cgroupfs import of_type
 
+CODE = Code("CGP102", "controllers")
+PAGE = Page(
+    what=(
+        "Checks that every required controller is available where units get it: at the root for the system manager, "
+        "at user@UID.service for a user manager."
+    ),
+    fails=(
+        "systemd accepts MemoryMax= and CPUQuota= without the controller and reports no error, so the unit runs "
+        "without the limit. Whole words are compared: cpuset is not cpu."
+    ),
+    fix=(
+        "Remove the kernel parameter that disables the controller, delegate it to the user manager, or use another "
+        "host."
+    ),
+    about=("cgroup.controllers", "memory", "cpu", "io", "pids", "delegate"),
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling",
+        "https://github.com/systemd/systemd/issues/13347",
+    ),
+)
+
 _DOCS = "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling"
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
-        return (check.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
+        return (CODE.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
     offered = facts.user_manager.controllers if context.judged == "user" else facts.root_controllers
     if isinstance(offered, Missing):
-        return (check.unverified("controllers", offered),)
-    return [_controller(check, context, name, offered.value, offered.source) for name in context.required]
+        return (unverified(CODE, "controllers", offered),)
+    return [_controller(context, name, offered.value, offered.source) for name in context.required]
 
 
-def _controller(check: Check, context: Context, name: str, offered: frozenset[str], source: str) -> Finding:
+def _controller(context: Context, name: str, offered: frozenset[str], source: str) -> Finding:
     evidence = {source: " ".join(sorted(offered))}
     if name in offered:
-        return check.finding(Status.PASS, name, f"{name} is offered in {source}", evidence=evidence)
+        return CODE.finding(Status.PASS, name, f"{name} is offered in {source}", evidence=evidence)
     remedies = (_remedy(context, name),)
     if _is_container_root(context):
         message = f"{name} is missing in {source}, the list of this container: the host below may offer it"
-        return check.finding(Status.UNVERIFIED, name, message, evidence=evidence, remedies=remedies)
+        return CODE.finding(Status.UNVERIFIED, name, message, *remedies, evidence=evidence)
     message = f"{name} is missing in {source}: systemd would accept the limits, the kernel never gets them"
-    return check.finding(Status.FAIL, name, message, evidence=evidence, remedies=remedies)
+    return CODE.finding(Status.FAIL, name, message, *remedies, evidence=evidence)
 
 
 def _is_container_root(context: Context) -> bool:
@@ -89,23 +112,9 @@ def _names(word: str, name: str) -> bool:
 
 
 CHECK = Check(
-    code="CGP102",
-    name="controllers",
-    severity=Severity.ERROR,
+    code=CODE,
+    page=PAGE,
     needs=("cgroup_mount", "root", "user_manager"),
     uses=("systemd_running", "cmdline", "mounts", "boot_loader", "container", "kernel", "uid"),
-    what=(
-        "Every required controller is offered at the place from which units get it: the root for the system "
-        "manager, user@UID.service for a user manager."
-    ),
-    why=(
-        "systemd accepts MemoryMax= and CPUQuota= without the controller, and says nothing. Words are compared "
-        "whole: cpuset is not cpu."
-    ),
-    remedy="Remove the kernel parameter that switches it off, delegate it to the user manager, or use another host.",
-    sources=(
-        "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling",
-        "https://github.com/systemd/systemd/issues/13347",
-    ),
     run=_run,
 )

@@ -2,12 +2,27 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity, unread
+from cgroup_preflight.checks.base import Check, Context, unread, unverified
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 from cgroup_preflight.host import boot
 from cgroup_preflight.host.cgroupfs import Mount, of_type
+
+CODE = Code("CGP101", "hierarchy")
+PAGE = Page(
+    what="Checks that cgroup v2 is mounted where services run: /sys/fs/cgroup has the file system type cgroup2.",
+    fails=(
+        "On a hybrid or legacy host cgroup v1 has the controllers: systemd accepts every v2 limit, and the kernel "
+        "never gets it. The existence of a file proves nothing, because hybrid hosts have cgroup2 at "
+        "/sys/fs/cgroup/unified."
+    ),
+    fix="Boot with systemd.unified_cgroup_hierarchy=1 (systemd 226 to 257), or use a host with a newer systemd.",
+    about=("cgroup2", "v1", "v2", "hybrid", "legacy", "unified"),
+    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting"),
+)
 
 _DOCS = "https://systemd.io/CGROUP_DELEGATION/"
 _NSPAWN = "https://systemd.io/ENVIRONMENT/"
@@ -24,17 +39,17 @@ _WORDS = {
 }
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.mounts, Missing):
-        return (check.unverified("hierarchy", facts.mounts),)
+        return (unverified(CODE, "hierarchy", facts.mounts),)
     if isinstance(facts.cgroup_mount, Missing):
         if facts.cgroup_mount.why is not Why.ABSENT:
-            return (check.unverified("hierarchy", facts.cgroup_mount),)
-        return (_without(check, context, facts.mounts.value, facts.mounts.source),)
+            return (unverified(CODE, "hierarchy", facts.cgroup_mount),)
+        return (_without(context, facts.mounts.value, facts.mounts.source),)
     mount = facts.cgroup_mount.value
     evidence = {facts.mounts.source: f"{mount.point} {mount.fs_type} {','.join(mount.options)}"}
-    return (check.finding(Status.PASS, "hierarchy", f"cgroup v2 is mounted at {mount.point}", evidence=evidence),)
+    return (CODE.finding(Status.PASS, "hierarchy", f"cgroup v2 is mounted at {mount.point}", evidence=evidence),)
 
 
 def hierarchy_name(mounts: tuple[Mount, ...]) -> str:
@@ -44,7 +59,7 @@ def hierarchy_name(mounts: tuple[Mount, ...]) -> str:
     return "none"
 
 
-def _without(check: Check, context: Context, mounts: tuple[Mount, ...], source: str) -> Finding:
+def _without(context: Context, mounts: tuple[Mount, ...], source: str) -> Finding:
     kind, facts = hierarchy_name(mounts), context.facts
     seen = [f"{mount.point} {mount.fs_type}" for mount in mounts if mount.fs_type in ("cgroup", "cgroup2")]
     evidence: Evidence = {source: ", ".join(seen) or "no cgroup mount", "hierarchy": kind}
@@ -52,10 +67,10 @@ def _without(check: Check, context: Context, mounts: tuple[Mount, ...], source: 
     if isinstance(manager, Known):
         evidence = {**evidence, manager.source: f"{manager.value.point} {manager.value.fs_type}"}
         message = f"this job does not see the cgroup v2 that systemd, PID 1, has at {manager.value.point}"
-        return check.finding(Status.UNVERIFIED, "hierarchy", message, evidence=evidence, remedies=(_SHOW_IT,))
+        return CODE.finding(Status.UNVERIFIED, "hierarchy", message, _SHOW_IT, evidence=evidence)
     if kind == "none" and value_or(facts.systemd_running, default=False) and (unknown := unread(manager)):
-        return check.unverified("hierarchy", unknown)
-    return check.finding(Status.FAIL, "hierarchy", _WORDS[kind], evidence=evidence, remedies=(_remedy(context, kind),))
+        return unverified(CODE, "hierarchy", unknown)
+    return CODE.finding(Status.FAIL, "hierarchy", _WORDS[kind], _remedy(context, kind), evidence=evidence)
 
 
 def _remedy(context: Context, kind: str) -> Remedy:
@@ -81,17 +96,9 @@ def _remedy(context: Context, kind: str) -> Remedy:
 
 
 CHECK = Check(
-    code="CGP101",
-    name="hierarchy",
-    severity=Severity.ERROR,
+    code=CODE,
+    page=PAGE,
     needs=("mounts", "cgroup_mount"),
     uses=("manager_mount", "boot_loader", "cmdline", "container", "kernel", "systemd_running"),
-    what="cgroup v2 is mounted where services will run: the file system at /sys/fs/cgroup is of type cgroup2.",
-    why=(
-        "On a hybrid or legacy host the controllers are on cgroup v1, and every v2 limit is accepted and lost. The "
-        "existence of a file proves nothing: hybrid hosts have cgroup2 at /sys/fs/cgroup/unified."
-    ),
-    remedy="Boot with systemd.unified_cgroup_hierarchy=1 (systemd up to 257), or use a host with systemd 258 or later.",
-    sources=("https://systemd.io/CGROUP_DELEGATION/", "https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting"),
     run=_run,
 )

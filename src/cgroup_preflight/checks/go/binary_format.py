@@ -1,10 +1,29 @@
 """CGP401: the program is one that the target can execute: format, machine, and its interpreter is there."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
+from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.golang.executable import fit
+from cgroup_preflight.golang.executable import BinaryError, fit, identify
+
+if TYPE_CHECKING:
+    from cgroup_preflight.config.model import Config
+    from cgroup_preflight.host.facts import Facts
+
+CODE = Code("CGP401", "binary-format")
+PAGE = Page(
+    what="Checks that the machine can execute the program: format, architecture, interpreter.",
+    fails="A program for another machine, or one whose C library does not exist here, never starts.",
+    fix="Build it for the target machine; a build with CGO_ENABLED=0 needs no interpreter.",
+    about=("GOARCH", "GOOS", "elf"),
+    sources=("https://go.dev/doc/install/source#environment",),
+)
 
 _WHOLE = Remedy(title="build it or copy it again, to its end")
 _OTHER_BUILD = Remedy(
@@ -13,7 +32,7 @@ _OTHER_BUILD = Remedy(
 )
 
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+def _run(subject: Subject) -> Iterable[Finding]:
     program = subject.program
     executable = program.executable
     if executable is None:
@@ -21,14 +40,14 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     answer = fit(executable, subject.machine)
     if answer.ok is not True:
         status = Status.FAIL if answer.ok is False else Status.WARN
-        yield check.finding(
+        yield CODE.finding(
             status,
             subject,
             f"it cannot run on {subject.machine}: {answer.why}",
             _WHOLE if executable.missing else _OTHER_BUILD,
         )
     if answer.ok is not False and not program.interpreter_here:
-        yield check.finding(
+        yield CODE.finding(
             Status.FAIL,
             subject,
             f"it asks for the interpreter {executable.interpreter}, which is not here",
@@ -40,4 +59,30 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         )
 
 
-CHECK = GoCheck(code="CGP401", name="binary-format", run=_run, any_program=True)
+def unrunnable_programs(config: "Config", facts: "Facts", names: tuple[str, ...]) -> list[Finding]:
+    """The programs of the config (of the services in `names`, or of all) that this machine cannot run.
+
+    For another system or architecture, damaged, or no program at all: what has to be known before a run.
+    """
+    machine = value_or(facts.machine, os.uname().machine)
+    found: list[Finding] = []
+    for service in config.services:
+        reason = (
+            "" if names and service.name not in names else _reason(os.path.join(config.folder, service.binary), machine)
+        )
+        if reason:
+            message = f"binary {service.binary!r} cannot run here: {reason}"
+            found.append(CODE.finding(Status.FAIL, service.name, message, _OTHER_BUILD, location=service.location))
+    return found
+
+
+def _reason(path: str, machine: str) -> str:
+    """Why the program cannot run on the machine; empty where nothing is known against it."""
+    try:
+        answer = fit(identify(Path(path)), machine)
+    except BinaryError as error:
+        return str(error)
+    return answer.why if answer.ok is False else ""
+
+
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run, any_program=True)

@@ -8,12 +8,26 @@ rounding and information only.
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject, set_variable
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.runtime_libs import effects
 from cgroup_preflight.plan.go_settings import procs_for
 
+CODE = Code("CGP403", "gomaxprocs-above-quota", Severity.WARNING)
+PAGE = Page(
+    what="Checks that GOMAXPROCS does not exceed the quota by one CPU or more.",
+    fails=(
+        "N busy threads use up a quota of Q CPUs in Q/N of each period. Then the kernel stops all of them until the "
+        "next period."
+    ),
+    fix="Set GOMAXPROCS to the quota.",
+    about=("CPUQuota", "cpu.max", "throttling", "throttled"),
+    sources=("https://docs.kernel.org/scheduler/sched-bwc.html", "https://github.com/golang/go/issues/33803"),
+)
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+
+def _run(subject: Subject) -> Iterable[Finding]:
     quota, level = subject.chain.cpus()
     # A linked automaxprocs comes after the runtime's own choice.
     linked = [item.gomaxprocs for item in effects(subject.info, subject.environment, subject.chain) if item.gomaxprocs]
@@ -27,7 +41,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     period = level.period_usec / 1000
     stopped = period * (1 - quota / busy)
     name = "GOMAXPROCS" if subject.choice.from_environment else ""
-    yield check.finding(
+    yield CODE.finding(
         Status.WARN if busy >= quota + 1 else Status.PASS,
         subject,
         f"GOMAXPROCS {procs} under a quota of {quota:g} CPUs: with {busy} busy threads it runs "
@@ -44,4 +58,4 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
     )
 
 
-CHECK = GoCheck(code="CGP403", name="gomaxprocs-above-quota", run=_run)
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run)

@@ -2,12 +2,13 @@
 
 import importlib
 
+from cgroup_preflight.checks.defects import defect
 from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.report import Finding, Status
 
-_SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
 _WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
 
 
@@ -36,11 +37,9 @@ def _run(subject: Subject) -> list[Finding]:
         if subject.program.info is None and not check.any_program:
             continue
         try:
-            found.extend(check.run(check, subject))
+            found.extend(check.run(subject))
         except Exception as error:  # noqa: BLE001 - a defect in one check must not hide the others
-            remedy = Remedy(title="report it with the output of cgroup-preflight inspect")
-            text = f"this check has a defect: {type(error).__name__}: {error}"[:300]
-            found.append(check.finding(Status.UNVERIFIED, subject, text, remedy))
+            found.append(defect(check.code, subject, error, "inspect"))
     return found
 
 
@@ -51,10 +50,10 @@ def _cured(item: Finding) -> Finding:
 def _summary(subject: Subject) -> Finding:
     choice = subject.prediction
     if choice is None:
-        return _SUMMARY.finding(Status.SKIP, subject, f"no Go settings: it {subject.program.why_not}")
+        return codes.GO_RUNTIME.finding(Status.SKIP, subject, f"no Go settings: it {subject.program.why_not}")
     procs = "unknown" if choice.gomaxprocs is None else str(choice.gomaxprocs)
     limit = "none" if choice.gomemlimit_bytes is None else f"{choice.gomemlimit_bytes} bytes"
-    return _SUMMARY.finding(
+    return codes.GO_RUNTIME.finding(
         Status.PASS,
         subject,
         f"{subject.info.go_version} will start with GOMAXPROCS {procs} and memory limit {limit}: "

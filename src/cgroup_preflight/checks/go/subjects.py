@@ -42,14 +42,14 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
     leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _cpu_beside(service, plan))
     return with_prediction(
         Subject(
-            name=service.label,
+            label=service.label,
             program=service.program or Binary(path=service.binary, why_not="was not looked at"),
             chain=Chain(levels=(leaf, *slices)),
             environment=dict(service.own_env),
             cpus=target.cpus,
             machine=target.machine,
             swap=target.swap,
-            subject_at=service.location,
+            location=service.location,
             variables_at=dict(service.variables_at),
         )
     )

@@ -3,13 +3,24 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.report import Finding, Remedy, Status
 
+CODE = Code("CGP417", "unreadable-program", Severity.WARNING)
+PAGE = Page(
+    what="Checks that the build info of the program can be read.",
+    fails="A packed or damaged program does not show its Go version, so no settings can be generated for it.",
+    fix="Use the program as the toolchain built it.",
+    about=("upx", "buildinfo"),
+    sources=("https://pkg.go.dev/debug/buildinfo",),
+)
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+
+def _run(subject: Subject) -> Iterable[Finding]:
     if subject.program.unreadable:
         is_program = subject.program.executable is not None
-        yield check.finding(
+        yield CODE.finding(
             Status.WARN,
             subject,
             f"it cannot be looked into: it {subject.program.why_not}",
@@ -22,4 +33,4 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         )
 
 
-CHECK = GoCheck(code="CGP417", name="unreadable-program", run=_run, any_program=True)
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run, any_program=True)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from cgroup_preflight.checks.codes import CODES
 from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck
 from cgroup_preflight.checks.go.runner import load_check, run_go_checks
+from cgroup_preflight.checks.reference import entry, known_codes
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.golang.executable import Executable, Kind
 from cgroup_preflight.golang.program import Binary
@@ -87,11 +87,11 @@ def test_the_stamp_of_the_repository_is_information() -> None:
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_check: GoCheck, _subject: object) -> tuple[()]:
+    def broken(_subject: object) -> tuple[()]:
         raise RuntimeError("boom")
 
     module = importlib.import_module("cgroup_preflight.checks.go.vcs_dirty")
-    monkeypatch.setattr(module, "CHECK", GoCheck(code="CGP415", name="vcs-dirty", run=broken))
+    monkeypatch.setattr(module, "CHECK", GoCheck(code=module.CODE, page=module.PAGE, run=broken))
     bare, _ = subjects(app(), go_program())
     (item,) = [item for item in run_go_checks(bare) if item.code == "CGP415"]
     assert item.status is Status.UNVERIFIED
@@ -99,9 +99,10 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_each_code_of_the_table_is_that_of_its_module_and_has_a_page() -> None:
-    pages = {item.code: item.name for item in CODES}
+    pages = known_codes()
     for code in CHECKS:
-        assert (load_check(code).code, pages[code]) == (code, load_check(code).name)
+        check = load_check(code)
+        assert (check.code.code, check.code.name, check.page) == (code, pages[code], entry(code).page)
     assert {"CGP400", "CGP418", "CGP419"} <= set(pages)
 
 
