@@ -109,7 +109,7 @@ def test_the_report_says_what_was_judged_and_keeps_the_host_beside(bench: Bench)
     assert report["host"]["kernel"] != os.uname().release
     (where,) = _of(report, "CGP512")
     assert where["status"] == "warn"
-    assert "not on this host" in where["message"]
+    assert "not on this machine" in where["message"]
     assert report["host"]["kernel"] in where["message"]
     beside = [item for item in report["findings"] if item["subject"].startswith("this host: ")]
     assert {"CGP101", "CGP103", "CGP105"} <= {item["code"] for item in beside}

@@ -14,13 +14,13 @@ _WORD_MAX = 60
 def property_of(word: str) -> Property | None:
     """The property with this name or this file, in any case: `MemoryMax`, `memorymax=`, `memory.max`."""
     wanted = word.lower().removesuffix("=")
-    return next((item for item in PROPERTIES if wanted in (item.name.lower(), item.attribute)), None)
+    return next((item for item in PROPERTIES if wanted and wanted in (item.name.lower(), item.attribute)), None)
 
 
 def entries_about(word: str, entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """The entries that have the word in their name, their page or its `about`; a property also by its file."""
     found = property_of(word)
-    words = {word} if found is None else {found.name, found.attribute} - {""}
+    words = ({word} if found is None else {found.name, found.attribute}) - {""}
     patterns = [re.compile(rf"(?<![\w.]){re.escape(item)}(?!\w)", re.IGNORECASE) for item in sorted(words)]
     return tuple(item for item in entries if any(pattern.search(_text(item)) for pattern in patterns))
 

@@ -1,4 +1,4 @@
-"""What `smoke` and `run` share: the engine option, binaries looked at, the services tried."""
+"""What `smoke` and `run` share: the engine option, the names of services, the run itself."""
 
 import argparse
 from collections.abc import Sequence
@@ -33,19 +33,19 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
 def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Finding]:
     """The findings where programs are `broken`, so that nothing was run: they decide, and come first.
 
-    What was found about the `host` stays as a warning: it is not why nothing ran, and a guest may be to run it.
+    What was found about the `host` stays as a warning: it is not the reason why nothing ran, and a guest may run it.
     """
     from cgroup_preflight.guest.findings import host_findings
 
-    return [*broken, *host_findings(host, "no service was run, for a program cannot run here")]
+    return [*broken, *host_findings(host, "no service was run, because a program cannot run here")]
 
 
 def try_services(
     config: Config, context: Context, names: tuple[str, ...], *, inside: bool = False
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
-    """Findings and results of the smoke run; none is tried where no engine can, and that is a finding.
+    """Findings and results of the smoke run; a finding says so where no engine works.
 
-    Raises HostError when the manager does not answer, ConfigError for a percentage that is too little here.
+    Raises HostError when the manager does not answer, ConfigError for a percentage that is too small here.
     """
     go = go_findings(config, context, names)
     if context.engine.name is None:

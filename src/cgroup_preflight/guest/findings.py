@@ -1,8 +1,8 @@
-"""Reports made in guests and the host's own findings as one list: what was judged where is said plainly. Pure.
+"""Reports made in guests and the host's own findings as one list that says what was tested where. Pure.
 
-What decides is the guest: its systemd set the limits and its kernel held them. The host's own findings stay
-beside, under the subject `this host: ...`, and none of them decides: what failed here is a warning (it matters if
-services are to run on this machine), what could not be tried here is skipped (the guest tried it).
+The guest decides: its systemd set the limits and its kernel enforced them. The host's own findings stay in the
+report under the subject `this host: ...`, and none of them decides: a failure on the host is a warning (it matters
+if services are to run on this machine), what could not be tested on the host is skipped (the guest tested it).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from cgroup_preflight.guest.spec import GuestEngine
 
 ENGINE = "guest"
 _WORDS = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
-#: Checks of a host whose answer belongs to the system that was asked for: its systemd's version; in QEMU its kernel's.
+#: Checks whose answer in a guest is about the chosen system: the version of systemd; in QEMU that of the kernel.
 _OF_SYSTEMD = frozenset({systemd_version.CODE.code})
 _OF_KERNEL = frozenset({kernel_version.CODE.code})
 
@@ -27,7 +27,7 @@ _OF_KERNEL = frozenset({kernel_version.CODE.code})
 class Judged:
     """One guest's part: `label` goes before subjects and names where there are several guests.
 
-    `chosen`: the user asked for this very system, so that its versions are part of the answer.
+    `chosen`: the user named this system, so that its versions are part of the answer.
     """
 
     label: str
@@ -42,35 +42,35 @@ class Judged:
 
 
 def host_findings(findings: Iterable[Finding], why: str = "the services ran in a guest") -> tuple[Finding, ...]:
-    """The host's own findings as they stand beside a verdict that is not about this host; `why` it is not."""
-    return tuple(_beside(item, why) for item in findings)
+    """The host's own findings under a verdict that is not about this host; `why` it is not."""
+    return tuple(_of_host(item, why) for item in findings)
 
 
-def _beside(item: Finding, why: str) -> Finding:
+def _of_host(item: Finding, why: str) -> Finding:
     status = {Status.FAIL: Status.WARN, Status.UNVERIFIED: Status.SKIP}.get(item.status, item.status)
-    note = "" if status is item.status else f" (this host was not judged: {why})"
+    note = "" if status is item.status else f" (not a verdict on this host: {why})"
     return replace(item, status=status, subject=f"this host: {item.subject}", message=f"{item.message}{note}")
 
 
 def guest_findings(judged: Judged) -> tuple[Finding, ...]:
-    """What a guest found, and before it what that guest was."""
+    """What the guest was, then what it found."""
     return (_where(judged), *(_from(judged, item) for item in judged.report.findings))
 
 
 def _from(judged: Judged, item: Finding) -> Finding:
     place = item.location
     if place is not None:
-        # The config's folder has another name in there.
+        # The config's folder has another name in the guest.
         place = Location(file=judged.shown_config, line=place.line)
     item = replace(item, location=place, subject=_labelled(judged, item.subject))
     if item.status is not Status.FAIL or item.code not in CHECKS or _counts(judged, item.code):
         return item
-    # The guest is of our making: that it lacks something is no fault of the project.
-    message = f"the guest lacks what is asked for: {item.message}"
+    # This tool builds the guest, so that what it lacks is no fault of the project.
+    message = f"the guest does not have what is required: {item.message}"
     return replace(item, status=Status.UNVERIFIED, message=message, remedies=(_OTHER_GUEST,))
 
 
-_OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has it')
+_OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has what is required')
 
 
 def _counts(judged: Judged, code: str) -> bool:
@@ -83,14 +83,14 @@ def _where(judged: Judged) -> Finding:
     kernel, systemd = (host.kernel, host.systemd) if host else (None, None)
     own_kernel = machine.engine is GuestEngine.QEMU
     message = (
-        f"judged in a guest, not on this host: {judged.distro}, systemd {systemd}, kernel {kernel} "
-        f"({_WORDS[machine.engine]}), {machine.cpus} CPU{'s' if machine.cpus > 1 else ''}, {machine.memory_mib}M"
+        f"Tested in a VM ({judged.distro}, systemd {systemd}, kernel {kernel}, {_WORDS[machine.engine]}, "
+        f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}, {machine.memory_mib} MiB), not on this machine"
     )
     if judged.chosen and not own_kernel:
-        message += f"; the kernel is user-mode-linux's, not that of {judged.distro}"
+        message += f"; the kernel is that of user-mode-linux, not that of {judged.distro}"
     return codes.GUEST.finding(
         Status.WARN, judged.label or "guest", "; ".join((message, *machine.consequences)),
-        Remedy(title="judge the machine that will carry the services as well, there",
+        Remedy(title="also run the check on the machine that will run the services",
                commands=(("cgroup-preflight", "check"),)),
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
@@ -102,7 +102,7 @@ def _where(judged: Judged) -> Finding:
 
 
 def lost(label: str, what: str, console: Sequence[str], remedy: Remedy, location: Location | None = None) -> Finding:
-    """The finding for a guest that verified nothing."""
+    """The finding for a guest that tested nothing."""
     return codes.GUEST.finding(
         Status.UNVERIFIED, label or "guest", what, remedy, location=location,
         evidence={"console": "\n".join(console)} if console else None,
@@ -119,7 +119,7 @@ def _labelled(judged: Judged, text: str) -> str:
 
 
 def summary(host: HostSummary | None, parts: Sequence[Judged]) -> HostSummary | None:
-    """Where services ran: the guests' own words, several joined; `host` itself where no guest reported."""
+    """Where the services ran: the summaries of the guests, joined; `host` itself if no guest reported."""
     seen = [item.report.host for item in parts if item.report.host is not None]
     if not seen:
         return replace(host, engine=ENGINE) if host else None

@@ -34,7 +34,7 @@ _ESCAPE = r"\\([0-7]{3})"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One mount: `root` is the folder of the file system that is seen at `point`; `device` is its st_dev."""
+    """One mount: `root` is the folder of the file system that is visible at `point`; `device` is its st_dev."""
 
     device: str
     root: str
@@ -73,7 +73,7 @@ def _unescape(text: str) -> str:
 
 
 def mount_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:
-    """The mount that is seen at exactly `point`: the last one made there."""
+    """The mount that is visible at exactly `point`: the last one made there."""
     found = [mount for mount in mounts if mount.point == point]
     return found[-1] if found else None
 
@@ -165,13 +165,13 @@ def parse_pressure(text: str) -> dict[str, float]:
                 raise ValueError(f"not a pressure line: {line[:80]!r}")
             values[f"{kind}_{key}"] = float(value)
     if not values:
-        raise ValueError("nothing in it")
+        raise ValueError("the file is empty")
     return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One cgroup on a way down from the mount; `path` is empty for the mount itself.
+    """One cgroup on a path down from the mount; `path` is empty for the mount itself.
 
     The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
     """
@@ -218,7 +218,7 @@ def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] 
 def _level(fs: HostFs, mount_point: str, path: str) -> Level:
     folder = f"{mount_point}{path}"
     controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
-    # Every cgroup has that file: without it there is no cgroup, and none of the others need be asked for.
+    # Every cgroup has that file: without it there is no cgroup, and no other file to read.
     gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
 
     def read(name: str, parse: Callable[[str], T]) -> Reading[T]:

@@ -39,7 +39,7 @@ def service_result(seen: ServiceEvidence) -> ServiceResult:
 
 
 def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: bool) -> tuple[Finding, ...]:
-    """Everything one service shows; at least one finding. `required` are the controllers of [require].
+    """All findings about one service, at least one. `required` are the controllers of [require].
 
     `swap`: the host has swap, so that a missing swap limit matters.
     """
@@ -72,7 +72,7 @@ def _limit(item: LimitReading) -> LimitResult:
 
 
 def _is_vacuous(item: LimitReading) -> bool:
-    """A swap limit on a kernel without swap accounting: there is no file, and nothing to limit."""
+    """A swap limit on a kernel without swap accounting has no file."""
     return _is_absent(item) and item.enabled and "swap" in item.expected.attribute
 
 
@@ -88,8 +88,8 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
         yield codes.LIMITS_IN_FORCE.finding(
             Status.WARN,
             seen.service,
-            "no limit is set for it or for a slice above it",
-            Remedy(title="set MemoryMax, CPUQuota and TasksMax, or nothing holds it"),
+            "no limit is set for the service or for a slice above it",
+            Remedy(title="set MemoryMax, CPUQuota and TasksMax; without them the service may use the whole host"),
         )
     elif not bad:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
@@ -98,28 +98,38 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
     prop, location, actual = item.expected.property, item.expected.location, missing_text(item.actual)
-    found = repr(actual) if isinstance(item.actual, Known) else "no such file" if _is_absent(item) else str(item.actual)
-    message = f"{prop.name}: {item.file} should hold {item.expected.text!r}, found: {found}"
+    found = f"is {actual!r}" if isinstance(item.actual, Known) else f"cannot be read: {item.actual}"
+    message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but {found}"
+    if _is_absent(item):
+        message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but the file does not exist"
     evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
     status = Status.FAIL
     remedy = Remedy(
-        title=f"find the level above {item.file} where the {prop.controller} controller ends",
-        why="systemd accepts a limit that the kernel never gets, and says so nowhere",
+        title=f"find the level above {item.file} that does not enable the {prop.controller} controller",
+        why="systemd accepts the limit without an error, but the kernel never gets it",
         commands=(("cgroup-preflight", "check"),),
         docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#controllers",
     )
     if _is_vacuous(item):
         status = Status.UNVERIFIED if swap else Status.SKIP
-        message = f"{prop.name}: this kernel has no {item.expected.attribute}" + ("" if swap else ", and no swap")
-        remedy = Remedy(title="try it on a kernel with swap accounting" if swap else "nothing to do here")
+        message = f"{prop.name}: this kernel has no {item.expected.attribute}" + (
+            "" if swap else ", and the host has no swap"
+        )
+        remedy = Remedy(title="test on a kernel with swap accounting" if swap else "nothing to do on this host")
     elif isinstance(item.actual, Missing) and not _is_absent(item):
         status = Status.UNVERIFIED
         remedy = Remedy(title=f"make {item.file} readable for this job")
     elif prop.role is Role.SHARE and _is_absent(item) and prop.controller not in required:
         status = Status.WARN
-        cause = "needs io.cost or the bfq scheduler" if prop.controller == "io" else "needs the controller here"
-        message = f"{prop.name}: {item.file} is not there ({cause}); the share has no effect"
-        remedy = Remedy(title=f"remove {prop.name}, or name {prop.controller} in [require] to make this a fail")
+        cause = (
+            "needs io.cost or the bfq scheduler"
+            if prop.controller == "io"
+            else f"needs the {prop.controller} controller"
+        )
+        message = f"{prop.name}: {item.file} does not exist (it {cause}); the share has no effect"
+        remedy = Remedy(
+            title=f"remove {prop.name}, or add {prop.controller} to controllers in [require] to make this a failure"
+        )
     elif prop.role is Role.PLACEMENT and seen.stay is not None and seen.stay.allowed_cpus:
         evidence["Cpus_allowed_list"] = seen.stay.allowed_cpus
     return codes.LIMITS_IN_FORCE.finding(status, seen.service, message, remedy, location=location, evidence=evidence)
@@ -134,14 +144,14 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.PROCESS_PLACE.finding(
             Status.UNVERIFIED,
             seen.service,
-            f"cgroup of the process unknown: {real}",
+            f"the cgroup of the process cannot be read: {real}",
             Remedy(title="run the preflight where /proc shows other processes (no hidepid)"),
         )
     elif real.value != seen.cgroup and not real.value.startswith(f"{seen.cgroup}/"):
         yield codes.PROCESS_PLACE.finding(
             Status.FAIL,
             seen.service,
-            f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit holds it",
+            f"the process runs in {real.value}, not in {seen.cgroup}: no limit of the unit applies to it",
             Remedy(title="do not move the program to another cgroup"),
         )
     elif stay.strays:
@@ -150,7 +160,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             Status.FAIL,
             seen.service,
             f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
-            Remedy(title="start helpers as services of their own, with limits of their own"),
+            Remedy(title="start child processes that leave the unit as services of their own, with their own limits"),
         )
     else:
         yield codes.PROCESS_PLACE.finding(
@@ -198,10 +208,10 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.STOP.finding(
             Status.FAIL,
             seen.service,
-            f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
+            f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
-                why="on every deploy systemd would wait and then kill it",
+                why="systemd would wait and then kill it on every deploy",
             ),
         )
     elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
@@ -214,8 +224,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.SERVICE_RUN.finding(
             Status.UNVERIFIED,
             seen.service,
-            "how it ended could not be read",
-            Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
+            "cannot tell how the service ended",
+            Remedy(title="run the preflight again; if this happens again, read the journal of the service manager"),
             evidence={"result": result, "exit_status": status},
         )
     else:
@@ -224,7 +234,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 Status.WARN,
                 seen.service,
                 f"it ended with status {status} after SIGTERM",
-                Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"),
+                Remedy(title="exit with status 0 after SIGTERM; systemd reports any other status as a failure"),
             )
         ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield codes.SERVICE_RUN.finding(
@@ -250,10 +260,10 @@ def _oom(seen: ServiceEvidence) -> Finding:
     return codes.OOM_KILL.finding(
         Status.FAIL,
         seen.service,
-        f"killed by the kernel for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
+        f"the kernel killed it for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
         Remedy(
-            title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
-            why="the peak is cut off at the limit, so the real need can be higher",
+            title=f"raise MemoryMax to {proposed} and run again, or reduce what the service uses",
+            why="the peak stops at the limit, so the real need can be higher",
         ),
         location=location,
         evidence={
@@ -279,8 +289,8 @@ def _not_ready(seen: ServiceEvidence) -> Finding:
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
-        f"never got ready: {why}{ended}",
-        Remedy(title="look at its log below; if it only needs longer, raise start_timeout in its smoke table"),
+        f"not ready: {why}{ended}",
+        Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
         location=seen.service.ready_location,
         evidence={"result": result, "exit_status": status},
     )
@@ -290,8 +300,8 @@ def _fell_silent(seen: ServiceEvidence) -> Finding:
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
-        f"it was ready, and {seen.service.smoke.duration:g} s later it did not answer any more: {seen.silent}",
-        Remedy(title="look at its log below: it hangs, or refuses, and is still running"),
+        f"it was ready, and {seen.service.smoke.duration:g} s later it no longer answered: {seen.silent}",
+        Remedy(title="read its log below: the process still runs, but hangs or refuses"),
         location=seen.service.ready_location,
     )
 
@@ -302,18 +312,18 @@ def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> 
     elif _ended(seen):
         how = f"was killed by signal {status} ({_SIGNALS.get(status, 'see signal(7)')})"
     elif result == "timeout":
-        how = f"was not executed within its start_timeout of {seen.service.smoke.start_timeout:g} s"
+        how = f"did not start within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
-    remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    remedy = Remedy(title="read its log below and run the program by hand with the same arguments")
     if (code, status) == (_EXITED, "0"):
-        remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
+        remedy = Remedy(title='if it is meant to end by itself, set ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"
-        remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count, too")
+        remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count as tasks")
     return codes.SERVICE_RUN.finding(
         Status.FAIL,
         seen.service,
@@ -333,8 +343,8 @@ def _not_started(seen: ServiceEvidence) -> Finding:
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"the service manager did not start it: {said}",
-        Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
+        f"the service manager did not start the service: {said}",
+        Remedy(title="look in the journal for the reason", commands=(("journalctl", "-xe"),)),
     )
 
 
@@ -343,14 +353,14 @@ def _blocked(seen: ServiceEvidence) -> Finding:
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"something else answers at {target} already, so the service could not be told from it",
-        Remedy(title="stop what listens there, or give the service another port in args and ready"),
+        f"another program already answers at {target}, so an answer would prove nothing about the service",
+        Remedy(title="stop that program, or give the service another port in args and ready"),
         location=seen.service.ready_location,
     )
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
-    """An ancestor outside the plan that is tighter than the plan: the run was not the one asked for."""
+    """An ancestor outside the plan with a tighter limit: the run tested that limit, not the one of the plan."""
     effective = seen.effective
     own = seen.cgroup.split("/cgpf", 1)[0]
     if effective is None:
@@ -366,6 +376,6 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             yield codes.EFFECTIVE_LIMIT.finding(
                 Status.WARN,
                 seen.service,
-                f"{level}/{attribute} is tighter ({value:g}) than the config: the run was held by that",
-                Remedy(title=f"lift the limit of {level}, or run where there is none"),
+                f"{level}/{attribute} is tighter ({value:g}) than the config: that limit applied during the run",
+                Remedy(title=f"raise the limit of {level}, or run where there is none"),
             )

@@ -317,7 +317,7 @@ PROGRAMS = [
     Program("missing", lambda path: None, "does not exist", "build it"),
     Program("folder", lambda path: path.mkdir(), "folder", "program"),
     Program("plain", _plain, "not executable", "chmod +x dist/plain"),
-    Program("fifo", os.mkfifo, "not a file", "program"),
+    Program("fifo", os.mkfifo, "not a regular file", "program"),
     Program("dangling", lambda path: path.symlink_to("nowhere"), "does not exist", "build it"),
     Program("loop", lambda path: path.symlink_to(path.name), "", "path"),
     Program("plain/below", lambda path: None, "", "path"),
@@ -434,7 +434,7 @@ def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command
                 one for one in rest if one["subject"] == f"this host: {item['subject']}" and one["code"] == item["code"]
             ]
             assert item["message"] in same["message"]
-            assert "this host was not judged: no service was run" in same["message"]
+            assert "not a verdict on this host: no service was run" in same["message"]
             assert same["status"] == {"fail": "warn", "unverified": "skip"}[item["status"]]
 
 

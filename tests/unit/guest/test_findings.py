@@ -43,7 +43,7 @@ def judged(*findings: Finding, engine=GuestEngine.UML, chosen=False, label="") -
 def test_the_hosts_own_findings_do_not_decide(was, becomes):
     (found,) = guest_findings.host_findings([finding("CGP101", was)])
     assert (found.status, found.subject) == (becomes, "this host: web")
-    assert ("not judged" in found.message) is (was is not becomes)
+    assert ("not a verdict on this host" in found.message) is (was is not becomes)
 
 
 def test_without_a_guests_finding_nothing_is_passed_by_the_host():
@@ -57,7 +57,7 @@ def test_without_a_guests_finding_nothing_is_passed_by_the_host():
 def test_it_is_said_first_and_plainly_where_it_was_judged():
     first, *_ = guest_findings.guest_findings(judged(finding("CGP501", Status.PASS)))
     assert (first.code, first.status) == ("CGP512", Status.WARN)
-    for word in ("not on this host", "debian-12", "systemd 252", "kernel 6.1.1", "user-mode-linux", "it has 1 CPU"):
+    for word in ("not on this machine", "debian-12", "systemd 252", "kernel 6.1.1", "user-mode-linux", "it has 1 CPU"):
         assert word in first.message
     assert first.evidence["boot_seconds"] == 1.5
 

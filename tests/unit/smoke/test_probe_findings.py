@@ -271,7 +271,7 @@ def test_each_untried_limit_is_unverified_with_its_reason():
     }  # fmt: skip
     assert all(
         item.status is Status.UNVERIFIED
-        and "not tried" in item.message
+        and "not tested" in item.message
         and item.remedies[0].title
         and item.location.line
         for item in found

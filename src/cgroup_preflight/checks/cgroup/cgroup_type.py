@@ -1,4 +1,4 @@
-"""CGP111: No cgroup on the way to the units is threaded or invalid."""
+"""CGP111: no cgroup on the path to the units is threaded or invalid."""
 
 from collections.abc import Iterable
 
@@ -42,14 +42,14 @@ def _run(context: Context) -> Iterable[Finding]:
         read = {level.type.source: _shown(level) for level in levels}
         return (CODE.finding(Status.PASS, "cgroup.type", "every level is a domain", evidence=read),)
     level = odd[0]
-    # The job's own cgroup is not where a manager puts units; on the way to them it would be.
+    # A manager puts no units below the job's own cgroup, so that one only gives a warning.
     status = Status.FAIL if level in way else Status.WARN
     remedy = Remedy(
         title=f"look at cgroup.subtree_control above {level.path}",
         needs_root=True,
-        why="a threaded domain appears when a controller is enabled in a cgroup that holds processes",
+        why="a threaded domain appears when a controller is enabled in a cgroup that contains processes",
     )
-    message = f"{level.path} is {_shown(level)!r}: no memory limits there, and programs may not start"
+    message = f"{level.path} is {_shown(level)!r}: memory limits do not apply there, and programs may fail to start"
     evidence = {level.type.source: _shown(level)}
     return (CODE.finding(status, "cgroup.type", message, remedy, evidence=evidence),)
 

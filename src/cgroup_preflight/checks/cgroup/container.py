@@ -1,4 +1,4 @@
-"""CGP124: It is said in which container the job runs, if in any, and what it can see from there."""
+"""CGP124: whether the job runs in a container, and what it can see from there."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,9 @@ from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
+
+#: How people spell them; others stand as systemd-detect-virt(1) names them.
+_NAMES = {"docker": "Docker", "podman": "Podman", "kubernetes": "Kubernetes", "lxc": "LXC", "wsl": "WSL"}
 
 CODE = Code("CGP124", "container", Severity.WARNING)
 PAGE = Page(
@@ -36,25 +39,25 @@ def _run(context: Context) -> Iterable[Finding]:
         kind = "a container of unknown kind"
     if not facts.own and isinstance(facts.own_cgroup, Known) and isinstance(facts.cgroup_mount, Known):
         return (_elsewhere(kind, path, evidence),)
-    where = f"in {kind}" if kind != "none" else "not in a container"
+    where = f"in {_NAMES.get(kind, kind)}" if kind != "none" else "not in a container"
     if kind == "none" or running:
         unseen = "; limits above its root cannot be seen from here" if namespace == "private" else ""
         message = f"{where}, {namespace} cgroup namespace{unseen}"
         return (CODE.finding(Status.PASS, kind if kind != "none" else "host", message, evidence=evidence),)
-    remedy = Remedy(title="run the job on the deploy host, or on a virtual machine like it")
-    message = f"{where} without systemd, {namespace} cgroup namespace: only the container is judged"
+    remedy = Remedy(title="run the job on the deploy host, or on a VM like it")
+    message = f"Running {where} without systemd: the result describes this container, not the host"
     return (CODE.finding(Status.WARN, kind, message, remedy, evidence=evidence),)
 
 
 def _is_version_1(context: Context, reading: Reading[str]) -> bool:
-    """Pure version 1 has no v2 path to read; CGP101 tells."""
+    """Pure version 1 has no v2 path to read; CGP101 says so."""
     return reading is context.facts.own_cgroup and isinstance(context.facts.cgroup_mount, Missing)
 
 
 def _elsewhere(kind: str, path: str, evidence: Evidence) -> Finding:
     remedy = Remedy(title="mount the cgroup file system that belongs to this namespace",
-                    why="drop the bind mount of the host's /sys/fs/cgroup, or use --cgroupns=host")  # fmt: skip
-    message = f"the cgroup file system seen here does not show this job's own cgroup {path}"
+                    why="remove the bind mount of the host's /sys/fs/cgroup, or use --cgroupns=host")  # fmt: skip
+    message = f"the mounted cgroup file system does not contain this job's own cgroup {path}"
     return CODE.finding(Status.WARN, kind, message, remedy, evidence=evidence)
 
 

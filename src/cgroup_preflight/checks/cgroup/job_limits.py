@@ -1,4 +1,4 @@
-"""CGP125: Nothing above the units is tighter than what the config gives them."""
+"""CGP125: no cgroup above the units has a tighter limit than the config."""
 
 from collections.abc import Iterable
 
@@ -42,7 +42,7 @@ def _run(context: Context) -> Iterable[Finding]:
     wanted = demand(context.plan)
     unknown = unread(*(reading for level in way for reading in (level.memory_max, level.cpu_max, level.pids_max)))
     findings = [unverified(CODE, "limits", unknown)] if unknown is not None else []
-    # Where nobody can start units there is no way to them: then the limits are of this job alone.
+    # Without an engine there is no path to units: the limits are those of this job alone.
     on_way = context.engine.name is not None or context.undelegated
     for level in way:
         findings += _tight(level, wanted, on_way=on_way)
@@ -50,12 +50,12 @@ def _run(context: Context) -> Iterable[Finding]:
         if level not in way:
             findings += _tight(level, wanted, on_way=False)
     evidence = {level.memory_max.source: _shown(level) for level in way}
-    message = "no level above the units is tighter than the config"
+    message = "no level above the units has a tighter limit than the config"
     return findings or [CODE.finding(Status.PASS, "limits", message, evidence=evidence)]
 
 
 def _system_way(context: Context, plan: "Plan") -> tuple[Level, ...]:
-    """A service that names no slice is in system.slice; the slices of the plan are right below the root."""
+    """A service without a slice runs in system.slice; the slices of the plan are directly below the root."""
     services = (context.facts.services,) if any(not item.slices for item in plan.services) else ()
     return (context.facts.root, *services)
 
@@ -73,25 +73,25 @@ def _tight(level: Level, wanted: "Demand", *, on_way: bool) -> list[Finding]:
     found: list[Finding] = []
     memory, tasks, cpu = level.memory_max, level.pids_max, level.cpu_max
     if isinstance(memory, Known) and memory.value is not None and memory.value < wanted.memory_bytes:
-        words = f"{format_bytes(memory.value)}, the config gives up to {format_bytes(wanted.memory_bytes)}"
+        words = f"{format_bytes(memory.value)}, the config up to {format_bytes(wanted.memory_bytes)}"
         found.append(_finding(memory.source, memory.value, words, on_way=on_way))
     if isinstance(cpu, Known) and cpu.value.cpus is not None and cpu.value.cpus < wanted.cpus:
-        words = f"{cpu.value.cpus:g} CPUs, the config gives up to {wanted.cpus:g}"
+        words = f"{cpu.value.cpus:g} CPUs, the config up to {wanted.cpus:g}"
         found.append(_finding(cpu.source, f"{cpu.value.quota} {cpu.value.period}", words, on_way=on_way))
     if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.tasks:
-        words = f"{tasks.value} tasks, the config gives up to {wanted.tasks}"
+        words = f"{tasks.value} tasks, the config up to {wanted.tasks}"
         found.append(_finding(tasks.source, tasks.value, words, on_way=on_way))
     return found
 
 
 def _finding(source: str, value: int | str, words: str, *, on_way: bool) -> Finding:
     evidence: Evidence = {source: value}
-    where = "the units are below it" if on_way else "it holds this job, not the units"
+    where = "the units are below it" if on_way else "it applies to this job, not to the units"
     parts = [part for part in source.split("/") if part.endswith((".slice", ".service", ".scope"))]
     commands = (("systemctl", "show", "-p", "MemoryMax,CPUQuotaPerSecUSec,TasksMax", "--", parts[-1]),) if parts else ()
-    remedy = Remedy(title=f"lift {source}, or give the services less", commands=commands, docs=PAGE.sources[0])
+    remedy = Remedy(title=f"raise {source}, or give the services less", commands=commands, docs=PAGE.sources[0])
     status = Status.FAIL if on_way else Status.WARN
-    return CODE.finding(status, source, f"{source} is {words}; {where}", remedy, evidence=evidence)
+    return CODE.finding(status, source, f"{source} allows {words}; {where}", remedy, evidence=evidence)
 
 
 CHECK = Check(code=CODE, page=PAGE, needs=("cgroup_mount", "root", "services", "user_manager"), uses=("own",), run=_run)

@@ -1,4 +1,4 @@
-"""CGP107: The cgroup2 mount has the options nsdelegate and memory_recursiveprot."""
+"""CGP107: the cgroup2 mount has the options nsdelegate and memory_recursiveprot."""
 
 from collections.abc import Iterable
 
@@ -36,7 +36,7 @@ def _run(context: Context) -> Iterable[Finding]:
         title=f"remount with {', '.join(lacking)}",
         needs_root=True,
         commands=(("mount", "-o", f"remount,{','.join([*lacking, *_others(options)])}", mount.value.point),),
-        why="the option is set for the whole host, so only from outside of containers",
+        why="the options apply to the whole host, so remount outside of containers",
         docs=PAGE.sources[0],
     )
     message = f"the mount at {mount.value.point} lacks {', '.join(lacking)}"

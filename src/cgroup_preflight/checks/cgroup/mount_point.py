@@ -1,4 +1,4 @@
-"""CGP109: cgroup v2 is mounted at /sys/fs/cgroup, where systemd and the Go runtime look for it."""
+"""CGP109: cgroup v2 is mounted at /sys/fs/cgroup, where systemd and the Go runtime expect it."""
 
 from collections.abc import Iterable
 
@@ -36,11 +36,11 @@ def _run(context: Context) -> Iterable[Finding]:
     manager = context.facts.manager_mount
     status, message = Status.WARN, f"cgroup v2 is mounted at {point} only"
     if isinstance(manager, Known):
-        message += f" for this job; PID 1 has it at {_PLACE}"
+        message += f" for this job; PID 1 sees it at {_PLACE}"
         evidence |= {manager.source: manager.value.point}
     elif value_or(context.facts.systemd_running, default=False):
         status = Status.UNVERIFIED
-        message += f", and systemd manages the one at {_PLACE}: {manager}"
+        message += f", but systemd manages the mount at {_PLACE}: {manager}"
         evidence |= {manager.source: str(manager.why)}
     return (CODE.finding(status, "mount", message, remedy, evidence=evidence),)
 

@@ -1,4 +1,4 @@
-"""CGP108: The cgroup file system can be written to by whoever starts the units."""
+"""CGP108: whoever starts the units can write to the cgroup file system."""
 
 from collections.abc import Iterable
 
@@ -23,9 +23,9 @@ PAGE = Page(
 _REMEDIES = {
     "docker": Remedy(title="start the container with --privileged, or use a host with systemd"),
     "podman": Remedy(title="start the container with --security-opt unmask=/sys/fs/cgroup --cgroups=split"),
-    "kubernetes": Remedy(title="set cgroup_writable in containerd 2.1 or later, or use a runner on a virtual machine"),
+    "kubernetes": Remedy(title="set cgroup_writable in containerd 2.1 or later, or use a runner on a VM"),
 }
-_OTHERWISE = Remedy(title="run the job on a host or virtual machine where systemd is PID 1")
+_OTHERWISE = Remedy(title="run the job on a host or VM where systemd is PID 1")
 
 
 def _run(context: Context) -> Iterable[Finding]:
@@ -47,7 +47,7 @@ def _run(context: Context) -> Iterable[Finding]:
 
 
 def _manager_view(context: Context, evidence: Evidence) -> Finding:
-    """The manager starts the units: its view of the mount decides, and this job may have one of its own."""
+    """The manager starts the units, so its view of the mount decides; this job may have another."""
     seen = context.facts.manager_mount
     if isinstance(seen, Missing):
         return unverified(CODE, "mount", seen)
@@ -57,7 +57,7 @@ def _manager_view(context: Context, evidence: Evidence) -> Finding:
         return CODE.finding(Status.PASS, "mount", message, evidence=evidence)
     point = context.facts.mount_point
     remedy = Remedy(title="mount it read-write", commands=(("mount", "-o", "remount,rw", point),), needs_root=True)
-    message = "the cgroup file system is read-only for systemd, too: units get no cgroup, and no limit"
+    message = "the cgroup file system is read-only for systemd as well: units get neither a cgroup nor a limit"
     return CODE.finding(Status.FAIL, "mount", message, remedy, evidence=evidence)
 
 

@@ -1,4 +1,4 @@
-"""CGP127: No cgroup v1 mount beside v2 holds a required controller."""
+"""CGP127: no cgroup v1 mount next to v2 uses a required controller."""
 
 from collections.abc import Iterable
 
@@ -35,9 +35,11 @@ def _run(context: Context) -> Iterable[Finding]:
         evidence = {facts.mounts.source: f"{mount.point} {','.join(mount.super_options)}"}
         remedy = Remedy(title="unmount it", commands=(("umount", mount.point),), needs_root=True, docs=PAGE.sources[0])
         status = Status.FAIL if held else Status.WARN
-        message = f"cgroup v1 is mounted at {mount.point}" + (f" and holds {', '.join(held)}" if held else "; harmless")
+        message = f"cgroup v1 is mounted at {mount.point}" + (
+            f" and uses {', '.join(held)}" if held else ", without a required controller"
+        )
         findings.append(CODE.finding(status, mount.point, message, remedy, evidence=evidence))
-    message, seen = "no cgroup v1 mount beside v2", {facts.mounts.source: "cgroup2 only"}
+    message, seen = "no cgroup v1 mount next to v2", {facts.mounts.source: "cgroup2 only"}
     return findings or [CODE.finding(Status.PASS, "cgroup v1", message, evidence=seen)]
 
 

@@ -1,4 +1,4 @@
-"""CGP110: Every required controller is enabled in each cgroup.subtree_control on the way to where units are created."""
+"""CGP110: every required controller is enabled in each cgroup.subtree_control on the path to the units."""
 
 from collections.abc import Iterable
 
@@ -41,27 +41,27 @@ def _run(context: Context) -> Iterable[Finding]:
 
 
 def _system(context: Context) -> Iterable[Finding]:
-    """PID 1 enables a controller when a unit asks for it, unless it was told to keep it out of a slice."""
+    """PID 1 enables a controller when a unit needs it, unless DisableControllers= forbids it for a slice."""
     facts = context.facts
     running, control, kept_out = facts.systemd_running, facts.root.subtree_control, facts.disabled_controllers
     if isinstance(running, Missing):
         return (unverified(CODE, "controllers", running),)
     if not running.value:
-        return (CODE.finding(Status.SKIP, "controllers", "no manager that enables them here, see CGP103"),)
+        return (CODE.finding(Status.SKIP, "controllers", "no systemd here to enable them, see CGP103"),)
     for reading in (control, kept_out):
         if isinstance(reading, Missing):
             return (unverified(CODE, "controllers", reading),)
     findings = [item for name in context.required for item in _kept_out(context, name)]
     enabled = value_or(control, frozenset())
     waiting = [name for name in context.required if name not in enabled]
-    later = f"; PID 1 enables {', '.join(waiting)} when a unit asks for it" if waiting else ""
+    later = f"; PID 1 enables {', '.join(waiting)} when a unit needs it" if waiting else ""
     evidence = {control.source: " ".join(sorted(enabled)), f"DisableControllers {kept_out.source}": "none required"}
     message = f"enabled at the root: {' '.join(sorted(enabled)) or 'none'}{later}"
     return findings or [CODE.finding(Status.PASS, "controllers", message, evidence=evidence)]
 
 
 def _kept_out(context: Context, name: str) -> Iterable[Finding]:
-    """What systemd takes away as soon as it next touches the slice, even where the kernel still has it."""
+    """What systemd disables when it next touches the slice, even if the kernel still has it enabled."""
     slices = ["-.slice"]
     if context.judged == "user":
         slices.append("user.slice")
@@ -72,13 +72,13 @@ def _kept_out(context: Context, name: str) -> Iterable[Finding]:
         names = value_or(kept_out, {}).get(unit, frozenset())
         if name in names:
             evidence = {f"{kept_out.source} {unit} DisableControllers": " ".join(sorted(names))}
-            message = f"DisableControllers= of {unit} keeps {name} out of every unit below it"
+            message = f"DisableControllers= of {unit} disables {name} for every unit below it"
             yield CODE.finding(Status.FAIL, name, message, _drop(unit), evidence=evidence)
 
 
 def _drop(unit: str) -> Remedy:
     return Remedy(
-        title=f"drop DisableControllers= from {unit}",
+        title=f"remove DisableControllers= from {unit}",
         needs_root=True,
         persistent=True,
         commands=(("systemctl", "cat", "--", unit), ("systemctl", "edit", "--", unit)),
@@ -92,7 +92,7 @@ def _way(context: Context, name: str, above: tuple[Level, ...]) -> Finding:
             return unverified(CODE, name, control)
         if name not in control.value:
             evidence = {control.source: " ".join(sorted(control.value))}
-            message = f"{name} ends at {level.path or 'the root'}: {control.source} does not enable it"
+            message = f"{name} is not available below {level.path or 'the root'}: {control.source} does not enable it"
             return CODE.finding(Status.FAIL, name, message, _remedy(context, level), evidence=evidence)
     last = above[-1].subtree_control
     evidence = {last.source: " ".join(sorted(last.value))} if isinstance(last, Known) else {}
@@ -104,7 +104,7 @@ def _remedy(context: Context, level: Level) -> Remedy:
         return delegate_remedy(value_or(context.facts.uid, None))
     unit = level.path.rpartition("/")[2] or "-.slice"
     return Remedy(
-        title=f"find what keeps it out of {level.path or 'the root'}",
+        title=f"find out why {level.path or 'the root'} does not enable it",
         needs_root=True,
         commands=(("systemctl", "show", "-p", "DisableControllers", "--", unit, "user.slice"),),
     )

@@ -28,7 +28,7 @@ def _run(subject: Subject) -> Iterable[Finding]:
     yield CODE.finding(
         Status.WARN,
         subject,
-        f"its address space is limited to {format_bytes(limit)} (LimitAS): no limit of memory for Go",
+        f"its address space is limited to {format_bytes(limit)} (LimitAS), and Go reserves far more than it uses",
         Remedy(title="remove LimitAS (DefaultLimitAS of the manager, ulimit -v) and use MemoryMax"),
         evidence={"Max address space": limit},
     )

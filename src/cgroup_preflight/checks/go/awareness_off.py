@@ -1,4 +1,4 @@
-"""CGP404: the runtime looks at its CPU quota: a Go that can, a go line that lets it, no GODEBUG against it."""
+"""CGP404: the runtime reads its CPU quota: its version can, its go line allows it, and no GODEBUG forbids it."""
 
 from collections.abc import Iterable
 
@@ -43,9 +43,9 @@ def _run(subject: Subject) -> Iterable[Finding]:
     yield CODE.finding(
         Status.WARN,
         subject,
-        f"{words}: it takes all CPUs of the machine ({cpus} here) under a quota of {quota:g}",
+        f"{words}: it uses all CPUs of the machine ({cpus} here) under a quota of {quota:g}",
         *(_switches(subject, quota, level) if can else (_NEWER,)),
-        set_variable("GOMAXPROCS", str(procs_for(quota)), "for this quota; it is not updated when that changes"),
+        set_variable("GOMAXPROCS", str(procs_for(quota)), "right for this quota only; it does not follow changes"),
         location=subject.variable_at("GODEBUG") if can and in_environment else subject.line_of(level, "CPUQuota"),
         evidence={"go_version": subject.info.go_version, "quota_cpus": quota},
     )
@@ -58,11 +58,11 @@ _NEWER = Remedy(
 
 
 def _switches(subject: Subject, quota: float, level: Level) -> Iterable[Remedy]:
-    """How a Go that can read its quota is made to; the switch shows it that of its own unit only."""
+    """How to make a Go that can read its quota read it; it sees the quota of its own unit only."""
     variable = subject.environment.get("GODEBUG", "")
-    why = "the program takes its quota and follows it"
+    why = "the program reads its quota and follows changes"
     if level is not subject.chain.leaf:
-        why = f"with CPUQuota={quota * 100:g}% on the service, too, {why}"
+        why = f"with CPUQuota={quota * 100:g}% on the service as well, {why}"
     yield set_variable("GODEBUG", append_godebug(variable, "containermaxprocs=1,updatemaxprocs=1"), why)
     if "containermaxprocs" in parse_godebug(variable):
         return

@@ -1,4 +1,4 @@
-"""CGP401: the program is one that the target can execute: format, machine, and its interpreter is there."""
+"""CGP401: the machine can execute the program: format, architecture, and its interpreter exists."""
 
 import os
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ PAGE = Page(
     sources=("https://go.dev/doc/install/source#environment",),
 )
 
-_WHOLE = Remedy(title="build it or copy it again, to its end")
+_WHOLE = Remedy(title="build or copy it again: the file is incomplete")
 _OTHER_BUILD = Remedy(
     title="build it for this machine: GOOS=linux and the right GOARCH",
     commands=(("env", "GOOS=linux", "go", "build"),),
@@ -50,9 +50,9 @@ def _run(subject: Subject) -> Iterable[Finding]:
         yield CODE.finding(
             Status.FAIL,
             subject,
-            f"it asks for the interpreter {executable.interpreter}, which is not here",
+            f"it needs the interpreter {executable.interpreter}, which does not exist here",
             Remedy(
-                title="build it static, or on the distribution that it will run on",
+                title="build it statically, or on the distribution that it will run on",
                 why="a Go program that uses cgo needs the C library that it was built with",
                 commands=(("env", "CGO_ENABLED=0", "go", "build"),),
             ),

@@ -1,4 +1,4 @@
-"""CGP403: GOMAXPROCS does not exceed the quota that holds the program, or it is throttled; how much, in numbers.
+"""CGP403: GOMAXPROCS does not exceed the quota of the program; by how much it is throttled otherwise.
 
 N busy threads use up a quota of Q CPUs in Q/N of each period; then all of them are stopped until the next one
 (kernel Documentation/scheduler/sched-bwc.rst; golang/go#33803). Less than one CPU too many is the runtime's own
@@ -47,7 +47,11 @@ def _run(subject: Subject) -> Iterable[Finding]:
         f"GOMAXPROCS {procs} under a quota of {quota:g} CPUs: with {busy} busy threads it runs "
         f"{period - stopped:.0f} ms of each {period:g} ms and is stopped for {stopped:.0f} ms "
         f"({100 * stopped / period:.0f}%)",
-        set_variable("GOMAXPROCS", str(wanted), "what cannot run at the same time does not use up the quota at once"),
+        set_variable(
+            "GOMAXPROCS",
+            str(wanted),
+            "fewer threads use up the quota more slowly, so that the program is not stopped in every period",
+        ),
         location=subject.variable_at(name) if name else subject.line_of(level, "CPUQuota"),
         evidence={
             "gomaxprocs": procs,

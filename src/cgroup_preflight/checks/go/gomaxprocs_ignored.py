@@ -1,4 +1,4 @@
-"""CGP420: GOMAXPROCS is a number that the runtime takes; any other text it ignores without a word."""
+"""CGP420: GOMAXPROCS is a positive whole number; the runtime ignores any other text without a message."""
 
 from collections.abc import Iterable
 
@@ -29,7 +29,7 @@ def _run(subject: Subject) -> Iterable[Finding]:
     yield CODE.finding(
         Status.WARN,
         subject,
-        f"GOMAXPROCS={text!r} is no positive whole number: the runtime ignores it without a word",
+        f"GOMAXPROCS={text!r} is not a positive whole number: the runtime ignores it without a message",
         set_variable("GOMAXPROCS", str(number)),
         location=subject.variable_at("GOMAXPROCS"),
         evidence={"GOMAXPROCS": text, "gomaxprocs": subject.choice.gomaxprocs},

@@ -25,7 +25,7 @@ PAGE = Page(
 
 #: Stacks of C code, page tables and file pages of the binary are a few MiB even in a small program.
 _ROOM = 0.95
-_LEAVE_OUT = Remedy(title="leave GOMEMLIMIT out: below 64M it does more harm than good; or raise the limit")
+_LEAVE_OUT = Remedy(title="remove GOMEMLIMIT (below 64M it does more harm than good), or raise the limit")
 
 
 def _run(subject: Subject) -> Iterable[Finding]:
@@ -42,10 +42,12 @@ def _run(subject: Subject) -> Iterable[Finding]:
         if name == "MemoryMax":
             status = Status.FAIL if above else Status.WARN
             words = (
-                "the kernel kills the program before its collector tries" if above else "that leaves too little room"
+                "the kernel kills the program before its garbage collector reacts"
+                if above
+                else "that leaves too little room"
             )
         else:
-            status, words = Status.WARN, "the kernel slows the program down before its collector tries"
+            status, words = Status.WARN, "the kernel slows the program down before its garbage collector reacts"
         yield CODE.finding(
             status,
             subject,

@@ -44,12 +44,12 @@ def _run(subject: Subject) -> Iterable[Finding]:
 
 
 def _too_small(subject: Subject, limit: int) -> Finding:
-    """Nobody has to run a program to know this: 512 without a unit are bytes."""
+    """Known without a run: 512 without a unit is 512 bytes."""
     text = subject.environment.get("GOMEMLIMIT", "")
     return CODE.finding(
         Status.WARN,
         subject,
-        f"GOMEMLIMIT={text} are {limit} bytes, less than any Go program needs: it will collect without a pause",
+        f"GOMEMLIMIT={text} is {limit} bytes, less than any Go program needs: the garbage collector will never pause",
         set_variable("GOMEMLIMIT", f"{limit}MiB" if 0 < limit < 1 << 20 else "off", "a number without a unit is bytes"),
         location=subject.variable_at("GOMEMLIMIT"),
         evidence={"gomemlimit_bytes": limit},
@@ -69,7 +69,7 @@ def _measured(subject: Subject, limit: int) -> Iterable[Finding]:
         Status.WARN,
         subject,
         f"GOMEMLIMIT of {format_bytes(limit)} is {'below' if limit < need else 'too near'} the {format_bytes(need)} "
-        "that the program keeps after a collection: it will collect without a pause instead of working",
+        "that the program keeps after a collection: the garbage collector will never pause",
         Remedy(
             title=f"raise MemoryMax to {format_bytes(wanted)} or more, and GOMEMLIMIT with it",
             docs="https://go.dev/doc/gc-guide#Memory_limit",

@@ -36,8 +36,8 @@ def _run(subject: Subject) -> Iterable[Finding]:
         yield CODE.finding(
             Status.WARN,
             subject,
-            f"it is built with {words}: its limits say nothing about the real one",
-            Remedy(title="try the build that will be shipped", docs="https://go.dev/doc/articles/race_detector"),
+            f"it is built with {words}: limits for it say nothing about the shipped build",
+            Remedy(title="test the build that will be shipped", docs="https://go.dev/doc/articles/race_detector"),
             evidence={
                 flag: subject.info.setting(flag) for flag in (*_DETECTORS, "-gcflags") if subject.info.setting(flag)
             },

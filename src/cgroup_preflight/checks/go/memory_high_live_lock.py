@@ -41,9 +41,9 @@ def _run(subject: Subject) -> Iterable[Finding]:
         Status.WARN,
         subject,
         f"MemoryHigh={format_bytes(high)} at {level.name} without GOMEMLIMIT and without swap: above it the program "
-        "crawls for ever instead of being killed",
+        "runs extremely slowly and is never killed",
         *set_memory_limit(high, "MemoryHigh"),
-        Remedy(title="leave MemoryHigh out and let MemoryMax end it"),
+        Remedy(title="remove MemoryHigh, so that MemoryMax ends the program"),
         location=subject.line_of(level, "MemoryHigh"),
         evidence={"memory_high_bytes": high, "limit_at": level.name},
     )

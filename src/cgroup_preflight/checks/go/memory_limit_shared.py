@@ -1,4 +1,4 @@
-"""CGP421: a GOMEMLIMIT is a share of what the program has for itself, not of a limit that several services share.
+"""CGP421: the GOMEMLIMITs of services under one shared limit fit into it together.
 
 Each runtime counts its own memory only: under a limit of the slice alone, each one waits for 0.9 of all of it.
 """
@@ -32,8 +32,8 @@ def _run(subject: Subject) -> Iterable[Finding]:
     yield CODE.finding(
         Status.WARN,
         subject,
-        f"{level.services} services share {name}={format_bytes(limit)} at {level.name}, and its GOMEMLIMIT of "
-        f"{format_bytes(own)} is for one of them alone: together they reach the limit before any of them collects",
+        f"{level.services} services share {name}={format_bytes(limit)} at {level.name}, but its GOMEMLIMIT of "
+        f"{format_bytes(own)} takes no account of the others: together they reach the limit before any of them collects garbage",
         Remedy(
             title=f"give each service a MemoryMax of its own, such as {max(limit // level.services >> 20, 1)}M",
             why="its GOMEMLIMIT then follows from that",

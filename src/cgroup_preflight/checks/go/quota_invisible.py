@@ -1,4 +1,4 @@
-"""CGP402: the quota that holds the program is one that its runtime can see (golang/go#81180)."""
+"""CGP402: the Go runtime can see the quota that limits the program (golang/go#81180)."""
 
 from collections.abc import Iterable
 
@@ -37,7 +37,7 @@ def _run(subject: Subject) -> Iterable[Finding]:
         f"its own unit only, and sees {seen}",
         Remedy(
             title=f"repeat it on the service: CPUQuota={quota * 100:g}%",
-            why="the same quota twice takes nothing away, and Go follows the one of its own unit",
+            why="a second quota of the same size costs nothing, and Go follows the one of its own unit",
             docs="https://github.com/golang/go/issues/81180",
         ),
         set_variable("GOMAXPROCS", str(procs_for(quota)), "a fixed number is not updated when the quota changes"),

@@ -22,13 +22,13 @@ def load_check(code: str) -> GoCheck:
 def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding, ...]:
     """All findings about one program, a summary first; `fitted` is the same one with the generated settings.
 
-    What the generated settings cure is a pass that says so, at the line that would have been wrong without them.
+    What the generated settings fix is a pass that says so, at the line that would be wrong without them.
     """
     final = fitted or bare
     findings = _run(final)
     left = {(item.code, item.location) for item in findings}
-    cured = [_cured(item) for item in _run(bare) if item.status in _WORRYING and (item.code, item.location) not in left]
-    return (_summary(final), *findings, *(cured if fitted is not None else ()))
+    fixed = [_fixed(item) for item in _run(bare) if item.status in _WORRYING and (item.code, item.location) not in left]
+    return (_summary(final), *findings, *(fixed if fitted is not None else ()))
 
 
 def _run(subject: Subject) -> list[Finding]:
@@ -43,8 +43,8 @@ def _run(subject: Subject) -> list[Finding]:
     return found
 
 
-def _cured(item: Finding) -> Finding:
-    return replace(item, status=Status.PASS, remedies=(), message=f"{item.message}; the generated settings mend this")
+def _fixed(item: Finding) -> Finding:
+    return replace(item, status=Status.PASS, remedies=(), message=f"{item.message}; the generated settings fix this")
 
 
 def _summary(subject: Subject) -> Finding:

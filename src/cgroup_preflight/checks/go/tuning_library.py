@@ -35,7 +35,7 @@ def _run(subject: Subject) -> Iterable[Finding]:
             status, location = Status.WARN, subject.line_of(at, "CPUQuota")
             remedies = (Remedy(title=f"repeat the quota on the service: CPUQuota={quota * 100:g}%"),)
         elif effect.module == AUTOMAXPROCS and subject.choice.aware:
-            remedies = (Remedy(title="leave automaxprocs out: Go >= 1.25 does this itself and follows changes"),)
+            remedies = (Remedy(title="remove automaxprocs: Go 1.25 and later do this themselves and follow changes"),)
         elif (
             effect.module == AUTOMEMLIMIT
             and effect.gomemlimit_bytes is None

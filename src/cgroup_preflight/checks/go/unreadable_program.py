@@ -1,4 +1,4 @@
-"""CGP417: the program can be looked into; a packed or damaged one keeps its Go version to itself."""
+"""CGP417: the build info of the program can be read; a packed or damaged program has none."""
 
 from collections.abc import Iterable
 
@@ -23,12 +23,12 @@ def _run(subject: Subject) -> Iterable[Finding]:
         yield CODE.finding(
             Status.WARN,
             subject,
-            f"it cannot be looked into: it {subject.program.why_not}",
+            f"its build info cannot be read: it {subject.program.why_not}",
             Remedy(
-                title="give the program as the Go toolchain built it"
+                title="use the program as the Go toolchain built it"
                 if is_program
                 else "name a program file that can be read",
-                why="without its build info nobody can say what its runtime will do, and no settings are generated",
+                why="without build info the runtime's behaviour cannot be predicted, and no settings are generated",
             ),
         )
 

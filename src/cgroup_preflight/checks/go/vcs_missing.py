@@ -22,8 +22,8 @@ def _run(subject: Subject) -> Iterable[Finding]:
         yield CODE.finding(
             Status.PASS,
             subject,
-            "it does not say which revision it was built from",
-            Remedy(title="build it inside the checkout, with git there and without -buildvcs=false"),
+            "it does not record the revision that it was built from",
+            Remedy(title="build it inside the checkout, with git installed and without -buildvcs=false"),
         )
 
 

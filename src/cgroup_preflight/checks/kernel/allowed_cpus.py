@@ -1,4 +1,4 @@
-"""CGP120: Where AllowedCPUs is used, those CPUs are there and online."""
+"""CGP120: the CPUs in AllowedCPUs exist and are online."""
 
 from collections.abc import Iterable
 
@@ -36,12 +36,12 @@ def _run(context: Context) -> Iterable[Finding]:
         absent = frozenset(item.value - online.value) if isinstance(item.value, frozenset) else frozenset()
         if not absent:
             continue
-        remedy = Remedy(title=f"use CPUs of {format_cpus(online.value)}", docs=PAGE.sources[0])
+        remedy = Remedy(title=f"use CPUs out of {format_cpus(online.value)}", docs=PAGE.sources[0])
         message = f"AllowedCPUs={item.text}: CPU {format_cpus(absent)} is not online here"
-        # None of them there is a limit that cannot be; some of them there is a limit that was not tried.
+        # Whether some of the CPUs exist or none: the limit cannot be tested here.
         status = Status.UNVERIFIED
         findings.append(CODE.finding(status, "AllowedCPUs", message, remedy, location=item.location, evidence=evidence))  # fmt: skip
-    return findings or [CODE.finding(Status.PASS, "cpuset", "every CPU asked for is online", evidence=evidence)]
+    return findings or [CODE.finding(Status.PASS, "cpuset", "every CPU in AllowedCPUs is online", evidence=evidence)]
 
 
 CHECK = Check(code=CODE, page=PAGE, needs=("online_cpus",), run=_run)

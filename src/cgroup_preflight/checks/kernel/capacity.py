@@ -1,4 +1,4 @@
-"""CGP126: The host has the memory that is guaranteed to services, and their limits are not above what it has."""
+"""CGP126: the host has the memory that the config guarantees, and no limit is above what the host has."""
 
 from collections.abc import Iterable
 
@@ -38,19 +38,19 @@ def _run(context: Context) -> Iterable[Finding]:
     evidence: Evidence = {f"{meminfo.source} MemTotal": total, "guaranteed": wanted.guaranteed_bytes}
     findings = []
     if wanted.guaranteed_bytes > total:
-        message = f"{format_bytes(wanted.guaranteed_bytes)} are guaranteed, the host has {format_bytes(total)}"
+        message = f"the config guarantees {format_bytes(wanted.guaranteed_bytes)}, the host has {format_bytes(total)}"
         remedy = Remedy(title="lower MemoryMin and MemoryLow, or use a host with more memory")
         findings.append(CODE.finding(Status.FAIL, "memory", message, remedy, evidence=evidence))
     if wanted.memory_bytes > total:
         limit = format_bytes(wanted.memory_bytes)
-        message = f"a limit of {limit} is above the host's {format_bytes(total)}: it cannot act"
+        message = f"a limit of {limit} is above the host's {format_bytes(total)}: it has no effect"
         remedy = Remedy(title="lower MemoryMax, or use a host with more memory")
         findings.append(CODE.finding(Status.WARN, "memory", message, remedy, evidence=evidence))
     if wanted.cpus > len(online.value):
-        message = f"a quota of {wanted.cpus:g} CPUs is above the host's {len(online.value)}: it cannot act"
+        message = f"a quota of {wanted.cpus:g} CPUs is above the host's {len(online.value)}: it has no effect"
         remedy = Remedy(title="lower CPUQuota, or use a host with more CPUs")
         findings.append(CODE.finding(Status.WARN, "cpu", message, remedy, evidence={online.source: len(online.value)}))  # fmt: skip
-    message = "the host has what is guaranteed and limited"
+    message = "the host has the memory and the CPUs that the config assumes"
     return findings or [CODE.finding(Status.PASS, "capacity", message, evidence=evidence)]
 
 

@@ -1,4 +1,4 @@
-"""CGP119: Where IOWeight is used, something makes it act: io.cost, or the bfq scheduler on a disk."""
+"""CGP119: IOWeight has an effect, through io.cost or through the bfq scheduler of a disk."""
 
 from collections.abc import Iterable
 
@@ -41,7 +41,7 @@ def _run(context: Context) -> Iterable[Finding]:
     }  # fmt: skip
     if bfq or cost:
         by = f"bfq on {', '.join(bfq)}" if bfq else "io.cost"
-        return (CODE.finding(Status.PASS, "io", f"IO weights act through {by}", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "io", f"IOWeight has an effect through {by}", evidence=evidence),)
     remedy = _remedy(sorted(schedulers))
     message = "IOWeight has no effect: no disk uses bfq, and io.cost is off"
     return [
@@ -52,7 +52,7 @@ def _run(context: Context) -> Iterable[Finding]:
 
 def _remedy(disks: list[str]) -> Remedy:
     if not disks:
-        return Remedy(title="remove IOWeight: no disk is to be seen here", docs=PAGE.sources[0])
+        return Remedy(title="remove IOWeight: this host shows no disk", docs=PAGE.sources[0])
     rule = f'ACTION=="add|change", KERNEL=="{disks[0]}", ATTR{{queue/scheduler}}="bfq"\n'
     return Remedy(
         title=f"switch {disks[0]} to bfq, or remove IOWeight", needs_root=True, persistent=True, docs=PAGE.sources[0],

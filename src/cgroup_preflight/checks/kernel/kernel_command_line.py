@@ -1,4 +1,4 @@
-"""CGP112: No kernel parameter switches off what is required."""
+"""CGP112: no kernel parameter disables what is required."""
 
 from collections.abc import Iterable
 
@@ -23,11 +23,11 @@ PAGE = Page(
     sources=("https://docs.kernel.org/admin-guide/kernel-parameters.html",),
 )
 
-#: Parameters that only warn, where they are off: what comes of it.
+#: Parameters that give a warning where their value means off, and what they do.
 _SWITCHES = {
-    "psi": "switches pressure information off",
-    "swapaccount": "switches swap accounting off on older kernels",
-    "systemd.unified_cgroup_hierarchy": "asks systemd for cgroup v1; see CGP101 for what came of it",
+    "psi": "disables pressure stall information",
+    "swapaccount": "disables swap accounting on older kernels",
+    "systemd.unified_cgroup_hierarchy": "asks systemd for cgroup v1 (CGP101 shows the result)",
 }
 
 
@@ -35,7 +35,7 @@ def _run(context: Context) -> Iterable[Finding]:
     cmdline = context.facts.cmdline
     if isinstance(cmdline, Missing):
         return (unverified(CODE, "kernel command line", cmdline),)
-    evidence = {cmdline.source: cmdline.value or "none of the parameters of cgroups"}
+    evidence = {cmdline.source: cmdline.value or "no parameter about cgroups"}
     findings: list[Finding] = []
     for word in cmdline.value.split():
         name, _, value = word.partition("=")
@@ -44,12 +44,12 @@ def _run(context: Context) -> Iterable[Finding]:
         elif name in _SWITCHES and is_off(value):
             remedy = remove_parameter(context, word, why=f"it {_SWITCHES[name]}", docs=PAGE.sources[0])
             findings.append(_finding(Status.WARN, word, _SWITCHES[name], cmdline.value, remedy))
-    message = "no kernel parameter gets in the way"
+    message = "no kernel parameter disables what is required"
     return findings or [CODE.finding(Status.PASS, "kernel", message, evidence=evidence)]
 
 
 def _disabled(context: Context, word: str, names: list[str]) -> Iterable[Finding]:
-    """What `cgroup_disable=` took away. A later `cgroup_enable=` brings a controller back on some kernels."""
+    """What `cgroup_disable=` disables. A later `cgroup_enable=` enables the controller again on some kernels."""
     line, offered = value_or(context.facts.cmdline, ""), context.facts.root_controllers
     unknown = unread(offered)
     if unknown is not None:
@@ -61,11 +61,11 @@ def _disabled(context: Context, word: str, names: list[str]) -> Iterable[Finding
         status = Status.FAIL if name in context.required and name in lost else Status.WARN
         remedy = enable_controller(context, word, name)
         if name in lost:
-            yield _finding(status, word, f"switches {name} off", line, remedy)
+            yield _finding(status, word, f"disables {name}", line, remedy)
         elif "cgroup_enable=" not in line:
-            yield _finding(status, word, f"names {name}, which is there all the same", line, remedy)
+            yield _finding(status, word, f"names {name}, which is available all the same", line, remedy)
     if not lost and "cgroup_enable=" in line:
-        message = f"{word} was overruled by a later parameter: {', '.join(names)} is there"
+        message = f"{word} is overridden by a later parameter: {', '.join(names)} is available"
         yield CODE.finding(Status.PASS, word, message, evidence={"/proc/cmdline": line})
 
 

@@ -1,4 +1,4 @@
-"""CGP113: The kernel was built with what the required controllers need, where its configuration can be read."""
+"""CGP113: the kernel was built with what the required controllers need, if its configuration can be read."""
 
 from collections.abc import Iterable
 
@@ -22,7 +22,7 @@ PAGE = Page(
     sources=("https://docs.kernel.org/scheduler/sched-bwc.html", "https://docs.kernel.org/admin-guide/cgroup-v2.html"),
 )
 
-#: Option, the controller that cannot do without it, what is lost.
+#: Option, the controller that needs it, what is lost without it.
 _NEEDS = (
     ("CONFIG_MEMCG", "memory", "memory limits"),
     ("CONFIG_CGROUP_SCHED", "cpu", "CPU weights and quotas"),
@@ -37,8 +37,11 @@ def _run(context: Context) -> Iterable[Finding]:
     config = context.facts.kernel_config
     findings = list(_without_quota(context))
     if isinstance(config, Missing):
-        # Most containers and some hosts have none; the files of the controllers are the better witness.
-        message, seen = f"not readable here ({config.source}: {config.why})", {config.source: str(config.why)}
+        # Most containers and some hosts have none; the files of the controllers are better evidence.
+        message, seen = (
+            f"the kernel's configuration cannot be read here ({config.source}: {config.why})",
+            {config.source: str(config.why)},
+        )
         return (*findings, CODE.finding(Status.SKIP, "kernel config", message, evidence=seen))
     for option, controller, lost in _NEEDS:
         if config.value.get(option) == "n" and controller in context.required:
@@ -51,14 +54,14 @@ def _run(context: Context) -> Iterable[Finding]:
         findings.append(_lacks(Status.WARN, "CONFIG_BLK_CGROUP_IOCOST", lost, seen))
     if config.value.get("CONFIG_PSI") == "n":
         seen = {config.source: "CONFIG_PSI=n"}
-        findings.append(_lacks(Status.WARN, "CONFIG_PSI", "pressure information", seen))
+        findings.append(_lacks(Status.WARN, "CONFIG_PSI", "pressure stall information", seen))
     evidence = {config.source: ", ".join(f"{name}={value}" for name, value in sorted(config.value.items()))}
-    message = "the kernel has every option needed"
+    message = "the kernel has every option that is needed"
     return findings or [CODE.finding(Status.PASS, "kernel config", message, evidence=evidence)]
 
 
 def _without_quota(context: Context) -> Iterable[Finding]:
-    """A kernel without CFS_BANDWIDTH has the cpu controller and no cpu.max: its files tell, and its config."""
+    """A kernel without CFS_BANDWIDTH has the cpu controller and no cpu.max: its files and its configuration show it."""
     config, files = context.facts.kernel_config, context.facts.sample.files
     evidence: dict[str, str] = {}
     if isinstance(config, Known) and config.value.get(_QUOTA) == "n":
@@ -67,7 +70,7 @@ def _without_quota(context: Context) -> Iterable[Finding]:
         evidence[files.source] = "cpu.weight, but no cpu.max"
     if not evidence or "cpu" not in context.required:
         return
-    # With a config it is known whether anybody wants a quota.
+    # With a config it is known whether a quota is used.
     wanted = context.plan is None or any(item.property == "CPUQuota" for item in context.settings)
     yield _lacks(Status.FAIL if wanted else Status.WARN, _QUOTA, "CPU quotas", evidence)
 

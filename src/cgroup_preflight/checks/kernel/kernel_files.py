@@ -1,4 +1,4 @@
-"""CGP118: The kernel offers memory.peak, cgroup.kill, memory.oom.group and the throttling counters of cpu.stat."""
+"""CGP118: the kernel has memory.peak, cgroup.kill, memory.oom.group and the throttling counters of cpu.stat."""
 
 from collections.abc import Iterable
 
@@ -43,8 +43,8 @@ def _run(context: Context) -> Iterable[Finding]:
         lacking.append("cpu.stat nr_throttled")
     evidence = {sample.files.source: _seen(sample, names)}
     if not lacking:
-        return (CODE.finding(Status.PASS, "files", "every counter wanted is there", evidence=evidence),)
-    remedy = Remedy(title="use a newer kernel", why="without them a report has gaps, the limits still act",
+        return (CODE.finding(Status.PASS, "files", "the kernel has every file and counter", evidence=evidence),)
+    remedy = Remedy(title="use a newer kernel", why="limits act without them, but the report has gaps",
                     docs=PAGE.sources[0])  # fmt: skip
     message = f"this kernel lacks {', '.join(lacking)}"
     return (CODE.finding(Status.WARN, "files", message, remedy, evidence=evidence),)

@@ -29,7 +29,7 @@ def _run(context: Context) -> Iterable[Finding]:
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel.value)
     spec = context.require.kernel if context.require else ""
     if match is None:
-        remedy = Remedy(title="say which kernel this is in a bug report", commands=(("uname", "-a"),))
+        remedy = Remedy(title="report this version string as a bug", commands=(("uname", "-a"),))
         message = f"{kernel.value} is not a kernel version"
         return (CODE.finding(Status.UNVERIFIED, "kernel", message, remedy, evidence=evidence),)
     if not spec:

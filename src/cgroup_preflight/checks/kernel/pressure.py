@@ -1,4 +1,4 @@
-"""CGP117: Pressure stall information can be read."""
+"""CGP117: pressure stall information can be read."""
 
 from collections.abc import Iterable
 
@@ -26,26 +26,26 @@ def _run(context: Context) -> Iterable[Finding]:
     pressure = context.facts.pressure
     if not isinstance(pressure, Missing):
         evidence = {f"{pressure.source} {key}": value for key, value in pressure.value.items() if key.endswith("avg10")}
-        return (CODE.finding(Status.PASS, "pressure", "pressure information is there", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "pressure", "pressure stall information can be read", evidence=evidence),)
     if pressure.why not in (Why.ABSENT, Why.UNSUPPORTED):
         return (unverified(CODE, "pressure", pressure),)
-    message = f"no pressure information: {pressure}"
+    message = f"no pressure stall information: {pressure}"
     evidence_missing = {pressure.source: str(pressure.why)}
     remedies = (_remedy(context),)
     return (CODE.finding(Status.WARN, "pressure", message, *remedies, evidence=evidence_missing),)
 
 
 def _remedy(context: Context) -> Remedy:
-    """The file is there, and gives EOPNOTSUPP, where the kernel could: then a parameter brings it."""
+    """A kernel parameter helps where the file exists and gives EOPNOTSUPP."""
     docs = PAGE.sources[0]
     words = value_or(context.facts.cmdline, "").split()
     off = [word for word in words if word.startswith("psi=")]
     if off:
-        return remove_parameter(context, off[-1], why="it switches pressure information off", docs=docs)
+        return remove_parameter(context, off[-1], why="it disables pressure stall information", docs=docs)
     built = value_or(context.facts.kernel_config, {})
     if built.get("CONFIG_PSI_DEFAULT_DISABLED") == "y":
-        return add_parameter(context, "psi=1", why="this kernel leaves it off unless asked", docs=docs)
-    return Remedy(title="use a kernel built with CONFIG_PSI=y", why="or do without: limits act all the same", docs=docs)
+        return add_parameter(context, "psi=1", why="this kernel disables it by default", docs=docs)
+    return Remedy(title="use a kernel built with CONFIG_PSI=y", why="limits act without it", docs=docs)
 
 
 CHECK = Check(

@@ -1,4 +1,4 @@
-"""CGP114: Real-time group scheduling does not keep the cpu controller from services."""
+"""CGP114: real-time group scheduling does not keep the cpu controller from services."""
 
 from collections.abc import Iterable
 
@@ -26,9 +26,9 @@ def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     config = facts.kernel_config
     if "cpu" not in context.required or isinstance(facts.cgroup_mount, Missing):
-        return (CODE.finding(Status.SKIP, "cpu", "the cpu controller is not asked for, or there is no cgroup v2"),)
+        return (CODE.finding(Status.SKIP, "cpu", "the cpu controller is not required, or cgroup v2 is not mounted"),)
     if isinstance(config, Missing):
-        message = f"kernel config not readable ({config.source}: {config.why})"
+        message = f"the kernel's configuration cannot be read ({config.source}: {config.why})"
         return (CODE.finding(Status.SKIP, "cpu", message, evidence={config.source: str(config.why)}),)
     option, control = config.value.get("CONFIG_RT_GROUP_SCHED", "n"), facts.root.subtree_control
     if option != "y" or "rt_group_sched=0" in value_or(facts.cmdline, "").split():
@@ -38,18 +38,22 @@ def _run(context: Context) -> Iterable[Finding]:
         return (unverified(CODE, "cpu", control),)
     evidence = {config.source: "CONFIG_RT_GROUP_SCHED=y", control.source: " ".join(sorted(control.value))}
     if "cpu" in control.value:
-        return (CODE.finding(Status.PASS, "cpu", "real-time group scheduling, but cpu is enabled", evidence=evidence),)
+        return (
+            CODE.finding(
+                Status.PASS, "cpu", "the kernel has real-time group scheduling, but cpu is enabled", evidence=evidence
+            ),
+        )
     remedy = Remedy(
-        title="start a unit that wants cpu and see it enabled; if not, stop or demote the real-time threads",
+        title="start a unit that needs cpu and check that cpu gets enabled; if not, stop the real-time threads",
         needs_root=True,
         docs=PAGE.sources[0],
         commands=(
             ("systemd-run", "--wait", "--pipe", "-p", "CPUWeight=100", "cat", control.source),
             ("ps", "-eLo", "class,rtprio,pid,comm,cgroup"),
         ),
-        why="those of class FF or RR outside the root cgroup are in the way",
+        why="threads of class FF or RR outside the root cgroup prevent it",
     )
-    message = "real-time group scheduling may refuse the cpu controller to services, and it is not enabled yet"
+    message = "the kernel may refuse cpu to services because of real-time group scheduling, and cpu is not enabled yet"
     return (CODE.finding(Status.UNVERIFIED, "cpu", message, remedy, evidence=evidence),)
 
 

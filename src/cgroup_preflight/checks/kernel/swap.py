@@ -1,4 +1,4 @@
-"""CGP115: Where the host has swap, services under a MemoryMax have MemorySwapMax, too, or a slice above them."""
+"""CGP115: every service with a MemoryMax also has a MemorySwapMax, itself or at a slice above, if the host has swap."""
 
 from collections.abc import Iterable
 
@@ -51,7 +51,7 @@ def _with_swap(context: Context, evidence: dict[str, int]) -> Iterable[Finding]:
     if isinstance(files, Missing):
         return (unverified(CODE, "swap", files),)
     if "memory.max" in files.value and "memory.swap.max" not in files.value:
-        title = "boot without swapaccount=0, or switch swap off"
+        title = "boot without swapaccount=0, or disable swap"
         remedy = Remedy(title=title, commands=(("swapoff", "-a"),), needs_root=True)
         message = f"the host has swap, and the kernel cannot limit it (no memory.swap.max in {files.source})"
         return (CODE.finding(Status.WARN, "swap", message, remedy, evidence=evidence),)
@@ -61,7 +61,7 @@ def _with_swap(context: Context, evidence: dict[str, int]) -> Iterable[Finding]:
 
 
 def _open_ended(context: Context) -> "list[tuple[str, Setting]]":
-    """Services under a MemoryMax, and that: nothing limits their swap, neither their own setting nor a slice above."""
+    """Services under a MemoryMax whose swap nothing limits, and that MemoryMax."""
     found = []
     slices = {item.unit: item.settings for item in context.plan.slices} if context.plan else {}
     for service in context.plan.services if context.plan else ():
@@ -78,7 +78,7 @@ def _by_name(settings: "tuple[Setting, ...]") -> "dict[str, Setting]":
 
 def _finding(label: str, limit: "Setting", evidence: dict[str, int]) -> Finding:
     remedy = Remedy(title=f"add MemorySwapMax = 0 to [services.{label}]", docs=PAGE.sources[0])
-    message = f"{label} has MemoryMax and no MemorySwapMax, and the host has swap: it is swapped, not killed"
+    message = f"{label} has MemoryMax and no MemorySwapMax, and the host has swap: the kernel swaps it out instead of killing it"
     return CODE.finding(Status.WARN, label, message, remedy, location=limit.location, evidence={**evidence})
 
 

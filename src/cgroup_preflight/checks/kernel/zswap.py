@@ -1,4 +1,4 @@
-"""CGP116: Where MemoryZSwapMax is used, the kernel has memory.zswap.max."""
+"""CGP116: the kernel has memory.zswap.max if MemoryZSwapMax is used."""
 
 from collections.abc import Iterable
 
@@ -31,7 +31,7 @@ def _run(context: Context) -> Iterable[Finding]:
     there = "memory.zswap.max" in files.value
     evidence = {f"{files.source}/memory.zswap.max": there}
     if there:
-        return (CODE.finding(Status.PASS, "zswap", "the kernel limits compressed swap", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "zswap", "the kernel can limit compressed swap", evidence=evidence),)
     remedy = Remedy(title="remove MemoryZSwapMax, or use a kernel from 5.19 with CONFIG_ZSWAP", docs=PAGE.sources[0])
     return [
         CODE.finding(

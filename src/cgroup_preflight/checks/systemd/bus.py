@@ -1,4 +1,4 @@
-"""CGP122: The bus through which units are started is reachable."""
+"""CGP122: the bus through which units are started exists."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def _run(context: Context) -> Iterable[Finding]:
     if context.engine.name is None:
         return (CODE.finding(Status.SKIP, "bus", "no engine, see CGP105"),)
     user = context.engine.name == "user"
-    # Managers answer their own user at a private socket, too; systemd-run --wait wants the bus.
+    # Managers answer their own user at a private socket as well, but systemd-run --wait needs the bus.
     bus = facts.user_manager.bus if user else facts.system_bus
     if isinstance(bus, Missing):
         return (unverified(CODE, "bus", bus),)
@@ -36,7 +36,7 @@ def _run(context: Context) -> Iterable[Finding]:
         return (CODE.finding(Status.PASS, "bus", message, evidence=evidence),)
     start = ("systemctl", *(("--user",) if user else ()), "start", "dbus.socket")
     remedy = Remedy(title="install dbus (dbus-user-session) and start it", commands=(start,), needs_root=not user)
-    message = f"there is no bus at {bus.source}: the manager is reached only over its private socket"
+    message = f"no bus at {bus.source}: the manager can be reached only through its private socket"
     return (CODE.finding(Status.WARN, "bus", message, remedy, evidence=evidence),)
 
 

@@ -1,4 +1,4 @@
-"""CGP105: somebody can start units here: the system manager, or a user manager with delegation."""
+"""CGP105: a service manager can start units here: the system manager, or a user manager with delegation."""
 
 from collections.abc import Iterable
 
@@ -30,9 +30,9 @@ PAGE = Page(
 
 _RECORD = Remedy(
     title="record the host itself: run cgroup-preflight snapshot there",
-    why="whether systemd answers is not in its files: a mounted tree, or an older recording, does not tell",
+    why="a mounted tree or an older recording does not show whether systemd answers",
 )
-_ASK = Remedy(title="ask systemd, and mend what keeps it from answering", commands=(("systemctl", "status"),))
+_ASK = Remedy(title="find out why systemd does not answer", commands=(("systemctl", "status"),))
 
 
 def _run(context: Context) -> Iterable[Finding]:
@@ -40,12 +40,12 @@ def _run(context: Context) -> Iterable[Finding]:
     evidence: Evidence = {**_seen(context), **dict(choice.reasons)}
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
-        better = f"; not {choice.why_not}" if choice.reasons else ""
-        message = f"units are started by the {'system' if choice.name == 'systemd' else 'user'} manager{way}{better}"
+        better = f" (rejected: {choice.why_not})" if choice.reasons else ""
+        message = f"the {'system' if choice.name == 'systemd' else 'user'} manager starts the units{way}{better}"
         return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
-    # A manager that is there but cannot give the limits is a wrong host; none at all is an untried one.
+    # A manager that cannot give the limits makes the host wrong; without any manager nothing was tested.
     status = Status.FAIL if context.undelegated else Status.UNVERIFIED
-    message = f"nobody can start units with these limits here: {choice.why_not}"
+    message = f"no service manager here can start units with these limits: {choice.why_not}"
     return (CODE.finding(status, "engine", message, _remedy(context), evidence=evidence),)
 
 
@@ -72,7 +72,7 @@ def _remedy(context: Context) -> Remedy:
     return Remedy(
         title="run as root, allow sudo without a password, or keep a user manager running",
         commands=(("loginctl", "enable-linger", number),),
-        why=f"a lingering user manager runs without a session; the job then wants XDG_RUNTIME_DIR=/run/user/{number}",
+        why=f"a lingering user manager runs without a session; the job then needs XDG_RUNTIME_DIR=/run/user/{number}",
         needs_root=True, persistent=True,
         docs="https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
     )  # fmt: skip

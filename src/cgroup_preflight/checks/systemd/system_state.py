@@ -30,13 +30,15 @@ def _run(context: Context) -> Iterable[Finding]:
         if not value_or(context.facts.systemd_running, default=False):
             return (CODE.finding(Status.SKIP, "systemd", "systemd does not run, see CGP103"),)
         remedy = Remedy(title="ask systemd", commands=(("systemctl", "is-system-running"),))
-        message, seen = f"the state of systemd is not known: {state}", {state.source: str(state.why)}
+        message, seen = f"the state of systemd is unknown: {state}", {state.source: str(state.why)}
         return (CODE.finding(Status.WARN, "systemd", message, remedy, evidence=seen),)
     evidence = {state.source: state.value}
     if state.value == "running":
-        return (CODE.finding(Status.PASS, "systemd", "the host is up", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "systemd", "the host is running", evidence=evidence),)
     remedy = _REMEDIES.get(state.value, _OTHERWISE)
-    return (CODE.finding(Status.WARN, "systemd", f"the host is {state.value}", remedy, evidence=evidence),)
+    return (
+        CODE.finding(Status.WARN, "systemd", f"systemd reports the state {state.value}", remedy, evidence=evidence),
+    )
 
 
 CHECK = Check(code=CODE, page=PAGE, needs=("system_state",), uses=("systemd_running",), run=_run)

@@ -30,11 +30,11 @@ def _run(context: Context) -> Iterable[Finding]:
     if running.value:
         return (CODE.finding(Status.PASS, "systemd", "systemd is PID 1", evidence=evidence),)
     remedy = Remedy(
-        title="run this job on a host or virtual machine with systemd as PID 1",
+        title="run this job on a host or VM with systemd as PID 1",
         why="a container without systemd cannot start units, so nothing can be proved about them here",
         docs="https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html",
     )
-    message = f"systemd is not PID 1 here (that is {pid1}): services cannot be tried"
+    message = f"PID 1 is {pid1}, not systemd: services cannot be tested here"
     return (CODE.finding(Status.UNVERIFIED, "systemd", message, remedy, evidence=evidence),)
 
 

@@ -39,7 +39,7 @@ def _run(context: Context) -> Iterable[Finding]:
     if isinstance(running, Missing):
         return (unverified(CODE, "systemd", running),)
     if not running.value:
-        # What is installed in a container says nothing of the systemd that will run the services.
+        # The version installed in a container says nothing about the systemd that will run the services.
         return (CODE.finding(Status.SKIP, "systemd", "systemd does not run here, see CGP103"),)
     if isinstance(release, Missing):
         return (unverified(CODE, "systemd", release),)
@@ -59,7 +59,7 @@ def _required(require: "Require", release: str, source: str) -> Finding:
 
     spec = require.systemd
     evidence: Evidence = {source: release, "[require] systemd": spec}
-    # As exact as it was asked for: 252.39 is a 252, and not more than that.
+    # As exact as the specifier: 252.39 satisfies ==252, and does not satisfy >252.
     whole = release.partition(".")[0]
     if all(one.contains(release if "." in one.version else whole) for one in SpecifierSet(spec)):
         return CODE.finding(Status.PASS, "systemd", f"systemd {release} satisfies {spec}", evidence=evidence)
@@ -75,7 +75,7 @@ def _since(setting: "Setting") -> int:
 
 def _unknown(setting: "Setting", found: int, evidence: Evidence) -> Finding:
     since = _since(setting)
-    message = f"{setting.property}={setting.text} needs systemd {since}, here is {found}: it would be ignored"
+    message = f"{setting.property}={setting.text} needs systemd {since}, but this host has {found}, which ignores it"
     remedy = Remedy(title=f'remove {setting.property}, or set systemd = ">={since}" in [require]', docs=_DOCS)
     return CODE.finding(Status.FAIL, setting.property, message, remedy, location=setting.location, evidence={**evidence, "since": since})  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""CGP123: The user manager, where it is the engine, keeps running without a session."""
+"""CGP123: the user manager, if units are started through it, keeps running without a session."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ PAGE = Page(
 
 def _run(context: Context) -> Iterable[Finding]:
     if context.engine.name != "user":
-        return (CODE.finding(Status.SKIP, "user manager", "the user manager is not the engine here"),)
+        return (CODE.finding(Status.SKIP, "user manager", "units are not started through a user manager here"),)
     linger = context.facts.user_manager.linger
     if isinstance(linger, Missing):
         return (unverified(CODE, "linger", linger),)

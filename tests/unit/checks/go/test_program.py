@@ -35,7 +35,7 @@ def test_a_copy_that_was_cut_off() -> None:
     assert program.executable is not None
     cut = replace(program, executable=replace(program.executable, missing=9_000))
     (item,) = of(findings(app(), cut), "CGP401")
-    assert (item.status, item.remedies[0].title) == (Status.FAIL, "build it or copy it again, to its end")
+    assert (item.status, item.remedies[0].title) == (Status.FAIL, "build or copy it again: the file is incomplete")
 
 
 def test_a_missing_interpreter() -> None:
@@ -57,7 +57,7 @@ def test_a_packed_program_is_said_to_be_packed() -> None:
     assert statuses(findings(app(), packed)) == {"CGP417": Status.WARN}
     (item,) = of(findings(app(), packed), "CGP417")
     assert (item.message, item.remedies[0].title) == (
-        "it cannot be looked into: it is packed by UPX",
+        "its build info cannot be read: it is packed by UPX",
         "name a program file that can be read",
     )
     known = replace(packed, executable=go_program().executable)
