@@ -83,7 +83,7 @@ def test_a_list_of_a_container_where_pid_1_cannot_be_read_says_nothing_of_the_ho
 def test_a_mount_elsewhere_for_this_job_says_where_pid_1_has_it():
     found = one("CGP109", facts(cgroup_mount=_mount("/cgroup2"), manager_mount=_mount("/sys/fs/cgroup")))
     assert found.status is Status.WARN
-    assert "for this job; PID 1 sees it at /sys/fs/cgroup" in found.message
+    assert found.message == "cgroup v2 is mounted at /cgroup2 only for this job; PID 1 sees it at /sys/fs/cgroup"
 
 
 def test_a_threaded_cgroup_of_the_job_itself_is_a_warning():
