@@ -1,6 +1,6 @@
 """`cgroup-preflight explain WORD`: what a check does, what its failure means, what to do, sources."""
 
-from cgroup_preflight.checks.reference import Entry, entries, explain, titles
+from cgroup_preflight.checks.reference import Entry, entries, entry, explain, titles
 from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -27,17 +27,22 @@ def main(words: list[str]) -> int:
     parser = options.parser("explain", _ABOUT)
     parser.add_argument("word", nargs="?", metavar="WORD", help="a code, a name, a property, a file or a word")
     word = parser.parse_args(words).word
-    options.write_stdout(titles(entries()) if word is None else _answer(word))
+    options.write_stdout(titles(entries()) if word is None else _by_code(word) or _answer(word))
     return 0
+
+
+def _by_code(word: str) -> str:
+    """The page of a code, which needs no other page; empty for any other word."""
+    try:
+        return explain(entry(word.upper()))
+    except KeyError:
+        return ""
 
 
 def _answer(word: str) -> str:
     from cgroup_preflight.checks.search import entries_about, property_of
 
     known = entries()
-    exact = next((item for item in known if word.upper() == item.code.code), None)
-    if exact is not None:
-        return explain(exact)
     named = next((item for item in known if word.lower() == item.code.name), None)
     about = tuple(item for item in entries_about(word, known) if item is not named)
     found = property_of(word)

@@ -28,7 +28,7 @@ PAGE = Page(
 
 _NEAR = 1.25
 #: An idle program that prints a line has 2 to 3 MiB, bytes.
-LEAST = 4 << 20
+_LEAST = 4 << 20
 _STEP = 16 << 20
 
 
@@ -36,7 +36,7 @@ def _run(subject: Subject) -> Iterable[Finding]:
     limit = subject.choice.gomemlimit_bytes
     if limit is None:
         return
-    if limit < LEAST:
+    if limit < _LEAST:
         if subject.measured is None:
             yield _too_small(subject, limit)
         return
