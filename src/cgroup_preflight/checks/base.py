@@ -31,9 +31,9 @@ class Context:
 
     @property
     def judged(self) -> str:
-        """The engine whose controllers are judged: the one taken, else the user manager that is there and cannot.
+        """The engine whose controllers are judged: the chosen one, else an existing user manager that cannot be used.
 
-        `systemd` otherwise: what the kernel offers at the root.
+        `systemd` otherwise: the controllers that the kernel has at the root.
         """
         if self.engine.name is not None:
             return self.engine.name
@@ -47,7 +47,7 @@ class Context:
 
     @property
     def undelegated(self) -> bool:
-        """Nobody can start units, and a user manager is there: only delegation is missing."""
+        """No engine can start units, but a user manager exists: only delegation is missing."""
         known = isinstance(self.facts.user_manager.controllers, Known)
         return self.engine.name is None and self.judged == "user" and known
 

@@ -18,7 +18,7 @@ def add_engine(to: argparse.ArgumentParser) -> None:
 
 
 def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
-    """The services asked for. Raises UsageError for one that the config does not have."""
+    """The named services. Raises UsageError for one that the config does not have."""
     known = [item.name for item in config.services]
     for name in names:
         if name not in known:

@@ -87,7 +87,7 @@ SERVICE_START = Code("CGP507", "service-start")
 EFFECTIVE_LIMIT = Code("CGP508", "effective-limit", Severity.WARNING)
 KERNEL_COUNTERS = Code("CGP509", "kernel-counters", Severity.INFORMATION)
 CLEANUP = Code("CGP510", "cleanup")
-LIMIT_BITES = Code("CGP511", "limit-bites")
+LIMIT_ENFORCED = Code("CGP511", "limit-enforced")
 GUEST = Code("CGP512", "guest")
 POLICY = Code("CGP513", "policy")
 

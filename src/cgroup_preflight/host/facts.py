@@ -42,8 +42,8 @@ class Facts:
 
     `root` is the top of that mount, `own` the caller's levels, empty where its cgroup is not below the mount.
     `services` is system.slice, where units without a slice of their own run. `cgroup_namespace` is `host` or `private`.
-    `manager_mount` is what PID 1 has at /sys/fs/cgroup, asked for only where this job's own view is another or is
-    read-only. `disabled_controllers` are those that systemd keeps out of a slice, by the slice's name.
+    `manager_mount` is what PID 1 has at /sys/fs/cgroup, read only where this job's own view differs or is
+    read-only. `disabled_controllers` are those that systemd disables for a slice, by the slice's name.
     `boot_loader` is a word of `host.boot`.
     """
 

@@ -26,7 +26,7 @@ class HostFs(Protocol):
         """The whole text of a file."""
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """Of a file's pieces between `separator`s, those that contain one of `keep`; a recording holds no others."""
+        """Of a file's pieces between `separator`s, those that contain one of `keep`; a recording has no others."""
 
     def link(self, path: str) -> Reading[str]:
         """The target of a symbolic link."""
@@ -171,7 +171,7 @@ def inside(root: str, path: str) -> str:
 
 
 def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
-    """The pieces of `text` that hold one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
+    """The pieces of `text` that contain one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
     for word in keep:
         at = text.find(word)

@@ -1,6 +1,6 @@
 """Recording a host: what `gather` read and nothing else, in one JSON file that a reviewer can read.
 
-No environment, no process's command line; of the kernel command line, mounts and users only the pieces asked for;
+No environment, no process's command line; of the kernel command line, mounts and users only the pieces that `gather` needs;
 user and host names are replaced (`host.redact`).
 """
 

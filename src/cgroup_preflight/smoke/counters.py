@@ -1,4 +1,4 @@
-"""What the kernel counted for a service and for every slice above it, and which limits applied in effect: pure."""
+"""What the kernel counted for a service and for every slice above it, and which limits applied. Pure."""
 
 from collections.abc import Iterable, Iterator
 

@@ -31,7 +31,7 @@ def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) ->
 def _untried(item: Untried) -> Finding:
     status = Status.SKIP if item.void else Status.UNVERIFIED
     message = f"{_WORDS[item.kind]} was not tested: {item.reason}"
-    return codes.LIMIT_BITES.finding(status, item, message, Remedy(title=item.remedy))
+    return codes.LIMIT_ENFORCED.finding(status, item, message, Remedy(title=item.remedy))
 
 
 _WORDS = {kind: name for name, kind in KINDS.items()}
@@ -54,7 +54,7 @@ def _probed(seen: ProbeEvidence) -> Finding:
         status, message, numbers = judge(seen)
         evidence.update(numbers)
         remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
-    return codes.LIMIT_BITES.finding(
+    return codes.LIMIT_ENFORCED.finding(
         status, probe.label, f"{_WORDS[probe.kind]}: {message}", *(() if status is Status.PASS else (remedy,)),
         location=probe.expectation.location, evidence=evidence,
     )  # fmt: skip

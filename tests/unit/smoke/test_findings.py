@@ -162,7 +162,6 @@ def test_a_file_that_could_not_be_read_is_not_called_absent(attribute):
     assert found.status in (Status.UNVERIFIED, Status.FAIL)
     assert "does not exist" not in found.message
     assert "has no" not in found.message
-    assert "does not exist" not in found.message
 
 
 # --- how it ended -------------------------------------------------------------------------------------------

@@ -77,9 +77,9 @@ def _remedy(context: Context, name: str) -> Remedy:
         )
     if context.judged == "user" and name in value_or(facts.root_controllers, frozenset()):
         return delegate_remedy(value_or(facts.uid, None))
-    held = [mount.point for mount in of_type(value_or(facts.mounts, ()), "cgroup") if name in mount.super_options]
-    if held:
-        return Remedy(title=f"unmount the cgroup v1 hierarchy that uses {name}", commands=(("umount", held[0]),),
+    using = [mount.point for mount in of_type(value_or(facts.mounts, ()), "cgroup") if name in mount.super_options]
+    if using:
+        return Remedy(title=f"unmount the cgroup v1 hierarchy that uses {name}", commands=(("umount", using[0]),),
                       needs_root=True, docs=_DOCS)  # fmt: skip
     return Remedy(
         title=f"use a host where {name} is available at this level",

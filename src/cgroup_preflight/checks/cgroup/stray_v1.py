@@ -31,12 +31,12 @@ def _run(context: Context) -> Iterable[Finding]:
         return (CODE.finding(Status.SKIP, "cgroup v1", "no cgroup v2 in use, see CGP101"),)
     findings = []
     for mount in of_type(facts.mounts.value, "cgroup"):
-        held = [name for name in context.required if name in mount.super_options]
+        used = [name for name in context.required if name in mount.super_options]
         evidence = {facts.mounts.source: f"{mount.point} {','.join(mount.super_options)}"}
         remedy = Remedy(title="unmount it", commands=(("umount", mount.point),), needs_root=True, docs=PAGE.sources[0])
-        status = Status.FAIL if held else Status.WARN
+        status = Status.FAIL if used else Status.WARN
         message = f"cgroup v1 is mounted at {mount.point}" + (
-            f" and uses {', '.join(held)}" if held else ", without a required controller"
+            f" and uses {', '.join(used)}" if used else ", without a required controller"
         )
         findings.append(CODE.finding(status, mount.point, message, remedy, evidence=evidence))
     message, seen = "no cgroup v1 mount next to v2", {facts.mounts.source: "cgroup2 only"}

@@ -39,7 +39,7 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
         replace(level, services=sum(unit in item.slices for item in plan.services))
         for level, unit in zip(chain.levels[1:], reversed(service.slices), strict=True)
     )
-    leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _cpu_beside(service, plan))
+    leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _neighbour_uses_cpu(service, plan))
     return with_prediction(
         Subject(
             label=service.label,
@@ -55,14 +55,14 @@ def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
     )
 
 
-def _cpu_beside(service: ServicePlan, plan: Plan) -> bool:
+def _neighbour_uses_cpu(service: ServicePlan, plan: Plan) -> bool:
     """Whether a neighbour uses the cpu controller: it is enabled for all units of a slice or for none."""
     if not service.slices:
         return False
     parent = service.slices[-1]
     below = [item.settings for item in plan.slices if item.unit.startswith(f"{parent.removesuffix('.slice')}-")]
-    beside = [item.settings for item in plan.services if parent in item.slices and item.unit != service.unit]
-    return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *beside) for setting in one)
+    neighbours = [item.settings for item in plan.services if parent in item.slices and item.unit != service.unit]
+    return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *neighbours) for setting in one)
 
 
 def fitted_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject | None:

@@ -56,7 +56,7 @@ ARTIFACT_PAGES: dict[Code, Page] = {
         sources=("https://rpm-software-management.github.io/rpm/manual/format_v4.html",),
     ),
     codes.STALE_SIGNATURE: Page(
-        what="Checks that signatures and checksums beside the artifact still match it.",
+        what="Checks that signatures and checksums next to the artifact still match it.",
         fails="They were made before the plan was put in, so they no longer match.",
         fix="Sign after injecting; --rewrite-checksums corrects checksums.",
         about=("inject", "checksum"),

@@ -120,10 +120,10 @@ SMOKE_PAGES: dict[Code, Page] = {
         fix="Stop and remove what the message names. The next run tries again.",
         sources=("https://systemd.io/CGROUP_DELEGATION/",),
     ),
-    codes.LIMIT_BITES: Page(
-        what="Checks that each distinct limit acts: a probe uses more than the limit allows.",
+    codes.LIMIT_ENFORCED: Page(
+        what="Checks that the kernel enforces each distinct limit: a probe uses more than the limit allows.",
         fails=(
-            "The kernel has the limit but does not enforce it. A limit that could not be reached on this machine is "
+            "The kernel has the limit and does not act on it. A limit that could not be reached on this machine is "
             "unverified, never a pass."
         ),
         fix="Do not rely on this host for limits; use a machine on which the probe can reach them.",
