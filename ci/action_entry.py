@@ -164,7 +164,7 @@ def entry(mode: str) -> int:
 
 
 if __name__ == "__main__":
-    # The version that was asked for lies beside its dependencies; else this action's own source is used.
+    # A requested version is installed next to its dependencies; without one, the source of this action is used.
     sys.path[:0] = [os.path.join(os.environ["RUNNER_TEMP"], "cgroup-preflight", "lib"), str(HERE.parent / "src")]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

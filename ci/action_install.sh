@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the action needs into a folder of its own: no virtual environment (a second or two less, and no
-# python3-venv needed), nothing on PATH. Versions and hashes are locked, wheels only, so that nothing is built.
+# Installs what the action needs into its own folder, without changing PATH. A virtual environment would take a second or
+# two and need python3-venv. Versions and hashes are locked; only wheels are installed, so that nothing is built.
 set -euo pipefail
 
 home=$RUNNER_TEMP/cgroup-preflight
@@ -18,7 +18,7 @@ rm -rf "$home"
 mkdir -p "$lib"
 install=("$CGPF_PYTHON" -I -m pip install --quiet --disable-pip-version-check --no-input --no-compile --root-user-action ignore --target "$lib")
 echo "::group::Install cgroup-preflight"
-# The lock is complete, so that there is nothing to resolve.
+# The lock is complete, so pip has nothing to resolve.
 "${install[@]}" --no-deps --only-binary :all: --require-hashes --requirement "$lock"
 if [ -n "$CGPF_VERSION" ]; then
   "${install[@]}" --no-deps --only-binary :all: "cgroup-preflight==$CGPF_VERSION"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds the Python for the action. Outputs `path` where one is there, else `version` for setup-python.
+# Finds the Python for the action. Outputs its `path` if it is installed, else a `version` for setup-python.
 set -euo pipefail
 
 fits() {
@@ -14,7 +14,7 @@ case $wanted in
 esac
 for candidate in "${candidates[@]}"; do
   if found=$(command -v "$candidate") && fits "$found"; then
-    # The interpreter itself, not a wrapper that would look for it at every start.
+    # The interpreter itself: a wrapper would search for it at every start.
     printf 'path=%s\n' "$("$found" -I -c 'import sys; print(sys.executable)')" >>"$GITHUB_OUTPUT"
     exit 0
   fi

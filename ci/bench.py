@@ -1,4 +1,4 @@
-"""Figures as ratios of one run: start-up against `python -c pass`, a smoke run against bare systemd-run.
+"""Measure ratios within one run: start-up against `python -c pass`, a smoke run against plain systemd-run.
 
 python -m ci.bench [startup] [check] [smoke] [guest]
 """
@@ -22,7 +22,7 @@ from ci.side_by_side import compare, timed
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "shop"
 OURS = ("-m", "cgroup_preflight")
-#: The nearest peer; it checks a host by moving itself into cgroups.
+#: The most similar tool; it checks a host by moving itself into cgroups.
 PEER = "benchexec==3.35"
 
 CONFIG = """\
@@ -36,13 +36,14 @@ args = ["1"]
 ready = "exit"
 """
 
-#: How many processes a run of so many services starts: all of the tool's own, those of systemd and of the services not.
+#: Prints how many processes the tool itself starts in a run; those of systemd and of the services do not count.
 COUNTED = """\
 from cgroup_preflight.cli import common
 from cgroup_preflight.smoke.run import smoke
 config = common.load_config(None)
-context = common.context(config, config.engine, ())
-print(smoke(config, context.facts, context.engine, (), lambda text: None).processes_started)
+plan = common.plan_of(config)
+context = common.context(config, config.engine, (), plan=plan)
+print(smoke(config, plan, context.facts, context.engine, (), lambda text: None).processes_started)
 """
 SERVICE = """\
 [services.job{number}]
@@ -52,8 +53,8 @@ smoke.ready = "exit"
 
 
 def startup() -> None:
-    """`--help` and `check` as whole processes, in turn with `python -c pass`: without a config, and with one."""
-    # As installed: where PYTHONDONTWRITEBYTECODE is set, a checkout would be compiled anew with each start.
+    """Time `--help` and `check` (without and with a config) as whole processes, in turn with `python -c pass`."""
+    # Like an installed package: with PYTHONDONTWRITEBYTECODE set, Python would compile the checkout at each start.
     compileall.compile_dir(str(ROOT / "src"), quiet=1)
     commands = {"cgroup-preflight --help": (*OURS, "--help"), "cgroup-preflight check": (*OURS, "check")}
     with tempfile.TemporaryDirectory() as empty:
@@ -62,7 +63,7 @@ def startup() -> None:
 
 
 def check() -> None:
-    """`check` beside BenchExec's own check of a host, in a guest where cgroup v2 and systemd are."""
+    """Time `check` and BenchExec's own check of a host, in a guest with cgroup v2 and systemd."""
     with tempfile.TemporaryDirectory() as name:
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", name, PEER]
         subprocess.run(words, check=True)
@@ -78,7 +79,7 @@ def check() -> None:
 
 
 def smoke() -> None:
-    """What a smoke run adds to `systemd-run --wait` of the same binary, inside a guest."""
+    """Time what a smoke run adds to `systemd-run --wait` of the same binary, inside a guest."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part, limits in (("plain", ""), ("limited", 'MemoryMax = "32M"\nCPUQuota = "50%"\nTasksMax = 32')):
@@ -132,7 +133,7 @@ def _smoke_pairs(guest: Guest) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Runs the parts named, or all."""
+    """Run the named parts, or all of them."""
     parts = {"startup": startup, "check": check, "smoke": smoke, "guest": bench_guest.main}
     for name in words or list(parts):
         parts[name]()

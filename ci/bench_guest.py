@@ -1,4 +1,4 @@
-"""The guest in figures: quick boot against a plain one of the same root, and where the time of a whole run goes."""
+"""Measure the guest: a quick boot against a plain boot of the same root, and the time of each step of a whole run."""
 
 import json
 import os
@@ -33,7 +33,7 @@ PLAIN = (
 
 
 def boots() -> float:
-    """Quick, full and plain boots in turn; ratios pair by pair. The median of the plain ones, seconds."""
+    """Time quick, full and plain boots in turn and print ratios; returns the median of the plain boots in seconds."""
     root = image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ), print)
     specs = {
         "quick": GuestSpec(mode=BootMode.QUICK),
@@ -55,9 +55,9 @@ def boots() -> float:
 
 
 def run(machine: str, plain: float) -> None:
-    """`run --engine guest` on the example: seconds in all and by step, CPU seconds, the largest resident set.
+    """Print for `run --engine guest` on the example: seconds in total and of each step, CPU seconds, resident set.
 
-    `plain`: seconds of a plain boot, which the whole is compared with.
+    `plain` is the time of a plain boot in seconds; the total is compared with it.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, copy = Path(folder) / "report.json", Path(folder) / "shop"
@@ -112,7 +112,7 @@ def _resident(pid: str) -> int:
 
 
 def main() -> None:
-    """All of it, on a filled cache."""
+    """Run all measurements; the cache must be filled."""
     machines = ["uml", *(["qemu"] if tools.is_installed(PROGRAMS[GuestEngine.QEMU]) else [])]
     for machine in machines:
         subprocess.run([sys.executable, "-m", "cgroup_preflight", "guest", "build", "--machine", machine], check=True)

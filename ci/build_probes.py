@@ -1,9 +1,9 @@
-"""Build the test program `probe` with every toolchain that is tested, as the lab needs it.
+"""Build the test program `probe` with every tested toolchain, for the lab.
 
     python ci/build_probes.py --out DIR
 
-gives DIR/probe-VERSION with the go line of that version, and from Go 1.25 on DIR/probe-VERSION-off with the go line
-1.24, which switches off that the runtime looks at its CPU quota.
+writes DIR/probe-VERSION with the go line of that version and, from Go 1.25 on, DIR/probe-VERSION-off with the go line
+1.24, with which the runtime does not read its CPU quota.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from ci.build_go import GoBuildError, build, default_cache
 from ci.toolchains import TESTED, toolchain
 
 SOURCE = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "go" / "probe"
-#: The first release that looks at its quota.
+#: The first release whose runtime reads its CPU quota.
 _AWARE = 25
 _OLD_LINE = "1.24"
 

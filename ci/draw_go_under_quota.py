@@ -25,11 +25,11 @@ _ROWS = (
 
 
 def draw(measured: Mapping[str, Any]) -> str:
-    """The picture as SVG text: for each number one bar without and one with the generated settings, a tick a run."""
+    """Return the picture as SVG text: two bars for each number, without and with the settings, and a tick for each run."""
     height = _TOP + _ROW * len(_ROWS) + 24
     quota, cpus, load = measured["quota_cpus"], measured["cpus"], measured["connections"]
     title = f"One Go service, a quota of {quota} CPU on its slice, a machine of {cpus} CPUs"
-    words = f"{load} connections that always ask; bars and numbers: median of {len(measured['runs']) // 2} runs, ticks: each run"
+    words = f"{load} connections without a pause between requests; bars and numbers: median of {len(measured['runs']) // 2} runs, ticks: each run"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" role="img">',
         "<title>One Go service under a CPU quota, with and without the generated settings</title>",
@@ -50,7 +50,7 @@ def draw(measured: Mapping[str, Any]) -> str:
 
 
 def _runs(measured: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
-    """The number of every run, by side."""
+    """Return the number of every run, without and with the settings."""
     return {name: [run[key] for run in measured["runs"] if run["go_settings"] is (name == "with")] for name in _SIDES}
 
 

@@ -8,19 +8,19 @@ from cgroup_preflight.core.errors import PreflightError
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import BootMode, Completed, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, CommandResult, GuestSpec
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
 def boot(folder: Path) -> Guest:
-    """A Debian 12 guest with the source and a copy of `folder` in it, to be entered. Raises HostError."""
+    """Return a Debian 12 guest, not booted yet, with the source and a copy of `folder`. Raises HostError."""
     spec = GuestSpec(mode=BootMode.FULL, inputs={"src": SOURCE, "work": folder})
     return Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ)))
 
 
-def run_in_guest(folder: Path, words: list[str]) -> Completed:
-    """The finished `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
+def run_in_guest(folder: Path, words: list[str]) -> CommandResult:
+    """Run `cgroup-preflight WORDS` in `folder` inside a guest. Raises HostError."""
     with boot(folder) as guest:
         return guest.run(
             ["python3", "-m", "cgroup_preflight", *words], cwd=str(input_path("work")), timeout=300,
@@ -29,7 +29,7 @@ def run_in_guest(folder: Path, words: list[str]) -> Completed:
 
 
 def main(words: list[str]) -> int:
-    """The exit status of the command in the guest."""
+    """Run the command in the guest and return its exit status."""
     if len(words) < 2 or words[1] != "--":
         sys.stderr.write("usage: python -m ci.in_guest FOLDER -- ARGS\n")
         return 2

@@ -1,4 +1,4 @@
-"""Writes docs/reference from the catalogue and the schema: `python -m ci.make_reference [--check]`."""
+"""Write docs/reference from the pages of the codes and the schema: `python -m ci.make_reference [--check]`."""
 
 import json
 import sys
@@ -13,13 +13,13 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 
 def pages() -> dict[str, str]:
-    """Every page by its file name."""
+    """Return every page by its file name."""
     codes = {f"{item.code.code}.md": markdown(item) for item in entries()}
     return {"README.md": index(), "configuration.md": configuration(), **codes}
 
 
 def configuration() -> str:
-    """The page of every key of cgroup-preflight.toml, from its schema."""
+    """Return the page of every key of cgroup-preflight.toml, from its schema."""
     lines = [
         "# cgroup-preflight.toml",
         "",
@@ -43,7 +43,7 @@ def configuration() -> str:
 
 
 def _tables(sections: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Name and schema of each table, those of slices and services by a name in their place."""
+    """Yield name and schema of each table; NAME is the placeholder in the tables of slices and services."""
     for name, section in sections.items():
         if "patternProperties" not in section:
             yield name, section
@@ -66,7 +66,7 @@ def _row(key: str, about: Mapping[str, Any], *, required: bool) -> str:
 
 
 def _value(value: object) -> str:
-    """A value as it is written in TOML, as code in a table."""
+    """Return the value as TOML, formatted as code for a Markdown table."""
     if isinstance(value, dict):
         inside = ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items())
         return f"`{{ {inside} }}`"
@@ -74,7 +74,7 @@ def _value(value: object) -> str:
 
 
 def stale(folder: Path) -> list[str]:
-    """Names of pages in `folder` that are not as generated, missing ones and those of no code included."""
+    """Return the names of pages in `folder` that differ from what is generated, are missing, or belong to no code."""
     wanted = pages()
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
     codes = {name for name in there if name.startswith("CGP")}
@@ -82,13 +82,13 @@ def stale(folder: Path) -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """Writes the pages, or with --check says which are not as generated."""
+    """Write the pages, or with --check name those that differ."""
     if words not in ([], ["--check"]):
         sys.stderr.write("usage: python -m ci.make_reference [--check]\n")
         return 2
     if words:
         for name in stale(FOLDER):
-            sys.stdout.write(f"docs/reference/{name} is not as generated: run python -m ci.make_reference\n")
+            sys.stdout.write(f"docs/reference/{name} is out of date: run python -m ci.make_reference\n")
         return 1 if stale(FOLDER) else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.glob("CGP*.md"):

@@ -1,4 +1,4 @@
-"""Pictures of what people see: comment, note and summary, rendered like the forges do. `python -m ci.pictures DIR`.
+"""Draw what users see: comment, note and summary, rendered as GitHub and GitLab do. `python -m ci.pictures DIR`.
 
 Needs `cmarkgfm` (GitHub's own Markdown parser) and Chromium; the texts come from the product's own renderers.
 """
@@ -90,7 +90,7 @@ def _report(verdict: Verdict, *findings: Finding, services: tuple[ServiceResult,
 
 
 def samples() -> dict[str, tuple[str, str]]:
-    """Name of the picture: forge and Markdown."""
+    """Return GitHub or GitLab and the Markdown, by the name of the picture."""
     oom = _finding(Status.FAIL, "CGP504", "oom-kill", "user-api", "the kernel killed it for memory 2 times", 18,
                    evidence={"memory.events oom_kill": 2, "memory.peak": 100663296, "memory.max": 100663296},
                    remedies=(_RAISE,))  # fmt: skip
@@ -121,7 +121,7 @@ def samples() -> dict[str, tuple[str, str]]:
 
 
 def page(forge: str, markdown: str, width: str) -> str:
-    """The Markdown as a whole page."""
+    """Return the Markdown as a whole HTML page."""
     import cmarkgfm
     from cmarkgfm.cmark import Options
 
@@ -132,7 +132,7 @@ def page(forge: str, markdown: str, width: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Writes pictures for a wide window and, of two of them, for a phone; exit status 0."""
+    """Write all pictures for a wide window, and two of them also for a phone; exit status 0."""
     target = Path(words[0])
     target.mkdir(parents=True, exist_ok=True)
     browser = shutil.which("chromium") or "chromium"

@@ -1,7 +1,7 @@
-"""Run the preflight on a folder, wherever this is: `python -m ci.preflight FOLDER [ARGS of cgroup-preflight run]`.
+"""Run the preflight on a folder, on any machine: `python -m ci.preflight FOLDER [ARGS of cgroup-preflight run]`.
 
-It is `cgroup-preflight run`, which boots a guest where this host cannot start units. All that is added: as root
-on Debian or Ubuntu, what the guest needs is installed first.
+It calls `cgroup-preflight run`, which boots a guest if this host cannot start units. As root on Debian or Ubuntu, it
+first installs what the guest needs.
 """
 
 import os
@@ -13,11 +13,11 @@ from cgroup_preflight.cli import main as command
 
 
 def main(words: list[str]) -> int:
-    """The exit status of the run."""
+    """Run the preflight and return its exit status."""
     os.chdir(words[0])
     can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
     if can_install and not Path("/run/systemd/system").is_dir():
-        # What went wrong is on stderr, and the run says what it means.
+        # The error is on stderr already, and the run reports what it means.
         command(["guest", "build", "--install", "--quiet"])
     return command(["run", *words[1:]])
 

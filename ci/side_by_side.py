@@ -1,6 +1,6 @@
-"""Whole processes in turn with `python -c pass`, as ratios of one run: `python ci/side_by_side.py NAME=WORDS...`.
+"""Time processes in turn with `python -c pass` and print ratios: `python ci/side_by_side.py NAME=WORDS...`.
 
-The words of a command are those of Python. It needs nothing but the standard library, so that it runs in a guest, too.
+WORDS are arguments of Python. The script needs the standard library only, so that it also runs in a guest.
 """
 
 import statistics
@@ -14,14 +14,14 @@ _BASE = ("-c", "pass")
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
+    """Return the seconds that one call took."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def ratio(name: str, measured: list[float], base: list[float]) -> str:
-    """One line: medians and the median of the ratios pair by pair."""
+    """Return one line: both medians, and the median of the ratios of each pair."""
     ratios = [a / b for a, b in zip(measured, base, strict=True)]
     return (
         f"{name:<34} {statistics.median(measured) * 1000:7.1f} ms   base {statistics.median(base) * 1000:7.1f} ms"
@@ -30,7 +30,7 @@ def ratio(name: str, measured: list[float], base: list[float]) -> str:
 
 
 def compare(commands: Mapping[str, Sequence[str]], folder: str | None = None) -> None:
-    """Prints a line for each command; all of them and the base take turns, so that noise falls on all alike."""
+    """Print a line for each command. The commands and the base take turns, so that noise affects all of them equally."""
 
     def run(words: Sequence[str]) -> object:
         return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, check=False)
@@ -50,7 +50,7 @@ def compare(commands: Mapping[str, Sequence[str]], folder: str | None = None) ->
 
 
 def main(words: list[str]) -> int:
-    """Compares the commands named."""
+    """Compare the named commands."""
     pairs = [word.split("=", 1) for word in words]
     compare({name: command.split() for name, command in pairs})
     return 0

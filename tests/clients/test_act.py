@@ -191,7 +191,7 @@ def test_the_example_passes_in_a_guest(go, github):
     )
     assert outcomes["shop"][:3] == ["success", "pass", "0"], text
     assert [(item["head_sha"], item["conclusion"]) for item in github.checks] == [(gh.SHA, "success")]
-    assert github.comments[0]["body"].startswith("## ✅ cgroup-preflight: pass")
+    assert github.comments[0]["body"].startswith("## ✅ cgroup-preflight PASS: ")
 
 
 def test_legs_are_told_apart_without_being_named(go, github):

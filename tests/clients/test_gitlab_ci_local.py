@@ -119,7 +119,7 @@ def test_the_included_job_says_what_this_host_deserves(go, gitlab):
 def test_never_failing_and_without_a_token(go, gitlab):
     text, status, _ = go({"fail-on": "never"}, token="")
     assert status == 0, text
-    assert "CI_JOB_TOKEN may not do this here" in text or "nothing" in text
+    assert "CI_JOB_TOKEN may not write notes here" in text or "nothing" in text
     assert gitlab.notes == []
 
 
@@ -161,4 +161,4 @@ def test_the_example_passes_in_a_guest(go, gitlab):
                               files=files, binaries=folders)  # fmt: skip
     assert status == 0, text
     assert json.loads((_reports(folder) / "report.json").read_text())["verdict"] == "pass"
-    assert gitlab.notes[0]["body"].startswith("## ✅ cgroup-preflight: pass")
+    assert gitlab.notes[0]["body"].startswith("## ✅ cgroup-preflight PASS: ")

@@ -12,7 +12,7 @@ from ci.toolchains import TESTED
 
 from cgroup_preflight.golang.buildinfo import BuildInfo, Module, NotGoError, read
 from cgroup_preflight.golang.executable import Kind, fit, identify
-from conftest import Sample, sample_of_go_1_17
+from tests.golang.conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]
 

@@ -13,7 +13,7 @@ from ci.toolchains import TESTED
 from cgroup_preflight.golang.binary_file import BytesImage
 from cgroup_preflight.golang.blob import MAGIC
 from cgroup_preflight.golang.buildinfo import BinaryError, read_image
-from conftest import Sample, sample_of_go_1_17
+from tests.golang.conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]
 

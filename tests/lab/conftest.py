@@ -22,7 +22,7 @@ import pytest
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import BootMode, Completed, GuestEngine, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, CommandResult, GuestEngine, GuestSpec
 
 _REPOSITORY = Path(__file__).parents[2]
 #: Folder of built fixture binaries; `nox -s lab` sets it.
@@ -73,7 +73,7 @@ class Boot(Protocol):
 class PreflightRun:
     """A call of the command inside the guest."""
 
-    completed: Completed
+    completed: CommandResult
 
     @property
     def exit_status(self) -> int:

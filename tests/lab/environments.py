@@ -16,11 +16,11 @@ from cgroup_preflight.guest import image
 from cgroup_preflight.guest.overlay import OverlayFile
 from cgroup_preflight.guest.recipe import Recipe, recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestSpec
-from conftest import KINDS
+from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestSpec
+from tests.lab.conftest import KINDS
 
 #: Runs a command in an environment; the environment variables are those of the command alone.
-Run = Callable[[Sequence[str], Mapping[str, str]], Completed]
+Run = Callable[[Sequence[str], Mapping[str, str]], CommandResult]
 Enter = Callable[[Guest], AbstractContextManager[Run]]
 
 _UML, _QEMU = (kind.spec for kind in KINDS)
@@ -166,7 +166,7 @@ def podman(*options: str, user: str | None = None) -> Enter:
         words = ["podman", "run", "--rm", "--network=none", "--volume=/usr:/usr:ro", *options]
         words.append(f"--volume={input_path('')}:{input_path('')}:ro")
 
-        def run(argv: Sequence[str], env: Mapping[str, str]) -> Completed:
+        def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
             # No place for bytecode in there, and none needed.
             inner = [f"--env={name}={value}" for name, value in env.items() if name == "PYTHONPATH"]
             extra = _TESTER if user else {}
@@ -197,7 +197,7 @@ def nspawn(*, unified: bool, payload: str = "") -> Enter:
             if payload:
                 _shell(guest, payload, "/sys/fs/cgroup/machine.slice/machine-box.scope/payload")
 
-            def run(argv: Sequence[str], env: Mapping[str, str]) -> Completed:
+            def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
                 given = [f"--setenv={name}={value}" for name, value in env.items()]
                 return guest.run([*start, *given, *argv], timeout=_TIMEOUT)
 
@@ -224,7 +224,7 @@ def service(*properties: str) -> Enter:
             *(f"--property={item}" for item in properties),
         ]
 
-        def run(argv: Sequence[str], env: Mapping[str, str]) -> Completed:
+        def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
             given = [f"--setenv={name}={value}" for name, value in env.items()]
             return guest.run([*words, *given, *argv], timeout=_TIMEOUT)
 

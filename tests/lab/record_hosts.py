@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from environments import ENVIRONMENTS, Stage, command_environment
+from tests.lab.environments import ENVIRONMENTS, Stage, command_environment
 
 _REPOSITORY = Path(__file__).parents[2]
 _HOSTS = _REPOSITORY / "tests" / "hosts"

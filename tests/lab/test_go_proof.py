@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import FIXTURES, Lab, config, fixture, service
 
 from cgroup_preflight.guest.session import Guest, input_path
+from tests.lab.configs import FIXTURES, Lab, config, fixture, service
 
 _PROBES = FIXTURES / "probes"
 _STAY = ("--count=0", "--every=300ms")

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from cgroup_preflight.config.load import parse
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.golang.buildinfo import read
 from cgroup_preflight.golang.runtime import predict
-from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.plan.go_settings import chain_of
+from cgroup_preflight.plan.limits import chain_of
 
 CPUS = 4
 _MAX_INT64 = (1 << 63) - 1

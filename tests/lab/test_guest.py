@@ -222,7 +222,7 @@ def test_guest_that_was_lost_is_booted_again(boot: Callable[..., Guest]) -> None
     assert boot(base=base) is not first
 
 
-def _image() -> image.Image:
+def _image() -> image.RootImage:
     return image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ))
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import config, service, toml
 
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.spec import GuestEngine, GuestError
+from tests.lab.configs import config, service, toml
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
@@ -100,7 +100,7 @@ def test_the_example_passes_wherever_this_is(bench: Bench) -> None:
     assert all(limit["ok"] for item in report["services"] for limit in item["limits"])
 
 
-def test_the_report_says_what_was_judged_and_keeps_the_host_beside(bench: Bench) -> None:
+def test_the_report_says_what_was_judged_and_keeps_the_hosts_findings(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
     status, report, _ = bench.run("run", "--engine", "guest")
     assert (status, report["verdict"]) == (0, "pass")
@@ -111,11 +111,11 @@ def test_the_report_says_what_was_judged_and_keeps_the_host_beside(bench: Bench)
     assert where["status"] == "warn"
     assert "not on this machine" in where["message"]
     assert report["host"]["kernel"] in where["message"]
-    beside = [item for item in report["findings"] if item["subject"].startswith("this host: ")]
-    assert {"CGP101", "CGP103", "CGP105"} <= {item["code"] for item in beside}
-    assert not [item for item in beside if item["status"] in ("fail", "unverified")]
+    of_host = [item for item in report["findings"] if item["subject"].startswith("this host: ")]
+    assert {"CGP101", "CGP103", "CGP105"} <= {item["code"] for item in of_host}
+    assert not [item for item in of_host if item["status"] in ("fail", "unverified")]
     # The guest's own answers to the same checks, and what its kernel held.
-    assert [item["status"] for item in _of(report, "CGP101") if item not in beside] == ["pass"]
+    assert [item["status"] for item in _of(report, "CGP101") if item not in of_host] == ["pass"]
     (row,) = report["services"]
     assert row["engine"] == "guest"
     assert {limit["actual"] for limit in row["limits"] if limit["file"].endswith("memory.max")} == {str(32 << 20)}
@@ -137,7 +137,7 @@ _ENDS = {
     "power-off": ("systemctl poweroff -ff", "ended"),
     "out-of-memory": ("exec python3 -c 'x = [bytearray(1 << 20) for _ in range(4096)]'", "Out of memory"),
     "disk-full": ("dd if=/dev/zero of=/var/full bs=1M; exit 1", "No space left"),
-    "no-report": ("pkill -9 -P $(pgrep -o -f inside.agent); sleep 60", "handed out no report"),
+    "no-report": ("pkill -9 -P $(pgrep -o -f inside.agent); sleep 60", "returned no valid report"),
     "no-agent": ("pkill -9 -f inside.agent; sleep 60", "ended"),
 }
 
@@ -167,7 +167,7 @@ def test_a_guest_that_stands_still_is_noticed_long_before_its_time_is_over(bench
 
 def test_a_kernel_panic_is_told_with_its_console(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh")}), {"job.sh": "#!/bin/sh\n"})
-    task = guest_engine.Task(
+    task = guest_engine.GuestTask(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-12",
         kernel_args=("init=/bin/false",),
     )  # fmt: skip
@@ -296,7 +296,7 @@ def test_two_targets_give_one_report(bench: Bench) -> None:
 
 def test_a_quota_above_one_cpu_is_tried_where_there_are_two(bench: Bench) -> None:
     bench.write(config({"job": job("job.sh", CPUQuota="120%")}), {"job.sh": "#!/bin/sh\nexit 0\n"})
-    task = guest_engine.Task(
+    task = guest_engine.GuestTask(
         config=load(bench.project / "cgroup-preflight.toml"), words=("run",), names=(), distro="debian-13"
     )
     done = guest_engine.run_task(task, os.environ, print)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts.content import Holdings, wanted_files
+from cgroup_preflight.artifacts.content import Contents, wanted_files
 from cgroup_preflight.guest.session import Guest
 from tests.lab.conftest import Preflight
-from tests.unit.artifacts.making import UNITS, wish
-from tests.unit.artifacts.rivals import NESTED, RIVALS
+from tests.unit.artifacts.making import UNITS, request
+from tests.unit.artifacts.overrides import NESTED, OVERRIDES
 
 _SOURCE = Path(__file__).parents[2] / "src"
 _CONFIG = """
@@ -172,8 +172,8 @@ def test_a_whole_unit_of_the_user_layout_starts_in_a_users_manager(
 @pytest.mark.requires("v2", "cpu", "memory", "systemd")
 def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
     """Each file of the table is put beside the plan, and systemd is asked what holds then."""
-    goal = wish(NESTED)
-    ours = wanted_files(goal, Holdings(programs={}, units=frozenset({"user-api"})))
+    goal = request(NESTED)
+    ours = wanted_files(goal, Contents(programs={}, units=frozenset({"user-api"})))
     unit = f"/{UNITS}/user-api.service"
     guest.write_file(unit, b"[Service]\nExecStart=/bin/true\n")
     show = (
@@ -182,7 +182,7 @@ def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
     )
     wrong = []
     try:
-        for name, (path, data, changes) in RIVALS.items():
+        for name, (path, data, changes) in OVERRIDES.items():
             for place, content in {**ours, path: data}.items():
                 guest.write_file(f"/{place}", content)
             # Not the folders above it: without /run/systemd/system systemd says that it was not booted.

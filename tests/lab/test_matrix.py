@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from environments import ENVIRONMENTS, Environment, Run, Stage, command_environment
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common
 from cgroup_preflight.config.load import load
 from cgroup_preflight.guest.session import input_path
+from tests.lab.environments import ENVIRONMENTS, Environment, Run, Stage, command_environment
 
 _HOSTS = Path(__file__).parents[1] / "hosts"
 _SHOP = "cgroup-preflight.toml"

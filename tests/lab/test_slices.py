@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from configs import ENVIRONMENT, Lab, config, fixture
 
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.guest.session import Guest
-from cgroup_preflight.plan.unit_text import plain, service_text
-from cgroup_preflight.plan.unitfile import variable_line
+from cgroup_preflight.plan.unit_syntax import specifiers, variable_line
+from cgroup_preflight.plan.unitfile import service_text
+from tests.lab.configs import ENVIRONMENT, Lab, config, fixture
 
 #: Each property once, in its own example; a nested slice whose parent is only implied.
 _ALL = {item.name: item.example for item in PROPERTIES if item.since <= 252}
@@ -98,7 +98,7 @@ def test_a_unit_of_ours_gets_words_variables_and_folder_as_they_are(lab: Lab) ->
     for value in _ODD:
         text = service_text(
             slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), output="/run/odd.json", user=None,
-            lines=(variable_line("V", value), f"WorkingDirectory={plain(folder)}"),
+            lines=(variable_line("V", value), f"WorkingDirectory={specifiers(folder)}"),
         )  # fmt: skip
         lab.guest.write_file("/run/systemd/system/odd.service", text.encode())
         lab.shell("rm -f /run/odd.json; systemctl daemon-reload; systemctl start --wait odd.service")

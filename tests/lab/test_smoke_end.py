@@ -3,9 +3,9 @@
 import signal
 
 import pytest
-from configs import ENVIRONMENT, Lab, config, fixture
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import ENVIRONMENT, Lab, config, fixture
 
 _SERVER = {"slice": "api", "MemoryMax": "48M", "TasksMax": 48}
 
@@ -115,8 +115,9 @@ _COUNT = """
 from cgroup_preflight.cli import common
 from cgroup_preflight.smoke.run import smoke
 config = common.load_config(None)
-context = common.context(config, config.engine, ())
-result = smoke(config, context.facts, context.engine, (), lambda text: None)
+plan = common.plan_of(config)
+context = common.context(config, config.engine, (), plan=plan)
+result = smoke(config, plan, context.facts, context.engine, (), lambda text: None)
 print(result.processes_started, sum(finding.code == "CGP511" for finding in result.findings))
 """
 

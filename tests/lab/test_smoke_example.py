@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from configs import Lab, Outcome
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import Lab, Outcome
 
 _MIB = 1 << 20
 #: What examples/shop/cgroup-preflight.toml asks for, worked out by hand.

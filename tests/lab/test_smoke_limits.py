@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from configs import Lab, Outcome, config, fixture, service, toml
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.report import Location
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.plan.expect import HostNumbers, expectations
+from tests.lab.configs import Lab, Outcome, config, fixture, service, toml
 
 _MIB = 1 << 20
 _JOB = fixture("exiter", "--code=0", ready="exit")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from configs import Lab, Outcome, config, service
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import Lab, Outcome, config, service
 
 pytestmark = pytest.mark.requires("cpuset", "cpus>=4")
 _MIB = 1 << 20

@@ -1,9 +1,9 @@
 """Services that behave and services that do not, all of one config and so all at the same time in one guest."""
 
 import pytest
-from configs import Lab, Outcome, config, fixture, service, toml
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import Lab, Outcome, config, fixture, service, toml
 
 _MIB = 1 << 20
 #: Answers with a redirect to another port, where somebody counts the visitors (see `redirected`).

@@ -1,6 +1,8 @@
-"""The structure holds: no import cycle at run time, budgets of size, every public name documented."""
+"""The structure is as docs/architecture.md says: no import cycle at run time, pure rooms, sizes, documented names."""
 
 import ast
+import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,46 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
     return {name for name in found if name in MODULES}
+
+
+def _everywhere(path: Path) -> Iterator[str]:
+    """The top names of all modules that `path` imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def _users(*modules: str) -> set[str]:
+    """The rooms that import one of these modules."""
+    return {name.split(".")[1] for name, path in MODULES.items() if set(_everywhere(path)) & set(modules)}
+
+
+def test_only_some_rooms_touch_the_machine_and_the_network() -> None:
+    assert _users("subprocess") <= {"host", "engines", "smoke", "guest"}
+    assert _users("requests", "github", "gitlab") == {"publish"}
+    assert not _users("socket", "signal", "select", "tempfile", "shutil") & {"core", "plan", "report", "checks"}
+
+
+@pytest.mark.parametrize("room", ["core", "plan", "report", "checks"])
+def test_pure_rooms_open_no_file(room: str) -> None:
+    for path in (SOURCE / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func).rpartition(".")[2] not in ("open", "read_text", "write_text"), path.name
+
+
+def test_sizes_of_all_modules_and_functions_together() -> None:
+    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    functions = [
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert statistics.median(len(path.read_text().splitlines()) for path in MODULES.values()) <= 110
+    assert statistics.quantiles(functions, n=10)[-1] <= 20
 
 
 def test_no_run_time_import_cycle() -> None:

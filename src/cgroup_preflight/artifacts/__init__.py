@@ -1,5 +1,5 @@
 """Puts the generated unit files into build artifacts: one file per container format, every write atomic.
 
-One way through: a format *surveys* the artifact (`survey`), `edit` decides what has to change (pure), the format
-writes it. Members that do not change are copied as the bytes they are.
+The way through: `scan` looks at every member that a format shows it, `edit` decides what has to change (pure), the
+format writes it. Members that do not change are copied as the bytes they are.
 """

@@ -1,16 +1,15 @@
-"""Signatures and checksums of an artifact: what a change makes wrong is named; only checksums are written again."""
+"""Signatures and checksums of an artifact: a change makes them wrong; checksums can be corrected."""
 
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
-from cgroup_preflight.host.files import replacing
+from cgroup_preflight.host.files import open_regular, replacing
 
-#: Suffixes of files beside an artifact that hold a signature, certificate or attestation of it.
+#: Suffixes of files next to an artifact that contain a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
                ".intoto.jsonl", ".att", ".zsync")  # fmt: skip
 _ALGORITHMS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
@@ -23,8 +22,8 @@ _TEXT_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """A file beside the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
+class SideFile:
+    """A file next to the artifact: `digest` is the algorithm of a checksum that matches now, empty for signatures."""
 
     path: str
     digest: str = ""
@@ -53,7 +52,7 @@ def digests(path: str, names: Iterable[str] = ("sha256",)) -> Digests:
 
 
 def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Files beside `path` that may sign it, and those that may hold its checksum; both sorted."""
+    """Files next to `path` that may sign it, and those that may contain its checksum; both sorted."""
     folder, name = os.path.split(path)
     signatures, lists = [], []
     for other in sorted(os.listdir(folder or ".")):
@@ -71,25 +70,25 @@ def candidates(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def algorithms(lists: Iterable[str]) -> tuple[str, ...]:
-    """Which digests the lists may hold: all of them, unless there is no list."""
+    """Which digests the lists may contain: all of them, unless there is no list."""
     return _ALGORITHMS if any(lists) else ("sha256",)
 
 
-def stale(path: str, before: Digests) -> tuple[Beside, ...]:
+def stale(path: str, before: Digests) -> tuple[SideFile, ...]:
     """What a change of `path` makes wrong: signatures, and checksums that match now or that name it."""
     signatures, lists = candidates(path)
-    found = [Beside(path=place) for place in signatures]
+    found = [SideFile(path=place) for place in signatures]
     for place in lists:
         text = (_text(place) or "").lower()
         digest = next((name for name, value in before.by_name.items() if value in text), "")
-        found.append(Beside(path=place, digest=digest or "unknown"))
+        found.append(SideFile(path=place, digest=digest or "unknown"))
     return tuple(found)
 
 
-def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
-    """Puts the new digest in the place of the old one; False where the file did not hold the old one.
+def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
+    """Replaces the old digest by the new one; False where the file did not contain the old one.
 
-    A checksum that did not match before is left alone: to correct it would hide that.
+    A checksum that did not match before stays as it is: a correction would hide that.
     """
     text = _text(item.path)
     if text is None or item.digest not in before.by_name:
@@ -104,21 +103,15 @@ def rewrite(item: Beside, before: Digests, after: Digests) -> bool:
 
 
 def _names(place: str, name: str) -> bool:
-    """Whether the list speaks of the artifact, and not only of one whose name holds this name."""
+    """Whether the list names the artifact, and not only one whose name contains this name."""
     return re.search(rf"(?<![\w.+~-]){re.escape(name)}(?![\w.+~-])", _text(place) or "") is not None
 
 
 def _text(path: str) -> str | None:
-    """A text file of a size that such files have, else None; never a FIFO, which would block."""
+    """A text file of a size that such files have, else None."""
     try:
-        with open(path, "rb", opener=_opener) as file:
-            data = file.read(_TEXT_MAX + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        with open_regular(path, follow=True) as file:
+            data = file.read(_TEXT_MAX + 1)
     except OSError:
         return None
-    if data is None:
-        return None
     return data.decode("utf-8", "surrogateescape") if len(data) <= _TEXT_MAX else None
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

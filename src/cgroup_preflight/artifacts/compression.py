@@ -1,4 +1,7 @@
-"""Compressed streams, read within limits, and written again with the settings they had."""
+"""Compressed streams, read within limits, and written again with the settings that their heads show.
+
+Sources: RFC 1952 (gzip), the .xz file format 1.1, RFC 8878 (zstd), the LZMA SDK (lzma), dpkg's deb(5).
+"""
 
 import bz2
 import lzma
@@ -7,16 +10,23 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from cgroup_preflight.artifacts import streams
 from cgroup_preflight.artifacts.model import CHUNK, RATIO_FLOOR, ArtifactError, Limits, corrupt, too_large, unsupported
 from cgroup_preflight.core.report import Remedy
 
+#: Magic numbers; `lzma` has none.
+_MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+#: A head this long holds every field; gzip's file name and comment have no limit of their own.
+HEAD = 1 << 16
+_FEXTRA, _FNAME, _FCOMMENT, _FHCRC = 4, 8, 16, 2
+_PRESETS = {1 << 18: 0, 1 << 20: 1, 1 << 21: 2, 1 << 22: 4, 1 << 23: 6, 1 << 24: 7, 1 << 25: 8, 1 << 26: 9}
+#: zstd's window when the size is not known in advance to the level that has it (clevels.h); dpkg-deb uses 19.
+_ZSTD_LEVELS = {19: 1, 20: 2, 21: 3, 22: 12, 23: 19}
 #: An xz stream may ask for 4 GiB of memory to be read; -9 needs 65 MiB.
 _LZMA_MEMORY = 256 << 20
 _BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
-class Decoder(Protocol):
+class _Decoder(Protocol):
     """The interface that bz2, lzma and zstd share."""
 
     @property
@@ -28,7 +38,7 @@ class Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-class Encoder(Protocol):
+class _Encoder(Protocol):
     """What turns chunks into a compressed stream."""
 
     def compress(self, data: bytes, /) -> bytes: ...
@@ -79,7 +89,12 @@ class _Gzip:
         return self._header + self._inner.flush() + trailer
 
 
-_DECODERS: dict[str, Callable[[], Decoder]] = {
+def codec_of(head: bytes) -> str:
+    """The codec by magic number; empty if it is none of them."""
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "")
+
+
+_DECODERS: dict[str, Callable[[], _Decoder]] = {
     "gz": _Gunzip,
     "bz2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY),
@@ -107,27 +122,118 @@ def _broken(codec: str) -> tuple[type[Exception], ...]:
     return (*_BROKEN, _zstd().ZstdError) if codec == "zst" else _BROKEN
 
 
-def encoder_like(codec: str, head: bytes) -> Encoder:
+def encoder_like(codec: str, head: bytes) -> _Encoder:
     """An encoder with the settings that `head`, the first bytes of a stream, tells of. Raises ArtifactError."""
     try:
         if codec == "gz":
-            header = streams.gzip_header(head)
-            return _Gzip(header, streams.gzip_level(header))
+            header = _gzip_header(head)
+            return _Gzip(header, _gzip_level(header))
         if codec == "bz2":
-            return bz2.BZ2Compressor(streams.bzip2_level(head))
+            return bz2.BZ2Compressor(_bzip2_level(head))
         if codec == "lzma":
-            return lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=streams.lzma_filters(head))
+            return lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=_lzma_filters(head))
         if codec == "xz":
-            check, filters = streams.xz_settings(head)
+            check, filters = _xz_settings(head)
             return lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
-        level, checksum = streams.zstd_settings(head)
+        level, checksum = _zstd_settings(head)
         zstd = _zstd()
         parameters = zstd.CompressionParameter
         options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
-        encoder: Encoder = zstd.ZstdCompressor(options=options)
+        encoder: _Encoder = zstd.ZstdCompressor(options=options)
         return encoder
     except (IndexError, lzma.LZMAError):
         raise corrupt(f"the {codec} header is damaged") from None
+
+
+def _gzip_header(head: bytes) -> bytes:
+    """The header of the first member as it is. Raises IndexError if it is cut or longer than HEAD."""
+    flags, end = head[3], 10
+    if flags & _FEXTRA:
+        end += 2 + int.from_bytes(head[end : end + 2], "little")
+    for flag in (_FNAME, _FCOMMENT):
+        if flags & flag:
+            end = _after_zero(head, end)
+    if flags & _FHCRC:
+        end += 2
+    if end > len(head):
+        raise IndexError(end)
+    return head[:end]
+
+
+def _after_zero(head: bytes, start: int) -> int:
+    zero = head.find(0, start)
+    if zero < 0:
+        raise IndexError(start)
+    return zero + 1
+
+
+def _gzip_level(header: bytes) -> int:
+    """The level by XFL, as gzip, zlib and Go set it: 2 for the best, 4 for the fastest, else the default."""
+    return {2: 9, 4: 1}.get(header[8], 6)
+
+
+def _bzip2_level(head: bytes) -> int:
+    """The block size digit, 1 to 9."""
+    level = head[3] - ord("0")
+    return level if 1 <= level <= 9 else 9
+
+
+def _lzma_filters(head: bytes) -> list[dict[str, Any]]:
+    """The filter of a .lzma file: the preset that has its dictionary."""
+    size = int.from_bytes(head[1:5], "little")
+    return [{"id": lzma.FILTER_LZMA1, "preset": _preset(size), "dict_size": max(size, 4096)}]
+
+
+def _xz_settings(head: bytes) -> tuple[int, list[dict[str, Any]] | None]:
+    """Integrity check and filter chain of the first block; None for the default chain."""
+    check, position = head[7] & 0x0F, 12
+    if head[position] == 0:
+        return check, None
+    flags, position = head[position + 1], position + 2
+    for flag in (0x40, 0x80):
+        if flags & flag:
+            _, position = _vli(head, position)
+    chain: list[dict[str, Any]] = []
+    for _ in range((flags & 3) + 1):
+        number, position = _vli(head, position)
+        length, position = _vli(head, position)
+        properties, position = head[position : position + length], position + length
+        chain.append(_filter(number, properties))
+    return check, chain
+
+
+def _filter(number: int, properties: bytes) -> dict[str, Any]:
+    if number == lzma.FILTER_LZMA2:
+        bits = properties[0]
+        size = (2 | (bits & 1)) << (bits // 2 + 11) if bits < 40 else 0xFFFFFFFF
+        return {"id": number, "preset": _preset(size), "dict_size": min(size, 1 << 26)}
+    if number == lzma.FILTER_DELTA:
+        return {"id": number, "dist": properties[0] + 1}
+    return {"id": number}
+
+
+def _vli(head: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 63, 7):
+        byte, position = head[position], position + 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            break
+    return value, position
+
+
+def _preset(size: int) -> int:
+    return _PRESETS.get(size, 6)
+
+
+def _zstd_settings(head: bytes) -> tuple[int, bool]:
+    """Level, by the window, and whether there is a checksum; level 3, zstd's own, where the window tells nothing."""
+    descriptor = head[4]
+    checksum = bool(descriptor & 4)
+    if descriptor & 0x20:
+        return 3, checksum
+    window = 10 + (head[5] >> 3)
+    return _ZSTD_LEVELS.get(window, 19 if window > 23 else 3), checksum
 
 
 def decoded(codec: str, blocks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:

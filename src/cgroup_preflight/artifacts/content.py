@@ -1,21 +1,21 @@
-"""Plan to files: what an artifact has to hold, given what is in it already. Pure.
+"""Plan to files: what an artifact must contain, given what is in it already. Pure.
 
-Places: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
+UnitPaths: systemd.unit(5), "System Unit Search Path"; usr/lib is right for packages, on split-usr systems, too.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cgroup_preflight.artifacts import manifest
-from cgroup_preflight.artifacts.model import Program, other_binary
-from cgroup_preflight.artifacts.service_unit import service_unit
+from cgroup_preflight.artifacts.model import PackedProgram, other_binary, unsupported
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files
+from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files, whole_service
 
 LAYOUTS = ("system", "user")
-#: `services`: the whole plan, or what belongs to the programs and units that the artifact holds.
+#: `services`: the whole plan, or what belongs to the programs and units in the artifact.
 ALL, PRESENT = "all", "present"
 
 
@@ -28,12 +28,12 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ContentRequest:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
-    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that what a Go program
-    needs is not in the plan yet; `replan` makes the plan again with the programs that an artifact holds.
+    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that the plan does not
+    contain yet what a Go program needs; `replan` makes the plan again with the programs in an artifact.
     """
 
     plan: Plan
@@ -62,65 +62,84 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
-    """What the artifact holds of the plan: programs by service, services with a unit file, its package name."""
+class Contents:
+    """What the artifact contains of the plan: programs by service, services with a unit file, its package name."""
 
-    programs: Mapping[str, tuple[Program, ...]]
+    programs: Mapping[str, tuple[PackedProgram, ...]]
     units: frozenset[str]
     package: str = ""
 
 
-def wanted_files(wish: Wish, has: Holdings) -> dict[str, bytes]:
-    """Every file that has to be there, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
+def wanted_files(request: ContentRequest, has: Contents) -> dict[str, bytes]:
+    """Every file that the artifact must contain, by path, the manifest last. Raises ArtifactError (CGP302, CGP306).
 
-    Nothing where the wish is for what is present, and no service is.
+    Nothing where only services that are present are requested, and none is.
     """
-    services = chosen(wish, has)
-    if wish.services == PRESENT and not services:
+    services = chosen(request, has)
+    if request.services == PRESENT and not services:
         return {}
     files: dict[str, bytes] = {}
     slices = {name for service in services for name in service.slices}
-    whole = len(services) == len(wish.plan.services)
-    for unit in slice_files(wish.plan):
+    whole = len(services) == len(request.plan.services)
+    for unit in slice_files(request.plan):
         if whole or unit.path in slices:
-            files[f"{wish.unit_folder}/{unit.path}"] = unit.content.encode()
-    drop_ins = {unit.path: unit.content for unit in drop_in_files(wish.plan)}
+            files[f"{request.unit_folder}/{unit.path}"] = unit.content.encode()
+    drop_ins = {unit.path: unit.content for unit in drop_in_files(request.plan)}
     for service in services:
         text = drop_ins[f"{service.unit}.d/{DROP_IN}"]
-        if wish.service_units and service.label not in has.units:
-            whole_unit = service_unit(service, text, has.programs.get(service.label, ()), wish)
-            files[f"{wish.unit_folder}/{service.unit}"] = whole_unit.encode()
+        if request.service_units and service.label not in has.units:
+            unit_text = _service_unit(service, has.programs.get(service.label, ()), request)
+            files[f"{request.unit_folder}/{service.unit}"] = unit_text.encode()
         else:
-            files[f"{wish.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
-    files[wish.manifest_path(has.package)] = manifest.dump(_manifest(wish, has, services, files))
+            files[f"{request.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
+    files[request.manifest_path(has.package)] = manifest.dump(_manifest(request, has, services, files))
     return files
 
 
-def chosen(wish: Wish, has: Holdings) -> tuple[ServicePlan, ...]:
+def chosen(request: ContentRequest, has: Contents) -> tuple[ServicePlan, ...]:
     """The services whose files go in."""
-    if wish.services == ALL:
-        return wish.plan.services
-    if wish.services == PRESENT:
-        return tuple(item for item in wish.plan.services if item.label in has.units or has.programs.get(item.label))
-    return tuple(item for item in wish.plan.services if item.label in wish.services)
+    if request.services == ALL:
+        return request.plan.services
+    if request.services == PRESENT:
+        return tuple(item for item in request.plan.services if item.label in has.units or has.programs.get(item.label))
+    return tuple(item for item in request.plan.services if item.label in request.services)
+
+
+def _service_unit(service: ServicePlan, programs: Sequence[PackedProgram], request: ContentRequest) -> str:
+    """The whole unit of a service that has none in the artifact; its program must be there exactly once.
+
+    Raises ArtifactError (CGP306).
+    """
+    if len({program.sha256 for program in programs}) != 1:
+        found = ", ".join(program.path for program in programs) or "no file of that name"
+        raise unsupported(
+            f"no unit can be written for {service.label}: the artifact contains {found}",
+            Remedy(title=f"pack its program once, ship {service.unit} in the artifact, or set service_units = false"),
+        )
+    path = programs[0].path.removeprefix(f"{request.prefix}/") if request.prefix else programs[0].path
+    system = request.layout == "system"
+    return whole_service(
+        request.plan, service, program=f"/{path}", user=request.user if system else "",
+        target="multi-user.target" if system else "default.target",
+    )  # fmt: skip
 
 
 def _manifest(
-    wish: Wish, has: Holdings, services: tuple[ServicePlan, ...], files: Mapping[str, bytes]
+    request: ContentRequest, has: Contents, services: tuple[ServicePlan, ...], files: Mapping[str, bytes]
 ) -> manifest.Manifest:
     return manifest.Manifest(
-        project=wish.plan.project,
-        config_sha256=wish.config_sha256,
-        layout=wish.layout,
-        prefix=wish.prefix,
+        project=request.plan.project,
+        config_sha256=request.config_sha256,
+        layout=request.layout,
+        prefix=request.prefix,
         files=tuple(sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())),
-        binaries=tuple(_binary(service, wish.tested, has) for service in services),
-        verdict=wish.tested.verdict,
+        binaries=tuple(_binary(service, request.tested, has) for service in services),
+        verdict=request.tested.verdict,
     )
 
 
-def _binary(service: ServicePlan, tested: Tested, has: Holdings) -> manifest.ManifestBinary:
-    """The tested program in the artifact. Raises ArtifactError (CGP302) where only another build of it is there."""
+def _binary(service: ServicePlan, tested: Tested, has: Contents) -> manifest.ManifestBinary:
+    """The tested program in the artifact. Raises ArtifactError (CGP302) where it contains only another build."""
     digest = tested.binaries.get(service.label)
     programs = has.programs.get(service.label, ())
     if digest is None:

@@ -1,13 +1,8 @@
-"""The common ar archive, as far as deb(5) uses it. Pure but for reading.
+"""Debian packages: our files go into data.tar, what follows from them into control.tar; everything else stays.
 
-Libraries for it: `unix-ar` (no release since 2019) and `arpy` (reads only); the format is a 60-byte text header.
-
-The control files of a Debian package that follow from its content. Pure.
-
-Sources: deb-md5sums(5), deb-conffiles(5), deb-substvars(5) (Installed-Size: each file rounded up to 1 KiB, 1 KiB for
-everything else). `python-debian` reads such files, but writes no package, and is under the GPL.
-
-Debian packages: our files go into data.tar, what follows from them into control.tar; all else stays.
+Sources: deb(5) and its ar archive, deb-md5sums(5), deb-conffiles(5), deb-substvars(5) (Installed-Size: each file
+rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits: `unix-ar` has had no release since
+2019, `arpy` only reads, `python-debian` writes no package and is under the GPL.
 """
 
 import hashlib
@@ -18,7 +13,7 @@ from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import KEEP_MAX, Kind, Limits, Splice, corrupt, unsafe, unsupported
-from cgroup_preflight.artifacts.scan import Survey
+from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.tar import (
     Ending,
@@ -35,123 +30,25 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import Sink
 
 MAGIC = b"!<arch>\n"
-HEADER = 60
-SIZE_AT = 48
+_HEADER_SIZE = 60
+_SIZE_AT = 48
 _HEADER = re.compile(rb"(.{16})([0-9 ]{12})([0-9 ]{6})([0-9 ]{6})([0-7 ]{8})([0-9]{1,10}) *`\n", re.DOTALL)
 _MEMBERS_MAX = 100
+#: deb(5): dpkg writes the first four today, and reads the others in old packages.
+_CODECS = {"": "", ".gz": "gz", ".xz": "xz", ".zst": "zst", ".bz2": "bz2", ".lzma": "lzma"}
+_LISTS = ("control", "md5sums", "conffiles")
+_INSTALLED = re.compile(rb"^(Installed-Size:[ \t]*)(\d{1,15})([ \t]*)$", re.MULTILINE | re.IGNORECASE)
+_PACKAGE = re.compile(rb"^Package:[ \t]*([a-z0-9][a-z0-9+.-]+)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArMember:
+class _ArMember:
     """A member: its raw header, the range of its content in the file."""
 
     name: str
     header: bytes
     start: int
     size: int
-
-
-def read_members(file: BinaryIO, length: int) -> tuple[ArMember, ...]:
-    """All members. Raises ArtifactError where the file is damaged or cut."""
-    members: list[ArMember] = []
-    at = len(MAGIC)
-    while at < length:
-        header = os.pread(file.fileno(), HEADER, at)
-        match = _HEADER.fullmatch(header)
-        if not match or len(header) != HEADER or len(members) >= _MEMBERS_MAX:
-            raise corrupt("the ar archive is damaged or truncated")
-        name = match[1].decode("ascii", "replace").rstrip(" ").removesuffix("/")
-        member = ArMember(name=name, header=header, start=at + HEADER, size=int(match[6]))
-        if member.start + member.size > length:
-            raise corrupt(f"{name!r} ends too early: the archive is truncated")
-        members.append(member)
-        at = member.start + member.size
-        at += at % 2
-    return tuple(members)
-
-
-def size_field(size: int) -> bytes:
-    """The size as the header spells it. Raises ArtifactError above ten digits, which ar cannot hold."""
-    text = b"%-10d" % size
-    if len(text) > 10:
-        raise corrupt("a member would be larger than ar can say")
-    return text
-
-
-_INSTALLED = re.compile(rb"^(Installed-Size:[ \t]*)(\d{1,15})([ \t]*)$", re.MULTILINE | re.IGNORECASE)
-_PACKAGE = re.compile(rb"^Package:[ \t]*([a-z0-9][a-z0-9+.-]+)[ \t]*$", re.MULTILINE | re.IGNORECASE)
-
-
-def package_name(control: bytes) -> str:
-    """The package's name. Raises ArtifactError if there is none."""
-    match = _PACKAGE.search(control)
-    if not match:
-        raise corrupt("the control file names no package")
-    return match[1].decode()
-
-
-def new_control(control: bytes, edit: Edit) -> bytes:
-    """The control file with its Installed-Size; one that has none is left alone."""
-    grown = sum(_kibibytes(len(new.data)) for new in edit.added) + len(edit.folders)
-    grown += sum(_kibibytes(len(new.data)) - _kibibytes(found.member.size) for found, new in edit.replaced)
-    grown -= sum(_kibibytes(found.member.size) for found in edit.dropped)
-
-    def resize(match: re.Match[bytes]) -> bytes:
-        return b"%s%d%s" % (match[1], max(int(match[2]) + grown, 0), match[3])
-
-    return _INSTALLED.sub(resize, control, count=1)
-
-
-def new_md5sums(md5sums: bytes, edit: Edit) -> bytes:
-    """The checksum list with our files; in order by path if it was, as debhelper writes it, else appended."""
-    gone = {found.member.path for found in edit.dropped}
-    files = (*(new for _, new in edit.replaced), *edit.added)
-    fresh = {new.path: new.data for new in files if not is_conffile(new.path)}
-    lines, kept = md5sums.splitlines(), []
-    for line in lines:
-        path = _path(line)
-        if path in fresh:
-            kept.append(_line(path, fresh.pop(path)))
-        elif path not in gone:
-            kept.append(line)
-    ordered = lines == sorted(lines, key=lambda line: line[34:])
-    kept += [_line(path, data) for path, data in fresh.items()]
-    if ordered:
-        kept.sort(key=lambda line: line[34:])
-    return b"".join(line + b"\n" for line in kept)
-
-
-def new_conffiles(conffiles: bytes, edit: Edit) -> bytes:
-    """The list of configuration files with ours that go below etc/, and without those that went."""
-    gone = {f"/{found.member.path}".encode() for found in edit.dropped}
-    lines = [line for line in conffiles.splitlines() if line.strip() not in gone]
-    known = {line.strip().removeprefix(b"remove-on-upgrade ") for line in lines}
-    fresh = [f"/{new.path}".encode() for new in edit.added if is_conffile(new.path)]
-    lines += [line for line in fresh if line not in known]
-    return b"".join(line + b"\n" for line in lines)
-
-
-def is_conffile(path: str) -> bool:
-    """Whether Debian's policy (10.7) wants the file to be a conffile."""
-    return path.startswith("etc/")
-
-
-def _kibibytes(size: int) -> int:
-    return -(-size // 1024)
-
-
-def _path(line: bytes) -> str:
-    return line[34:].decode("utf-8", "surrogateescape").removeprefix("./")
-
-
-def _line(path: str, data: bytes) -> bytes:
-    # MD5 is what dpkg compares with; nothing here relies on it for safety.
-    return f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {path}".encode()
-
-
-#: deb(5): dpkg writes the first four today, and reads the others in old packages.
-_CODECS = {"": "", ".gz": "gz", ".xz": "xz", ".zst": "zst", ".bz2": "bz2", ".lzma": "lzma"}
-_LISTS = ("control", "md5sums", "conffiles")
 
 
 class DebFormat:
@@ -161,7 +58,7 @@ class DebFormat:
 
     def __init__(self, file: BinaryIO, length: int, limits: Limits) -> None:
         self._file, self._limits = file, limits
-        self._members = read_members(file, length)
+        self._members = _read_members(file, length)
         self._check_order()
         self._control = self._part("control.tar")
         self._data = self._part("data.tar")
@@ -179,13 +76,13 @@ class DebFormat:
     @property
     def package(self) -> str:
         """The package's name."""
-        return package_name(self._files["control"])
+        return _package_name(self._files["control"])
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every member of data.tar. Raises ArtifactError."""
-        self._data.survey(survey)
+        self._data.scan(scan)
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the package: the same members in the same order, two of them packed again as they were."""
         sink.write(MAGIC)
         for member in self._members:
@@ -195,11 +92,11 @@ class DebFormat:
             if member.name.startswith("control.tar"):
                 self._control.write_spliced(sink, self._control_splices(edit, mtime))
             elif member.name.startswith("data.tar"):
-                self._data.write(sink, edit, survey, mtime)
+                self._data.write(sink, edit, scan, mtime)
             else:
                 copy_range(sink, self._file, member.start, member.size)
             size = sink.tell() - start
-            sink.patch(at + SIZE_AT, size_field(size))
+            sink.patch(at + _SIZE_AT, _size_field(size))
             if size % 2:
                 sink.write(b"\n")
 
@@ -233,7 +130,7 @@ class DebFormat:
             if path in _LISTS:
                 odd = path in self._entries or entry.member.kind is not Kind.FILE or not entry.resizable
                 if odd or entry.size > 64 * KEEP_MAX:
-                    raise unsafe(f"{path!r} in control.tar is odd: there twice, no file, or too large")
+                    raise unsafe(f"{path!r} in control.tar is in it twice, is no regular file, or is too large")
                 self._entries[path] = entry
                 self._files[path] = stream.read(entry.size)
                 stream.skip(padded(entry.size) - len(self._files[path]))
@@ -245,14 +142,14 @@ class DebFormat:
 
     def _control_splices(self, edit: Edit, mtime: int) -> tuple[Splice, ...]:
         """The lists in their places, each with the owner, mode and time it had."""
-        fresh = {"control": new_control(self._files["control"], edit)}
+        fresh = {"control": _new_control(self._files["control"], edit)}
         if "md5sums" in self._files:
-            fresh["md5sums"] = new_md5sums(self._files["md5sums"], edit)
+            fresh["md5sums"] = _new_md5sums(self._files["md5sums"], edit)
         tail = b""
         if "conffiles" in self._files:
-            fresh["conffiles"] = new_conffiles(self._files["conffiles"], edit)
-        elif any(is_conffile(new.path) for new in edit.added):
-            tail = new_member("conffiles", new_conffiles(b"", edit), dotted=self._dotted, mtime=mtime)
+            fresh["conffiles"] = _new_conffiles(self._files["conffiles"], edit)
+        elif any(_is_conffile(new.path) for new in edit.added):
+            tail = new_member("conffiles", _new_conffiles(b"", edit), dotted=self._dotted, mtime=mtime)
         splices = []
         for name, data in fresh.items():
             entry = self._entries[name]
@@ -262,3 +159,97 @@ class DebFormat:
         splices.sort(key=lambda item: item.offset)
         grown = sum(len(item.data) - item.remove for item in splices) + len(tail)
         return (*splices, with_end(self._ending, tail, grown))
+
+
+def _read_members(file: BinaryIO, length: int) -> tuple[_ArMember, ...]:
+    """All members. Raises ArtifactError where the file is damaged or cut."""
+    members: list[_ArMember] = []
+    at = len(MAGIC)
+    while at < length:
+        header = os.pread(file.fileno(), _HEADER_SIZE, at)
+        match = _HEADER.fullmatch(header)
+        if not match or len(header) != _HEADER_SIZE or len(members) >= _MEMBERS_MAX:
+            raise corrupt("the ar archive is damaged or truncated")
+        name = match[1].decode("ascii", "replace").rstrip(" ").removesuffix("/")
+        member = _ArMember(name=name, header=header, start=at + _HEADER_SIZE, size=int(match[6]))
+        if member.start + member.size > length:
+            raise corrupt(f"{name!r} ends too early: the archive is truncated")
+        members.append(member)
+        at = member.start + member.size
+        at += at % 2
+    return tuple(members)
+
+
+def _size_field(size: int) -> bytes:
+    """The size as the header spells it. Raises ArtifactError above ten digits, which ar cannot hold."""
+    text = b"%-10d" % size
+    if len(text) > 10:
+        raise corrupt("a member would become larger than an ar header can state")
+    return text
+
+
+def _package_name(control: bytes) -> str:
+    """The package's name. Raises ArtifactError if there is none."""
+    match = _PACKAGE.search(control)
+    if not match:
+        raise corrupt("the control file names no package")
+    return match[1].decode()
+
+
+def _new_control(control: bytes, edit: Edit) -> bytes:
+    """The control file with its Installed-Size; one that has none is left alone."""
+    grown = sum(_kibibytes(len(new.data)) for new in edit.added) + len(edit.folders)
+    grown += sum(_kibibytes(len(new.data)) - _kibibytes(found.member.size) for found, new in edit.replaced)
+    grown -= sum(_kibibytes(found.member.size) for found in edit.dropped)
+
+    def resize(match: re.Match[bytes]) -> bytes:
+        return b"%s%d%s" % (match[1], max(int(match[2]) + grown, 0), match[3])
+
+    return _INSTALLED.sub(resize, control, count=1)
+
+
+def _new_md5sums(md5sums: bytes, edit: Edit) -> bytes:
+    """The checksum list with our files; in order by path if it was, as debhelper writes it, else appended."""
+    gone = {found.member.path for found in edit.dropped}
+    files = (*(new for _, new in edit.replaced), *edit.added)
+    fresh = {new.path: new.data for new in files if not _is_conffile(new.path)}
+    lines, kept = md5sums.splitlines(), []
+    for line in lines:
+        path = _path(line)
+        if path in fresh:
+            kept.append(_line(path, fresh.pop(path)))
+        elif path not in gone:
+            kept.append(line)
+    ordered = lines == sorted(lines, key=lambda line: line[34:])
+    kept += [_line(path, data) for path, data in fresh.items()]
+    if ordered:
+        kept.sort(key=lambda line: line[34:])
+    return b"".join(line + b"\n" for line in kept)
+
+
+def _new_conffiles(conffiles: bytes, edit: Edit) -> bytes:
+    """The list of configuration files with ours that go below etc/, and without those that went."""
+    gone = {f"/{found.member.path}".encode() for found in edit.dropped}
+    lines = [line for line in conffiles.splitlines() if line.strip() not in gone]
+    known = {line.strip().removeprefix(b"remove-on-upgrade ") for line in lines}
+    fresh = [f"/{new.path}".encode() for new in edit.added if _is_conffile(new.path)]
+    lines += [line for line in fresh if line not in known]
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _is_conffile(path: str) -> bool:
+    """Whether Debian's policy (10.7) wants the file to be a conffile."""
+    return path.startswith("etc/")
+
+
+def _kibibytes(size: int) -> int:
+    return -(-size // 1024)
+
+
+def _path(line: bytes) -> str:
+    return line[34:].decode("utf-8", "surrogateescape").removeprefix("./")
+
+
+def _line(path: str, data: bytes) -> bytes:
+    # MD5 is what dpkg compares with; nothing here relies on it for safety.
+    return f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {path}".encode()

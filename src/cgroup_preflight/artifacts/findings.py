@@ -1,133 +1,158 @@
-"""Findings about artifacts: what was written, and what was found in them. Pure."""
+"""What was done or found with artifacts, as findings. Pure."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.edit import other_projects
-from cgroup_preflight.artifacts.inject import Looked, Written
+from cgroup_preflight.artifacts.inject import Comparison, Written
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.overrides import judged
+from cgroup_preflight.artifacts.overrides import describe_overrides
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
-#: The most characters of a diff that are shown.
+#: A longer diff is cut; other tools can show the rest.
 _DIFF_MAX = 20_000
 _PRESENT = Remedy(
-    title="if it should contain one, pack the program under the name in `binary`, or set services to all; "
-    "otherwise remove this artifact from the list"
+    title="if it should contain one: pack the program under the name in `binary`, or set services to all; "
+    "otherwise leave this artifact out"
 )
 
 
 def refused(path: str, error: ArtifactError) -> Finding:
-    """An artifact that was not changed, and why."""
+    """An artifact that was not changed."""
     return error.code.finding(Status.FAIL, path, f"not changed: {error.message}", error.remedy)
 
 
 def written(item: Written) -> tuple[Finding, ...]:
-    """An artifact that now contains the plan, and what no longer matches it."""
-    looked = item.looked
+    """An artifact that now contains the plan, and the signatures and checksums that are wrong since."""
+    compared = item.compared
     evidence: Evidence = {
-        "format": looked.format,
+        "format": compared.format,
         "changed": item.changed,
-        "sha256_before": looked.sha256,
+        "sha256_before": compared.sha256,
         "sha256_after": item.after,
-        "files": len(looked.expected),
+        "files": len(compared.expected),
         "one_step": item.whole,
     }
-    status, remedies = (Status.PASS, ()) if looked.expected else (Status.WARN, (_PRESENT,))
-    done = codes.ARTIFACT.finding(status, looked.path, _what(item), *remedies, evidence=evidence)
-    return (done, *hidden(looked, Status.WARN), *_others(looked, Status.WARN),
-            *(_stale(looked.path, place) for place in item.stale),
-            *(_rewritten(looked.path, place) for place in item.rewritten))  # fmt: skip
+    remedies = () if compared.expected else (_PRESENT,)
+    status = Status.PASS if compared.expected else Status.WARN
+    done = codes.ARTIFACT.finding(status, compared.path, _what(item), *remedies, evidence=evidence)
+    return (done, *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
+            *(_stale(compared.path, place) for place in item.stale),
+            *(_rewritten(compared.path, place) for place in item.rewritten))  # fmt: skip
 
 
 def _what(item: Written) -> str:
-    edit = item.looked.edit
+    edit = item.compared.edit
     gone = f", {len(edit.dropped)} of an earlier plan removed" if edit.dropped else ""
-    slowly = (
-        "" if item.whole else ", one by one, because a mount point or the current folder cannot be replaced in one step"
-    )
-    if not item.looked.expected:
+    slowly = "" if item.whole else ", one by one: a mount point or the current folder cannot be replaced in one step"
+    if not item.compared.expected:
         return f"contains no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
     if not item.changed:
-        return f"already contains the plan, nothing was written (sha256 {item.after})"
-    return f"added {names} files{gone}{slowly} (sha256 before {item.looked.sha256}, after {item.after})"
+        return f"contains the plan already, nothing was written (sha256 {item.after})"
+    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
 
 
 def _stale(path: str, place: str) -> Finding:
-    message = f"{place} was made for the artifact before the change and no longer matches"
-    remedy = Remedy(title="sign after injecting; --rewrite-checksums corrects checksums")
-    return codes.STALE_SIGNATURE.finding(Status.WARN, path, message, remedy)
+    return codes.STALE_SIGNATURE.finding(
+        Status.WARN,
+        path,
+        f"{place} was made for the artifact before this change, and is wrong now",
+        Remedy(title="sign after injecting; --rewrite-checksums corrects checksums"),
+    )
 
 
 def _rewritten(path: str, place: str) -> Finding:
-    message = f"corrected the checksum in {place}"
-    return codes.STALE_SIGNATURE.finding(Status.PASS, path, message, evidence={"file": place})
+    return codes.STALE_SIGNATURE.finding(
+        Status.PASS, path, f"the checksum in {place} was corrected", evidence={"file": place}
+    )
 
 
-def hidden(looked: Looked, status: Status) -> tuple[Finding, ...]:
-    """Files in the artifact that override the plan, with `status`, and services that have no unit in it."""
+def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
+    """Files in the artifact that override the plan, with `status`, and services without a unit in it."""
     remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
-    gone = {found.member.path for found in looked.edit.dropped}
-    rivals = [(found, rival) for found, rival in looked.survey.rivals if found.member.path not in gone]
-    found = [codes.HIDDEN_UNIT.finding(status, looked.path, text, remedy) for text in judged(rivals, looked.expected)]
-    units = {path.rpartition("/")[2].removesuffix(".service") for path in looked.expected if path.endswith(".service")}
-    texts = [path for path in looked.expected if ".service.d/" in path]
+    gone = {found.member.path for found in compared.edit.dropped}
+    overrides = [(found, override) for found, override in compared.scan.overrides if found.member.path not in gone]
+    found = [
+        codes.HIDDEN_UNIT.finding(status, compared.path, text, remedy)
+        for text in describe_overrides(overrides, compared.expected)
+    ]
+    units = {
+        path.rpartition("/")[2].removesuffix(".service") for path in compared.expected if path.endswith(".service")
+    }
+    texts = [path for path in compared.expected if ".service.d/" in path]
     for path in sorted(texts):
         label = path.split("/")[-2].removesuffix(".service.d")
-        if label not in looked.survey.units.keys() | units:
-            remedy = Remedy(title="ship the unit file, or set service_units = true in [artifacts]")
-            message = f"the artifact has no {label}.service; the limits apply only if another package ships one"
-            found.append(codes.HIDDEN_UNIT.finding(Status.SKIP, looked.path, message, remedy))
+        if label not in compared.scan.units.keys() | units:
+            remedy = Remedy(title="ship its unit file, or set service_units = true in [artifacts]")
+            message = (
+                f"the artifact has no {label}.service; its limits take effect only if another package ships that unit"
+            )
+            found.append(
+                codes.HIDDEN_UNIT.finding(Status.SKIP, compared.path, message, remedy)
+            )  # fmt: skip
     return tuple(found)
 
 
-def _others(looked: Looked, status: Status) -> Iterator[Finding]:
+def _others(compared: Comparison, status: Status) -> Iterator[Finding]:
     """Other programs of a service's name than the tested one, with `status`; other projects in the same artifact."""
-    wanted = looked.wanted_manifest
+    wanted = compared.wanted_manifest
     tested = {item.service: item for item in wanted.binaries} if wanted else {}
-    for label, programs in sorted(looked.survey.programs.items()):
+    for label, programs in sorted(compared.scan.programs.items()):
         item = tested.get(label)
         if item is None or item.sha256 is None or item.path is None:
             continue
         for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
-            yield _tested(looked, label, status, f"{path} has the name of the tested program, but is another program")
-    for path, other in sorted(other_projects(looked.survey).items()):
-        message = f"{path} says that the artifact also contains files of the project {other.project}"
-        remedy = Remedy(title="if that is an earlier name of this project, build the artifact again")
-        yield codes.ARTIFACT.finding(Status.WARN, looked.path, message, remedy)
+            yield _tested(compared, label, status, f"{path} has the name of the tested program, but is another build")
+    for path, other in sorted(other_projects(compared.scan).items()):
+        yield codes.ARTIFACT.finding(
+            Status.WARN,
+            compared.path,
+            f"{path} says that the artifact also contains files of the project {other.project}",
+            Remedy(title="if this is an earlier name of the project, build the artifact again"),
+        )
 
 
-def checked(looked: Looked) -> tuple[Finding, ...]:
-    """Whether the artifact contains exactly the plan and the tested programs; a diff where it does not."""
-    evidence: Evidence = {"format": looked.format, "sha256": looked.sha256}
-    if not looked.edit.empty:
-        paths = [new.path for new in looked.edit.added]
-        paths += [found.member.path for found in (*(found for found, _ in looked.edit.replaced), *looked.edit.dropped)]
+def checked(compared: Comparison) -> tuple[Finding, ...]:
+    """Whether the artifact contains exactly the plan and the tested programs; a diff where not."""
+    evidence: Evidence = {"format": compared.format, "sha256": compared.sha256}
+    if not compared.edit.empty:
+        paths = [new.path for new in compared.edit.added]
+        paths += [
+            found.member.path for found in (*(found for found, _ in compared.edit.replaced), *compared.edit.dropped)
+        ]
         same = codes.ARTIFACT.finding(
-            Status.FAIL, looked.path, f"does not contain exactly the plan: {', '.join(sorted(paths))}",
-            Remedy(title="put the plan into the artifact", commands=(("cgroup-preflight", "inject", looked.path),)),
-            evidence={**evidence, "diff": diff(looked)},
-        )  # fmt: skip
-    elif not looked.expected:
-        message = "contains no program and no unit of any service"
-        same = codes.ARTIFACT.finding(Status.UNVERIFIED, looked.path, message, _PRESENT, evidence=evidence)
+            Status.FAIL,
+            compared.path,
+            f"does not match the plan: {', '.join(sorted(paths))}",
+            Remedy(title="inject the plan", commands=(("cgroup-preflight", "inject", compared.path),)),
+            evidence={**evidence, "diff": diff(compared)},
+        )
+    elif not compared.expected:
+        same = codes.ARTIFACT.finding(
+            Status.UNVERIFIED,
+            compared.path,
+            "contains no program and no unit of any service",
+            _PRESENT,
+            evidence=evidence,
+        )
     else:
-        message = f"contains exactly the plan: {len(looked.expected)} files"
-        same = codes.ARTIFACT.finding(Status.PASS, looked.path, message, evidence=evidence)
-    return (same, *hidden(looked, Status.FAIL), *_others(looked, Status.UNVERIFIED), *_proof(looked))
+        same = codes.ARTIFACT.finding(
+            Status.PASS, compared.path, f"matches the plan: {len(compared.expected)} files", evidence=evidence
+        )
+    return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
 
 
-def diff(looked: Looked) -> str:
-    """The content of the artifact against the plan, as a unified diff."""
-    gone = {found.member.path for found in looked.edit.dropped}
+def diff(compared: Comparison) -> str:
+    """The difference between what the artifact contains and what it must contain, as a unified diff."""
+    gone = {found.member.path for found in compared.edit.dropped}
     lines: list[str] = []
-    for path in sorted({*looked.expected, *gone}):
-        found = looked.survey.found.get(path)
+    for path in sorted({*compared.expected, *gone}):
+        found = compared.scan.found.get(path)
         old = (found.data or b"") if found else b""
-        new = b"" if path in gone else looked.expected[path]
+        new = b"" if path in gone else compared.expected[path]
         if old == new:
             continue
         names = (f"artifact/{path}" if found else "/dev/null", "/dev/null" if path in gone else f"plan/{path}")
@@ -140,42 +165,42 @@ def _lines(data: bytes) -> list[str]:
     return data.decode("utf-8", "backslashreplace").splitlines()
 
 
-def _proof(looked: Looked) -> Iterable[Finding]:
-    """What the manifest in the artifact says about tests, against the programs in the artifact."""
-    said = looked.manifest
+def _proof(compared: Comparison) -> Iterable[Finding]:
+    """What the manifest in the artifact says about tests, compared with the programs in it."""
+    said = compared.manifest
     if said is None or not said.binaries:
         return
     for item in said.binaries:
-        at = {program.path: program.sha256 for program in looked.survey.programs.get(item.service, ())}
+        at = {program.path: program.sha256 for program in compared.scan.programs.get(item.service, ())}
         path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
-            message = f"{item.service} was added without a run that passed"
-            yield _tested(looked, item.service, Status.UNVERIFIED, message)
+            message = f"{item.service} was injected without a run that passed"
+            yield _tested(compared, item.service, Status.UNVERIFIED, message)
         elif not path:
-            yield _tested(looked, item.service, Status.UNVERIFIED,
-                          f"the artifact contains no executable file with the name of {item.service}'s binary")  # fmt: skip
+            yield _tested(compared, item.service, Status.UNVERIFIED,
+                          f"the artifact contains no executable file with the name of the binary of {item.service}")  # fmt: skip
         elif at.get(path) != item.sha256:
-            message = f"{path} (sha256 {at.get(path, 'none: missing')}) is not the program that was tested"
-            yield _tested(looked, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
+            message = f"{path} (sha256 {at.get(path, 'none: the file is missing')}) is not the program that was tested"
+            yield _tested(compared, item.service, Status.FAIL, f"{message} (sha256 {item.sha256})")
         else:
-            yield _tested(looked, item.service, Status.PASS, f"{path} is the program that was tested")
+            yield _tested(compared, item.service, Status.PASS, f"{path} is the program that was tested")
     if said.verdict not in (Verdict.PASS.value, manifest.UNTESTED):
-        yield _tested(looked, looked.path, Status.FAIL, f"the run that added the plan ended with {said.verdict}")
+        yield _tested(compared, compared.path, Status.FAIL, f"the run before this injection ended with {said.verdict}")
 
 
-def _tested(looked: Looked, subject: str, status: Status, message: str) -> Finding:
-    title = "run the preflight on this build; it injects after a pass"
+def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
+    title = "run the preflight on this build; after a pass, it injects"
     remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
-    return codes.TESTED_BINARY.finding(status, subject, f"{looked.path}: {message}", *remedies)
+    return codes.TESTED_BINARY.finding(status, subject, f"{compared.path}: {message}", *remedies)
 
 
 def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...]:
-    """Which programs a run tested, for `inject --report` and for later comparisons."""
+    """Which programs a run tested, for `inject --report` and later comparisons."""
     return tuple(
         codes.TESTED_BINARY.finding(
             Status.PASS,
             service,
-            "the program that was run",
+            "this program was run under its limits",
             evidence={"sha256": digest, "config_sha256": config_sha256},
         )
         for service, digest in digests.items()
@@ -183,5 +208,5 @@ def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...
 
 
 def snippet_files(item: Finding) -> tuple[RemedyFile, ...]:
-    """The files of a finding's remedies."""
+    """Files that the remedies of a finding ask for."""
     return tuple(file for remedy in item.remedies for file in remedy.files)

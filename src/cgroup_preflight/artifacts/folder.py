@@ -1,8 +1,6 @@
-"""renameat2(2) with RENAME_EXCHANGE, which Python does not offer: two paths change places in one step.
+"""Folders: a tree of hard links next to the artifact is edited and takes its place in one step.
 
-Folders: a tree of hard links beside the artifact is edited and takes its place in one step.
-
-Where that cannot be (a mount point, this process's own folder, a file system without links) each file is replaced
+Where that is impossible (a mount point, the folder of this process, a file system without links) each file is replaced
 on its own, the manifest last; `whole` tells which it was.
 """
 
@@ -18,31 +16,19 @@ from typing import NoReturn
 
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile, unsafe
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.host.files import locked_folder, replacing, sync_folder, temporary_path
+from cgroup_preflight.host.files import locked_folder, open_regular, replacing, sync_folder, temporary_path
 
+#: <fcntl.h>, <linux/fs.h>.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-
-
-def exchange(first: str, second: str) -> None:
-    """Swaps two paths of one file system. Raises OSError; ENOSYS where the C library or kernel cannot."""
-    try:
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), first) from None
-    if function(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), first)
-
-
-#: shutil's way into a tree is by recursion, which has an end.
+#: shutil walks a tree by recursion, which has a limit.
 _DEPTH_MAX = 250
 _KINDS = {stat.S_IFDIR: Kind.FOLDER, stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.DEVICE,
           stat.S_IFBLK: Kind.DEVICE}  # fmt: skip
-#: Answers that mean "not in this place", not "broken": then each file is replaced on its own.
+#: Errors that mean "not possible in this place", not "broken": then each file is replaced on its own.
 _NOT_HERE = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EROFS,
              errno.EOPNOTSUPP)  # fmt: skip
 
@@ -58,7 +44,7 @@ class FolderFormat:
         self._root = root
         self.whole = True
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every file, in the order of their names. Raises ArtifactError, UsageError."""
         for path in _walk(os.fsencode(self._root)):
             relative = clean_path(self._relative(path))
@@ -71,8 +57,8 @@ class FolderFormat:
                 size=status.st_size if kind is Kind.FILE else 0, executable=bool(status.st_mode & 0o111),
                 link=os.fsdecode(os.readlink(path)) if kind is Kind.SYMLINK else "",
             )  # fmt: skip
-            if survey.member(member):
-                survey.content(member, _chunks(path))
+            if scan.member(member):
+                scan.content(member, _chunks(path))
 
     def sha256(self) -> str:
         r"""The hash of the list of files with their hashes, as `sha256sum` prints it, in the order of their paths.
@@ -107,10 +93,10 @@ class FolderFormat:
                     self._one_by_one(edit, source_date)
         except OSError as error:
             raise UsageError(f"cannot write: {error.strerror or error}", where=error.filename or self._root,
-                             remedy=Remedy(title="make the folder writable, or copy it"))  from None  # fmt: skip
+                             remedy=Remedy(title="make the folder writable, or work on a copy"))  from None  # fmt: skip
 
     def _swappable(self) -> bool:
-        """A mount point cannot be renamed; a process in the folder would be left behind in the old one."""
+        """A mount point cannot be renamed; a process in the folder would stay in the old one."""
         here = os.path.realpath(os.getcwd())
         return not os.path.ismount(self._root) and not f"{here}/".startswith(f"{self._root}/")
 
@@ -120,14 +106,12 @@ class FolderFormat:
             for found in edit.dropped:
                 _remove(temporary, found.member.path)
             for new in (*(new for _, new in edit.replaced), *edit.added):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(temporary, new.path))
                 _make(temporary, new, source_date)
             exchange(temporary, self._root)
             if newer := _newer(temporary, edit):
                 exchange(temporary, self._root)
-                raise UsageError("it was written meanwhile, and nothing was put in", where=newer,
-                                 remedy=Remedy(title="try again when the build has ended"))  # fmt: skip
+                raise UsageError("another process wrote it at the same time; nothing was put in", where=newer,
+                                 remedy=Remedy(title="try again after the build has ended"))  # fmt: skip
         except OSError as error:
             if error.errno in _NOT_HERE:
                 return False
@@ -139,17 +123,13 @@ class FolderFormat:
 
     def _one_by_one(self, edit: Edit, source_date: int | None) -> None:
         for new in (*(new for _, new in edit.replaced), *edit.added):
-            path = os.path.join(self._root, new.path)
-            _folders(self._root, os.path.dirname(new.path))
-            with replacing(path, None) as sink:
-                sink.write(new.data)
-                sink.finish(MODE_FILE, source_date)
+            _make(self._root, new, source_date)
         for found in edit.dropped:
             _remove(self._root, found.member.path)
 
 
 def _walk(root: bytes) -> Iterator[bytes]:
-    """Everything below `root`, a folder before what is in it; no recursion, for the tree may be made to exhaust it."""
+    """Everything below `root`, a folder before what is in it; without recursion, which a deep tree would exhaust."""
     folders = [root]
     while folders:
         try:
@@ -169,8 +149,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _chunks(path: bytes) -> Iterator[bytes]:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    with open_regular(path, follow=False) as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
@@ -191,8 +170,22 @@ def _clone(source: str, target: str) -> None:
     shutil.copystat(source, target)
 
 
+def exchange(first: str, second: str) -> None:
+    """Two paths of one file system change places, by renameat2(2), which Python does not offer.
+
+    Raises OSError; ENOSYS where the C library or kernel cannot.
+    """
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), first) from None
+    if function(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), first)
+
+
 def _newer(old: str, edit: Edit) -> str:
-    """A file of the old tree that is not in its clone, for it has one name only: written since. Empty if none."""
+    """A file of the old tree that was written after the clone was made: it has one name only. Empty if none."""
     ours = {found.member.path for found in (*(found for found, _ in edit.replaced), *edit.dropped)}
     for path in map(os.fsdecode, _walk(os.fsencode(old))):
         status, relative = os.lstat(path), os.path.relpath(path, old)
@@ -202,17 +195,11 @@ def _newer(old: str, edit: Edit) -> str:
 
 
 def _make(root: str, new: NewFile, source_date: int | None) -> None:
-    _folders(root, os.path.dirname(new.path))
     path = os.path.join(root, new.path)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE_FILE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(new.data)
-        file.flush()
-        os.fchmod(file.fileno(), MODE_FILE)
-        if source_date is not None:
-            os.utime(file.fileno(), (source_date, source_date))
-        os.fsync(file.fileno())
-    sync_folder(os.path.dirname(path))
+    _folders(root, os.path.dirname(new.path))
+    with replacing(path, None) as sink:
+        sink.write(new.data)
+        sink.finish(MODE_FILE, source_date)
 
 
 def _folders(root: str, path: str) -> None:
@@ -224,7 +211,7 @@ def _folders(root: str, path: str) -> None:
 
 
 def _remove(root: str, path: str) -> None:
-    """Removes a file of ours, and its drop-in folder if that is empty then."""
+    """Removes a file of ours, and its drop-in folder if that becomes empty."""
     place = os.path.join(root, path)
     os.unlink(place)
     if os.path.dirname(place).endswith(".d"):

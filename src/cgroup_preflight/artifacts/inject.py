@@ -1,69 +1,42 @@
-"""Programs that are not on this machine are looked at in the artifact: a gate before a deploy has nothing but that.
+"""One artifact, from its path to what was done: find its format, compare it with the plan, write the difference.
 
-What a Go program needs to fit its limits is part of the plan, so without the program there is no plan.
-
-One artifact, from its path to what was done: look, decide, write. Nothing is written before all is decided.
+Nothing is written before everything is decided.
 """
 
 import contextlib
 import os
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
-from cgroup_preflight.artifacts import checksums, manifest
-from cgroup_preflight.artifacts.content import Wish, chosen
-from cgroup_preflight.artifacts.detect import open_format
+from cgroup_preflight.artifacts import checksums, deb, manifest
+from cgroup_preflight.artifacts.compression import codec_of, decoded
+from cgroup_preflight.artifacts.content import ContentRequest, chosen
+from cgroup_preflight.artifacts.deb import DebFormat
 from cgroup_preflight.artifacts.edit import Edit, decide, expected
 from cgroup_preflight.artifacts.folder import FolderFormat
-from cgroup_preflight.artifacts.model import ArtifactError, Limits
-from cgroup_preflight.artifacts.scan import Survey
-from cgroup_preflight.artifacts.tar import epoch
+from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, unsupported
+from cgroup_preflight.artifacts.scan import Scan
+from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
+from cgroup_preflight.artifacts.streams import ChunkStream, read_range
+from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch, parse_header
+from cgroup_preflight.artifacts.zip import ZipFormat
+from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang import program as programs
-from cgroup_preflight.host.files import Sink, replacing
+from cgroup_preflight.golang import program as golang_program
+from cgroup_preflight.host.files import Sink, open_regular, replacing
 
-
-@contextlib.contextmanager
-def borrowing(seen: Survey) -> Iterator[Survey | None]:
-    """A survey that copies the programs that are not here into temporary files; None where all are here.
-
-    Raises UsageError where one is not in the artifact either.
-    """
-    wish, holdings = seen.wish, seen.holdings()
-    absent = [item for item in chosen(wish, holdings) if item.label in wish.absent]
-    if not absent:
-        yield None
-        return
-    for item in absent:
-        if not holdings.programs.get(item.label):
-            remedy = Remedy(title="build it first, or, if it is no Go program, set go_settings = false for the service")
-            raise UsageError(
-                f"the program of {item.label} is neither here nor in the artifact, and if it is a Go program, the plan "
-                "depends on it", where=item.binary, remedy=remedy,
-            )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        files = {
-            item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
-            for item in absent
-        }  # fmt: skip
-        yield Survey(wish=wish, limits=seen.limits, package=seen.package, linked=seen.linked, copies=files)
-
-
-def replanned(copying: Survey) -> Wish:
-    """The wish with the plan for the programs that were copied."""
-    wish = copying.wish
-    for file in copying.copies.values():
-        file.flush()
-    found = {label: programs.survey(file.name) for label, file in copying.copies.items()}
-    return replace(wish, plan=wish.replan(found), absent=frozenset()) if wish.replan else wish
+_RPM = b"\xed\xab\xee\xdb"
+_FORMATS = "folder, tar, tar.gz, tar.xz, tar.zst, tar.bz2, zip, deb"
+_FOREIGN = {b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!": "a RAR archive", b"MSCF": "a cabinet file",
+            b"\x7fELF": "a program, not an archive", b"hsqs": "a squashfs image", b"\xd0\xcf\x11\xe0": "an MSI package",
+            b"MZ": "a Windows program"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class InjectOptions:
     """How artifacts are written; `source_date` is SOURCE_DATE_EPOCH in seconds, None where it is not set."""
 
     limits: Limits = field(default_factory=Limits)
@@ -73,33 +46,33 @@ class How:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """An artifact that was looked at: `expected` is what it has to hold, `edit` what is missing for that."""
+class Comparison:
+    """An artifact compared with the plan: `expected` is what it must contain, `edit` what has to change for that."""
 
     path: str
     format: str
     sha256: str
-    survey: Survey
+    scan: Scan
     expected: Mapping[str, bytes]
     edit: Edit
     signatures: tuple[str, ...]
 
     @property
     def wanted_manifest(self) -> manifest.Manifest | None:
-        """The manifest that it has to hold."""
-        return manifest.parse(self.expected.get(self.survey.wish.manifest_path(self.survey.package)))
+        """The manifest that it must contain."""
+        return manifest.parse(self.expected.get(self.scan.request.manifest_path(self.scan.package)))
 
     @property
     def manifest(self) -> manifest.Manifest | None:
         """The manifest that is in the artifact."""
-        return self.survey.manifest
+        return self.scan.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What `put` did; `whole` False where files were replaced one by one."""
+    """What `put` did; `whole` is False where files were replaced one by one."""
 
-    looked: Looked
+    compared: Comparison
     after: str
     stale: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
@@ -108,7 +81,7 @@ class Written:
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return not self.looked.edit.empty
+        return not self.compared.edit.empty
 
 
 class _Format(Protocol):
@@ -120,103 +93,179 @@ class _Format(Protocol):
     def package(self) -> str: ...
     @property
     def signatures(self) -> tuple[str, ...]: ...
-    def survey(self, survey: Survey) -> None: ...
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None: ...
+    def scan(self, scan: Scan) -> None: ...
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None: ...
 
 
-def look(path: str, wish: Wish, how: How) -> Looked:
-    """Looks at an artifact, and writes nothing. Raises ArtifactError, UsageError; both name it."""
+def compare(path: str, request: ContentRequest, options: InjectOptions) -> Comparison:
+    """Compares an artifact with the plan and writes nothing. Raises ArtifactError, UsageError; both name it."""
     with _named(path):
         if os.path.isdir(path):
-            return _look_folder(path, wish, how)[1]
+            return _compare_folder(path, request, options)[1]
         with _opened(path) as file:
-            return _look_file(path, file, wish, how)[1]
+            return _compare_file(path, file, request, options)[1]
 
 
-def put(path: str, wish: Wish, how: How, planned: Callable[[Looked], None] = lambda _: None) -> Written:
-    """Puts the plan in; `planned` is called before anything is written, and may raise to stop it.
+def put(
+    path: str, request: ContentRequest, options: InjectOptions, planned: Callable[[Comparison], None] = lambda _: None
+) -> Written:
+    """Puts the plan into an artifact; `planned` is called before anything is written, and may raise to stop it.
 
     Raises ArtifactError, UsageError; the artifact is then as it was.
     """
     with _named(path):
         if os.path.isdir(path):
-            folder, looked = _look_folder(path, wish, how)
-            planned(looked)
-            folder.write(looked.edit, how.source_date)
-            sha256 = looked.sha256 if looked.edit.empty else folder.sha256()
-            return Written(looked=looked, after=sha256, whole=folder.whole)
+            folder, compared = _compare_folder(path, request, options)
+            planned(compared)
+            folder.write(compared.edit, options.source_date)
+            sha256 = compared.sha256 if compared.edit.empty else folder.sha256()
+            return Written(compared=compared, after=sha256, whole=folder.whole)
         with _opened(path) as file:
             since = os.fstat(file.fileno())
-            before_names = checksums.algorithms(checksums.candidates(path)[1])
-            before = checksums.digests(path, before_names)
-            kind, looked = _look_file(path, file, wish, how, before.sha256)
-            planned(looked)
-            if looked.edit.empty:
-                return Written(looked=looked, after=before.sha256)
+            algorithms = checksums.algorithms(checksums.candidates(path)[1])
+            before = checksums.digests(path, algorithms)
+            kind, compared = _compare_file(path, file, request, options, before.sha256)
+            planned(compared)
+            if compared.edit.empty:
+                return Written(compared=compared, after=before.sha256)
             stale = checksums.stale(path, before)
             with replacing(os.path.realpath(path), file, since) as sink:
-                kind.write(sink, looked.edit, looked.survey, epoch(how.source_date, looked.survey))
-        after = checksums.digests(path, before_names)
-        done = [item.path for item in stale if how.rewrite_checksums and checksums.rewrite(item, before, after)]
+                kind.write(sink, compared.edit, compared.scan, epoch(options.source_date, compared.scan))
+        after = checksums.digests(path, algorithms)
+        done = [item.path for item in stale if options.rewrite_checksums and checksums.rewrite(item, before, after)]
         left = tuple(item.path for item in stale if item.path not in done)
-        return Written(looked=looked, after=after.sha256, stale=(*left, *looked.signatures), rewritten=tuple(done))
+        return Written(
+            compared=compared, after=after.sha256, stale=(*left, *compared.signatures), rewritten=tuple(done)
+        )
 
 
-def _look_folder(path: str, wish: Wish, how: How) -> tuple[FolderFormat, Looked]:
+def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
     folder = FolderFormat(os.path.realpath(path))
-    survey = _survey(folder, wish, how.limits)
-    return folder, _looked(path, "folder", folder.sha256(), survey, how, all_folders=True)
-
-
-def _look_file(path: str, file: BinaryIO, wish: Wish, how: How, sha256: str | None = None) -> tuple[_Format, Looked]:
-    name, kind = open_format(file, os.path.basename(path), how.limits, wish)
-    survey = _survey(kind, wish, how.limits)
-    digest = sha256 or checksums.digests(path).sha256
-    return kind, _looked(path, name, digest, survey, how, all_folders=kind.all_folders, signatures=kind.signatures)
-
-
-def _survey(kind: "_Format | FolderFormat", wish: Wish, limits: Limits) -> Survey:
-    """All that is in the artifact; read twice where a link leads to a program. Raises ArtifactError."""
-    survey = Survey(wish=wish, limits=limits, package=kind.package)
-    kind.survey(survey)
-    survey.finish()
-    if (more := survey.again()) is not None:
-        survey = more
-        kind.survey(survey)
-        survey.finish()
-    with borrowing(survey) as copying:
-        if copying is not None:
-            kind.survey(copying)
-            survey.wish = replanned(copying)
-    return survey
-
-
-def _looked(
-    path: str,
-    name: str,
-    sha256: str,
-    survey: Survey,
-    how: How,
-    *,
-    all_folders: bool,
-    signatures: tuple[str, ...] = (),
-) -> Looked:
-    return Looked(
-        path=path, format=name, sha256=sha256, survey=survey, expected=expected(survey), signatures=signatures,
-        edit=decide(survey, force=how.force, all_folders=all_folders),
+    scan = _scan(folder, request, options.limits)
+    return folder, Comparison(
+        path=path, format="folder", sha256=folder.sha256(), scan=scan, expected=expected(scan), signatures=(),
+        edit=decide(scan, force=options.force, all_folders=True),
     )  # fmt: skip
+
+
+def _compare_file(
+    path: str, file: BinaryIO, request: ContentRequest, options: InjectOptions, sha256: str | None = None
+) -> tuple[_Format, Comparison]:
+    name, kind = _open_format(file, os.path.basename(path), request, options.limits)
+    scan = _scan(kind, request, options.limits)
+    return kind, Comparison(
+        path=path, format=name, sha256=sha256 or checksums.digests(path).sha256, scan=scan, expected=expected(scan),
+        signatures=kind.signatures, edit=decide(scan, force=options.force, all_folders=kind.all_folders),
+    )  # fmt: skip
+
+
+def _open_format(
+    file: BinaryIO, name: str, request: ContentRequest, limits: Limits
+) -> tuple[str, TarPart | ZipFormat | DebFormat]:
+    """The format's name and its reader, by content; the name decides only where the content cannot.
+
+    Raises ArtifactError (CGP305, CGP306).
+    """
+    length = os.fstat(file.fileno()).st_size
+    head = os.pread(file.fileno(), BLOCK, 0)
+    if head.startswith(_RPM):
+        raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(request)))
+    if head.startswith(deb.MAGIC):
+        return "deb", DebFormat(file, length, limits)
+    if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):
+        return "zip", ZipFormat(file, length, limits)
+    codec = codec_of(head)
+    if codec:
+        start = ChunkStream(decoded(codec, read_range(file, 0, length), limits)).read(BLOCK)
+        if not _is_tar(start):
+            raise _unknown(f"a {codec} file that contains no tar archive")
+        return f"tar.{codec}", TarPart(file, 0, length, codec, limits)
+    if not head:
+        raise corrupt("the artifact is empty")
+    if _is_tar(head) or name.lower().endswith(".tar"):
+        return "tar", TarPart(file, 0, length, "", limits)
+    raise _unknown(next((text for magic, text in _FOREIGN.items() if head.startswith(magic)), "of an unknown format"))
+
+
+def _is_tar(block: bytes) -> bool:
+    if block == ZEROS:
+        return True
+    try:
+        parse_header(block)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _unknown(what: str) -> ArtifactError:
+    title = f"use one of these formats: {_FORMATS}; or add the files while the package is built"
+    remedy = Remedy(title=title, commands=(("cgroup-preflight", "inject", "--emit", "nfpm"),))
+    return unsupported(f"this artifact is {what}", remedy)
+
+
+def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limits) -> Scan:
+    """What the artifact contains; it is read twice where a link leads to a program. Raises ArtifactError."""
+    scan = Scan(request=request, limits=limits, package=kind.package)
+    kind.scan(scan)
+    scan.finish()
+    if (more := scan.again()) is not None:
+        scan = more
+        kind.scan(scan)
+        scan.finish()
+    with _programs_from_artifact(scan) as copying:
+        if copying is not None:
+            kind.scan(copying)
+            scan.request = _with_programs(copying)
+    return scan
+
+
+@contextlib.contextmanager
+def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
+    """A scan that copies programs missing on this machine from the artifact into temporary files; None if none is.
+
+    What a Go program needs to fit its limits is part of the plan, and a gate before a deploy has only the artifact.
+    Raises UsageError where a program is not in the artifact either.
+    """
+    contents = scan.contents()
+    absent = [item for item in chosen(scan.request, contents) if item.label in scan.request.absent]
+    if not absent:
+        yield None
+        return
+    for item in absent:
+        if not contents.programs.get(item.label):
+            remedy = Remedy(
+                title="build it first; for a program that is not Go, set go_settings = false in its service"
+            )
+            raise UsageError(
+                f"the program of {item.label} is neither on this machine nor in the artifact; if it is a Go program, "
+                "the plan depends on it", where=item.binary, remedy=remedy,
+            )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        files = {
+            item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
+            for item in absent
+        }  # fmt: skip
+        yield Scan(request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, copies=files)
+
+
+def _with_programs(copying: Scan) -> ContentRequest:
+    """The request with the plan for the programs that were copied."""
+    request = copying.request
+    for file in copying.copies.values():
+        file.flush()
+    found = {label: golang_program.survey(file.name) for label, file in copying.copies.items()}
+    return replace(request, plan=request.replan(found), absent=frozenset()) if request.replan else request
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
-    """The file, never a FIFO or device that would block. Raises UsageError."""
+    """The regular file at `path`. Raises UsageError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = open_regular(path, follow=True)
     except OSError as error:
-        raise UsageError(f"cannot read: {error.strerror}", where=path, remedy=Remedy(title="build it first")) from None
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError("not a file or folder", where=path, remedy=Remedy(title="name an artifact"))
+        reason = f"cannot read: {error.strerror}" if error.errno else "not a file or folder"
+        raise UsageError(reason, where=path, remedy=Remedy(title="build the artifact first, or name another")) from None
+    with file:
         yield file
 
 

@@ -7,13 +7,13 @@ from cgroup_preflight import __version__
 
 SCHEMA_VERSION = 1
 TOOL = "cgroup-preflight"
-#: The verdict of a plan that was put in without a run.
+#: The verdict of a plan that was injected without a run.
 UNTESTED = "untested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestBinary:
-    """A program: where the artifact holds it (None: nowhere) and the hash of the one that was tested (None: none)."""
+    """A program: where it is in the artifact (None: nowhere) and the hash of the one that was tested (None: none)."""
 
     service: str
     path: str | None
@@ -22,7 +22,7 @@ class ManifestBinary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All that is said; hashes are SHA-256 in hexadecimal, `files` (path, hash) sorted, `verdict` that of the run."""
+    """All that a manifest states; hashes are SHA-256 in hexadecimal, `files` (path, hash) are sorted."""
 
     project: str
     config_sha256: str
@@ -53,7 +53,7 @@ def dump(item: Manifest) -> bytes:
 
 
 def parse(data: bytes | None) -> Manifest | None:
-    """The manifest in `data`, or None where it is none of ours: artifacts come from anywhere."""
+    """The manifest in `data`, or None where it is none of ours: an artifact may contain anything."""
     try:
         raw = json.loads(data or b"")
         if raw["schema_version"] != SCHEMA_VERSION or raw["tool"]["name"] != TOOL:

@@ -1,6 +1,6 @@
-"""What is wrong with an artifact: refused before anything was written.
+"""Records about artifacts: members, what is put in, limits, and the errors that refuse one before anything is written.
 
-Members of artifacts, what is put in, and the limits: frozen data. Paths are relative, with `/`, without `./`.
+Paths are relative, with `/`, without `./`.
 """
 
 import enum
@@ -9,6 +9,19 @@ from dataclasses import dataclass
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+
+#: Below this much output a ratio proves nothing: a small file of zeros is no bomb.
+RATIO_FLOOR = 64 << 20
+#: How much is read, unpacked and written at a time.
+CHUNK = 1 << 18
+#: A generated file, manifest or control file is far below this; more of one is not kept in memory.
+KEEP_MAX = 1 << 20
+#: And all that is kept of one artifact together.
+KEEP_ALL_MAX = 16 << 20
+#: PATH_MAX of Linux: nothing could unpack a longer name, or follow a longer link.
+PATH_MAX = 4096
+MODE_FILE = 0o644
+MODE_FOLDER = 0o755
 
 
 class ArtifactError(UsageError):
@@ -19,34 +32,34 @@ class ArtifactError(UsageError):
         self.code = code
 
 
-def unsafe(message: str, title: str = "pack it anew without that member") -> ArtifactError:
-    """CGP304: a member that makes it unclear what unpacking would do."""
+def unsafe(message: str, title: str = "pack the artifact again without this member") -> ArtifactError:
+    """CGP304: a member that unpackers treat differently."""
     return ArtifactError(codes.UNSAFE_ARTIFACT, message, remedy=Remedy(title=title))
 
 
 def corrupt(message: str) -> ArtifactError:
-    """CGP305: truncated, damaged, or not what it says it is."""
+    """CGP305: truncated, damaged, or not of the format that it claims."""
     return ArtifactError(codes.CORRUPT_ARTIFACT, message, remedy=Remedy(title="build it again"))
 
 
 def too_large(message: str, option: str) -> ArtifactError:
     """CGP305: a limit against bombs was reached; `option` raises it."""
-    remedy = Remedy(title=f"if it is meant to be that large, raise the limit with {option}")
+    remedy = Remedy(title=f"if this size is intended, raise the limit with {option}")
     return ArtifactError(codes.CORRUPT_ARTIFACT, message, remedy=remedy)
 
 
 def unsupported(message: str, remedy: Remedy) -> ArtifactError:
-    """CGP306: a format that is not written here."""
+    """CGP306: a format that cannot be written."""
     return ArtifactError(codes.UNSUPPORTED_ARTIFACT, message, remedy=remedy)
 
 
 def conflict(message: str, title: str) -> ArtifactError:
-    """CGP303: other content stands where ours goes."""
+    """CGP303: other content has the path of a file of the plan."""
     return ArtifactError(codes.ARTIFACT_CONFLICT, message, remedy=Remedy(title=title))
 
 
 def other_binary(message: str) -> ArtifactError:
-    """CGP302: the artifact holds another build of a program than the one that was tested."""
+    """CGP302: the artifact contains another build of a program than the one that was tested."""
     remedy = Remedy(title="pack the file that was tested, or point `binary` at the file that is packed and run again")
     return ArtifactError(codes.TESTED_BINARY, message, remedy=remedy)
 
@@ -85,7 +98,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that has to be in the artifact; mode 0644, owner root."""
+    """A file that the artifact must contain; mode 0644, owner root."""
 
     path: str
     data: bytes
@@ -93,7 +106,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splice:
-    """At `offset` of a stream `remove` bytes go and `data` comes."""
+    """At `offset` of a stream, `data` replaces `remove` bytes."""
 
     offset: int
     remove: int
@@ -109,22 +122,8 @@ class Limits:
     members: int = 1_000_000
 
 
-#: Below this much output a ratio says nothing: a small file of zeros is no bomb.
-RATIO_FLOOR = 64 << 20
-#: How much is read, unpacked and written at a time.
-CHUNK = 1 << 18
-#: A generated file, manifest or control file is far below this; more of one is not kept in memory.
-KEEP_MAX = 1 << 20
-#: And all that is kept of one artifact together.
-KEEP_ALL_MAX = 16 << 20
-#: PATH_MAX of Linux: nothing could unpack a longer name, or follow a longer link.
-PATH_MAX = 4096
-MODE_FILE = 0o644
-MODE_FOLDER = 0o755
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class PackedProgram:
     """A program in an artifact: one that has the name of a service's binary."""
 
     path: str
@@ -132,7 +131,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundMember:
     """A member at a place that matters; `data` is None where it is too large to keep, or no file."""
 
     member: Member

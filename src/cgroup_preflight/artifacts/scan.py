@@ -1,6 +1,6 @@
-"""Symbolic links of an archive, remembered so that a path can be followed as the unpacked tree would be.
+"""Looks at every member of an artifact once: refuses what is unsafe, remembers what matters to the plan.
 
-Looks at every member of an artifact once: refuses what is unsafe, remembers what the plan cares about.
+Symbolic links are remembered, so that a path can be followed as in the unpacked tree.
 """
 
 import hashlib
@@ -8,27 +8,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
-from cgroup_preflight.artifacts.content import Holdings, Wish
+from cgroup_preflight.artifacts.content import ContentRequest, Contents
 from cgroup_preflight.artifacts.manifest import Manifest, parse
 from cgroup_preflight.artifacts.model import (
     KEEP_ALL_MAX,
     KEEP_MAX,
     PATH_MAX,
     ArtifactError,
-    Found,
+    FoundMember,
     Kind,
     Limits,
     Member,
-    Program,
+    PackedProgram,
     too_large,
     unsafe,
     unsupported,
 )
-from cgroup_preflight.artifacts.overrides import Places, Rival
+from cgroup_preflight.artifacts.overrides import Override, UnitPaths
 from cgroup_preflight.core.report import Remedy
 
 #: As the kernel: more links in one path are taken for a loop (path_resolution(7)).
 _HOPS_MAX = 40
+#: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
+_PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
+#: Most members that matter, programs by name, links to them: far above any artifact.
+_NOTED_MAX = 10_000
 
 
 class Links:
@@ -81,52 +85,46 @@ class Links:
         return "/".join(done)
 
 
-#: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
-_PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
-#: Members at places that matter, programs by name, links to them: far above any artifact.
-_NOTED_MAX = 10_000
-
-
 @dataclass(slots=True, kw_only=True)
-class Survey:
-    """What was seen; `package` for the manifest's name, `dotted`: names begin with `./`.
+class Scan:
+    """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `linked`: members whose content belongs to a program that is a link to them, with its path and service; `copies`:
-    where the content of a service's first program goes, too.
+    `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
+    get a copy of a service's first program.
     """
 
-    wish: Wish
+    request: ContentRequest
     limits: Limits
     package: str = ""
     linked: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
-    found: dict[str, Found] = field(default_factory=dict)
+    found: dict[str, FoundMember] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     units: dict[str, set[str]] = field(default_factory=dict)
-    rivals: list[tuple[Found, Rival]] = field(default_factory=list)
-    programs: dict[str, list[Program]] = field(default_factory=dict)
+    overrides: list[tuple[FoundMember, Override]] = field(default_factory=list)
+    programs: dict[str, list[PackedProgram]] = field(default_factory=dict)
     link_targets: set[str] = field(default_factory=set)
     has_folders: bool = False
     dotted: bool = False
     newest: int = 0
     count: int = 0
     total: int = 0
-    _places: Places = field(init=False)
+    _paths: UnitPaths = field(init=False)
     _links: Links = field(init=False)
     _names: dict[str, list[str]] = field(default_factory=dict)
     _program_links: list[tuple[Member, list[str]]] = field(default_factory=list)
-    _suspects: list[Found] = field(default_factory=list)
+    _candidates: list[FoundMember] = field(default_factory=list)
     _kept: int = 0
     _seen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._places = Places(self.wish, self.package)
-        self._links = Links(self.wish.prefix, self.limits.members // 10)
-        for service in self.wish.plan.services:
+        self._paths = UnitPaths(self.request, self.package)
+        self._links = Links(self.request.prefix, self.limits.members // 10)
+        for service in self.request.plan.services:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
 
     def member(self, member: Member) -> bool:
-        """Takes note of one member; whether its content is wanted. Raises ArtifactError (CGP304 to CGP306)."""
+        """Takes note of one member; returns whether its content is needed. Raises ArtifactError (CGP304 to CGP306)."""
         self._admit(member)
         if self.count == 1:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
@@ -134,27 +132,27 @@ class Survey:
         self._refuse_in_the_way(member)
         if member.kind is Kind.FOLDER:
             self.has_folders = True
-            if member.path in self._places.parents:
+            if member.path in self._paths.parents:
                 self.folders.add(member.path)
             return False
-        if unit := self._places.unit_of(member.path):
+        if unit := self._paths.unit_of(member.path):
             self.units.setdefault(unit, set()).add(member.path)
         labels = self._labels(member)
         if member.kind is not Kind.FILE:
             self._note_link(member, labels)
             return False
-        unit_like = self._places.reserved(member.path) or self._places.unit_like(member.path)
-        wanted = bool(labels or unit_like or member.path in self.linked)
+        has_unit_name = self._paths.reserved(member.path) or self._paths.has_unit_name(member.path)
+        wanted = bool(labels or has_unit_name or member.path in self.linked)
         if wanted and member.sparse:
-            raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it anew without --sparse")
-        if not unit_like and self._places.suspect(member.path):
-            self._suspect(Found(member=member, sha256="", data=None))
+            raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it again without --sparse")
+        if not has_unit_name and self._paths.has_plan_name(member.path):
+            self._add_candidate(FoundMember(member=member, sha256="", data=None))
         return wanted
 
     def content(self, member: Member, chunks: Iterable[bytes]) -> None:
-        """Takes in the content of a member that `member` wanted."""
-        noted, unit_like = self._places.reserved(member.path), self._places.unit_like(member.path)
-        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or unit_like else 0
+        """Takes the content of a member for which `member` returned True."""
+        noted, has_unit_name = self._paths.reserved(member.path), self._paths.has_unit_name(member.path)
+        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name else 0
         named = [(member.path, label) for label in self._labels(member)]
         named += self.linked.get(member.path, ())
         copies = [self.copies[label] for _, label in named if label in self.copies and label not in self.programs]
@@ -167,69 +165,69 @@ class Survey:
             if size <= room:
                 kept += chunk
         self._kept += len(kept)
-        found = Found(member=member, sha256=digest.hexdigest(), data=bytes(kept) if size <= room else None)
+        found = FoundMember(member=member, sha256=digest.hexdigest(), data=bytes(kept) if size <= room else None)
         if noted:
             _bounded(self.found)
             self.found[member.path] = found
-        if unit_like:
-            self._suspect(found)
+        if has_unit_name:
+            self._add_candidate(found)
         for path, label in named:
             programs = self.programs.setdefault(label, [])
             _bounded(programs)
-            programs.append(Program(path=path, sha256=found.sha256))
+            programs.append(PackedProgram(path=path, sha256=found.sha256))
 
     def finish(self) -> None:
         """Follows the links of the artifact, now that all are known. Raises ArtifactError (CGP304)."""
-        if self.wish.manifest_path() in self.found and self.wish.manifest_path(self.package) not in self.found:
-            self.package = ""  # It was built with a manifest that has the name of the project.
-        for found in self._suspects:
+        if self.request.manifest_path() in self.found and self.request.manifest_path(self.package) not in self.found:
+            self.package = ""  # It was built with a manifest of the project's name.
+        for found in self._candidates:
             real = self._real(found.member.path)
-            self.rivals += [(found, rival) for rival in self._places.rivals(real)]
+            self.overrides += [(found, override) for override in self._paths.overrides(real)]
         for path in self._links.paths():
             self._real(path)
 
     def _real(self, path: str) -> str:
-        """Where a member ends up that is not a folder. Raises ArtifactError if that is where we write."""
+        """Where a member ends up that is not a folder. Raises ArtifactError if that is a path of the plan."""
         real = self._links.place(path)
-        if real != path and (real in self._places.goals or real in self._places.parents):
-            raise unsafe(f"{path!r} reaches {real!r}, where the plan goes, through a link")
+        if real != path and (real in self._paths.goals or real in self._paths.parents):
+            raise unsafe(f"{path!r} leads through a link to {real!r}, where the plan is written")
         return real
 
-    def again(self) -> "Survey | None":
-        """A new survey that follows links to programs, where there are any: what they lead to may stand before them."""
+    def again(self) -> "Scan | None":
+        """A second scan that follows links to programs, if there are any: their targets may come before them."""
         linked: dict[str, list[tuple[str, str]]] = {}
         for member, labels in self._program_links:
             target = member.link if member.kind is Kind.HARDLINK else self._links.target(member.path)
             linked.setdefault(target, []).extend((member.path, label) for label in labels)
         if not linked or self.linked:
             return None
-        return Survey(wish=self.wish, limits=self.limits, package=self.package, linked=linked)
+        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked)
 
     @property
     def manifest(self) -> Manifest | None:
         """The manifest that an earlier `inject` left, if any."""
-        found = self.found.get(self.wish.manifest_path(self.package))
+        found = self.found.get(self.request.manifest_path(self.package))
         return parse(found.data) if found else None
 
     @property
     def owned(self) -> frozenset[str]:
-        """Files of an earlier `inject` that are as it left them, and its manifest."""
+        """Files of an earlier `inject` that did not change since, and its manifest."""
         if self.manifest is None:
             return frozenset()
         same = {
             path for path, digest in self.manifest.files if path in self.found and self.found[path].sha256 == digest
         }
-        return frozenset({*same, self.wish.manifest_path(self.package)})
+        return frozenset({*same, self.request.manifest_path(self.package)})
 
-    def holdings(self) -> Holdings:
+    def contents(self) -> Contents:
         """What the content depends on; a unit that an earlier `inject` wrote does not count as the artifact's own."""
         programs = {label: tuple(found) for label, found in self.programs.items()}
         owned = self.owned
         units = frozenset(label for label, paths in self.units.items() if paths - owned)
-        return Holdings(programs=programs, units=units, package=self.package)
+        return Contents(programs=programs, units=units, package=self.package)
 
     def _admit(self, member: Member) -> None:
-        """Refuses what unpackers disagree about, and what no build artifact holds."""
+        """Refuses what unpackers disagree about, and what no build artifact contains."""
         self.count += 1
         self.total += member.size
         if self.count > self.limits.members:
@@ -243,52 +241,57 @@ class Survey:
         if member.kind is not Kind.FOLDER:
             key = hash(member.path)
             if key in self._seen:
-                raise unsafe(f"{member.path!r} is there twice", "pack it anew with each member once")
+                raise unsafe(f"{member.path!r} is in the artifact twice", "pack it again with each member once")
             self._seen.add(key)
 
     def _refuse_in_the_way(self, member: Member) -> None:
-        """Refuses what is no file where ours go, or no folder above them. Raises ArtifactError (CGP304)."""
+        """Refuses what is no file at a path of the plan, or no folder above one. Raises ArtifactError (CGP304)."""
         path = member.path
-        if path in self._places.parents and member.kind is not Kind.FOLDER:
-            raise unsafe(f"{path!r}, a folder that unit files go to, is a {member.kind.value}")
-        # A link may well be the unit of a service (an alias); then no unit is written there.
-        alias = member.kind in (Kind.SYMLINK, Kind.HARDLINK) and self._places.unit_of(path)
-        if path in self._places.goals and member.kind is not Kind.FILE and not alias:
-            raise unsafe(f"{path!r}, where a file of the plan goes, is a {member.kind.value}")
+        if path in self._paths.parents and member.kind is not Kind.FOLDER:
+            raise unsafe(f"{path!r} must be a folder for unit files, but is a {member.kind.value}")
+        # A link may be the unit of a service (an alias); then no unit is written at this path.
+        alias = member.kind in (Kind.SYMLINK, Kind.HARDLINK) and self._paths.unit_of(path)
+        if path in self._paths.goals and member.kind is not Kind.FILE and not alias:
+            raise unsafe(f"{path!r} is the path of a file of the plan, but is a {member.kind.value}")
 
     def _labels(self, member: Member) -> list[str]:
         """Services whose program this may be, by its name; nothing is run from etc/ (FHS 3.0, 3.7)."""
         folder, _, name = member.path.rpartition("/")
-        if name not in self._names or f"{folder}/".startswith(self.wish.below("etc/")):
+        if name not in self._names or f"{folder}/".startswith(self.request.below("etc/")):
             return []
         return self._names[name] if member.executable or member.kind is Kind.SYMLINK else []
 
     def _note_link(self, member: Member, labels: list[str]) -> None:
         if member.kind is Kind.SYMLINK:
             self._links.add(member.path, member.link)
-        if member.kind is Kind.HARDLINK and self._places.reserved(member.link):
+        if member.kind is Kind.HARDLINK and self._paths.reserved(member.link):
             self.link_targets.add(member.link)
         if labels and member.kind in (Kind.SYMLINK, Kind.HARDLINK):
             _bounded(self._program_links)
             self._program_links.append((member, labels))
-        if self._places.suspect(member.path):
-            self._suspect(Found(member=member, sha256="", data=None))
+        if self._paths.has_plan_name(member.path):
+            self._add_candidate(FoundMember(member=member, sha256="", data=None))
 
-    def _suspect(self, found: Found) -> None:
-        if len(self._suspects) >= self.limits.members // 10:
-            raise unsafe(f"more than {len(self._suspects)} members have the names of unit files or their folders")
-        self._suspects.append(found)
+    def _add_candidate(self, found: FoundMember) -> None:
+        if len(self._candidates) >= self.limits.members // 10:
+            raise unsafe(f"more than {len(self._candidates)} members have the names of unit files or their folders")
+        self._candidates.append(found)
 
 
-def _bounded(noted: "dict[str, Found] | list[Program] | list[Found] | list[tuple[Member, list[str]]]") -> None:
+def _bounded(
+    noted: "dict[str, FoundMember] | list[PackedProgram] | list[FoundMember] | list[tuple[Member, list[str]]]",
+) -> None:
     if len(noted) >= _NOTED_MAX:
         raise unsafe(f"more than {_NOTED_MAX} members have the name of a unit file or program")
 
 
 def _package(mark: str) -> ArtifactError:
     return unsupported(
-        f"{mark!r} makes it a package with a list of its own (Arch, Alpine), which a new file would contradict",
-        Remedy(title="let its packager put the files in", commands=(("cgroup-preflight", "inject", "--emit", "nfpm"),)),
+        f"{mark!r} marks an Arch or Alpine package, which lists its own files; a new file would contradict that list",
+        Remedy(
+            title="add the files while the package is built",
+            commands=(("cgroup-preflight", "inject", "--emit", "nfpm"),),
+        ),
     )
 
 
@@ -298,15 +301,15 @@ def clean_path(raw: bytes, what: str = "member") -> str:
     Raises ArtifactError (CGP304) for absolute names, `..`, control characters, what is not UTF-8 or too long.
     """
     if len(raw) > PATH_MAX:
-        raise unsafe(f"a {what} has a name of {len(raw)} bytes, which no system unpacks", "pack it anew")
+        raise unsafe(f"a {what} has a name of {len(raw)} bytes, which no system unpacks", "pack it again")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise unsafe(f"the name {raw!r} is not UTF-8", "pack it anew with UTF-8 names") from None
+        raise unsafe(f"the name {raw!r} is not UTF-8", "pack it again with UTF-8 names") from None
     if any(ord(char) < 32 or ord(char) == 127 for char in name):
         raise unsafe(f"the name {name!r} has control characters")
     if name.startswith("/"):
-        raise unsafe(f"the {what} {name!r} is absolute", "pack it anew with relative names")
+        raise unsafe(f"the {what} {name!r} is absolute", "pack it again with relative names")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise unsafe(f"the {what} {name!r} leads out of the artifact")

@@ -1,10 +1,8 @@
-"""Snippets for projects that package themselves. Pure.
+"""Snippets for projects that build their packages themselves: nfpm, GoReleaser, debhelper, rpm spec files. Pure.
 
-Each begins with the same commands: the files and their manifest are put into a folder, and packed from there.
+Each begins with the same commands: they put the files and their manifest into a folder, which is packed from there.
 Sources: nfpm's and GoReleaser's configuration references (contents; archives.files, builds.hooks), debhelper's
 dh_install(1), systemd's rpm macros (%{_unitdir}).
-
-What a project that packages itself has to do to get the plan's files into a folder, and which files those are.
 """
 
 import os
@@ -12,13 +10,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.artifacts.content import ALL, Holdings, Wish, wanted_files
-from cgroup_preflight.artifacts.model import Program
+from cgroup_preflight.artifacts.content import ALL, ContentRequest, Contents, wanted_files
+from cgroup_preflight.artifacts.model import PackedProgram
 from cgroup_preflight.core.report import Remedy, RemedyFile
 
 STAGE = "build/cgroup-preflight"
 KINDS = ("nfpm", "goreleaser", "debian", "spec")
-_PROOF = "with --report report.json of `cgroup-preflight run --format json=report.json` it carries the proof"
+_PROOF = "add --report report.json, from `cgroup-preflight run --format json=report.json`, to include the proof"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +33,10 @@ def snippet(kind: str, staging: Staging) -> str:
 
 
 def rpm_remedy(staging: Staging) -> Remedy:
-    """What to do for an rpm: its header holds a digest of every file, and a signature over them."""
+    """What to do for an rpm: its header contains a digest of every file, and a signature over them."""
     return Remedy(
-        title="put the files in while the package is built: with nfpm (nfpm.yaml), or in the spec file",
-        why="an rpm's header holds a digest of each file and is signed; changing it afterwards makes another package",
+        title="add the files while the package is built: with nfpm (nfpm.yaml), or in the spec file",
+        why="the header of an rpm contains a digest of each file and is signed; a later change makes another package",
         commands=(("cgroup-preflight", "inject", "--emit", "nfpm"), ("cgroup-preflight", "inject", "--emit", "spec")),
         files=(
             RemedyFile(path="nfpm.yaml", content=snippet("nfpm", staging)),
@@ -65,7 +63,7 @@ def _goreleaser(staging: Staging) -> str:
         "  - id: default",
         "    hooks:",
         "      post:",
-        "        # Once, after the build that `binary` in cgroup-preflight.toml names;",
+        "        # Once, after the build of the platform that `binary` in cgroup-preflight.toml names;",
         f"        # {_PROOF}.",
     ]
     for command in staging.commands:
@@ -104,28 +102,28 @@ def _macro(path: str) -> str:
     return f"/{path}"
 
 
-def staging_of(wish: Wish) -> Staging:
-    """The commands give exactly these paths, also where the wish differs from the config by options of the call."""
-    services = frozenset(item.label for item in wish.plan.services)
+def staging_of(request: ContentRequest) -> Staging:
+    """The files of the request and the commands that make exactly them, with the options of the call."""
+    services = frozenset(item.label for item in request.plan.services)
     programs, commands = {}, [f"mkdir -p {STAGE}"]
-    if wish.service_units:
-        # A whole unit names its program, so that has to be in the folder, at the place where the package has it.
+    if request.service_units:
+        # A whole unit names its program, so the program must be in the folder, at its path in the package.
         services = frozenset()
-        for item in wish.plan.services:
-            path = wish.below(f"usr/bin/{os.path.basename(item.binary)}")
-            programs[item.label] = (Program(path=path, sha256=""),)
+        for item in request.plan.services:
+            path = request.below(f"usr/bin/{os.path.basename(item.binary)}")
+            programs[item.label] = (PackedProgram(path=path, sha256=""),)
             commands.append(shlex.join(["install", "-D", os.path.relpath(item.binary), f"{STAGE}/{path}"]))
-    commands.append(shlex.join(["cgroup-preflight", "inject", *_options(wish), STAGE]))
-    files = wanted_files(wish, Holdings(programs=programs, units=services))
+    commands.append(shlex.join(["cgroup-preflight", "inject", *_options(request), STAGE]))
+    files = wanted_files(request, Contents(programs=programs, units=services))
     return Staging(paths=sorted(files), commands=commands)
 
 
-def _options(wish: Wish) -> list[str]:
-    words = [] if wish.layout == "system" else ["--layout", wish.layout]
-    if wish.prefix:
-        words += ["--prefix", wish.prefix]
-    if not isinstance(wish.services, str):
-        words += ["--services", ",".join(sorted(wish.services))]
-    elif wish.services != ALL:
+def _options(request: ContentRequest) -> list[str]:
+    words = [] if request.layout == "system" else ["--layout", request.layout]
+    if request.prefix:
+        words += ["--prefix", request.prefix]
+    if not isinstance(request.services, str):
+        words += ["--services", ",".join(sorted(request.services))]
+    elif request.services != ALL:
         words += ["--services", ALL]
-    return [*words, "--service-units"] if wish.service_units else words
+    return [*words, "--service-units"] if request.service_units else words

@@ -1,13 +1,9 @@
-"""Tar headers: what one says, extended headers, and headers of our own. Pure.
+"""Tar archives, plain or compressed: walked without trust in them, and edited as splices of the stream.
 
-Sources: POSIX.1-2017 pax, GNU tar's manual ("Basic Tar Format"), dpkg's deb(5). A single header block is read and
-made by the standard library's `TarInfo`; its `TarFile` is not used, for it takes a damaged header for the end.
+Members that do not change are not touched, not even their headers. The standard library's `TarInfo` reads and makes
+single header blocks; its `TarFile` is not used, because it takes a damaged header for the end of the archive.
 
-Walks the members of a tar stream without trusting it.
-
-An edit as splices of a tar stream: members that do not change are not touched, not even their headers. Pure.
-
-Tar archives, plain or compressed.
+Sources: POSIX.1-2017 pax, GNU tar's manual ("Basic Tar Format", "Blocking"), dpkg's deb(5).
 """
 
 import re
@@ -16,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cgroup_preflight.artifacts.compression import decoded, encoder_like
+from cgroup_preflight.artifacts.compression import HEAD, decoded, encoder_like
 from cgroup_preflight.artifacts.edit import Edit
 from cgroup_preflight.artifacts.model import (
     CHUNK,
@@ -31,14 +27,13 @@ from cgroup_preflight.artifacts.model import (
     corrupt,
     unsafe,
 )
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.artifacts.streams import (
-    HEAD,
     ChunkStream,
     FileStream,
     Stream,
-    ahead,
     copy_spliced,
+    read_ahead,
     read_range,
     spliced,
     take,
@@ -47,9 +42,11 @@ from cgroup_preflight.host.files import Sink
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = b"\0" * BLOCK
+#: Records of 20 blocks, as tar and dpkg-deb fill them up (GNU tar, "Blocking").
+_RECORD = 20 * BLOCK
 #: One record of an extended header; its length counts itself.
 _PAX_LENGTH = re.compile(rb"(\d{1,9}) ")
-KINDS = {
+_KINDS = {
     tarfile.REGTYPE: Kind.FILE,
     tarfile.AREGTYPE: Kind.FILE,
     tarfile.CONTTYPE: Kind.FILE,
@@ -61,11 +58,33 @@ KINDS = {
     tarfile.BLKTYPE: Kind.DEVICE,
     tarfile.FIFOTYPE: Kind.OTHER,
 }
+_LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
+_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_LABEL = b"V"
 _GNU_MAGIC = b"ustar  "
-#: In a header for all members these would rename, resize or give away every one, ours among them.
+#: In a header for all members these would rename, resize or change the owner of every one, ours among them.
 _PER_MEMBER = ("path", "linkpath", "size", "GNU.", "uid", "gid", "uname", "gname", "SCHILY.", "LIBARCHIVE.", "RHT.")
 #: An octal number; Python's int() would take more, and unpackers then disagree about where the next member begins.
 _OCTAL = re.compile(rb" *[0-7]*(?:[ \0].*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Where the end marker of a tar stream begins, and how long the stream is with all its padding."""
+
+    marker: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A member, the size of its content in the stream, and its own header block (for one that is only resized)."""
+
+    member: Member
+    size: int
+    block: bytes
+    block_at: int
+    resizable: bool
 
 
 def parse_header(block: bytes) -> tarfile.TarInfo:
@@ -84,7 +103,7 @@ def parse_header(block: bytes) -> tarfile.TarInfo:
     return info
 
 
-def parse_pax(data: bytes) -> dict[str, bytes]:
+def _parse_pax(data: bytes) -> dict[str, bytes]:
     """The records of an extended header. Raises ArtifactError."""
     records: dict[str, bytes] = {}
     while data.strip(b"\0"):
@@ -98,14 +117,14 @@ def parse_pax(data: bytes) -> dict[str, bytes]:
     return records
 
 
-def check_global(records: dict[str, bytes]) -> None:
-    """Refuses a header for all members that names or sizes them. Raises ArtifactError."""
+def _check_global(records: dict[str, bytes]) -> None:
+    """Refuses a header for all members that sets their names, sizes or owners. Raises ArtifactError."""
     for key in records:
         if key.startswith(_PER_MEMBER):
-            raise unsafe(f"a header for all members sets {key!r}", "pack it anew")
+            raise unsafe(f"a tar header for all members sets {key!r}", "pack it again")
 
 
-def pax_number(records: dict[str, bytes], key: str, default: int) -> int:
+def _pax_number(records: dict[str, bytes], key: str, default: int) -> int:
     """A number of an extended header, fractions cut off. Raises ArtifactError."""
     if key not in records:
         return default
@@ -144,35 +163,11 @@ def resized(block: bytes, size: int) -> bytes:
     return changed[:148] + b"%06o\0 " % sum(changed) + changed[156:]
 
 
-_LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
-_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
-_LABEL = b"V"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """Where the end marker of a tar stream begins, and how long the stream is with all its padding."""
-
-    marker: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A member, the size of its content in the stream, and its own header block (for one that is only resized)."""
-
-    member: Member
-    size: int
-    block: bytes
-    block_at: int
-    resizable: bool
-
-
-def survey_tar(stream: Stream, survey: Survey) -> Ending:
-    """Shows every member to `survey`. Raises ArtifactError (CGP304 to CGP306) for anything doubtful."""
+def _scan_tar(stream: Stream, scan: Scan) -> Ending:
+    """Shows every member to `scan`. Raises ArtifactError (CGP304 to CGP306) for anything ambiguous."""
     for entry in entries(stream):
-        if survey.member(entry.member):
-            survey.content(entry.member, take(stream, entry.size))
+        if scan.member(entry.member):
+            scan.content(entry.member, take(stream, entry.size))
             stream.skip(padded(entry.size) - entry.size)
         else:
             stream.skip(padded(entry.size))
@@ -184,7 +179,7 @@ def ending(stream: Stream) -> Ending:
     marker = stream.position - BLOCK
     while chunk := stream.read(CHUNK):
         if chunk.strip(b"\0"):
-            raise unsafe("there is data after the end of the tar archive", "pack it anew")
+            raise unsafe("data follows the end of the tar archive", "pack it again")
     return Ending(marker=marker, total=stream.position)
 
 
@@ -208,7 +203,7 @@ def entries(stream: Stream) -> Iterator[Entry]:
                 start = stream.position if not records else start
                 continue
             if more.keys() & records.keys() & {"path", "linkpath"}:
-                raise unsafe("a member has two long names", "pack it anew")
+                raise unsafe("a member has two long names", "pack it again")
             records |= more
             continue
         _sparse_map(stream, block, info)
@@ -221,7 +216,7 @@ def entries(stream: Stream) -> Iterator[Entry]:
 
 def _payload(stream: Stream, size: int) -> bytes:
     if size > KEEP_MAX:
-        raise unsafe(f"an extended tar header of {size} bytes", "pack it anew")
+        raise unsafe(f"an extended tar header of {size} bytes", "pack it again")
     data = stream.read(size)
     stream.skip(padded(size) - size + size - len(data))
     return data
@@ -230,9 +225,9 @@ def _payload(stream: Stream, size: int) -> bytes:
 def _extension(info: tarfile.TarInfo, data: bytes) -> dict[str, bytes]:
     if info.type in _LONG:
         return {_LONG[info.type]: data.split(b"\0", 1)[0]}
-    records = parse_pax(data)
+    records = _parse_pax(data)
     if info.type == tarfile.XGLTYPE:
-        check_global(records)
+        _check_global(records)
     return records
 
 
@@ -257,19 +252,19 @@ def _entry(
             raise unsafe(f"the member {raw!r} has a second name")
         raw = records["GNU.sparse.name"]
     path = clean_path(raw)
-    kind = KINDS.get(info.type)
+    kind = _KINDS.get(info.type)
     if kind is None:
-        raise unsafe(f"{path!r} has the unknown type {info.type!r}", "pack it anew")
+        raise unsafe(f"{path!r} has the unknown type {info.type!r}", "pack it again")
     if kind is Kind.FILE and raw.endswith(b"/"):
         kind = Kind.FOLDER
     if not path and kind is not Kind.FOLDER:
         raise unsafe("a member without a name")
-    size = pax_number(records, "size", info.size)
+    size = _pax_number(records, "size", info.size)
     if kind is Kind.HARDLINK:
         size = 0  # GNU tar and dpkg: the size is that of the file linked to, nothing follows.
     if size and kind is not Kind.FILE:
         raise unsafe(f"{path!r}, a {kind.value}, has content")
-    mtime = pax_number(records, "mtime", int(info.mtime))
+    mtime = _pax_number(records, "mtime", int(info.mtime))
     member = Member(
         path=path, raw_name=raw.decode("utf-8"), kind=kind, size=size, mtime=mtime,
         start=start, end=stream.position + padded(size), link=_link(info, records, kind),
@@ -287,11 +282,7 @@ def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: Kind) -> str:
     return raw.decode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else ""
 
 
-#: Records of 20 blocks, as tar and dpkg-deb fill them up (GNU tar, "Blocking").
-_RECORD = 20 * BLOCK
-
-
-def tar_splices(edit: Edit, survey: Survey, ending: Ending, mtime: int) -> tuple[Splice, ...]:
+def _tar_splices(edit: Edit, scan: Scan, ending: Ending, mtime: int) -> tuple[Splice, ...]:
     """What to change where. New members come last; an archive in whole records stays one."""
     changes = [
         Splice(offset=found.member.start, remove=found.member.end - found.member.start,
@@ -305,8 +296,8 @@ def tar_splices(edit: Edit, survey: Survey, ending: Ending, mtime: int) -> tuple
     changes.sort(key=lambda item: item.offset)
     tail = b"".join(
         [
-            *(new_member(path, None, dotted=survey.dotted, mtime=mtime) for path in edit.folders),
-            *(new_member(new.path, new.data, dotted=survey.dotted, mtime=mtime) for new in edit.added),
+            *(new_member(path, None, dotted=scan.dotted, mtime=mtime) for path in edit.folders),
+            *(new_member(new.path, new.data, dotted=scan.dotted, mtime=mtime) for new in edit.added),
         ]
     )
     grown = sum(len(item.data) - item.remove for item in changes) + len(tail)
@@ -323,9 +314,9 @@ def with_end(ending: Ending, tail: bytes, grown: int) -> Splice:
     return Splice(offset=ending.marker, remove=zeros, data=tail + b"\0" * padding)
 
 
-def epoch(source_date: int | None, survey: Survey) -> int:
+def epoch(source_date: int | None, scan: Scan) -> int:
     """The time of new members: SOURCE_DATE_EPOCH, else that of the newest member; never the clock."""
-    newest = survey.newest if 0 <= survey.newest < 1 << 33 else 0
+    newest = scan.newest if 0 <= scan.newest < 1 << 33 else 0
     return newest if source_date is None else source_date
 
 
@@ -347,13 +338,13 @@ class TarPart:
             return FileStream(self._file, self._start, self._length)
         return ChunkStream(self._unpacked())
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every member. Raises ArtifactError."""
-        self._ending = survey_tar(self.stream(), survey)
+        self._ending = _scan_tar(self.stream(), scan)
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the edited archive."""
-        self.write_spliced(sink, tar_splices(edit, survey, self._ending, mtime))
+        self.write_spliced(sink, _tar_splices(edit, scan, self._ending, mtime))
 
     def write_spliced(self, sink: Sink, splices: tuple[Splice, ...]) -> None:
         """Writes the archive with `splices` (offsets of the unpacked stream), packed as it was."""
@@ -362,7 +353,7 @@ class TarPart:
             return
         head = b"".join(read_range(self._file, self._start, min(self._length, HEAD)))
         encoder = encoder_like(self.codec, head)
-        for chunk in ahead(spliced(self._unpacked(), splices)):
+        for chunk in read_ahead(spliced(self._unpacked(), splices)):
             sink.write(encoder.compress(chunk))
         sink.write(encoder.flush())
 

@@ -1,6 +1,6 @@
-"""Finds and reads the central directory of a zip file without trusting it.
+"""Zip archives: the central directory is read without trust in it, local records are copied as they are.
 
-Zip archives: local records are copied as they are, the directory is written again around them.
+The directory is written again around them. Source: PKWARE's APPNOTE 6.3.10.
 """
 
 import os
@@ -23,7 +23,7 @@ from cgroup_preflight.artifacts.model import (
     too_large,
     unsafe,
 )
-from cgroup_preflight.artifacts.scan import Survey, clean_path
+from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.zip_records import (
     END,
@@ -47,10 +47,13 @@ from cgroup_preflight.host.files import Sink
 #: About half a million entries; more would not fit in the memory that this tool allows itself.
 _DIRECTORY_MAX = 64 << 20
 _SIGNING_BLOCK = b"APK Sig Block 42"
+_STORED, _DEFLATED = 0, 8
+#: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.
+_DESCRIPTOR_MAX = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class _Directory:
     """The records, where they begin, and the raw end records.
 
     `base` is what stands before the archive and is not counted in its offsets (a program that unpacks itself).
@@ -63,7 +66,7 @@ class Directory:
     end64: bytes
 
 
-def read_directory(file: BinaryIO, length: int) -> Directory:
+def _read_directory(file: BinaryIO, length: int) -> _Directory:
     """The directory of a zip file of `length` bytes. Raises ArtifactError (CGP304, CGP305)."""
     end_at, end = _find_end(file, length)
     disk, first, here, count, size, offset = struct.unpack("<4H2I", end[4:20])
@@ -85,10 +88,10 @@ def read_directory(file: BinaryIO, length: int) -> Directory:
         records.append(record)
         at += len(record.raw)
     if len(records) != count or at != size:
-        raise corrupt("the zip directory does not hold what its end record says")
+        raise corrupt("the zip directory does not match its end record")
     if os.pread(file.fileno(), 16, max(start - 16, 0)) == _SIGNING_BLOCK:
-        raise unsafe("the zip has a signing block that a new entry would break", "put the files in before it is signed")
-    return Directory(records=tuple(records), start=start, base=base, end=end, end64=end64)
+        raise unsafe("the zip has a signing block that a new entry would break", "add the files before it is signed")
+    return _Directory(records=tuple(records), start=start, base=base, end=end, end64=end64)
 
 
 def _find_end(file: BinaryIO, length: int) -> tuple[int, bytes]:
@@ -119,11 +122,6 @@ def _find_end64(file: BinaryIO, end_at: int) -> tuple[int, bytes]:
     raise corrupt("the zip64 end record is not where its locator says")
 
 
-_STORED, _DEFLATED = 0, 8
-#: A data descriptor, with its mark and with zip64 sizes, stands between an entry and the next.
-_DESCRIPTOR_MAX = 24
-
-
 class ZipFormat:
     """A zip file of `length` bytes."""
 
@@ -133,10 +131,10 @@ class ZipFormat:
 
     def __init__(self, file: BinaryIO, length: int, limits: Limits) -> None:
         self._file, self._limits = file, limits
-        self._directory: Directory = read_directory(file, length)
+        self._directory: _Directory = _read_directory(file, length)
         self._ends: dict[int, int] = {}
 
-    def survey(self, survey: Survey) -> None:
+    def scan(self, scan: Scan) -> None:
         """Looks at every entry. Raises ArtifactError."""
         directory = self._directory
         self._check_sizes()
@@ -145,8 +143,8 @@ class ZipFormat:
             member = _member(record, number)
             if member.kind is Kind.SYMLINK:
                 member = replace(member, link=self._link_target(record))
-            if survey.member(member):
-                survey.content(member, self._content(record))
+            if scan.member(member):
+                scan.content(member, self._content(record))
 
     def _check_sizes(self) -> None:
         """Refuses entries that overlap (one body, counted often: a bomb) and totals that no build reaches."""
@@ -162,14 +160,16 @@ class ZipFormat:
         self._check_gap(0, min(first, len(LOCAL)))
 
     def _check_local(self, record: Record) -> None:
-        """The local record must be there, tell the same name, and fit before the next one. Raises ArtifactError."""
+        """The local record must exist, have the same name, and end before the next one. Raises ArtifactError."""
         at = record.offset + self._directory.base
         head = b"".join(read_range(self._file, at, LOCAL_SIZE)) if at >= 0 else b""
         if head[:4] != LOCAL:
             raise corrupt(f"the zip entry {record.name!r} is not where the directory says")
         flags, method = struct.unpack("<2H", head[6:10])
         if method != record.method or bool(flags & 1) != record.encrypted:
-            raise unsafe(f"the zip entry {record.name!r} says twice, and not alike, how it is packed")
+            raise unsafe(
+                f"the zip entry {record.name!r} has two headers that contradict each other about how it is packed"
+            )
         name_len, extra_len = struct.unpack("<2H", head[26:30])
         name = b"".join(read_range(self._file, at + LOCAL_SIZE, name_len))
         if name != record.name:
@@ -180,9 +180,9 @@ class ZipFormat:
         self._check_gap(end, min(self._ends[at] - end, _DESCRIPTOR_MAX + len(LOCAL)))
 
     def _check_gap(self, start: int, length: int) -> None:
-        """Refuses an entry that only those find who read a zip from its beginning. Raises ArtifactError."""
+        """Refuses an entry that only a reader from the beginning of the file finds. Raises ArtifactError."""
         if LOCAL in os.pread(self._file.fileno(), length, start):
-            raise unsafe("the zip has an entry that its directory does not name", "pack it anew")
+            raise unsafe("the zip has an entry that its directory does not name", "pack it again")
 
     def _link_target(self, record: Record) -> str:
         if record.size > PATH_MAX:
@@ -207,13 +207,13 @@ class ZipFormat:
         if (crc, size) != (record.crc, record.size):
             raise corrupt(f"the zip entry {record.name!r} is damaged")
 
-    def write(self, sink: Sink, edit: Edit, survey: Survey, mtime: int) -> None:
+    def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the edited archive: bodies first, as they are, then ours, then the directory."""
         directory, base = self._directory, self._directory.base
         new = {found.member.start: file for found, file in edit.replaced}
         gone = new.keys() | {found.member.start for found in edit.dropped}
         shifts = self._copy_bodies(sink, gone)
-        dot = "./" if survey.dotted else ""
+        dot = "./" if scan.dotted else ""
         for_old = {number: self._put(sink, dot + file.path, file.data, mtime) for number, file in new.items()}
         records = [
             for_old[number] if number in for_old else moved(record, shifts[record.offset + base])
@@ -253,7 +253,7 @@ def _member(record: Record, number: int) -> Member:
     """The entry as a member. Raises ArtifactError for odd names and kinds."""
     raw = record.name
     if not record.utf8 and not raw.isascii():
-        raise unsafe(f"the zip entry {raw!r} does not say how its name is encoded", "pack it anew with UTF-8 names")
+        raise unsafe(f"the zip entry {raw!r} does not say how its name is encoded", "pack it again with UTF-8 names")
     if b"\\" in raw:
         raise unsafe(f"the zip entry {raw!r} has a backslash, which Windows takes for a folder")
     path = clean_path(raw, "zip entry")

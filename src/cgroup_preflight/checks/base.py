@@ -54,10 +54,7 @@ class Context:
     @property
     def settings(self) -> "tuple[Setting, ...]":
         """Every setting of the plan, slices first."""
-        if self.plan is None:
-            return ()
-        groups = [*(item.settings for item in self.plan.slices), *(item.settings for item in self.plan.services)]
-        return tuple(setting for settings in groups for setting in settings)
+        return self.plan.settings if self.plan is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

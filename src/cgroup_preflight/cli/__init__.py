@@ -1,28 +1,28 @@
-"""The command line: a dispatch table; each command is a module of its own, imported only when it is called."""
+"""The command line: a table of commands; each is a module, imported only when it is called."""
 
 import sys
 from collections.abc import Sequence
 
 #: Command, module, one line of help. Text only: `--help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("init", "look at this folder and write a commented starter config"),
-    "check": ("check", "judge this host: cgroup v2, controllers, systemd, who can start units"),
+    "init": ("init", "write a commented starter config for the programs in this folder"),
+    "check": ("check", "check this host: cgroup v2, controllers, systemd, and how units can be started"),
     "slices": ("slices", "write the generated slice and drop-in files"),
-    "inspect": ("inspect", "say what is in a Go binary and what its runtime will do under the limits"),
-    "inject": ("inject", "put them into build artifacts, or check that they are in"),
+    "inspect": ("inspect", "show the build info of a Go binary and what its runtime will do under the limits"),
+    "inject": ("inject", "put these files into build artifacts, or check that they are in"),
     "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
-    "run": ("run", "all of the above in order, ending in one verdict"),
-    "publish": ("publish", "send one report or many, merged, to the pull or merge request"),
-    "guest": ("guest", "build, list and remove the built-in guest's images; run a command or a shell in one"),
-    "explain": ("explain", "what a code of the report means, why, and what to do"),
-    "snapshot": ("snapshot", "record the facts of this host, for a bug report or for check --root"),
+    "run": ("run", "check, plan, smoke and inject in order, with one report and verdict"),
+    "publish": ("publish", "send a report, or several merged ones, to the pull or merge request"),
+    "guest": ("guest", "build, list and remove images of the built-in VM; run a command or a shell in it"),
+    "explain": ("explain", "explain a code of the report: what it means, why, and what to do"),
+    "snapshot": ("snapshot", "record this host in a file, for a bug report or for check --root"),
     "schema": ("schema", "print the JSON Schema of the config or of the report"),
 }
 
 _USAGE = """\
 usage: cgroup-preflight COMMAND [options]
 
-Proves, before the merge, that cgroup v2 limits set through systemd reach the kernel and bite.
+Proves, before the merge, that cgroup v2 limits set through systemd reach the kernel and take effect.
 
 commands:
 {commands}
@@ -31,10 +31,12 @@ options:
   -h, --help     this text; `cgroup-preflight COMMAND --help` explains one command
   --version      the version
 
-exit status: 0 pass, 1 fail, 2 wrong call or config, 3 unverified, 4 a defect of this tool,
-             5 report not delivered, 130 and 143 ended by SIGINT and SIGTERM
+exit status: 0 pass, 1 fail, 2 wrong call or config, 3 unverified (a required check could not run),
+             4 a defect of this tool, 5 report not delivered, 130 and 143 ended by SIGINT and SIGTERM
 
-A first run:  cgroup-preflight init && cgroup-preflight run
+First run, in the folder of your project:
+  cgroup-preflight init     then edit cgroup-preflight.toml
+  cgroup-preflight run
 """
 
 
@@ -43,17 +45,26 @@ def help_text() -> str:
     return _USAGE.format(commands="\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()))
 
 
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, AttributeError):  # full, without a reader, or closed
+        from cgroup_preflight.cli import guard, options
+
+        return guard.guarded(lambda: options.write_stdout(text))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status of the contract. Never a traceback for what a user can cause."""
+    """Runs one command and returns its exit status. An error that a user can cause shows no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(help_text())
-        return 0
+        return _print(help_text())
     if words and words[0] in ("--version", "-V"):
         from cgroup_preflight import __version__
 
-        sys.stdout.write(f"cgroup-preflight {__version__}\n")
-        return 0
+        return _print(f"cgroup-preflight {__version__}\n")
     from cgroup_preflight.cli import guard
 
     return guard.run_command(words)

@@ -1,4 +1,4 @@
-"""What `check`, `smoke` and `run` share: from config and host to a report."""
+"""What `check`, `smoke` and `run` share: reading config and host, and making the report."""
 
 import os
 import time
@@ -20,7 +20,7 @@ from cgroup_preflight.host.gather import gather
 if TYPE_CHECKING:
     from pathlib import Path
 
-    # A check without a config loads nothing of it, and starts processes only where a fact asks for one.
+    # `check` without a config loads none of these, and starts a process only where a fact needs one.
     from cgroup_preflight.config.model import Config
     from cgroup_preflight.host.command import Completed
     from cgroup_preflight.plan.model import Plan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """When a command began: wall clock for the report, steady clock for the duration."""
+    """When a command began: by the wall clock for the report, by the monotonic clock for the duration."""
 
     wall: float
     steady: float
@@ -40,7 +40,7 @@ def start() -> Started:
 
 
 def load_config(path: "Path | None") -> "Config":
-    """The config named, or the one found. Raises UsageError, ConfigError."""
+    """The config at `path`, or the one in this folder or above. Raises UsageError, ConfigError."""
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
@@ -48,15 +48,15 @@ def load_config(path: "Path | None") -> "Config":
 
 
 def try_config(path: "Path | None") -> "Config | None":
-    """The config, or None where none was named and none is there. Raises UsageError, ConfigError."""
-    # os.path, not Path: in a folder that may not be entered (sudo -u), there is no config, and no error.
+    """As `load_config`, or None where none is named and none exists. Raises UsageError, ConfigError."""
+    # os.path, not Path: a folder that cannot be entered (sudo -u) has no config, and that is no error.
     if path is None and not any(os.path.isfile(f"{folder}/{FILE_NAME}") for folder in _folders()):
         return None
     return load_config(path)
 
 
 def _folders() -> tuple[str, ...]:
-    """The current folder and those above it; none where it was removed."""
+    """The current folder and those above it; empty where it was removed."""
     try:
         here = os.getcwd()
     except OSError:
@@ -65,21 +65,35 @@ def _folders() -> tuple[str, ...]:
     return tuple("/".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
-def context(config: "Config | None", engine: str, extra: Sequence[str], *, root: str = "") -> Context:
-    """Everything the checks look at: read from this host, from a recording, or from a tree at `root`.
+def plan_of(config: "Config") -> "Plan":
+    """The plan of a config whose programs are read: a Go program gets the settings that fit its limits."""
+    from cgroup_preflight.golang.program import survey_all
+    from cgroup_preflight.plan.build import binary_paths, build_plan
+
+    return build_plan(config, programs=survey_all(binary_paths(config)))
+
+
+def context(
+    config: "Config | None", engine: str, extra: Sequence[str], *, plan: "Plan | None" = None, root: str = ""
+) -> Context:  # fmt: skip
+    """What the checks need: read from this host, or from the recording or the tree of files at `root`.
+
+    `plan` is that of the config, if the caller has made it; without it, one is made without reading the programs.
 
     Raises UsageError for a `root` that is neither.
     """
-    return context_of(_facts(root), config, engine, extra)
+    return context_of(_facts(root), config, engine, extra, plan=plan)
 
 
-def context_of(facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = ()) -> Context:
-    """Everything the checks look at, from facts read before."""
+def context_of(
+    facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = (), *, plan: "Plan | None" = None
+) -> Context:  # fmt: skip
+    """What the checks need, from facts that were read before."""
     require = config.require if config else None
     wanted = extra or (require.controllers if require else DEFAULT_CONTROLLERS)
     required = tuple(dict.fromkeys((*wanted, *_used(config))))
     choice = choose_engine(facts, engine, required)
-    return Context(facts=facts, engine=choice, required=required, require=require, plan=_plan(config))
+    return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
 
 
 def _plan(config: "Config | None") -> "Plan | None":
@@ -101,7 +115,7 @@ def _facts(root: str) -> Facts:
 
 
 class _Runner:
-    """Commands of this host; what starts processes is loaded with the first."""
+    """Runs commands of this host; the first one imports what starts processes."""
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> "Reading[Completed]":
         """As `CommandRunner.run`."""
@@ -111,22 +125,20 @@ class _Runner:
 
 
 def _used(config: "Config | None") -> tuple[str, ...]:
-    """Controllers that hard limits of the config need; shares only warn when theirs is missing."""
+    """Controllers that the config's hard limits need; a share without its controller is only a warning."""
     if config is None:
         return ()
     from cgroup_preflight.config.properties import BY_NAME
 
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    settings = [item for group in groups for item in group]
-    names = {BY_NAME[item.property].controller for item in settings if item.property not in ("IOWeight", "CPUWeight")}
-    return tuple(sorted(names))
+    limits = (item for item in config.settings if item.property not in ("IOWeight", "CPUWeight"))
+    return tuple(sorted({BY_NAME[item.property].controller for item in limits}))
 
 
 def report(
     started: Started, context: Context | None, findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
     *, host: HostSummary | None = None,
 ) -> Report:  # fmt: skip
-    """The report of a command that began at `started`; `host` is where services ran, if not on this host."""
+    """The report of a command that began at `started`; `host` is where the services ran, None for this host."""
     return Report(
         tool_version=__version__,
         verdict=verdict_of(findings),

@@ -1,11 +1,11 @@
-"""Runs a command so that every way out has the exit status of the contract."""
+"""Runs a command, and turns every way in which it can end into an exit status."""
 
 import importlib
 import signal
-import sys
+from collections.abc import Callable
 from types import FrameType
 
-from cgroup_preflight.cli import COMMANDS
+from cgroup_preflight.cli import COMMANDS, options
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
 
@@ -20,22 +20,36 @@ def run_command(words: list[str]) -> int:
         return _unknown(words[0] if words else "")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
+    return guarded(lambda: _run(words))
+
+
+def guarded(act: Callable[[], int | None]) -> int:
+    """The exit status of `act` (None is 0), or that of what it raised, which goes to stderr in words."""
     try:
-        command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
-        return int(command.main(words[1:]))
+        return int(act() or 0)
     except PreflightError as error:
         return _explain(error)
     except KeyboardInterrupt:
-        _say("interrupted; everything started was stopped")
-        # Python ends itself by SIGINT where one came while a text was executed (as `dataclass` does), even if it was
-        # caught since, unless another text was executed after it (CPython, run_eval_code_obj).
+        _say("interrupted; everything that it started was stopped")
+        # Where SIGINT came during an `exec` (`dataclass` has one), Python ends itself by that signal although it was
+        # caught, unless another `exec` follows (CPython, run_eval_code_obj).
         exec("")  # noqa: S102
         return ExitStatus.INTERRUPTED
     except Terminated:
-        _say("terminated; everything started was stopped")
+        _say("terminated; everything that it started was stopped")
         return ExitStatus.TERMINATED
     except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
         return _defect(error)
+
+
+def _run(words: list[str]) -> int:
+    command = importlib.import_module(f"cgroup_preflight.cli.{COMMANDS[words[0]][0]}")
+    try:
+        return int(command.main(words[1:]))
+    except SystemExit:
+        # argparse printed its help; Python would exit with 120 if that could not be flushed.
+        options.write_stdout("")
+        raise
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -43,12 +57,12 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"cgroup-preflight: {text}\n")
+    options.write_stderr(f"cgroup-preflight: {text}\n")
 
 
 def _unknown(word: str) -> int:
     if not word:
-        _say("which command? See cgroup-preflight --help")
+        _say("no command was given; see cgroup-preflight --help")
         return ExitStatus.USAGE
     import difflib
 
@@ -64,13 +78,14 @@ def _explain(error: PreflightError) -> int:
         for finding in error.findings:
             at = f"{finding.location.file}:{finding.location.line}" if finding.location else error.where
             remedy = finding.remedies[0].title if finding.remedies else ""
-            sys.stderr.write(plain(f"  {at}: {finding.message}") + "\n" + plain(f"      {remedy}") + "\n")
+            options.write_stderr(plain(f"  {at}: {finding.message}") + "\n")
+            options.write_stderr(plain(f"      {remedy}") + "\n")
         return int(error.exit_status)
-    sys.stderr.write(plain(f"  next: {error.remedy.title}") + "\n")
+    options.write_stderr(plain(f"  next: {error.remedy.title}") + "\n")
     for command in error.remedy.commands:
         import shlex
 
-        sys.stderr.write(plain(f"        {shlex.join(command)}") + "\n")
+        options.write_stderr(plain(f"        {shlex.join(command)}") + "\n")
     return int(error.exit_status)
 
 
@@ -80,5 +95,5 @@ def _defect(error: Exception) -> int:
 
     with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    _say(f"a defect of this tool ({type(error).__name__}); details for a bug report: {file.name}")
+    _say(f"this is a defect of cgroup-preflight ({type(error).__name__}); add this file to a bug report: {file.name}")
     return ExitStatus.DEFECT

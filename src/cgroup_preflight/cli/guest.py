@@ -1,9 +1,10 @@
-"""`cgroup-preflight guest`: the guest's images, and a guest to look around in."""
+"""`cgroup-preflight guest`: builds and removes guest images, and runs commands or a shell in a guest."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cgroup_preflight.cli import options
@@ -19,8 +20,8 @@ from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 
 _ABOUT = """\
-The guest that `run` and `smoke` use where this host cannot start units: a real kernel with systemd and cgroup v2,
-as an ordinary process, without root and without KVM. Images are built once and kept below ~/.cache.
+Manages the guest VM that `run` and `smoke` use where this host cannot start units: a Linux kernel with systemd and
+cgroup v2 that runs as an ordinary process, without root and without KVM. An image is built once and kept in ~/.cache.
 
     cgroup-preflight guest build --distro debian-13 --install
     cgroup-preflight guest list
@@ -34,23 +35,25 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = _action(actions, "build", _build, "make the image, if it is not there, and boot it once")
+    build = _action(actions, "build", _build, "build an image, unless it exists, and boot it once")
     _add_kind(build)
-    build.add_argument("--install", action="store_true", help="install what is missing with apt first (as root)")
-    build.add_argument("--quiet", action="store_true", help="do not print its name")
-    _action(actions, "list", _list, "show the images in the cache")
+    build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
+    build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
+    _action(actions, "list", _list, "list the images in the cache")
     remove = _action(actions, "remove", _remove, "remove images from the cache")
-    remove.add_argument("name", nargs="*", help="names that `guest list` shows, or distributions")
-    remove.add_argument("--all", action="store_true", help="remove all of them")
-    shell = _action(actions, "shell", _shell, "boot a guest and open a shell in it as root")
-    run = _action(actions, "run", _run, "boot a guest, run a command in it as root, throw it away")
+    remove.add_argument("name", nargs="*", help="an image as `guest list` shows it, or a distribution")
+    remove.add_argument("--all", action="store_true", help="remove all images")
+    shell = _action(actions, "shell", _shell, "boot a guest and open a root shell in it")
+    run = _action(actions, "run", _run, "boot a guest, run a command in it as root, discard the guest")
     for action in (shell, run):
         _add_kind(action)
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
-                            help="a file or folder to hand in, found read-only in /run/preflight/in")  # fmt: skip
-        action.add_argument("--full", action="store_true", help="boot all that the distribution starts")
-    run.add_argument("--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time for the command (600)")
-    run.add_argument("command", nargs="+", metavar="-- COMMAND", help="program and arguments; no shell")
+                            help="a file or folder to copy to /run/preflight/in (read-only)")  # fmt: skip
+        action.add_argument("--full", action="store_true", help="start all services of the distribution")
+    run.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time limit of the command (default: 600)"
+    )
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="a program and its arguments, after `--`; no shell")
     args = parser.parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)
@@ -66,16 +69,18 @@ def _action(
 
 
 def _seconds(text: str) -> float:
-    """A time limit of the command line; argparse words what is raised."""
+    """A time limit of the command line; argparse reports the errors."""
     seconds = float(text)
     if not 0 < seconds < 1e7:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
 
 
 def _add_kind(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"its system ({DEFAULT_DISTRO})")
-    to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux, or QEMU")
+    to.add_argument(
+        "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
+    )
+    to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -89,7 +94,7 @@ def _build(args: argparse.Namespace) -> int:
     return ExitStatus.PASS
 
 
-def _image(args: argparse.Namespace) -> image.Image:
+def _image(args: argparse.Namespace) -> image.RootImage:
     recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu")
     return image.ensure(recipe, image.cache_folder(os.environ), say, programs=(PROGRAMS[GuestEngine(args.machine)],))
 
@@ -101,7 +106,7 @@ def _list(_args: argparse.Namespace) -> int:
         size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
         kind = "qemu" if item.kernel else "uml"
         rows.append(
-            f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'of another version'}".rstrip()
+            f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'from another version'}".rstrip()
         )
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
@@ -109,14 +114,18 @@ def _list(_args: argparse.Namespace) -> int:
 
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
-    there = [item.name for item in image.list_images(folder)]
+    existing = [item.name for item in image.list_images(folder)]
     names = (
-        there if args.all else [name for word in args.name for name in there if word in (name, name.rpartition("-")[0])]
+        existing
+        if args.all
+        else [name for word in args.name for name in existing if word in (name, name.rpartition("-")[0])]
     )
-    unknown = [word for word in args.name if not any(word in (name, name.rpartition("-")[0]) for name in there)]
+    unknown = [word for word in args.name if not any(word in (name, name.rpartition("-")[0]) for name in existing)]
     if unknown or not (args.all or args.name):
-        what = f"no image {unknown[0]!r}" if unknown else "which image?"
-        raise UsageError(what, where="guest remove", remedy=Remedy(title=f"there are: {', '.join(there) or 'none'}"))
+        what = f"the cache has no image {unknown[0]!r}" if unknown else "name an image, or use --all"
+        raise UsageError(
+            what, where="guest remove", remedy=Remedy(title=f"images in the cache: {', '.join(existing) or 'none'}")
+        )
     for name in dict.fromkeys(names):
         image.remove(name, folder)
         options.write_stdout(f"removed {name}\n")
@@ -135,15 +144,17 @@ def _guest(args: argparse.Namespace) -> Guest:
 
 
 def _inputs(paths: list[Path]) -> dict[str, Path]:
-    """Files and folders to hand in, by their names. Raises UsageError."""
+    """Files and folders to copy into the guest, by their names. Raises UsageError."""
     found: dict[str, Path] = {}
     for path in paths:
         name = path.resolve().name
         if not path.exists():
-            raise UsageError("not there", where=str(path), remedy=Remedy(title="name a file or folder of this host"))
+            raise UsageError(
+                "no such file or folder", where=str(path), remedy=Remedy(title="name a file or folder of this host")
+            )
         if not name or name in found:
-            raise UsageError(f"a second {name!r}" if name else "has no name of its own", where=str(path),
-                             remedy=Remedy(title="hand in a folder that holds what is needed, under different names"))  # fmt: skip
+            raise UsageError(f"another --input has the name {name!r}" if name else "the root folder has no name", where=str(path),
+                             remedy=Remedy(title="use a folder that contains the files under different names"))  # fmt: skip
         found[name] = path.resolve()
     return found
 
@@ -155,14 +166,57 @@ def _run(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     sys.stderr.buffer.write(done.stderr)
     if done.timed_out:
-        sys.stderr.write(f"cgroup-preflight: stopped after {args.timeout:g} s\n")
+        sys.stderr.write(f"cgroup-preflight: killed the command after {args.timeout:g} s\n")
         return ExitStatus.UNVERIFIED
-    # As a shell says it: 128 and the number of the signal.
+    # As in a shell: 128 plus the number of the signal.
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 def _shell(args: argparse.Namespace) -> int:
-    from cgroup_preflight.guest.terminal import attach
-
     with _guest(args) as guest:
-        return attach(guest)
+        return _attach(guest)
+
+
+#: Seconds that the guest waits for output before we read the keyboard again: the largest delay of a key.
+_TURN = 0.03
+
+
+def _attach(guest: Guest) -> int:
+    """Runs a shell in `guest` on this terminal (or on pipes) until it ends; its exit status. Raises HostError."""
+    import select
+    import shutil
+
+    keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
+    size = shutil.get_terminal_size()
+    guest.open_terminal(["bash", "-l"], rows=size.lines, columns=size.columns)
+    watched = [keyboard]
+    with _raw(keyboard):
+        while True:
+            typed = b""
+            if watched and select.select(watched, [], [], 0)[0]:
+                typed = os.read(keyboard, 1024)
+                if not typed:
+                    # The end of a pipe is Ctrl-D at a terminal.
+                    watched, typed = [], b"\x04"
+            shown, status = guest.exchange(typed, timeout=_TURN)
+            while shown:
+                shown = shown[os.write(screen, shown) :]
+            if status is not None:
+                return status
+
+
+@contextmanager
+def _raw(keyboard: int) -> Iterator[None]:
+    """Sends every key to the guest, Ctrl-C too."""
+    import termios
+    import tty
+
+    if not os.isatty(keyboard):
+        yield
+        return
+    before = termios.tcgetattr(keyboard)
+    tty.setraw(keyboard)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

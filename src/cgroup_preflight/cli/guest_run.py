@@ -1,24 +1,29 @@
-"""What `smoke` and `run` do with the engine `guest`: when it is taken, and its part of the report."""
+"""Runs `smoke` and `run` in guests: decides whether to use guests, and adds their part to the report."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult
 from cgroup_preflight.engines.choice import ENGINES, GUEST
 from cgroup_preflight.report.escape import plain
 
+if TYPE_CHECKING:
+    # At run time only where a guest is used: in the guest itself each module costs time.
+    from cgroup_preflight.guest.findings import GuestReport, GuestRun
+    from cgroup_preflight.guest.run import GuestTask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The guests to run in, in order; `chosen`: the user named them; `fallback`: nobody asked for a guest at all."""
+class GuestChoice:
+    """The guests to use, in order. `chosen`: the user named them. `fallback`: used because this host has no engine."""
 
     distros: tuple[str, ...]
     chosen: bool
@@ -26,14 +31,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """What running in guests gives to the report; `host` is where it was made, None for nothing new.
+class GuestPart:
+    """What guests add to the report; `host` describes them, None where no guest reported.
 
-    `stands_in`: this host's own findings are among the findings, and do not decide; else the host is judged as ever.
+    `decides`: the findings are complete, with those about this host, which then do not decide. Otherwise no guest
+    could be made, and this host is judged as if there were none.
     """
 
-    stands_in: bool
-
+    decides: bool
     findings: tuple[Finding, ...]
     services: tuple[ServiceResult, ...]
     host: HostSummary | None
@@ -42,87 +47,82 @@ class Part:
 def add_target(to: argparse.ArgumentParser) -> None:
     """`--target`."""
     to.add_argument("--target", action="append", choices=DISTROS, default=[], metavar="DISTRO",
-                    help=f"run in a guest with this system, one of {', '.join(DISTROS)}; several are possible")  # fmt: skip
+                    help=f"run in a guest VM with this distribution ({', '.join(DISTROS)}); may be given several times")  # fmt: skip
 
 
 def add_inside(to: argparse.ArgumentParser) -> None:
-    """`--inside`, which the engine `guest` says to the command in there: the machine is thrown away afterwards."""
+    """`--inside`, which the engine `guest` passes to the command in the guest: that machine is discarded afterwards."""
     to.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
 
 
-def wanted(targets: list[str], engine: str, config: Config, context: Context) -> Wanted | None:
-    """The guests to run in, None for an engine of this host. Raises UsageError for a contradiction."""
+def choose_guests(targets: Sequence[str], engine: str, config: Config, context: Context) -> GuestChoice | None:
+    """The guests to use, None for an engine of this host. Raises UsageError for options that exclude each other."""
     if targets and engine in ENGINES:
         raise UsageError(f"--target runs in a guest, and --engine {engine} does not", where="--target",
-                         remedy=Remedy(title="leave one of them out"))  # fmt: skip
+                         remedy=Remedy(title="use only one of the two options"))  # fmt: skip
     named = tuple(dict.fromkeys(targets)) or ((config.target.distro,) if config.target.distro else ())
     if engine == GUEST or (engine == "auto" and (named or context.engine.name is None)):
         from cgroup_preflight.guest.run import DEFAULT_DISTRO
 
-        return Wanted(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=engine == "auto" and not named)
+        fallback = engine == "auto" and not named
+        return GuestChoice(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=fallback)
     return None
 
 
 def run_in_guests(
-    targets: list[str], engine: str, config: Config, context: Context, words: tuple[str, ...], names: tuple[str, ...],
-    host: Sequence[Finding],
-) -> Part | None:  # fmt: skip
-    """The part of the guests where one is to be used, else None. `host` are the findings about this host."""
-    found = wanted(targets, engine, config, context)
-    return try_guests(config, found, words, names, tuple(host)) if found is not None else None
+    targets: Sequence[str], engine: str, config: Config, context: Context, words: tuple[str, ...],
+    names: tuple[str, ...], host: Sequence[Finding],
+) -> GuestPart | None:  # fmt: skip
+    """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host."""
+    choice = choose_guests(targets, engine, config, context)
+    if choice is None:
+        return None
+    from cgroup_preflight.guest.run import GuestTask, run_task
+
+    tasks = [GuestTask(config=config, words=words, names=names, distro=distro) for distro in choice.distros]
+    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, say))
 
 
 def try_guests(
-    config: Config, found: Wanted, words: tuple[str, ...], names: tuple[str, ...], host: tuple[Finding, ...]
-) -> Part:
-    """Runs `words` in each guest; `host` are the findings about this one. A guest that fails is a finding."""
-    from cgroup_preflight.guest import findings as guest_findings
-    from cgroup_preflight.guest import run as guest_engine
+    tasks: Sequence["GuestTask"], choice: GuestChoice, host: Sequence[Finding],
+    run: Callable[["GuestTask"], "GuestRun"],
+) -> GuestPart:  # fmt: skip
+    """Runs each task with `run`; `host` are the findings about this host. A guest that fails becomes a finding."""
+    from cgroup_preflight.guest import findings as found
     from cgroup_preflight.guest.spec import GuestError
 
-    several = len(found.distros) > 1
     findings: list[Finding] = []
-    services: list[ServiceResult] = []
-    judged = []
-    made = False
-    for distro in found.distros:
-        label = distro if several else ""
-        task = guest_engine.Task(config=config, words=words, names=names, distro=distro)
+    reports: list[GuestReport] = []
+    booted = False
+    for task in tasks:
+        label = task.distro if len(tasks) > 1 else ""
         try:
-            done = guest_engine.run_task(task, os.environ, say)
+            done = run(task)
         except GuestError as error:
-            made = True
-            findings.append(guest_findings.lost(label, error.what, error.console, error.remedy))
-            continue
+            booted = True
+            findings.append(found.lost_guest(label, error.what, error.console, error.remedy))
         except HostError as error:
-            findings.append(guest_findings.lost(label, f"no service was run: {error}", (), error.remedy))
-            continue
+            findings.append(found.lost_guest(label, f"no service was run: {error}", (), error.remedy))
         except OSError as error:
-            findings.append(guest_findings.lost(label, f"no service was run: {error}", (), _SPACE))
-            continue
-        part = guest_findings.Judged(
-            label=label, distro=distro, machine=done.machine, report=done.report, chosen=found.chosen,
-            fence=done.fence, lost_boot=done.lost_boot, seconds=dict(done.seconds), shown_config=config.path,
-        )  # fmt: skip
-        judged.append(part)
-        findings += guest_findings.guest_findings(part)
-        services += guest_findings.guest_services(part)
-    # Where no guest could be made and none was asked for, nothing stands in for this host.
-    stands_in = made or bool(judged) or not found.fallback
-    own = guest_findings.host_findings(host) if stands_in else ()
-    return Part(
-        stands_in=stands_in,
-        findings=(*own, *findings),
-        services=tuple(services),
-        host=guest_findings.summary(None, judged),
+            findings.append(found.lost_guest(label, f"no service was run: {error}", (), _SPACE))
+        else:
+            made = found.GuestReport(run=done, label=label, chosen=choice.chosen, config_path=task.config.path)
+            reports.append(made)
+            findings += found.guest_findings(made)
+    decides = booted or bool(reports) or not choice.fallback
+    return GuestPart(
+        decides=decides,
+        findings=(*findings, *(found.host_findings(host) if decides else ())),
+        services=tuple(item for made in reports for item in found.guest_services(made)),
+        host=found.guest_summary(reports),
     )
 
 
-_SPACE = Remedy(title="make room in the temporary folder (TMPDIR) and in /dev/shm, or let more files be open")
+_SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 
 
 def say(text: str) -> None:
-    """One line about long work; about an image also where nobody watches, for a log that stands still for minutes."""
+    """One line about long work. Without a terminal only about images, so that a CI log does not stop for minutes."""
     if sys.stderr.isatty():
         options.progress(text)
     elif text.startswith(("building", "built", "waiting")):

@@ -1,19 +1,18 @@
-"""`cgroup-preflight inject`: the generated unit files into build artifacts, or the check that they are in."""
+"""`cgroup-preflight inject`: puts the generated unit files into build artifacts, or checks that they are in."""
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.artifacts import findings as artifact_findings
 from cgroup_preflight.artifacts import inject
-from cgroup_preflight.artifacts.after_run import one
-from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, Wish
-from cgroup_preflight.artifacts.inject import How
+from cgroup_preflight.artifacts.content import ALL, LAYOUTS, PRESENT, ContentRequest
+from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import Limits
-from cgroup_preflight.artifacts.request import artifact_paths, source_date, tested_by_report, wish_of
+from cgroup_preflight.artifacts.request import artifact_paths, request_of, source_date, with_report
+from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
@@ -28,15 +27,15 @@ from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
 Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),
-zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT: those that
-the config names in [artifacts] inject.
+zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT, it takes those
+that the config names in [artifacts] inject.
 
     cgroup-preflight inject dist/shop.tar.gz dist/shop.deb
-    cgroup-preflight inject --check dist/shop.deb         (1 and a diff where it does not hold the plan)
+    cgroup-preflight inject --check dist/shop.deb         (exit status 1 and a diff if it differs from the plan)
     cgroup-preflight inject --report report.json dist/*   (with the proof of an earlier run)
     cgroup-preflight inject --emit nfpm
 """
-#: Findings that say that the artifact is at fault, not its content: the call was wrong.
+#: Findings about an artifact that cannot be judged: the call was wrong, not the content.
 _REFUSALS = tuple(
     item.code
     for item in (codes.ARTIFACT_CONFLICT, codes.UNSAFE_ARTIFACT, codes.CORRUPT_ARTIFACT, codes.UNSUPPORTED_ARTIFACT)
@@ -50,15 +49,15 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config)
-    wish = _wish(args, config)
+    request = _request(args, config)
     if args.emit:
-        sys.stdout.write(snippet(args.emit, staging_of(wish)))
+        options.write_stdout(snippet(args.emit, staging_of(request)))
         return 0
-    how = _how(args, config)
+    settings = _inject_options(args, config)
     findings: list[Finding] = []
     for path in _paths(args.artifact, config):
         options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
-        findings += one(path, lambda path: _act(path, wish, how, check=args.check))
+        findings += findings_of(path, lambda path: _act(path, request, settings, check=args.check))
     report = common.report(started, None, findings)
     for item in wanted:
         if item.format == "text":
@@ -74,50 +73,54 @@ def _parser() -> argparse.ArgumentParser:
     parser = options.parser("inject", _ABOUT)
     parser.add_argument("artifact", nargs="*", help="folders and files (default: inject in [artifacts])")
     options.add_config(parser)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where an artifact differs from the plan")
-    parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that packages itself")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if an artifact differs from the plan"
+    )
+    parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that builds its packages itself")
     parser.add_argument("--report", metavar="FILE", help="the JSON report of the run that tested these programs")
     parser.add_argument("--layout", choices=LAYOUTS, help="units of the system manager, or of users' managers")
     parser.add_argument("--prefix", metavar="FOLDER", help="the folder in the artifact that is unpacked to /")
     parser.add_argument("--services", metavar="WHICH",
-                        help="all, present (those whose program or unit the artifact holds), or NAME,NAME")  # fmt: skip
+                        help="all, present (those with a program or unit in the artifact), or NAME,NAME")  # fmt: skip
     parser.add_argument("--service-units", action="store_true", default=None,
-                        help="write a whole unit for a service that has none in the artifact")  # fmt: skip
+                        help="write a whole unit for a service without one in the artifact")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace files of the same name with other content")
-    parser.add_argument("--rewrite-checksums", action="store_true", help="correct checksum files beside the artifact")
-    parser.add_argument("--max-size", metavar="SIZE", default="64G", help="refuse more when unpacked (default: 64G)")
+    parser.add_argument("--rewrite-checksums", action="store_true", help="correct checksum files next to the artifact")
+    parser.add_argument(
+        "--max-size", metavar="SIZE", default="64G", help="refuse artifacts that unpack to more (default: 64G)"
+    )
     parser.add_argument("--max-ratio", metavar="N", type=int, default=Limits().ratio,
-                        help=f"refuse to unpack to more than N times the size (default: {Limits().ratio})")  # fmt: skip
+                        help=f"refuse what unpacks to more than N times its size (default: {Limits().ratio})")  # fmt: skip
     parser.add_argument("--max-members", metavar="N", type=int, default=Limits().members,
-                        help=f"refuse more members (default: {Limits().members})")  # fmt: skip
+                        help=f"refuse artifacts with more members (default: {Limits().members})")  # fmt: skip
     options.add_report(parser)
     return parser
 
 
-def _act(path: str, wish: Wish, how: How, *, check: bool) -> tuple[Finding, ...]:
+def _act(path: str, request: ContentRequest, settings: InjectOptions, *, check: bool) -> tuple[Finding, ...]:
     if check:
-        return artifact_findings.checked(inject.look(path, wish, replace(how, force=True)))
-    return artifact_findings.written(inject.put(path, wish, how))
+        return artifact_findings.checked(inject.compare(path, request, replace(settings, force=True)))
+    return artifact_findings.written(inject.put(path, request, settings))
 
 
-def _wish(args: argparse.Namespace, config: Config) -> Wish:
-    wish = wish_of(config)
+def _request(args: argparse.Namespace, config: Config) -> ContentRequest:
+    request = request_of(config, common.plan_of(config))
     try:
-        prefix = wish.prefix if args.prefix is None else parse_prefix(args.prefix)
+        prefix = request.prefix if args.prefix is None else parse_prefix(args.prefix)
     except QuantityError as error:
         raise UsageError(str(error), where="--prefix", remedy=Remedy(title=f"use {error.hint}")) from None
-    wish = replace(
-        wish, prefix=prefix, layout=args.layout or wish.layout,
-        services=_services(args.services, wish) if args.services else wish.services,
-        service_units=wish.service_units if args.service_units is None else args.service_units,
+    request = replace(
+        request, prefix=prefix, layout=args.layout or request.layout,
+        services=_services(args.services, request) if args.services else request.services,
+        service_units=request.service_units if args.service_units is None else args.service_units,
     )  # fmt: skip
-    return tested_by_report(args.report, wish) if args.report else wish
+    return with_report(args.report, request) if args.report else request
 
 
-def _services(text: str, wish: Wish) -> str | frozenset[str]:
+def _services(text: str, request: ContentRequest) -> str | frozenset[str]:
     if text in (ALL, PRESENT):
         return text
-    known = [item.label for item in wish.plan.services]
+    known = [item.label for item in request.plan.services]
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -126,7 +129,7 @@ def _services(text: str, wish: Wish) -> str | frozenset[str]:
     return frozenset(names)
 
 
-def _how(args: argparse.Namespace, config: Config) -> How:
+def _inject_options(args: argparse.Namespace, config: Config) -> InjectOptions:
     try:
         size = parse_amount(args.max_size, zero=False)
     except QuantityError as error:
@@ -134,7 +137,9 @@ def _how(args: argparse.Namespace, config: Config) -> How:
     unpacked = size.bytes if isinstance(size, Size) else 1 << 62
     limits = Limits(unpacked=unpacked, ratio=args.max_ratio, members=args.max_members)
     rewrite = args.rewrite_checksums or config.artifacts.rewrite_checksums
-    return How(limits=limits, force=args.force, rewrite_checksums=rewrite, source_date=source_date(os.environ))
+    return InjectOptions(
+        limits=limits, force=args.force, rewrite_checksums=rewrite, source_date=source_date(os.environ)
+    )
 
 
 def _paths(named: Sequence[str], config: Config) -> Sequence[str]:
@@ -143,13 +148,13 @@ def _paths(named: Sequence[str], config: Config) -> Sequence[str]:
     paths, empty = artifact_paths(config)
     if empty or not paths:
         what = f"no artifact matches {', '.join(empty)}" if empty else "no artifact is named"
-        remedy = Remedy(title="build them first, or name them: cgroup-preflight inject ARTIFACT")
+        remedy = Remedy(title="build the artifacts first, or name them: cgroup-preflight inject ARTIFACT")
         raise UsageError(what, where=config.path, remedy=remedy)
     return paths
 
 
 def _say(report: Report, file: str, *, verbose: bool) -> None:
-    """The findings as text: an artifact a line, the hash before and after, then what is wrong and what to do."""
+    """The findings as text: one line an artifact with its hashes, then what is wrong and what to do."""
     lines = []
     for item in report.findings:
         if item.code == codes.ARTIFACT.code or item.status not in (Status.PASS, Status.SKIP) or verbose:
@@ -165,4 +170,4 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
     if file:
         options.write_file(Path(file), text)
     else:
-        sys.stdout.write(text)
+        options.write_stdout(text)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from cgroup_preflight.checks.go.base import Subject
 from cgroup_preflight.checks.go.runner import run_go_checks
-from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject, with_prediction
+from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject, with_prediction
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.golang.program import Binary, survey
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
 
@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
     config = common.try_config(args.config)
     limits = _limits(args)
-    target = Target(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
+    target = GoTarget(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
     seen = _inspect_all(args.binary, None if limits else config, limits, target)
     for item in wanted:
         text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
@@ -129,7 +129,7 @@ def _swap() -> bool | None:
         return None
 
 
-def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, target: Target) -> list[Inspected]:
+def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, target: GoTarget) -> list[Inspected]:
     """Each binary once for each service that it is the program of, else on its own. Raises UsageError."""
     services = binary_paths(config) if config else {}
     chosen = paths or list(dict.fromkeys(os.path.relpath(path) for path in services.values()))
@@ -151,7 +151,7 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
     return found
 
 
-def _alone(path: str, program: Binary, limits: Chain | None, target: Target) -> Inspected:
+def _alone(path: str, program: Binary, limits: Chain | None, target: GoTarget) -> Inspected:
     subject = with_prediction(
         Subject(
             label=path,
@@ -166,7 +166,7 @@ def _alone(path: str, program: Binary, limits: Chain | None, target: Target) -> 
     return Inspected(path=path, subject=subject, findings=run_go_checks(subject))
 
 
-def _as_services(path: str, names: set[str], plan: Plan, target: Target) -> list[Inspected]:
+def _as_services(path: str, names: set[str], plan: Plan, target: GoTarget) -> list[Inspected]:
     found = []
     for service in plan.services:
         if service.label in names:

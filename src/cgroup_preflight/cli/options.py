@@ -1,7 +1,6 @@
 """Options that several commands share, and where their output goes."""
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,9 @@ from cgroup_preflight.report import FORMATS, MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
+
+_REDIRECT = Remedy(title="redirect stdout to where it can be written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,12 @@ def here() -> "Path":
     try:
         return Path.cwd()
     except OSError as error:
-        raise UsageError(f"the current folder cannot be used: {error.strerror}", where=".",
-                         remedy=Remedy(title="change to a folder that is there")) from None  # fmt: skip
+        raise UsageError(f"the current folder cannot be read: {error.strerror}", where=".",
+                         remedy=Remedy(title="change to a folder that exists")) from None  # fmt: skip
 
 
 def _columns() -> int:
-    """As argparse would choose; it loads four modules of archives for it (shutil), each time it adds an option."""
+    """The width that argparse would choose; argparse imports shutil for it, and with it four modules for archives."""
     try:
         return max(int(os.environ.get("COLUMNS") or os.get_terminal_size().columns), 40) - 2
     except (ValueError, OSError):
@@ -53,7 +55,7 @@ def _columns() -> int:
 def add_config(to: argparse.ArgumentParser) -> None:
     """`--config`."""
     to.add_argument("--config", metavar="FILE", type=_path,
-                    help="the config (default: cgroup-preflight.toml here or in a folder above)")  # fmt: skip
+                    help="the config (default: cgroup-preflight.toml in this folder or one above)")  # fmt: skip
 
 
 def _path(text: str) -> "Path":
@@ -63,17 +65,23 @@ def _path(text: str) -> "Path":
 
 
 def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
-    """`--format`, `--output` and what bends the exit status."""
+    """`--format`, `--output` and the options of the exit status."""
     to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],
-                    help=f"one of {', '.join(formats)}; with =FILE into a file, and then several are possible")  # fmt: skip
-    to.add_argument("--output", metavar="FILE", default="", help="where the one --format goes instead of stdout")
-    to.add_argument("--verbose", action="store_true", help="show what passed, too")
-    to.add_argument("--allow-unverified", action="store_true", help="exit with 0 where something could not be tried")
-    to.add_argument("--exit-zero", action="store_true", help="exit with 0 whatever the verdict is")
+                    help=f"one of {', '.join(formats)}, to stdout or to FILE; may be repeated: --format text --format json=report.json")  # fmt: skip
+    to.add_argument("--output", metavar="FILE", default="", help="write the one --format to FILE instead of stdout")
+    to.add_argument("--verbose", action="store_true", help="also show the checks that passed")
+    to.add_argument(
+        "--allow-unverified", action="store_true", help="exit with 0 instead of 3 where a required check could not run"
+    )
+    to.add_argument(
+        "--exit-zero",
+        action="store_true",
+        help="exit with 0 for every verdict: for a CI step that reads the report itself",
+    )
 
 
 def outputs(words: list[str], output: str) -> tuple[Output, ...]:
-    """The renderings asked for; text on stdout where nothing else goes there. Raises UsageError."""
+    """The requested renderings, with text on stdout where no other goes there. Raises UsageError."""
     found = []
     for word in words or ["text"]:
         name, separator, file = word.partition("=")
@@ -83,13 +91,13 @@ def outputs(words: list[str], output: str) -> tuple[Output, ...]:
         found.append(Output(format=name, file=file))
     if output:
         if len(found) != 1 or found[0].file:
-            raise UsageError("--output goes with exactly one --format without a file", where="--output",
-                             remedy=Remedy(title="write --format FORMAT=FILE for each"))  # fmt: skip
+            raise UsageError("--output needs exactly one --format, without =FILE", where="--output",
+                             remedy=Remedy(title="use --format FORMAT=FILE for each format"))  # fmt: skip
         return (Output(format=found[0].format, file=output),)
     bare = [item for item in found if not item.file]
     if len(bare) > 1:
-        raise UsageError("two formats cannot share stdout", where="--format",
-                         remedy=Remedy(title="give all but one a file: --format FORMAT=FILE"))  # fmt: skip
+        raise UsageError("two formats cannot both go to stdout", where="--format",
+                         remedy=Remedy(title="write all but one to a file: --format FORMAT=FILE"))  # fmt: skip
     return tuple(found) if bare else (*found, Output(format="text"))
 
 
@@ -104,13 +112,36 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
 
 
 def write_stdout(text: str) -> None:
-    """Writes to stdout; a reader that went away (`| head`) changes nothing about the verdict."""
+    """Writes to stdout; a reader that closes the pipe early (`| head`) does not change the exit status.
+
+    Raises UsageError where stdout is closed or full: a report that nobody can read is no result.
+    """
+    if sys.stdout is None:
+        raise UsageError("cannot write: it is closed", where="stdout", remedy=_REDIRECT)
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered would be flushed at exit, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
+    except OSError as error:
+        _discard(sys.stdout)
+        raise UsageError(f"cannot write: {error.strerror or error}", where="stdout", remedy=_REDIRECT) from None
+
+
+def write_stderr(text: str) -> None:
+    """Writes to stderr; where it is closed or full, the exit status alone has to tell."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: "TextIO") -> None:
+    """Sends a stream that failed to nowhere: what is still buffered would be flushed at exit, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _render(report: Report, item: Output, *, verbose: bool) -> str:
@@ -126,48 +157,23 @@ def _render(report: Report, item: Output, *, verbose: bool) -> str:
 
 
 def use_colour() -> bool:
-    """Colour on a terminal only, and not where NO_COLOR asks for none."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether to use colour: only on a terminal, and not where NO_COLOR is set."""
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def write_file(path: "Path", text: str) -> None:
-    """Writes a file whole or not at all: temporary file, fsync, rename; a device or pipe is written to as it is.
+    """Writes a regular file whole or not at all, and through a link, device or FIFO. Raises UsageError."""
+    from cgroup_preflight.host.files import write_output
 
-    Raises UsageError.
-    """
-    if path.exists() and not path.is_file():
-        _write_stream(path, text)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
-        ) from None
-
-
-def _write_stream(path: "Path", text: str) -> None:
-    """/dev/stderr and the like: a rename would put a file in the place of the device."""
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"cannot write: {reason}", where=str(path), remedy=Remedy(title="choose another file")
-        ) from None
+    write_output(str(path), text.encode("utf-8", "backslashreplace"))
 
 
 def progress(text: str) -> None:
     """One line about long work, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"  {text}\n")
-        sys.stderr.flush()
+    if sys.stderr is not None and sys.stderr.isatty():
+        write_stderr(f"  {text}\n")

@@ -15,16 +15,19 @@ from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
+from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
-The whole preflight: judges the host, plans the slices, runs every service of the config under its limits,
-proves each limit from the kernel's files and by pushing against it, and ends in one report and verdict.
+The whole preflight, for every commit before the merge: checks the host, plans the slices, runs every service of
+the config under its limits, proves each limit from the kernel's files and by exceeding it, puts the unit files
+into the artifacts, and writes one report with one verdict.
 
     cgroup-preflight run
-    cgroup-preflight run --format json=report.json
-    cgroup-preflight run --target debian-12 --target debian-13
+    cgroup-preflight run --format text --format json=report.json     (for `publish`)
+    cgroup-preflight run --target debian-12 --target debian-13       (in a VM of each)
 
-Where nobody can start units here (no systemd, no cgroup v2), it boots a guest for it: see docs/guest.md.
+Where this host cannot start units (no systemd, no cgroup v2), the services run in a throwaway VM: see
+docs/guest.md.
 """
 
 
@@ -36,7 +39,7 @@ def main(words: list[str]) -> int:
     add_engine(parser)
     guest_run.add_target(parser)
     parser.add_argument("--inject", choices=("passed", "always", "never"), default="passed",
-                        help="when the artifacts of the config get the unit files (default: after a pass)")  # fmt: skip
+                        help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
@@ -46,34 +49,35 @@ def main(words: list[str]) -> int:
     require_binaries(config, ())
     options.progress("checking the host")
     engine = args.engine or config.engine
-    context = common.context(config, engine, ())
+    plan = common.plan_of(config)
+    context = common.context(config, engine, (), plan=plan)
     findings = list(run_checks(context))
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
-    broken = unrunnable_programs(config, context.facts, ())
-    # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
+    broken = unrunnable_programs(plan.services, context.facts)
+    # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
         if any(item.status is Status.FAIL for item in findings):
-            findings = [*go_findings(config, context, ()), *findings]
+            findings = [*go_findings(plan, context, ()), *findings]
         else:
-            more, services = try_services(config, context, (), inside=args.inside)
+            more, services = try_services(config, plan, context, (), inside=args.inside)
             findings += more
     if not args.inside:
-        findings += _artifacts(config, programs, verdict_of(findings), args.inject)
+        findings += _artifacts(config, plan, programs, verdict_of(findings), args.inject)
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-# The artifacts' room takes a while to import, and has no business in a guest.
+# `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.
 
 
 def _programs(config: Config) -> Mapping[str, str]:
@@ -82,7 +86,9 @@ def _programs(config: Config) -> Mapping[str, str]:
     return program_hashes(config)
 
 
-def _artifacts(config: Config, programs: Mapping[str, str], verdict: Verdict, mode: str) -> tuple[Finding, ...]:
-    from cgroup_preflight.artifacts.after_run import after_run
+def _artifacts(
+    config: Config, plan: Plan, programs: Mapping[str, str], verdict: Verdict, mode: str
+) -> tuple[Finding, ...]:  # fmt: skip
+    from cgroup_preflight.artifacts.run import inject_after_run
 
-    return after_run(config, programs, verdict, mode, options.progress)
+    return inject_after_run(config, plan, programs, verdict, mode, options.progress)

@@ -1,16 +1,19 @@
 """`cgroup-preflight schema`: the JSON Schema of the config or of the report."""
 
 import json
-import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import options
 
 _ABOUT = """\
-Prints a JSON Schema (2020-12): of cgroup-preflight.toml, for completion and checks in an editor, or of the
-JSON report. Editors with Taplo (Even Better TOML) take it from the first line of the config:
+Prints a JSON Schema (2020-12): of cgroup-preflight.toml, so that an editor completes and checks it, or of the JSON
+report, for a program that reads it.
 
     cgroup-preflight schema --output cgroup-preflight.schema.json
+    cgroup-preflight schema report
+
+Editors with Taplo (Even Better TOML) use the schema that the first line of the config names:
+
     #:schema ./cgroup-preflight.schema.json
 """
 
@@ -18,15 +21,16 @@ JSON report. Editors with Taplo (Even Better TOML) take it from the first line o
 def main(words: list[str]) -> int:
     """The command. Raises UsageError for a file that cannot be written."""
     parser = options.parser("schema", _ABOUT)
-    parser.add_argument("of", nargs="?", choices=("config", "report"), default="config", help="default: config")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="where it goes instead of stdout")
+    parser.add_argument(
+        "of", nargs="?", choices=("config", "report"), default="config", help="which schema (default: config)"
+    )
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write to FILE instead of stdout")
     args = parser.parse_args(words)
     text = json.dumps(_schema(args.of), indent=2, ensure_ascii=True) + "\n"
     if args.output is not None:
         options.write_file(args.output, text)
     else:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        options.write_stdout(text)
     return 0
 
 

@@ -1,19 +1,16 @@
 """`cgroup-preflight slices`: the generated unit files."""
 
-import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang.program import survey_all
-from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
-Writes one .slice file for each slice and one drop-in for each service, as systemd reads them. Without --out
-the files are shown, and nothing is written. The same config gives the same bytes.
+Writes one .slice file for each slice and one drop-in for each service, as systemd reads them. Without --out,
+it prints the files and writes nothing. The same config gives the same bytes.
 
     cgroup-preflight slices
     cgroup-preflight slices --out build/units
@@ -27,11 +24,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
     args = parser.parse_args(words)
     config = common.load_config(args.config)
-    plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    plan = common.plan_of(config)
     for service in plan.services:
         if service.program is not None and service.program.unreadable:
             reason = plain(service.program.why_not)
-            sys.stderr.write(f"{service.label}: no settings for a Go program: its file {reason}\n")
+            options.write_stderr(f"{service.label}: no Go settings: its program {reason}\n")
     files = (*slice_files(plan), *drop_in_files(plan))
     for file in files:
         if args.out is None:
@@ -41,9 +38,9 @@ def main(words: list[str]) -> int:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot make the folder: {error.strerror}", where=str(path.parent),
+            raise UsageError(f"cannot create the folder: {error.strerror}", where=str(path.parent),
                              remedy=Remedy(title="choose another --out")) from None  # fmt: skip
         options.write_file(path, file.content)
     if args.out is not None:
-        sys.stderr.write(f"wrote {len(files)} files to {args.out}\n")
+        options.write_stderr(f"wrote {len(files)} files to {args.out}\n")
     return 0

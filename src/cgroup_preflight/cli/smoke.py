@@ -11,11 +11,12 @@ from cgroup_preflight.cli.smoke_run import (
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.plan.build import only
 
 _ABOUT = """\
-Runs the services of the config (or those named) at the same time, each in its slice and under its limits,
-through systemd-run; reads every limit back from the kernel; pushes against each distinct one; stops all.
-Nothing stays behind: units live below one slice of this run's own, at run time only.
+Only the test run, while you change limits or a service: runs the services of the config (or those named) at the
+same time, each in its slice and under its limits, through systemd-run; reads every limit back from the kernel;
+exceeds each distinct one; stops all. Nothing remains: all units are below one slice of this run, in /run.
 
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
@@ -39,25 +40,26 @@ def main(words: list[str]) -> int:
     names = check_names(config, args.service)
     require_binaries(config, names)
     engine = args.engine or config.engine
-    context = common.context(config, engine, ())
-    # The host's own findings explain a limit that is not in force; what passed there is the business of `check`.
+    plan = common.plan_of(config)
+    context = common.context(config, engine, (), plan=plan)
+    # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
     findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
-    broken = unrunnable_programs(config, context.facts, names)
-    # A guest is the same kind of machine: a program that cannot run here is not worth the boot.
+    broken = unrunnable_programs(only(plan, names).services, context.facts)
+    # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
     )
     if broken:
         findings = without_run(broken, findings)
-    elif guests is not None and guests.stands_in:
+    elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
-        more, services = try_services(config, context, names, inside=args.inside)
-        # Where nothing was run, what is wrong with the programs comes before what is wrong with the host.
+        more, services = try_services(config, plan, context, names, inside=args.inside)
+        # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)

@@ -10,6 +10,8 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, ServiceResult
+from cgroup_preflight.plan.build import only
+from cgroup_preflight.plan.model import Plan
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
@@ -33,7 +35,7 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
 def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Finding]:
     """The findings where programs are `broken`, so that nothing was run: they decide, and come first.
 
-    What was found about the `host` stays as a warning: it is not the reason why nothing ran, and a guest may run it.
+    What was found about the `host` stays as a warning: it is not why nothing ran, and a guest may be to run it.
     """
     from cgroup_preflight.guest.findings import host_findings
 
@@ -41,13 +43,13 @@ def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Find
 
 
 def try_services(
-    config: Config, context: Context, names: tuple[str, ...], *, inside: bool = False
+    config: Config, plan: Plan, context: Context, names: tuple[str, ...], *, inside: bool = False
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
-    """Findings and results of the smoke run; a finding says so where no engine works.
+    """Findings and results of the smoke run. Where no engine works, no service runs, and a finding says so.
 
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too small here.
     """
-    go = go_findings(config, context, names)
+    go = go_findings(plan, context, names)
     if context.engine.name is None:
         from cgroup_preflight.smoke.findings import not_run
 
@@ -58,16 +60,12 @@ def try_services(
         from cgroup_preflight.plan.safe_sizes import refuse_tiny
 
         refuse_tiny(config, host_numbers(context.facts))
-    result = smoke(config, context.facts, context.engine, names, options.progress, inside=inside)
+    result = smoke(config, plan, context.facts, context.engine, names, options.progress, inside=inside)
     return [*go, *result.findings], result.services
 
 
-def go_findings(config: Config, context: Context, names: tuple[str, ...]) -> list[Finding]:
-    """What can be said of the Go programs before they run (CGP4xx)."""
-    from cgroup_preflight.golang.program import survey_all
-    from cgroup_preflight.plan.build import binary_paths, build_plan
+def go_findings(plan: Plan, context: Context, names: tuple[str, ...]) -> list[Finding]:
+    """What is known about the Go programs before they run (CGP4xx)."""
     from cgroup_preflight.smoke.go_findings import plan_findings, target_of
 
-    plan = build_plan(config, programs=survey_all(binary_paths(config)))
-    found = plan_findings(plan, target_of(context.facts))
-    return [item for item in found if not names or item.subject in names]
+    return plan_findings(only(plan, names), target_of(context.facts))

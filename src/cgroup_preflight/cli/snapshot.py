@@ -13,18 +13,18 @@ from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 
 _ABOUT = """\
-Records exactly what `check` reads of this host into one JSON file, for a bug report or for judging it elsewhere:
+Records in one JSON file exactly what `check` reads of this host, for a bug report or for a check on another machine:
 
     cgroup-preflight snapshot -o host.json
     cgroup-preflight check --root host.json
 
-It holds no environment and no command lines of processes; user and host names are replaced. Read it before
-you send it.
+The file contains no environment variables and no command lines of processes; user and host names are replaced. Read
+it before you send it.
 """
 
 
 def main(words: list[str]) -> int:
-    """The command. Raises UsageError when the file cannot be written."""
+    """The command. Raises UsageError if the file cannot be written."""
     parser = options.parser("snapshot", _ABOUT)
     parser.add_argument("-o", "--output", metavar="FILE", default="", help="the file to write (default: stdout)")
     args = parser.parse_args(words)
@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
 
 
 def _names() -> dict[str, str]:
-    """User and host names with what stands for them; those that are words of kernel or systemd stay."""
+    """The replacements of user and host names."""
     import pwd
     import socket
 
@@ -47,5 +47,5 @@ def _names() -> dict[str, str]:
     found = {host: "host", host.partition(".")[0]: "host"}
     with contextlib.suppress(KeyError):
         found[pwd.getpwuid(os.geteuid()).pw_name] = "user"
-    # Behind sudo, paths and messages name who called it.
+    # With sudo, paths and messages contain the name of the calling user.
     return found | {os.environ[name]: "user" for name in ("SUDO_USER", "LOGNAME", "USER") if os.environ.get(name)}

@@ -1,65 +1,81 @@
-"""Every section and key of the config, once: the loader and the JSON Schema both follow from it."""
+"""Every table and key of the config. The loader and the JSON Schema both follow from it."""
 
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cgroup_preflight.config.model import CONTROLLERS, Ready, ReadyKind
+from cgroup_preflight.config import DEFAULT_CONTROLLERS
+from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Ready, ReadyKind, Smoke
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.records import dataclass, field
 
-#: Unit name characters of systemd (systemd.unit(5)) less those with a meaning of their own: `@`, `\\`, `:`.
+#: The characters of a unit name (systemd.unit(5)) without those that have a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
-#: The kinds of units (systemd.unit(5)): a name with such an end is another unit than the one meant.
+#: The types of units (systemd.unit(5)): a name with such a suffix would be that of another unit.
 UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
 ENGINES = ("auto", "systemd", "user", "guest")
-#: What the built-in guest can be (`guest.recipe.SUITES`), and what can run it.
+#: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
 MACHINES = ("auto", "uml", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One key: `kind` is the TOML type, `parse` turns its text into the model's value or raises QuantityError."""
+    """One key: `kind` is the TOML type, `parse` turns its text into the model's value or raises QuantityError.
+
+    `default` (None: there is none), `examples` and `schema`, which adds to the JSON Schema of the kind, are for editors.
+    """
 
     name: str
     kind: str
     doc: str
     parse: Callable[[str], object] = str
     required: bool = False
+    default: object = None
+    examples: tuple[object, ...] = ()
     schema: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     is_property: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One table of the file: what it is for, and its keys."""
+
+    doc: str
+    keys: tuple[Key, ...]
+
+
 def parse_name(text: str) -> str:
-    """A slice or service name, usable in a unit name as it is. Raises QuantityError."""
+    """A slice or service name, which needs no escape in a unit name. Raises QuantityError."""
     hint = f"letters, digits, '_', '.' and single '-' between them, at most {NAME_MAX} characters"
     if len(text) > NAME_MAX:
-        raise q.QuantityError(f"a name of {len(text)} characters is too long", hint)
+        raise q.QuantityError(f"the name has {len(text)} characters, which is too long", hint)
     if not NAME.fullmatch(text) or ".." in text:
         raise q.QuantityError(f"{text!r} is not a name", hint)
     return text
 
 
 def parse_unit_name(text: str) -> str:
-    """A name without the end that tells the kind of unit: `api.service` would be api.service.service.
+    """A name without the suffix of a unit: `api.service` would become api.service.service.
 
     Raises QuantityError.
     """
     head, _, end = parse_name(text).rpartition(".")
     if end in UNIT_TYPES:
-        raise q.QuantityError(f"{text!r} has the end of a unit's name, which is added by itself", head)
+        raise q.QuantityError(f"{text!r} ends in .{end}, and this tool adds the suffix of the unit", head)
     return text
 
 
 def parse_slice_name(text: str) -> str:
-    """A slice name that does not take over one of systemd's own. Raises QuantityError."""
+    """The name of a slice that is not one of systemd's own. Raises QuantityError."""
     name = parse_unit_name(text)
     if name.partition("-")[0] in ("system", "user", "machine", "init"):
-        raise q.QuantityError(f"{text!r} is in a slice of systemd's own", "a name of yours, such as api")
+        raise q.QuantityError(
+            f"{text!r} would be in a slice that belongs to systemd", "a name of your own, such as api"
+        )
     return name
 
 
@@ -70,7 +86,7 @@ def parse_ready(text: str) -> Ready:
     if text.startswith("log:"):
         try:
             with warnings.catch_warnings():
-                # Python would print its own opinion of a doubtful pattern, with a path of ours.
+                # Python would print a warning about a doubtful pattern, with a line of this file.
                 warnings.simplefilter("ignore")
                 re.compile(text[4:])
         except (re.error, RecursionError, OverflowError) as error:
@@ -112,7 +128,7 @@ def _specifier(text: str) -> str:
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
-            raise q.QuantityError(f"{text!r} is not known", ", ".join(words))
+            raise q.QuantityError(f"{text!r} is not one of the allowed words", " or ".join(words))
         return text
 
     return parse
@@ -121,18 +137,18 @@ def _one_of(*words: str) -> Callable[[str], str]:
 def _ratio(text: str) -> float:
     share = float(text)
     if not 0 < share <= 1:
-        raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and at most 1, such as 0.9")
+        raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and not above 1, such as 0.9")
     return share
 
 
 def _path(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise q.QuantityError(f"{text!r} is not a path", "a path relative to the config's folder")
+        raise q.QuantityError(f"{text!r} is not a path", "a path relative to the folder of the config")
     return text
 
 
 def parse_prefix(text: str) -> str:
-    """A folder in an artifact, relative, without a last slash. Raises QuantityError."""
+    """A folder in an artifact: relative, without a slash at the end. Raises QuantityError."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or ".." in parts or any(ord(char) < 33 or ord(char) > 126 for char in text):
         raise q.QuantityError(f"{text!r} is not a folder in an artifact", "a relative folder, such as shop-1.2")
@@ -141,86 +157,102 @@ def parse_prefix(text: str) -> str:
 
 def _input_glob(text: str) -> str:
     if text.startswith("/") or ".." in text.split("/"):
-        raise q.QuantityError(f"{text!r} leads out of the config's folder", "a glob below it, such as etc/*.yaml")
+        raise q.QuantityError(
+            f"{text!r} is outside the folder of the config", "a glob below that folder, such as etc/*.yaml"
+        )
     return _path(text)
 
 
 def _user(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
-        raise q.QuantityError(f"{text!r} is not a user", "the name of a system user, such as shop")
+        raise q.QuantityError(f"{text!r} is not the name of a user", "the name of a system user, such as shop")
     return text
 
 
 def _text(text: str) -> str:
     if "\0" in text:
-        raise q.QuantityError("a NUL character cannot be passed to a program", "text without NUL")
+        raise q.QuantityError("a program cannot get a NUL character", "text without NUL")
     return text
 
 
 _PROPERTY_KEYS = tuple(
     Key(name=item.name, kind="quantity", doc=item.doc, parse=item.parse, is_property=True,
-        schema={"examples": [item.example]})
+        examples=(item.example,), schema=item.shape)
     for item in PROPERTIES
 )  # fmt: skip
 
-SECTIONS: Mapping[str, tuple[Key, ...]] = {
-    "project": (Key(name="name", kind="string", doc="Name of the project.", parse=parse_name, required=True),),
-    "require": (
-        Key(name="controllers", kind="strings", doc="Controllers every host must offer.",
-            parse=_one_of(*CONTROLLERS), schema={"items": {"enum": list(CONTROLLERS)}}),
-        Key(name="systemd", kind="string", doc="systemd versions accepted, such as >=249.", parse=_specifier),
-        Key(name="kernel", kind="string", doc="Kernel versions accepted, such as >=5.15.", parse=_specifier),
-    ),
-    "smoke": (
+#: By the path of the table, `*` for a name: `[services.user-api.smoke]` is `services.*.smoke`.
+SECTIONS: Mapping[str, Section] = {
+    "project": Section(doc="What this config belongs to.", keys=(
+        Key(name="name", kind="string", doc="Name of the project.", parse=parse_name, required=True, examples=("shop",)),
+    )),
+    "require": Section(doc="What every host must offer.", keys=(
+        Key(name="controllers", kind="strings", doc="Controllers that every host must offer.", parse=_one_of(*CONTROLLERS),
+            default=list(DEFAULT_CONTROLLERS), examples=(list(CONTROLLERS[:2]),),
+            schema={"items": {"enum": list(CONTROLLERS)}}),
+        Key(name="systemd", kind="string", doc="systemd versions accepted, such as >=249.", parse=_specifier,
+            examples=(">=249",)),
+        Key(name="kernel", kind="string", doc="Kernel versions accepted, such as >=5.15.", parse=_specifier,
+            examples=(">=5.15",)),
+    )),
+    "smoke": Section(doc="How the services are tested.", keys=(
         Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
-            parse=_one_of(*ENGINES), schema={"enum": list(ENGINES)}),
-        Key(name="allow_remote_ready", kind="bool", doc="Allow readiness addresses outside this machine."),
-        Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M."),
-    ),
-    "target": (
-        Key(name="distro", kind="string", doc="Run the services in a guest with this system, whatever this host is.",
+            parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
+        Key(name="allow_remote_ready", kind="bool", doc="Allow readiness addresses outside this machine.", default=False),
+        Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M.", default=False),
+    )),
+    "target": Section(doc="The guest (a VM) in which the services are tested.", keys=(
+        Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is.",
             parse=_one_of(*DISTROS), schema={"enum": list(DISTROS)}),
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
-            "more than one CPU, cpuset or a network.", parse=_one_of(*MACHINES), schema={"enum": list(MACHINES)}),
-        Key(name="files", kind="strings", doc="Globs of files, besides the binaries, that services need in the guest.",
-            parse=_input_glob),
-        Key(name="network", kind="bool", doc="Give services in the guest a way out to the network."),
-    ),
-    "artifacts": (
-        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path),
+            "more than one CPU, cpuset or a network.", parse=_one_of(*MACHINES), default="auto",
+            schema={"enum": list(MACHINES)}),
+        Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
+            "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
+        Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
+    )),
+    "artifacts": Section(doc="Build artifacts.", keys=(
+        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path,
+            examples=(["dist/*.tar.gz", "dist/*.deb"],)),
         Key(name="layout", kind="string", doc="Units of the system manager, or of users' managers.",
-            parse=_one_of("system", "user"), schema={"enum": ["system", "user"], "default": "system"}),
+            parse=_one_of("system", "user"), default="system", schema={"enum": ["system", "user"]}),
         Key(name="prefix", kind="string", doc="Folder in the artifacts that is unpacked to /.", parse=parse_prefix,
-            schema={"examples": ["shop-1.2"]}),
-        Key(name="services", kind="string", doc="Files of all services, or of those whose program or unit an artifact "
-            "holds.", parse=_one_of("all", "present"), schema={"enum": ["all", "present"], "default": "all"}),
+            examples=("shop-1.2",)),
+        Key(name="services", kind="string", doc="Files of all services, or only of those whose program or unit is in the "
+            "artifact.", parse=_one_of("all", "present"), default="all", schema={"enum": ["all", "present"]}),
         Key(name="service_units", kind="bool", doc="Write a whole unit for a service that has none in the artifact: "
-            "its program, the arguments of its smoke run, its limits.", schema={"default": False}),
-        Key(name="user", kind="string", doc="Who runs the services of such units; root without it.", parse=_user,
-            schema={"examples": ["shop"]}),
-        Key(name="rewrite_checksums", kind="bool", doc="Correct checksum files beside the artifacts; signatures never.",
-            schema={"default": False}),
+            "its program, the arguments of its smoke run, its limits.", default=False),
+        Key(name="user", kind="string", doc="The user that services of such units run as; root without it.", parse=_user,
+            examples=("shop",)),
+        Key(name="rewrite_checksums", kind="bool", doc="Correct the checksum files next to the artifacts; signatures are "
+            "never changed.", default=False),
+    )),
+    "slices.*": Section(
+        doc="One slice: limits that everything in it shares. Dashes in its name nest: a-b lies in a.", keys=_PROPERTY_KEYS
     ),
-    "slices.*": _PROPERTY_KEYS,
-    "services.*": (
-        Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True),
-        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name),
+    "services.*": Section(doc="One program, its slice and its limits, spelled as systemd spells them.", keys=(
+        Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True,
+            examples=("dist/user-api",), schema={"minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"}),
+        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,
+            examples=("api",)),
         *_PROPERTY_KEYS,
         Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",
-            parse=_text),
+            parse=_text, examples=({"GOGC": "50"},)),
         Key(name="go_settings", kind="bool", doc="Whether a Go program gets the settings that make its runtime fit "
-            "the limits; what Environment or smoke.env set is left alone."),
+            "the limits. What Environment or smoke.env sets stays as it is.", default=True),
         Key(name="gomemlimit_ratio", kind="ratio", doc="GOMEMLIMIT as a share of the memory limit, 0.9 by default.",
-            parse=_ratio, schema={"examples": [0.9]}),
-    ),
-    "services.*.smoke": (
-        Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text),
-        Key(name="env", kind="map", doc="Environment of the program.", parse=_text),
+            parse=_ratio, default=GOMEMLIMIT_RATIO, examples=(0.9,)),
+    )),
+    "services.*.smoke": Section(doc="How this service is tested.", keys=(
+        Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
+        Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),
         Key(name="ready", kind="string", doc="How the service shows that it is ready.", parse=parse_ready,
-            schema={"examples": ["http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "log:ready", "exit"]}),
-        Key(name="duration", kind="span", doc="How long it is held under its limits.", parse=_seconds,
-            schema={"examples": ["5s"]}),
-        Key(name="start_timeout", kind="span", doc="Time to get ready.", parse=_timeout),
-        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM.", parse=_timeout),
-    ),
+            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "log:ready", "exit")),
+        Key(name="duration", kind="span", doc="How long it runs under its limits.", parse=_seconds,
+            default=f"{Smoke().duration:g}s", examples=("5s",)),
+        Key(name="start_timeout", kind="span", doc="Time to become ready.", parse=_timeout,
+            default=f"{Smoke().start_timeout:g}s", examples=("30s",), schema={"minimum": 1}),
+        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM.", parse=_timeout,
+            default=f"{Smoke().stop_timeout:g}s", examples=("10s",), schema={"minimum": 1}),
+    )),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reads the config file: TOML to the frozen model, or a `ConfigError` with every mistake in it."""
+"""Reads the config file: TOML to the frozen model, or a `ConfigError` with every mistake."""
 
 import os
 import stat
@@ -35,7 +35,7 @@ _INIT = Remedy(title="write a starter config", commands=(("cgroup-preflight", "i
 
 
 def find(start: Path) -> Path:
-    """The config in `start` or the nearest folder above it. Raises UsageError."""
+    """The path of the config in `start` or in the nearest folder above it. Raises UsageError."""
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -46,10 +46,10 @@ def load(path: Path) -> Config:
     """The config at `path`. Raises UsageError (unreadable) or ConfigError (wrong, all mistakes at once)."""
     shown = os.path.relpath(path)
     try:
-        # O_NONBLOCK: a FIFO of that name must not hang us.
+        # O_NONBLOCK: a FIFO of that name must not block this tool.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("the config is not a file", where=shown, remedy=_INIT)
+                raise UsageError("the config is not a regular file", where=shown, remedy=_INIT)
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -70,20 +70,22 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
         raise _not_toml(error, data, shown) from None
     mistakes = Mistakes(shown, locate(text))
     if not tables:
-        mistakes.add(codes.MISSING_KEY, (), "the config is empty", "write one: cgroup-preflight init --force")
+        mistakes.add(
+            codes.MISSING_KEY, (), "the config is empty", "write a starter config: cgroup-preflight init --force"
+        )
     config = _build(tables, mistakes, shown, folder)
     if mistakes.findings:
         findings = tuple(sorted(mistakes.findings, key=lambda item: item.location.line if item.location else 0))
         count = len(findings)
         raise ConfigError(
             f"{count} mistake{'s' if count > 1 else ''} in the config",
-            where=shown, remedy=Remedy(title="mend the lines named above"), findings=findings,
+            where=shown, remedy=Remedy(title="correct the lines named above"), findings=findings,
         )  # fmt: skip
     return config
 
 
 def _dots(line: str) -> int:
-    """Dots before the value: the TOML reader takes the square of their number."""
+    """The dots before the value: the TOML reader needs time in the square of their number."""
     return line.partition("=")[0].count(".")
 
 
@@ -94,10 +96,10 @@ def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:
     line = int(match[1]) if match else data.count(b"\n") + 1 if "end of document" in str(error) else 1
     if isinstance(error, UnicodeDecodeError):
         line = data[: error.start].count(b"\n") + 1
-    remedy = Remedy(title="mend the TOML; names with other than letters, digits, '-' and '_' need quotes")
-    finding = codes.NOT_TOML.finding(
-        Status.FAIL, shown, f"not TOML: {error}"[:300], remedy, location=Location(file=shown, line=line)
+    remedy = Remedy(
+        title="correct the TOML; a name with characters other than letters, digits, '-' and '_' needs quotes"
     )
+    finding = codes.NOT_TOML.finding(Status.FAIL, shown, f"not TOML: {error}"[:300], remedy, location=Location(file=shown, line=line))  # fmt: skip
     return ConfigError("the config is not TOML", where=shown, remedy=remedy, findings=(finding,))
 
 
@@ -141,7 +143,7 @@ def _get(table: Mapping[str, Parsed], name: str, default: Any) -> Any:  # noqa: 
 
 
 def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
-    """The sub-tables of `[slices]` or `[services]` whose names can stand in a unit name."""
+    """The sub-tables of `[slices]` or `[services]` whose names can be part of a unit name."""
     if not isinstance(tables, dict):
         read_table("project", (kind,), tables, mistakes)
         return {}

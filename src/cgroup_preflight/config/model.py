@@ -1,4 +1,4 @@
-"""The config as frozen data; nothing here reads a file."""
+"""The config as frozen data."""
 
 import enum
 
@@ -11,7 +11,7 @@ CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 
 
 class ReadyKind(enum.StrEnum):
-    """How a service shows that it is ready; STARTED: its program was executed."""
+    """How a service shows that it is ready; STARTED: the start of its program is enough."""
 
     HTTP = "http"
     TCP = "tcp"
@@ -49,7 +49,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smoke:
-    """How one service is tried; spans in seconds, `args` and `env` go to the program unexpanded."""
+    """How one service is tested; spans are in seconds, the program gets `args` and `env` as they are."""
 
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -59,16 +59,16 @@ class Smoke:
     stop_timeout: float = 10.0
 
 
-#: The usual share: the rest is for what the Go runtime does not count (automemlimit's default, too).
+#: The default of automemlimit, too: the rest is for memory that the Go runtime does not count.
 GOMEMLIMIT_RATIO = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service: `binary` is relative to the config's folder, `slice` a declared slice or None.
+    """A service: `binary` is relative to the folder of the config, `slice` is a declared slice or None.
 
-    `environment` goes into its drop-in and into its smoke run, before `smoke.env`; `variables_at` are the lines of
-    the variables of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
+    `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
+    of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Require:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What guest the services are tried in: see `[target]` in `keys.SECTIONS`; `distro` is empty where none is asked for."""
+    """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one."""
 
     distro: str = ""
     machine: str = "auto"
@@ -106,7 +106,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """How artifacts are injected into: see `[artifacts]` in `keys.SECTIONS`."""
+    """What goes into which artifacts: see `[artifacts]` in `keys.SECTIONS`."""
 
     layout: str = "system"
     prefix: str = ""
@@ -118,7 +118,7 @@ class Artifacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole file; `path` as the user named it, `folder` the absolute folder that holds it."""
+    """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file."""
 
     path: str
     folder: str
@@ -131,3 +131,9 @@ class Config:
     allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting, those of slices first."""
+        groups = [*(item.settings for item in self.slices), *(item.settings for item in self.services)]
+        return tuple(setting for settings in groups for setting in settings)

@@ -1,17 +1,16 @@
-"""The one table of systemd properties this tool generates, applies and proves.
+"""The one table of systemd properties that this tool generates, applies and proves.
 
-Config, schema, plan, read-back and docs all follow from it. `since` is the first systemd with the property on
+Config, schema, plan, smoke run and docs all follow from it. `since` is the first systemd with the property on
 the unified hierarchy (systemd NEWS, systemd.resource-control(5)); `attribute` the file that holds the value
 in the unit's cgroup (kernel Documentation/admin-guide/cgroup-v2.rst), empty where only systemd keeps it.
 
-What each property's value looks like, as JSON Schema: `quantities` in the form that an editor can check.
-
-One number, then any number of (suffix, number), then perhaps a suffix: written so that no text makes the
-expression try a second way, since schemas are applied to files from pull requests.
+`shape` is the JSON Schema of the value: what `core.quantities` accepts, in the form that an editor can check. Its
+expressions (a number, then pairs of suffix and number, then perhaps a suffix) never have two ways to match a text,
+because schemas are applied to files from pull requests.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from cgroup_preflight.core import quantities as q
@@ -21,8 +20,35 @@ from cgroup_preflight.core.records import dataclass
 Value = q.Amount | int | frozenset[int] | str
 
 
+Schema = dict[str, object]
+
+_UNITS = "us|usec|µs|ms|msec|s|sec|second|seconds|m|min|minute|minutes|h|hr|hour|hours|d|day|days"  # systemd.time(7)
+_NUMBER = r"[0-9]+(\.[0-9]*)?"
+_SHARE = r"[0-9]+(\.[0-9]{1,2})?%"
+_SPAN_NUMBER = r"[0-9]+(\.[0-9]{1,9})?"
+_RANGE = "[0-9]{1,5}(-[0-9]{1,5})?"
+
+#: A percentage with at most two decimals.
+PERCENT = rf"^ *{_SHARE} *$"
+#: A time span such as 500ms or 1min 30s; without a unit it is seconds.
+SPAN = rf"^\s*{_SPAN_NUMBER}(\s*({_UNITS})\s*{_SPAN_NUMBER}|\s+{_SPAN_NUMBER})*\s*({_UNITS})?\s*$"
+_AMOUNT = rf"^ *(infinity|{_SHARE}|{_NUMBER}( *[EPTGMKB] *{_NUMBER})*( *[EPTGMKB])?) *$"
+
+
+def _amount_shape(minimum: int) -> Schema:
+    """`minimum` for a whole number; that of a limit is one page, below which the kernel would round it to nothing."""
+    return {"type": ["string", "integer"], "pattern": _AMOUNT, "minimum": minimum}
+
+
+def _weight_shape(words: str = "") -> Schema:
+    return {
+        "type": ["string", "integer"], "pattern": rf"^ *(0*[1-9][0-9]{{0,3}}|0*10000{words}) *$",
+        "minimum": 1, "maximum": 10000,
+    }  # fmt: skip
+
+
 class Role(enum.Enum):
-    """What the kernel does with a property: only a limit can bite, a share shows under contention only."""
+    """What the kernel does with a property: it enforces a limit at any time, a share only under contention."""
 
     LIMIT = "limit"
     PROTECTION = "protection"
@@ -34,7 +60,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """One property: its file, controller, version floor, parser and a sentence for editors and docs."""
+    """One property: its controller and file, the first systemd with it, its parser, and what editors and docs show."""
 
     name: str
     controller: str
@@ -44,6 +70,7 @@ class Property:
     parse: Callable[[str], Value]
     doc: str
     example: str
+    shape: Schema
 
 
 def _cpu_weight(text: str) -> int | str:
@@ -72,13 +99,13 @@ def _memory(name: str, attribute: str, since: int, role: Role, doc: str, example
     parse = _amount if zero else _limit
     return Property(
         name=name, controller="memory", attribute=attribute, since=since, role=role, parse=parse, doc=doc,
-        example=example,
+        example=example, shape=_amount_shape(0 if zero else 4096),
     )  # fmt: skip
 
 
 PROPERTIES: tuple[Property, ...] = (
-    _memory("MemoryMin", "memory.min", 240, Role.PROTECTION, "Memory never reclaimed from the unit.", "32M"),
-    _memory("MemoryLow", "memory.low", 231, Role.PROTECTION, "Memory reclaimed only as a last resort.", "64M"),
+    _memory("MemoryMin", "memory.min", 240, Role.PROTECTION, "Memory that the kernel never reclaims from the unit.", "32M"),
+    _memory("MemoryLow", "memory.low", 231, Role.PROTECTION, "Memory that the kernel reclaims only as a last resort.", "64M"),
     _memory("MemoryHigh", "memory.high", 231, Role.LIMIT,
             "Above this the kernel throttles the unit and reclaims; it never kills.", "400M"),
     _memory("MemoryMax", "memory.max", 231, Role.LIMIT, "Hard limit: above it the kernel kills.", "512M"),
@@ -86,67 +113,26 @@ PROPERTIES: tuple[Property, ...] = (
     _memory("MemoryZSwapMax", "memory.zswap.max", 253, Role.LIMIT, "Hard limit of compressed swap.", "64M"),
     Property(name="CPUWeight", controller="cpu", attribute="cpu.weight", since=232, role=Role.SHARE,
              parse=_cpu_weight, doc="Share of CPU among siblings, 1 to 10000 or idle (idle: systemd >= 252).",
-             example="80"),
+             example="80", shape=_weight_shape("|idle")),
     Property(name="CPUQuota", controller="cpu", attribute="cpu.max", since=213, role=Role.LIMIT,
-             parse=q.parse_quota, doc="Hard limit of CPU time, as a percentage of one CPU.", example="150%"),
+             parse=q.parse_quota, doc="Hard limit of CPU time, as a percentage of one CPU.", example="150%",
+             shape={"type": "string", "pattern": PERCENT}),
     Property(name="CPUQuotaPeriodSec", controller="cpu", attribute="", since=242, role=Role.PARAMETER,
-             parse=q.parse_span, doc="Period over which CPUQuota is counted, 1ms to 1s.", example="100ms"),
+             parse=q.parse_span, doc="Period over which CPUQuota is counted, 1ms to 1s.", example="100ms",
+             shape={"type": ["string", "integer"], "pattern": SPAN, "minimum": 1, "maximum": 1}),
     Property(name="AllowedCPUs", controller="cpuset", attribute="cpuset.cpus", since=244, role=Role.PLACEMENT,
-             parse=q.parse_cpus, doc="CPUs the unit may run on.", example="0-1"),
+             parse=q.parse_cpus, doc="CPUs the unit may run on.", example="0-1",
+             shape={"type": ["string", "integer"], "pattern": rf"^\s*{_RANGE}([,\s]+{_RANGE})*\s*$", "minimum": 0,
+                    "maximum": 8191}),
     Property(name="IOWeight", controller="io", attribute="io.weight", since=230, role=Role.SHARE,
-             parse=_io_weight, doc="Share of disk time, 1 to 10000; needs bfq or io.cost.", example="60"),
+             parse=_io_weight, doc="Share of disk time, 1 to 10000; needs bfq or io.cost.", example="60",
+             shape=_weight_shape()),
     Property(name="TasksMax", controller="pids", attribute="pids.max", since=227, role=Role.LIMIT,
-             parse=q.parse_tasks, doc="Hard limit of processes and threads; Go threads count.", example="64"),
+             parse=q.parse_tasks, doc="Hard limit of processes and threads; Go threads count.", example="64",
+             shape={"type": ["string", "integer"], "pattern": rf"^ *(infinity|{_SHARE}|[0-9]{{1,18}}) *$", "minimum": 1}),
     Property(name="ManagedOOMMemoryPressure", controller="memory", attribute="", since=247, role=Role.POLICY,
-             parse=_oomd, doc="Whether systemd-oomd may kill the unit under memory pressure.", example="kill"),
+             parse=_oomd, doc="Whether systemd-oomd may kill the unit under memory pressure.", example="kill",
+             shape={"type": "string", "enum": ["auto", "kill"]}),
 )  # fmt: skip
 
 BY_NAME = {item.name: item for item in PROPERTIES}
-
-
-Schema = dict[str, object]
-
-_UNITS = "us|usec|µs|ms|msec|s|sec|second|seconds|m|min|minute|minutes|h|hr|hour|hours|d|day|days"  # systemd.time(7)
-_NUMBER = r"[0-9]+(\.[0-9]*)?"
-_SHARE = r"[0-9]+(\.[0-9]{1,2})?%"
-_SPAN_NUMBER = r"[0-9]+(\.[0-9]{1,9})?"
-_RANGE = "[0-9]{1,5}(-[0-9]{1,5})?"
-
-#: A percentage with at most two decimals.
-PERCENT = rf"^ *{_SHARE} *$"
-#: A time span such as 500ms or 1min 30s; without a unit it is seconds.
-SPAN = rf"^\s*{_SPAN_NUMBER}(\s*({_UNITS})\s*{_SPAN_NUMBER}|\s+{_SPAN_NUMBER})*\s*({_UNITS})?\s*$"
-_AMOUNT = rf"^ *(infinity|{_SHARE}|{_NUMBER}( *[EPTGMKB] *{_NUMBER})*( *[EPTGMKB])?) *$"
-
-
-def _shape_amount(minimum: int) -> Schema:
-    return {"type": ["string", "integer"], "pattern": _AMOUNT, "minimum": minimum}
-
-
-def _weight(words: str = "") -> Schema:
-    return {
-        "type": ["string", "integer"], "pattern": rf"^ *(0*[1-9][0-9]{{0,3}}|0*10000{words}) *$",
-        "minimum": 1, "maximum": 10000,
-    }  # fmt: skip
-
-
-#: Property to schema. The smallest limits are one page, below which the kernel would round to nothing.
-SHAPES: Mapping[str, Schema] = {
-    "MemoryMin": _shape_amount(0),
-    "MemoryLow": _shape_amount(0),
-    "MemoryHigh": _shape_amount(4096),
-    "MemoryMax": _shape_amount(4096),
-    "MemorySwapMax": _shape_amount(0),
-    "MemoryZSwapMax": _shape_amount(0),
-    "CPUWeight": _weight("|idle"),
-    "CPUQuota": {"type": "string", "pattern": PERCENT},
-    "CPUQuotaPeriodSec": {"type": ["string", "integer"], "pattern": SPAN, "minimum": 1, "maximum": 1},
-    "AllowedCPUs": {
-        "type": ["string", "integer"], "pattern": rf"^\s*{_RANGE}([,\s]+{_RANGE})*\s*$", "minimum": 0, "maximum": 8191,
-    },
-    "IOWeight": _weight(),
-    "TasksMax": {
-        "type": ["string", "integer"], "pattern": rf"^ *(infinity|{_SHARE}|[0-9]{{1,18}}) *$", "minimum": 1,
-    },
-    "ManagedOOMMemoryPressure": {"type": "string", "enum": ["auto", "kill"]},
-}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules that need more than one key: declared slices, limits too small to be safe, addresses."""
+"""Rules about more than one key: declared slices, limits that are too small to be safe, readiness addresses."""
 
 import itertools
 from collections.abc import Iterable
@@ -8,21 +8,21 @@ from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Size, format_bytes
 
-#: Below this an out-of-memory loop can wedge a user manager for ever (systemd/systemd#40208).
+#: Below this an out-of-memory loop can block a user manager for good (systemd/systemd#40208); bytes.
 TINY = 16 << 20
 #: The smallest page of any architecture; the kernel rounds a limit down to whole pages.
 PAGE = 4096
-#: The least time that shows whether a program runs at all, in seconds.
+#: The shortest time that shows whether a program runs at all, in seconds.
 SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
-#: A program that listens everywhere answers at each of these.
+#: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 _ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
 
 def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool) -> None:
-    """Adds what is wrong to `mistakes`; `tiny` and `remote` are the two permissions of `[smoke]`."""
+    """Adds what is wrong to `mistakes`; `tiny` and `remote` are allow_tiny_limits and allow_remote_ready."""
     known = {item.name for item in config.slices}
     for item in config.slices:
         _check_settings(("slices", item.name), item.settings, mistakes, tiny=tiny)
@@ -31,9 +31,9 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
         _check_settings(path, service.settings, mistakes, tiny=tiny)
         if service.slice is not None and service.slice not in known:
             mistakes.add(codes.UNDECLARED_SLICE, (*path, "slice"),
-                         f"the slice {service.slice!r} is not declared",
-                         f"{nearest(service.slice, known)}add [slices.{service.slice}], or use one of: "
-                         f"{', '.join(sorted(known)) or 'none declared'}")  # fmt: skip
+                         f"the slice {service.slice!r} is not declared in [slices]",
+                         f"{nearest(service.slice, known)}add [slices.{service.slice}]"
+                         + (f", or use one of: {', '.join(sorted(known))}" if known else ""))  # fmt: skip
         _check_address(service, mistakes, remote=remote)
         _check_duration(service, mistakes)
     _check_shared_addresses(config.services, mistakes)
@@ -46,29 +46,29 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
         if not isinstance(value, Size):
             continue
         if value.bytes < PAGE:
-            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name), f"{name}: {value.bytes} bytes is below one page, "
-                         "the kernel would round it to 0", f"use at least {format_bytes(TINY)}")  # fmt: skip
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name), f"{name}: {value.bytes} bytes is less than one page, "
+                         "so the kernel rounds it down to 0", f"use at least {format_bytes(TINY)}")  # fmt: skip
         elif value.bytes < TINY and not tiny:
             mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
-                         f"{name}: {format_bytes(value.bytes)} is below 16M, which can wedge the service manager",
+                         f"{name}: {format_bytes(value.bytes)} is below 16M, which can block the service manager",
                          "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
     period = by_name.get("CPUQuotaPeriodSec")
     if period is not None and period.value not in _PERIOD_RANGE:
         mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
-                     f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use 1ms to 1s")  # fmt: skip
+                     f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use a period from 1ms to 1s")  # fmt: skip
     _check_order(path, by_name, mistakes)
 
 
 def _check_duration(service: Service, mistakes: Mistakes) -> None:
-    """Without a readiness test and without time nobody looks at the service at all: any program would pass."""
+    """Without a readiness test and without time the run does not look at the service: any program would pass."""
     if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < SHORTEST:
         mistakes.add(codes.BAD_VALUE, ("services", service.name, "smoke", "duration"),
-                     f"duration: {service.smoke.duration:g}s shows nothing of a service without a readiness test",
+                     f"duration: {service.smoke.duration:g}s is too short to see whether a service without `ready` runs",
                      "use at least 100ms, or add ready")  # fmt: skip
 
 
 def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> None:
-    """All services run at the same time: of two with one address, one would be ready by the other's answer."""
+    """All services run at the same time: with one address for two, the answer of one would make the other ready."""
     first: dict[tuple[str, int], str] = {}
     for service in services:
         found = _address(service)
@@ -78,16 +78,16 @@ def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> 
         other = first.setdefault((_SAME.get(host, host), port), service.name)
         if other != service.name:
             mistakes.add(codes.BAD_ADDRESS, ("services", service.name, "smoke", "ready"),
-                         f"ready: {host}:{port} is asked for {other} already, and both run at the same time",
+                         f"ready: {host}:{port} is the address of {other}, too, and both services run at the same time",
                          "give each service a port of its own, in args and in ready")  # fmt: skip
 
 
 def _address(service: Service) -> tuple[str, int] | None:
-    """Host and port that show whether a service is ready; None where there is no such address."""
+    """Host and port of the readiness test; None where it has none."""
     ready = service.smoke.ready
     if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
         return None
-    from urllib.parse import urlsplit  # only where an address is asked for
+    from urllib.parse import urlsplit  # only for a test with an address
 
     try:
         parts = urlsplit(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}")
@@ -97,18 +97,18 @@ def _address(service: Service) -> tuple[str, int] | None:
 
 
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
-    """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one void."""
+    """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one useless."""
     sizes = [(name, by_name[name]) for name in _ORDER if name in by_name]
     fixed = [(name, item, item.value.bytes) for name, item in sizes if isinstance(item.value, Size)]
     for (low_name, low, low_bytes), (high_name, high, high_bytes) in itertools.pairwise(fixed):
         if low_bytes > high_bytes:
             mistakes.add(codes.LIMITS_OUT_OF_ORDER, (*path, low_name),
                          f"{low_name} = {low.text} is above {high_name} = {high.text}",
-                         f"use {low_name} <= {high_name}")  # fmt: skip
+                         f"lower {low_name} to {high.text}, or raise {high_name} to {low.text}")  # fmt: skip
 
 
 def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> None:
-    """Refuses a readiness address outside this machine: a config must not make a runner call others."""
+    """Refuses a readiness address outside this machine: a config must not make a runner call other hosts."""
     ready, path = service.smoke.ready, ("services", service.name, "smoke", "ready")
     if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
         return
@@ -119,9 +119,9 @@ def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> Non
         return
     host, port = found
     if port == 0:
-        mistakes.add(codes.BAD_ADDRESS, path, "ready: port 0 is no port", "use the port the service listens on")
+        mistakes.add(codes.BAD_ADDRESS, path, "ready: 0 is not a port", "use the port the service listens on")
     if not remote and not _is_loopback(host):
-        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {host!r} is not this machine",
+        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {host!r} is not an address of this machine",
                      "use 127.0.0.1, [::1] or localhost, or set allow_remote_ready = true in [smoke]")  # fmt: skip
 
 

@@ -20,7 +20,7 @@ class Parsed:
 
 
 class Mistakes:
-    """Collects findings about one file; knows the line of every key."""
+    """Collects the findings about one file, and knows the line of every key."""
 
     def __init__(self, file: str, lines: Mapping[Path, int]) -> None:
         self.file = file
@@ -35,34 +35,46 @@ class Mistakes:
         return Location(file=self.file, line=1)
 
     def add(self, code: codes.Code, path: Path, message: str, remedy: str) -> None:
-        """One more mistake at `path`; `remedy` is what to write instead."""
+        """Adds a mistake at `path`; `remedy` says what to write instead."""
         self.findings.append(
             code.finding(Status.FAIL, ".".join(path), message, Remedy(title=remedy), location=self.at(path))
-        )
+        )  # fmt: skip
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean X? ` for the nearest known word, or an empty text."""
+    """`did you mean X? ` for the known word that is nearest, or an empty text."""
     import difflib  # only when there is a mistake
 
-    lower = {item.lower(): item for item in known}
-    match = difflib.get_close_matches(word.lower()[:NEAREST_MAX], lower, n=1, cutoff=0.6)
+    names = list(known)
+    wanted = "".join(filter(str.isalpha, word.lower()[:_NEAREST_MAX]))
+    old = _OLD_NAMES.get(wanted)
+    if old in names:
+        return f"did you mean {old}? "
+    # Memory that a unit is guaranteed is the opposite of a limit, however near its name is.
+    lower = {name.lower(): name for name in names if not ("limit" in wanted and name.endswith(("Min", "Low")))}
+    match = difflib.get_close_matches(word.lower()[:_NEAREST_MAX], lower, n=1, cutoff=0.6)
     return f"did you mean {lower[match[0]]}? " if match else ""
 
 
-NEAREST_MAX = 200  # difflib is quadratic, and names come from a pull request
+_NEAREST_MAX = 200  # difflib takes the square of the length, and names come from a pull request
+#: Names of cgroup v1 (systemd.resource-control(5), "Deprecated options") and of other tools, letters only.
+_OLD_NAMES = {
+    "memorylimit": "MemoryMax", "memlimit": "MemoryMax", "memory": "MemoryMax", "cpulimit": "CPUQuota",
+    "cpushares": "CPUWeight", "startupcpushares": "CPUWeight", "blockioweight": "IOWeight", "taskslimit": "TasksMax",
+    "pidslimit": "TasksMax", "swaplimit": "MemorySwapMax", "memoryswaplimit": "MemorySwapMax",
+}  # fmt: skip
 
 
 def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> dict[str, Parsed]:
-    """The known keys of one table, parsed; what is unknown or wrong goes to `mistakes`.
+    """The known keys of one table, parsed; `mistakes` gets what is unknown or wrong.
 
-    `section` is the key of `SECTIONS`; a sub-table that has a section of its own is left to the caller.
+    `section` is a key of `SECTIONS`. A sub-table with a section of its own is the caller's business.
     """
-    keys = {key.name: key for key in SECTIONS[section]}
+    keys = {key.name: key for key in SECTIONS[section].keys}
     found: dict[str, Parsed] = {}
     if not isinstance(table, dict):
-        mistakes.add(codes.WRONG_TYPE, path, f"found {_kind(table)}, a table is needed",
-                     f"write [{'.'.join(path)}] with its keys below")  # fmt: skip
+        mistakes.add(codes.WRONG_TYPE, path, f"{path[-1]} is {_kind(table)}, but must be a table",
+                     f"write [{'.'.join(path)}] and its keys below it")  # fmt: skip
         return found
     for name, raw in table.items():
         if f"{section}.{name}" in SECTIONS:
@@ -88,7 +100,7 @@ def _sub_tables(section: str) -> list[str]:
 
 
 def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:
-    """Reports the key at `path`, which is none of `known`."""
+    """Adds a mistake for the key at `path`, which is not in `known`."""
     names = sorted(known)
     where = f"[{'.'.join(path[:-1])}]" if section else "the file"
     mistakes.add(codes.UNKNOWN_KEY, path, f"{path[-1][:80]!r} is not a key of {where}",
@@ -122,9 +134,9 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
 def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None:
     try:
         if key.is_property and any(ord(char) < 32 for char in text):
-            raise QuantityError("control characters do not belong here", "one value on one line")
+            raise QuantityError("the value has control characters, such as a newline", "one value on one line")
         if len(text) > 4096:
-            raise QuantityError(f"{len(text)} characters are too many", "at most 4096")
+            raise QuantityError(f"the value has {len(text)} characters, which is too long", "at most 4096 characters")
         return Parsed(text=text, value=key.parse(text), location=mistakes.at(path))
     except QuantityError as error:
         mistakes.add(codes.BAD_VALUE, path, f"{path[-1]}: {_short(str(error))}", f"use {_short(error.hint)}")
@@ -153,7 +165,7 @@ def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed |
 
 
 def _wrong_type(path: Path, raw: object, allowed: str, mistakes: Mistakes) -> None:
-    mistakes.add(codes.WRONG_TYPE, path, f"{path[-1]}: found {_kind(raw)}", f"use {allowed}")
+    mistakes.add(codes.WRONG_TYPE, path, f"{path[-1]}: the value is {_kind(raw)}", f"use {allowed}")
 
 
 def _kind(raw: object) -> str:
@@ -168,11 +180,11 @@ def _kind(raw: object) -> str:
 
 
 def _words(raw: object) -> str:
-    """The text of a value; Python refuses to print a number of thousands of digits."""
+    """The text of a value; Python refuses to print a number with thousands of digits."""
     try:
         return str(raw)
     except ValueError:
-        return "a number of thousands of digits"
+        return "a number with thousands of digits"
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Where each key of a TOML text stands: `tomllib` reads values but keeps no positions.
+"""The line of each key of a TOML text, because `tomllib` keeps no positions.
 
-Only text that `tomllib` has accepted comes here, so this looks for statements, not for mistakes.
-Keys of an inline table are found at the line where its statement begins.
+The text must be one that `tomllib` has accepted: this looks for statements, not for mistakes. A key of an inline table
+has the line on which its statement begins.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 Path = tuple[str, ...]
 
-#: No key of the config is nested as deeply; a hostile one could be, and cost the square of its depth.
+#: No key of the config is nested as deeply; a hostile one could be, and would cost the square of its depth.
 _DEPTH_MAX = 8
 
 _TOKEN = re.compile(
@@ -23,7 +23,7 @@ _HEADER = re.compile(r"\[\[?(.*?)\]\]?\s*", re.DOTALL)
 
 
 def locate(text: str) -> dict[Path, int]:
-    """Line (from 1) of every table header and key of `text`, by path; the first place wins."""
+    """The line (from 1) of every table header and key of `text`, by path; the first one counts."""
     lines: dict[Path, int] = {}
     prefix: Path = ()
     for line, statement in _statements(text):
@@ -39,7 +39,7 @@ def locate(text: str) -> dict[Path, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line it begins on, comments left out."""
+    """Each statement without its comments, and the line on which it begins."""
     line, start, depth, parts = 1, 1, 0, list[str]()
     for match in _TOKEN.finditer(text):
         kind, token = match.lastgroup, match.group()
@@ -69,7 +69,7 @@ def _key_text(statement: str) -> str:
 
 
 def _key_path(key: str) -> Path:
-    """`a."b.c"` as ("a", "b.c"): the TOML reader itself takes the key apart."""
+    """`a."b.c"` as ("a", "b.c"), split by the TOML reader itself."""
     try:
         node: object = tomllib.loads(f"{key.strip()} = 0")
     except tomllib.TOMLDecodeError:

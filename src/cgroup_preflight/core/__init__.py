@@ -1,1 +1,1 @@
-"""The words that every room speaks: findings, verdicts, readings, quantities, errors. No I/O."""
+"""What every room uses: findings, verdicts, readings, quantities, errors. No I/O."""

@@ -73,6 +73,7 @@ HIDDEN_UNIT = Code("CGP308", "hidden-unit")
 NOT_INJECTED = Code("CGP309", "not-injected")
 
 GO_RUNTIME = Code("CGP400", "go-runtime", Severity.INFORMATION)
+BINARY_FORMAT = Code("CGP401", "binary-format")
 GO_RUNTIME_CHOICE = Code("CGP418", "go-runtime-choice", Severity.WARNING)
 GO_MEMORY_VIEW = Code("CGP419", "go-memory-view", Severity.INFORMATION)
 

@@ -1,6 +1,6 @@
-"""Exit statuses of the command line: one meaning each, stable across releases.
+"""Exit statuses of the command line, stable across releases, and the errors that a user can cause or meet.
 
-Errors a user can cause or meet: each owns its exit status and says what to do next.
+Each error has its exit status and says what to do next.
 """
 
 import enum
@@ -41,11 +41,11 @@ class PreflightError(Exception):
 
 
 class UsageError(PreflightError):
-    """The call is wrong: an option, an argument, a file that is not there."""
+    """The call is wrong: an option, an argument, a missing file."""
 
 
 class ConfigError(PreflightError):
-    """The config is wrong; carries every mistake found, each as a finding with its line."""
+    """The config is wrong; `findings` are all mistakes, each with its line."""
 
     def __init__(self, message: str, *, where: str, remedy: Remedy, findings: tuple[Finding, ...]) -> None:
         super().__init__(message, where=where, remedy=remedy)
@@ -53,6 +53,6 @@ class ConfigError(PreflightError):
 
 
 class HostError(PreflightError):
-    """The host could not do what was asked of it: the result is unverified, not a fail."""
+    """The host could not do what the run needed: the result is unverified, not a fail."""
 
     exit_status = ExitStatus.UNVERIFIED

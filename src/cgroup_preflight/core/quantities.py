@@ -1,8 +1,8 @@
 """Sizes, percentages, weights, spans and CPU sets, exactly as systemd spells them.
 
 Sources: systemd.resource-control(5), systemd.time(7), systemd.syntax(7); the parsers mirror `parse_size`,
-`parse_permyriad`, `cg_weight_parse` and `parse_cpu_set` of systemd, which ignore what they cannot read:
-here the same text raises `QuantityError` with the spelling that would have worked.
+`parse_permyriad`, `cg_weight_parse` and `parse_cpu_set` of systemd. systemd ignores a value that it cannot read; here the
+same text raises `QuantityError` with the spelling that works.
 """
 
 import enum
@@ -48,8 +48,13 @@ _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20
 _SIZE_ORDER = "EPTGMKB"
 _SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,20})(?:\.(\d{0,20}))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
-#: systemd reads these as octal or not at all (safe_atou, base 0), so a leading zero never means what it seems to.
-_LEADING_ZERO = re.compile(r"(?<![\d.])0(?=\d)", re.ASCII)
+#: systemd reads these as octal or refuses them (safe_atou, base 0).
+_LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"[\d.]+%?", re.ASCII)
+#: A longer text is no number, and the expressions below take the square of its length.
+_NUMBER_MAX = 40
+_THOUSANDS = re.compile(r"\d{1,3}(?:[,_' ]\d{3})+(?!\d)", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"(\d+),(\d{1,2})(?!\d)", re.ASCII)
 _BLANKS = " \t\r\n"
 _LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _OFF_T_MAX = (1 << 63) - 1
@@ -78,13 +83,21 @@ def parse_size(text: str) -> Size:
 
 
 def _size_hint(text: str) -> str:
-    word = text.strip()
+    word = _without_commas(text.strip())
     if word in ("max", "-1", "unlimited", "none"):
         return "infinity"
     match = _LOOSE_SIZE.fullmatch(word)
     if match and len(match[1]) <= 15:
-        return f"{match[1].lstrip('0') or '0'}{match[2].upper()}"
+        return f"{_LEADING_ZEROS.sub('', match[1])}{match[2].upper()}"
     return "a number of bytes with K, M, G or T (base 1024), a percentage such as 50%, or infinity"
+
+
+def _without_commas(text: str) -> str:
+    """`1,000` as 1000 and `1,5` as 1.5: systemd knows no comma in a number."""
+    if len(text) > _NUMBER_MAX:
+        return text
+    whole = _THOUSANDS.sub(lambda match: re.sub("[,_' ]", "", match[0]), text)
+    return _DECIMAL_COMMA.sub(r"\1.\2", whole)
 
 
 def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
@@ -95,14 +108,22 @@ def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
     _refuse_leading_zero(text)
     match = _PERCENT.fullmatch(text)
     if match is None:
-        hint = f"{text}%" if re.fullmatch(r"\d+(\.\d{1,2})?", text, re.ASCII) else "a percentage such as 50%"
-        raise QuantityError(f"{text!r} is not a percentage", hint)
+        raise QuantityError(f"{text!r} is not a percentage", _percent_hint(text))
     value = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
     if bounded and value > 10000:
         raise QuantityError(f"{text!r} is above 100%", "at most 100%, or an absolute value")
     if value > 0x7FFFFFFF:
         raise QuantityError(f"{text!r} is out of range", "at most 21474836%")
     return Permyriad(value)
+
+
+def _percent_hint(text: str) -> str:
+    if re.fullmatch(r"\d+(\.\d{1,2})?", text, re.ASCII):
+        return f"{text}%"
+    if re.fullmatch(r"\d{1,9},\d{1,2}%", text, re.ASCII):
+        return text.replace(",", ".")
+    match = re.fullmatch(r"(\d{1,12}\.\d{2})\d+%", text, re.ASCII)
+    return f"at most two decimals, such as {match[1].rstrip('0').rstrip('.')}%" if match else "a percentage such as 50%"
 
 
 def parse_amount(text: str, *, zero: bool) -> Amount:
@@ -120,8 +141,19 @@ def parse_amount(text: str, *, zero: bool) -> Amount:
 
 
 def _refuse_leading_zero(text: str) -> None:
-    if _LEADING_ZERO.search(text) and text.isprintable():
-        raise QuantityError(f"{text!r} has a leading zero, which systemd reads as octal", _LEADING_ZERO.sub("", text))
+    if _LEADING_ZEROS.search(text) and _PLAIN_NUMBER.fullmatch(text):
+        raise _leading_zero(text)
+
+
+def _leading_zero(text: str) -> QuantityError:
+    hint = " ".join(_LEADING_ZEROS.sub("", text).split())
+    return QuantityError(f"{text!r} has a leading zero, which systemd reads as octal", hint)
+
+
+def _count_hint(text: str, allowed: str) -> str:
+    """The whole number that was meant, if that can be seen, else what is allowed."""
+    number = _without_commas(text.strip())
+    return number if re.fullmatch(r"[1-9]\d{0,8}", number, re.ASCII) and number != text else allowed
 
 
 def parse_weight(text: str, *, idle: bool = False) -> int | None:
@@ -134,7 +166,8 @@ def parse_weight(text: str, *, idle: bool = False) -> int | None:
     _refuse_leading_zero(text)
     hint = "a whole number from 1 to 10000" + (", or idle" if idle else "")
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not 1 <= int(text) <= 10000:
-        raise QuantityError(f"{text!r} is not a weight", hint)
+        number = _count_hint(text, hint)
+        raise QuantityError(f"{text!r} is not a weight", number if number == hint or int(number) <= 10000 else hint)
     return int(text)
 
 
@@ -144,11 +177,25 @@ def parse_quota(text: str) -> Permyriad:
     Source: systemd `config_parse_cpu_quota`. Raises `QuantityError`.
     """
     if text in ("infinity", "max", "-1"):
-        raise QuantityError(f"{text!r} is not a CPU quota", "no CPUQuota line at all for no limit")
+        raise QuantityError(f"{text!r} is not a CPU quota", "no CPUQuota line for no limit")
+    if re.fullmatch(r"0{1,9}(\.0{0,9})?", text, re.ASCII):
+        raise QuantityError(f"{text!r} allows no CPU time", "a percentage above 0%")
+    if hint := _quota_hint(text):
+        raise QuantityError(f"{text!r} is not a percentage", hint)
     quota = parse_permyriad(text, bounded=False)
     if quota.value == 0:
-        raise QuantityError(f"{text!r} is no CPU time at all", "a percentage above 0%")
+        raise QuantityError(f"{text!r} allows no CPU time", "a percentage above 0%")
     return quota
+
+
+def _quota_hint(text: str) -> str:
+    """For a number that is probably meant as CPUs, because it has a decimal point or is small; else empty."""
+    match = re.fullmatch(r"(0|[1-9]\d{0,5})(?:[.,](\d{1,2}))?", text, re.ASCII)
+    if match is None or (not match[2] and len(match[1]) > 1):
+        return ""
+    percent = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
+    number = text.replace(",", ".")
+    return f"{percent}% for {number} CPUs, or {number}% of one CPU"
 
 
 def parse_tasks(text: str) -> int | Permyriad | Infinity:
@@ -165,7 +212,8 @@ def parse_tasks(text: str) -> int | Permyriad | Infinity:
             return share
     elif re.fullmatch(r"\d{1,18}", text, re.ASCII) and int(text) > 0:
         return int(text)
-    hint = "infinity" if text in ("max", "-1") else "a whole number above 0, a percentage, or infinity"
+    allowed = _count_hint(text, "a whole number above 0, a percentage, or infinity")
+    hint = "infinity" if text in ("max", "-1") else allowed
     raise QuantityError(f"{text!r} is not a number of tasks", hint)
 
 
@@ -202,7 +250,8 @@ def parse_cpus(text: str) -> frozenset[int]:
 
     Raises `QuantityError`; numbers are bounded by the kernel's NR_CPUS limit of 8192.
     """
-    _refuse_leading_zero(text)
+    if _LEADING_ZEROS.search(text):
+        raise _leading_zero(text)
     cpus: set[int] = set()
     for part in re.split(r"[, \t\r\n]+", text.strip(_BLANKS)):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
@@ -225,7 +274,7 @@ def format_cpus(cpus: frozenset[int]) -> str:
 
 
 def says(attribute: str, expected: str, actual: str) -> bool:
-    """Whether the kernel's text of an attribute file says what was expected, in the kernel's own ways of saying it."""
+    """Whether the kernel's text of an attribute file means what was expected; the kernel writes some values differently."""
     text = actual.strip()
     if attribute == "io.weight":
         return text.split("\n", 1)[0].split() == ["default", expected]
@@ -234,7 +283,7 @@ def says(attribute: str, expected: str, actual: str) -> bool:
             asked, actual_cpus = parse_cpus(expected), parse_cpus(text)
         except QuantityError:
             return False
-        # CPUs that this machine does not have cannot be granted; any other CPU is one too many.
+        # The kernel leaves out CPUs that the machine lacks; any CPU beyond the list is one too many.
         return actual_cpus == asked if attribute == "cpuset.cpus" else actual_cpus <= asked
     return text == expected
 

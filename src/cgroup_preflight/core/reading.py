@@ -1,4 +1,4 @@
-"""A reading is a fact or the reason why there is none; nothing ever answers None for "could not read"."""
+"""A reading is a fact, or the reason why it is missing; no function returns None for "could not read"."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     U = TypeVar("U")
 
     class _Of(Generic[T_co]):
-        """Of what type a fact is."""
+        """The type of a fact."""
 else:
     T_co = None
 
     class _Of:
-        """Of what type a fact is: for a type checker; importing typing takes as long as Python does to start."""
+        """The type of a fact, for type checkers; importing typing takes as long as Python takes to start."""
 
         __slots__ = ()
 
@@ -50,7 +50,7 @@ class Known(_Of[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """No fact: `why`, with the system's error number where there is one."""
+    """A missing fact: `why`, with the system's error number where a system call failed."""
 
     source: str
     why: Why

@@ -1,8 +1,8 @@
-"""Dataclasses for what every start needs: `import dataclasses` alone takes longer than Python does to start, and each
-class a millisecond, which is ten on an emulated CPU.
+"""Dataclasses that start quickly: `import dataclasses` takes longer than Python takes to start, and each of its classes
+a millisecond, which is ten on an emulated CPU.
 
-They are those of the standard library in all that is used of them (keyword arguments, defaults, equality, frozen,
-`dataclasses.replace` and `fields`); what that library writes as source text and compiles, a closure does here.
+They do what this project uses of the standard library's (keyword arguments, defaults, equality, frozen,
+`dataclasses.replace` and `fields`), with closures instead of source text that is compiled for each class.
 """
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
 
     def replace(item, **changes):
-        """As `dataclasses.replace`, which would have each class made once more by the standard library."""
+        """As `dataclasses.replace`, which would make the standard library build each class again."""
         return type(item)(**{name: getattr(item, name) for name in item.__slots__} | changes)
 
     class _Factory:
@@ -21,7 +21,7 @@ else:
             self.make = make
 
     def field(*, default_factory):
-        """A default that is made anew for each object."""
+        """A default that is made for each object."""
         return _Factory(default_factory)
 
     def dataclass(*, frozen, slots, kw_only=False):
@@ -31,7 +31,7 @@ else:
         return lambda cls: _made(cls, positional=not kw_only)
 
     class _Fields:
-        """`__dataclass_fields__`, made by the standard library when it asks for them."""
+        """`__dataclass_fields__`, made by the standard library at the first use."""
 
         def __get__(self, instance, owner):
             import dataclasses
@@ -56,14 +56,14 @@ else:
         def __init__(self, *args, **values) -> None:
             if args:
                 if not positional or len(args) > len(names):
-                    raise TypeError(f"{type(self).__name__} takes no such positional arguments")
+                    raise TypeError(f"{type(self).__name__} does not take these positional arguments")
                 values = dict(zip(names, args, strict=False)) | values
             if not values.keys() <= known:
                 raise TypeError(f"{type(self).__name__} has no {', '.join(values.keys() - known)}")
             for name in names:
                 value = values[name] if name in values else defaults.get(name, _Factory)
                 if value is _Factory:
-                    raise TypeError(f"{type(self).__name__} wants {name}")
+                    raise TypeError(f"{type(self).__name__} needs {name}")
                 put(self, name, value.make() if type(value) is _Factory else value)
 
         return __init__

@@ -1,6 +1,6 @@
-"""The vocabulary every room speaks: findings, remedies, service results and the report.
+"""The records that every room uses: findings, remedies, service results and the report.
 
-Everything here is frozen data. Nothing decides, renders or reads the world.
+All of it is frozen data: nothing here decides, renders or reads the host.
 """
 
 import enum
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.records import dataclass, field
 
-#: What a piece of evidence may hold; it ends up in JSON as it is.
+#: What was read, by name; JSON has it as it is.
 Evidence = Mapping[str, str | int | float | bool | None]
 
 
@@ -30,6 +30,14 @@ class Verdict(enum.StrEnum):
     UNVERIFIED = "unverified"
 
 
+#: Statuses and verdicts in the order in which one beats another.
+STATUSES_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
+VERDICTS_WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
+#: The statuses that a person must read, and those of them that rule out a pass; the worst first.
+PROBLEMS = STATUSES_WORST_FIRST[:3]
+NO_PASS = STATUSES_WORST_FIRST[:2]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
     """A line of the config: `file` as the user named it, `line` counted from 1."""
@@ -40,7 +48,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemedyFile:
-    """A file that a remedy asks for, with its whole content."""
+    """A file that a remedy says to write, with its whole content."""
 
     path: str
     content: str

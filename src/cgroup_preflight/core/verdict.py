@@ -1,21 +1,18 @@
-"""Findings to verdict to exit status: pure, in one place, never decided by a renderer."""
+"""From findings to the verdict, and from the verdict to the exit status. Pure; no other module decides either."""
 
 from collections.abc import Iterable
 
 from cgroup_preflight.core.errors import ExitStatus
-from cgroup_preflight.core.report import Finding, Status, Verdict
-
-#: Verdicts in the order in which one beats another.
-WORST_FIRST = (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS)
+from cgroup_preflight.core.report import VERDICTS_WORST_FIRST, Finding, Status, Verdict
 
 
 def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of several reports together; of none it is unverified, as silence is not success."""
-    return min(verdicts, key=WORST_FIRST.index, default=Verdict.UNVERIFIED)
+    """The verdict of several reports together; of none it is unverified, because silence is not success."""
+    return min(verdicts, key=VERDICTS_WORST_FIRST.index, default=Verdict.UNVERIFIED)
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:
-    """Fail if anything failed, else unverified if anything required could not be tried, else pass.
+    """Fail if a check failed, else unverified if a required check could not run, else pass.
 
     No finding at all is unverified: silence is not success.
     """
@@ -28,7 +25,7 @@ def verdict_of(findings: Iterable[Finding]) -> Verdict:
 
 
 def exit_status_of(verdict: Verdict, *, allow_unverified: bool = False, exit_zero: bool = False) -> ExitStatus:
-    """The exit status of a verdict; `exit_zero` is for formats whose readers want 0 from a tool that worked."""
+    """The exit status of a verdict; `exit_zero` is for CI steps that read the report themselves."""
     if exit_zero or verdict is Verdict.PASS or (allow_unverified and verdict is Verdict.UNVERIFIED):
         return ExitStatus.PASS
     return ExitStatus.FAIL if verdict is Verdict.FAIL else ExitStatus.UNVERIFIED

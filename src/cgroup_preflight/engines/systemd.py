@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -162,7 +163,7 @@ class Manager:
         try:
             os.makedirs(self.unit_folder, exist_ok=True)
             for file in files:
-                _write_new(os.path.join(self.unit_folder, file.path), file.content)
+                write_file(os.path.join(self.unit_folder, file.path), file.content.encode())
             # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
             # kernel's own is that of the last tick: files that come right after others would not be there for it.
             now = time.time_ns()
@@ -170,6 +171,8 @@ class Manager:
                 os.utime(self.unit_folder, ns=(now, now))
         except OSError as error:
             raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
+        except UsageError as error:
+            raise _cannot_write(error.where, error.message) from None
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes unit files of the run-time folder; those already gone do not matter."""
@@ -251,16 +254,6 @@ def _tar(files: Iterable[UnitFile]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _write_new(path: str, content: str) -> None:
-    """Creates a file that must not exist yet, whole or not at all."""
-    temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
 
 
 def _cannot_write(folder: str, reason: str) -> HostError:

@@ -47,7 +47,7 @@ class Image(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BytesImage:
-    """An image held in memory, for content that is not a file of its own."""
+    """An image in memory, for content that is not a file of its own."""
 
     data: bytes
 
@@ -106,7 +106,7 @@ def check_range(size: int, offset: int, length: int) -> None:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[FileImage]:
-    """Open a regular file (links are followed) without ever waiting for a FIFO or waking a device.
+    """Open a regular file (links are followed) without waiting for a FIFO or waking a device.
 
     Raises:
         BinaryError: no such file, no permission, or not a regular file.

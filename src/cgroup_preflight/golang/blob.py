@@ -123,7 +123,7 @@ def _bounded(layout: Layout, address: int, length: int, limit: int) -> bytes:
 
 
 def _unframed(text: bytes) -> bytes:
-    """Module text without the 16 bytes of sentinel at both ends; nothing if they are not there."""
+    """Module text without the 16 bytes of sentinel at both ends; nothing without them."""
     if len(text) >= 33 and text[-17:-16] == b"\n":
         return text[16:-16]
     return b""

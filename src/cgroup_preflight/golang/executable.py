@@ -1,6 +1,6 @@
-"""Names of architectures: ELF's number, Go's GOARCH and the kernel's `uname -m`, and which runs on which.
+"""What kind of program a file is, from its first bytes, and whether a machine can run it.
 
-What kind of program a file is, from its first bytes, and whether a given machine can run it.
+An architecture has three names: ELF's number, Go's GOARCH and the kernel's `uname -m`.
 """
 
 import enum
@@ -36,7 +36,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Whether a program can run somewhere; None where the names alone do not tell.
+    """Whether a program can run on a machine; None where the names alone do not show it.
 
     `why` is never empty for an answer other than True.
     """
@@ -65,7 +65,7 @@ _MACHINES: Mapping[tuple[int, int, bool], tuple[str, str]] = MappingProxyType(
     }
 )
 
-#: Where 32-bit programs may run beside 64-bit ones, and what that hangs on.
+#: Where 32-bit programs may run on a 64-bit kernel, and what that depends on.
 _COMPATIBLE: Mapping[tuple[str, str], Fit] = MappingProxyType(
     {
         ("i686", "x86_64"): Fit(ok=True, why="a 32-bit program on a 64-bit kernel (CONFIG_IA32_EMULATION)"),
@@ -95,12 +95,12 @@ def fit_machine(built_for: Machine, machine: str) -> Fit:
     """Whether a program built for one machine runs on a kernel whose `uname -m` is `machine`."""
     target = canonical(machine)
     if built_for.uname is None:
-        return Fit(ok=False, why=f"it was built for {built_for}, which is no Linux machine that Go knows")
+        return Fit(ok=False, why=f"it was built for {built_for}, and Go has no port to such a Linux machine")
     if target not in {uname for _, uname in _MACHINES.values()}:
         return Fit(ok=None, why=f"it was built for {built_for}; this tool does not know the machine {machine!r}")
     if built_for.uname == target:
         if target.startswith("mips"):
-            return Fit(ok=None, why="the kernel's machine name does not tell which byte order it runs")
+            return Fit(ok=None, why="the name of the machine does not show the byte order of its kernel")
         return Fit(ok=True)
     return _COMPATIBLE.get(
         (built_for.uname, target),
@@ -167,7 +167,7 @@ class Executable:
 
 
 def identify(path: str | os.PathLike[str]) -> Executable:
-    """Say what the file is by its content; name and permissions play no part.
+    """What the file is by its content; its name and permissions do not matter.
 
     Raises:
         BinaryError: it cannot be opened, is no regular file, or is ELF with headers that contradict it.
@@ -178,7 +178,7 @@ def identify(path: str | os.PathLike[str]) -> Executable:
 
 
 def identify_image(image: Image) -> Executable:
-    """The same for an image that is open already.
+    """The same for an open image.
 
     Raises:
         BinaryError: as `identify`.
@@ -213,11 +213,11 @@ def fit(executable: Executable, machine: str) -> Fit:
 
 
 _FIT_BY_KIND = {
-    Kind.SCRIPT: Fit(ok=True, why="it is a script: its interpreter is what runs"),
+    Kind.SCRIPT: Fit(ok=True, why="it is a script, and its interpreter runs it"),
     Kind.PE: Fit(ok=False, why="it is a Windows program (PE); build it with GOOS=linux"),
     Kind.MACHO: Fit(ok=False, why="it is a macOS program (Mach-O); build it with GOOS=linux"),
     Kind.EMPTY: Fit(ok=False, why="the file is empty"),
-    Kind.OTHER: Fit(ok=False, why="it is no program: neither ELF nor a script with a #! line"),
+    Kind.OTHER: Fit(ok=False, why="it is not a program: neither ELF nor a script with a #! line"),
 }
 
 

@@ -1,16 +1,11 @@
-"""Go's quoted strings, as `strconv.Quote` writes and `strconv.Unquote` reads them.
+"""Build info as data: read from Go's module text, printed exactly as `go version -m` prints it.
 
-Texts are bytes decoded as UTF-8 with `surrogateescape`, so that any bytes survive the way in and out.
+The text has tab-separated lines `path`, `mod`, `dep`, `=>` and `build`, some values in Go's quotes. Sources:
+runtime/debug/mod.go (`ParseBuildInfo`, `BuildInfo.String`), cmd/go/internal/version and strconv (`Quote`, `Unquote`)
+of Go 1.27. This module refuses what Go refuses.
 
-Build info as data, and printed exactly as `go version -m` prints it.
-
-Source: runtime/debug/mod.go (`BuildInfo.String`) and cmd/go/internal/version of Go 1.27.
-All strings come from the file: they may hold control characters, and surrogate escapes for bytes that are not
-UTF-8. Escape them before they reach a terminal.
-
-Parsing Go's module text: tab-separated lines `path`, `mod`, `dep`, `=>` and `build`.
-
-Source: runtime/debug/mod.go (`ParseBuildInfo`) of Go 1.27; what Go refuses is refused here.
+All strings come from the file and are decoded as UTF-8 with `surrogateescape`, so that any bytes survive. They may
+have control characters: escape them before they reach a terminal.
 """
 
 import re
@@ -177,7 +172,7 @@ def _needs_quotes(text: str) -> bool:
     return any(char in text for char in ' \t\r\n"`')
 
 
-#: More lines, and more backslashes or bytes that are no UTF-8, than any build has: they keep a hostile text cheap.
+#: No build has more lines, or more backslashes and bytes that are not UTF-8: they bound the time for a hostile text.
 MAX_LINES, MAX_ESCAPES = 8192, 8192
 
 _NEEDS_QUOTES = re.compile(rb'[ \t\r\n"`]')

@@ -1,31 +1,30 @@
-"""Looks at program files: what each one is, its Go build info, and whether its interpreter is here."""
+"""Reads program files: what each one is, its Go build info, and whether its interpreter exists here."""
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.golang.binary_file import open_image
-from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, PackedError, read
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, read
 from cgroup_preflight.golang.executable import Executable, identify
 
-#: Names of functions that the linker keeps for tracebacks, also with `-s -w`; dead code has none. Inlining may hide
-#: one, so their absence proves nothing.
+#: Names of functions that the linker keeps for tracebacks, also with `-s -w`, but not of dead code. Inlining may hide
+#: one, so its absence proves nothing.
 _NAMES = {
     "set_memory_limit": b"\0runtime/debug.SetMemoryLimit\0",
     "cgo": b"\0runtime/cgo.",
 }
-#: Below what the C library takes from the kernel anew each time (mallopt(3), M_MMAP_THRESHOLD).
+#: Below the size for which the C library maps new memory each time (mallopt(3), M_MMAP_THRESHOLD).
 _PIECE = 1 << 16
 _OVERLAP = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """One program file. `info` is None where it is no readable Go program, `why_not` says why.
+    """One program file. `info` is None where it is not a readable Go program; `why_not` says why.
 
-    `unreadable`: it may well be Go, but packed or damaged. `names`: which functions of interest are linked.
+    `unreadable`: it may be a Go program, but it is packed or damaged. `names`: which keys of `_NAMES` are linked.
     """
 
     path: str
@@ -38,19 +37,7 @@ class Binary:
 
 
 def survey(path: str) -> Binary:
-    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error.
-
-    One that did not change meanwhile is not read again.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return Binary(path=path, why_not=error.strerror or str(error), unreadable=True)
-    return _survey(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-
-
-@lru_cache
-def _survey(path: str, _state: tuple[int, ...]) -> Binary:
+    """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
     try:
         executable = identify(path)
     except BinaryError as error:
@@ -60,8 +47,6 @@ def _survey(path: str, _state: tuple[int, ...]) -> Binary:
         info = read(path)
     except NotGoError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, interpreter_here=here)
-    except PackedError as error:
-        return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
     except BinaryError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
     return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(path))
@@ -73,7 +58,7 @@ def survey_all(paths: Mapping[str, str]) -> dict[str, Binary]:
 
 
 def _linked(path: str) -> frozenset[str]:
-    """Which of `_NAMES` occur in the file, read in pieces that overlap by more than the longest name."""
+    """Which of `_NAMES` are in the file, read in pieces that overlap by more than the longest name."""
     found: set[str] = set()
     try:
         with open_image(Path(path)) as image:

@@ -1,4 +1,4 @@
-"""What a Go program's runtime will choose at start, from its build info, environment and limits. Pure.
+"""What the runtime of a Go program will choose at start, from its build info, environment and limits. Pure.
 
 The rule of Go 1.25 and later (`src/runtime/cgroup_linux.go`, confirmed in a guest by tests/lab/test_go_runtime.py):
 GOMAXPROCS = min(CPUs of the affinity mask, max(2, ceil(quota / period))), the quota being that of the process's own
@@ -9,13 +9,13 @@ cgroup only (golang/go#81180); before, the CPUs of the mask. GOMEMLIMIT comes fr
 import math
 from collections.abc import Mapping
 
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang import runtime_env as env
 from cgroup_preflight.golang.modinfo import BuildInfo
-from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.golang.runtime_rules import RuntimeRules, rules_for
 
-#: No quota lets the runtime go below this (`adjustCgroupGOMAXPROCS`); only the CPUs of the mask do.
+#: A quota never makes the runtime go below this (`adjustCgroupGOMAXPROCS`), only too few CPUs in the mask do.
 FLOOR = 2
 
 
@@ -24,8 +24,8 @@ class RuntimePrediction:
     """What the program will have at start, and why, in words.
 
     `gomaxprocs`: None where the Go version is unknown and versions differ. `gomemlimit_bytes`: None for no limit.
-    `follows_cpu_max`: whether it takes over later changes of its own cgroup's quota. `aware`: whether the runtime
-    looks at that quota at all, None if unknown. `fatal`: the words with which it dies at once, empty if it does not.
+    `aware`: whether the runtime reads the quota of its own cgroup, None if unknown. `follows_cpu_max`: whether it also
+    follows later changes of that quota. `fatal`: the error with which it ends at its start, empty if it does not.
     """
 
     gomaxprocs: int | None
@@ -66,10 +66,10 @@ def predict(
 
 
 def awareness(build_info: BuildInfo, environment: Mapping[str, str]) -> tuple[bool | None, str]:
-    """Whether the runtime takes its quota into account (None: unknown version), and what decides that, in words."""
+    """Whether the runtime reads its quota (None: unknown version), and what decides that, in words."""
     rules = rules_for(build_info.go_version)
     if rules is None:
-        return None, f"the Go version {build_info.go_version!r} does not tell whether it reads cpu.max"
+        return None, f"whether it reads cpu.max is unknown, because its Go version is {build_info.go_version!r}"
     if not rules.reads_cpu_max:
         return False, f"{build_info.go_version} does not read cpu.max (Go >= 1.25 does)"
     default = build_info.setting("DefaultGODEBUG") or ""
@@ -83,13 +83,13 @@ def awareness(build_info: BuildInfo, environment: Mapping[str, str]) -> tuple[bo
 
 
 def switched_off_by_author(build_info: BuildInfo) -> bool:
-    """Whether the program's author decided that it does not read cpu.max: an old go line sets both names to 0."""
+    """Whether the program's author switched reading cpu.max off; an old go line sets both names to 0 instead."""
     default = env.parse_godebug(build_info.setting("DefaultGODEBUG") or "")
     return default.get("containermaxprocs") == "0" and "updatemaxprocs" not in default
 
 
 def updates(build_info: BuildInfo, environment: Mapping[str, str]) -> bool:
-    """Whether an aware runtime reads its quota again while it runs, at most once a second."""
+    """Whether an aware runtime reads its quota again while it runs (at most once a second)."""
     default = build_info.setting("DefaultGODEBUG") or ""
     return env.godebug_numbers(default, environment.get("GODEBUG", ""))["updatemaxprocs"] != 0
 
@@ -114,9 +114,9 @@ def _procs(
             number=taken,
             follows=False,
             from_environment=True,
-            why=(f"GOMAXPROCS={taken} in the environment is taken literally and never updated",),
+            why=(f"GOMAXPROCS={taken} in the environment is used as it is and never updated",),
         )
-    ignored = (f"GOMAXPROCS={text!r} is no positive whole number and is ignored",) if text else ()
+    ignored = (f"GOMAXPROCS={text!r} is not a positive whole number, so the runtime ignores it",) if text else ()
     seen = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
     if aware is None:
         number = cpus if aware_procs(seen, cpus) == cpus else None
@@ -130,7 +130,7 @@ def _procs(
 
 
 def _aware_why(chain: Chain, seen: float | None, number: int, cpus: int) -> tuple[str, ...]:
-    """Why an aware runtime came to `number`, and which quota above it cannot see."""
+    """Why an aware runtime chooses `number`, and which quota above it cannot see."""
     where = "the cpu controller of cgroup v1" if chain.v1_cpu else chain.leaf.name or "its own cgroup"
     said = []
     if seen is None:

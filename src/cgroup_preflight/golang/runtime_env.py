@@ -1,4 +1,4 @@
-"""The environment variables that the Go runtime reads at start, read by the runtime's own rules.
+"""The environment variables that the Go runtime reads at start, by the rules of the runtime.
 
 Sources: `schedinit` (proc.go), `readGOMEMLIMIT` (mgcpacer.go), `parseByteCount` (string.go), `parsegodebug`
 (runtime1.go) of Go 1.21 to 1.27.
@@ -17,11 +17,11 @@ AWARE_DEFAULTS: Mapping[str, int] = {"containermaxprocs": 1, "updatemaxprocs": 1
 
 
 class MalformedLimitError(ValueError):
-    """A GOMEMLIMIT that ends the program at its start: `fatal error: malformed GOMEMLIMIT`, exit status 2."""
+    """A GOMEMLIMIT with which the program ends at its start: `fatal error: malformed GOMEMLIMIT`, exit status 2."""
 
 
 def parse_gomaxprocs(text: str, *, plus_sign: bool = False) -> int | None:
-    """The number that the runtime takes, None where it silently ignores the text (`0`, `abc`, `1.5`, empty)."""
+    """The number that the runtime uses, None where it silently ignores the text (`0`, `abc`, `1.5`, empty)."""
     if not re.fullmatch(r"\+?\d+" if plus_sign else r"\d+", text, re.ASCII):
         return None
     number = int(text)
@@ -29,7 +29,7 @@ def parse_gomaxprocs(text: str, *, plus_sign: bool = False) -> int | None:
 
 
 def parse_gomemlimit(text: str, *, plus_sign: bool = False) -> int | None:
-    """Bytes, or None for no limit (empty or `off`); 0 is legal and means garbage collection without a pause.
+    """Bytes, or None for no limit (empty or `off`); 0 is legal and makes the garbage collector run all the time.
 
     Raises MalformedLimitError for everything that is not digits with an optional B, KiB, MiB, GiB or TiB.
     """
@@ -41,7 +41,7 @@ def parse_gomemlimit(text: str, *, plus_sign: bool = False) -> int | None:
     count = int(found[1]) * 1024 ** _POWERS[found[2] or ""]
     if count > _INT64_MAX:
         raise MalformedLimitError(f"GOMEMLIMIT={text!r} is out of range")
-    # The largest number is how the runtime itself spells "no limit".
+    # The runtime itself spells "no limit" as the largest number.
     return None if count == _INT64_MAX else count
 
 
@@ -57,7 +57,7 @@ def gomemlimit_hint(text: str) -> str:
 
 
 def parse_godebug(text: str) -> dict[str, str]:
-    """The settings of one GODEBUG text; of two with the same name the last wins, words without `=` are nothing."""
+    """The settings of one GODEBUG text: of two with one name the last counts, words without `=` do not."""
     pairs = (field.partition("=") for field in text.split(","))
     return {key: value for key, equals, value in pairs if equals}
 
@@ -65,11 +65,11 @@ def parse_godebug(text: str) -> dict[str, str]:
 def godebug_numbers(default: str, environment: str) -> dict[str, int]:
     """The numbers of containermaxprocs and updatemaxprocs as the runtime of Go 1.25 and later has them at start.
 
-    `default` is the DefaultGODEBUG of the build, `environment` the variable; what is no number changes nothing.
+    `default` is the DefaultGODEBUG of the build, `environment` the variable; a value that is not a number changes nothing.
     """
     numbers = dict(AWARE_DEFAULTS)
     for text in (default, environment):
-        # One by one, since a malformed later value leaves an earlier one in force.
+        # One by one, because after a malformed value an earlier one stays in force.
         for field in text.split(","):
             key, equals, value = field.partition("=")
             if equals and key in numbers and re.fullmatch(r"[+-]?\d{1,100}", value, re.ASCII):
@@ -79,5 +79,5 @@ def godebug_numbers(default: str, environment: str) -> dict[str, int]:
 
 
 def append_godebug(text: str, more: str) -> str:
-    """GODEBUG with `more` behind what is there: replacing it would drop settings of the user's."""
+    """GODEBUG with `more` after `text`: a replacement would drop the user's own settings."""
     return f"{text},{more}" if text and more else text or more

@@ -1,27 +1,27 @@
 """Libraries that change the runtime's choice, if the program calls them: automaxprocs and automemlimit.
 
-From their code: uber-go/automaxprocs v1.6.0 and KimMachineGun/automemlimit v0.7. A module in the build info is
-linked, which does not prove that it is called.
+Source: the code of uber-go/automaxprocs v1.6.0 and KimMachineGun/automemlimit v0.7. A module in the build info is
+linked; that does not prove that the program calls it.
 """
 
 import math
 import re
 from collections.abc import Mapping
 
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.runtime_limits import Chain
 
 AUTOMAXPROCS = "go.uber.org/automaxprocs"
 AUTOMEMLIMIT = "github.com/KimMachineGun/automemlimit"
 _RATIO = 0.9
-#: From here on automemlimit looks at the cgroups above its own, too (KimMachineGun/automemlimit#31).
+#: The first version of automemlimit that reads the cgroups above its own, too (KimMachineGun/automemlimit#31).
 _WALKS_UP = (0, 7, 5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one linked library makes of the limits if it is called; None: it leaves that alone."""
+    """What one linked library sets if the program calls it; None: it does not change that."""
 
     module: str
     version: str
@@ -44,11 +44,13 @@ def effects(build_info: BuildInfo, environment: Mapping[str, str], chain: Chain)
 def _maxprocs(module: Module, environment: Mapping[str, str], chain: Chain) -> Effect:
     version = _version(module)
     if "GOMAXPROCS" in environment:
-        return Effect(module=module.path, version=version, words="steps aside, since GOMAXPROCS is in the environment")
+        return Effect(
+            module=module.path, version=version, words="does nothing, because GOMAXPROCS is in the environment"
+        )
     quota = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
     if quota is None:
         return Effect(
-            module=module.path, version=version, words="sees no quota: it looks at the program's own cgroup only"
+            module=module.path, version=version, words="sees no quota: it reads only the program's own cgroup"
         )
     procs = max(1, math.floor(quota))
     return Effect(
@@ -62,7 +64,9 @@ def _maxprocs(module: Module, environment: Mapping[str, str], chain: Chain) -> E
 def _memlimit(module: Module, environment: Mapping[str, str], chain: Chain) -> Effect:
     version = _version(module)
     if "GOMEMLIMIT" in environment:
-        return Effect(module=module.path, version=version, words="steps aside, since GOMEMLIMIT is in the environment")
+        return Effect(
+            module=module.path, version=version, words="does nothing, because GOMEMLIMIT is in the environment"
+        )
     ratio = _ratio(environment.get("AUTOMEMLIMIT", ""))
     if ratio is None:
         return Effect(module=module.path, version=version, words="is switched off by AUTOMEMLIMIT")
@@ -90,6 +94,6 @@ def _ratio(text: str) -> float | None:
 
 
 def _version(module: Module) -> str:
-    """That of the replacement; a folder of one's own has none, and then that which was asked for."""
+    """The version of the replacement; a local folder has none, and then the version that go.mod requires."""
     replaced = module.replace.version if module.replace is not None else ""
     return replaced if re.search(r"\d", replaced) else module.version

@@ -1,7 +1,7 @@
-"""Compiled modules for the guest's Python, made in a guest and kept in the cache: compiling anew takes a second or two.
+"""Compiles this package for the guest's Python and caches the result, because this takes a second or two.
 
-What a guest hands out is only kept if nothing but our own code has run in it, for it decides the verdicts of all
-later guests: that is why it is made before the first service starts, and never taken from a run.
+The compiled modules decide the verdicts of all later guests. They are therefore made before the first service starts,
+while only our own code has run in the guest.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ import cgroup_preflight
 from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.session import Guest
 
-#: Where the package is inside, source or compiled.
+#: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
 PACKAGE = "cgroup_preflight"
 _SIZE_MAX = 64 << 20
 _KEPT_SECONDS = 86400.0
 _WORK = "/var/tmp/compiled"
-#: Compiled files in place of the source: Python takes them without looking for it. Not below PYTHONPYCACHEPREFIX,
-#: under which it would look for the standard library's, too, in vain. The scripts that are started by their path stay.
+#: Puts compiled files in the place of the source, so that Python does not look for the source. With
+#: PYTHONPYCACHEPREFIX it would also look there for the standard library's. Scripts that are started by path stay.
 _COMPILE = f"""
 import compileall, pathlib, py_compile, shutil
 work, source = "{_WORK}", "{INPUT_DIR}/{SOURCE_INPUT}"
@@ -39,20 +39,20 @@ for path in pathlib.Path(work).rglob("*.py"):
 
 
 def source_folder() -> Path:
-    """The folder of this package, as it runs here."""
+    """The folder of this package on the host."""
     return Path(cgroup_preflight.__file__).parent
 
 
 def cached(folder: Path, image_name: str) -> Path | None:
-    """The folder of modules compiled by this image's Python, None if there is none for this source."""
+    """The folder of modules that this image's Python compiled, None if there is none for this source."""
     home = _home(folder, image_name)
     return home if home.is_dir() else None
 
 
 def compile_in(guest: Guest, folder: Path, image_name: str) -> str:
-    """Compiles the source in a fresh `guest` and keeps the result for the next ones.
+    """Compiles the source in a fresh `guest` and caches the result.
 
-    Where the package is then, for this guest: the source if it could not be compiled, which works, too.
+    Returns the folder of the package in this guest: that of the source, if compiling failed.
     """
     done = guest.run(["python3", "-I", "-c", _COMPILE], timeout=120)
     if done.returncode != 0:
@@ -70,9 +70,9 @@ def _keep(packed: bytes, home: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             for member in archive:
                 _unpack(archive, member, work)
-        _forget_others(home)
+        _remove_old(home)
         work.rename(home)
-    except (OSError, tarfile.TarError):  # another job was quicker, or the disk is full
+    except (OSError, tarfile.TarError):  # another job was faster, or the disk is full
         return
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -88,8 +88,8 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> 
     path.write_bytes(content.read())
 
 
-def _forget_others(home: Path) -> None:
-    """Removes what older sources were compiled to, a day later: another job may be packing it up just now."""
+def _remove_old(home: Path) -> None:
+    """Removes the modules of older sources after a day; another job may still be reading younger ones."""
     for other in home.parent.glob(f"{home.name.rpartition('+')[0]}+*"):
         if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
             shutil.rmtree(other, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The host's end of the line to the agent: one request, one answer, always within a time limit."""
+"""The host's end of the channel to the agent: one request, one answer, always within a time limit."""
 
 import socket
 import time
@@ -9,11 +9,11 @@ from cgroup_preflight.guest.inside.frames import WINDOW, Decoder, Frame, FrameEr
 
 
 class ChannelError(Exception):
-    """The guest does not answer any more; the message says how that showed."""
+    """The guest no longer answers; the message says how that was noticed."""
 
 
 class Channel:
-    """Frames over a stream socket; not for use by several threads."""
+    """Frames over a stream socket; for one thread."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
@@ -21,7 +21,7 @@ class Channel:
         self._ready: deque[Frame] = deque()
 
     def send(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> None:
-        """Sends one request within `timeout` seconds, window by window; raises ChannelError."""
+        """Sends one request within `timeout` seconds, one window at a time; raises ChannelError."""
         deadline = time.monotonic() + timeout
         data = encode(Frame(head=head, body=body))
         for start in range(0, len(data), WINDOW):
@@ -30,7 +30,7 @@ class Channel:
             try:
                 self._line.sendall(data[start : start + WINDOW])
             except OSError as error:
-                raise ChannelError(f"closed the line ({error.strerror})") from error
+                raise ChannelError(f"closed the channel ({error.strerror})") from error
 
     def receive(self, *, timeout: float) -> Frame:
         """The next answer, whole within `timeout` seconds; raises ChannelError."""
@@ -48,7 +48,7 @@ class Channel:
             try:
                 self._ready.extend(self._decoder.feed(self._chunk(deadline, timeout)))
             except FrameError as error:
-                raise ChannelError(f"garbled the line: {error}") from error
+                raise ChannelError(f"sent something that is not a frame: {error}") from error
         return self._ready.popleft()
 
     def _chunk(self, deadline: float, timeout: float) -> bytes:
@@ -61,7 +61,7 @@ class Channel:
         except TimeoutError:
             raise ChannelError(f"gave no answer for {timeout:.0f} s") from None
         except OSError as error:
-            raise ChannelError(f"closed the line ({error.strerror})") from error
+            raise ChannelError(f"closed the channel ({error.strerror})") from error
         if not chunk:
             raise ChannelError("ended")
         return chunk

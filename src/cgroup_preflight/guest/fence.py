@@ -1,7 +1,7 @@
-"""A fence round an engine and all it starts: files by landlock(7), the network by a namespace of its own.
+"""Confines an engine and all that it starts: files with landlock(7), the network with a network namespace.
 
-user-mode-linux is a process with the rights of the job, and root in there commands its kernel: what keeps the host's
-files from it must be outside of it. Standard library only, for the keeper imports this, in the child it has forked.
+user-mode-linux is a process with the rights of the job, and root in the guest controls its kernel. Only the host's
+kernel can protect the host's files from it. Standard library only, because the keeper imports this.
 """
 
 import ctypes
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _PATH_BENEATH = 1
-#: LANDLOCK_ACCESS_FS_* (linux/landlock.h): how many rights each version of the interface has.
+#: The number of LANDLOCK_ACCESS_FS_* rights by version of the interface (linux/landlock.h).
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ = _READ_FILE | _READ_DIR
-#: Since version 4: binding and connecting TCP sockets; since 6: abstract sockets and signals of others.
+#: Version 4 added TCP (bind, connect), version 6 abstract sockets and signals to other processes.
 _NETWORK, _NETWORK_SINCE = 0b11, 4
 _SCOPES, _SCOPES_SINCE = 0b11, 6
 # linux/prctl.h, linux/sched.h
@@ -30,39 +30,35 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def put_up(*, programs: Iterable[str], readable: Iterable[str], writable: Iterable[str], network: bool) -> str:
-    """Fences this process in, for good, as far as this host can: what is in force, in words, for the report.
+    """Confines this process for the rest of its life, as far as this host supports; returns what is in force, in words.
 
-    Files and folders: what may be read and run, read, changed; those that are not there are left out. Without
-    `network` there is none, not even loopback.
+    `programs` may be read and executed, `readable` read, `writable` changed; paths that do not exist are ignored.
+    Without `network` there is no network, not even loopback.
     """
     files = _fence_files({_READ | _EXECUTE: programs, _READ: readable, ~0: writable}, network=network)
-    # After that: what landlock needs is allowed to everybody, and a user namespace is not.
+    # Landlock first: every process may use it, but not every process may make a user namespace.
     alone = not network and _own_network()
     return f"{files}; {'a network of its own' if alone else 'the network of the job'}"
 
 
 def version() -> int:
-    """The version of landlock here, 0 for none (an older kernel, or one where it is off)."""
+    """The landlock version of this kernel, 0 if it has none or if landlock is disabled."""
     return max(int(_libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)), 0)
 
 
 def _fence_files(allowed: Mapping[int, Iterable[str]], *, network: bool) -> str:
     known = version()
     if known == 0:
-        return "no landlock here"
-    rights = (1 << _RIGHTS.get(known, max(_RIGHTS.values()))) - 1
-    sockets = _NETWORK if known >= _NETWORK_SINCE and not network else 0
-    scopes = _SCOPES if known >= _SCOPES_SINCE else 0
-    size = 24 if known >= _SCOPES_SINCE else 16 if known >= _NETWORK_SINCE else 8
-    wanted = struct.pack("=QQQ", rights, sockets, scopes)[:size]
-    rules = _libc.syscall(_CREATE_RULESET, wanted, ctypes.c_size_t(size), 0)
+        return "no landlock"
+    rights, wanted = _ruleset(known, network=network)
+    rules = _libc.syscall(_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
     if rules < 0:
         return f"no landlock: {os.strerror(ctypes.get_errno())}"
     try:
         for access, paths in allowed.items():
             for path in paths:
                 _allow(rules, path, access & rights)
-        # Without it, a program with more rights could be started; landlock demands it (landlock(7)).
+        # landlock(7) requires it; without it, the process could start a program with more rights.
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if _libc.syscall(_RESTRICT_SELF, rules, 0) != 0:
             return f"no landlock: {os.strerror(ctypes.get_errno())}"
@@ -71,18 +67,27 @@ def _fence_files(allowed: Mapping[int, Iterable[str]], *, network: bool) -> str:
     return f"landlock {known}"
 
 
+def _ruleset(known: int, *, network: bool) -> tuple[int, bytes]:
+    """The rights that this version of landlock controls, and its `struct landlock_ruleset_attr` (linux/landlock.h)."""
+    rights = (1 << _RIGHTS.get(known, max(_RIGHTS.values()))) - 1
+    sockets = _NETWORK if known >= _NETWORK_SINCE and not network else 0
+    scopes = _SCOPES if known >= _SCOPES_SINCE else 0
+    size = 24 if known >= _SCOPES_SINCE else 16 if known >= _NETWORK_SINCE else 8
+    return rights, struct.pack("=QQQ", rights, sockets, scopes)[:size]
+
+
 def _allow(rules: int, path: str, access: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        mine = access if os.path.isdir(path) else access & _OF_FILES
-        _libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", mine, place), 0)
+        rights = access if os.path.isdir(path) else access & _OF_FILES
+        _libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", rights, place), 0)
     finally:
         os.close(place)
 
 
 def _own_network() -> bool:
-    """A network namespace with nothing in it; where only root may make one, inside a user namespace."""
+    """Moves to an empty network namespace; without the right to make one, in a new user namespace."""
     return any(_libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))

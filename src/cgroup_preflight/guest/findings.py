@@ -1,11 +1,11 @@
-"""Reports made in guests and the host's own findings as one list that says what was tested where. Pure.
+"""One list of findings from the reports of guests and from this host, each saying where it was made. Pure.
 
-The guest decides: its systemd set the limits and its kernel enforced them. The host's own findings stay in the
-report under the subject `this host: ...`, and none of them decides: a failure on the host is a warning (it matters
-if services are to run on this machine), what could not be tested on the host is skipped (the guest tested it).
+Guests decide the verdict, because their systemd set the limits and their kernel enforced them. The findings about this
+host stay in the report under the subject `this host: ...` and never decide: a fail becomes a warning (it matters if
+services are to run on this machine), an unverified check is skipped (the guest did it).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cgroup_preflight.checks import CHECKS
@@ -13,118 +13,137 @@ from cgroup_preflight.checks.kernel import kernel_version
 from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
-from cgroup_preflight.guest.requirements import Machine
+from cgroup_preflight.engines.choice import GUEST
+from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
-ENGINE = "guest"
-_WORDS = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
-#: Checks whose answer in a guest is about the chosen system: the version of systemd; in QEMU that of the kernel.
-_OF_SYSTEMD = frozenset({systemd_version.CODE.code})
-_OF_KERNEL = frozenset({kernel_version.CODE.code})
+_ENGINE_NAMES = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
+#: Checks of a host that a chosen distribution answers: the version of its systemd, and in QEMU that of its kernel.
+_ABOUT_SYSTEMD = frozenset({systemd_version.CODE.code})
+_ABOUT_KERNEL = frozenset({kernel_version.CODE.code})
+_OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has it')
+_CHECK_TARGET = Remedy(title="also check the machine that will run the services, on that machine",
+                       commands=(("cgroup-preflight", "check"),))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One guest's part: `label` goes before subjects and names where there are several guests.
+class GuestRun:
+    """A finished run in a guest: its report, the machine, and the seconds of each step.
 
-    `chosen`: the user named this system, so that its versions are part of the answer.
+    `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
+    empty.
     """
 
-    label: str
-    distro: str
-    machine: Machine
     report: Report
-    chosen: bool
+    machine: GuestMachine
+    distro: str
     fence: str
     lost_boot: str
-    seconds: dict[str, float]
-    shown_config: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReport:
+    """A run as the whole report shows it: `label` prefixes subjects and names where there are several guests.
+
+    `chosen` means that the user named this distribution, so that its versions count. `config_path` is the config as
+    the user named it.
+    """
+
+    run: GuestRun
+    label: str
+    chosen: bool
+    config_path: str
 
 
 def host_findings(findings: Iterable[Finding], why: str = "the services ran in a guest") -> tuple[Finding, ...]:
-    """The host's own findings under a verdict that is not about this host; `why` it is not."""
-    return tuple(_of_host(item, why) for item in findings)
+    """The findings about this host in a report whose verdict is not about it; `why` it is not."""
+    return tuple(_not_deciding(item, why) for item in findings)
 
 
-def _of_host(item: Finding, why: str) -> Finding:
+def _not_deciding(item: Finding, why: str) -> Finding:
     status = {Status.FAIL: Status.WARN, Status.UNVERIFIED: Status.SKIP}.get(item.status, item.status)
-    note = "" if status is item.status else f" (not a verdict on this host: {why})"
+    note = "" if status is item.status else f" (this host was not judged: {why})"
     return replace(item, status=status, subject=f"this host: {item.subject}", message=f"{item.message}{note}")
 
 
-def guest_findings(judged: Judged) -> tuple[Finding, ...]:
-    """What the guest was, then what it found."""
-    return (_where(judged), *(_from(judged, item) for item in judged.report.findings))
+def guest_findings(made: GuestReport) -> tuple[Finding, ...]:
+    """First where the services ran, then the findings of the guest's own report."""
+    return (_where(made), *(_adopted(made, item) for item in made.run.report.findings))
 
 
-def _from(judged: Judged, item: Finding) -> Finding:
-    place = item.location
-    if place is not None:
-        # The config's folder has another name in the guest.
-        place = Location(file=judged.shown_config, line=place.line)
-    item = replace(item, location=place, subject=_labelled(judged, item.subject))
-    if item.status is not Status.FAIL or item.code not in CHECKS or _counts(judged, item.code):
+def _adopted(made: GuestReport, item: Finding) -> Finding:
+    # The guest knows the config under another path.
+    place = None if item.location is None else Location(file=made.config_path, line=item.location.line)
+    item = replace(item, location=place, subject=_labelled(made, item.subject))
+    if item.status is not Status.FAIL or item.code not in CHECKS or _counts(made, item.code):
         return item
-    # This tool builds the guest, so that what it lacks is no fault of the project.
-    message = f"the guest does not have what is required: {item.message}"
-    return replace(item, status=Status.UNVERIFIED, message=message, remedies=(_OTHER_GUEST,))
+    # We made the guest: what it lacks is not a fault of the project.
+    return replace(item, status=Status.UNVERIFIED, message=f"the guest lacks what the config needs: {item.message}",
+                   remedies=(_OTHER_GUEST,))  # fmt: skip
 
 
-_OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has what is required')
+def _counts(made: GuestReport, code: str) -> bool:
+    """Whether a failed check of the guest is a failure of the distribution that the user chose."""
+    own_kernel = made.run.machine.engine is GuestEngine.QEMU
+    return made.chosen and (code in _ABOUT_SYSTEMD or (own_kernel and code in _ABOUT_KERNEL))
 
 
-def _counts(judged: Judged, code: str) -> bool:
-    own_kernel = judged.machine.engine is GuestEngine.QEMU
-    return judged.chosen and (code in _OF_SYSTEMD or (own_kernel and code in _OF_KERNEL))
-
-
-def _where(judged: Judged) -> Finding:
-    host, machine = judged.report.host, judged.machine
+def _where(made: GuestReport) -> Finding:
+    run, machine = made.run, made.run.machine
+    host = run.report.host
     kernel, systemd = (host.kernel, host.systemd) if host else (None, None)
-    own_kernel = machine.engine is GuestEngine.QEMU
-    message = (
-        f"Tested in a VM ({judged.distro}, systemd {systemd}, kernel {kernel}, {_WORDS[machine.engine]}, "
-        f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}, {machine.memory_mib} MiB), not on this machine"
-    )
-    if judged.chosen and not own_kernel:
-        message += f"; the kernel is that of user-mode-linux, not that of {judged.distro}"
+    uml = machine.engine is GuestEngine.UML
+    facts = [_title(run.distro), f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}", f"{machine.memory_mib} MiB",
+             *(("no PSI",) if uml else ())]  # fmt: skip
+    details = [
+        f"systemd {systemd or 'unknown'}, kernel {kernel or 'unknown'} ({_ENGINE_NAMES[machine.engine]})",
+        *((f"the kernel is not that of {_title(run.distro)}",) if made.chosen and uml else ()),
+        *machine.gaps,
+    ]
     return codes.GUEST.finding(
-        Status.WARN, judged.label or "guest", "; ".join((message, *machine.consequences)),
-        Remedy(title="also run the check on the machine that will run the services",
-               commands=(("cgroup-preflight", "check"),)),
+        Status.WARN, made.label or "guest",
+        f"Tested in a VM ({', '.join(facts)}), not on this machine: {'; '.join(details)}", _CHECK_TARGET,
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
-            "memory_mib": machine.memory_mib, "fence": judged.fence,
-            **({"first boot": judged.lost_boot} if judged.lost_boot else {}),
-            **{f"{step}_seconds": taken for step, taken in judged.seconds.items()},
+            "memory_mib": machine.memory_mib, "fence": run.fence,
+            **({"first boot": run.lost_boot} if run.lost_boot else {}),
+            **{f"{step}_seconds": taken for step, taken in run.seconds.items()},
         },
     )  # fmt: skip
 
 
-def lost(label: str, what: str, console: Sequence[str], remedy: Remedy, location: Location | None = None) -> Finding:
-    """The finding for a guest that tested nothing."""
+def _title(distro: str) -> str:
+    """`debian-12` as people write it: Debian 12."""
+    return distro.replace("-", " ").capitalize()
+
+
+def lost_guest(
+    label: str, what: str, console: Sequence[str], remedy: Remedy, location: Location | None = None
+) -> Finding:
+    """The finding about a guest that verified nothing."""
     return codes.GUEST.finding(
         Status.UNVERIFIED, label or "guest", what, remedy, location=location,
         evidence={"console": "\n".join(console)} if console else None,
     )  # fmt: skip
 
 
-def guest_services(judged: Judged) -> tuple[ServiceResult, ...]:
+def guest_services(made: GuestReport) -> tuple[ServiceResult, ...]:
     """The services of one guest's report."""
-    return tuple(replace(item, engine=ENGINE, name=_labelled(judged, item.name)) for item in judged.report.services)
+    return tuple(replace(item, engine=GUEST, name=_labelled(made, item.name)) for item in made.run.report.services)
 
 
-def _labelled(judged: Judged, text: str) -> str:
-    return f"{judged.label}: {text}" if judged.label else text
+def _labelled(made: GuestReport, text: str) -> str:
+    return f"{made.label}: {text}" if made.label else text
 
 
-def summary(host: HostSummary | None, parts: Sequence[Judged]) -> HostSummary | None:
-    """Where the services ran: the summaries of the guests, joined; `host` itself if no guest reported."""
-    seen = [item.report.host for item in parts if item.report.host is not None]
+def guest_summary(parts: Sequence[GuestReport]) -> HostSummary | None:
+    """Where the services ran, versions of several guests joined; None where no guest said."""
+    seen = [item.run.report.host for item in parts if item.run.report.host is not None]
     if not seen:
-        return replace(host, engine=ENGINE) if host else None
+        return None
     return replace(
-        seen[0], engine=ENGINE, kernel=_joined(item.kernel for item in seen),
+        seen[0], engine=GUEST, kernel=_joined(item.kernel for item in seen),
         systemd=_joined(item.systemd for item in seen),
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""Root images, built once and kept in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,vmlinux]}`.
+"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,vmlinux]}`.
 
-A folder appears complete or not at all (built beside it, renamed). Parallel jobs wait for the one that builds.
+An image is built in another folder and then renamed, so that it appears complete. Parallel jobs wait for the builder.
 """
 
 import contextlib
@@ -15,25 +15,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import kernel_image, overlay, tools
 from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
+from cgroup_preflight.host.files import write_file
 
-#: Seconds; a build downloads some hundred packages.
-BUILD_TIMEOUT = 1800.0
-#: What a build needs of the host, also as an ordinary user but for `newuidmap`.
+#: Seconds; a build downloads about a hundred packages.
+_BUILD_TIMEOUT = 1800.0
+#: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
-_MANIFEST = "manifest.json"
-#: As root mmdebstrap mounts /dev/shm of this machine into the new root. In a namespace of its own nobody who cleans up
-#: after a crash can meet those mounts, and everything in it ends with us. Root in a container may not make one; there
-#: mmdebstrap may not mount either, and does without.
+_MANIFEST, _ROOT = "manifest.json", "root.ext4"
+#: As root, mmdebstrap mounts /dev/shm of this machine into the new root. In a separate namespace, a clean-up after a
+#: crash cannot reach those mounts, and all processes end with us. Root in a container cannot make a namespace, but there
+#: mmdebstrap cannot mount either.
 _NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """A root ready to boot; `kernel` only if the recipe asked for one."""
+class RootImage:
+    """A root file system that can boot; `kernel` only if the recipe has one."""
 
     name: str
     root: Path
@@ -48,21 +49,20 @@ class _FileRecord:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where images are kept: below XDG_CACHE_HOME, by default ~/.cache (XDG base directory specification)."""
+    """The folder of images, below XDG_CACHE_HOME or else ~/.cache (XDG base directory specification)."""
     base = environment.get("XDG_CACHE_HOME", "")
-    # The specification: a relative path there is invalid and to be ignored.
+    # The specification says to ignore a relative path.
     root = Path(base) if base.startswith("/") else Path.home() / ".cache"
     return root / "cgroup-preflight" / "images"
 
 
 def ensure(
     recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = ()
-) -> Image:  # fmt: skip
-    """The image of `recipe` in cache `folder`, built if it is not there; raises HostError.
+) -> RootImage:  # fmt: skip
+    """The image of `recipe` in cache `folder`, built if it does not exist or has changed. Raises HostError.
 
-    `programs` are what will run it: where something is missing, all is named at once, and nothing written.
-
-    Also rebuilt if its files are not those that were built (size, time, else the content). `say` is told of long work.
+    A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
+    all missing programs together, before anything is written. `say` gets a line about long work.
     """
     home = folder / recipe.name
     makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
@@ -70,28 +70,20 @@ def ensure(
     with _locked(folder, recipe.name, say) as lock:
         if not _unchanged(home) and not _same_content(home):
             tools.require(makers)
-            say(f"building the {recipe.distro} guest in {home}: once, about a minute")
+            say(f"building the {recipe.distro} guest in {home} (once, about a minute)")
             _build(recipe, folder, home, lock)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return _image(recipe.name, home)
 
 
-def verify(image: Image) -> None:
-    """Reads the whole image and compares checksums; raises HostError if a file was changed."""
-    home = image.root.parent
-    for name, record in _read_manifest(home).items():
-        if _sha256(home / name) != record.sha256:
-            raise _damaged(home / name)
-
-
-def list_images(folder: Path) -> tuple[Image, ...]:
+def list_images(folder: Path) -> tuple[RootImage, ...]:
     """All complete images of cache `folder`, by name."""
     homes = sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{_MANIFEST}"))
     return tuple(_image(home.name, home) for home in homes)
 
 
 def remove(name: str, folder: Path) -> bool:
-    """Removes image `name` from the cache; False if it is not there. Running guests keep their open files."""
+    """Removes image `name` from the cache; False if it does not exist. Running guests keep their open files."""
     with _locked(folder, name):
         tools.remove_tree(_work(folder, name))
         home = folder / name
@@ -102,14 +94,14 @@ def remove(name: str, folder: Path) -> bool:
 
 
 def _work(folder: Path, name: str) -> Path:
-    """Where an image is made; what a killed build left there goes with the next one, or with the image."""
+    """The folder of a build; the next build, or `remove`, deletes the files of a build that was killed."""
     return folder / f".{name}.building"
 
 
 def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
     unprivileged = os.geteuid() != 0
     work = _work(folder, recipe.name)
-    # We hold the lock, so nobody is using it.
+    # Nobody uses it, because we have the lock.
     tools.remove_tree(work)
     started = time.monotonic()
     try:
@@ -118,15 +110,15 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
         doing = f"building the {recipe.distro} guest"
         argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
         alone = not unprivileged and tools.works((*_NAMESPACE, "true"))
-        # Should we be killed: mmdebstrap pays no heed to SIGTERM while it works, but a namespace ends whole, and what it
-        # was about is all in our folder. Elsewhere it goes on to its end, holding the lock, and then tidies up itself.
+        # If we are killed: a namespace ends with all its processes, and all their files are in our folder. Without one,
+        # mmdebstrap ignores SIGTERM, keeps the lock until it has finished, and cleans up itself.
         scratch = work / "tmp"
         scratch.mkdir()
         around = (*_NAMESPACE, "env", f"TMPDIR={scratch}") if alone else ()
-        tools.call((*around, *argv), cwd=work, timeout=BUILD_TIMEOUT, doing=doing, lock=lock,
+        tools.call((*around, *argv), cwd=work, timeout=_BUILD_TIMEOUT, doing=doing, lock=lock,
                    parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
         shutil.rmtree(scratch)
-        left = BUILD_TIMEOUT - (time.monotonic() - started)
+        left = _BUILD_TIMEOUT - (time.monotonic() - started)
         tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
         if recipe.with_kernel:
             kernel_image.unpack(work)
@@ -136,14 +128,14 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
     except OSError as error:
         raise HostError(
             f"building the {recipe.distro} guest: {error.strerror or error}", where=str(folder),
-            remedy=Remedy(title="make room there (an image and its making take about 1.5G), or set XDG_CACHE_HOME"),
+            remedy=Remedy(title="free 1.5 GB there for the build, or set XDG_CACHE_HOME to another folder"),
         ) from None  # fmt: skip
     finally:
         tools.remove_tree(work)
 
 
-def _image(name: str, home: Path) -> Image:
-    return Image(name=name, root=home / "root.ext4", kernel=kernel_image.found_in(home))
+def _image(name: str, home: Path) -> RootImage:
+    return RootImage(name=name, root=home / _ROOT, kernel=kernel_image.found_in(home))
 
 
 def _write_manifest(home: Path) -> None:
@@ -152,7 +144,10 @@ def _write_manifest(home: Path) -> None:
 
 
 def _read_manifest(home: Path) -> dict[str, _FileRecord]:
+    """Raises OSError, ValueError or TypeError for what is not the manifest of an image."""
     records = json.loads((home / _MANIFEST).read_text())
+    if not isinstance(records, dict) or _ROOT not in records:
+        raise ValueError("not the manifest of an image")
     return {name: _FileRecord(**record) for name, record in records.items()}
 
 
@@ -174,7 +169,7 @@ def _unchanged(home: Path) -> bool:
 
 
 def _same_content(home: Path) -> bool:
-    """Whether only times differ, as after a restored CI cache; then the manifest gets the new ones."""
+    """Whether only times differ, as in a restored CI cache; writes the new times to the manifest."""
     try:
         records = _read_manifest(home)
         if not all((home / name).stat().st_size == record.size for name, record in records.items()):
@@ -183,12 +178,10 @@ def _same_content(home: Path) -> bool:
             return False
         fresh = {name: asdict(replace(record, mtime_ns=(home / name).stat().st_mtime_ns))
                  for name, record in records.items()}  # fmt: skip
-        temporary = home / f".{_MANIFEST}"
-        temporary.write_text(json.dumps(fresh, indent=1))
-        temporary.replace(home / _MANIFEST)
-    except (OSError, ValueError, TypeError):
+        write_file(str(home / _MANIFEST), json.dumps(fresh, indent=1).encode())
+    except (OSError, UsageError, ValueError, TypeError):
         return False
-    return bool(records)
+    return True
 
 
 def _sha256(path: Path) -> str:
@@ -198,17 +191,17 @@ def _sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None) -> Iterator[int]:
-    """Holds the lock of image `name`, and says its descriptor. Raises HostError.
+    """Locks image `name`; yields the descriptor of the lock. Raises HostError.
 
-    The lock file stays, since removing it would let two in.
+    The lock file stays, because two processes could have the lock if it was removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / f".{name}.lock").open("w")
     except OSError as error:
         raise HostError(
-            f"cannot keep images there: {error.strerror}", where=str(folder),
-            remedy=Remedy(title="set XDG_CACHE_HOME to a folder that can be written to"),
+            f"cannot write to the cache of images: {error.strerror}", where=str(folder),
+            remedy=Remedy(title="set XDG_CACHE_HOME to a writable folder"),
         ) from None  # fmt: skip
     with lock:
         try:
@@ -217,14 +210,3 @@ def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None
             say("waiting for another job that is building or removing this image")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
-
-
-def _damaged(path: Path) -> HostError:
-    return HostError(
-        "the image differs from what was built",
-        where=str(path),
-        remedy=Remedy(
-            title="remove it; the next run builds it anew",
-            commands=(("cgroup-preflight", "guest", "remove", path.parent.name),),
-        ),
-    )

@@ -1,11 +1,11 @@
-"""Keeps a guest's processes and its folders no longer than its parent lives. Standard library only.
+"""Ends a guest's processes and removes its folders when its parent ends. Standard library only.
 
     python3 -I -S -c "import this; main(...)" LIFELINE PARENT ORDERS ARGV...
 
-`LIFELINE` is the reading end of a pipe held open by the parent with PID `PARENT`. When that closes, or the parent is
-gone in whatever way (SIGKILL too), everything descended from here is killed and the folders removed. Until then nothing
-is removed, so that the parent can read what a dead guest left. `ORDERS` is JSON: `folders`, the first being the guest's
-own, `one_cpu`, whether it is to stay on one, and `fence`, what `fence.put_up` is called with (null for no fence).
+`LIFELINE` is the reading end of a pipe; the parent with PID `PARENT` has the other end. When the pipe closes or the
+parent ends (also by SIGKILL), the keeper kills all its descendants and removes the folders. Until then it removes
+nothing, so that the parent can read the files of a guest that died. `ORDERS` is JSON: `folders` (the first is the
+guest's own), `one_cpu` (whether the guest runs on one CPU) and `fence` (the arguments of `fence.put_up`, or null).
 """
 
 import ctypes
@@ -22,23 +22,23 @@ from typing import Any
 
 from cgroup_preflight.guest import fence
 
-#: In the guest's own folder: the words of `fence.put_up`.
+#: The file in the guest's folder with the answer of `fence.put_up`.
 FENCE_NOTE = "fence"
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_THP_DISABLE = 41
-#: Seconds between looks at the parent, in case someone else inherited the lifeline's other end.
+#: Seconds between checks of the parent: another process may have inherited the other end of the pipe.
 _LOOK = 1.0
-#: Seconds until what was killed must be gone.
+#: Seconds that killed processes may take to end.
 _REAP = 10.0
 
 
 def main(argv: list[str]) -> int:
-    """Runs the guest and stays until the parent lets go; exit status is always 0."""
+    """Runs the guest until the parent closes the pipe or ends; the exit status is always 0."""
     lifeline, parent, orders, command = int(argv[0]), int(argv[1]), json.loads(argv[2]), argv[3:]
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    # Children of a killed guest come to us instead of to init, where nobody would know them.
+    prctl = ctypes.CDLL(None).prctl
+    # Orphans of the guest become our children and not init's, so that we find them.
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -51,17 +51,17 @@ def main(argv: list[str]) -> int:
 
 
 def _enter(orders: dict[str, Any], prctl: "ctypes._NamedFuncPointer") -> None:
-    """What the guest's process does before it becomes the engine."""
+    """Runs in the guest's process before it executes the engine."""
     if orders["one_cpu"]:
         cpus = sorted(os.sched_getaffinity(0))
-        # By its own number: guests that start together come to lie on different ones.
+        # Chosen by PID, so that guests that start together use different CPUs.
         os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
     if orders["fence"] is not None:
         note = os.open(os.path.join(orders["folders"][0], FENCE_NOTE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.write(note, fence.put_up(**orders["fence"]).encode())
-    # Of each 2 MiB of the guest's memory it uses some pages: with huge ones, all of them would be taken from the host.
+    # The guest uses some pages of each 2 MiB of its memory; a huge page would take all 2 MiB from the host.
     prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    # Last, for a change of rights undoes it.
+    # Last, because a change of credentials clears it (prctl(2)).
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -73,7 +73,7 @@ def _guard(command: list[str], lifeline: int, parent: int, enter: Callable[[], N
         pass_fds=inherited,
         preexec_fn=enter,  # noqa: PLW1509 - one thread
     )
-    # The parent learns of the guest's end by the line closing: our copies must not keep it open.
+    # The parent notices the end of the guest when the channel closes: our copies must not keep it open.
     for fd in inherited:
         os.close(fd)
     waiting = [lifeline]
@@ -126,7 +126,7 @@ def _descendants() -> list[int]:
 def _parent_of(pid: str) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            # The command may hold spaces and parentheses: fields are counted from the last one.
+            # The command name may contain spaces and parentheses: count fields from the last parenthesis.
             return int(stream.read().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return None

@@ -1,8 +1,8 @@
-"""A kernel as QEMU can start it without unpacking: the ELF image inside a bzImage.
+"""Unpacks the ELF image in a bzImage, which QEMU can start directly.
 
-An emulated CPU takes two seconds to unpack its kernel (a third of one where it is LZ4); QEMU starts the unpacked one as
-Xen's guests are started (PVH, `CONFIG_PVH`, which Debian's kernels have). What the payload is packed with is told by its
-first bytes, anywhere in the file (linux, scripts/extract-vmlinux).
+An emulated CPU takes two seconds to unpack its kernel (with LZ4 a third of a second). QEMU starts an unpacked kernel by
+PVH, Xen's protocol (`CONFIG_PVH`, set in Debian's kernels). The magic number of the payload tells its compression; it may
+be anywhere in the file (linux, scripts/extract-vmlinux).
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _HEADER_AT, _LOAD, _PAGE = 32, 1, 4096
 
 
 def unpack(folder: Path) -> None:
-    """Puts the unpacked kernel beside the packed one in `folder`; where that cannot be, the packed one has to do."""
+    """Writes the unpacked kernel to `folder`, next to the packed one; writes nothing if it cannot be unpacked."""
     data = (folder / PACKED).read_bytes()
     for magic, read in ((_ZSTD, _zstd), (_XZ, _xz), (_LZ4, _lz4)):
         for at in _places(data, magic):
@@ -33,14 +33,14 @@ def unpack(folder: Path) -> None:
 
 
 def found_in(folder: Path) -> Path | None:
-    """The kernel of an image in `folder`, None where there is none."""
+    """The kernel in `folder`, unpacked if possible; None if there is none."""
     return next((folder / name for name in (UNPACKED, PACKED) if (folder / name).exists()), None)
 
 
 def _trimmed(kernel: bytes) -> bytes:
-    """Without the zeros at the ends of its segments, 12 MiB of variables to be, and without what follows the last one.
+    """Without the zeros at the ends of segments (12 MiB of uninitialised data) and all that follows the last segment.
 
-    QEMU would hold them as long as the machine runs; the memory of a fresh one is zero without them.
+    QEMU would keep them in memory while the machine runs, and the memory of a new machine is zero anyway.
     """
     if len(kernel) < _HEADER_AT + _HEADER.size:
         return kernel
@@ -71,7 +71,7 @@ def _zstd(data: bytes) -> bytes:
             from compression import zstd
         else:
             from backports import zstd
-    except ImportError:  # an optional part of Python, and of this installation
+    except ImportError:  # optional in Python and in our dependencies
         return b""
     return _all(zstd.ZstdDecompressor().decompress, data, zstd.ZstdError)
 
@@ -81,9 +81,9 @@ def _xz(data: bytes) -> bytes:
 
 
 def _lz4(data: bytes) -> bytes:
-    """Blocks, each after its size, and then the size of all that is in them (linux, lib/decompress_unlz4.c, size_append).
+    """Blocks, each after its size, then the size of the unpacked data (linux, lib/decompress_unlz4.c, size_append).
 
-    By the library that apt and systemd load, too: where a guest can be built, it is there.
+    Uses the library of apt and systemd, so that it exists where a guest can be built.
     """
     try:
         library = ctypes.CDLL("liblz4.so.1")
@@ -101,7 +101,7 @@ def _lz4(data: bytes) -> bytes:
 
 
 def _all(decompress: Callable[[bytes], bytes], data: bytes, error: type[Exception]) -> bytes:
-    """What is packed at the beginning of `data`, whatever follows; nothing where that is no such thing."""
+    """Unpacks the stream at the beginning of `data` and ignores what follows; empty for anything else."""
     try:
         return decompress(data)
     except error:

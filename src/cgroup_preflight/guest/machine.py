@@ -1,35 +1,38 @@
-"""From a spec and an image to a started engine: makes the guest's folder and picks the command line."""
+"""Starts the engine of a guest: makes the guest's folder with the input archive, the command line and the fence."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import inside, overlay, qemu, tools, uml
-from cgroup_preflight.guest.image import Image
+from cgroup_preflight.guest import inside, qemu, tools, uml
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
-#: From the number of the channel's descriptor to the engine's argv.
+#: Makes the engine's argv from the descriptor number of the channel.
 Command = Callable[[int], tuple[str, ...]]
 
-#: A memory file system where there is one; on a disk, the kernel would write the guest's memory back all the time.
+#: A memory file system: on a disk, the kernel would keep writing the guest's memory back.
 _SHARED_MEMORY = Path("/dev/shm")
-#: Programs and what they are linked with and read of their own; user-mode-linux looks what its processor can do.
+#: Programs, their libraries and the files that they read themselves; user-mode-linux reads the features of the CPU.
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urandom")
-#: QEMU's translation asks the name servers of this host.
+#: QEMU's user network resolves names with the name servers of this host.
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
-_SPACE = Remedy(title="make room in the temporary folder (TMPDIR) and in /dev/shm, or let more files be open")
+_SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 _INPUT = "input.tar"
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
+#: Folders that never go into a guest.
+_SKIPPED = frozenset({"__pycache__", ".git", ".mypy_cache", ".ruff_cache"})
 
 
-def start(spec: GuestSpec, image: Image) -> GuestProcess:
-    """Starts the engine of `spec` on `image`; raises HostError if it is not installed, or on a full disk."""
+def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
+    """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full."""
     program = tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
     memory = None
@@ -38,10 +41,10 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
             (_SHARED_MEMORY / folder.name).mkdir(mode=0o700)
             memory = _SHARED_MEMORY / folder.name
         (folder / "empty").mkdir()
-        # Under a name that user-mode-linux's command line can hold, wherever the cache is.
+        # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        overlay.write_input({**spec.inputs, **source}, folder / _INPUT)
+        _write_input({**spec.inputs, **source}, folder / _INPUT)
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException as error:
         for made in (folder, memory):
@@ -52,17 +55,36 @@ def start(spec: GuestSpec, image: Image) -> GuestProcess:
                 f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE
             ) from None
         raise
-    # TMPDIR is where user-mode-linux maps the guest's memory from, and where QEMU puts what the guest writes.
+    # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
     fence = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
-    # Each system call of a guest's process hands over to user-mode-linux's kernel and back, one waiting for the other: on
-    # two CPUs the waking alone takes more than all the rest, more still in a virtual machine.
+    # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
+    # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
     return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
 
 
-def _fence(spec: GuestSpec, image: Image, program: str, writable: Iterable[Path]) -> Fence:
-    """What the engine needs of this host, and no more."""
+def _write_input(inputs: Mapping[str, Path], target: Path) -> None:
+    """Writes each file or folder of `inputs` under its name to the archive `target`; raises OSError.
+
+    The owner is root and times are zero, so that the same content gives the same bytes.
+    """
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in sorted(inputs.items()):
+            archive.add(path, arcname=name, filter=_plain)
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if _SKIPPED.intersection(Path(info.name).parts):
+        return None
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = 0
+    return info
+
+
+def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
+    """Only what the engine needs of this host."""
     files = [image.root, *((image.kernel,) if image.kernel is not None else ())]
     network = _NETWORK_FILES if spec.network else ()
     kvm = ("/dev/kvm",) if spec.accelerator == "kvm" else ()
@@ -74,7 +96,7 @@ def _fence(spec: GuestSpec, image: Image, program: str, writable: Iterable[Path]
     )
 
 
-def _uml(spec: GuestSpec, _image: Image, program: str, folder: Path) -> Command:
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Command:
     return lambda channel: uml.uml_argv(
         uml.UmlMachine(
             program=program,
@@ -89,9 +111,9 @@ def _uml(spec: GuestSpec, _image: Image, program: str, folder: Path) -> Command:
     )
 
 
-def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
+def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path) -> Command:
     if image.kernel is None:
-        raise ValueError(f"image {image.name} was made without a kernel, which QEMU needs")
+        raise ValueError(f"image {image.name} has no kernel, and QEMU needs one")
     kernel = image.kernel
     return lambda channel: qemu.qemu_argv(
         qemu.QemuMachine(
@@ -111,10 +133,7 @@ def _qemu(spec: GuestSpec, image: Image, program: str, folder: Path) -> Command:
 
 
 def _holds_memory(folder: Path, mebibytes: int) -> bool:
-    """Whether `folder` is ours to use, can hold that much, and lets it be mapped executable.
-
-    Container engines' often does not.
-    """
+    """Whether we may write to `folder`, and it has the space and allows executable mappings; in containers often not."""
     if not os.access(folder, os.W_OK | os.X_OK):
         return False
     try:
@@ -124,6 +143,6 @@ def _holds_memory(folder: Path, mebibytes: int) -> bool:
     return not status.f_flag & os.ST_NOEXEC and status.f_bavail * status.f_frsize > mebibytes << 20
 
 
-#: The program that runs each engine's guests.
+#: The program of each engine.
 PROGRAMS = {GuestEngine.UML: uml.PROGRAM, GuestEngine.QEMU: qemu.PROGRAM}
 _COMMANDS = {GuestEngine.UML: _uml, GuestEngine.QEMU: _qemu}

@@ -1,10 +1,7 @@
-"""Files laid over the guest's root when it is built: units, users' rights, what keeps a boot short. Pure text.
+"""Files that are added to the guest's root when it is built: units, sudo rights, settings for a short boot.
 
-The agent itself is not among them: it comes with each boot's input archive, so the image outlives changes to it.
-
-Tar archives made here: the overlay of an image, and the input of a boot. Same content, same bytes.
-
-Owner is root and times are zero throughout; the guest sees them read-only.
+The agent is not one of them: it arrives in the input archive of each boot, so that an image outlives its changes.
+Every change of a text here is a new image.
 """
 
 import io
@@ -13,18 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the input archive is unpacked (a memory file system, read-only afterwards).
+#: Where the guest unpacks the input archive (a memory file system, read-only afterwards).
 INPUT_DIR = "/run/preflight/in"
 QUICK_TARGET = "preflight-quick.target"
 FULL_TARGET = "multi-user.target"
-#: Kernel arguments the starter reads; the dot makes the kernel take them for a module's and stay silent.
+#: Kernel arguments for the starter. With the dot the kernel takes them for a module's and does not complain.
 INPUT_ARGUMENT = "preflight.input"
 CHANNEL_ARGUMENT = "preflight.channel"
 
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
-#: A quick boot has a handful of units, those of the run, and no generators: of the distribution's four hundred, systemd
-#: would look at each. The kernel hands unknown KEY=VALUE arguments to PID 1 as its environment, which systemd does not
-#: pass on to services (systemd, docs/ENVIRONMENT.md).
+#: A quick boot has only the few units of the run and no generators, because systemd would load each of the
+#: distribution's four hundred units. The kernel passes unknown KEY=VALUE arguments to PID 1 as environment, and systemd
+#: does not pass them on to services (systemd, docs/ENVIRONMENT.md).
 QUICK_KERNEL_ARGS = (
     f"SYSTEMD_UNIT_PATH=/run/systemd/transient:/run/systemd/system:{_QUICK_UNITS}",
     "SYSTEMD_GENERATOR_PATH=/nowhere",
@@ -34,7 +31,7 @@ QUICK_KERNEL_ARGS = (
 _UNITS = "/etc/systemd/system"
 _STARTER = "/usr/local/lib/preflight-start"
 
-#: Things a throwaway guest has no use for, each costing seconds of boot under an emulated CPU.
+#: Units that a throwaway guest does not need; with an emulated CPU each adds seconds to the boot.
 _MASKED_UNITS = (
     "getty@.service",
     "serial-getty@.service",
@@ -52,9 +49,9 @@ _MASKED_UNITS = (
     "ldconfig.service",
     "systemd-networkd-wait-online.service",
     "systemd-timesyncd.service",
-    # Loads drivers for devices that no guest has; an emulated CPU is busy with that for ten seconds.
+    # Loads drivers for devices that no guest has, which takes ten seconds on an emulated CPU.
     "systemd-udev-trigger.service",
-    # Started late by others, it would hide what was put into /tmp before.
+    # Other units start it late; it would then hide the files that are already in /tmp.
     "tmp.mount",
 )
 _MASKED_GENERATORS = (
@@ -74,7 +71,7 @@ _MASKED_GENERATORS = (
     "systemd-import-generator",
     "systemd-factory-reset-generator",
 )
-#: The distribution's own units that a quick boot has, unchanged.
+#: Units of the distribution that a quick boot uses unchanged.
 _UNITS_OF_QUICK_BOOT = (
     "dbus.service",
     "dbus.socket",
@@ -82,14 +79,13 @@ _UNITS_OF_QUICK_BOOT = (
     "systemd-journald.socket",
     "systemd-journald-dev-log.socket",
 )
-#: What every service orders itself against (systemd.service(5), implicit dependencies); on real machines they pull in
-#: some fifty others.
+#: Implicit dependencies of every service (systemd.service(5)), empty here: the real ones start some fifty units.
 _EMPTY_TARGETS = ("basic.target", "shutdown.target", "sockets.target", "sysinit.target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayFile:
-    """One file or, with `link`, one symbolic link; `mode` are permission bits; owner is root."""
+    """A file of root's, or with `link` a symbolic link; `mode` are its permission bits."""
 
     path: str
     content: str = ""
@@ -97,7 +93,7 @@ class OverlayFile:
     link: str = ""
 
 
-#: Loads what the agent and the tool take of the standard library while the input is unpacked; then the agent is there.
+#: Imports the standard library modules of agent and tool while the input is unpacked, then becomes the agent.
 _AGENT_START = f"""
 import argparse, dataclasses, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
 _, status = os.wait()
@@ -131,7 +127,7 @@ export PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel"
 """
 
-# Delegate: the agent makes a cgroup per command. No default dependencies: the same unit serves both targets.
+# Delegate: the agent makes a cgroup for each command. Without default dependencies, both targets can use the same unit.
 _AGENT_UNIT = f"""[Unit]
 Description=cgroup-preflight guest agent
 DefaultDependencies=no
@@ -167,7 +163,7 @@ DefaultDependencies=no
 
 
 def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
-    """All files for a guest called `hostname`; `machine_id` is 32 hex digits, so that no boot is a first boot."""
+    """All files of a guest; `machine_id` is 32 hex digits, because systemd does more work in a boot without one."""
     return (
         *_identity(hostname, machine_id),
         OverlayFile(path=_STARTER, content=_STARTER_TEXT, mode=0o755),
@@ -195,7 +191,7 @@ def _identity(hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
         "/etc/hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost\n",
         "/etc/machine-id": f"{machine_id}\n",
         "/etc/fstab": "",
-        # Volatile: nothing of a run is worth a write to the disk overlay.
+        # Volatile, to save the writes to the disk overlay.
         "/etc/systemd/journald.conf.d/preflight.conf": (
             "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\nRateLimitIntervalSec=0\n"
         ),
@@ -204,11 +200,8 @@ def _identity(hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
     return (*(OverlayFile(path=path, content=text) for path, text in texts.items()), rights)
 
 
-_SKIPPED = frozenset({"__pycache__", ".git", ".mypy_cache", ".ruff_cache"})
-
-
 def write_overlay(files: Iterable[OverlayFile], target: Path) -> None:
-    """Writes `files` as archive `target`; the reader makes their directories."""
+    """Writes `files` to the tar archive `target`, with root as owner and times of zero; folders are not in it."""
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         for file in files:
             info = tarfile.TarInfo(file.path.lstrip("/"))
@@ -218,22 +211,6 @@ def write_overlay(files: Iterable[OverlayFile], target: Path) -> None:
             _add_bytes(archive, info, file.content.encode())
 
 
-def write_input(inputs: Mapping[str, Path], target: Path) -> None:
-    """Writes each file or folder of `inputs` under its name as archive `target`; raises OSError."""
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in sorted(inputs.items()):
-            archive.add(path, arcname=name, filter=_plain)
-
-
 def _add_bytes(archive: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None:
     info.size = 0 if info.issym() else len(content)
     archive.addfile(info, io.BytesIO(content))
-
-
-def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if _SKIPPED.intersection(Path(info.name).parts):
-        return None
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    info.mtime = 0
-    return info

@@ -1,4 +1,4 @@
-"""A guest as a process of the host: its folder, its keeper, its console. Everything goes when it is closed."""
+"""A guest as a process of the host, with its folder, keeper and console; closing it removes all of them."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from pathlib import Path
 import cgroup_preflight
 from cgroup_preflight.guest import keeper
 
-#: Seconds until a closed guest must be gone; the keeper kills, so this is not a matter of good will.
+#: Seconds that the keeper may take to kill a closed guest.
 _CLOSE_TIMEOUT = 20.0
-#: Terminal control sequences (ECMA-48 CSI, and OSC up to BEL), which systemd writes to a serial console.
+#: Terminal control sequences that systemd writes to a serial console (ECMA-48 CSI, and OSC up to BEL).
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07?)")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@~-]{1,70}")
-#: The keeper, started without what a user's Python loads of its own.
+#: Starts the keeper without the site packages of the user's Python.
 _KEEPER = (
     "import sys; sys.path.append(sys.argv[1]); from cgroup_preflight.guest import keeper; keeper.main(sys.argv[2:])"
 )
@@ -28,7 +28,7 @@ _KEEPER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """What an engine may do outside: `fence.put_up` has the words."""
+    """What an engine may use of the host: the arguments of `fence.put_up`."""
 
     programs: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
@@ -37,21 +37,22 @@ class Fence:
 
 
 class GuestProcess:
-    """A started engine under its keeper; `line` is our end of the agent's channel."""
+    """A started engine under its keeper; `line` is the host's end of the channel to the agent."""
 
     def __init__(
         self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str],
         fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False,
     ) -> None:  # fmt: skip
-        """Starts what `command` makes of the channel's descriptor number, in `folder`, which it takes over.
+        """Starts the argv that `command` makes from the descriptor number of the channel.
 
-        So it does with the folder `memory`, if the guest has one. With `one_cpu` the engine stays on one, any one.
+        Owns `folder`, and `memory` if the guest has one, and removes them in the end. With `one_cpu` the engine runs
+        on one CPU only.
         """
         self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
         self.line, inner = socket.socketpair()
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
-        # Kept open for reading: the tail must be readable when the folder is gone already.
+        # Open for reading from the start, because the folder may be removed before somebody reads the tail.
         self._console = (folder / "console.log").open("rb")
         orders = {"folders": [str(path) for path in self._folders], "one_cpu": one_cpu,
                   "fence": asdict(fence) if fence else None}  # fmt: skip
@@ -65,7 +66,7 @@ class GuestProcess:
                 stderr=console,
                 pass_fds=(lifeline, inner.fileno()),
                 env=dict(environment),
-                # Ctrl-C at the terminal is for us; the guest is ended in order.
+                # Ctrl-C at the terminal must reach us only; we then end the guest.
                 start_new_session=True,
             )
         except BaseException:
@@ -84,10 +85,10 @@ class GuestProcess:
         size = os.fstat(self._console.fileno()).st_size
         self._console.seek(max(0, size - 65536))
         text = self._console.read().decode(errors="replace")
-        return last_lines(text, lines)
+        return _last_lines(text, lines)
 
     def close(self) -> None:
-        """Ends every process of the guest and removes its folder; may be called twice."""
+        """Ends every process of the guest and removes its folders; may be called twice."""
         if self._hold < 0:
             return
         os.close(self._hold)
@@ -102,7 +103,7 @@ class GuestProcess:
         self._remove_folders()
 
     def fence(self) -> str:
-        """What keeps the started engine from the host, in words; empty before it was started."""
+        """What confines the engine, in words; empty until the engine has started."""
         try:
             return (self._folders[0] / keeper.FENCE_NOTE).read_text(errors="replace")
         except OSError:
@@ -113,22 +114,21 @@ class GuestProcess:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def last_lines(text: str, count: int) -> tuple[str, ...]:
-    """The `count` lines of console `text` that say most: from a kernel panic on, else the last ones."""
+def _last_lines(text: str, count: int) -> tuple[str, ...]:
+    """At most `count` lines of console `text`: from a kernel panic on, else the last ones."""
     plain = _ESCAPES.sub("", text)
     lines = tuple(line.rstrip() for line in plain.splitlines() if line.strip())
     for at, line in enumerate(lines):
         if "Kernel panic" in line:
-            # The two lines before name the cause of many a panic; its stack trace would push both out of the tail.
+            # The two lines before a panic often name its cause; the stack trace after it would push them out of the tail.
             return lines[max(0, at - 2) : max(0, at - 2) + count]
     return lines[-count:]
 
 
 def make_folder() -> Path:
-    """A new private folder below the temporary directory, or below /tmp where that has an odd name.
+    """A new private folder in the temporary directory, or in /tmp if that directory has an unusual or long name.
 
-    Its path becomes part of user-mode-linux's command line, which is split at blanks, commas and colons, and of the
-    paths of sockets (108 bytes).
+    user-mode-linux splits its command line at blanks, commas and colons, and a socket's path has at most 108 bytes.
     """
     temporary = tempfile.gettempdir()
     usual = temporary if _PLAIN_PATH.fullmatch(temporary) else "/tmp"

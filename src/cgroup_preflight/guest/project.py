@@ -1,4 +1,4 @@
-"""What of a project goes into a guest: its config, its binaries, the files it names, and nothing else."""
+"""The files of a project that go into a guest: its config, its binaries and the files that the config names."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,10 @@ _BYTES_MAX = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """Files of the host by their names below the input folder; where the config's folder is in the guest.
+    """`inputs` are files of the host by their names in the input folder; `folder` is the config's folder in the guest.
 
-    `outside`: binaries that the config names by absolute paths, as pairs of where they arrive and where they belong.
+    `outside` are the binaries with absolute paths, as pairs of (path where it arrives, path in the config), both in the
+    guest. `size` is in bytes.
     """
 
     inputs: Mapping[str, Path]
@@ -31,19 +32,19 @@ class Project:
 
 
 def project_of(config: Config, names: Iterable[str] = ()) -> Project:
-    """What the services `names` (all, if none) need in the guest. Raises UsageError for too much, OSError."""
+    """The files for the services `names` (empty: all). Raises UsageError for too many files or bytes, OSError."""
     wanted = set(names)
     home = Path(config.folder)
     binaries = [item.binary for item in config.services if not wanted or item.name in wanted]
     near = [os.path.normpath(home / binary) for binary in binaries if not os.path.isabs(binary)]
-    # A binary may lie beside the config's folder: the common folder of all is the root of the tree inside.
+    # A binary may be outside of the config's folder: the tree in the guest starts at the common parent of all.
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
     places = {_inside(top, path): path for path in (*near, *map(str, _files(home, config.target.files)))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
-    # What a link leads to goes in, since the link would lead nowhere there.
+    # The target of a link goes in, because the link itself would be dangling in the guest.
     inputs = {name: Path(os.path.realpath(path)) for name, path in places.items()}
     return Project(
         inputs=inputs, folder=str(PurePosixPath(INPUT_DIR) / _TREE / home.relative_to(top)), config_name=config_name,
@@ -57,7 +58,7 @@ def _inside(top: Path, path: str) -> str:
 
 
 def _files(home: Path, globs: Iterable[str]) -> Iterable[Path]:
-    """Regular files below `home` that match; a link that leads out of it is not followed."""
+    """Regular files below `home` that match; links that lead out of `home` are left out."""
     found: dict[Path, None] = {}
     total = 0
     for pattern in globs:

@@ -1,9 +1,7 @@
-"""The command line of QEMU, with an emulated CPU (TCG) unless told otherwise. Pure.
+"""QEMU: its command line, with an emulated CPU (TCG) or KVM, and whether KVM works on this host.
 
-The distribution's own cloud kernel is started directly. It has NVMe, virtio-pci, virtio-console and ext4 built in
-(but virtio-blk as a module), so the root disk is NVMe and there is no initial RAM disk to unpack and run.
-
-Whether KVM works here: tried, since the device can be there, be ours to open, and hang all the same.
+QEMU starts the distribution's cloud kernel directly. That has NVMe, virtio-pci, virtio-console and ext4 built in, and
+virtio-blk as a module. The root disk is NVMe for this reason: no initial RAM disk has to be unpacked.
 """
 
 import contextlib
@@ -17,6 +15,11 @@ from cgroup_preflight.guest import tools
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args
 
 PROGRAM = "qemu-system-x86_64"
+_KVM = "/dev/kvm"
+#: Seconds; where KVM works, the firmware writes its first byte within a tenth of one.
+_TRY_SECONDS = 5.0
+#: The port that the firmware writes to as soon as it runs (SeaBIOS, `-chardev ... isa-debugcon,iobase=0x402`).
+_FIRMWARE_PORT = ("-device", "isa-debugcon,iobase=0x402,chardev=out", "-chardev", "stdio,id=out,signal=off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class QemuMachine:
 
 
 def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
-    """The whole command; kernel messages and console go to stdout, the agent's line to `channel_fd`."""
+    """The command; kernel messages and console go to stdout, the agent uses `channel_fd`."""
     return (
         machine.program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -48,10 +51,10 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *("-chardev", f"socket,id=channel,fd={machine.channel_fd}"),
         *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
-        # snapshot: writes go to a temporary file that is unlinked as soon as it is open.
+        # With snapshot, writes go to a temporary file that QEMU unlinks as soon as it is open.
         *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,read-only=on"),
-        # Only one is NVMe: of two, controllers or name spaces, the names swap now and then, being probed side by side.
+        # Only one disk is NVMe: the kernel probes several in parallel, and their names would change between boots.
         *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
         *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),
     )
@@ -63,21 +66,21 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "rootwait",
         "rw",
         "console=ttyS0",
-        # An emulated CPU may be slower than the kernel's own checks think a clock can be.
-        # Nor is the length of a loop measured: taken from the clock's rate, each short wait would be five times as long.
+        # An emulated CPU can be too slow for the kernel's check of the TSC. The length of a delay loop is given, because
+        # the value from the clock rate would make each short delay five times as long.
         *(("tsc=unstable", "lpj=2000000") if machine.accelerator == "tcg" else ("tsc=reliable",)),
-        # The rest of a boot on an emulated CPU: moving the kernel to a random place, waiting for all CPUs to have seen each
-        # change, testing checksum routines and clocks, watching for lock-ups, a fifth level of page tables.
+        # Each of these is slow on an emulated CPU: a random kernel address, RCU grace periods, self-tests of checksums and
+        # timers, watchdogs, a fifth level of page tables.
         "nokaslr",
         "rcupdate.rcu_expedited=1",
         "cryptomgr.notests",
         "no_timer_check",
         "nowatchdog",
         "no5lvl",
-        # Nothing in there is worth guarding from its neighbours or from its kernel, and every guard is emulated.
+        # The guest has no secrets to protect, and an emulated CPU pays for each mitigation.
         "mitigations=off",
         "rodata=off",
-        # Nor cleared before somebody reads it: memory that a probe holds, and nobody reads, then takes none of the host's.
+        # The kernel does not clear memory in advance: memory that a probe only allocates then takes none of the host's.
         "init_on_alloc=0",
         *common_kernel_args(mode=machine.mode, input_device="/dev/vda", channel_device="/dev/vport0p1"),
         *machine.kernel_args,
@@ -85,32 +88,25 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
 
 
 def _accelerator(name: str) -> str:
-    # What is translated is kept in this many MiB. QEMU's own default is an eighth of the host's memory, up to 1 GiB, all of which
-    # a run of some seconds would fill.
+    # The size of the translation cache in MiB. The default is an eighth of the host's memory, up to 1 GiB, and a run of a
+    # few seconds would fill it.
     return "tcg,thread=multi,tb-size=56" if name == "tcg" else name
 
 
 def _cpu(accelerator: str) -> str:
-    # `rep stosb`, which a real CPU is quick at, is emulated byte by byte: without ERMS, kernel and programs clear and copy
-    # memory otherwise, in half the time.
+    # QEMU emulates `rep stosb` byte by byte. Without ERMS the guest clears and copies memory in another way that takes half
+    # the time.
     return "max,-erms" if accelerator == "tcg" else "max"
 
 
 def _escaped(path: Path) -> str:
-    """A comma ends a value in QEMU's option syntax, unless doubled."""
+    """A comma ends a value in QEMU's option syntax, unless it is doubled."""
     return str(path).replace(",", ",,")
 
 
-_DEVICE = "/dev/kvm"
-#: Seconds; a processor that works needs a tenth of one for the firmware's first output.
-_TRY_SECONDS = 5.0
-#: The firmware writes to this port (SeaBIOS, `-chardev ... isa-debugcon,iobase=0x402`) as soon as it runs.
-_FIRMWARE_PORT = ("-device", "isa-debugcon,iobase=0x402,chardev=out", "-chardev", "stdio,id=out,signal=off")
-
-
 def accelerator(folder: Path) -> str:
-    """Tells `kvm` where a virtual processor was seen to run, else `tcg`; remembered in `folder` until the next boot."""
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+    """`kvm` where KVM works, else `tcg`. Tries it once per boot of this host, and keeps the answer in `folder`."""
+    if not os.access(_KVM, os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     remembered = folder / f".kvm-{boot}"
@@ -128,8 +124,11 @@ def _remember(path: Path) -> str:
 
 
 def works() -> bool:
-    """Starts a machine without disks and waits for the first byte of its firmware. Raises HostError without QEMU."""
-    program = tools.find("qemu-system-x86_64")
+    """Starts a machine without disks and waits for the first byte of its firmware. Raises HostError without QEMU.
+
+    Only a try tells: on some hosts /dev/kvm can be opened, and the virtual CPU then hangs.
+    """
+    program = tools.find(PROGRAM)
     argv = (program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "kvm",
             "-cpu", "max", "-m", "64M", *_FIRMWARE_PORT)  # fmt: skip
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

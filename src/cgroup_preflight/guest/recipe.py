@@ -1,4 +1,4 @@
-"""What a guest's root is made of: distribution, packages, users, laid-over files, and the key they hash to. Pure."""
+"""The recipe of a root image (distribution, packages, users, added files), its hash, and the build commands. Pure."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.overlay import OverlayFile, overlay
 from cgroup_preflight.guest.tools import IN_NAMESPACE, KEYRING
 
-#: Debian's release names, by the names used in the config and on the command line.
+#: Debian's code names by the names in config and command line.
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 
 _PACKAGES = (
@@ -22,13 +22,13 @@ _PACKAGES = (
     "python3-packaging",
     "procps",
 )
-#: QEMU boots the distribution's own kernel; user-mode-linux brings its kernel with it.
+#: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.
 _KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
 
-#: Documentation and translations: a third of the root, and nobody reads them there.
+#: Documentation and translations: a third of the root.
 _EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
-#: Hooks of mmdebstrap, run by `sh -c` with the root as $1 after all packages are in.
+#: Hooks of mmdebstrap: `sh -c` runs them after all packages are installed, with the root as $1.
 _USER_HOOKS = (
     'chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash tester',
     'chroot "$1" useradd --create-home --uid 1001 --shell /bin/bash runner',
@@ -37,7 +37,7 @@ _USER_HOOKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that decides what is in a root; two equal recipes make interchangeable roots."""
+    """Everything that determines the content of a root: equal recipes make interchangeable roots."""
 
     distro: str
     suite: str
@@ -50,7 +50,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """16 hex digits over the whole content: any change of the recipe is another image."""
+        """16 hex digits over the whole recipe, so that each change makes another image."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     @property
@@ -60,7 +60,7 @@ class Recipe:
 
 
 def recipe_for(distro: str, *, with_kernel: bool = False) -> Recipe:
-    """The recipe for `distro` ("debian-12", "debian-13"); raises UsageError for any other."""
+    """The recipe for `distro` ("debian-12", "debian-13"); raises UsageError for another one."""
     suite = SUITES.get(distro)
     if suite is None:
         raise UsageError(
@@ -80,14 +80,14 @@ def recipe_for(distro: str, *, with_kernel: bool = False) -> Recipe:
 
 
 def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple[str, ...]:
-    """The call that makes the root as the tar archive `output`, without the laid-over files."""
+    """The command that makes the root as the tar archive `output`, without the added files."""
     return (
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
         "--format=tar",
         f"--mode={'unshare' if unprivileged else 'root'}",
-        # Without it, mmdebstrap on Ubuntu would trust Ubuntu's keys alone.
+        # By default mmdebstrap on Ubuntu trusts only Ubuntu's keys.
         f"--keyring={KEYRING}",
         f"--include={','.join(recipe.packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
@@ -97,10 +97,10 @@ def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple
     )
 
 
-#: Unpacks both archives, takes the kernel out, makes the file system: $1 size in MiB, "kernel" or "" as $2.
-#: In one script, because unprivileged it has to run as a whole in one user namespace.
-#: The touched files tell systemd that its catalogue, users and cache fit what is in /usr: no update at boot.
-#: No journal and no reserved blocks: an image is written once and from then on read below overlays.
+#: Unpacks both archives, moves the kernel out, makes the file system. $1 is its size in MiB, $2 is "kernel" or "".
+#: One script, because an ordinary user has to run all of it in one user namespace.
+#: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
+#: No journal and no reserved blocks, because an image is written once.
 _IMAGE_SCRIPT = """
 mkdir root
 tar -xpf root.tar -C root --numeric-owner --exclude=./dev/*
@@ -116,7 +116,7 @@ rm -rf root root.tar overlay.tar
 
 
 def image_argv(recipe: Recipe, *, unprivileged: bool) -> tuple[str, ...]:
-    """The call that turns root.tar and overlay.tar of the working directory into root.ext4 and vmlinuz."""
+    """The command that turns root.tar and overlay.tar of the working directory into root.ext4 and vmlinuz."""
     namespace = IN_NAMESPACE if unprivileged else ()
     kernel = "kernel" if recipe.with_kernel else ""
     return (*namespace, "sh", "-euc", _IMAGE_SCRIPT, "image", str(recipe.size_mib), kernel)

@@ -1,34 +1,36 @@
-"""Which machine a plan needs: user-mode-linux where that will do, QEMU for what it lacks. Pure.
+"""Chooses the machine of a guest for a config: user-mode-linux where that is enough, QEMU for the rest. Pure.
 
-user-mode-linux has one CPU, no cpuset controller, no pressure information and no network without privileges, and
-starts in a second or two; QEMU has them all, and emulates every instruction where KVM does not work.
+user-mode-linux boots in one or two seconds, but has one CPU, no cpuset controller, no pressure information (PSI) and no
+network device. QEMU has all of them, and emulates every instruction where KVM does not work.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.config.model import Config, Setting
-from cgroup_preflight.core.quantities import Permyriad, Size
+from cgroup_preflight.core.quantities import Infinity, Permyriad, Size
 from cgroup_preflight.guest.spec import GuestEngine
 
-#: What a guest needs for itself, and what must be left over while a probe eats up the largest limit (MiB).
-_OWN_MIB = {GuestEngine.UML: 128, GuestEngine.QEMU: 256}
+#: MiB that the guest's kernel, systemd and this tool use; then what stays free while a probe fills the largest limit.
+_SYSTEM_MIB = {GuestEngine.UML: 128, GuestEngine.QEMU: 256}
 _SPARE_MIB = 96
 _LEAST_MIB = {GuestEngine.UML: 256, GuestEngine.QEMU: 512}
 _STEP_MIB = 32
-#: For each service without a limit of its own.
+#: For each service without a MemoryMax of its own.
 _UNLIMITED_MIB = 128
-#: The most CPUs of a guest; more than the host has only slow each other down.
+#: The most CPUs of a guest. More CPUs than the host has slow each other down.
 _CPUS_MAX = 16
 _CPUS_EMULATED = 4
+_SIZES = ("MemoryMax", "MemoryHigh", "MemoryMin", "MemoryLow")
+#: A CPUQuota of one whole CPU, in hundredths of a percent.
+_ONE_CPU = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What the limits of a plan need to be tried; `reasons` say why user-mode-linux is not enough.
+class Requirements:
+    """What testing the limits of a config takes; `reasons` say why user-mode-linux is not enough.
 
-    `cpuset`: without that controller nothing can be tried at all. `memory_bytes` is the largest limit,
-    `unlimited` how many services have none.
+    `memory_bytes` is the largest memory limit, `unlimited` the number of services without a MemoryMax.
     """
 
     cpus: int
@@ -40,70 +42,78 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What this host can give: `uml` and `qemu` are installed; memory is what is free to use (MiB)."""
+class HostCapacity:
+    """What this host offers: whether QEMU is installed, its CPUs, and its available memory in MiB."""
 
-    uml: bool
     qemu: bool
     cpus: int
     memory_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """The guest to boot, and what its choice means for the verdict."""
+class GuestMachine:
+    """The machine to boot; `gaps` are sentences about limits that it cannot test."""
 
     engine: GuestEngine
     cpus: int
     memory_mib: int
-    consequences: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
 
-def need_of(config: Config) -> Need:
-    """What the limits of `config` need."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
-    settings = [item for group in groups for item in group]
+def requirements_of(config: Config) -> Requirements:
+    """What testing the limits of `config` takes."""
+    settings = config.settings
     quota = max(_quotas(settings), default=0)
     allowed = max(_allowed(settings), default=-1) + 1
     cpuset = allowed > 0 or "cpuset" in config.require.controllers
-    pressure = any(item.property.startswith("ManagedOOM") for item in settings)
     reasons = []
-    if quota >= 10000:
+    if quota >= _ONE_CPU:
         reasons.append(f"CPUQuota={quota / 100:g}% needs more than one CPU")
     if cpuset:
-        reasons.append("AllowedCPUs needs cpuset")
-    if pressure:
-        reasons.append("ManagedOOM needs pressure information")
+        reasons.append("AllowedCPUs needs the cpuset controller")
+    if any(item.property.startswith("ManagedOOM") for item in settings):
+        reasons.append("ManagedOOM needs pressure information (PSI)")
     if config.target.network:
         reasons.append("network = true needs a network device")
-    return Need(
-        cpus=max(quota // 10000 + 1, allowed, 1), cpuset=cpuset, network=config.target.network,
+    return Requirements(
+        cpus=max(quota // _ONE_CPU + 1, allowed, 1), cpuset=cpuset, network=config.target.network,
         memory_bytes=max(_sizes(settings), default=0), reasons=tuple(reasons),
-        unlimited=sum(not any(one.property == "MemoryMax" for one in item.settings) for item in config.services),
+        unlimited=sum(not _has_memory_max(item.settings) for item in config.services),
     )  # fmt: skip
 
 
-def choose(need: Need, wanted: str, host: Host, *, input_bytes: int) -> Machine:
-    """The machine for `need`; `wanted` is auto, uml or qemu. What is missing on the host shows when it is started."""
-    engine = GuestEngine.QEMU if wanted == "qemu" or (wanted == "auto" and _takes_qemu(need, host)) else GuestEngine.UML
-    largest = ((need.memory_bytes + input_bytes) >> 20) + _UNLIMITED_MIB * need.unlimited
-    mebibytes = max(_OWN_MIB[engine] + _SPARE_MIB + largest, _LEAST_MIB[engine])
-    memory = min(-(-mebibytes // _STEP_MIB) * _STEP_MIB, max(host.memory_mib // 2, _LEAST_MIB[engine]))
+def choose_machine(
+    required: Requirements, wanted: str, host: HostCapacity, *, input_bytes: int
+) -> GuestMachine:  # fmt: skip
+    """The machine for `required`. `wanted` is auto, uml or qemu; `input_bytes` are the files that go into the guest.
+
+    A program that this host lacks is reported when the machine is started.
+    """
+    use_qemu = wanted == "qemu" or (wanted == "auto" and _takes_qemu(required, host))
+    engine = GuestEngine.QEMU if use_qemu else GuestEngine.UML
+    memory = _memory_mib(required, engine, host, input_bytes)
     if engine is GuestEngine.UML:
-        return Machine(engine=engine, cpus=1, memory_mib=memory, consequences=_lacks(need))
-    cpus = min(max(need.cpus, 2), max(host.cpus, _CPUS_EMULATED), _CPUS_MAX)
-    short = (f"it has {cpus} CPUs, so what needs more is unverified",) if need.cpus > cpus else ()
-    return Machine(engine=engine, cpus=cpus, memory_mib=memory, consequences=short)
+        gaps = (f"{', '.join(required.reasons)}: unverified without QEMU",) if required.reasons else ()
+        return GuestMachine(engine=engine, cpus=1, memory_mib=memory, gaps=gaps)
+    cpus = min(max(required.cpus, 2), max(host.cpus, _CPUS_EMULATED), _CPUS_MAX)
+    gaps = (f"limits that need more than {cpus} CPUs are unverified",) if required.cpus > cpus else ()
+    return GuestMachine(engine=engine, cpus=cpus, memory_mib=memory, gaps=gaps)
 
 
-def _takes_qemu(need: Need, host: Host) -> bool:
-    # Without cpuset or network nothing could be tried: then the missing program is named instead.
-    return bool(need.reasons) and (host.qemu or need.cpuset or need.network)
+def _takes_qemu(required: Requirements, host: HostCapacity) -> bool:
+    # user-mode-linux could test nothing at all without cpuset or a network: a missing QEMU is then the error to report.
+    return bool(required.reasons) and (host.qemu or required.cpuset or required.network)
 
 
-def _lacks(need: Need) -> tuple[str, ...]:
-    basic = "it has 1 CPU and no pressure information"
-    return (f"{basic}; {', '.join(need.reasons)}: unverified without QEMU" if need.reasons else basic,)
+def _memory_mib(required: Requirements, engine: GuestEngine, host: HostCapacity, input_bytes: int) -> int:
+    """In whole steps; at most half of the host's available memory, but never below the least of the engine."""
+    limits = -(-(required.memory_bytes + input_bytes) >> 20) + _UNLIMITED_MIB * required.unlimited
+    mebibytes = max(_SYSTEM_MIB[engine] + _SPARE_MIB + limits, _LEAST_MIB[engine])
+    return min(-(-mebibytes // _STEP_MIB) * _STEP_MIB, max(host.memory_mib // 2, _LEAST_MIB[engine]))
+
+
+def _has_memory_max(settings: Iterable[Setting]) -> bool:
+    return any(item.property == "MemoryMax" and not isinstance(item.value, Infinity) for item in settings)
 
 
 def _quotas(settings: Iterable[Setting]) -> list[int]:
@@ -111,9 +121,9 @@ def _quotas(settings: Iterable[Setting]) -> list[int]:
 
 
 def _allowed(settings: Iterable[Setting]) -> list[int]:
+    """The highest CPU number of each AllowedCPUs."""
     return [max(item.value, default=-1) for item in settings if isinstance(item.value, frozenset)]
 
 
 def _sizes(settings: Iterable[Setting]) -> list[int]:
-    return [item.value.bytes for item in settings
-            if item.property in ("MemoryMax", "MemoryHigh", "MemoryMin", "MemoryLow") and isinstance(item.value, Size)]  # fmt: skip
+    return [item.value.bytes for item in settings if item.property in _SIZES and isinstance(item.value, Size)]

@@ -1,48 +1,58 @@
-"""The engine `guest`: boots one, runs this very package in it on the project, and reads its report back.
+"""Runs this package in a guest on a project, and reads back the report: the engine `guest`.
 
-What comes back was written in a machine in which untrusted binaries ran as root: it is read strictly, within
-bounds, and a guest that does not hand out a report that holds together has verified nothing.
+Untrusted binaries ran as root in the guest, so its report is hostile input. It is read strictly and within bounds. A
+guest whose report is incomplete, contradictory or about something else has verified nothing.
 """
 
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_preflight import __version__
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.core.errors import ExitStatus
-from cgroup_preflight.core.report import Remedy, Report, Verdict
+from cgroup_preflight.core.quantities import Permyriad
+from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.guest import bytecode, image, tools
+from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.requirements import Host, Machine, choose, need_of
-from cgroup_preflight.guest.session import Guest, bring_up, input_path
-from cgroup_preflight.guest.spec import Completed, GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.requirements import GuestMachine, HostCapacity, choose_machine, requirements_of
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
 Say = Callable[[str], None]
+#: Makes a guest that boots when its `with` block is entered.
+Boot = Callable[[GuestSpec, image.RootImage], Guest]
+Now = Callable[[], float]
+
 DEFAULT_DISTRO = "debian-12"
 _REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
-#: Seconds beyond what the services may take: the start of all, and each probe's own limit.
+#: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
 _BASE_SECONDS = 180.0
 _PROBE_SECONDS = 35.0
+_PROBES_MAX = 40
 _BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
-#: A guest that ended sooner than this is booted once more.
+#: A guest that ends sooner than this while it boots is booted once more.
 _BOOT_AGAIN_SECONDS = 60.0
 #: Where the distribution has the libraries that the tool needs.
 _PACKAGES = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to do in a guest: `words` are the command and its arguments, `names` the services, all if empty."""
+class GuestTask:
+    """What to run in a guest: `words` are the command and its arguments, `names` the services, all if empty."""
 
     config: Config
     words: tuple[str, ...]
@@ -51,124 +61,126 @@ class Task:
     kernel_args: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The report made in a guest, the machine it was, its fence, and where the time went (seconds by step).
+def run_task(
+    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
+) -> GuestRun:  # fmt: skip
+    """Boots a guest, runs `task` in it and returns its report.
 
-    `lost_boot` is what happened to a first boot that had to be done again, empty for none.
-    """
-
-    report: Report
-    machine: Machine
-    distro: str
-    fence: str
-    lost_boot: str
-    seconds: Mapping[str, float]
-
-
-def run_task(task: Task, environment: Mapping[str, str], say: Say) -> Outcome:
-    """Boots, runs, reads. `environment` tells where the cache is; nothing of it goes in.
-
-    Raises HostError where no guest can be made, GuestError for one that was lost, UsageError, OSError.
+    `environment` tells where the cache is; none of it goes into the guest. Raises HostError if no guest can be made,
+    GuestError if the guest was lost, UsageError, OSError.
     """
     project = project_of(task.config, task.names)
-    machine = choose(need_of(task.config), task.config.target.machine, _host(), input_bytes=project.size)
+    machine = choose_machine(
+        requirements_of(task.config), task.config.target.machine, _host(), input_bytes=project.size
+    )  # fmt: skip
     folder = image.cache_folder(environment)
     recipe = recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU)
-    found = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine],))
-    compiled = bytecode.cached(folder, found.name)
-    spec = _spec(task, machine, project, compiled, folder)
-    clock = _Clock()
+    root = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine],))
+    compiled = bytecode.cached(folder, root.name)
+    spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
+    clock = _Clock(now)
     say(f"booting the {task.distro} guest ({machine.engine})")
-    with _booted(spec, found, say) as (guest, lost_boot):
+    with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         clock.note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:
-            say("compiling this tool for the guest, once")
-            source = bytecode.compile_in(guest, folder, found.name)
+            say("compiling this tool for the guest (once)")
+            source = bytecode.compile_in(guest, folder, root.name)
         _prepare(guest, project, network=task.config.target.network)
         clock.note("prepare")
-        say("running under limits in the guest")
-        report = _report(guest, task, project, source)
+        say("testing the limits in the guest")
+        report = _read(guest, task, _finished(guest, task, project, source, now))
         clock.note("run")
     clock.note("end")
-    return Outcome(
+    return GuestRun(
         report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def _booted(spec: GuestSpec, found: image.Image, say: Say) -> Iterator[tuple[Guest, str]]:
-    """A guest, and what happened to a first one that ended on the way: nothing of the project had run in it yet.
+def _booted(boot: Callable[[], Guest], say: Say, now: Now) -> Iterator[tuple[Guest, str]]:
+    """A booted guest, and the error of a first one that ended while it booted: nothing of the project had run in it.
 
-    Emulated CPUs let a kernel panic now and then. Raises GuestError for a second one, or one that was slow to end.
+    A kernel on an emulated CPU panics now and then. Raises GuestError for a second failure, or after a long boot.
     """
-    began, lost = time.monotonic(), ""
+    began, lost = now(), ""
     with contextlib.ExitStack() as stack:
         try:
-            guest = stack.enter_context(Guest(spec, found))
+            guest = stack.enter_context(boot())
         except GuestError as error:
-            if time.monotonic() - began > _BOOT_AGAIN_SECONDS:
+            if now() - began > _BOOT_AGAIN_SECONDS:
                 raise
             lost = error.what
             say(f"{lost}; booting once more")
-            guest = stack.enter_context(Guest(spec, found))
+            guest = stack.enter_context(boot())
         yield guest, lost
 
 
-def warm_up(made: image.Image, distro: str, engine: GuestEngine, folder: Path, say: Say) -> None:
-    """Boots `made` once, unless that was done before: compiles this tool for it, and shows that it works here.
+def warm_up(
+    root: image.RootImage, distro: str, engine: GuestEngine, folder: Path, say: Say, *, boot: Boot = Guest
+) -> None:  # fmt: skip
+    """Boots `root` once to compile this tool for it, which also shows that it boots; does nothing if that was done.
 
     Raises HostError, GuestError.
     """
-    if bytecode.cached(folder, made.name) is not None:
+    if bytecode.cached(folder, root.name) is not None:
         return
     say("booting it once")
-    qemu = engine is GuestEngine.QEMU
     spec = GuestSpec(
-        engine=engine, distro=distro, memory_mib=512 if qemu else 256, boot_timeout=_BOOT_SECONDS[engine],
-        accelerator=accelerator(folder) if qemu else "tcg",
+        engine=engine, distro=distro, memory_mib=512 if engine is GuestEngine.QEMU else 256,
+        boot_timeout=_BOOT_SECONDS[engine], accelerator=_accelerator(engine, folder),
         inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": bytecode.source_folder()},
     )  # fmt: skip
-    with Guest(spec, made) as guest:
-        bytecode.compile_in(guest, folder, made.name)
+    with boot(spec, root) as guest:
+        bytecode.compile_in(guest, folder, root.name)
 
 
 class _Clock:
     """Seconds by step."""
 
-    def __init__(self) -> None:
-        self._last = time.monotonic()
+    def __init__(self, now: Now) -> None:
+        self._now = now
+        self._last = now()
         self.seconds: dict[str, float] = {}
 
     def note(self, step: str) -> None:
-        now = time.monotonic()
+        """The time since the last call belongs to `step`."""
+        now = self._now()
         self.seconds[step], self._last = round(now - self._last, 2), now
 
 
-def _host() -> Host:
+def _host() -> HostCapacity:
     with open("/proc/meminfo", encoding="ascii") as file:
-        free = next((int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable:")), 1024)
-    return Host(
-        uml=tools.is_installed(PROGRAMS[GuestEngine.UML]), qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]),
-        cpus=len(os.sched_getaffinity(0)), memory_mib=free,
-    )  # fmt: skip
+        memory = _available_mib(file.read())
+    return HostCapacity(
+        qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]), cpus=len(os.sched_getaffinity(0)), memory_mib=memory
+    )
 
 
-def _spec(task: Task, machine: Machine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
-    inputs = dict(project.inputs)
-    inputs[f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"] = compiled or bytecode.source_folder()
-    qemu = machine.engine is GuestEngine.QEMU
+def _available_mib(meminfo: str) -> int:
+    """MemAvailable of /proc/meminfo (proc(5), in kB); 1024 where the kernel does not say."""
+    lines = (line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+    return next((int(words[1]) >> 10 for words in lines), 1024)
+
+
+def _accelerator(engine: GuestEngine, folder: Path) -> str:
+    return accelerator(folder) if engine is GuestEngine.QEMU else "tcg"
+
+
+def _spec(
+    task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, accelerated_by: str
+) -> GuestSpec:  # fmt: skip
+    package = {f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()}
     return GuestSpec(
-        engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib, inputs=inputs,
-        boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerator(folder) if qemu else "tcg",
+        engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
+        inputs={**project.inputs, **package}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
         network=task.config.target.network, kernel_args=task.kernel_args,
         agent=compiled / "guest" / "inside" if compiled is not None else None,
     )  # fmt: skip
 
 
 def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
-    """Puts binaries with absolute paths where they belong; brings the network up where the config asks for it."""
+    """Puts binaries with absolute paths in their places, and starts the network if the config allows one."""
     for arrived, place in project.outside:
         script = 'mkdir -p "${1%/*}" && { [ -e "$1" ] || : > "$1"; } && mount --bind "$0" "$1"'
         done = guest.run(["sh", "-c", script, arrived, place])
@@ -176,69 +188,111 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
             raise GuestError(f"could not put {place} into the guest: {done.stderr.decode(errors='replace')[:200]}",
                              remedy=Remedy(title="name the binary by a path below the config's folder"))  # fmt: skip
     if network:
-        bring_up(guest)
+        guest.start_network()
 
 
-def _report(guest: Guest, task: Task, project: Project, source: str) -> Report:
-    command, *rest = task.words
-    words = [command, *rest, *task.names,
-             f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--format=json", "--inside"]  # fmt: skip
+def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now: Now) -> CommandResult:
+    """The command of `task`, ended in the guest. Raises GuestError."""
+    words = [*task.words, *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
+             "--format=json", "--inside"]  # fmt: skip
     folders = [source, _PACKAGES]
     background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
-    deadline = time.monotonic() + _limit(task)
-    # Asked again and again: a kernel that stands still shows within seconds, not at the end of the whole time.
+    limit = _time_limit(task)
+    deadline = now() + limit
+    # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
-        if time.monotonic() > deadline:
-            raise _odd(guest, f"did not finish within {_limit(task):.0f} s")
+        if now() > deadline:
+            raise _lost(guest, f"did not finish within {limit:.0f} s")
     if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
-        raise _odd(guest, short)
-    return _read(guest, task, done)
+        raise _lost(guest, short)
+    return done
 
 
-def _limit(task: Task) -> float:
-    """Seconds until the run must be over: the slowest service allowed, and each limit's probe."""
+def _time_limit(task: GuestTask) -> float:
+    """Seconds for the whole run: what the slowest service may take, three times, and a probe for each limit."""
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
-    limits = [*(item.settings for item in task.config.slices), *(item.settings for item in task.config.services)]
-    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(sum(map(len, limits)), 40))
+    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 
-def _read(guest: Guest, task: Task, done: Completed) -> Report:
-    """The report on stdout, if it holds together: version, verdict, exit status, and every service in it."""
+def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
+    """The report on stdout, if it is a valid one of this version and about this task. Raises GuestError."""
     if len(done.stdout) > _REPORT_MAX:
-        raise _odd(guest, f"handed out {len(done.stdout)} bytes, too many for a report")
+        raise _lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
     try:
         report = report_of(done.stdout)
     except ReportShapeError as error:
-        raise _odd(guest, f"handed out no report ({error}); the tool in it {_ended(done)}") from None
-    if done.returncode != exit_status_of(report.verdict) or report.tool_version != __version__:
-        raise _odd(guest, f"handed out a report that does not fit: {report.verdict}, and the tool {_ended(done)}")
-    expected = set(task.names) or {item.name for item in task.config.services}
-    if report.verdict is Verdict.PASS and {item.name for item in report.services} != expected:
-        raise _odd(guest, "handed out a pass that leaves services out")
+        raise _lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
+    if report.tool_version != __version__:
+        raise _lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+    if done.returncode != exit_status_of(report.verdict):
+        raise _lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
+    if other := _not_about(task, report):
+        raise _lost(guest, f"returned a report that is not about this config: {other}")
     return report
 
 
-#: Prints what has run out: memory of the machine (not of a cgroup: mm/oom_kill.c words that otherwise), or its disk.
-_SHORT = r"""
+def _not_about(task: GuestTask, report: Report) -> str:
+    """What in `report` does not fit `task`: services that are not in it, or a pass without all services and limits."""
+    expected = set(task.names) or {item.name for item in task.config.services}
+    found = {item.name: item for item in report.services}
+    if not found.keys() <= expected:
+        return "it has services that were not started"
+    if report.verdict is not Verdict.PASS:
+        return ""
+    if found.keys() != expected:
+        return "a pass that leaves out services"
+    plan = build_plan(task.config)
+    above = {item.unit: item.settings for item in plan.slices}
+    for item in plan.services:
+        levels = (*(above.get(unit, ()) for unit in item.slices), item.settings)
+        if item.label in expected and not _has_limits(found[item.label], levels):
+            return f"a pass that leaves out limits of {item.label}"
+    return ""
+
+
+#: Of the guest, for what is a percentage of its memory or tasks: these texts are not compared.
+_NUMBERS = HostNumbers(page_size=4096, memory_bytes=1 << 30, tasks_max=10_000)
+
+
+def _has_limits(result: ServiceResult, levels: tuple[tuple[Setting, ...], ...]) -> bool:
+    """Whether `result` read a file for each setting of its unit and of the slices above, against the right text."""
+    shown: Counter[tuple[str, str]] = Counter()
+    for limit in result.limits:
+        attribute = limit.file.rpartition("/")[2]
+        shown.update([(attribute, limit.expected), (attribute, "")])
+    wanted: Counter[tuple[str, str]] = Counter()
+    for settings in levels:
+        relative = {
+            item.property for item in settings if isinstance(item.value, Permyriad) and item.property != "CPUQuota"
+        }
+        for item in expectations(settings, _NUMBERS):
+            wanted.update([(item.attribute, "")])
+            if item.property.name not in relative:
+                wanted.update([(item.attribute, item.text)])
+    return wanted <= shown
+
+
+#: Prints what has run out: memory of the machine (mm/oom_kill.c has other words for that of a cgroup), or its disk.
+_EXHAUSTED_SCRIPT = r"""
 dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's/.*Out/Out/'
 [ "$(stat -f -c %a /)" -gt 64 ] || echo 'No space left on its disk'
 """
 
 
 def _exhausted(guest: Guest) -> str:
-    """What the guest ran short of, which is its fault and no fault of the services; empty for nothing."""
-    words = guest.run(["sh", "-c", _SHORT], timeout=10).stdout.decode(errors="replace").strip().splitlines()
+    """What the guest ran out of, which is not a fault of the services; empty for nothing."""
+    words = guest.run(["sh", "-c", _EXHAUSTED_SCRIPT], timeout=10).stdout.decode(errors="replace").strip().splitlines()
     return f"ran short: {words[0][:120]}" if words else ""
 
 
-def _ended(done: Completed) -> str:
+def _ended(done: CommandResult) -> str:
     words = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
     said = "".join(char if char.isprintable() else "?" for char in " / ".join(words))[:400]
-    return f"ended with {done.returncode}" + (f": {said}" if said else "")
+    return f"exited with {done.returncode}" + (f": {said}" if said else "")
 
 
-def _odd(guest: Guest, what: str) -> GuestError:
+def _lost(guest: Guest, what: str) -> GuestError:
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
-                      remedy=Remedy(title="look at the console lines; run the command again with more time or memory"))  # fmt: skip
+                      remedy=Remedy(title="read the console lines; run the command again with more time or memory"))  # fmt: skip

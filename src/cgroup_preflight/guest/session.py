@@ -1,15 +1,13 @@
-"""A running guest: boot it, run commands in it, read and write its files, be rid of it.
+"""A running guest: boots it, runs commands in it, reads and writes its files, starts its network, ends it.
 
-with Guest(GuestSpec(inputs={"src": Path("src")})) as guest:
+with Guest(GuestSpec(inputs={"src": Path("src")}), image) as guest:
     print(guest.run(["systemctl", "--version"]).text)
-
-A network for services in a guest, where the config allows one: QEMU's own translation, fixed addresses, no DHCP.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,204 +15,22 @@ from typing import Any, Self
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
-from cgroup_preflight.guest.image import Image
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
+from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.process import GuestProcess
-from cgroup_preflight.guest.spec import Background, BootMode, Completed, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
 
-#: What an answer may take longer than the command itself (seconds): the line, and killing what timed out.
+#: Seconds that an answer may take besides the command itself: for the line, and to kill a command that timed out.
 _GRACE = 20.0
 _CONSOLE_LINES = 12
 _SETTLE_TIMEOUT = 60.0
 _SEE_REQUEST = Remedy(title="check the program, user or path named above: it must exist inside the guest")
-
-
-class Guest:
-    """A guest from entering to leaving the `with` block; for one thread at a time.
-
-    Whatever ends the guest early (it dies, hangs, panics) is a HostError with the last console lines. `boot_seconds`
-    and `fence` (what keeps it from this host, in words) are known once it runs.
-    """
-
-    def __init__(self, spec: GuestSpec, image: Image) -> None:
-        self.spec = spec
-        self._image = image
-        self._stack = contextlib.ExitStack()
-        self._process: GuestProcess | None = None
-        self._channel: Channel | None = None
-        self.boot_seconds = 0.0
-        self.fence = ""
-
-    def __enter__(self) -> Self:
-        """Boots; returns when commands can be run (FULL: when systemd has finished starting)."""
-        started = time.monotonic()
-        try:
-            self._process = self._stack.enter_context(contextlib.closing(start(self.spec, self._image)))
-            self._channel = Channel(self._process.line)
-            self._receive(timeout=self.spec.boot_timeout, doing="booting")
-            self.fence = self._process.fence()
-            if self.spec.mode is BootMode.FULL:
-                self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
-        except BaseException:
-            self._stack.close()
-            raise
-        self.boot_seconds = time.monotonic() - started
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Ends every process of the guest and removes its files; its disk was a throwaway overlay."""
-        self._channel = None
-        self._stack.close()
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        user: str | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        timeout: float = 60.0,
-        stdin: bytes = b"",
-    ) -> Completed:
-        """Runs `argv` (no shell) as `user` (default root), killed with all it started after `timeout` seconds.
-
-        Raises HostError if it could not be started or the guest is gone; a failing command is a normal result.
-        """
-        head = {"op": "run", **_command(argv, user, env, cwd), "timeout": timeout}
-        answer = self._ask(head, stdin, timeout=timeout)
-        return _completed(tuple(argv), answer)
-
-    def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        user: str | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        stdin: bytes = b"",
-    ) -> Background:
-        """Starts `argv` and returns at once; end it with `wait`."""
-        answer = self._ask({"op": "spawn", **_command(argv, user, env, cwd)}, stdin, timeout=0.0)
-        return Background(argv=tuple(argv), job=answer.head["job"], pid=answer.head["pid"])
-
-    def spawn_tool(
-        self, words: Sequence[str], *, folders: Sequence[str], cwd: str, env: Mapping[str, str]
-    ) -> Background:  # fmt: skip
-        """As `spawn`, for this tool's own command line; `folders` are where its package and those it needs are."""
-        head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders)}
-        answer = self._ask(head, timeout=0.0)
-        return Background(argv=("cgroup-preflight", *words), job=answer.head["job"], pid=answer.head["pid"])
-
-    def signal(self, background: Background, number: int, *, group: bool = False) -> None:
-        """Signals the command alone, or with `group` all its process group as Ctrl-C at a terminal does."""
-        self._ask({"op": "signal", "job": background.job, "signal": int(number), "group": group}, timeout=0.0)
-
-    def wait(self, background: Background, *, timeout: float = 60.0) -> Completed:
-        """Waits for the command's end; after `timeout` seconds it is killed with all it started."""
-        head = {"op": "wait", "job": background.job, "timeout": timeout, "kill": True}
-        return _completed(background.argv, self._ask(head, timeout=timeout))
-
-    def poll(self, background: Background, *, timeout: float = 0.0) -> Completed | None:
-        """As `wait`, but leaves a command alone that runs on after `timeout` seconds, and returns None."""
-        answer = self._ask({"op": "wait", "job": background.job, "timeout": timeout}, timeout=timeout)
-        return _completed(background.argv, answer) if answer.head["ended"] else None
-
-    def read_file(self, path: str) -> bytes:
-        """The content of `path` in the guest, /proc and /sys included; raises HostError."""
-        return self._ask({"op": "get", "path": path}, timeout=0.0).body
-
-    def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
-        """Writes `path` in the guest as root, with its parent directories; raises HostError."""
-        self._ask({"op": "put", "path": path, "mode": mode}, content, timeout=0.0)
-
-    def open_terminal(self, argv: Sequence[str], *, rows: int, columns: int) -> None:
-        """Starts `argv` as root at a terminal of this size, for `exchange`; there is one of them."""
-        term = os.environ.get("TERM", "linux")
-        self._ask({"op": "terminal", "argv": list(argv), "rows": rows, "columns": columns, "term": term}, timeout=0.0)
-
-    def exchange(self, typed: bytes, *, timeout: float) -> tuple[bytes, int | None]:
-        """Types at the terminal; what it showed within `timeout` seconds, and the exit status when it has ended."""
-        answer = self._ask({"op": "exchange", "timeout": timeout}, typed, timeout=timeout)
-        return answer.body, answer.head["status"]
-
-    def start_user_manager(self, user: str) -> None:
-        """Makes `systemctl --user` work for `user`, as a lingering login would; raises HostError."""
-        for argv in (["loginctl", "enable-linger", user], ["systemctl", "start", f"user@{self.uid(user)}.service"]):
-            done = self.run(argv)
-            if done.returncode != 0:
-                raise self._failed(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
-
-    def uid(self, user: str) -> int:
-        """The number of `user` in the guest."""
-        return int(self.run(["id", "-u", user]).text)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the guest can still be asked; False from the first answer that did not come."""
-        return self._channel is not None
-
-    def console_tail(self, lines: int = _CONSOLE_LINES) -> tuple[str, ...]:
-        """The last lines of kernel messages and console."""
-        return self._process.console_tail(lines) if self._process is not None else ()
-
-    def _ask(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> Frame:
-        limit = timeout + _GRACE
-        if self._channel is None:
-            raise self._failed("is not running")
-        try:
-            self._channel.send(head, body, timeout=limit)
-        except ChannelError as error:
-            raise self._lost(f"{error} (asked to {head['op']})") from error
-        answer = self._receive(timeout=limit, doing=f"asked to {head['op']}")
-        if not answer.head["ok"]:
-            raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=_SEE_REQUEST)
-        return answer
-
-    def _receive(self, *, timeout: float, doing: str) -> Frame:
-        if self._channel is None:
-            raise self._failed("is not running")
-        try:
-            return self._channel.receive(timeout=timeout)
-        except ChannelError as error:
-            raise self._lost(f"{error} ({doing})") from error
-
-    def _lost(self, what: str) -> HostError:
-        # After a missed answer the line is out of step: a later answer must not be taken for this one's.
-        self._channel = None
-        return self._failed(what)
-
-    def _failed(self, what: str) -> HostError:
-        title = "read the console lines; give the guest more memory or time if it ran out of either"
-        return GuestError(f"{self.spec.name} {what}", console=self.console_tail(), remedy=Remedy(title=title))
-
-
-def input_path(name: str) -> Path:
-    """Where input `name` of the spec is found inside the guest."""
-    return Path("/run/preflight/in") / name
-
-
-def _command(argv: Sequence[str], user: str | None, env: Mapping[str, str] | None, cwd: str | None) -> dict[str, Any]:
-    return {"argv": list(argv), "user": user, "env": dict(env or {}), "cwd": cwd}
-
-
-def _completed(argv: tuple[str, ...], answer: Frame) -> Completed:
-    split = int(answer.head["stdout_size"])
-    return Completed(
-        argv=argv,
-        returncode=answer.head["returncode"],
-        stdout=answer.body[:split],
-        stderr=answer.body[split:],
-        timed_out=not answer.head["ended"],
-    )
-
-
 #: QEMU's user network (qemu(1), -netdev user): the guest's address, its gateway, and the name server.
 _ADDRESS, _GATEWAY, _RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
-#: Device driver, address, flags and route by ioctl: the image has no programs for them (linux/sockios.h, linux/route.h).
-_SCRIPT = r"""
+#: Sets address, flags and route by ioctl, because the image has no programs for it (linux/sockios.h, linux/route.h).
+_NETWORK_SCRIPT = r"""
 import fcntl, os, socket, struct, subprocess, sys, time
 address, gateway, resolver = sys.argv[1:]
 subprocess.run(["modprobe", "virtio_net"], check=True)
@@ -234,10 +50,193 @@ with open("/etc/resolv.conf", "w") as file: file.write(f"nameserver {resolver}\n
 """
 
 
-def bring_up(guest: Guest) -> None:
-    """Gives the guest its way out. Raises GuestError."""
-    done = guest.run(["python3", "-I", "-c", _SCRIPT, _ADDRESS, _GATEWAY, _RESOLVER])
-    if done.returncode != 0:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        raise GuestError(f"{guest.spec.name}: no network: {words[-1][:200] if words else done.returncode}",
-                         console=guest.console_tail(), remedy=Remedy(title="set network = false in [target]"))  # fmt: skip
+class Guest:
+    """A guest that lives as long as its `with` block; for one thread at a time.
+
+    A guest that dies, hangs or panics raises GuestError with the last console lines. `boot_seconds` and `fence` (what
+    confines it on this host, in words) are known once it runs.
+    """
+
+    def __init__(
+        self, spec: GuestSpec, image: RootImage, start: Callable[[GuestSpec, RootImage], GuestProcess] = start
+    ) -> None:
+        self.spec = spec
+        self._start = start
+        self._image = image
+        self._stack = contextlib.ExitStack()
+        self._process: GuestProcess | None = None
+        self._channel: Channel | None = None
+        self.boot_seconds = 0.0
+        self.fence = ""
+
+    def __enter__(self) -> Self:
+        """Boots; returns when the guest can run commands (FULL: when systemd has finished starting)."""
+        started = time.monotonic()
+        try:
+            self._process = self._stack.enter_context(contextlib.closing(self._start(self.spec, self._image)))
+            self._channel = Channel(self._process.line)
+            self._receive(timeout=self.spec.boot_timeout, doing="booting")
+            self.fence = self._process.fence()
+            if self.spec.mode is BootMode.FULL:
+                self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.boot_seconds = time.monotonic() - started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ends every process of the guest and removes its files, its disk overlay too."""
+        self._channel = None
+        self._stack.close()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float = 60.0,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Runs `argv` (no shell) as `user` (default root); after `timeout` seconds kills it and all that it started.
+
+        Raises HostError if the command cannot start, GuestError if the guest is lost. A command may fail: see the result.
+        """
+        head = {"op": "run", **_command(argv, user, env, cwd), "timeout": timeout}
+        answer = self._ask(head, stdin, timeout=timeout)
+        return _completed(tuple(argv), answer)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bytes = b"",
+    ) -> Background:
+        """Starts `argv` and returns at once; `wait` ends it."""
+        answer = self._ask({"op": "spawn", **_command(argv, user, env, cwd)}, stdin, timeout=0.0)
+        return Background(argv=tuple(argv), job=answer.head["job"], pid=answer.head["pid"])
+
+    def spawn_tool(
+        self, words: Sequence[str], *, folders: Sequence[str], cwd: str, env: Mapping[str, str]
+    ) -> Background:  # fmt: skip
+        """As `spawn`, for the command line of this tool; `folders` hold its package and the packages that it needs."""
+        head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders)}
+        answer = self._ask(head, timeout=0.0)
+        return Background(argv=("cgroup-preflight", *words), job=answer.head["job"], pid=answer.head["pid"])
+
+    def signal(self, background: Background, number: int, *, group: bool = False) -> None:
+        """Signals the command alone, or with `group` its process group, as Ctrl-C at a terminal does."""
+        self._ask({"op": "signal", "job": background.job, "signal": int(number), "group": group}, timeout=0.0)
+
+    def wait(self, background: Background, *, timeout: float = 60.0) -> CommandResult:
+        """Waits for the end of the command; after `timeout` seconds kills it and all that it started."""
+        head = {"op": "wait", "job": background.job, "timeout": timeout, "kill": True}
+        return _completed(background.argv, self._ask(head, timeout=timeout))
+
+    def poll(self, background: Background, *, timeout: float = 0.0) -> CommandResult | None:
+        """As `wait`, but lets a command run on after `timeout` seconds, and returns None for it."""
+        answer = self._ask({"op": "wait", "job": background.job, "timeout": timeout}, timeout=timeout)
+        return _completed(background.argv, answer) if answer.head["ended"] else None
+
+    def read_file(self, path: str) -> bytes:
+        """The content of `path` in the guest, also below /proc and /sys; raises HostError."""
+        return self._ask({"op": "get", "path": path}, timeout=0.0).body
+
+    def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
+        """Writes `path` in the guest as root, with its parent directories; raises HostError."""
+        self._ask({"op": "put", "path": path, "mode": mode}, content, timeout=0.0)
+
+    def open_terminal(self, argv: Sequence[str], *, rows: int, columns: int) -> None:
+        """Starts `argv` as root at the guest's one terminal, for `exchange`; its size is in characters."""
+        term = os.environ.get("TERM", "linux")
+        self._ask({"op": "terminal", "argv": list(argv), "rows": rows, "columns": columns, "term": term}, timeout=0.0)
+
+    def exchange(self, typed: bytes, *, timeout: float) -> tuple[bytes, int | None]:
+        """Types at the terminal; returns its output within `timeout` seconds, and the exit status once it has ended."""
+        answer = self._ask({"op": "exchange", "timeout": timeout}, typed, timeout=timeout)
+        return answer.body, answer.head["status"]
+
+    def start_user_manager(self, user: str) -> None:
+        """Makes `systemctl --user` work for `user`, as a lingering login would; raises HostError."""
+        for argv in (["loginctl", "enable-linger", user], ["systemctl", "start", f"user@{self.uid(user)}.service"]):
+            done = self.run(argv)
+            if done.returncode != 0:
+                raise self._failed(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
+
+    def start_network(self) -> None:
+        """Connects the guest to QEMU's user network, with fixed addresses and no DHCP. Raises GuestError."""
+        done = self.run(["python3", "-I", "-c", _NETWORK_SCRIPT, _ADDRESS, _GATEWAY, _RESOLVER])
+        if done.returncode != 0:
+            words = done.stderr.decode(errors="replace").strip().splitlines()
+            raise GuestError(f"{self.spec.name}: no network: {words[-1][:200] if words else done.returncode}",
+                             console=self.console_tail(), remedy=Remedy(title="set network = false in [target]"))  # fmt: skip
+
+    def uid(self, user: str) -> int:
+        """The user ID of `user` in the guest."""
+        return int(self.run(["id", "-u", user]).text)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the guest still answers; False from the first answer that is missing."""
+        return self._channel is not None
+
+    def console_tail(self, lines: int = _CONSOLE_LINES) -> tuple[str, ...]:
+        """The last lines of kernel messages and console."""
+        return self._process.console_tail(lines) if self._process is not None else ()
+
+    def _ask(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> Frame:
+        limit = timeout + _GRACE
+        if self._channel is None:
+            raise self._failed("is not running")
+        try:
+            self._channel.send(head, body, timeout=limit)
+        except ChannelError as error:
+            raise self._lost(f"{error} (request: {head['op']})") from error
+        answer = self._receive(timeout=limit, doing=f"request: {head['op']}")
+        if not answer.head["ok"]:
+            raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=_SEE_REQUEST)
+        return answer
+
+    def _receive(self, *, timeout: float, doing: str) -> Frame:
+        if self._channel is None:
+            raise self._failed("is not running")
+        try:
+            return self._channel.receive(timeout=timeout)
+        except ChannelError as error:
+            raise self._lost(f"{error} ({doing})") from error
+
+    def _lost(self, what: str) -> HostError:
+        # The missing answer could still arrive, and would then be taken for the answer to a later request.
+        self._channel = None
+        return self._failed(what)
+
+    def _failed(self, what: str) -> HostError:
+        title = "read the console lines; give the guest more memory or time if it ran out of one of them"
+        return GuestError(f"{self.spec.name} {what}", console=self.console_tail(), remedy=Remedy(title=title))
+
+
+def input_path(name: str) -> Path:
+    """The path in the guest of input `name` of its spec."""
+    return Path(INPUT_DIR) / name
+
+
+def _command(argv: Sequence[str], user: str | None, env: Mapping[str, str] | None, cwd: str | None) -> dict[str, Any]:
+    return {"argv": list(argv), "user": user, "env": dict(env or {}), "cwd": cwd}
+
+
+def _completed(argv: tuple[str, ...], answer: Frame) -> CommandResult:
+    split = int(answer.head["stdout_size"])
+    return CommandResult(
+        argv=argv,
+        returncode=answer.head["returncode"],
+        stdout=answer.body[:split],
+        stderr=answer.body[split:],
+        timed_out=not answer.head["ended"],
+    )

@@ -1,9 +1,4 @@
-"""What goes wrong with a guest: it is the machine that failed, never the services in it.
-
-What guest to boot, and what a command in it came to. Plain data.
-
-Kernel arguments that every engine passes. Pure.
-"""
+"""The words of this room: the guest to boot with its kernel arguments, results of its commands, its error. Pure."""
 
 import enum
 from collections.abc import Mapping
@@ -22,7 +17,7 @@ from cgroup_preflight.guest.overlay import (
 
 
 class GuestError(HostError):
-    """A guest that was lost: `what` happened in one line, `console` are its last lines."""
+    """A guest that failed, which says nothing about the services in it: `what` is one line, `console` the last lines."""
 
     def __init__(self, what: str, *, console: tuple[str, ...] = (), remedy: Remedy) -> None:
         tail = "\n".join(f"  | {line}" for line in console)
@@ -32,14 +27,14 @@ class GuestError(HostError):
 
 
 class GuestEngine(enum.StrEnum):
-    """How the guest's kernel runs; `UML` has one CPU, no PSI, no cpuset."""
+    """What runs the guest's kernel: user-mode-linux (one CPU, no PSI, no cpuset) or QEMU."""
 
     UML = "uml"
     QEMU = "qemu"
 
 
 class BootMode(enum.StrEnum):
-    """How much is started: the least a smoke run needs, or all that Debian starts; values are systemd targets."""
+    """The systemd target to boot: only what a smoke run needs, or all that Debian starts."""
 
     QUICK = QUICK_TARGET
     FULL = FULL_TARGET
@@ -47,12 +42,12 @@ class BootMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSpec:
-    """One kind of guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
+    """One guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
 
     `agent` is the folder of the agent compiled for the guest's Python, None for its source.
-    `kernel_args` are added last, so that they win; `boot_timeout` is seconds until the agent must have answered.
-    `accelerator` is QEMU's: "tcg", or "kvm" where that was seen to work. `network` is a way out, over QEMU's own
-    translation: the guest cannot be reached, and sees no network of the host. `name` words it in messages.
+    `kernel_args` come last and so override others; `boot_timeout` is the seconds until the agent must have answered.
+    `accelerator` is QEMU's: "tcg", or "kvm" where KVM works. `network` allows outgoing connections through QEMU's user
+    network; nothing can connect to the guest.
     """
 
     engine: GuestEngine = GuestEngine.UML
@@ -69,19 +64,19 @@ class GuestSpec:
 
     def __post_init__(self) -> None:
         if self.engine is GuestEngine.UML and self.cpus != 1:
-            raise ValueError("user-mode-linux has one CPU; more need the QEMU engine")
+            raise ValueError("user-mode-linux has one CPU; use the QEMU engine for more")
         if self.engine is GuestEngine.UML and self.network:
-            raise ValueError("a network without privileges needs the QEMU engine")
+            raise ValueError("user-mode-linux has no network without privileges; use the QEMU engine")
 
     @property
     def name(self) -> str:
-        """For messages: distribution, engine and what is special about the kernel's arguments."""
+        """For messages: distribution, engine and extra kernel arguments."""
         return " ".join((f"{self.distro} guest ({self.engine})", *self.kernel_args))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """An ended command; `returncode` is negative for a signal; `timed_out` if we had to kill it."""
+class CommandResult:
+    """A command that ended; `returncode` is negative for a signal; `timed_out` means that we killed it."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -105,12 +100,12 @@ class Background:
 
 
 def common_kernel_args(*, mode: BootMode, input_device: str, channel_device: str) -> tuple[str, ...]:
-    """Kernel arguments of every engine; a panic ends the machine at once, so that it is noticed."""
+    """Kernel arguments that every engine passes; after a panic the machine ends at once, so that we notice it."""
     return (
         "quiet",
         "panic=-1",
         "fsck.mode=skip",
-        # Silent until something fails or takes long: then it belongs into the console tail.
+        # Silent until a unit fails or is slow: then its messages are worth reading on the console.
         "systemd.show_status=auto",
         f"systemd.unit={mode}",
         *(QUICK_KERNEL_ARGS if mode is BootMode.QUICK else ()),

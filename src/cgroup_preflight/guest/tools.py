@@ -1,4 +1,4 @@
-"""Programs the guest needs from the host: found, or named together with the Debian package that has them."""
+"""Finds the host's programs that a guest needs, names the packages of missing ones, and runs them."""
 
 import contextlib
 import ctypes
@@ -13,10 +13,10 @@ from pathlib import Path
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 
-#: Debian's keys: Ubuntu has them only where somebody asked for them.
+#: Debian's keys, which Ubuntu does not install by default.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-#: Program (or file) to Debian package, also Ubuntu's.
-DEBIAN_PACKAGES = {
+#: The package of each program or file, in Debian and Ubuntu.
+_DEBIAN_PACKAGES = {
     KEYRING: "debian-archive-keyring",
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
@@ -26,7 +26,7 @@ DEBIAN_PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
 }
-#: Other distributions have QEMU; user-mode-linux and mmdebstrap are Debian's and Ubuntu's. ID of os-release(5) to command.
+#: How to install QEMU, by ID of os-release(5). Only Debian and Ubuntu have user-mode-linux and mmdebstrap.
 _QEMU_ELSEWHERE = {
     "fedora": ("dnf", "install", "qemu-system-x86-core"),
     "arch": ("pacman", "-S", "qemu-system-x86"),
@@ -35,29 +35,29 @@ _QEMU_ELSEWHERE = {
 }
 _TAIL_LINES = 8
 _INSTALL_SECONDS = 900.0
-#: Seconds a terminated tool has to clean up after itself.
+#: Seconds that a tool may take to clean up after SIGTERM.
 _TERMINATE_SECONDS = 15.0
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-#: Root in a user namespace with the caller's subordinate ids: files of a guest's users belong to those meanwhile.
+#: Makes the caller root in a user namespace, where the caller's subordinate IDs own the files of a guest's users.
 IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto")
-#: An ordinary user's PATH often lacks the directory where mke2fs lives.
+#: The PATH of an ordinary user often lacks the folder of mke2fs.
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def find(program: str) -> str:
-    """The path of `program`; raises HostError if it is not installed."""
+    """The path of `program`. Raises HostError if it is not installed."""
     require((program,))
     return str(shutil.which(program, path=_SEARCH_PATH))
 
 
 def is_installed(program: str) -> bool:
-    """Whether `program`, or a file given by its path, is on this host."""
+    """Whether `program`, or a file given by its path, exists on this host."""
     return os.path.exists(program) if program.startswith("/") else shutil.which(program, path=_SEARCH_PATH) is not None
 
 
 def works(argv: Sequence[str]) -> bool:
-    """Whether a command that does nothing but show what is allowed here ends with 0."""
+    """Whether a command exits with 0; for commands that do nothing but try what is allowed here."""
     try:
         done = subprocess.run(argv, timeout=_TERMINATE_SECONDS, check=False, capture_output=True)
         return done.returncode == 0
@@ -66,38 +66,38 @@ def works(argv: Sequence[str]) -> bool:
 
 
 def require(programs: Iterable[str]) -> None:
-    """Raises HostError with one line naming all programs that are missing and how to install them."""
+    """Raises HostError with one line that names all missing programs and how to install them."""
     missing = [program for program in programs if not is_installed(program)]
     if not missing:
         return
     how, command = _how(missing, _os_ids(_read_os_release()))
     raise HostError(
-        f"the guest needs {', '.join(missing)}, not installed here ({how})",
+        f"the guest needs {', '.join(missing)}, which this host does not have ({how})",
         remedy=Remedy(
-            title="install what the guest needs, or run the job in the image of ci/Containerfile, which has it",
+            title="install these programs, or run the job in the image of ci/Containerfile, which has them",
             commands=(command,) if command else (), needs_root=True, persistent=True,
         ),
     )  # fmt: skip
 
 
 def install(programs: Iterable[str]) -> None:
-    """Installs what is missing with apt, as root. Raises HostError."""
+    """Installs the missing programs with apt, as root. Raises HostError."""
     missing = [program for program in programs if not is_installed(program)]
     if not missing:
         return
     if os.geteuid() != 0 or not is_installed("apt-get"):
         require(missing)
     for argv in (("apt-get", "update", "-qq"), _apt(missing)):
-        call(argv, cwd=Path("/"), timeout=_INSTALL_SECONDS, doing="installing what the guest needs")
+        call(argv, cwd=Path("/"), timeout=_INSTALL_SECONDS, doing="installing programs for the guest")
 
 
 def _apt(programs: Iterable[str]) -> tuple[str, ...]:
-    packages = dict.fromkeys(DEBIAN_PACKAGES[program] for program in programs)
+    packages = dict.fromkeys(_DEBIAN_PACKAGES[program] for program in programs)
     return ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
 
 
 def _how(missing: Sequence[str], ids: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """How to install on the distribution with these os-release IDs, in words and as a command."""
+    """How to install them on a distribution with these os-release IDs, in words and as a command."""
     apt = _apt(missing)
     debian = f"Debian and Ubuntu: {' '.join(word for word in apt if not word.startswith('--'))}"
     for name in ids:
@@ -106,7 +106,7 @@ def _how(missing: Sequence[str], ids: Sequence[str]) -> tuple[str, tuple[str, ..
             continue
         if list(missing) == ["qemu-system-x86_64"]:
             return f"{name}: {' '.join(other)}", other
-        return f"{debian}; {name} has {other[-1]} alone", ()
+        return f"{debian}; {name} has only {other[-1]}", ()
     return debian, apt
 
 
@@ -127,10 +127,10 @@ def call(
     argv: Sequence[str], *, cwd: Path, timeout: float, doing: str, lock: int | None = None,
     parting: signal.Signals = signal.SIGTERM,
 ) -> None:  # fmt: skip
-    """Runs a tool in `cwd` for at most `timeout` seconds; raises HostError with its last lines if it fails.
+    """Runs a tool in `cwd` for at most `timeout` seconds. Raises HostError with its last lines if it fails.
 
-    The tool and all it started are ended with us, on a time-out and on Ctrl-C. Should we be killed, the tool gets the
-    signal `parting`, and whatever of it is still busy keeps the descriptor `lock` open.
+    A time-out and Ctrl-C end the tool and all that it started. If we are killed, the tool gets the signal `parting`, and
+    its remaining processes keep the descriptor `lock` open.
     """
     environment = {**os.environ, "PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8"}
     prctl = ctypes.CDLL(None).prctl
@@ -159,14 +159,14 @@ def call(
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a folder and what is in it, also what an unprivileged build left there in the names of other users."""
+    """Removes a folder, also with files of other user IDs, which an unprivileged build leaves."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists() and os.geteuid() != 0:
         works((*IN_NAMESPACE, "rm", "-rf", "--", str(path)))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Asks the process group first: mmdebstrap undoes its mounts when terminated."""
+    """SIGTERM first, because mmdebstrap then removes its mounts; SIGKILL after that."""
     for number, patience in ((signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, None)):
         if process.returncode is not None:
             return
@@ -180,7 +180,5 @@ def _failed(doing: str, what: str, tail: str) -> HostError:
     text = f"{doing}: {what}"
     return HostError(
         f"{text}\n{tail}" if tail else text,
-        remedy=Remedy(
-            title="read the lines above; most often the package mirror could not be reached or the disk is full"
-        ),
+        remedy=Remedy(title="read the lines above; common causes are an unreachable package mirror and a full disk"),
     )

@@ -1,4 +1,4 @@
-"""The command line of user-mode-linux: a Linux kernel as an ordinary process. Pure.
+"""The command line of user-mode-linux, a Linux kernel that runs as an ordinary process. Pure.
 
 Switches: Documentation/virt/uml/user_mode_linux_howto_v2.rst and `linux.uml --help`.
 """
@@ -13,7 +13,7 @@ PROGRAM = "linux.uml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UmlMachine:
-    """One user-mode-linux; `work` is its own folder, holding overlay, input archive, pid files and `empty/`."""
+    """One user-mode-linux; `work` is its own folder for the disk overlay, PID files and `empty/`."""
 
     program: str
     root: Path
@@ -26,7 +26,7 @@ class UmlMachine:
 
 
 def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
-    """The whole command; kernel messages and console go to stdout, the agent's line to `channel_fd`."""
+    """The command; kernel messages and console go to stdout, the agent uses `channel_fd`."""
     channel = machine.channel_fd
     return (
         machine.program,
@@ -42,13 +42,13 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         "con0=null,fd:1",
         "ssl=null",
         f"ssl0=fd:{channel},fd:{channel}",
-        # raid6: measures for a second which of its checksum routines is the fastest; only RAID would use one.
-        # hostfs: mounts folders of the host, and is not kept in its folder by the argument above: `..` leads out of it.
-        # mmapper: a file of the host as a device.
+        # raid6 takes a second to find its fastest checksum routine, which only RAID uses.
+        # hostfs mounts folders of the host; the argument above does not confine it, because `..` leads out.
+        # mmapper makes a file of the host a device.
         "initcall_blacklist=raid6_select_algo,init_hostfs,mmapper_init",
-        # For each of the 512 terminals of old the kernel would try to start a program: a third of a second.
+        # The kernel would try to start a program for each of 512 old-style terminals: a third of a second.
         "pty.legacy_count=0",
-        # A module is code in the kernel, and this kernel is a process of the host.
+        # A module would be code in this kernel, which is a process of the host.
         "sysctl.kernel.modules_disabled=1",
         *common_kernel_args(mode=machine.mode, input_device="/dev/ubdb", channel_device="/dev/ttyS0"),
         "noreboot",

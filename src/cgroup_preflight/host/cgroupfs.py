@@ -1,16 +1,9 @@
-"""/proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5).
+"""The formats of the cgroup file system, and the cgroups from its mount down to one, each read once.
 
-/proc/PID/cgroup (cgroups(7)): one line a hierarchy, `0::` is version 2.
-
-Files of whole words: `cgroup.controllers`, `cgroup.subtree_control`, features, delegate.
-
-Flat keyed files (`cpu.stat`, `memory.events`, `pids.events`): `KEY VALUE` a line (cgroup-v2.rst).
-
-Files with one limit: `memory.max` and its kin, `pids.max`, `cpu.max` (cgroup-v2.rst).
-
-Pressure stall information: `*.pressure` (kernel Documentation/accounting/psi.rst).
-
-The cgroups on a way down from the mount, each read once.
+Formats: /proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst section 3.5); /proc/PID/cgroup
+(cgroups(7)), whose line `0::` is version 2; files of whole words (`cgroup.controllers`), flat keyed files (`cpu.stat`,
+`memory.events`: `KEY VALUE` in each line) and files with one limit (`memory.max`, `cpu.max`), all in cgroup-v2.rst;
+`*.pressure` (kernel Documentation/accounting/psi.rst).
 """
 
 from __future__ import annotations
@@ -34,7 +27,7 @@ _ESCAPE = r"\\([0-7]{3})"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One mount: `root` is the folder of the file system that is visible at `point`; `device` is its st_dev."""
+    """One mount: `root` is the folder of the file system that is seen at `point`; `device` is its st_dev."""
 
     device: str
     root: str
@@ -73,7 +66,7 @@ def _unescape(text: str) -> str:
 
 
 def mount_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:
-    """The mount that is visible at exactly `point`: the last one made there."""
+    """The mount that is seen at exactly `point`: the last one made there."""
     found = [mount for mount in mounts if mount.point == point]
     return found[-1] if found else None
 
@@ -165,15 +158,15 @@ def parse_pressure(text: str) -> dict[str, float]:
                 raise ValueError(f"not a pressure line: {line[:80]!r}")
             values[f"{kind}_{key}"] = float(value)
     if not values:
-        raise ValueError("the file is empty")
+        raise ValueError("nothing in it")
     return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """One cgroup on a path down from the mount; `path` is empty for the mount itself.
+class CgroupReading:
+    """What the files of one cgroup say; `path` is below the mount, and empty for the mount itself.
 
-    The limits are absent at the real root; a root with limits is the root of a cgroup namespace.
+    The real root has no limits; a root with limits is the root of a cgroup namespace.
     """
 
     path: str
@@ -209,23 +202,25 @@ def below_mount(path: str, mount: Mount | None) -> str | None:
     return path.removeprefix(root)
 
 
-def read_levels(fs: HostFs, mount_point: str, path: str, known: Iterable[Level] = ()) -> tuple[Level, ...]:
+def read_levels(
+    fs: HostFs, mount_point: str, path: str, known: Iterable[CgroupReading] = ()
+) -> tuple[CgroupReading, ...]:
     """Every level from the mount down to `path`; those of `known` are not read again."""
     there = {level.path: level for level in known}
     return tuple(there.get(item) or _level(fs, mount_point, item) for item in way_down(path))
 
 
-def _level(fs: HostFs, mount_point: str, path: str) -> Level:
+def _level(fs: HostFs, mount_point: str, path: str) -> CgroupReading:
     folder = f"{mount_point}{path}"
     controllers = read_kernel(fs, f"{folder}/cgroup.controllers", parse_words)
-    # Every cgroup has that file: without it there is no cgroup, and no other file to read.
+    # Every cgroup has that file: without it there is no cgroup, and the other files need not be read.
     gone = isinstance(controllers, Missing) and controllers.why is Why.ABSENT
 
     def read(name: str, parse: Callable[[str], T]) -> Reading[T]:
         place = f"{folder}/{name}"
         return Missing(source=place, why=Why.ABSENT) if gone else read_kernel(fs, place, parse)
 
-    return Level(
+    return CgroupReading(
         path=path,
         controllers=controllers,
         subtree_control=read("cgroup.subtree_control", parse_words),

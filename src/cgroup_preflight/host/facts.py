@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.host.cgroupfs import Level, Mount
+from cgroup_preflight.host.cgroupfs import CgroupReading, Mount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class UserManager:
     bus: Reading[bool]
     linger: Reading[bool]
     controllers: Reading[frozenset[str]]
-    levels: tuple[Level, ...]
+    levels: tuple[CgroupReading, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,9 @@ class Facts:
     manager_mount: Reading[Mount]
     cgroup_namespace: Reading[str]
     own_cgroup: Reading[str]
-    own: tuple[Level, ...]
-    root: Level
-    services: Level
+    own: tuple[CgroupReading, ...]
+    root: CgroupReading
+    services: CgroupReading
     cmdline: Reading[str]
     kernel_config: Reading[Mapping[str, str]]
     boot_loader: Reading[str]

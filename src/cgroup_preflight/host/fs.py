@@ -2,10 +2,10 @@
 
 import errno
 import os
-import stat
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.host.files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -72,15 +72,10 @@ class LiveFs:
     def data(self, path: str) -> Reading[bytes]:
         """The whole content; a gzip file unpacked, an oversized one malformed."""
         try:
-            # O_NONBLOCK: a FIFO in a mounted tree must not hang the reader.
-            handle = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                kind = stat.S_IFMT(os.fstat(handle).st_mode)
-                if kind not in (stat.S_IFREG, stat.S_IFDIR):
-                    return Missing(source=path, why=Why.MALFORMED, detail="not a file")
-                data = _read_all(handle)
-            finally:
-                os.close(handle)
+            with open_regular(self._at(path), follow=True) as file:
+                data = _read_all(file.fileno())
+        except NotRegularError:
+            return Missing(source=path, why=Why.MALFORMED, detail="not a file")
         except OSError as error:
             return missing(path, error)
         if data.startswith(b"\x1f\x8b"):

@@ -5,7 +5,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host import procfs, systemd
 from cgroup_preflight.host.boot import read_boot_loader
 from cgroup_preflight.host.cgroupfs import (
-    Level,
+    CgroupReading,
     Mount,
     below_mount,
     mount_at,
@@ -46,8 +46,8 @@ class _Cgroups:
     mount: Reading[Mount]
     point: str
     own_path: Reading[str]
-    own: tuple[Level, ...]
-    root: Level
+    own: tuple[CgroupReading, ...]
+    root: CgroupReading
 
 
 def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
@@ -172,7 +172,7 @@ def _kernel_config(fs: HostFs, kernel: Reading[str]) -> "Reading[dict[str, str]]
     return found
 
 
-def _sample(fs: HostFs, point: str, own: tuple[Level, ...]) -> Sample:
+def _sample(fs: HostFs, point: str, own: tuple[CgroupReading, ...]) -> Sample:
     """system.slice where systemd runs, else the caller's own cgroup: the real root lacks most files."""
     path = "/system.slice"
     # Folders are the cgroups of others; their names must not get into a recording.

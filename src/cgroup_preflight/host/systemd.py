@@ -9,7 +9,7 @@ import re
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.host.cgroupfs import Level, parse_words, read_levels
+from cgroup_preflight.host.cgroupfs import CgroupReading, parse_words, read_levels
 from cgroup_preflight.host.container import read_pid_namespace
 from cgroup_preflight.host.facts import UserManager
 from cgroup_preflight.host.fs import HostFs
@@ -39,7 +39,7 @@ _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "st
 
 
 def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
-    """Whether systemd is PID 1 here: its folder exists (sd_booted(3)), and PID 1 is not another program.
+    """Whether systemd is PID 1 here: its folder is there (sd_booted(3)), and PID 1 is not another program.
 
     A container can be given the folder of the host below, with all of /run. Where PID 1 is hidden from others
     (hidepid, proc(5)), the folder decides if this is the first PID namespace.
@@ -55,7 +55,7 @@ def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
 
 
 def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[str], Reading[str]]:
-    """Release (such as `252.39`) and state of PID 1 as it says itself: the installed version may be newer than the one that runs.
+    """Release (such as `252.39`) and state of PID 1 by its own word: what is installed may be newer than what runs.
 
     systemctl(1) show. Where PID 1 does not answer, the release is that of systemctl.
     """
@@ -71,7 +71,7 @@ def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[s
 
 
 def version_of(release: str) -> int:
-    """The version of a release: properties come with versions, not with bug-fix releases."""
+    """The version of a release: properties come with versions, not with the releases that mend them."""
     return int(release.partition(".")[0])
 
 
@@ -97,7 +97,7 @@ def _state(done: "Completed") -> str:
 
 
 def sudo(runner: "CommandRunner", uid: Reading[int], *, running: bool) -> Reading[bool]:
-    """Whether `sudo -n` works without a password; tried only where it could help."""
+    """Whether `sudo -n` works without a password; asked only where it could help."""
     if not running or value_or(uid, 0) == 0:
         return Missing(source="sudo -n true", why=Why.ABSENT, detail="not needed")
     answer = runner.run(("sudo", "-n", "true"))
@@ -106,8 +106,8 @@ def sudo(runner: "CommandRunner", uid: Reading[int], *, running: bool) -> Readin
     return Known(value=answer.value.returncode == 0, source="sudo -n true")
 
 
-def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[Level, ...]) -> UserManager:
-    """The caller's own manager. Reads every level down to its cgroup, those of `known` not again."""
+def user_manager(fs: HostFs, point: str, uid: Reading[int], known: tuple[CgroupReading, ...]) -> UserManager:
+    """The caller's own manager. Every level of the way to its cgroup is read, those of `known` not again."""
     if isinstance(uid, Missing):
         return UserManager(socket=uid, bus=uid, linger=uid, controllers=uid, levels=())
     folder = f"/run/user/{uid.value}"
@@ -154,7 +154,7 @@ _FOLDERS = (
 
 
 def disabled_controllers(fs: HostFs, runner: "CommandRunner", *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
-    """The controllers that DisableControllers= disables for each of SLICES. Asks systemd only where a file could set it."""
+    """What is kept out of each of SLICES. Only where a file could say something, systemd is asked."""
     if not running:
         return Missing(source="DisableControllers", why=Why.ABSENT, detail="systemd does not run")
     listed = [fs.names(folder, _FILES) for folder in _FOLDERS]

@@ -1,1 +1,1 @@
-"""Plan: which units exist, what their files say, and what the kernel must hold afterwards. Pure."""
+"""Plan: which units exist, what their files say, and what the kernel's files must say then. Pure."""

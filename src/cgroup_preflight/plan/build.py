@@ -1,23 +1,23 @@
-"""Config to plan: unit names, implied slices, absolute paths, and what a Go program needs to fit its limits."""
+"""Config to plan: unit names, implied slices, absolute paths, and the settings that make a Go program fit its limits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, Service, Setting
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
+from cgroup_preflight.plan.model import GoSettings, Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:
-    # At run time only where a program is really a Go program: the reader of build info is a third of the start-up.
+    # Not at run time: the reader of build info takes a third of the start-up, and only Go programs need it.
     from cgroup_preflight.golang.program import Binary
-    from cgroup_preflight.plan.go_settings import GoSettings, Unit
+    from cgroup_preflight.plan.go_settings import Unit
 
 
 def expand(name: str) -> tuple[str, ...]:
-    """A slice name and those it nests in by its dashes, outermost first: `a-b` gives a, a-b.
+    """A slice name and the names that its dashes nest it in, outermost first: `a-b` gives a, a-b.
 
     Source: systemd.slice(5).
     """
@@ -26,46 +26,58 @@ def expand(name: str) -> tuple[str, ...]:
 
 
 def binary_paths(config: Config) -> dict[str, str]:
-    """The program of each service by its name: what `golang.survey.survey_all` looks at for `build_plan`."""
+    """The absolute path of each service's program, by the name of the service."""
     return {service.name: os.path.join(config.folder, service.binary) for service in config.services}
 
 
-def build_plan(config: Config, *, scope: str = "", programs: Mapping[str, Binary] | None = None) -> Plan:
-    """The plan of `config`; with `scope` every unit lives below `SCOPE.slice`, for a run of our own.
+def build_plan(config: Config, *, programs: Mapping[str, Binary] | None = None) -> Plan:
+    """The plan of `config`. `programs` say what the file of each service is, by the service's name.
 
-    A scope makes unit names unique on the host, and nothing else differs from what is shipped. `programs` are what
-    the binaries were found to be, by service; without them no Go program gets its settings.
+    Without them no Go program gets the settings that make it fit its limits.
     """
-    prefix = f"{scope}-" if scope else ""
     declared = {item.name: item.settings for item in config.slices}
     labels = {label for item in config.slices for label in expand(item.name)}
     labels |= {label for service in config.services if service.slice for label in expand(service.slice)}
     slices = [
-        SlicePlan(label=label, unit=f"{prefix}{label}.slice", settings=declared.get(label, ()))
+        SlicePlan(label=label, unit=f"{label}.slice", settings=declared.get(label, ()))
         for label in sorted(labels, key=lambda label: label.split("-"))
     ]
-    roots: tuple[str, ...] = ()
-    if scope:
-        roots = (f"{scope}.slice",)
-        slices.insert(0, SlicePlan(label="", unit=f"{scope}.slice", settings=()))
     services = tuple(
-        _service(
-            service, prefix, declared, (programs or {}).get(service.name), folder=config.folder, slices=roots
-            + tuple(f"{prefix}{label}.slice" for label in expand(service.slice or "") if label),
-        )
-        for service in config.services
-    )  # fmt: skip
+        _service(service, declared, (programs or {}).get(service.name), config.folder) for service in config.services
+    )
     return Plan(project=config.project, source=config.path, slices=tuple(slices), services=services)
 
 
+def scoped(plan: Plan, scope: str) -> Plan:
+    """The plan for one run: every unit is below `SCOPE.slice`, and its name begins with `SCOPE-`.
+
+    That makes unit names unique on the host. Nothing else differs from the plan that is shipped.
+    """
+    root = SlicePlan(label="", unit=f"{scope}.slice", settings=())
+    slices = (replace(item, unit=f"{scope}-{item.unit}") for item in plan.slices)
+    services = (
+        replace(item, unit=f"{scope}-{item.unit}", slices=(root.unit, *(f"{scope}-{name}" for name in item.slices)))
+        for item in plan.services
+    )
+    return replace(plan, slices=(root, *slices), services=tuple(services))
+
+
+def only(plan: Plan, names: Collection[str]) -> Plan:
+    """The plan with these services alone, or with all where no name is given; the slices stay as they are."""
+    if not names:
+        return plan
+    return replace(plan, services=tuple(item for item in plan.services if item.label in names))
+
+
 def _service(
-    service: Service, prefix: str, declared: Mapping[str, tuple[Setting, ...]], program: Binary | None,
-    *, slices: tuple[str, ...], folder: str,
+    service: Service, declared: Mapping[str, tuple[Setting, ...]], program: Binary | None, folder: str
 ) -> ServicePlan:  # fmt: skip
     go = _go_settings(service, declared, program)
+    labels = expand(service.slice) if service.slice else ()
     return ServicePlan(
-        label=service.name, unit=f"{prefix}{service.name}.service", binary=os.path.join(folder, service.binary),
-        slices=slices, settings=service.settings + (go.settings if go else ()),
+        label=service.name, unit=f"{service.name}.service", path=service.binary,
+        binary=os.path.join(folder, service.binary),
+        slices=tuple(f"{label}.slice" for label in labels), settings=service.settings + (go.settings if go else ()),
         smoke=replace(service.smoke, env=_environment(service, go)), location=service.location,
         ready_location=service.ready_location, environment=service.environment,
         own_env=_environment(service, None), variables_at=service.variables_at,
@@ -87,6 +99,6 @@ def _go_settings(
 
 
 def _environment(service: Service, go: GoSettings | None) -> tuple[tuple[str, str], ...]:
-    """What the program is tried with: the user's variables, those of its smoke table last, then what is generated."""
+    """The environment of a run: the user's variables, those of the smoke table over them, then what is generated."""
     own = tuple((dict(service.environment) | dict(service.smoke.env)).items())
     return go.environment(own) if go else own

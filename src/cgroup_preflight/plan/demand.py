@@ -1,18 +1,17 @@
-"""What a plan asks of a host in all: the largest limits and the sum of the guarantees."""
-
-from collections.abc import Iterable
-from dataclasses import dataclass
+"""What a plan needs of a host: its largest limits, and all guarantees together. Pure."""
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.core.quantities import Permyriad, Size
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.plan.expect import memory_bytes
+from cgroup_preflight.plan.limits import level_of
 from cgroup_preflight.plan.model import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """The largest single limits (bytes, CPUs, tasks; 0 for none), and the bytes guaranteed to all services.
+    """The largest single limit of each kind (bytes, CPUs, tasks; 0 for none), and the bytes guaranteed in total.
 
-    Percentages are of the host and so never above it; they do not count here.
+    A percentage of the host's memory or tasks is never above what the host has, so it does not count here.
     """
 
     memory_bytes: int
@@ -25,23 +24,22 @@ def demand(plan: Plan | None) -> Demand:
     """The demand of `plan`; all zero without one."""
     if plan is None:
         return Demand(memory_bytes=0, cpus=0.0, tasks=0, guaranteed_bytes=0)
-    services = [setting for item in plan.services for setting in item.settings]
-    # A slice within a slice guarantees out of what the outer one has.
+    levels = [level_of(item.unit, item.own_settings) for item in plan.services]
+    services = [setting for item in plan.services for setting in item.own_settings]
+    # A slice within a slice guarantees only a part of what the outer one does.
     slices = [setting for item in plan.slices if "-" not in item.label for setting in item.settings]
-    quotas = [item.value.value / 10000 for item in services
-              if item.property == "CPUQuota" and isinstance(item.value, Permyriad)]  # fmt: skip
-    tasks = [item.value for item in services if item.property == "TasksMax" and isinstance(item.value, int)]
     return Demand(
-        memory_bytes=max(_bytes(services, "MemoryMax"), default=0),
-        cpus=max(quotas, default=0.0),
-        tasks=max(tasks, default=0),
+        memory_bytes=max((level.memory_max or 0 for level in levels), default=0),
+        cpus=max((level.cpus or 0.0 for level in levels), default=0.0),
+        tasks=max((level.tasks_max or 0 for level in levels), default=0),
         guaranteed_bytes=max(_guaranteed(services), _guaranteed(slices)),
     )
 
 
 def _guaranteed(settings: list[Setting]) -> int:
-    return max(sum(_bytes(settings, "MemoryMin")), sum(_bytes(settings, "MemoryLow")))
-
-
-def _bytes(settings: Iterable[Setting], name: str) -> list[int]:
-    return [item.value.bytes for item in settings if item.property == name and isinstance(item.value, Size)]
+    """The sum of MemoryMin or of MemoryLow, whichever is larger."""
+    sums = dict.fromkeys(("MemoryMin", "MemoryLow"), 0)
+    for item in settings:
+        if item.property in sums:
+            sums[item.property] += memory_bytes(item.value, None) or 0
+    return max(sums.values())

@@ -1,28 +1,29 @@
-"""What each cgroup file must hold once systemd and the kernel have applied a setting.
+"""What each cgroup file must say once systemd and the kernel have applied a setting, as a number and as text.
 
 Sources: systemd `cgroup_apply_*` and `cgroup_cpu_adjust_period` (src/core/cgroup.c), kernel
 `page_counter_memparse` (rounds down to whole pages), Documentation/admin-guide/cgroup-v2.rst.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.properties import BY_NAME, Property
+from cgroup_preflight.config.properties import BY_NAME, Property, Value
 from cgroup_preflight.core import quantities as q
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Location
 
 _LONG_MAX = (1 << 63) - 1
-_DEFAULT_PERIOD = 100_000
+#: The period of `cpu.max` where CPUQuotaPeriodSec is not set.
+DEFAULT_PERIOD_USEC = 100_000
 _RESOLUTION = 1_000
 _PERIOD_MAX = 1_000_000
-#: What is asked for, and what is granted of it: CPUs that a level above does not have are silently not granted.
+#: The request, and what the kernel grants of it: it silently leaves out CPUs that a level above does not have.
 _CPUS, _CPUS_IN_FORCE = "cpuset.cpus", "cpuset.cpus.effective"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNumbers:
-    """The numbers of the host that percentages and rounding refer to; bytes and tasks."""
+    """The numbers of the host that percentages and rounding refer to: bytes of a page and of memory, tasks."""
 
     page_size: int
     memory_bytes: int
@@ -31,63 +32,89 @@ class HostNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """`attribute` must read `text`; `property` and `location` say where it comes from."""
+    """`attribute` must read `text`; `property` and `location` say which setting asks for that.
+
+    `number` is the same limit as a number: bytes, tasks, a weight, or the CPUs of a quota per `period_usec`. It is
+    None where the text is `max` or a list of CPUs.
+    """
 
     attribute: str
     text: str
     property: Property
     location: Location
+    number: float | None = None
+    period_usec: int = 0
 
 
 def expectations(settings: Iterable[Setting], host: HostNumbers) -> tuple[Expectation, ...]:
-    """What the kernel's files have to hold, for each setting that it keeps in one."""
+    """What the kernel's files must say, for each setting that has a file."""
     by_name = {item.property: item for item in settings}
     found = []
     for name, setting in by_name.items():
         item = BY_NAME[name]
         if not item.attribute:
             continue
-        attribute, text = item.attribute, _text(setting, by_name, host)
+        attribute, text, number, period = item.attribute, *_value(setting, by_name, host)
         if setting.value == "idle":
-            attribute, text = "cpu.idle", "1"
-        found.append(Expectation(attribute=attribute, text=text, property=item, location=setting.location))
+            attribute, text, number = "cpu.idle", "1", 1
+        expected = Expectation(
+            attribute=attribute, text=text, number=number, period_usec=period, property=item, location=setting.location
+        )
+        found.append(expected)
         if attribute == _CPUS:
-            found.append(Expectation(attribute=_CPUS_IN_FORCE, text=text, property=item, location=setting.location))
+            found.append(replace(expected, attribute=_CPUS_IN_FORCE))
     return tuple(found)
 
 
-def _text(setting: Setting, by_name: dict[str, Setting], host: HostNumbers) -> str:
+def _value(setting: Setting, by_name: Mapping[str, Setting], host: HostNumbers) -> tuple[str, float | None, int]:
+    """Text, number and period of one setting."""
     value = setting.value
-    if value is q.INFINITY:
-        return "max"
-    if setting.property == "CPUQuota" and isinstance(value, q.Permyriad):
-        period = by_name.get("CPUQuotaPeriodSec")
-        return cpu_max(value, int(period.value) if period and isinstance(period.value, int) else None)
     if isinstance(value, frozenset):
-        return q.format_cpus(value)
-    if setting.property == "TasksMax":
-        return str(value.value * host.tasks_max // 10000 if isinstance(value, q.Permyriad) else value)
-    if isinstance(value, q.Size | q.Permyriad):
-        return memory_text(value, host)
-    return str(value)
+        return q.format_cpus(value), None, 0
+    if setting.property == "CPUQuota":
+        quota = quota_usec(by_name)
+        assert quota is not None
+        return f"{quota[0]} {quota[1]}", quota[0] / quota[1], quota[1]
+    if isinstance(value, int):
+        return str(value), value, 0
+    number = tasks(value, host) if setting.property == "TasksMax" else memory_bytes(value, host)
+    return "max" if number is None else str(number), number, 0
 
 
-def cpu_max(quota: q.Permyriad, period_usec: int | None) -> str:
-    """`cpu.max` for a quota, as `QUOTA PERIOD` in microseconds: 0.5% gives `1000 200000`."""
-    per_second = quota.value * 100
-    period = max(period_usec or _DEFAULT_PERIOD, _RESOLUTION, _RESOLUTION * 1_000_000 // per_second)
-    period = min(period, _PERIOD_MAX)
-    return f"{max(per_second * period // 1_000_000, _RESOLUTION)} {period}"
+def quota_usec(by_name: Mapping[str, Setting]) -> tuple[int, int] | None:
+    """Quota and period of `cpu.max` in microseconds, None without a CPUQuota: 0.5% gives (1000, 200000)."""
+    quota, wanted = by_name.get("CPUQuota"), by_name.get("CPUQuotaPeriodSec")
+    if quota is None or not isinstance(quota.value, q.Permyriad):
+        return None
+    period = wanted.value if wanted is not None and isinstance(wanted.value, int) else DEFAULT_PERIOD_USEC
+    per_second = quota.value.value * 100
+    period = min(max(period, _RESOLUTION, _RESOLUTION * 1_000_000 // per_second), _PERIOD_MAX)
+    return max(per_second * period // 1_000_000, _RESOLUTION), period
 
 
-def memory_text(value: q.Size | q.Permyriad, host: HostNumbers) -> str:
-    """Bytes as the kernel prints them: whole pages, `max` at the top of its counter."""
-    pages = (
-        value.bytes // host.page_size
-        if isinstance(value, q.Size)
-        else host.memory_bytes // host.page_size * value.value // 10000
-    )
-    return "max" if pages >= _LONG_MAX // host.page_size else str(pages * host.page_size)
+def memory_bytes(value: Value, host: HostNumbers | None) -> int | None:
+    """Bytes as the kernel keeps them, in whole pages; None for no limit, which the top of its counter is too.
+
+    Without a `host` a size stays as it is, and a percentage has no number (None).
+    """
+    if isinstance(value, q.Permyriad):
+        if host is None:
+            return None
+        pages = host.memory_bytes // host.page_size * value.value // 10000
+    elif isinstance(value, q.Size):
+        if host is None:
+            return value.bytes
+        pages = value.bytes // host.page_size
+    else:
+        return None
+    return None if pages >= _LONG_MAX // host.page_size else pages * host.page_size
+
+
+def tasks(value: Value, host: HostNumbers | None) -> int | None:
+    """A number of tasks; None for no limit, and for a percentage without a `host`."""
+    if isinstance(value, q.Permyriad):
+        return value.value * host.tasks_max // 10000 if host is not None else None
+    return value if isinstance(value, int) else None
 
 
 def agrees(expected: Expectation, actual: str) -> bool:

@@ -1,86 +1,30 @@
-"""Settings of units as the numbers that the model of the Go runtime looks at. Pure.
+"""The settings that make a Go program fit its limits, and the reason for each. Pure.
 
-The settings that make a Go program fit its limits, and why each one is there. Pure.
-
-Source of the rules: golang/go#75164 (no Go version takes a memory limit from the cgroup), golang/go#81180 (only the
-quota of the program's own cgroup is seen), golang/go#73193 (the floor of 2), and the practice of automemlimit (0.9 of
+Source of the rules: golang/go#75164 (no Go version takes a memory limit from the cgroup), golang/go#81180 (it sees
+only the quota of its own cgroup), golang/go#73193 (the floor of 2), and the practice of automemlimit (0.9 of
 the limit) and of mondoohq/cnspec#3177 (none below 64 MiB, where it does more harm than good).
 
-A number for GOMAXPROCS is the quota rounded down, as automaxprocs does: what is rounded up runs into the quota in
-each period. Where rounding down would leave more than a quarter of the quota unused, it is rounded up.
+GOMAXPROCS is the quota rounded down, as automaxprocs does it: a number above the quota is throttled in each period.
+Where rounding down would leave more than a quarter of the quota unused, it is rounded up.
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
-from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
+from cgroup_preflight.golang.runtime_env import parse_godebug
 from cgroup_preflight.golang.runtime_libs import AUTOMEMLIMIT, effects
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.runtime_rules import rules_for
-from cgroup_preflight.plan.expect import HostNumbers, cpu_max, memory_text
+from cgroup_preflight.plan.limits import chain_of
+from cgroup_preflight.plan.model import GoItem, GoSettings
 
-
-def level_of(name: str, settings: Iterable[Setting], host: HostNumbers | None = None) -> Level:
-    """One unit's limits; a percentage of the host's memory or tasks counts only where `host` is given."""
-    by_name = {item.property: item for item in settings}
-    cpus = by_name.get("AllowedCPUs")
-    quota, period = _quota(by_name)
-    return Level(
-        name=name,
-        cpus=quota,
-        period_usec=period,
-        has_cpu_max=any(BY_NAME[item].controller == "cpu" for item in by_name),
-        memory_max=_bytes(by_name.get("MemoryMax"), host),
-        memory_high=_bytes(by_name.get("MemoryHigh"), host),
-        swap_max=_bytes(by_name.get("MemorySwapMax"), host),
-        tasks_max=_tasks(by_name.get("TasksMax"), host),
-        allowed_cpus=cpus.value if cpus is not None and isinstance(cpus.value, frozenset) else None,
-        at={item.property: item.location for item in by_name.values()},
-    )
-
-
-def chain_of(units: Sequence[tuple[str, Iterable[Setting]]], host: HostNumbers | None = None) -> Chain:
-    """The chain of (name, settings), the service first and its outermost slice last."""
-    return Chain(levels=tuple(level_of(name, settings, host) for name, settings in units))
-
-
-def _quota(by_name: dict[str, Setting]) -> tuple[float | None, int]:
-    """Quota in CPUs, and its period in microseconds, as the kernel will hold them (systemd stretches a short one)."""
-    setting, period = by_name.get("CPUQuota"), by_name.get("CPUQuotaPeriodSec")
-    if setting is None or not isinstance(setting.value, q.Permyriad):
-        return None, 100_000
-    usec = period.value if period is not None and isinstance(period.value, int) else None
-    quota, length = cpu_max(setting.value, usec).split()
-    return int(quota) / int(length), int(length)
-
-
-def _bytes(setting: Setting | None, host: HostNumbers | None) -> int | None:
-    value = setting.value if setting is not None else None
-    if isinstance(value, q.Size):
-        return value.bytes
-    if isinstance(value, q.Permyriad) and host is not None:
-        text = memory_text(value, host)
-        return None if text == "max" else int(text)
-    return None
-
-
-def _tasks(setting: Setting | None, host: HostNumbers | None) -> int | None:
-    value = setting.value if setting is not None else None
-    if isinstance(value, int):
-        return value
-    return value.value * host.tasks_max // 10000 if isinstance(value, q.Permyriad) and host is not None else None
-
-
-#: Below this a GOMEMLIMIT makes the collector run without a pause sooner than it saves memory; bytes.
+#: A GOMEMLIMIT below this makes the garbage collector run all the time, and saves little memory; bytes.
 LEAST_MEMORY_LIMIT = 64 << 20
 _LEAST_USE = 0.75
 _QUOTA = ("CPUQuota", "CPUQuotaPeriodSec")
@@ -88,43 +32,8 @@ _QUOTA = ("CPUQuota", "CPUQuotaPeriodSec")
 Unit = tuple[str, tuple[Setting, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoItem:
-    """One generated setting with the reason for it: a variable with its value, or settings repeated on the unit."""
-
-    why: str
-    variable: str = ""
-    value: str = ""
-    settings: tuple[Setting, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoSettings:
-    """What one Go service gets; `notes` say what was left alone and why. `godebug` is appended to any GODEBUG."""
-
-    version: str
-    items: tuple[GoItem, ...] = ()
-    notes: tuple[str, ...] = ()
-    godebug: str = ""
-
-    @property
-    def settings(self) -> tuple[Setting, ...]:
-        """The settings repeated on the unit."""
-        return tuple(setting for item in self.items for setting in item.settings)
-
-    def environment(self, base: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-        """`base` with the generated variables; one that is in `base` stays as it is, but GODEBUG is appended to."""
-        found = dict(base)
-        for item in self.items:
-            if item.variable and item.variable != "GODEBUG":
-                found.setdefault(item.variable, item.value)
-        if self.godebug:
-            found["GODEBUG"] = append_godebug(found.get("GODEBUG", ""), self.godebug)
-        return tuple(found.items())
-
-
 def fit_settings(info: BuildInfo, units: Sequence[Unit], environment: Mapping[str, str], ratio: float) -> GoSettings:
-    """What the plan adds to a Go service; `units` from the service outwards, `environment` what the user set."""
+    """What the plan adds to a Go service; `units` go from the service outwards, `environment` is the user's own."""
     chain = chain_of(units)
     memory, memory_note = _memory(info, chain, environment, ratio)
     cpu, cpu_note = _cpu(info, units, chain, environment)
@@ -153,27 +62,34 @@ def _memory(info: BuildInfo, chain: Chain, environment: Mapping[str, str], ratio
     if limit is None or level is None:
         return (), _percentage(chain)
     if "GOMEMLIMIT" in environment:
-        return (), "GOMEMLIMIT is left as it was set."
+        return (), "GOMEMLIMIT stays as it was set."
     if rules is not None and not rules.memory_limit:
-        return (), "GOMEMLIMIT is not set: this Go version does not know it (Go >= 1.19 does)."
+        return (), "GOMEMLIMIT is not set: this Go version does not support it (Go >= 1.19 does)."
     for effect in effects(info, environment, chain):
         if effect.module == AUTOMEMLIMIT and effect.gomemlimit_bytes is not None and effect.gomemlimit_bytes <= limit:
             return (), "GOMEMLIMIT is not set: the program links automemlimit, which sets it at its start."
     value = math.floor(Fraction(repr(ratio)) * limit)
     where = f"{name}={format_bytes(limit)} of {level.name}"
     if value < LEAST_MEMORY_LIMIT:
-        return (), f"GOMEMLIMIT is not set: {ratio:g} of {where} is below 64M, where it does more harm than good."
+        return (
+            (),
+            f"GOMEMLIMIT is not set: {ratio:g} of {where} is below 64M, and such a small limit does more harm than good.",
+        )
     why = (
-        f"{ratio:g} of {where}: the Go runtime does not read memory limits of its cgroup, and with its own "
-        "default it grows to twice what is in use before it collects."
+        f"{ratio:g} of {where}: the Go runtime does not read the memory limit of its cgroup, and by default "
+        "its heap grows to twice of what is in use before it collects garbage."
     )
     return (GoItem(variable="GOMEMLIMIT", value=str(value), why=why),), ""
 
 
 def _percentage(chain: Chain) -> str:
-    """A limit that depends on the host's memory gives no number here."""
+    """A note about a limit that depends on the memory of the host, so that it has no number here."""
     relative = [name for level in chain.levels for name in ("MemoryMax", "MemoryHigh") if name in level.at]
-    return f"GOMEMLIMIT is not set: {relative[0]} gives no fixed number of bytes." if relative else ""
+    return (
+        f"GOMEMLIMIT is not set: {relative[0]} is a percentage of the host's memory, which is not known here."
+        if relative
+        else ""
+    )
 
 
 def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapping[str, str]) -> Items:
@@ -181,27 +97,27 @@ def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapp
     if quota is None or level is None:
         return (), ""
     if "GOMAXPROCS" in environment:
-        return (), "GOMAXPROCS is left as it was set."
+        return (), "GOMAXPROCS stays as it was set."
     if "containermaxprocs" in parse_godebug(environment.get("GODEBUG", "")):
-        return (), "GOMAXPROCS is left to the containermaxprocs that was set in GODEBUG."
+        return (), "GOMAXPROCS is not set: GODEBUG has a setting of containermaxprocs, which stays."
     if switched_off_by_author(info):
-        return (), "GOMAXPROCS is left to the containermaxprocs=0 that the program's own source sets."
+        return (), "GOMAXPROCS is not set: the program's own source sets containermaxprocs=0."
     where = f"the quota of {quota:g} CPUs at {level.name}"
     allowed = chain.allowed_cpus()
     if allowed is not None and allowed <= procs_for(quota):
-        return (), f"GOMAXPROCS is not set: Go never takes more than the {allowed} CPUs that AllowedCPUs leaves it."
+        return (), f"GOMAXPROCS is not set: Go never uses more than the {allowed} CPUs that AllowedCPUs leaves it."
     rules = rules_for(info.go_version)
     if rules is None or not rules.reads_cpu_max:
-        return (_number(quota, where, "this Go version does not read cpu.max and takes all CPUs of the machine"),), ""
+        return (_number(quota, where, "this Go version does not read cpu.max and uses all CPUs of the machine"),), ""
     if quota <= 1:
-        why = "Go itself never goes below 2, and is then stopped for a part of each period"
+        why = "Go itself never goes below 2, and then the kernel stops it for a part of each period"
         return (_number(quota, where, why),), ""
     items: list[GoItem] = []
     if not awareness(info, environment)[0]:
         items.append(_switch(environment))
     if level is not chain.leaf:
         if chain.leaf.cpus is not None:
-            why = f"Go sees the looser quota of its own unit ({chain.leaf.cpus:g} CPUs) only"
+            why = f"Go sees only the quota of its own unit, which is larger ({chain.leaf.cpus:g} CPUs)"
             return (_number(quota, where, why),), ""
         items.append(_repeated(units, level.name))
     return tuple(items), ""
@@ -217,7 +133,7 @@ def _switch(environment: Mapping[str, str]) -> GoItem:
     names = ["containermaxprocs=1"]
     if "updatemaxprocs" not in parse_godebug(environment.get("GODEBUG", "")):
         names.append("updatemaxprocs=1")
-    why = "the go line of go.mod is below 1.25, which switches off that Go looks at its CPU quota."
+    why = "the go line of go.mod is below 1.25, so Go does not read its CPU quota by default."
     return GoItem(variable="GODEBUG", value=",".join(names), why=why)
 
 
@@ -226,5 +142,6 @@ def _repeated(units: Sequence[Unit], name: str) -> GoItem:
     own = {item.property for item in units[0][1]}
     again = tuple(item for item in settings if item.property in _QUOTA and item.property not in own)
     return GoItem(
-        settings=again, why=f"the quota of {name} again: Go sees only that of its own unit. It takes nothing away."
+        settings=again,
+        why=f"the quota of {name} again, because Go sees only that of its own unit. It takes nothing away.",
     )

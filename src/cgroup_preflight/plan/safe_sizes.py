@@ -6,18 +6,17 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.core.quantities import Permyriad, format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.plan.expect import HostNumbers, memory_text
+from cgroup_preflight.plan.expect import HostNumbers, memory_bytes
 
 
 def refuse_tiny(config: Config, numbers: HostNumbers) -> None:
     """Raises ConfigError where a percentage of this host's memory is too small to be safe (CGP208)."""
-    groups = [*(item.settings for item in config.slices), *(item.settings for item in config.services)]
     findings: list[Finding] = []
-    for setting in (setting for group in groups for setting in group):
+    for setting in config.settings:
         if setting.property not in ("MemoryMax", "MemoryHigh") or not isinstance(setting.value, Permyriad):
             continue
-        size = int(memory_text(setting.value, numbers))
-        if size < TINY:
+        size = memory_bytes(setting.value, numbers)
+        if size is not None and size < TINY:
             message = f"{setting.property}: {setting.text} of this host's memory is {format_bytes(size)}, below 16M"
             remedy = Remedy(title="use at least 16M, or set allow_tiny_limits = true in [smoke]")
             findings.append(

@@ -1,7 +1,4 @@
-"""Time and the terminal as publishing sees them; tests bring their own.
-
-One limit on wall time around everything that waits for a forge.
-"""
+"""Time and the terminal as publishing sees them, so that tests can hand in their own."""
 
 import threading
 import time
@@ -20,17 +17,17 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """`say` prints a line to stdout, where GitHub's runner looks for commands."""
+    """`say` prints one line to stdout, where GitHub's runner looks for commands."""
 
     say: Callable[[str], None]
     clock: Clock
 
 
 def run_within(seconds: float, job: Callable[[], None]) -> None:
-    """Runs `job` in a thread of its own, and waits for its end as long as that.
+    """Runs `job` in a thread of its own and waits at most `seconds` for its end.
 
-    The seam has time-outs, but each of them begins anew with every byte, and a server can send one a second for
-    hours. The thread is a daemon: what it still waits for ends with the process.
+    The time-out of a request begins anew with every byte, so a server that sends one byte a second could block for
+    hours. The thread is a daemon: if it still waits, it ends with the process.
     """
     ended = threading.Event()
 

@@ -1,7 +1,7 @@
 """One comment for all runs of a pull or merge request: found again, updated in place, never doubled.
 
-The same for both forges. Legs of a matrix that write at the same time converge: each keeps the others' sections,
-looks again after a pause that is longer than anybody's way from reading to writing, and mends what was overwritten.
+Legs of a matrix that write at the same time end with the same comment: each leg keeps the sections of the others,
+looks again after a pause that is longer than the time from reading to writing, and restores what was overwritten.
 """
 
 import random
@@ -17,16 +17,20 @@ from cgroup_preflight.publish.receipt import Delivery, Outcome
 from cgroup_preflight.report.escape import plain
 from cgroup_preflight.report.merge import Leg
 
-#: Rounds of looking and writing; a leg among hundreds may have to mend several times.
-ROUNDS = 12
-#: Pause before a leg looks whether its section is still there, seconds.
-SETTLE = 3.0
+#: Most rounds of reading and writing; one leg among hundreds may have to write several times.
+_ROUNDS = 12
+#: Longest pause before a second look if no leg publishes by itself, seconds.
+_SHORT_PAUSE = 1.0
+#: Bytes of the comment for the line with the commit, and for a hidden line without legs.
 _FOOT = 200
+_LINE_WITHOUT_LEGS = 1000
+#: The fix if jobs of one run overwrite each other.
+OWN_KEY = "give each job its own --key, or merge the reports: cgroup-preflight publish a.json b.json ..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One comment of the forge."""
+class Comment:
+    """One comment as the server returns it."""
 
     id: int
     body: str
@@ -34,31 +38,31 @@ class Entry:
     url: str = ""
 
 
-class Board(Protocol):
-    """Where comments stand; every method may raise ForgeError."""
+class Comments(Protocol):
+    """The comments of one pull or merge request; every method may raise ForgeError."""
 
-    def entries(self) -> list[Entry]:
-        """All comments, on all pages."""
+    def read_all(self) -> list[Comment]:
+        """All comments, from all pages."""
 
-    def is_me(self, author: str) -> bool:
-        """Whether the token writes as `author`."""
+    def is_own(self, author: str) -> bool:
+        """Whether our token writes as `author`."""
 
     def head(self) -> str:
-        """The commit that the request is at now; empty where that cannot be known."""
+        """The newest commit of the pull or merge request; empty if unknown."""
 
-    def create(self, body: str) -> Entry:
-        """A new comment."""
+    def create(self, body: str) -> Comment:
+        """Creates a comment."""
 
-    def update(self, entry: Entry, body: str) -> Entry:
-        """Another body for an old one."""
+    def update(self, comment: Comment, body: str) -> Comment:
+        """Replaces the body of a comment."""
 
-    def delete(self, entry: Entry) -> None:
-        """One comment less."""
+    def delete(self, comment: Comment) -> None:
+        """Deletes a comment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """The visible text, the verdict in it, and whether it is worth a new comment."""
+    """The visible text, its verdict, and whether it is worth a new comment."""
 
     text: str
     verdict: Verdict
@@ -66,10 +70,10 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sticky:
-    """What `job` of `run` writes.
+class CommentSpec:
+    """What `job` of `run` writes about commit `sha`.
 
-    `leg` is set where a leg publishes for itself; `draft` makes the text of legs and a byte limit.
+    `draft` makes the text from legs and a limit in bytes; `leg` is set if a leg publishes by itself.
     """
 
     channel: str
@@ -82,142 +86,151 @@ class Sticky:
     leg: Leg | None = None
 
 
-Found = tuple[Entry, State]
+_Own = tuple[Comment, State]
 
 
-def publish(board: Board, sticky: Sticky, clock: Clock, *, settle: float = SETTLE) -> Outcome:
-    """Brings the comment up to date. Raises ForgeError where the forge refuses."""
-    wrote: Entry | None = None
-    gone = False
-    for _ in range(ROUNDS):
+def publish(comments: Comments, spec: CommentSpec, clock: Clock, *, settle: float) -> Outcome:
+    """Creates or updates the comment; `settle` is the pause of a leg in seconds. Raises ForgeError."""
+    wrote: Comment | None = None
+    recreated = False
+    for _ in range(_ROUNDS):
         try:
-            own = _own(board, sticky.key)
+            own = _own(comments, spec.key)
         except ForgeError as error:
             if wrote is None:
                 raise
-            return _not_seen_again(sticky, wrote, error)
+            return _written_unchecked(spec, wrote, error)
         if wrote is not None and not own:
-            # A list may lag behind what was written a moment ago: what is not in it yet is not made twice.
-            if sticky.leg is None:
-                return _done(sticky, wrote, wrote)
+            # The list can lag behind a write: a comment that is not in it yet must not be created twice.
+            if spec.leg is None:
+                return _done(spec, wrote, wrote)
             clock.sleep(settle)
             continue
-        draft, body = _body(own, sticky, wrote)
-        if refused := _refuse(own, sticky, draft.verdict):
-            return refused
-        if not own and not draft.worth_creating:
-            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED,
-                           detail="all is well, and there is no earlier comment to bring up to date")  # fmt: skip
-        if _is_there(own, draft.text, sticky):
-            return _done(sticky, wrote, own[0][0])
-        if refusal := _moved_on(board, sticky):
-            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=refusal)
+        draft, body = _body(own, spec, wrote)
+        if outcome := _reason_not_to_write(comments, own, spec, draft, wrote):
+            return outcome
         try:
             created = not own
-            wrote = board.create(body) if created else board.update(own[0][0], body)
-            for entry, _state in own[1:]:
-                _remove(board, entry)
+            wrote = comments.create(body) if created else comments.update(own[0][0], body)
+            for comment, _state in own[1:]:
+                _delete(comments, comment)
         except ForgeError as error:
-            # A comment that somebody removed meanwhile is made anew, once; a lost answer is looked for.
-            if not error.ambiguous and (gone or not own or error.status != 404):
+            # After a lost answer the comment is looked for; one that was deleted meanwhile is created again, once.
+            if not error.ambiguous and (recreated or not own or error.status != 404):
                 raise
-            gone = gone or not error.ambiguous
-            clock.sleep(min(1.0, settle))
+            recreated = recreated or not error.ambiguous
+            clock.sleep(min(_SHORT_PAUSE, settle))
             continue
-        if sticky.leg is None and not created:
-            return _done(sticky, wrote, wrote)
-        # Two runs can both find nothing and make one each: look once more, and the later one goes.
-        pause = settle if sticky.leg is not None else min(1.0, settle)
+        if spec.leg is None and not created:
+            return _done(spec, wrote, wrote)
+        # Two runs that find no comment create one each: look once more, and delete the newer one.
+        pause = settle if spec.leg is not None else min(_SHORT_PAUSE, settle)
         clock.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
-    return Outcome(channel=sticky.channel, delivery=Delivery.DEGRADED, url=wrote.url if wrote else "",
-                   detail=f"written, but other jobs kept writing to it through {ROUNDS} rounds",
-                   hint="publish once, after all legs: publish a.json b.json ...")  # fmt: skip
+    return Outcome(channel=spec.channel, delivery=Delivery.DEGRADED, url=wrote.url if wrote else "",
+                   detail=f"written, but other jobs wrote to the same comment in each of {_ROUNDS} rounds",
+                   hint="publish once, after all legs: cgroup-preflight publish a.json b.json ...")  # fmt: skip
 
 
-def _done(sticky: Sticky, wrote: Entry | None, entry: Entry) -> Outcome:
-    if wrote is None:
-        return Outcome(channel=sticky.channel, delivery=Delivery.UNCHANGED, url=entry.url,
-                       detail="says the same already")  # fmt: skip
-    return Outcome(channel=sticky.channel, delivery=Delivery.DELIVERED, detail="up to date", url=entry.url or wrote.url)
+def _own(comments: Comments, key: str) -> list[_Own]:
+    """Our comments, the oldest first: with our mark and by our author, because anybody can copy the mark."""
+    marked = [(comment, state) for comment in comments.read_all() if (state := decode(comment.body, key))]
+    own = [(comment, state) for comment, state in marked if comments.is_own(comment.author)]
+    return sorted(own, key=lambda item: item[0].id)
 
 
-def _not_seen_again(sticky: Sticky, wrote: Entry, error: ForgeError) -> Outcome:
-    """It is there; only whether a rival wrote at the same time is not known."""
-    delivery = Delivery.DELIVERED if sticky.leg is None else Delivery.DEGRADED
-    return Outcome(channel=sticky.channel, delivery=delivery, url=wrote.url, status=error.status,
-                   detail=f"written, but not looked at again: {error.trouble.value}")  # fmt: skip
-
-
-def _own(board: Board, key: str) -> list[Found]:
-    """Our comments, the oldest first: marked with our key and written by us, since anybody can quote a mark."""
-    marked = [(entry, state) for entry in board.entries() if (state := decode(entry.body, key))]
-    return sorted(((entry, state) for entry, state in marked if board.is_me(entry.author)), key=lambda item: item[0].id)
-
-
-def _refuse(own: Sequence[Found], sticky: Sticky, verdict: Verdict) -> Outcome | None:
-    """Why this job may not write, if it may not. Legs of one run are no rivals, whatever their attempts."""
-    for _, state in own:
-        rival = state.run.run == sticky.run.run
-        if (rival and sticky.leg is not None) or not state.outlasts(sticky.run, sticky.job, verdict):
-            continue
-        if rival and state.job != sticky.job:
-            return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED,
-                           detail=f"another job of this run ({plain(state.job)}) has reported {state.verdict.value}",
-                           hint="give each job a key of its own, or merge their reports: publish a.json b.json ...")  # fmt: skip
-        began = f"run {state.run.run}, which began later than this one ({sticky.run.run}), has reported"
-        return Outcome(channel=sticky.channel, delivery=Delivery.SKIPPED, detail=began)
+def _reason_not_to_write(
+    comments: Comments, own: Sequence[_Own], spec: CommentSpec, draft: Draft, wrote: Comment | None
+) -> Outcome | None:
+    """The outcome of a round that has nothing to write; None if it has."""
+    if outranked := _outranked(own, spec, draft.verdict):
+        return outranked
+    if not own and not draft.worth_creating:
+        return Outcome(channel=spec.channel, delivery=Delivery.SKIPPED,
+                       detail="the result is a pass, and there is no earlier comment to update")  # fmt: skip
+    if _shows(own, draft.text, spec):
+        return _done(spec, wrote, own[0][0])
+    head = _newer_head(comments, spec)
+    if head:
+        return Outcome(channel=spec.channel, delivery=Delivery.SKIPPED,
+                       detail=f"the branch is now at {head[:12]}; this result is for {spec.sha[:12]}")  # fmt: skip
     return None
 
 
-def _moved_on(board: Board, sticky: Sticky) -> str:
-    if not sticky.sha:
-        return ""
-    try:
-        head = board.head()
-    except ForgeError:
-        return ""  # not worth losing the comment for
-    if head in ("", sticky.sha):
-        return ""
-    return f"the branch is at {head[:12]} by now, and this is about {sticky.sha[:12]}"
+def _outranked(own: Sequence[_Own], spec: CommentSpec, verdict: Verdict) -> Outcome | None:
+    """The outcome if a newer or worse result is there. Legs of one run share the comment, whatever their attempts."""
+    for _, state in own:
+        same_run = state.run.run == spec.run.run
+        if (same_run and spec.leg is not None) or not state.outlasts(spec.run, spec.job, verdict):
+            continue
+        skipped = Outcome(channel=spec.channel, delivery=Delivery.SKIPPED)
+        if same_run and state.job != spec.job:
+            detail = f"another job of this run ({plain(state.job)}) has reported {state.verdict.value}"
+            return replace(skipped, detail=detail, hint=OWN_KEY)
+        return replace(skipped, detail=f"run {state.run.run}, newer than this run ({spec.run.run}), has reported")
+    return None
 
 
-def _body(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[Draft, str]:
-    """The draft with the visible text, and the whole body."""
-    legs = _legs(own, sticky, wrote)
-    state = fitted(State(key=sticky.key, run=sticky.run, sha=sticky.sha, job=sticky.job, legs=legs))
-    # The text is made of what is stored, not of what this leg knows of itself: else no two legs would agree on it.
-    draft = sticky.draft(state.legs, sticky.limit - (LINE_MAX if legs else 1000) - _FOOT)
-    at = f"<sub>Last change at <code>{sticky.sha[:12]}</code>.</sub>\n" if sticky.sha else ""
-    return draft, f"{draft.text}\n{at}\n{encode(replace(state, verdict=draft.verdict))}"
-
-
-def _legs(own: Sequence[Found], sticky: Sticky, wrote: Entry | None) -> tuple[Leg, ...]:
-    """The sections of this run as stored, with ours: in its first round it replaces an older one of the same name."""
-    if sticky.leg is None:
-        return ()
-    stored = [state.legs for _, state in own if state.run.run == sticky.run.run]
-    ours = wrote is None or not _holds(own, sticky)
-    return join([*stored, [sticky.leg]] if ours else stored)
-
-
-def _holds(own: Sequence[Found], sticky: Sticky) -> bool:
-    """Whether our section is in the oldest of our comments, written in this run."""
-    leg, (_, state) = sticky.leg, own[0] if own else (None, None)
-    if leg is None or state is None or state.run.run != sticky.run.run:
-        return False
-    return any(item.name == leg.name and item.attempt == leg.attempt for item in state.legs)
-
-
-def _is_there(own: Sequence[Found], text: str, sticky: Sticky) -> bool:
-    """Whether the oldest of ours shows `text` and is the only one; for a leg also, whether its result is stored."""
-    if len(own) != 1 or (sticky.leg is not None and not _holds(own, sticky)):
+def _shows(own: Sequence[_Own], text: str, spec: CommentSpec) -> bool:
+    """Whether our only comment shows `text` and, for a leg, stores its result."""
+    if len(own) != 1 or (spec.leg is not None and not _stores(own, spec)):
         return False
     return own[0][0].body.replace("\r\n", "\n").startswith(text)
 
 
-def _remove(board: Board, entry: Entry) -> None:
+def _newer_head(comments: Comments, spec: CommentSpec) -> str:
+    """The commit of the branch if it is another one; empty if it is ours or unknown."""
+    if not spec.sha:
+        return ""
     try:
-        board.delete(entry)
+        head = comments.head()
+    except ForgeError:
+        return ""  # the comment matters more than this check
+    return "" if head == spec.sha else head
+
+
+def _body(own: Sequence[_Own], spec: CommentSpec, wrote: Comment | None) -> tuple[Draft, str]:
+    """The draft, and the whole body with the hidden line."""
+    legs = _legs(own, spec, wrote)
+    state = fitted(State(key=spec.key, run=spec.run, sha=spec.sha, job=spec.job, legs=legs))
+    # The text is made from what is stored, not from all that this leg knows: otherwise no two legs would agree on it.
+    draft = spec.draft(state.legs, spec.limit - (LINE_MAX if legs else _LINE_WITHOUT_LEGS) - _FOOT)
+    at = f"<sub>Last change at <code>{spec.sha[:12]}</code>.</sub>\n" if spec.sha else ""
+    return draft, f"{draft.text}\n{at}\n{encode(replace(state, verdict=draft.verdict))}"
+
+
+def _legs(own: Sequence[_Own], spec: CommentSpec, wrote: Comment | None) -> tuple[Leg, ...]:
+    """The stored sections of this run with ours, which replaces an older one of the same name in the first round."""
+    if spec.leg is None:
+        return ()
+    stored = [state.legs for _, state in own if state.run.run == spec.run.run]
+    add_ours = wrote is None or not _stores(own, spec)
+    return join([*stored, [spec.leg]] if add_ours else stored)
+
+
+def _stores(own: Sequence[_Own], spec: CommentSpec) -> bool:
+    """Whether the oldest of our comments, written in this run, stores our leg's section."""
+    if spec.leg is None or not own or own[0][1].run.run != spec.run.run:
+        return False
+    return any((item.name, item.attempt) == (spec.leg.name, spec.leg.attempt) for item in own[0][1].legs)
+
+
+def _done(spec: CommentSpec, wrote: Comment | None, comment: Comment) -> Outcome:
+    if wrote is None:
+        return Outcome(channel=spec.channel, delivery=Delivery.UNCHANGED, url=comment.url,
+                       detail="already shows this result")  # fmt: skip
+    return Outcome(channel=spec.channel, delivery=Delivery.DELIVERED, detail="up to date", url=comment.url or wrote.url)
+
+
+def _written_unchecked(spec: CommentSpec, wrote: Comment, error: ForgeError) -> Outcome:
+    """The comment was written, but it is unknown whether another writer changed it at the same time."""
+    delivery = Delivery.DELIVERED if spec.leg is None else Delivery.DEGRADED
+    return Outcome(channel=spec.channel, delivery=delivery, url=wrote.url, status=error.status,
+                   detail=f"written, but reading it again failed: {error.trouble.value}")  # fmt: skip
+
+
+def _delete(comments: Comments, comment: Comment) -> None:
+    try:
+        comments.delete(comment)
     except ForgeError as error:
-        if error.status != 404:  # another leg was faster
+        if error.status != 404:  # another leg has deleted it
             raise

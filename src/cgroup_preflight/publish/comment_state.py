@@ -1,7 +1,7 @@
-"""What one run leaves in a comment for the next: a hidden line with who wrote it, and each leg's result.
+"""The hidden line of a comment, which tells the next run who wrote it and the result of each leg.
 
-The line holds base64 of deflated JSON, so nothing in it can end the HTML comment it stands in. It is believed only
-in a comment of our own author, and even then it is read with the care that a report is read with.
+The line is base64 of deflated JSON, so nothing in it can end the HTML comment around it. It counts only in a comment
+of our own author, and even then it is read as strictly as a report.
 """
 
 import base64
@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
-from cgroup_preflight.core.verdict import WORST_FIRST
+from cgroup_preflight.core.report import PROBLEMS, VERDICTS_WORST_FIRST, Finding, Remedy, Status, Verdict
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.escape import clip
 from cgroup_preflight.report.merge import Leg
@@ -20,14 +19,14 @@ from cgroup_preflight.report.read import ReportShapeError, report_from
 
 _LINE = re.compile(r"<!-- cgroup-preflight:v1 key=([A-Za-z0-9._-]{1,64}) ([A-Za-z0-9+/=]{1,60000}) -->", re.ASCII)
 KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-#: Most characters of the hidden line, and what it may unpack to.
+#: Most characters of the hidden line, and most bytes of its JSON.
 LINE_MAX = 24_000
 _UNPACKED_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class RunId:
-    """When a run began, as the forge counts: runs go up, and so do the attempts of one. Zero is unknown."""
+    """The number of a run and of its attempt on GitHub or GitLab; a newer one has a higher number. Zero is unknown."""
 
     run: int = 0
     attempt: int = 0
@@ -35,7 +34,7 @@ class RunId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`job` of `run` wrote it, about commit `sha`; `legs` are there only where legs publish each for itself."""
+    """`job` of `run` wrote it, about commit `sha`; there are `legs` only if legs publish by themselves."""
 
     key: str
     run: RunId
@@ -45,32 +44,29 @@ class State:
     legs: tuple[Leg, ...] = ()
 
     def outlasts(self, run: RunId, job: str, verdict: Verdict) -> bool:
-        """Whether a result of `job` in `run` may not take its place: what is newer stays, in one run what is worse.
+        """Whether this state stays and a result of `job` in `run` must not replace it.
 
-        Jobs of one run that share a key would else show the result of the last one to end.
+        The newer run stays, and in one run the worse verdict: otherwise jobs that share a key would show the result
+        of the job that ended last.
         """
         if not run.run or self.run.run != run.run:
             return bool(run.run) and self.run > run
         if self.job == job:
             return self.run > run
-        return WORST_FIRST.index(self.verdict) < WORST_FIRST.index(verdict)
-
-
-def encode(state: State) -> str:
-    """The hidden line of `fitted` legs, at most LINE_MAX characters."""
-    return _line(state)
+        return VERDICTS_WORST_FIRST.index(self.verdict) < VERDICTS_WORST_FIRST.index(verdict)
 
 
 def fitted(state: State) -> State:
-    """The state with as much of its legs as LINE_MAX holds: of too many the messages go first, then all findings but one."""
+    """The state with as much of its legs as fits into LINE_MAX: messages go first, then all findings except one."""
     for message, findings in ((200, 20), (60, 8), (0, 3), (0, 0)):
         slim = replace(state, legs=tuple(_slim(leg, message, findings) for leg in state.legs))
-        if len(_line(slim)) <= LINE_MAX - 100:  # the verdict comes later
+        if len(encode(slim)) <= LINE_MAX - 100:  # the verdict is set later
             return slim
     return replace(state, legs=())
 
 
-def _line(state: State) -> str:
+def encode(state: State) -> str:
+    """The hidden line; at most LINE_MAX characters if the state is `fitted`."""
     document = {
         "run": state.run.run, "attempt": state.run.attempt, "sha": state.sha, "job": state.job,
         "verdict": state.verdict.value,
@@ -82,14 +78,14 @@ def _line(state: State) -> str:
 
 
 def _slim(leg: Leg, message: int, findings: int) -> Leg:
-    """A leg with what its section of the comment shows: no evidence, no services, of a remedy the title."""
+    """A leg with what its section of the comment shows: no evidence, no services, only the title of one remedy."""
     report = leg.report
-    wrong = [item for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN)]
-    wrong.sort(key=lambda item: (Status.FAIL, Status.UNVERIFIED, Status.WARN).index(item.status))
+    wrong = [item for item in report.findings if item.status in PROBLEMS]
+    wrong.sort(key=lambda item: PROBLEMS.index(item.status))
     fine = {item.code: item for item in report.findings if item.status in (Status.PASS, Status.SKIP)}
     kept = [_slim_finding(item, message) for item in wrong[:findings]]
     kept += [_slim_finding(item, min(message, 60)) for item in fine.values()] if findings else []
-    if not findings:  # one that the verdict can stand on: a reader refuses a pass that nothing passed
+    if not findings:  # one stays to support the verdict: the reader refuses a pass without a passed check
         passed = [item for item in fine.values() if item.status is Status.PASS]
         kept = [_slim_finding(item, 0) for item in (*wrong, *passed)[:1]]
     return replace(leg, report=replace(report, host=None, findings=tuple(kept), services=()))
@@ -104,7 +100,7 @@ def _slim_finding(item: Finding, message: int) -> Finding:
 
 
 def decode(body: str, key: str) -> State | None:
-    """The state of `key` that `body` carries on a line of its own, the last one; None where there is none."""
+    """The state of `key` in `body`, from the last line that consists of the mark; None if there is none."""
     for line in reversed(body.splitlines()):
         found = _LINE.fullmatch(line.strip())
         if found and found[1] == key:
@@ -137,7 +133,7 @@ def _leg(item: dict[str, object]) -> Leg:
 
 
 def join(groups: Iterable[Sequence[Leg]]) -> tuple[Leg, ...]:
-    """One leg a name, of several the latest attempt (of equal ones the last named), in the order of the names."""
+    """One leg for each name, the latest attempt (of equal attempts the last one), sorted by name."""
     newest: dict[str, Leg] = {}
     for legs in groups:
         for leg in legs:

@@ -1,4 +1,4 @@
-"""`--dry-run`: the exact requests, made by the real client libraries, caught at the seam and printed. No network."""
+"""`--dry-run`: prints the exact requests that the client libraries make, and sends none."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _LISTS = frozenset({"comments", "notes", "pulls", "merge_requests"})
 
 
 class DryRun(Transport):
-    """Answers what an empty forge would: no comment yet, every write accepted."""
+    """Answers as a server without comments does, and accepts every write."""
 
     def __init__(self, base: str, *, say: Callable[[str], None]) -> None:
         super().__init__(base, deadline=float("inf"), clock=Clock())
@@ -22,8 +22,7 @@ class DryRun(Transport):
         self._written: list[dict[str, object]] = []
 
     def send(self, request: requests.PreparedRequest, *_args: object, **_kwargs: object) -> requests.Response:
-        """Prints method, path and JSON of `request`; headers, and so the token, are not shown."""
-        self.requests_sent += 1
+        """Prints method, path and JSON of `request`, but no headers, because they hold the token."""
         method, path = request.method or "GET", shown_path(request.url or "")
         body = request.body
         self._say(f"{method} {path}")
@@ -50,5 +49,5 @@ class DryRun(Transport):
         response.request = request
         response.url = request.url or ""
         response.headers["Content-Type"] = "application/json"
-        response._content = json.dumps(content).encode()  # noqa: SLF001 - there is no other way to make one
+        response._content = json.dumps(content).encode()  # noqa: SLF001 - `requests` has no other way
         return response

@@ -1,64 +1,48 @@
-"""The rungs that need no token and no network: report files, the job's summary and its outputs."""
+"""The channel that needs no token and no network: report files in a folder."""
 
-import os
-import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cgroup_preflight.publish.receipt import Delivery, Outcome
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.host.files import write_file
+from cgroup_preflight.publish.receipt import Delivery, Outcome, with_receipt
+from cgroup_preflight.report import codec, codequality, junit
+from cgroup_preflight.report import comment as comment_body
+from cgroup_preflight.report.merge import Merged
 
-#: Largest summary of one step; above it GitHub shows none of it (docs, "Adding a job summary").
-SUMMARY_MAX = 1 << 20
-#: Least worth appending.
-SUMMARY_MIN = 16_000
+_MARKDOWN_MAX = 200_000
+
+
+def report_files(merged: Merged, links: Mapping[str, str]) -> dict[str, str]:
+    """Name and text of every file that `artifacts:reports` of a CI template reads, and of the report itself.
+
+    `links` has addresses by name for the page of the job.
+    """
+    return {
+        "junit.xml": junit.render(merged.report),
+        "codequality.json": codequality.render(merged.report),
+        "annotations.json": codequality.annotations(merged, dict(links)),
+        "preflight.env": codequality.dotenv(merged),
+        "report.md": comment_body.render(merged, limit=_MARKDOWN_MAX),
+        **merged_file(merged),
+    }
+
+
+def merged_file(merged: Merged, outcomes: Iterable[Outcome] = ()) -> dict[str, str]:
+    """Name and text of the report itself, with the receipt so far."""
+    return {"merged.json": codec.render(with_receipt(merged.report, outcomes))}
 
 
 def write_files(folder: str, files: Mapping[str, str]) -> Outcome:
-    """Each of `files` (name: text) below `folder`, which is made where it is missing."""
+    """Writes `files` (text by name) into `folder`, and makes the folder if it is missing."""
     channel = "report files"
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             path = Path(folder) / name
-            # Beside and then over: a reader sees a whole file, and a link that lies there is not followed.
-            beside = path.with_name(f".{name}.{os.getpid()}.tmp")
-            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-            beside.replace(path)
-    except OSError as error:
-        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {error.strerror}",
-                       hint="choose a folder that the job may write: --files DIR")  # fmt: skip
+            write_file(str(path), text.encode("utf-8", "backslashreplace"))  # a link is replaced, not followed
+    except (OSError, UsageError) as error:
+        reason = error.message if isinstance(error, UsageError) else error.strerror
+        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=f"{folder}: {reason}",
+                       hint="choose a folder that the job can write: --files DIR")  # fmt: skip
     return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{', '.join(files)} in {folder}")
-
-
-def summary_room(path: str) -> int:
-    """Bytes that still fit into the summary file `path`; steps may have written to it before."""
-    try:
-        return SUMMARY_MAX - Path(path).stat().st_size - 1000
-    except OSError:
-        return SUMMARY_MAX - 1000
-
-
-def append_summary(path: str, text: str) -> Outcome:
-    """`text` at the end of the summary file; what is there already stays."""
-    channel = "summary"
-    try:
-        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"\n{text}\n")
-    except OSError as error:
-        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=error.strerror or "cannot be written")
-    return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=f"{len(text.encode())} bytes appended")
-
-
-def append_outputs(path: str, values: Mapping[str, str]) -> Outcome:
-    """`values` as step outputs, each behind a delimiter that nobody can guess (GHSA-7r3h-m5j6-3q42)."""
-    channel = "outputs"
-    lines = []
-    for name, value in values.items():
-        delimiter = f"end-{secrets.token_hex(16)}"
-        lines.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
-    try:
-        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("".join(lines))
-    except OSError as error:
-        return Outcome(channel=channel, delivery=Delivery.FAILED, detail=error.strerror or "cannot be written")
-    return Outcome(channel=channel, delivery=Delivery.DELIVERED, detail=", ".join(values))

@@ -1,15 +1,13 @@
-"""What a forge, or the way to it, answered instead of doing what was asked. Carries no header of the request.
+"""The only way to the network, below both client libraries: one host, one deadline, one retry rule.
 
-Whether and when a request is sent again: pure.
+`Transport` is an adapter of `requests`, through which PyGithub and python-gitlab both send. Their own retries stay
+off: PyGithub repeats a POST after a 5xx, python-gitlab waits without a limit and fails on a date in Retry-After.
 
-The rule that both client libraries break by default: a POST is sent again only where the forge said that it did
-not do it (a rate limit, a conflict) or where it never got there. After a 5xx or a cut connection the caller looks
-first whether the thing was made. Sources: RFC 9110, 9.2.2 and 10.2.3; GitHub docs, "Rate limits for the REST API".
+`next_step` is the retry rule: a POST is sent again only if the server said that it did not do it (rate limit,
+conflict), or if the request never reached the server. After a 5xx or a lost connection the caller first looks
+whether the object was created. Sources: RFC 9110, 9.2.2 and 10.2.3; GitHub docs, "Rate limits for the REST API".
 
-The one seam to the network, below both client libraries: deadline, retries, one host, nothing secret in errors.
-
-It is an adapter of `requests`, which PyGithub and python-gitlab both send through. Their own retries stay off:
-PyGithub's replay a POST after a 5xx and python-gitlab's wait for ever and stumble over a date in Retry-After.
+Errors hold no header of a request and no text of an exception: both can contain a token or a proxy's password.
 """
 
 import email.utils
@@ -26,26 +24,40 @@ from urllib3.exceptions import NewConnectionError
 
 from cgroup_preflight.publish.clock import Clock
 
+#: Limit for connecting, and for each wait for a byte, in one attempt, seconds.
+TIMEOUT = 15.0
+#: Attempts for one request, the first one included.
+_ATTEMPTS = 4
+#: Wait after a rate limit that names no time, seconds; GitHub asks for at least a minute.
+_SECONDARY = 60.0
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
+_EXCERPT_MAX = 200
+
 
 class Trouble(enum.StrEnum):
-    """Kinds of trouble, as the receipt tells them apart."""
+    """Why a request failed, in the words of the receipt."""
 
     STATUS = "refused"
     LIMIT = "rate limit"
     SERVER = "server error"
     CONTENT = "not an API answer"
-    UNREACHABLE = "not reachable"
-    CUT = "connection cut"
-    SLOW = "no answer in time"
-    TLS = "certificate not accepted"
-    CA_FILE = "the file with the CA's certificate cannot be used"
-    MOVED = "redirected elsewhere"
-    DEADLINE = "out of time"
+    UNREACHABLE = "server not reachable"
+    CUT = "connection lost"
+    SLOW = "timed out"
+    TLS = "TLS certificate not accepted"
+    CA_FILE = "the CA certificate file cannot be read"
+    MOVED = "redirect to another address"
+    DEADLINE = "deadline exceeded"
+
+
+#: After these nobody knows whether the server did what a POST asked for.
+_AMBIGUOUS = frozenset({Trouble.SERVER, Trouble.CUT, Trouble.SLOW, Trouble.CONTENT})
+_TEMPORARY = frozenset({Trouble.LIMIT, Trouble.SERVER, Trouble.UNREACHABLE, Trouble.CUT, Trouble.SLOW})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One attempt: a response (`status`, lower-case `headers`, `excerpt` of the body) or trouble without one."""
+    """One attempt: a response (`status`, lower-case `headers`, `excerpt` of the body), or the trouble without one."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -53,12 +65,12 @@ class Answer:
     trouble: Trouble | None = None
 
     def header(self, name: str) -> str:
-        """A header's text, empty where it is missing."""
+        """The text of a header, empty if it is missing."""
         return self.headers.get(name, "")
 
 
 class ForgeError(Exception):
-    """A request that did not get done. `ambiguous`: nobody knows whether the forge did it all the same."""
+    """A request that failed. `ambiguous`: the server may have done it anyway."""
 
     def __init__(self, trouble: Trouble, *, method: str, path: str, answer: Answer, ambiguous: bool = False) -> None:
         super().__init__(f"{method} {path}: {trouble.value}")
@@ -70,43 +82,97 @@ class ForgeError(Exception):
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, None where there was no answer."""
+        """The HTTP status, None without an answer."""
         return self.answer.status or None
 
 
-#: Attempts for one request, the first included.
-ATTEMPTS = 4
-#: Wait where a forge limits without saying how long, seconds; GitHub asks for at least a minute.
-_SECONDARY = 60.0
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
+class Transport(HTTPAdapter):
+    """Sends to the host of `base` only, until `deadline` (of `clock.monotonic`); every failure is a ForgeError.
+
+    A POST to one of the addresses in `reads` changes nothing, so it is repeated like a GET.
+    """
+
+    def __init__(self, base: str, *, deadline: float, clock: Clock, reads: Collection[str] = ()) -> None:
+        super().__init__(max_retries=0)
+        self._origin = _origin(base)
+        self._deadline = deadline
+        self._clock = clock
+        self._reads = frozenset(reads)
+
+    def send(
+        self, request: requests.PreparedRequest, stream: bool = False,  # noqa: ARG002, FBT001, FBT002 - theirs
+        timeout: Any = None, verify: Any = True, cert: Any = None,  # noqa: ANN401, ARG002, FBT002
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:  # fmt: skip
+        """A response with a status below 300. Raises ForgeError."""
+        method, path = request.method or "GET", shown_path(request.url or "")
+        if _origin(request.url or "") != self._origin:
+            # A link in an answer leads to another host: the token must not go there.
+            raise ForgeError(Trouble.MOVED, method=method, path=path, answer=Answer())
+        kind = "GET" if request.url in self._reads else method
+        attempt = 0
+        while True:
+            attempt += 1
+            left = self._left()
+            if left <= 0:
+                raise ForgeError(Trouble.DEADLINE, method=method, path=path, answer=Answer())
+            response, answer = self._once(request, min(TIMEOUT, left), verify=verify, cert=cert, proxies=proxies)
+            step = next_step(kind, answer, attempt=attempt, left=self._left(), now=self._clock.wall())
+            if step.trouble is None and response is not None:
+                return response
+            if not step.seconds:
+                trouble = step.trouble or Trouble.CONTENT
+                raise ForgeError(trouble, method=method, path=path, answer=answer, ambiguous=step.ambiguous)
+            self._clock.sleep(step.seconds)
+
+    def _left(self) -> float:
+        return self._deadline - self._clock.monotonic()
+
+    def _once(
+        self,
+        request: requests.PreparedRequest,
+        timeout: float,
+        **more: Any,  # noqa: ANN401 - theirs, handed on
+    ) -> tuple[requests.Response | None, Answer]:
+        try:
+            response = super().send(request, stream=False, timeout=timeout, **more)
+            body = response.content  # read here, so that the retry rule sees a connection lost half-way
+        except requests.exceptions.RequestException as error:
+            return None, Answer(trouble=_trouble_of(error))
+        except OSError:  # `requests` looks for the CA file before it sends anything
+            return None, Answer(trouble=Trouble.CA_FILE)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        excerpt = body[:_EXCERPT_MAX].decode("utf-8", "replace")
+        answer = Answer(status=response.status_code, headers=headers, excerpt=excerpt)
+        return response, replace(answer, trouble=_content_trouble(response, body))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What comes next: done, wait `seconds` and send again, or give up with `trouble`."""
+    """What comes next: done (no `trouble`), wait `seconds` and send again, or give up (`seconds` is 0)."""
 
-    done: bool = False
     seconds: float = 0.0
     trouble: Trouble | None = None
     ambiguous: bool = False
 
 
 def next_step(method: str, answer: Answer, *, attempt: int, left: float, now: float) -> Step:
-    """After the `attempt`th answer (from 1); `left` seconds until the deadline, `now` is Unix time."""
-    trouble = _retry_trouble(answer)
+    """The retry rule after attempt number `attempt`, from 1. Pure.
+
+    `left` is the time until the deadline in seconds, `now` is Unix time.
+    """
+    trouble = _trouble(answer)
     if trouble is None:
-        return Step(done=True)
-    ambiguous = method not in _IDEMPOTENT and trouble in (
-        Trouble.SERVER, Trouble.CUT, Trouble.SLOW, Trouble.CONTENT,
-    )  # fmt: skip
+        return Step()
+    ambiguous = method not in _IDEMPOTENT and trouble in _AMBIGUOUS
     stop = Step(trouble=trouble, ambiguous=ambiguous)
-    if ambiguous or not _passing(trouble, answer) or attempt >= ATTEMPTS:
+    if ambiguous or not _is_temporary(trouble, answer) or attempt >= _ATTEMPTS:
         return stop
     seconds = _wait(answer, trouble, attempt, now)
     return stop if seconds >= left else Step(seconds=seconds, trouble=trouble)
 
 
-def _retry_trouble(answer: Answer) -> Trouble | None:
+def _trouble(answer: Answer) -> Trouble | None:
     status = answer.status
     if answer.trouble is not None:
         return answer.trouble
@@ -114,28 +180,30 @@ def _retry_trouble(answer: Answer) -> Trouble | None:
         return Trouble.LIMIT
     if status >= 500:
         return Trouble.SERVER
+    # Both libraries would follow a redirect: a POST becomes a GET, and the token goes to another host.
     if 300 <= status < 400:
         return Trouble.MOVED
     return Trouble.STATUS if status >= 400 else None
 
 
 def _is_limit(answer: Answer) -> bool:
-    """GitHub says 403 for limits, too; lacking permission looks the same but for these."""
+    """A 403 can be a rate limit; only these signs tell it from a missing permission."""
     return bool(answer.header("retry-after")) or answer.header("x-ratelimit-remaining") == "0" or (
         "rate limit" in answer.excerpt.lower()
     )  # fmt: skip
 
 
-def _passing(trouble: Trouble, answer: Answer) -> bool:
+def _is_temporary(trouble: Trouble, answer: Answer) -> bool:
     if trouble is Trouble.STATUS:
         return answer.status in (408, 409, 423, 425)
-    return trouble in (Trouble.LIMIT, Trouble.SERVER, Trouble.UNREACHABLE, Trouble.CUT, Trouble.SLOW)
+    return trouble in _TEMPORARY
 
 
 def _wait(answer: Answer, trouble: Trouble, attempt: int, now: float) -> float:
-    asked = retry_after(answer.header("retry-after"), now)
-    if asked is not None:
-        return max(asked, 0.1)
+    """Seconds until the next attempt: what the server says, else 0.5, 1, 2."""
+    named = retry_after(answer.header("retry-after"), now)
+    if named is not None:
+        return max(named, 0.1)
     if trouble is Trouble.LIMIT and answer.header("x-ratelimit-remaining") == "0":
         return max(1.0, _seconds(answer.header("x-ratelimit-reset"), default=now + _SECONDARY) - now)
     if trouble is Trouble.LIMIT and answer.status == 403:
@@ -144,9 +212,7 @@ def _wait(answer: Answer, trouble: Trouble, attempt: int, now: float) -> float:
 
 
 def retry_after(text: str, now: float) -> float | None:
-    """Seconds from now in a Retry-After header: a number or an HTTP date; None for neither, never negative."""
-    if not text:
-        return None
+    """Seconds from `now` in a Retry-After header, a number or an HTTP date; None for anything else, never negative."""
     seconds = _seconds(text, default=-1.0)
     if seconds >= 0:
         return seconds
@@ -161,78 +227,8 @@ def _seconds(text: str, *, default: float) -> float:
     return float(stripped) if stripped.isascii() and stripped.isdigit() and len(stripped) < 12 else default
 
 
-#: One attempt: time to connect and time without a byte, seconds.
-TIMEOUT = 15.0
-_EXCERPT = 200
-
-
-class Transport(HTTPAdapter):
-    """Sends to `base` and nowhere else until `deadline` (of `clock.monotonic`), and raises ForgeError.
-
-    A POST to one of the addresses in `reads` changes nothing, so it is repeated like a GET.
-    """
-
-    def __init__(self, base: str, *, deadline: float, clock: Clock, reads: Collection[str] = ()) -> None:
-        super().__init__(max_retries=0)
-        self._origin = _origin(base)
-        self._deadline = deadline
-        self._clock = clock
-        self._reads = frozenset(reads)
-        self.requests_sent = 0
-
-    def left(self) -> float:
-        """Seconds until the deadline."""
-        return self._deadline - self._clock.monotonic()
-
-    def send(
-        self, request: requests.PreparedRequest, stream: bool = False,  # noqa: ARG002, FBT001, FBT002 - theirs
-        timeout: Any = None, verify: Any = True, cert: Any = None,  # noqa: ANN401, ARG002, FBT002
-        proxies: Mapping[str, str] | None = None,
-    ) -> requests.Response:  # fmt: skip
-        """A response below 300; every other end is a ForgeError."""
-        method, path = request.method or "GET", shown_path(request.url or "")
-        if _origin(request.url or "") != self._origin:
-            # A link in an answer leads elsewhere; the token does not go there.
-            raise ForgeError(Trouble.MOVED, method=method, path=path, answer=Answer())
-        attempt = 0
-        while True:
-            attempt += 1
-            left = self.left()
-            if left <= 0:
-                raise ForgeError(Trouble.DEADLINE, method=method, path=path, answer=Answer())
-            self.requests_sent += 1
-            response, answer = self._once(request, min(TIMEOUT, left), verify=verify, cert=cert, proxies=proxies)
-            kind = "GET" if request.url in self._reads else method
-            step = next_step(kind, answer, attempt=attempt, left=self.left(), now=self._clock.wall())
-            if step.done and response is not None:
-                return response
-            if step.ambiguous or not step.seconds:
-                trouble = step.trouble or Trouble.CONTENT
-                raise ForgeError(trouble, method=method, path=path, answer=answer, ambiguous=step.ambiguous)
-            self._clock.sleep(step.seconds)
-
-    def _once(
-        self,
-        request: requests.PreparedRequest,
-        timeout: float,
-        **more: Any,  # noqa: ANN401 - theirs, handed on
-    ) -> tuple[requests.Response | None, Answer]:
-        try:
-            response = super().send(request, stream=False, timeout=timeout, **more)
-            body = response.content  # read here, so that a connection cut half-way is seen by the policy
-        except requests.exceptions.RequestException as error:
-            return None, Answer(trouble=_trouble(error))
-        except OSError:  # before anything is sent, `requests` looks for the CA's file
-            return None, Answer(trouble=Trouble.CA_FILE)
-        # What the libraries would do with a redirect is not wanted: a POST becomes a GET, and a host is followed.
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        excerpt = body[:_EXCERPT].decode("utf-8", "replace")
-        answer = Answer(status=response.status_code, headers=headers, excerpt=excerpt)
-        return response, replace(answer, trouble=_content_trouble(response, body))
-
-
 def _content_trouble(response: requests.Response, body: bytes) -> Trouble | None:
-    """A success without JSON in it: a page of some gateway, or an answer cut half-way (older urllib3 lets it pass)."""
+    """A success without JSON in it: a page of a gateway, or a body cut half-way (older urllib3 does not raise)."""
     if response.status_code >= 300 or not body:
         return None
     if "json" not in response.headers.get("content-type", "").lower():
@@ -244,8 +240,8 @@ def _content_trouble(response: requests.Response, body: bytes) -> Trouble | None
     return None
 
 
-def _trouble(error: requests.exceptions.RequestException) -> Trouble:
-    """The kind alone: the text of these errors may hold a proxy's password."""
+def _trouble_of(error: requests.exceptions.RequestException) -> Trouble:
+    """The kind of an exception."""
     kinds = requests.exceptions
     if isinstance(error, kinds.SSLError):
         return Trouble.TLS
@@ -253,21 +249,23 @@ def _trouble(error: requests.exceptions.RequestException) -> Trouble:
         return Trouble.UNREACHABLE
     if isinstance(error, kinds.Timeout):
         return Trouble.SLOW
-    if isinstance(error, kinds.ConnectionError):
-        never_sent = any(isinstance(item, NewConnectionError) for item in _chain(error))
-        return Trouble.UNREACHABLE if never_sent else Trouble.CUT
+    if isinstance(error, kinds.ConnectionError) and any(
+        isinstance(item, NewConnectionError) for item in _causes(error)
+    ):
+        return Trouble.UNREACHABLE
     return Trouble.CUT
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it wraps: urllib3 hides a refused connection two levels deep."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it wraps: urllib3 wraps a refused connection twice."""
     yield error
     for inner in (*error.args, getattr(error, "reason", None)):
         if isinstance(inner, BaseException):
-            yield from _chain(inner)
+            yield from _causes(inner)
 
 
 def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: an answer's link to another port may be another server."""
     parts = urlsplit(url)
     try:
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)

@@ -1,51 +1,53 @@
-"""From the files named on the command line to reports with a name each.
+"""Reads the report files that the command line names.
 
-The files may be the artifact of an untrusted job: only regular files are opened, links are not followed, sizes
-and counts are bounded, and an error names the file and the place in it, never its content.
+The files may be the artifact of an untrusted job: only regular files are read, symbolic links are not followed, sizes
+and counts are limited, and an error names the file and the place in it, never its content.
 """
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report
+from cgroup_preflight.host.files import open_regular
 from cgroup_preflight.publish.receipt import without_receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report.escape import LOG_LINE_MAX
 from cgroup_preflight.report.merge import Leg, rebase
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
-#: Largest report read, and all of them together, bytes. A report of one host has about 50 kB.
-FILE_MAX = 32 << 20
-TOTAL_MAX = 256 << 20
-#: Most reports merged into one.
-LEGS_MAX = 2000
-_MAKE = Remedy(title="make one", commands=(("cgroup-preflight", "run", "--format", "json=report.json"),))
+#: Largest report, and largest sum of all reports, bytes. The report of one host has about 50 kB.
+_FILE_MAX = 32 << 20
+_TOTAL_MAX = 256 << 20
+#: Most reports of one call.
+_LEGS_MAX = 2000
+_MAKE = Remedy(title="create a report", commands=(("cgroup-preflight", "run", "--format", "json=report.json"),))
 
 
 def read_legs(
     paths: Sequence[str], *, hide: Sequence[Secret] = (), name: str = "", root: str = "", prefix: str = ""
 ) -> tuple[Leg, ...]:
-    """One leg a report, in the order of `paths`; a folder stands for the .json files below it.
+    """One leg for each report, in the order of `paths`; a folder means the .json files below it.
 
-    `hide` is taken out of the reports, `name` is given to the only one; for `root` and `prefix` see `rebase`.
-    Raises UsageError for a file that is no report, for no file at all, and for more than the limits above.
+    `hide` is removed from the reports. `name` becomes the name of a single report. For `root` and `prefix` see
+    `rebase`. Raises UsageError for a file that is no report, for no file at all, and above the limits of this module.
     """
     files = _files(paths)
     if not files:
-        raise UsageError("no report was named, or the folder holds none", where="publish", remedy=_MAKE)
-    if len(files) > LEGS_MAX:
-        raise UsageError(f"{len(files)} reports are more than {LEGS_MAX}", where="publish",
-                         remedy=Remedy(title="merge them in parts: publish --format json=part.json"))  # fmt: skip
+        raise UsageError(
+            "there is no report: no file was given, or the folder has no .json file", where="publish", remedy=_MAKE
+        )
+    if len(files) > _LEGS_MAX:
+        raise UsageError(f"{len(files)} reports, but at most {_LEGS_MAX} are merged at once", where="publish",
+                         remedy=Remedy(title="merge them in parts: cgroup-preflight publish --format json=part.json ..."))  # fmt: skip
     legs, total = [], 0
     for leg, path in zip([name] if name and len(files) == 1 else leg_names(files), files, strict=True):
         data = _hidden(_read(path), hide)
         total += len(data)
-        if total > TOTAL_MAX:
-            raise UsageError(f"the reports have more than {TOTAL_MAX >> 20} MB together", where=path, remedy=_MAKE)
+        if total > _TOTAL_MAX:
+            raise UsageError(f"all reports together are larger than {_TOTAL_MAX >> 20} MiB", where=path, remedy=_MAKE)
         try:
             report = _cut_hidden(without_receipt(report_of(data)), hide)
             legs.append(Leg(name=leg, report=rebase(report, root=root, prefix=prefix)))
@@ -55,7 +57,7 @@ def read_legs(
 
 
 def _hidden(data: bytes, secrets: Sequence[Secret]) -> bytes:
-    """A service that prints its environment puts a token into its log, and so into the report."""
+    """A service that prints its environment writes a token into its log, and the report has the end of that log."""
     for item in secrets:
         if len(token := item.reveal().encode("ascii")) >= 6:
             data = data.replace(token, b"***")
@@ -63,7 +65,7 @@ def _hidden(data: bytes, secrets: Sequence[Secret]) -> bytes:
 
 
 def _cut_hidden(report: Report, secrets: Sequence[Secret]) -> Report:
-    """A line of a log that was too long can end within a token; that beginning of it goes, too."""
+    """A log line that was cut at its maximum length can end within a token: the part of the token is removed, too."""
 
     def clean(line: str) -> str:
         if len(line) == LOG_LINE_MAX:
@@ -89,24 +91,21 @@ def _files(paths: Sequence[str]) -> list[str]:
 
 def _read(path: str) -> bytes:
     try:
-        # Neither a link into the machine nor a pipe that never ends; both fit into an artifact.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UsageError("not a regular file", where=path, remedy=_MAKE)
-            data = file.read(FILE_MAX + 1)
+        # An artifact can contain a symbolic link to a file of this machine, or a pipe without an end.
+        with open_regular(path, follow=False) as file:
+            data = file.read(_FILE_MAX + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
         raise UsageError(f"cannot read the report: {reason}", where=path, remedy=_MAKE) from None
-    if len(data) > FILE_MAX:
-        raise UsageError(f"larger than {FILE_MAX >> 20} MB", where=path, remedy=_MAKE)
+    if len(data) > _FILE_MAX:
+        raise UsageError(f"larger than {_FILE_MAX >> 20} MiB", where=path, remedy=_MAKE)
     return data
 
 
 def leg_names(files: Sequence[str]) -> list[str]:
-    """A short name for each file: the part of its path in which it differs from the others; unique.
+    """A short, unique name for each file: the part of its path that differs from the others.
 
-    `reports/ubuntu/report.json` and `reports/fedora/report.json` are `ubuntu` and `fedora`.
+    `reports/ubuntu/report.json` and `reports/fedora/report.json` become `ubuntu` and `fedora`.
     """
     parts = [list(PurePath(os.path.normpath(file)).with_suffix("").parts) for file in files]
     while all(len(item) > 1 for item in parts) and len({item[0] for item in parts}) == 1:

@@ -1,14 +1,14 @@
-"""A token that cannot be printed by mistake, and the removal of tokens from any text that leaves this process."""
+"""A token that cannot be printed by mistake, and the removal of tokens from every text that leaves this process."""
 
 import re
 from collections.abc import Iterable
 
-#: A header's value must be visible ASCII; `requests` would otherwise raise with the value in its message.
+#: A header's value must be visible ASCII; otherwise `requests` raises an error with the value in its message.
 _USABLE = re.compile(r"[!-~]{1,2048}", re.ASCII)
 
 
 class Secret:
-    """Holds a token. Its text comes out of `reveal` only."""
+    """A token. Only `reveal` returns its text."""
 
     __slots__ = ("_text",)
 
@@ -23,18 +23,23 @@ class Secret:
         return self._text
 
     def begins(self, *prefixes: str) -> bool:
-        """Whether the token is of a kind that is told by its beginning."""
+        """Whether the token begins with one of `prefixes`, which tell the kinds of tokens apart."""
         return self._text.startswith(prefixes)
 
 
 def secret(text: str) -> Secret | None:
-    """The token in an environment variable's text; None for an empty one and for one that no header can hold."""
+    """The token in an environment variable's text; None if it is empty or if no header can carry it."""
     stripped = text.strip()
     return Secret(stripped) if _USABLE.fullmatch(stripped) else None
 
 
+def first_secret(texts: Iterable[str]) -> Secret | None:
+    """The first usable token of `texts`."""
+    return next((found for text in texts if (found := secret(text))), None)
+
+
 def redact(text: str, secrets: Iterable[Secret]) -> str:
-    """`text` without any of `secrets`; ones of fewer than 6 characters would tear words apart and are left."""
+    """`text` without `secrets`; one of fewer than 6 characters stays, since it may be part of ordinary words."""
     for item in secrets:
         token = item.reveal()
         if len(token) >= 6:

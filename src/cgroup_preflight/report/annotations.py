@@ -5,8 +5,8 @@ and raw_details, 255 characters for title; columns only within one line, so none
 
 Findings as workflow commands: lines in a job's log that GitHub turns into annotations. Needs no token.
 
-Sources: GitHub docs, "Workflow commands"; actions/toolkit, docs/problem-matchers (ten annotations of a kind and
-step, the rest is dropped in silence); actions/runner, ActionCommand.cs (escapes, and commands are looked for in
+Sources: GitHub docs, "Workflow commands"; actions/toolkit, docs/problem-matchers (ten annotations of one level in a
+step; the rest is dropped silently); actions/runner, ActionCommand.cs (escapes, and a runner looks for commands in
 every line: `::` after blanks, `##[` anywhere).
 """
 
@@ -14,11 +14,11 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.core.report import Report, Status
+from cgroup_preflight.core.report import PROBLEMS, Report, Status
 from cgroup_preflight.report.escape import clip, plain
-from cgroup_preflight.report.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report.place import Placed, place
 
-#: Annotations in one request, and in all: more than a reader goes through, in a fixed number of requests.
+#: Annotations in one request (GitHub's limit), and in all: a bounded number of requests, and more than anybody reads.
 BATCH = 50
 LIMIT = 250
 _LEVELS = {Status.FAIL: "failure", Status.UNVERIFIED: "warning", Status.WARN: "notice"}
@@ -27,9 +27,9 @@ Annotation = dict[str, str | int]
 
 
 def batches(report: Report) -> list[list[Annotation]]:
-    """At most LIMIT annotations, the worst first, in lists of at most BATCH; one empty list where there is none."""
-    placed = list(place(report, WORST_FIRST))
-    placed.sort(key=lambda item: WORST_FIRST.index(item.finding.status))
+    """At most LIMIT annotations, the worst first, in lists of at most BATCH; without findings one empty list."""
+    placed = list(place(report, PROBLEMS))
+    placed.sort(key=lambda item: PROBLEMS.index(item.finding.status))
     found = [_annotation(item) for item in placed[:LIMIT]]
     return [found[start : start + BATCH] for start in range(0, len(found), BATCH)] or [[]]
 
@@ -62,14 +62,14 @@ _KINDS = {Status.FAIL: "error", Status.UNVERIFIED: "warning", Status.WARN: "noti
 
 
 def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | None = None) -> str:
-    """One line each for the worst findings, at most COMMANDS_MAX of a kind, the last of which counts the rest.
+    """One line for each problem, at most COMMANDS_MAX of one kind (error, warning, notice); the last counts the rest.
 
-    With `placed` an annotation stands at its line of the config; without, the message names it. `taken` says how
-    many of a kind the step has already.
+    With `placed`, an annotation is shown at its line of the config; without it, the message names the line. `taken` is
+    how many of each kind the step has shown already.
     """
     used = taken or {}
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for item in place(report, WORST_FIRST):
+    for item in place(report, PROBLEMS):
         groups[_KINDS[item.finding.status]].append(item)
     return "".join(
         line
@@ -103,13 +103,13 @@ def _finding(kind: str, item: Placed, *, placed: bool) -> str:
 
 
 def command(kind: str, message: str, **properties: str) -> str:
-    """One workflow command as a line; whatever the texts hold, it stays that one command."""
+    """One workflow command as a line; no text in it can end it or begin another."""
     parts = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     return f"::{kind} {parts}::{_data(message)}\n"
 
 
 def _data(text: str) -> str:
-    """Control characters are shown as escapes first; what is left of `%` may not be read as one."""
+    """Control characters become visible escapes first; a `%` in the text must not be read as an escape of GitHub's."""
     return no_command(plain(text)).replace("%", "%25")
 
 
@@ -118,6 +118,6 @@ def _property(text: str) -> str:
 
 
 def no_command(line: str) -> str:
-    """A line of foreign text that no runner takes for a command, wherever it stands."""
+    """A line of foreign text that no runner reads as a command, in any column."""
     inert = line.replace("##[", "## [")
     return f"'{inert}" if inert.lstrip().startswith("::") else inert

@@ -1,4 +1,4 @@
-"""One inspected binary for people; plain data in, text out."""
+"""What `inspect` shows of one binary, as text."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,10 +8,12 @@ from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction
 from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.headline import problems
 from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
-_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
+#: The summary: its content is in the lines above the findings.
+_SUMMARY = codes.GO_RUNTIME.code
 
 
 def render(
@@ -26,15 +28,13 @@ def render(
 ) -> str:
     """The binary, its runtime and its findings; `verbose` adds dependencies, all settings and what passed."""
     lines = [*_head(name, info, choice, why_not, verbose=verbose)]
-    for status in _WORST_FIRST:
-        for item in findings:
-            if item.status is status:
-                lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in findings if item.status is Status.PASS and item.code != codes.GO_RUNTIME.code]
+    for item in problems(findings):
+        lines += ["", *finding_lines(item, colour=colour)]
+    passed = [item for item in findings if item.status is Status.PASS and item.code != _SUMMARY]
     if verbose and passed:
         lines += ["", *(line for item in passed for line in finding_line(item, colour=colour))]
     elif passed:
-        lines += [f"  {len(passed)} more to know, with --verbose"]
+        lines += [f"  {len(passed)} more findings passed: see --verbose"]
     return "\n".join([*lines, ""])
 
 
@@ -46,7 +46,7 @@ def _head(
         return
     main = f", {info.main.path} {info.main.version}" if info.main else ""
     yield plain(f"{name}: {info.go_version}{main}")
-    procs = "cannot be told" if choice.gomaxprocs is None else str(choice.gomaxprocs)
+    procs = "unknown" if choice.gomaxprocs is None else str(choice.gomaxprocs)
     limit = "none" if choice.gomemlimit_bytes is None else format_bytes(choice.gomemlimit_bytes)
     follows = "follows" if choice.follows_cpu_max else "does not follow"
     yield f"  runtime   GOMAXPROCS {procs}, memory limit {limit}, {follows} changes of cpu.max"

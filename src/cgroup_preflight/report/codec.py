@@ -1,4 +1,4 @@
-"""The JSON report of the contract, `schema_version` 1: what `report_fields` says, written."""
+"""Writes the JSON report: the fields of `fields`, in their order."""
 
 import enum
 import json
@@ -48,5 +48,5 @@ def _value(value: "Any", kind: type | str) -> object:  # noqa: ANN401 - `kind` s
 
 
 def _finite(value: str | float | bool | None) -> str | float | bool | None:  # noqa: FBT001 - evidence may be one
-    """JSON has no infinity; what was read as one is kept as its word."""
+    """JSON has no infinity and no NaN: both are written as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

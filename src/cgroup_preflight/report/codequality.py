@@ -1,9 +1,9 @@
 """GitLab's Code Quality report: a JSON array that the merge request widget shows.
 
-Source: GitLab docs, ci/testing/code_quality ("Code Quality report format"). An entry without severity makes the
-file unreadable for GitLab, and of two entries with one fingerprint it shows one.
+Source: GitLab docs, ci/testing/code_quality ("Code Quality report format"). GitLab does not read a file with an
+entry that has no severity, and of two entries with one fingerprint it shows one.
 
-What a GitLab job can show without a token, beside JUnit and Code Quality: a link and variables.
+Two more files that GitLab reads without a token: links of a job (annotations) and variables (dotenv).
 
 Sources: GitLab docs, ci/yaml/artifacts_reports, `artifacts:reports:annotations` (a JSON object of sections with
 external links) and `artifacts:reports:dotenv` (5 KB, ASCII names, no blank lines, no comments, no quotes kept).
@@ -13,11 +13,12 @@ import json
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from cgroup_preflight.core.report import Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Report, Status, Verdict
 from cgroup_preflight.report.comment import title
 from cgroup_preflight.report.escape import clip, plain
+from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.merge import Merged
-from cgroup_preflight.report.place import CONFIG_NAME, WORST_FIRST, Placed, place
+from cgroup_preflight.report.place import CONFIG_NAME, Placed, place
 from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
 
 _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN: "minor"}
@@ -26,9 +27,9 @@ _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN:
 def render(report: Report, *, limit: int = FILE_MAX) -> str:
     """The report as a JSON array with a newline at the end; what passed or was skipped is left out.
 
-    In at most `limit` bytes: of too many findings the worst are kept, and one more entry counts the rest.
+    At most `limit` bytes: the worst findings are kept, and one more entry counts the others.
     """
-    items = list(place(report, WORST_FIRST))
+    items = list(place(report, PROBLEMS))
     text = _text(report, [_entry(item) for item in items])
     if len(text) <= limit:  # JSON in ASCII: characters are bytes
         return text
@@ -40,8 +41,8 @@ def render(report: Report, *, limit: int = FILE_MAX) -> str:
 
 def _text(report: Report, entries: list[dict[str, object]]) -> str:
     if not entries and report.verdict is not Verdict.PASS:
-        # An empty array reads as "all is well", and that is not what the verdict says.
-        entries.append(_silence(report.verdict))
+        # GitLab shows an empty array as "no problems"; the verdict says otherwise.
+        entries.append(_ours("verdict", headline(report), fingerprint="0" * 64, severity="major"))
     return json.dumps(entries, indent=2, ensure_ascii=True) + "\n"
 
 
@@ -62,11 +63,6 @@ def _description(item: Placed) -> str:
     return plain(f"{clip(finding.subject, 500)}: {word}{clip(finding.message)}.{remedies}")
 
 
-def _silence(verdict: Verdict) -> dict[str, object]:
-    said = f"the verdict is {verdict.value}, although no check reported anything"
-    return _ours("verdict", said, fingerprint="0" * 64, severity="major")
-
-
 def _left_out(items: Sequence[Placed]) -> dict[str, object]:
     said = f"{len(items)} more findings do not fit into this file; the JSON report has them"
     return _ours("left-out", said, fingerprint="1" * 64, severity="major" if harmful(items) else "minor")
@@ -81,7 +77,7 @@ def _ours(name: str, description: str, *, fingerprint: str, severity: str) -> di
 
 def annotations(merged: Merged, links: dict[str, str]) -> str:
     """The annotations report: the verdict as a label on each of `links` (label: absolute http address)."""
-    label = f"cgroup-preflight: {title(merged)}"
+    label = f"cgroup-preflight {title(merged)}"
     entries = [
         {"external_link": {"label": f"{label} ({name})"[:255], "url": url}}
         for name, url in links.items() if urlsplit(url).scheme in ("http", "https")
@@ -90,7 +86,7 @@ def annotations(merged: Merged, links: dict[str, str]) -> str:
 
 
 def dotenv(merged: Merged) -> str:
-    """Variables for later jobs: words and numbers of ours only, so that nothing foreign gets into an environment."""
+    """Variables for later jobs: only our own words and numbers, so that no foreign text enters an environment."""
     counts = {status: sum(item.status is status for item in merged.report.findings) for status in Status}
     values = {
         "VERDICT": merged.verdict.value, "RUNNERS": merged.count, "FAILED": counts[Status.FAIL],

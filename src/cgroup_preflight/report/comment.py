@@ -1,39 +1,39 @@
 """A merged view as the body of a comment, a note, a check run or a job summary.
 
-The text is that of `markdown_format`, with a table of the runners behind its first two lines. The first line is
-the verdict, the second what to do; the rest has a byte budget, and what does not fit is counted.
+The text is that of `markdown`, with a table of the runners after its first two lines: the verdict, and what to do. The
+rest has a byte budget, and what does not fit is counted.
 """
 
 from dataclasses import replace
 
-from cgroup_preflight.core.report import Status, Verdict
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import markdown as markdown_format
 from cgroup_preflight.report.escape import code, prose
-from cgroup_preflight.report.markdown import Budget, Section
+from cgroup_preflight.report.headline import headline
+from cgroup_preflight.report.markdown import VERDICT_MARKS, Budget, Section
 from cgroup_preflight.report.merge import Merged, Row, some
 
-#: Columns that a phone can show beside the names, and rows before the table is folded.
+#: Columns that a phone can show next to the names.
 COLUMNS_MAX = 5
-#: What the table of runners may use of the whole, and the least the rest needs, bytes.
+#: The table of runners may use a third of the bytes.
 _SHARE = 3
 _MARKS = {
     Status.FAIL: "❌", Status.UNVERIFIED: "⚠️", Status.WARN: "🟡", Status.PASS: "✅", Status.SKIP: "⏭️", None: "–",
 }  # fmt: skip
-_VERDICT_MARKS = {Verdict.FAIL: "❌", Verdict.UNVERIFIED: "⚠️", Verdict.PASS: "✅"}
 
 
 def render(merged: Merged, *, limit: int = markdown_format.LIMIT, note: str = "") -> str:
-    """The body in at most `limit` bytes of UTF-8; `note` is one more foreign sentence for the end.
+    """The body in at most `limit` bytes of UTF-8; `note` is a foreign sentence for the last line.
 
     Raises ValueError for a limit below three times `markdown_format.LIMIT_MIN`.
     """
     foot = f"\n<sub>{prose(note, 300)}</sub>\n" if note else ""
     if merged.count == 1:
-        return markdown_format.render(merged.report, limit=limit - _size(foot)) + foot
+        return markdown_format.render(merged.report, limit=limit - _size(foot), runners=merged.runners) + foot
     table = _runners(merged, limit // _SHARE)
-    # Each runner's services stand in its own job summary; here they would push the findings out of sight.
+    # Each runner's own job summary has its services; here they would move the findings far down.
     shown = replace(merged.report, services=())
-    text = markdown_format.render(shown, limit=limit - _size(table) - _size(foot))
+    text = markdown_format.render(shown, limit=limit - _size(table) - _size(foot), runners=merged.runners)
     verdict, todo, rest = text.split("\n", 2)
     return "\n".join([verdict, todo, table, rest.lstrip("\n")]) + foot
 
@@ -43,16 +43,12 @@ def _size(text: str) -> int:
 
 
 def title(merged: Merged) -> str:
-    """The verdict in a few words without Markdown, for places that show one plain line."""
-    counts = ", ".join(f"{merged.verdicts[item]} {item.value}" for item in _VERDICT_MARKS if merged.verdicts.get(item))
-    runners = f": {merged.count} runners, {counts}" if merged.count > 1 else ""
-    wrong = sum(item.status in (Status.FAIL, Status.UNVERIFIED) for item in merged.report.findings)
-    findings = f", {wrong} {'finding' if wrong == 1 else 'findings'}" if wrong else ""
-    return f"{merged.verdict.value}{runners}{findings}"
+    """The headline of the view, for places that show one plain line without Markdown."""
+    return headline(merged.report, merged.runners)
 
 
 def _runners(merged: Merged, limit: int) -> str:
-    counts = ", ".join(f"{mark} {merged.verdicts[item]} {item.value}" for item, mark in _VERDICT_MARKS.items()
+    counts = ", ".join(f"{mark} {merged.verdicts[item]} {item.value}" for item, mark in VERDICT_MARKS.items()
                        if merged.verdicts.get(item))  # fmt: skip
     budget = Budget(f"\n**{merged.count} runners:** {counts}{_differ(merged)}\n", limit=max(limit, 2000))
     shown = merged.codes[:COLUMNS_MAX]
@@ -66,12 +62,12 @@ def _differ(merged: Merged) -> str:
     more = len(merged.codes) - COLUMNS_MAX
     columns = f" The table has the first {COLUMNS_MAX} of {len(merged.codes)} checks." if more > 0 else ""
     if len(merged.rows) == 1:
-        return f". All came to the same.{columns}"
-    return f". Checks on which they differ come first.{columns}"
+        return f". All have the same results.{columns}"
+    return f". Checks with different results come first.{columns}"
 
 
 def _row(row: Row, columns: int) -> str:
     names = ", ".join(code(name, 60) for name in some(row.names))
     many = f" ({len(row.names)})" if len(row.names) > 1 else ""
     cells = "".join(f" {_MARKS[cell]} |" for cell in row.cells[:columns])
-    return f"| {_VERDICT_MARKS[row.verdict]} {names}{many} |{cells}\n"
+    return f"| {VERDICT_MARKS[row.verdict]} {names}{many} |{cells}\n"

@@ -1,7 +1,6 @@
-"""What no honest report can say: each contradiction with its place. Pure.
+"""Contradictions within a report, each with its place: this tool never writes one, so the file was edited. Pure.
 
-`parse_report` refuses a report for the first of them, so that an edited file is no proof. A rule is here only if what
-this tool writes can never break it; a forgery without a contradiction cannot be told from a report.
+`read` refuses a report for the first of them. An edited report without a contradiction cannot be told from a true one.
 """
 
 from collections import defaultdict
@@ -9,12 +8,22 @@ from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import says
-from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.core.verdict import WORST_FIRST, verdict_of
+from cgroup_preflight.core.report import (
+    VERDICTS_WORST_FIRST,
+    CpuUsage,
+    Finding,
+    LimitResult,
+    Report,
+    ServiceResult,
+    Status,
+    Verdict,
+)
+from cgroup_preflight.core.verdict import verdict_of
+from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
-_LIMITS, _RUN = codes.LIMITS_IN_FORCE.code, codes.SERVICE_RUN.code
+_RUN = codes.SERVICE_RUN.code
 
 
 def contradictions(report: Report) -> Iterator[str]:
@@ -39,7 +48,7 @@ def contradictions(report: Report) -> Iterator[str]:
 
 def _verdict(report: Report) -> Iterator[str]:
     worst = verdict_of(report.findings)
-    if WORST_FIRST.index(report.verdict) <= WORST_FIRST.index(worst):
+    if VERDICTS_WORST_FIRST.index(report.verdict) <= VERDICTS_WORST_FIRST.index(worst):
         return
     wrong = (number for number, item in enumerate(report.findings) if item.status.value == worst.value)
     number = next(wrong, None)
@@ -69,7 +78,7 @@ def _cpu(cpu: CpuUsage, at: str) -> Iterator[str]:
 
 def _passed(item: ServiceResult, own: Iterable[Finding], at: str) -> Iterator[str]:
     """What a service shows when every limit of it was in force and it ran to its end (`smoke.outcome`)."""
-    judged = [finding for finding in own if finding.code == _LIMITS]
+    judged = [finding for finding in own if finding.code == LIMITS_IN_FORCE]
     for index, limit in enumerate(item.limits):
         if not limit.ok and not _is_excused(limit, judged):
             yield f"{at}.limits[{index}].ok is false, and the verdict is pass"
@@ -94,10 +103,10 @@ def _counted(item: ServiceResult, judged: Iterable[Finding], at: str) -> Iterato
     passed = [finding for finding in judged if finding.status is Status.PASS]
     warned = [finding for finding in judged if finding.status in (Status.WARN, Status.SKIP)]
     if not passed and not warned:
-        yield f"{at} has no finding {_LIMITS}, and the verdict is pass"
+        yield f"{at} has no finding {LIMITS_IN_FORCE}, and the verdict is pass"
     if passed and not item.limits:
-        yield f"{at}.limits is empty, and a finding {_LIMITS} passed"
+        yield f"{at}.limits is empty, and a finding {LIMITS_IN_FORCE} passed"
     for finding in passed:
         files = finding.evidence.get("files", len(item.limits))
         if files != len(item.limits):
-            yield f"{at}.limits has {len(item.limits)} entries, and a finding {_LIMITS} counted others"
+            yield f"{at}.limits has {len(item.limits)} entries, and a finding {LIMITS_IN_FORCE} counted others"

@@ -1,4 +1,4 @@
-"""One place that makes foreign text harmless; it comes from a pull request."""
+"""Escapes foreign text: configs, logs and reports come from pull requests, so none of it is trusted."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ CLIP = 2000
 #: How much of the end of a service's log is shown or written: lines, and characters of each (24 kB at most).
 LOG_LINES, LOG_LINE_MAX = 20, 300
 
-#: Words that no forge turns into anything: no reference, no link, no emoji, no markup, no hash of a commit.
-_PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
-#: What may stand in Markdown as it is, once it is neither at the start of a line nor part of a link.
+#: Words that neither GitHub nor GitLab changes: no reference, link, emoji, markup or commit hash.
+_PROSE = r"\(?[A-Za-z]+(?:[-'][A-Za-z]+)*\d{0,2}[.,;:)]{0,2}|\(?\d{1,6}(?:\.\d{1,3})?%?[,;:]?"
+#: Characters without a meaning in Markdown inside a line, outside of links.
 _INERT = r"[A-Za-z0-9 ,;()=+/.'-]"
 
 
@@ -32,9 +32,9 @@ def _visible(char: str, *, keep_newlines: bool) -> str:
 
 
 def log_lines(tail: Sequence[str]) -> list[str]:
-    """The end of a log, the same in every format: bounded, each line harmless on a terminal.
+    """The end of a log, the same in every format: bounded, and safe on a terminal.
 
-    Doing it twice changes nothing, so a report that was written and read again shows the same.
+    A second call changes nothing, so a report that was written and read again looks the same.
     """
     return [plain(line[:LOG_LINE_MAX])[:LOG_LINE_MAX] for line in tail[-LOG_LINES:]]
 
@@ -47,15 +47,15 @@ def clip(text: str, limit: int = CLIP) -> str:
 def markdown(text: str, *, keep_newlines: bool = False) -> str:
     """Text for an HTML element inside Markdown: every character with a meaning becomes a character reference.
 
-    A reference cannot form structure (CommonMark 0.31, section 2.5). Only `code` and `pre` elements keep forges
-    from finding mentions and issues in it: they look after the references are resolved (github/cmark-gfm#181).
+    A reference cannot form structure (CommonMark 0.31, section 2.5). Only `code` and `pre` elements keep GitHub and
+    GitLab from finding mentions and issues in it: they look after the references are resolved (github/cmark-gfm#181).
     """
     shown = plain(text, keep_newlines=keep_newlines)
     return "".join(_reference(char) for char in re.sub(r"(?i)(www)\.", "\\1\0", shown))
 
 
 def _reference(char: str) -> str:
-    if char == "\0":  # plain() leaves none; stands for the dot of `www.`, which begins a link
+    if char == "\0":  # plain() leaves none, so it can mark the dot of `www.`, which would begin a link
         return "&#46;"
     if char == "@":  # the element keeps cmark-gfm from making `user@1000.service` a mail address
         return "&#64;<wbr>"
@@ -70,7 +70,7 @@ def code(text: str, limit: int = CLIP) -> str:
 
 
 def prose(text: str, limit: int = CLIP) -> str:
-    """A sentence for Markdown: plain words stay words, whatever a forge might act on becomes code."""
+    """A sentence for Markdown: plain words stay words; text that GitHub or GitLab could act on becomes code."""
     parts: list[str] = []
     for word in clip(text, limit).split(" "):
         if not word or re.fullmatch(_PROSE, word, re.ASCII):
@@ -78,7 +78,7 @@ def prose(text: str, limit: int = CLIP) -> str:
             continue
         before, core, after = _split(word)
         if parts and parts[-1].endswith("</code>") and not before:
-            # Neighbours share one element, so that a command or an address stays in one piece.
+            # Neighbours share one element, so that a command or an address stays together.
             parts[-1] = f"{parts[-1].removesuffix('</code>')} {markdown(core)}</code>{after}"
         else:
             parts.append(f"{before}<code>{markdown(core)}</code>{after}")
@@ -86,7 +86,7 @@ def prose(text: str, limit: int = CLIP) -> str:
 
 
 def _split(word: str) -> tuple[str, str, str]:
-    """The bracket and the punctuation of the sentence, around what is to be code; that is never empty."""
+    """The text before the code, the code (never empty), and the punctuation after it."""
     core = word.removeprefix("(").rstrip(".,;:)")
     if not core:
         return "", word, ""
@@ -95,7 +95,7 @@ def _split(word: str) -> tuple[str, str, str]:
 
 
 def pre(lines: str, limit: int = CLIP) -> str:
-    """Lines of foreign text as a `pre` block for Markdown: no fence to break out of, no line begins a command.
+    """Lines of foreign text as a `pre` block for Markdown: no fence that text could close, no line that is a command.
 
     GitLab reads `/close` at the start of a line as a quick action, in some versions even inside a fence.
     """

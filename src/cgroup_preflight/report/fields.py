@@ -1,6 +1,6 @@
 """What a JSON report holds: one row for each field of each record, in the order of the file.
 
-`json_format` writes by this table, `parse_report` reads by it, and `report_schema` prints it as a JSON Schema.
+`codec` writes by this table, `read` reads by it, and `schema` prints it as a JSON Schema.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,40 @@ from cgroup_preflight.core.report import (
     Status,
     Verdict,
 )
+from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
 
 SCHEMA_VERSION = 1
 TOOL = "cgroup-preflight"
+#: Largest number, so that sums and fractions of numbers stay in the range of a float.
+NUMBER_MAX = 2**63
+
+Schema = Mapping[str, object]
+_TEXT: Schema = {"type": "string"}
+#: The kinds of values that are neither a record nor an enumeration: the words of an error, and a JSON Schema.
+KINDS: Mapping[str, tuple[str, Schema]] = {
+    "text": ("a text", _TEXT),
+    "flag": ("true or false", {"type": "boolean"}),
+    "whole": ("a whole number", {"type": "integer", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX}),
+    "count": ("a whole number of 0 or more", {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}),
+    "line": ("a line number", {"type": "integer", "minimum": 1, "maximum": NUMBER_MAX}),
+    "seconds": ("a number of 0 or more", {"type": "number", "minimum": 0, "maximum": NUMBER_MAX}),
+    "argv": ("a list of texts", {"type": "array", "items": _TEXT, "minItems": 1}),
+    "evidence": (
+        "an object of texts, numbers, true, false and null",
+        {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+    ),
+    "log": (
+        f"a list of at most {LOG_LINES} texts of at most {LOG_LINE_MAX} characters",
+        {"type": "array", "maxItems": LOG_LINES, "items": {"type": "string", "maxLength": LOG_LINE_MAX}},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field; `name` is the same in the record and in the file.
 
-    `kind` is a record, an enumeration, or one of: text, flag, whole (a whole number), count (not negative), line (from
-    1), seconds, argv (a list of texts), evidence (texts, numbers, flags and nulls by name), log (the last lines).
-    `null`: may be null. `many`: a list of at most `most`. `optional`: a file of an earlier version may lack it.
+    `kind` is a record, an enumeration, or a key of KINDS. `null`: may be null. `many`: a list of at most `most`. `optional`: a file of an earlier version may lack it.
     """
 
     name: str
@@ -49,8 +71,8 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("verdict", Verdict, "fail beats unverified beats pass."),
         Field("host", HostSummary, "Where the report was made; empty where no host was looked at.", null=True),
         # A run makes about a hundred.
-        Field("findings", Finding, "One or more of each check, those that passed included.", many=True, most=20_000),
-        Field("services", ServiceResult, "One of each service that was run.", many=True),
+        Field("findings", Finding, "One or more for each check, including those that passed.", many=True, most=20_000),
+        Field("services", ServiceResult, "One for each service that was run.", many=True),
         Field("started_at", "text", "RFC 3339, in UTC."),
         Field("duration_seconds", "seconds", "Time that the command took."),
     ),
@@ -59,9 +81,9 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("systemd", "text", "Version of systemd.", null=True),
         Field("hierarchy", "text", "unified, hybrid, legacy or none.", null=True),
         Field("mount_point", "text", "Where cgroup v2 is mounted.", null=True),
-        Field("controllers", "text", "Controllers that units of the engine can get.", null=True, many=True),
+        Field("controllers", "text", "Controllers that the units of the engine can use.", null=True, many=True),
         Field("machine", "text", "Architecture in the spelling of `uname -m`.", null=True),
-        Field("engine", "text", "Who can start units here; null for nobody.", null=True),
+        Field("engine", "text", "The engine that can start units here; null where none can.", null=True),
         Field("cpus", "count", "CPUs online.", null=True),
         Field("memory_bytes", "count", "Memory of the host.", null=True),
     ),
@@ -69,7 +91,7 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("code", "text", _CODE),
         Field("name", "text", "Name of the check."),
         Field("status", Status),
-        Field("subject", "text", "What was judged: a service, a controller, a key of the config."),
+        Field("subject", "text", "What was checked: a service, a controller, a key of the config."),
         Field("message", "text", "The answer in one sentence."),
         Field("evidence", "evidence", "What was read, not what was concluded."),
         Field("remedies", Remedy, "What to do, the best first.", many=True, most=100),
@@ -84,11 +106,11 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("persistent", "flag", "Whether it outlasts a reboot."),
         Field("docs", "text", "Address of a page with more; may be empty."),
     ),
-    RemedyFile: (Field("path", "text", "Where it goes."), Field("content", "text", "The whole of it.")),
+    RemedyFile: (Field("path", "text", "Where it goes."), Field("content", "text", "The whole content.")),
     Location: (Field("file", "text", "The file as the user named it."), Field("line", "line", "Line, from 1.")),
     ServiceResult: (
         Field("name", "text", "Its name in the config."),
-        Field("engine", "text", "Who started it."),
+        Field("engine", "text", "The engine that started it."),
         Field("unit", "text", "Its unit."),
         Field("cgroup", "text", "Its cgroup below the mount."),
         Field("limits", LimitResult, "Every limit of the unit and of the slices above it.", many=True),
@@ -104,13 +126,13 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
     ),
     LimitResult: (
         Field("file", "text", "The attribute file below the cgroup mount."),
-        Field("expected", "text", "What it must hold."),
+        Field("expected", "text", "The text that the file must have."),
         Field("actual", "text", "The kernel's own text; null where it could not be read.", null=True),
-        Field("ok", "flag", "Whether both are the same."),
+        Field("ok", "flag", "Whether the kernel's text means what is expected."),
     ),
     CpuUsage: (
         Field("usage_usec", "count", "CPU time used, microseconds."),
-        Field("nr_periods", "count", "Periods with a quota; null without the cpu controller, as the next two.", null=True),
+        Field("nr_periods", "count", "Periods with a quota; null without the cpu controller, like the next two.", null=True),
         Field("nr_throttled", "count", "Periods in which it was throttled.", null=True),
         Field("throttled_usec", "count", "Time it was throttled, microseconds.", null=True),
     ),

@@ -2,7 +2,7 @@
 
 Sources: GitLab docs, ci/testing/unit_test_reports (`classname` is shown as the suite, of equal names the first
 one wins, only the content of `failure` and `error` is read); the Jenkins xunit schema junit-10.xsd.
-Unverified is an `error`: the test could not be run. It is not `skipped`, which every reader counts as harmless.
+Unverified is an `error`: the test could not be run. It is not `skipped`, which every reader shows as harmless.
 A warning passes with its text in `system-out`, since JUnit has no such state.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status, Verdict
 from cgroup_preflight.report.escape import clip, log_lines, plain
+from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.place import Placed, place
 from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
 
@@ -21,9 +22,9 @@ _ELEMENTS = {Status.FAIL: "failure", Status.UNVERIFIED: "error"}
 
 
 def render(report: Report, *, limit: int = FILE_MAX) -> str:
-    """The report as XML with a newline at the end; characters that XML cannot hold are shown as escapes.
+    """The report as XML with a newline at the end; characters that XML does not allow are shown as escapes.
 
-    In at most `limit` bytes: of too many findings the worst are kept, and one more test case counts the rest.
+    At most `limit` bytes: the worst findings are kept, and one more test case counts the others.
     """
     items = list(place(report, Status))
     text = _text(report, items)
@@ -59,7 +60,7 @@ def _text(report: Report, items: Sequence[Placed], left_out: Sequence[Placed] = 
     _properties(suite, report)
     _cases(suite, report, items)
     if silent:
-        _ours(suite, "verdict", "error", f"the verdict is {report.verdict.value}, but no check says why")
+        _ours(suite, "verdict", "error", headline(report))
     if left_out:
         _ours(suite, "left out", "error" if harmful(left_out) else "skipped",
               f"{len(left_out)} more findings do not fit into this file; the JSON report has them")  # fmt: skip
@@ -86,7 +87,7 @@ def _line(text: str, limit: int = 500) -> str:
 
 
 def _unique(name: str, seen: Counter[str]) -> str:
-    """`name`, or with a number behind it where an earlier test case has it: readers drop the second of a name."""
+    """`name`, with a number where an earlier test case has the same one: readers drop the second of two equal names."""
     shown = plain(name)
     seen[shown] += 1
     while seen[shown] > 1:
@@ -97,7 +98,11 @@ def _unique(name: str, seen: Counter[str]) -> str:
 
 def _properties(suite: ET.Element, report: Report) -> None:
     host = report.host
-    values: dict[str, object] = {"tool_version": report.tool_version, "verdict": report.verdict.value}
+    values: dict[str, object] = {
+        "tool_version": report.tool_version,
+        "verdict": report.verdict.value,
+        "headline": headline(report),
+    }
     if host is not None:
         values |= {"kernel": host.kernel, "systemd": host.systemd, "hierarchy": host.hierarchy, "engine": host.engine}
     parent = ET.SubElement(suite, "properties")

@@ -1,9 +1,7 @@
-"""Fits a text into a number of bytes by leaving whole rows out and saying how many; nothing is cut inside.
+"""The report as Markdown, for a comment, a note or a job summary on GitHub and GitLab.
 
-The report as Markdown for a comment, a note or a job summary on GitHub and GitLab.
-
-The verdict is in the first line and what to do in the second; details are folded. All foreign text goes through
-`escape`, so that it neither mentions, links nor breaks a table.
+The first line is the verdict, the second what to do; details are folded. All foreign text goes through `escape`, so that
+it neither mentions, links nor breaks a table. Where the text is too long, whole rows are left out and counted.
 """
 
 import shlex
@@ -11,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.place import WORST_FIRST, relative
+from cgroup_preflight.report.headline import Runners, headline, problems
+from cgroup_preflight.report.place import relative
 
 #: Room for the line that counts what was left out, bytes.
 _RESERVE = 300
@@ -21,9 +20,9 @@ _RESERVE = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """`count` rows that go together between `head` and `foot`; shown not at all where not even one row fits.
+    """`count` rows between `head` and `foot`; left out as a whole where no row fits.
 
-    Rows may be a generator: none is made after the first that does not fit.
+    `rows` may be a generator; it is not read past the first row that does not fit.
     """
 
     name: str
@@ -34,9 +33,9 @@ class Section:
 
 
 class Budget:
-    """Takes sections in the order of their importance; what an earlier one uses, a later one has not.
+    """A text of limited size, filled with sections, the most important first.
 
-    `head` is always shown: the caller keeps it shorter than `limit` (bytes of UTF-8) less _RESERVE.
+    `head` is always shown: the caller makes it shorter than `limit` (bytes of UTF-8) less _RESERVE.
     """
 
     def __init__(self, head: str, *, limit: int) -> None:
@@ -46,7 +45,7 @@ class Budget:
         self._omitted: list[str] = []
 
     def add(self, section: Section) -> None:
-        """Adds as many rows as fit, in their order, so that the worst ones are those that stay."""
+        """Adds the first rows, as many as fit; the worst come first, so they stay."""
         room = self._left - _size(section.head) - _size(section.foot)
         kept = []
         for row in section.rows:
@@ -73,34 +72,31 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8"))
 
 
-#: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; some room for a marker.
+#: GitHub takes 65,536 characters in a comment and 65,535 in a check run's summary; the rest is for a marker.
 LIMIT = 65000
-#: Below this not even the first two lines fit with certainty, bytes.
+#: The first lines always fit into this many bytes.
 LIMIT_MIN = 4000
 
-_TITLES = {
-    Verdict.PASS: "✅ cgroup-preflight: pass", Verdict.FAIL: "❌ cgroup-preflight: fail",
-    Verdict.UNVERIFIED: "⚠️ cgroup-preflight: unverified",
-}  # fmt: skip
+VERDICT_MARKS = {Verdict.FAIL: "❌", Verdict.UNVERIFIED: "⚠️", Verdict.PASS: "✅"}
 _MARKS = {
     Status.FAIL: "❌ fail", Status.UNVERIFIED: "⚠️ unverified", Status.WARN: "🟡 warn", Status.PASS: "✅ pass",
     Status.SKIP: "⏭️ skip",
 }  # fmt: skip
 
 
-def render(report: Report, *, limit: int = LIMIT) -> str:
+def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None) -> str:
     """The report in at most `limit` bytes of UTF-8; what does not fit is counted in the last line.
 
-    Details go first, then passed checks, services, and rows of findings at last. Raises ValueError for a `limit`
-    below LIMIT_MIN.
+    Passed checks are left out first, then details, services, and rows of findings at last. `runners` is for a merged view.
+    Raises ValueError for a `limit` below LIMIT_MIN.
     """
     if limit < LIMIT_MIN:
         raise ValueError(f"a limit of {limit} bytes is below {LIMIT_MIN}")
-    worst = [item for status in WORST_FIRST for item in report.findings if item.status is status]
-    rest = [item for item in report.findings if item.status not in WORST_FIRST]
+    worst = problems(report.findings)
+    rest = [item for item in report.findings if item.status not in PROBLEMS]
     tails = {item.name: item.log_tail for item in report.services}
-    budget = Budget(_head(report, worst), limit=limit)
-    # In the order of what matters most; `text` puts them in the order of reading.
+    budget = Budget(_head(report, worst, runners), limit=limit)
+    # The most important first.
     budget.add(Section(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
     services = map(_service_row, report.services)
     budget.add(Section(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
@@ -121,9 +117,10 @@ def _passed_head(rest: Sequence[Finding]) -> str:
     return f"\n<details><summary>{len(rest)} checks passed or skipped</summary>\n{_FINDINGS_HEAD}"
 
 
-def _head(report: Report, worst: Sequence[Finding]) -> str:
-    """Two lines and the host; far shorter than LIMIT_MIN, since foreign words in it are clipped."""
-    lines = [f"## {_TITLES[report.verdict]}", _next(report, worst)]
+def _head(report: Report, worst: Sequence[Finding], runners: Runners | None) -> str:
+    """Two lines and the host; shorter than LIMIT_MIN because foreign words in it are clipped."""
+    title = f"## {VERDICT_MARKS[report.verdict]} cgroup-preflight {prose(headline(report, runners))}"
+    lines = [title, _next(report, worst)]
     host = report.host
     if host is not None:
         parts = (
@@ -135,18 +132,12 @@ def _head(report: Report, worst: Sequence[Finding]) -> str:
 
 def _next(report: Report, worst: Sequence[Finding]) -> str:
     """What to do: the first remedy of the worst finding."""
-    counts = ", ".join(f"{count} {status.value}" for status in WORST_FIRST if (count := _count(worst, status)))
     if report.verdict is Verdict.PASS:
-        return f"**Nothing to do:** {_all_is_well(report)}" + (f" ({counts})." if counts else ".")
+        return "**Nothing to do.**" + (" The warnings are below." if worst else "")
+    counts = ", ".join(f"{count} {status.value}" for status in PROBLEMS if (count := _count(worst, status)))
     title = next((remedy.title for item in worst for remedy in item.remedies), "")
-    todo = prose(title, 120) if title else "see what was found below" if worst else "find out why nothing was checked"
+    todo = prose(title, 120) if title else "read the findings below" if worst else "find out why no check ran"
     return f"**To do:** {todo}" + (f" ({counts})" if counts else "")
-
-
-def _all_is_well(report: Report) -> str:
-    """A host alone proves no limit: only services that ran under them do, and they leave findings of their own."""
-    tried = report.services or any(item.code.startswith("CGP5") for item in report.findings)
-    return "every limit that was asked for is in force" if tried else "the host offers what was asked for"
 
 
 def _count(findings: Iterable[Finding], status: Status) -> int:
@@ -161,7 +152,7 @@ def _finding_row(item: Finding) -> str:
 
 def _at(item: Finding) -> str:
     at = item.location
-    return f" (at {code(f'{relative(at.file)}:{at.line}', 200)})" if at and item.status in WORST_FIRST else ""
+    return f" (at {code(f'{relative(at.file)}:{at.line}', 200)})" if at and item.status in PROBLEMS else ""
 
 
 def _details(item: Finding, tail: tuple[str, ...]) -> str:
@@ -171,7 +162,7 @@ def _details(item: Finding, tail: tuple[str, ...]) -> str:
     if item.evidence:
         parts.append(pre("\n".join(_one_line(f"{key} = {value}") for key, value in item.evidence.items())))
     parts += [_remedy(remedy) for remedy in item.remedies]
-    if tail and item.status in (Status.FAIL, Status.UNVERIFIED):
+    if tail and item.status in NO_PASS:
         parts.append("Last lines of its log:\n\n" + pre("\n".join(log_lines(tail)), 4000))
     return "\n".join([*parts, "</details>\n"])
 

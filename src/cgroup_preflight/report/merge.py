@@ -1,6 +1,6 @@
-"""Many reports as one: what differs between the runners first, equal findings told once. Pure.
+"""Many reports as one: what differs between the runners first, equal findings once. Pure.
 
-Only the verdict comes from outside (`verdict.worst_of`): a renderer decides nothing.
+The caller gives the verdict (`verdict.worst_of`): a renderer decides nothing.
 """
 
 import posixpath
@@ -8,20 +8,30 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cgroup_preflight.core.report import Finding, Location, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import (
+    PROBLEMS,
+    STATUSES_WORST_FIRST,
+    VERDICTS_WORST_FIRST,
+    Finding,
+    Location,
+    Report,
+    ServiceResult,
+    Status,
+    Verdict,
+)
+from cgroup_preflight.report.headline import Runners, proves_limits
 from cgroup_preflight.report.place import CONFIG_NAME
 
-#: A runner without this check.
+#: The cell of a runner that lacks the check.
 ABSENT = None
 #: Names of runners written out in one place; the others are counted.
 NAMES_MAX = 6
-_WORST = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
-_RANK = {status: number for number, status in enumerate(_WORST)}
+_rank = STATUSES_WORST_FIRST.index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """The report of one runner: `name` as a reader knows it, `attempt` counts reruns of it."""
+    """The report of one runner: `name` as a reader knows it; `attempt` counts its reruns."""
 
     name: str
     report: Report
@@ -30,7 +40,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Runners with the same outcome in every column; cells are None where a runner lacks the check."""
+    """Runners with the same result in every column; cells are None where a runner lacks the check."""
 
     names: tuple[str, ...]
     verdict: Verdict
@@ -41,8 +51,8 @@ class Row:
 class Merged:
     """One view of `count` reports.
 
-    `report` holds their findings, equal ones once; `codes` are the columns of `rows`: checks on which the runners
-    differ first, then those on which something is wrong everywhere.
+    `report` has their findings, equal ones once; `runners` is None where it is one whole report. `codes` are the columns
+    of `rows`: first the checks with different results, then those that found a problem on every runner.
     """
 
     verdict: Verdict
@@ -51,28 +61,33 @@ class Merged:
     codes: tuple[str, ...]
     rows: tuple[Row, ...]
     report: Report
+    runners: Runners | None
 
 
-def merge(legs: Sequence[Leg], verdict: Verdict) -> Merged:
-    """The view of one leg or more; names are unique."""
+def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False) -> Merged:
+    """The view of one leg or more; names are unique. `shortened`: the reports lack some of their findings."""
     table = {leg.name: _worst_by_code(leg.report.findings) for leg in legs}
     codes = _columns(table)
-    rows = sorted(_rows(legs, table, codes), key=lambda row: (_severity(row.verdict), -len(row.names), row.names))
+    rows = sorted(
+        _rows(legs, table, codes), key=lambda row: (VERDICTS_WORST_FIRST.index(row.verdict), -len(row.names), row.names)
+    )
     return Merged(
         verdict=verdict, count=len(legs), verdicts=Counter(leg.report.verdict for leg in legs), codes=codes,
         rows=tuple(rows), report=legs[0].report if len(legs) == 1 else _combined(legs, verdict),
+        runners=_runners(legs, verdict) if shortened or len(legs) > 1 else None,
     )  # fmt: skip
 
 
-def _severity(verdict: Verdict) -> int:
-    return (Verdict.FAIL, Verdict.UNVERIFIED, Verdict.PASS).index(verdict)
+def _runners(legs: Sequence[Leg], verdict: Verdict) -> Runners:
+    agreeing = sum(leg.report.verdict is verdict for leg in legs)
+    return Runners(count=len(legs), agreeing=agreeing, proven=sum(proves_limits(leg.report) for leg in legs))
 
 
 def _worst_by_code(findings: Iterable[Finding]) -> dict[str, Status]:
     worst: dict[str, Status] = {}
     for item in findings:
         known = worst.get(item.code)
-        if known is None or _RANK[item.status] < _RANK[known]:
+        if known is None or _rank(item.status) < _rank(known):
             worst[item.code] = item.status
     return worst
 
@@ -89,11 +104,11 @@ def _columns(table: Mapping[str, Mapping[str, Status]]) -> tuple[str, ...]:
 
 
 def _fine(counts: Counter[Status | None]) -> bool:
-    return not set(counts) & {Status.FAIL, Status.UNVERIFIED, Status.WARN}
+    return not set(counts) & set(PROBLEMS)
 
 
 def _worst_in(counts: Counter[Status | None]) -> int:
-    return min(_RANK[status] for status in counts if status is not None)
+    return min(_rank(status) for status in counts if status is not None)
 
 
 def _rows(legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes: Sequence[str]) -> Iterable[Row]:
@@ -105,7 +120,7 @@ def _rows(legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes:
 
 
 def _combined(legs: Sequence[Leg], verdict: Verdict) -> Report:
-    """All legs as one report; of services only those of runners on which something is wrong."""
+    """All legs as one report, with the services of the runners that did not pass."""
     wrong = [leg for leg in legs if leg.report.verdict is not Verdict.PASS]
     return Report(
         tool_version=legs[0].report.tool_version, verdict=verdict, host=None, findings=_grouped(legs),
@@ -120,19 +135,19 @@ def _named(leg: str, item: ServiceResult) -> ServiceResult:
 
 
 def _grouped(legs: Sequence[Leg]) -> tuple[Finding, ...]:
-    """One finding for each check, subject, status and place; those that not every runner has come first."""
+    """One finding for each check, subject, status and file; of equal status, those of only some runners come first."""
     groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = defaultdict(list)
     for leg in legs:
         for item in leg.report.findings:
             file = item.location.file if item.location else ""
             groups[item.code, item.subject, item.status, file].append((leg.name, item))
     merged = [_group(members, len(legs)) for members in groups.values()]
-    merged.sort(key=lambda entry: (_RANK[entry[1].status], not entry[0], entry[1].code, entry[1].subject))
+    merged.sort(key=lambda entry: (_rank(entry[1].status), not entry[0], entry[1].code, entry[1].subject))
     return tuple(finding for _, finding in merged)
 
 
 def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Finding]:
-    """Whether only some runners have it, and the finding with their names."""
+    """Whether only some runners have the finding, and the finding with their names."""
     names = list(dict.fromkeys(name for name, _ in members))
     first = members[0][1]
     everywhere = len(names) == total
@@ -142,7 +157,7 @@ def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Fi
 
 
 def some(names: Sequence[str]) -> list[str]:
-    """The names, of many only the first ones and how many more there are."""
+    """The names; of many, the first ones and the number of the others."""
     if len(names) <= NAMES_MAX:
         return list(names)
     return [*names[: NAMES_MAX - 1], f"{len(names) - NAMES_MAX + 1} more"]
@@ -155,9 +170,9 @@ def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:
     """
     findings = [_rebased(item, root, prefix) for item in report.findings]
     if prefix not in ("", ".") and findings and not any(item.location for item in findings):
-        # What has no place is shown at the config, and `place` learns where that is from any finding that has one.
-        # One that passed does best, since its place is not told to the reader.
-        chosen = max(range(len(findings)), key=lambda index: _RANK[findings[index].status])
+        # `place` shows findings without a place at the config, and finds the config by any finding that has a place.
+        # A finding that passed is best for that, because readers do not see its place.
+        chosen = max(range(len(findings)), key=lambda index: _rank(findings[index].status))
         file = posixpath.normpath(posixpath.join(prefix, CONFIG_NAME))
         findings[chosen] = replace(findings[chosen], location=Location(file=file, line=1))
     return replace(report, findings=tuple(findings))

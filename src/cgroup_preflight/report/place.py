@@ -1,4 +1,4 @@
-"""Where a finding belongs in the source, and what makes it the same finding tomorrow: pure."""
+"""Where a finding is shown in the source, and the fingerprint by which a later run is compared. Pure."""
 
 import hashlib
 import posixpath
@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from cgroup_preflight.core.report import Finding, Report, Status
 from cgroup_preflight.report.escape import plain
 
-#: The config's name where no finding tells another; the same as `config.load.FILE_NAME`.
+#: The config's name where no finding has a place; the same as `config.load.FILE_NAME`.
 CONFIG_NAME = "cgroup-preflight.toml"
-#: What needs a reader, the worst first.
-WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """A finding with its place: `path` relative without `./`, `line` from 1, `ordinal` from 1 among its twins.
 
-    `fingerprint` (64 hexadecimal digits) leaves the line and the message out, so that neither an edit above nor
-    a new measurement makes a new finding of it; the ordinal keeps it unique, since forges show one of each.
+    `fingerprint` (64 hexadecimal digits) leaves out the line and the message, so that neither an edit above nor a new
+    measurement makes it a new finding. The ordinal keeps it unique: of two equal ones, GitHub and GitLab show one.
     """
 
     finding: Finding
@@ -53,10 +51,9 @@ def _digest(*parts: str) -> str:
 
 
 def relative(path: str) -> str:
-    """A path that forges accept: relative, without `./`, inside the repository.
+    """A path that GitHub and GitLab accept: relative, without `./`, inside the repository.
 
-    How the working folder lies in the repository is not known here, so of a path that leads out of it only the
-    name is kept.
+    This function does not know where the repository begins, so of a path that leads out of the folder it keeps the name.
     """
     shown = posixpath.normpath(plain(path))
     if posixpath.isabs(shown) or shown.split("/")[0] == "..":

@@ -1,22 +1,19 @@
-"""A JSON report back into the vocabulary: the one reader, strict, since a report may come from an untrusted job.
+"""Reads a JSON report: the one reader, and strict, because a report may come from an untrusted job.
 
-The shape is `render.report_fields`; every difference is an error that names its place and never repeats what
-stood there, and so is a report that contradicts itself (`report_rules`). Text in the report stays as it is: making it harmless is the renderers' work.
+The shape is that of `fields`. Every difference is an error that names its place and never repeats what stood there, and
+so is a report that contradicts itself (`contradictions`). Text in the report stays as it is; the renderers escape it.
 """
 
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import isfinite
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from cgroup_preflight.core.report import LimitResult, Report, ServiceResult
 from cgroup_preflight.report.contradictions import contradictions
-from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
+from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL, Field
 
-#: Largest number taken, so that sums and fractions of them stay in the range of a float.
-_NUMBER_MAX = 2**63
 T = TypeVar("T")
 
 
@@ -33,7 +30,7 @@ def report_of(data: bytes) -> Report:
     except json.JSONDecodeError as error:
         raise ReportShapeError(f"not JSON, or cut off: {error.msg} at line {error.lineno}") from None
     except (ValueError, RecursionError):
-        raise ReportShapeError("JSON with numbers, nesting or repeated keys that no report has") from None
+        raise ReportShapeError("JSON with a number, a nesting or a repeated key that no report has") from None
     return report_from(document)
 
 
@@ -57,7 +54,7 @@ def _no_constant(_text: str) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Of a key that is there twice, each reader would take the one it likes."""
+    """Of two equal keys, one reader would take the first and another one the last."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError
@@ -69,7 +66,7 @@ def _check_version(version: object) -> None:
     if version is None:
         raise ReportShapeError(f"schema_version is missing: {again}")
     if not isinstance(version, int) or isinstance(version, bool) or abs(version) >= 10**6:
-        raise ReportShapeError(f"schema_version is no version number: {again}")
+        raise ReportShapeError(f"schema_version is not a version number: {again}")
     if version > SCHEMA_VERSION:
         raise ReportShapeError(
             f"schema_version is {version}, newer than the {SCHEMA_VERSION} that this version reads: "
@@ -107,11 +104,11 @@ def _value(value: object, kind: type | str, at: str) -> object:
     try:
         return kind(value)
     except ValueError:
-        raise ReportShapeError(f"{at} is none of the words of the schema") from None
+        raise ReportShapeError(f"{at} is not a word that the schema allows") from None
 
 
 def _memory_max(limits: tuple[LimitResult, ...]) -> int | None:
-    """The tightest memory.max that the run expected, for a report of a version that did not write the one in force."""
+    """The tightest memory.max that the run expected; an earlier version did not write the one in force."""
     found = [item.expected for item in limits if item.file.endswith("/memory.max") and len(item.expected) < 20]
     return min((int(text) for text in found if text.isascii() and text.isdigit()), default=None)
 
@@ -141,47 +138,34 @@ def _list(value: object, at: str, most: int) -> list[object]:
 
 
 def _scalar(value: object, kind: str, at: str) -> object:
-    test, words = _SCALARS[kind]
-    if not test(value):
+    words, shape = KINDS[kind]
+    if not _fits(value, shape):
         raise ReportShapeError(f"{at} is not {words}")
     if kind == "seconds":
         return float(cast("float", value))
     return tuple(value) if isinstance(value, list) else value
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _NUMBER_MAX
+def _fits(value: object, shape: Mapping[str, Any]) -> bool:
+    """Whether a value is what its JSON Schema says, as far as KINDS uses that language."""
+    if isinstance(shape["type"], list):
+        return any(_fits(value, {"type": name}) for name in shape["type"])
+    if not isinstance(value, _TYPES[shape["type"]]) or (isinstance(value, bool) and shape["type"] != "boolean"):
+        return False
+    if isinstance(value, (int, float)):
+        finite = isinstance(value, int) or isfinite(value)  # an integer too large for a float cannot be asked
+        return finite and bool(shape.get("minimum", value) <= value <= shape.get("maximum", value))
+    if isinstance(value, str):
+        return bool(len(value) <= shape.get("maxLength", len(value)))
+    if isinstance(value, dict):
+        return all(_fits(entry, shape["additionalProperties"]) for entry in value.values())
+    if isinstance(value, list):
+        fits = bool(shape.get("minItems", 0) <= len(value) <= shape.get("maxItems", len(value)))
+        return fits and all(_fits(entry, shape["items"]) for entry in value)
+    return True
 
 
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _NUMBER_MAX
-
-
-def _is_texts(value: object, longest: int | None = None) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(text, str) and (longest is None or len(text) <= longest) for text in value
-    )
-
-
-def _is_evidence(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(entry, (str, int, type(None))) or (isinstance(entry, float) and isfinite(entry))
-        for entry in value.values()
-    )
-
-
-#: Of each kind what it has to be, and the words for that.
-_SCALARS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "text": (lambda value: isinstance(value, str), "a text"),
-    "flag": (lambda value: isinstance(value, bool), "true or false"),
-    "whole": (lambda value: _is_whole(value, -_NUMBER_MAX), "a whole number"),
-    "count": (lambda value: _is_whole(value, 0), "a whole number of 0 or more"),
-    "line": (lambda value: _is_whole(value, 1), "a line number"),
-    "seconds": (_is_seconds, "a number of 0 or more"),
-    "argv": (_is_texts, "a list of texts"),
-    "evidence": (_is_evidence, "an object of texts, numbers, true, false and null"),
-    "log": (
-        lambda value: _is_texts(value, LOG_LINE_MAX) and len(cast("list[str]", value)) <= LOG_LINES,
-        f"a list of at most {LOG_LINES} texts of at most {LOG_LINE_MAX} characters",
-    ),
-}
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "string": str, "boolean": bool, "integer": int, "number": (int, float), "array": list, "object": dict,
+    "null": type(None),
+}  # fmt: skip

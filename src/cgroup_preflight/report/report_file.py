@@ -1,22 +1,20 @@
-"""How much of a report fits into a file that a forge reads: whole entries, the worst first. Pure.
+"""How much of a report fits into a file of limited size: whole entries, the worst first. Pure.
 
 Source: GitLab docs, "Unit test reports": less than 30 MB in one file.
 """
 
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight.core.report import Status
+from cgroup_preflight.core.report import NO_PASS, STATUSES_WORST_FIRST
 from cgroup_preflight.report.place import Placed
 
-#: Bytes of one file, with room for whatever a forge adds.
+#: Largest file, bytes: some less than GitLab reads.
 FILE_MAX = 28_000_000
-_ORDER = (Status.FAIL, Status.UNVERIFIED, Status.WARN, Status.SKIP, Status.PASS)
-_RANK = {status: rank for rank, status in enumerate(_ORDER)}
 
 
 def fitting(items: Sequence[Placed], sizes: Sequence[int], limit: int) -> tuple[list[Placed], list[Placed]]:
-    """Those of `items` that fit into `limit` bytes together, and the others; what is worse goes in first."""
-    order = sorted(range(len(items)), key=lambda index: _RANK[items[index].finding.status])
+    """The items that fit into `limit` bytes together, and the others; the worst are kept. Both in the given order."""
+    order = sorted(range(len(items)), key=lambda index: STATUSES_WORST_FIRST.index(items[index].finding.status))
     kept = set()
     for index in order:
         limit -= sizes[index]
@@ -28,5 +26,5 @@ def fitting(items: Sequence[Placed], sizes: Sequence[int], limit: int) -> tuple[
 
 
 def harmful(items: Iterable[Placed]) -> bool:
-    """Whether any of `items` speaks against a pass."""
-    return any(item.finding.status in (Status.FAIL, Status.UNVERIFIED) for item in items)
+    """Whether any of `items` rules out a pass."""
+    return any(item.finding.status in NO_PASS for item in items)

@@ -1,7 +1,7 @@
-"""SARIF 2.1.0, for code scanning: one rule a code, one result for each failed, unverified or warning finding.
+"""SARIF 2.1.0, for code scanning: one rule for each code, one result for each failed, unverified or warning finding.
 
 Sources: OASIS SARIF 2.1.0 errata 01; GitHub docs, "SARIF support for code scanning" (it needs rule help, shows
-the first location, and follows a result by `primaryLocationLineHash`, which its upload action would otherwise
+the first location, and recognises a result by `primaryLocationLineHash`, which its upload action would otherwise
 compute from the source line, so that every edit of the line would open a new alert).
 """
 
@@ -10,9 +10,10 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Remedy, Report, Status, Verdict
 from cgroup_preflight.report.escape import clip, code, plain, prose, sarif, uri_path
-from cgroup_preflight.report.place import WORST_FIRST, Placed, place
+from cgroup_preflight.report.headline import headline
+from cgroup_preflight.report.place import Placed, place
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: Three levels for three states; `kind` stays "fail" since only that may carry a level (SARIF 3.27.10).
@@ -23,7 +24,7 @@ _URL = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~/%#?=&+-]*)?", re.ASC
 
 def render(report: Report) -> str:
     """The report as indented SARIF JSON with a newline at the end."""
-    placed = tuple(place(report, WORST_FIRST))
+    placed = tuple(place(report, PROBLEMS))
     rules = _rules(placed)
     index = {str(rule["id"]): number for number, rule in enumerate(rules)}
     run = {
@@ -42,7 +43,7 @@ def _rule_id(item: Placed) -> str:
 
 
 def _rules(placed: Sequence[Placed]) -> list[dict[str, object]]:
-    """One rule a code, in order of appearance; help comes from the remedies of its first finding."""
+    """One rule for each code, in order of appearance; help is from the remedies of its first finding."""
     first: dict[str, Placed] = {}
     for item in placed:
         first.setdefault(_rule_id(item), item)
@@ -106,13 +107,11 @@ def _result(item: Placed, rule_index: int) -> dict[str, object]:
 
 
 def _invocation(report: Report) -> dict[str, object]:
-    """How the run went; that the tool worked does not mean that all is well, so the verdict is told too."""
+    """That the tool worked, and the verdict where it is not a pass."""
     invocation: dict[str, object] = {"executionSuccessful": True}
     if _TIME.fullmatch(report.started_at):
         invocation["startTimeUtc"] = report.started_at
     if report.verdict is not Verdict.PASS:
         level = "error" if report.verdict is Verdict.FAIL else "warning"
-        invocation["toolExecutionNotifications"] = [
-            {"level": level, "message": {"text": f"the verdict is {report.verdict.value}"}}
-        ]
+        invocation["toolExecutionNotifications"] = [{"level": level, "message": {"text": sarif(headline(report))}}]
     return invocation

@@ -1,6 +1,6 @@
-"""JSON Schema (2020-12) of the JSON report, made from `report_fields`: every field is there, and no other.
+"""JSON Schema (2020-12) of the JSON report, made from `fields`: the schema has every field of the table, and no other.
 
-Fields that an earlier version did not write are not required.
+Fields that an earlier version did not write are optional.
 """
 
 import enum
@@ -17,29 +17,17 @@ from cgroup_preflight.core.report import (
     Report,
     ServiceResult,
 )
-from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
-from cgroup_preflight.report.fields import RECORDS, SCHEMA_VERSION, TOOL, Field
+from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL, Field
 
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
     HostSummary: "host", Finding: "finding", Remedy: "remedy", RemedyFile: "file", Location: "location",
     ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu",
 }  # fmt: skip
-_KINDS: Mapping[str, Schema] = {
-    "text": {"type": "string"},
-    "flag": {"type": "boolean"},
-    "whole": {"type": "integer"},
-    "count": {"type": "integer", "minimum": 0},
-    "line": {"type": "integer", "minimum": 1},
-    "seconds": {"type": "number", "minimum": 0},
-    "argv": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    "evidence": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
-    "log": {"type": "array", "maxItems": LOG_LINES, "items": {"type": "string", "maxLength": LOG_LINE_MAX}},
-}
 
 
 def schema(codes: Mapping[str, str] | None = None) -> Schema:
-    """The schema as plain data; a new dictionary each time. `codes` are all that there are, each with its name."""
+    """The schema as plain data; a new dictionary each time. `codes` are all codes of findings, each with its name."""
     top = _record(Report)
     tool = _object({"name": {"const": TOOL}, "version": {"type": "string", "description": "Version of the tool."}})
     version: Schema = {"const": SCHEMA_VERSION, "description": "A reader refuses any other number."}
@@ -52,7 +40,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of cgroup-preflight",
-        "description": "What one command found on one host. Text in it is as it was read: escape it to show it.",
+        "description": "What one command found on one host. Texts are as they were read: escape them before you show them.",
         **_object({"schema_version": version, "tool": tool, **top}),
         "$defs": {
             name: _object(finding if kind is Finding else _record(kind), _optional(kind)) for kind, name in _NAMES.items()
@@ -91,7 +79,7 @@ def _field(field: Field) -> Schema:
 
 def _shape(kind: type | str) -> Schema:
     if isinstance(kind, str):
-        return dict(_KINDS[kind])
+        return dict(KINDS[kind][1])
     if issubclass(kind, enum.Enum):
         return {"enum": [item.value for item in kind]}
     return {"$ref": f"#/$defs/{_NAMES[kind]}"}

@@ -3,38 +3,40 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
+from cgroup_preflight.report.headline import headline, problems
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
+#: What was injected, with its hash before and after.
+_ARTIFACT = codes.ARTIFACT.code
+#: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
+_GO_MEMORY = codes.GO_MEMORY_VIEW.code
 _GO_COLUMNS = (
     ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
     ("unknown to Go", "unknown_to_go"),
 )  # fmt: skip
-_WORST_FIRST = (Status.FAIL, Status.UNVERIFIED, Status.WARN)
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed, of which artifacts are always there."""
+    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown."""
     lines = [*_head(report, colour=colour)]
-    for status in _WORST_FIRST:
-        for item in report.findings:
-            if item.status is status:
-                lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in report.findings if item.status in (Status.PASS, Status.SKIP)]
-    shown = [item for item in passed if verbose or item.code == codes.ARTIFACT.code]
+    for item in problems(report.findings):
+        lines += ["", *finding_lines(item, colour=colour)]
+    passed = [item for item in report.findings if item.status not in PROBLEMS]
+    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
         lines += ["", *_table(report.services)]
-    memory = [item for item in report.findings if item.code == codes.GO_MEMORY_VIEW.code]
+    memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
         lines += ["", *_go_memory(memory)]
-    failed = {item.subject for item in report.findings if item.status in (Status.FAIL, Status.UNVERIFIED)}
+    failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
-            # The bar: a CI runner takes a line that begins with `::` for a command of its own, blanks before it or not.
+            # The bar: a CI runner reads a line that begins with `::`, or with blanks and `::`, as a command.
             lines += [
                 "",
                 f"last lines of {plain(service.name)}:",
@@ -48,9 +50,8 @@ def _paint(text: str, status: str, *, colour: bool) -> str:
 
 
 def _head(report: Report, *, colour: bool) -> Iterable[str]:
-    counts = {status: sum(item.status is status for item in report.findings) for status in Status}
-    words = ", ".join(f"{count} {_WORDS[status]}" for status, count in counts.items() if count)
-    yield f"{_paint(report.verdict.value.upper(), report.verdict.value, colour=colour)}: {_says(report)} ({words})"
+    word = report.verdict.value.upper()
+    yield _paint(word, report.verdict.value, colour=colour) + headline(report).removeprefix(word)
     host = report.host
     if host is not None:
         parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
@@ -58,27 +59,9 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
         yield plain("on " + ", ".join(parts))
 
 
-def _says(report: Report) -> str:
-    """A host alone proves no limit: only services that ran under them do."""
-    if report.verdict is Verdict.PASS and not report.services:
-        return "this host offers what was asked for"
-    return _SAYS[report.verdict]
-
-
-_SAYS = {
-    Verdict.PASS: "every limit that was asked for is in force",
-    Verdict.FAIL: "something that was asked for does not hold",
-    Verdict.UNVERIFIED: "something could not be tried here, so nothing is promised",
-}
-_WORDS = {
-    Status.PASS: "passed", Status.FAIL: "failed", Status.WARN: "warnings", Status.SKIP: "skipped",
-    Status.UNVERIFIED: "unverified",
-}  # fmt: skip
-
-
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
-    """The one line of a finding, with its place in the config where it is worth a look."""
-    at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in _WORST_FIRST else ""
+    """The first line of a finding, for a problem with its line in the config."""
+    at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
     yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
 
@@ -112,7 +95,7 @@ def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
 
 
 def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
-    """The kernel's view of memory beside that of the Go runtime: what lies between is outside of GOMEMLIMIT."""
+    """Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference."""
     rows = [["Go memory", *(title for title, _ in _GO_COLUMNS)]]
     rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in _GO_COLUMNS)] for item in findings]
     yield from _aligned(rows)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from cgroup_preflight.checks.go import address_space_limit, gomemlimit_near_heap
 from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.checks.go.runner import run_go_checks
-from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
+from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
@@ -25,10 +25,10 @@ _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
 _MEASURED = (address_space_limit.CODE.code, gomemlimit_near_heap.CODE.code)
 
 
-def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
+def target_of(facts: Facts, numbers: HostNumbers | None = None) -> GoTarget:
     """The host of the run as the machine that the programs run on."""
     swap = value_or(facts.meminfo, {}).get("SwapTotal")
-    return Target(
+    return GoTarget(
         cpus=value_or(facts.online_cpus, frozenset({0})),
         machine=value_or(facts.machine, ""),
         swap=None if swap is None else swap > 0,
@@ -36,7 +36,7 @@ def target_of(facts: Facts, numbers: HostNumbers | None = None) -> Target:
     )
 
 
-def plan_findings(plan: Plan, target: Target) -> list[Finding]:
+def plan_findings(plan: Plan, target: GoTarget) -> list[Finding]:
     """What the checks of Go programs say about each service, before anything is run."""
     found: list[Finding] = []
     for service in plan.services:
@@ -45,7 +45,7 @@ def plan_findings(plan: Plan, target: Target) -> list[Finding]:
 
 
 def proof_findings(
-    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: Target
+    seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: GoTarget
 ) -> list[Finding]:
     """What the run showed of each Go program: its choice against the model, its memory against the kernel's count."""
     found: list[Finding] = []
@@ -187,7 +187,7 @@ def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
     )
 
 
-def _measured(service: ServicePlan, view: GoView, plan: Plan, target: Target) -> Iterable[Finding]:
+def _measured(service: ServicePlan, view: GoView, plan: Plan, target: GoTarget) -> Iterable[Finding]:
     memory = view.memory
     live = memory.heap_alloc if memory is not None and memory.collected else None
     other = max(memory.sys - memory.heap_sys, 0) if memory is not None else 0

@@ -15,8 +15,8 @@ from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.systemd import Manager, started
 from cgroup_preflight.golang.runtime_env import append_godebug
-from cgroup_preflight.plan.unit_text import holds, plain, service_text
-from cgroup_preflight.plan.unitfile import variable_line
+from cgroup_preflight.plan.unit_syntax import fits_unquoted, specifiers, variable_line
+from cgroup_preflight.plan.unitfile import service_text
 
 _EVERY_MS = 250
 _LINES = 2
@@ -72,12 +72,12 @@ def started_traces(
 
 def _unit_text(launch: command_lines.Launch) -> str:
     """The unit file, which spares the manager's client a process for each; empty where it cannot hold the folder."""
-    if not (holds(launch.folder) and holds(launch.output)):
+    if not (fits_unquoted(launch.folder) and fits_unquoted(launch.output)):
         return ""
     lines = (
         *(f"{name}={text}" for name, text in launch.settings),
         *(variable_line(name, value) for name, value in launch.env),
-        f"WorkingDirectory={plain(launch.folder)}", f"RuntimeMaxSec={launch.runtime_max:g}s",
+        f"WorkingDirectory={specifiers(launch.folder)}", f"RuntimeMaxSec={launch.runtime_max:g}s",
         f"TimeoutStopSec={launch.stop_timeout:g}s",
     )  # fmt: skip
     user = (launch.uid, launch.uid if launch.gid is None else launch.gid) if launch.uid is not None else None

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import fetch
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
 from cgroup_preflight.host.fs import LiveFs

@@ -30,8 +30,7 @@ def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) ->
 
 def _untried(item: Untried) -> Finding:
     status = Status.SKIP if item.void else Status.UNVERIFIED
-    message = f"{_WORDS[item.kind]} was not tested: {item.reason}"
-    return codes.LIMIT_ENFORCED.finding(status, item, message, Remedy(title=item.remedy))
+    return codes.LIMIT_ENFORCED.finding(status, item, item.message, Remedy(title=item.remedy))
 
 
 _WORDS = {kind: name for name, kind in KINDS.items()}
@@ -72,10 +71,9 @@ def _cpu(seen: ProbeEvidence) -> Judged:
     stat = line["stat"] if line else None
     if line is None or not isinstance(stat, dict):
         return Status.UNVERIFIED, "the probe ended without a measurement", {}
-    quota, period = (int(word) for word in seen.probe.expectation.text.split())
     usage, throttled = _number(stat.get("usage_usec")), int(_number(stat.get("nr_throttled")))
     window = _number(line["longest"]) * 1e6
-    allowed = quota / period * (window + period) + _CPU_SLACK_USEC * seen.probe.amount
+    allowed = seen.probe.limit * (window + seen.probe.expectation.period_usec) + _CPU_SLACK_USEC * seen.probe.amount
     used = usage / window if window else 0.0
     numbers: dict[str, str | int | float | bool | None] = {
         "usage_usec": int(usage), "window_usec": int(window), "allowed_usec": int(allowed), "nr_throttled": throttled,

@@ -1,33 +1,35 @@
-"""Which limits are worth a probe, and whether it can be tried here: pure.
+"""Which limits a probe can test on this machine, which units the probes share, and which run at the same time. Pure.
 
-Which units probes share, and which probes push at the same time: pure.
-
-A start of Python is the dearest part of a probe, so there is one unit for all limits of a service that do not get
-into each other's way, and for those of the slice it is in.
+Most of the time of a probe is the start of Python. So one unit tests all limits of a service that do not disturb each
+other, and those of the slice that it is in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.core.limits import Chain, Level
+from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Location
-from cgroup_preflight.engines import command_lines
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
+from cgroup_preflight.plan.limits import chain_above
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.plan.unit_text import plain, service_text
+from cgroup_preflight.plan.unit_syntax import setting_lines, specifiers
+from cgroup_preflight.plan.unitfile import service_text
 
-#: What a probe eats beyond the limit, and what the host must have left over while it does; bytes.
+#: How much memory a probe uses beyond the limit, and how much the host must still have free then; bytes.
 OVER = 16 << 20
 SPARE = 64 << 20
-#: The most threads a probe starts; a limit above it is not tried.
+#: The most threads that a probe starts; a higher limit is not tested.
 THREADS_MAX = 20_000
+#: Property to kind of probe.
 KINDS = {
     "CPUQuota": "cpu", "TasksMax": "tasks", "MemoryHigh": "high", "MemoryMax": "max", "MemorySwapMax": "swap",
     "MemoryZSwapMax": "zswap",
 }  # fmt: skip
-#: What a probe of a swap limit may hold in memory itself; bytes. What is beyond has to be swapped out.
+#: The memory limit of a probe of swap, in bytes: what it uses beyond that is swapped out.
 UNSWAPPED = 32 << 20
-#: What of a unit's settings its probe carries: the limit itself, and what its value depends on.
+#: The settings of a service that its probe has, too: the limit itself, and what its value depends on.
 _CARRIED = {
     "cpu": ("CPUQuota", "CPUQuotaPeriodSec"),
     "tasks": ("TasksMax",),
@@ -39,9 +41,10 @@ _CARRIED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One limit to push against; `target` is the slice or service unit it belongs to, `amount` how hard.
+    """One limit to test; `target` is the unit that has it, `limit` is in bytes, CPUs or tasks.
 
-    `in_slice` is where the probe runs, `settings` what it carries itself (empty for a limit of a slice).
+    `amount` is what the probe tries to use: bytes, or a number of processes or threads. The probe runs in `in_slice`
+    and has the `settings` of the service (none where the limit is that of a slice).
     """
 
     kind: str
@@ -57,11 +60,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untried:
-    """A limit that cannot be tried on this machine, and why; `void`: because there is nothing that it could limit."""
+    """A limit that cannot be tested on this machine; `message` says which and why.
+
+    `void`: there is nothing here that it could limit, so that nothing is unverified.
+    """
 
     label: str
     kind: str
-    reason: str
+    message: str
     remedy: str
     location: Location
     void: bool = False
@@ -69,77 +75,70 @@ class Untried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the machine has: CPUs, and bytes of memory and of swap that are free to use."""
+    """What the machine has: CPUs, and the bytes of memory and of swap that are free."""
 
     cpus: int
     available_bytes: int
     swap_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A unit with limits: a probe for it runs in `in_slice`; `above` are the limits of the slices above the unit."""
+
+    label: str
+    unit: str
+    is_slice: bool
+    in_slice: str
+    settings: tuple[Setting, ...]
+    above: Chain
+
+
 def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[tuple[Probe, ...], tuple[Untried, ...]]:
-    """Probes for each distinct limit of the plan: services first, then slices."""
+    """A probe for each distinct limit of the plan, services first, and the limits that none can test here."""
     probes: list[Probe] = []
     untried: list[Untried] = []
     seen: set[tuple[str, ...]] = set()
-    above = {item.unit: item.settings for item in plan.slices}
-    root = plan.slices[0].unit if plan.slices else ""
-    for service in plan.services:
-        in_slice = service.slices[-1] if service.slices else root
-        _add(service.label, service.unit, False, in_slice, service.own_settings, _chain(service.slices, above, numbers),
-             numbers, capacity, seen, probes, untried)  # fmt: skip
-    for item in plan.slices:
-        parents = [
-            name for name in above if item.unit != name and item.unit.startswith(name.removesuffix(".slice") + "-")
-        ]
-        _add(f"{item.label}.slice", item.unit, True, item.unit, item.settings,
-             _chain(tuple(parents), above, numbers), numbers, capacity, seen, probes, untried)  # fmt: skip
+    for place in _places(plan, numbers):
+        for expected in expectations(place.settings, numbers):
+            kind, limit = KINDS.get(expected.property.name), expected.number
+            if kind is None or limit is None:
+                continue
+            # Services in one slice with one limit are one case; each slice is a case of its own.
+            case = (kind, expected.text, place.in_slice, place.unit if place.is_slice else "")
+            if case in seen:
+                continue
+            seen.add(case)
+            reason = _reason_against(kind, limit, place.above, capacity)
+            if reason is None:
+                probes.append(_probe(kind, limit, place, expected, capacity))
+            else:
+                untried.append(
+                    _untried(kind, limit, place, expected, reason, void="swap" in kind and not capacity.swap_bytes)
+                )
     return tuple(probes), tuple(untried)
 
 
-def _chain(units: tuple[str, ...], above: Mapping[str, tuple[Setting, ...]], numbers: HostNumbers) -> dict[str, float]:
-    """The tightest limit of each kind that the slices above set."""
-    found: dict[str, float] = {}
-    for unit in units:
-        for expected in expectations(above.get(unit, ()), numbers):
-            kind, limit = _kind_and_limit(expected)
-            if kind and limit is not None:
-                found[kind] = min(limit, found.get(kind, limit))
-    return found
-
-
-def _kind_and_limit(expected: Expectation) -> tuple[str | None, float | None]:
-    """None for what is no limit that can be pushed against; a limit of None is none. Other files hold other texts."""
-    kind, words = KINDS.get(expected.property.name), expected.text.split()
-    if kind is None or words[0] == "max":
-        return kind, None
-    return kind, int(words[0]) / int(words[1]) if len(words) == 2 else float(words[0])
-
-
-def _add(
-    label: str, target: str, is_slice: bool, in_slice: str,  # noqa: FBT001 - one caller, all by name would not fit
-    settings: tuple[Setting, ...], above: Mapping[str, float],
-    numbers: HostNumbers, capacity: Capacity, seen: set[tuple[str, ...]], probes: list[Probe], untried: list[Untried],
-) -> None:  # fmt: skip
-    for expected in expectations(settings, numbers):
-        kind, limit = _kind_and_limit(expected)
-        if kind is None or limit is None:
-            continue
-        key = (kind, expected.text, in_slice, target if is_slice else "")
-        if key in seen:
-            continue
-        seen.add(key)
-        reason = _against(kind, limit, above, capacity)
-        if reason:
-            untried.append(
-                Untried(label=label, kind=kind, reason=reason[0], remedy=reason[1], location=expected.location,
-                        void="swap" in kind and capacity.swap_bytes == 0)
-            )  # fmt: skip
-            continue
-        carried = () if is_slice else tuple(item for item in settings if item.property in _CARRIED[kind])
-        probes.append(
-            Probe(kind=kind, label=label, target=target, is_slice=is_slice, in_slice=in_slice, settings=carried,
-                  expectation=expected, limit=limit, amount=_amount(kind, limit, capacity))
+def _places(plan: Plan, numbers: HostNumbers) -> Iterator[_Place]:
+    root = plan.slices[0].unit if plan.slices else ""
+    for service in plan.services:
+        yield _Place(
+            label=service.label, unit=service.unit, is_slice=False, in_slice=service.slices[-1] if service.slices else root,
+            settings=service.own_settings, above=chain_above(plan, service, numbers),
         )  # fmt: skip
+    for item in plan.slices:
+        yield _Place(
+            label=item.name, unit=item.unit, is_slice=True, in_slice=item.unit, settings=item.settings,
+            above=chain_above(plan, item, numbers),
+        )  # fmt: skip
+
+
+def _probe(kind: str, limit: float, place: _Place, expected: Expectation, capacity: Capacity) -> Probe:
+    carried = () if place.is_slice else tuple(item for item in place.settings if item.property in _CARRIED[kind])
+    return Probe(
+        kind=kind, label=place.label, target=place.unit, is_slice=place.is_slice, in_slice=place.in_slice, settings=carried,
+        expectation=expected, limit=limit, amount=_amount(kind, limit, capacity),
+    )  # fmt: skip
 
 
 def _amount(kind: str, limit: float, capacity: Capacity) -> int:
@@ -150,53 +149,76 @@ def _amount(kind: str, limit: float, capacity: Capacity) -> int:
     return int(limit) + (64 if kind == "tasks" else OVER)
 
 
-def _against(kind: str, limit: float, above: Mapping[str, float], capacity: Capacity) -> tuple[str, str] | None:
-    """Why a limit cannot be reached here, and what would help; None when it can."""
+def _untried(
+    kind: str, limit: float, place: _Place, expected: Expectation, reason: tuple[str, str], *, void: bool
+) -> Untried:  # fmt: skip
+    message, remedy = reason
+    return Untried(
+        label=place.label, kind=kind, message=f"{expected.property.name}={shown(kind, limit)} {message}", remedy=remedy,
+        location=expected.location, void=void,
+    )  # fmt: skip
+
+
+def shown(kind: str, limit: float) -> str:
+    """A limit as the config spells it: `256M`, `150%`, `64`."""
+    if kind == "cpu":
+        return f"{limit * 100:g}%"
+    return f"{limit:g}" if kind == "tasks" else format_bytes(int(limit))
+
+
+def _reason_against(kind: str, limit: float, above: Chain, capacity: Capacity) -> tuple[str, str] | None:
+    """Why no probe can reach a limit here, and what would help; None when one can."""
     if kind == "cpu" and limit >= capacity.cpus:
-        return (f"a quota of {limit:g} CPUs cannot be used up on {capacity.cpus} CPU(s)",
+        return (f"was not tested: this machine has {capacity.cpus} CPU(s), too few to use up the quota",
                 "run the preflight on a machine with more CPUs than the quota")  # fmt: skip
     if kind in ("swap", "zswap"):
-        return _against_swap(kind, limit, above, capacity)
+        return _reason_against_swap(kind, limit, above, capacity)
     if kind in ("max", "high") and limit + OVER + SPARE > capacity.available_bytes:
-        return (f"only {capacity.available_bytes >> 20}M of memory are available, the limit is {int(limit) >> 20}M",
+        return (f"was not tested: only {capacity.available_bytes >> 20}M of memory are available",
                 "run the preflight on a machine with more free memory than the limit")  # fmt: skip
     if kind == "tasks" and limit > THREADS_MAX:
-        return f"{limit:g} tasks are more than a probe starts ({THREADS_MAX})", "set a limit nearer to the need"
-    return _against_above(limit, above.get("max" if kind == "high" else kind))
+        return f"was not tested: a probe starts at most {THREADS_MAX} threads", "set a limit nearer to the need"
+    return _reason_above(kind, limit, above)
 
 
-def _against_swap(kind: str, limit: float, above: Mapping[str, float], capacity: Capacity) -> tuple[str, str] | None:
+def _reason_against_swap(kind: str, limit: float, above: Chain, capacity: Capacity) -> tuple[str, str] | None:
     if capacity.swap_bytes == 0:
-        return "there is no swap here, so there is nothing to limit", "nothing to do here"
+        return "was not tested: there is no swap on this machine, so there is nothing to limit", "nothing to do here"
     if kind == "zswap":
-        return "what goes to zswap is the kernel's choice, and cannot be forced", "remove it, or allow unverified"
+        return ("was not tested: the kernel decides what goes to zswap, and a probe cannot force it",
+                "remove it, or allow unverified")  # fmt: skip
     if limit + OVER > capacity.swap_bytes:
-        return (f"only {capacity.swap_bytes >> 20}M of swap are free, the limit is {int(limit) >> 20}M",
+        return (f"was not tested: only {capacity.swap_bytes >> 20}M of swap are free",
                 "run the preflight on a machine with more free swap than the limit")  # fmt: skip
-    return _against_above(limit, above.get(kind))
+    return _reason_above(kind, limit, above)
 
 
-def _against_above(limit: float, tighter: float | None) -> tuple[str, str] | None:
-    if tighter is not None and tighter < limit:
-        return (
-            f"a slice above has a tighter limit ({tighter:g}), so this one can never act",
-            "lower it below its slices'",
-        )
-    return None
+#: What a slice above limits in the same way; a memory.max above is reached before a looser memory.high.
+_ABOVE: Mapping[str, Callable[[Chain], tuple[float | None, Level | None]]] = {
+    "cpu": Chain.cpus, "tasks": Chain.tasks, "high": Chain.memory_max, "max": Chain.memory_max, "swap": Chain.swap_max,
+}  # fmt: skip
+
+
+def _reason_above(kind: str, limit: float, above: Chain) -> tuple[str, str] | None:
+    tightest, level = _ABOVE[kind](above)
+    if tightest is None or level is None or tightest >= limit:
+        return None
+    return (f"has no effect: {level.name} is limited to {shown(kind, tightest)}",
+            f"lower it, or raise the limit of {level.name}")  # fmt: skip
 
 
 #: The order within a unit.
 _ORDER = ("cpu", "tasks", "high", "max", "swap")
-#: Under a quota below this, or with this many bytes for each CPU of it, the other probes of a unit would take too long.
+#: With a quota below this, or with more bytes than this per CPU of it, the other probes of a unit would take too long.
 _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
-#: How much of the CPUs quotas may use together that are tried at the same time, and how much of the free memory its limits.
+#: The share of the CPUs, and of the free memory, that probes at the same time may use together.
 _AT_ONCE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeUnit:
-    """One unit; `probes` are numbers of the plan's probes in their order, `settings` what it carries itself."""
+    """One unit for some probes, which are indices into the plan's probes; `settings` and `extra` are its own limits."""
 
     unit: str
     in_slice: str
@@ -206,7 +228,7 @@ class ProbeUnit:
 
 
 def probe_units(scope: str, probes: Sequence[Probe]) -> tuple[ProbeUnit, ...]:
-    """The units for all of `probes`, each of which is in one of them."""
+    """The units for all `probes`; each probe is in exactly one."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, probe in enumerate(probes):
         groups.setdefault(_group(probe, probes), []).append(number)
@@ -222,16 +244,16 @@ def probe_units(scope: str, probes: Sequence[Probe]) -> tuple[ProbeUnit, ...]:
 
 
 def _group(probe: Probe, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """What probes of the same unit have in common."""
+    """The key that probes of one unit share."""
     if probe.kind == "swap":
-        # Has a memory limit of its own, which nothing else may have.
+        # Its unit has a memory limit that would disturb all others.
         return (probe.target, "swap")
     if probe.is_slice:
         inside = (_group(item, probes) for item in probes if item.in_slice == probe.target and not item.is_slice)
         return next((group for group in inside if len(group) == 1), (probe.target,))
     mates = {item.kind: item for item in probes if item.target == probe.target}
     if probe.kind == "high":
-        # Beyond memory.high the kernel only slows down, and memory.max would never be reached.
+        # Beyond memory.high the kernel slows the unit down, so that a probe would never reach memory.max.
         return (probe.target, "high")
     if probe.kind == "cpu":
         most = mates["max"].amount if "max" in mates else 0
@@ -243,7 +265,7 @@ def _group(probe: Probe, probes: Sequence[Probe]) -> tuple[str, ...]:
 def _unit(unit: str, numbers: Sequence[int], probes: Sequence[Probe]) -> ProbeUnit:
     mine = [probes[number] for number in numbers]
     kinds = {item.kind for item in mine}
-    # Nothing else may get in the way: swap, or the manager's own DefaultTasksMax in front of a slice's limit.
+    # Nothing else may act first: swap, or the manager's own DefaultTasksMax before the limit of a slice.
     swap = (("MemorySwapMax", "0"),) if kinds & {"max", "high"} else ()
     memory = (("MemoryMax", str(UNSWAPPED)),) if "swap" in kinds else ()
     carried = {setting.property: setting for item in mine for setting in item.settings}
@@ -258,7 +280,7 @@ def _unit(unit: str, numbers: Sequence[int], probes: Sequence[Probe]) -> ProbeUn
 
 
 def lanes(scope: str, units: Iterable[ProbeUnit]) -> tuple[tuple[int, ...], ...]:
-    """Probes by the top slice below which they are: what shares one never pushes at the same time."""
+    """Probes by the top slice that they are below: two that share one never run at the same time."""
     tops: dict[str, list[int]] = {}
     for unit in units:
         top = unit.in_slice.removeprefix(scope).removesuffix(".slice").lstrip("-").split("-")[0]
@@ -267,11 +289,11 @@ def lanes(scope: str, units: Iterable[ProbeUnit]) -> tuple[tuple[int, ...], ...]
 
 
 def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool:
-    """Whether a probe can push while others do.
+    """Whether a probe can run while others do.
 
-    Quotas leave the CPU idle between periods: as many are tried at once as leave each one what it may use, and
-    something over. Other limits keep a CPU busy each, and those of memory hold that much of it; all tasks together have
-    a limit of the kernel's, so they are pushed against one by one.
+    Under a quota the CPU is idle between periods, so several probes of quotas run at once, as long as all together use
+    no more than the CPUs can give. Each other probe keeps one CPU busy, and those of memory use memory up. The kernel
+    limits all tasks together, so probes of tasks run one by one.
     """
     quotas = [item for item in running if item.kind == "cpu"]
     others = [item for item in running if item.kind != "cpu"]
@@ -279,18 +301,19 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
         return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _AT_ONCE
     if probe.kind == "tasks" and any(item.kind == "tasks" for item in others):
         return False
-    held = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
-    return not others or (len(others) < capacity.cpus and held <= capacity.available_bytes * _AT_ONCE)
+    used = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
+    return not others or (len(others) < capacity.cpus and used <= capacity.available_bytes * _AT_ONCE)
 
 
 def probe_text(
     item: ProbeUnit, *, command: Sequence[str], user: tuple[int, int] | None, ask: str, output: str, longest: float
 ) -> str:
-    """The unit file: reads from `ask`, appends to `output`, ends by itself after `longest` seconds."""
+    """The unit file: the probe reads from `ask`, its output goes to `output`, it ends after `longest` seconds at most."""
     lines = (
-        *(f"{name}={text}" for name, text in (*command_lines.setting_pairs(item.settings), *item.extra)),
-        # The killed child is what is wanted; its parent stays until the counters are read.
-        "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{plain(ask)}",
+        *setting_lines(item.settings),
+        *(f"{name}={text}" for name, text in item.extra),
+        # The kernel is to kill a child; its parent stays until the counters are read.
+        "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{specifiers(ask)}",
         f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s",
     )  # fmt: skip
     return service_text(slice_unit=item.in_slice, command=command, output=output, user=user, lines=lines)

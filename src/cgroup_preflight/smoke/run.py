@@ -13,11 +13,10 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.systemd import Manager
-from cgroup_preflight.golang.program import survey_all
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.build import binary_paths, build_plan
+from cgroup_preflight.plan.build import only, scoped
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.counters import counted_findings
@@ -60,17 +59,17 @@ def host_numbers(facts: Facts) -> HostNumbers:
 
 
 def smoke(
-    config: Config, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say, *, inside: bool = False
+    config: Config, shipped: Plan, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say,
+    *, inside: bool = False,
 ) -> SmokeResult:  # fmt: skip
-    """Runs the services of `config` (or those in `names`) and a probe for each distinct limit.
+    """Runs the services of a plan (or those in `names`) and a probe for each distinct limit.
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. Only
     `inside` a guest, which ends with the run, nothing is taken down, and the output of services stays in files.
     """
     run_name = run_scope.new_name()
     ready.prepare(item.smoke.ready for item in config.services)
-    programs = survey_all(binary_paths(config))
-    plan = _only(build_plan(config, scope=run_name, programs=programs), names)
+    plan = scoped(only(shipped, names), run_name)
     manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
     observer = Observer(LiveFs(), facts.mount_point)
     for left in run_scope.clean_leftovers(manager):
@@ -127,20 +126,11 @@ def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _only(plan: Plan, names: tuple[str, ...]) -> Plan:
-    """The plan with just the services asked for; the slices stay as they are."""
-    if not names:
-        return plan
-    services = tuple(item for item in plan.services if item.label in names)
-    return Plan(project=plan.project, source=plan.source, slices=plan.slices, services=services)
-
-
 def _expected(
     service: ServicePlan, plan: Plan, numbers: HostNumbers
 ) -> tuple[tuple[str, tuple[Expectation, ...]], ...]:  # fmt: skip
     """Expectations by unit: the slices above, outermost first, then the service."""
-    above = {item.unit: item.settings for item in plan.slices}
-    chain = [(unit, expectations(above.get(unit, ()), numbers)) for unit in service.slices]
+    chain = [(item.unit, expectations(item.settings, numbers)) for item in reversed(plan.above(service))]
     return (*chain, (service.unit, expectations(service.settings, numbers)))
 
 

@@ -32,7 +32,7 @@ def _restore(original: Path, path: Path) -> None:
 def main(name: str, seed: str, count: str) -> None:
     original, path = Path(name), Path(name).with_name("artifact")
     _restore(original, path)
-    old, goal = _fingerprint(path), making.wish()
+    old, goal = _fingerprint(path), making.request()
     begin = time.monotonic()
     making.put(str(path), goal)
     duration, new = time.monotonic() - begin, _fingerprint(path)

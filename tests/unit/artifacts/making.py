@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cgroup_preflight.artifacts import inject, manifest
-from cgroup_preflight.artifacts.content import Tested, Wish
-from cgroup_preflight.artifacts.inject import How, Looked, Written
+from cgroup_preflight.artifacts.content import ContentRequest, Tested
+from cgroup_preflight.artifacts.inject import Comparison, InjectOptions, Written
 from cgroup_preflight.plan.build import build_plan
 from tests.unit.core.making import config_of
 
@@ -51,9 +51,9 @@ UNPACKERS = {
 }
 
 
-def wish(text: str = ONE_SERVICE, *, limit: str = "192M", **more: Any) -> Wish:
+def request(text: str = ONE_SERVICE, *, limit: str = "192M", **more: Any) -> ContentRequest:
     plan = build_plan(config_of(text.replace("{limit}", limit)))
-    return Wish(plan=plan, config_sha256=more.pop("config_sha256", "c" * 64), **more)
+    return ContentRequest(plan=plan, config_sha256=more.pop("config_sha256", "c" * 64), **more)
 
 
 def proof(**digests: str) -> Tested:
@@ -113,12 +113,12 @@ def members(data: bytes) -> dict[str, bytes]:
         return {item.name: (archive.extractfile(item) or io.BytesIO()).read() for item in archive if item.isfile()}
 
 
-def put(path: str, goal: Wish | None = None, **how: Any) -> Written:
-    return inject.put(path, goal or wish(), How(**how))
+def put(path: str, goal: ContentRequest | None = None, **how: Any) -> Written:
+    return inject.put(path, goal or request(), InjectOptions(**how))
 
 
-def check(path: str, goal: Wish | None = None) -> Looked:
-    return inject.look(path, goal or wish(), How(force=True))
+def check(path: str, goal: ContentRequest | None = None) -> Comparison:
+    return inject.compare(path, goal or request(), InjectOptions(force=True))
 
 
 def manifest_in(data: bytes) -> manifest.Manifest:

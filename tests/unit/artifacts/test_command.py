@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts.after_run import after_run
 from cgroup_preflight.artifacts.request import program_hashes
+from cgroup_preflight.artifacts.run import inject_after_run
 from cgroup_preflight.cli import main
+from cgroup_preflight.cli.common import plan_of
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Finding, Report, Status, Verdict
 from cgroup_preflight.report import codec, text
@@ -99,7 +100,7 @@ def capsys_after(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[st
 
 def _run(project: Path, verdict: Verdict = Verdict.PASS, mode: str = "passed") -> tuple[Finding, ...]:
     config = load(project / "cgroup-preflight.toml")
-    return after_run(config, program_hashes(config), verdict, mode, lambda _: None)
+    return inject_after_run(config, plan_of(config), program_hashes(config), verdict, mode, lambda _: None)
 
 
 def test_after_a_run_that_passed_check_passes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +139,7 @@ def test_a_program_replaced_during_the_run_is_a_fail(project: Path) -> None:
     config = load(project / "cgroup-preflight.toml")
     before = program_hashes(config)
     (project / "dist/user-api").write_bytes(b"another")
-    (item,) = after_run(config, before, Verdict.PASS, "passed", lambda _: None)
+    (item,) = inject_after_run(config, plan_of(config), before, Verdict.PASS, "passed", lambda _: None)
     assert (item.code, item.status) == ("CGP302", Status.FAIL)
 
 
@@ -189,7 +190,7 @@ def test_what_cannot_be_written_is_two_and_others_have_their_turn(
     status, report = _report(project, capsys, "x", "out/a.tar", "missing")
     assert status == 2
     assert [item["status"] for item in report["findings"] if item["subject"] in ("x", "missing")] == ["fail", "fail"]
-    assert making.check("out/a.tar").survey.found.keys() >= {SLICE}
+    assert making.check("out/a.tar").scan.found.keys() >= {SLICE}
 
 
 def test_rpm_is_refused_with_the_snippets_to_use(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

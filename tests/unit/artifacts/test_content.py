@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts import manifest
-from cgroup_preflight.artifacts.content import Holdings, Wish, wanted_files
-from cgroup_preflight.artifacts.model import ArtifactError, Program
+from cgroup_preflight.artifacts.content import ContentRequest, Contents, wanted_files
+from cgroup_preflight.artifacts.model import ArtifactError, PackedProgram
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifest_in, proof, wish
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifest_in, proof, request
 
 TWO = """
 [slices.api]
@@ -27,18 +27,19 @@ binary = "dist/worker"
 slice = "jobs-night"
 MemoryMax = "64M"
 """
-NOTHING = Holdings(programs={}, units=frozenset())
+NOTHING = Contents(programs={}, units=frozenset())
 
 
-def _has(*units: str, **programs: str) -> Holdings:
+def _has(*units: str, **programs: str) -> Contents:
     found = {
-        name.replace("_", "-"): (Program(path=f"usr/bin/{name}", sha256=digest),) for name, digest in programs.items()
+        name.replace("_", "-"): (PackedProgram(path=f"usr/bin/{name}", sha256=digest),)
+        for name, digest in programs.items()
     }
-    return Holdings(programs=found, units=frozenset(units))
+    return Contents(programs=found, units=frozenset(units))
 
 
 def test_the_units_are_those_of_slices_out() -> None:
-    goal = wish(TWO)
+    goal = request(TWO)
     files = wanted_files(goal, NOTHING)
     units = {
         f"{UNITS}/{unit.path}": unit.content.encode() for unit in (*slice_files(goal.plan), *drop_in_files(goal.plan))
@@ -47,7 +48,7 @@ def test_the_units_are_those_of_slices_out() -> None:
 
 
 def test_manifest_says_what_was_tested() -> None:
-    goal = wish(TWO, tested=proof(user_api="a" * 64, worker="b" * 64))
+    goal = request(TWO, tested=proof(user_api="a" * 64, worker="b" * 64))
     has = _has(user_api="a" * 64)
     said = manifest_in(wanted_files(goal, has)[MANIFEST])
     assert said.verdict == "pass"
@@ -60,7 +61,7 @@ def test_manifest_says_what_was_tested() -> None:
 
 def test_another_build_of_a_tested_program_is_refused() -> None:
     with pytest.raises(ArtifactError, match="not the program of user-api that was tested") as caught:
-        wanted_files(wish(TWO, tested=proof(user_api="a" * 64)), _has(user_api="b" * 64))
+        wanted_files(request(TWO, tested=proof(user_api="a" * 64)), _has(user_api="b" * 64))
     assert caught.value.code.code == "CGP302"
 
 
@@ -73,14 +74,14 @@ def test_another_build_of_a_tested_program_is_refused() -> None:
         (frozenset({"worker"}), NOTHING, {"jobs.slice", "jobs-night.slice", "worker.service.d"}),
     ],
 )
-def test_services_can_be_chosen(services: str | frozenset[str], has: Holdings, paths: set[str]) -> None:
-    files = wanted_files(wish(TWO, services=services), has)
+def test_services_can_be_chosen(services: str | frozenset[str], has: Contents, paths: set[str]) -> None:
+    files = wanted_files(request(TWO, services=services), has)
     units = {path.removeprefix(f"{UNITS}/").split("/")[0] for path in files if path.startswith(UNITS)}
     assert units == paths
 
 
 def test_a_whole_unit_where_the_artifact_has_none() -> None:
-    goal = wish(TWO, services=frozenset({"user-api"}), service_units=True, user="shop")
+    goal = request(TWO, services=frozenset({"user-api"}), service_units=True, user="shop")
     text = wanted_files(goal, _has(user_api="a"))[f"{UNITS}/user-api.service"].decode()
     assert "\nType=exec\n" in text
     assert 'ExecStart=/usr/bin/user_api --port=80 "a b" 100%% $$HOME "\\"q\\"" ";" "\\x0a"\n' in text
@@ -92,17 +93,17 @@ def test_a_whole_unit_where_the_artifact_has_none() -> None:
 
 def test_no_whole_unit_without_exactly_one_program() -> None:
     with pytest.raises(ArtifactError, match="no file of that name"):
-        wanted_files(wish(TWO, service_units=True), NOTHING)
+        wanted_files(request(TWO, service_units=True), NOTHING)
 
 
 def test_prefix_is_left_out_of_the_command() -> None:
-    goal = wish(service_units=True, prefix="shop-1")
-    has = Holdings(programs={"user-api": (Program(path="shop-1/opt/user-api", sha256="a"),)}, units=frozenset())
+    goal = request(service_units=True, prefix="shop-1")
+    has = Contents(programs={"user-api": (PackedProgram(path="shop-1/opt/user-api", sha256="a"),)}, units=frozenset())
     assert b"ExecStart=/opt/user-api\n" in wanted_files(goal, has)["shop-1/usr/lib/systemd/system/user-api.service"]
 
 
 def test_packages_of_one_project_have_manifests_of_their_own() -> None:
-    goal: Wish = wish()
+    goal: ContentRequest = request()
     assert goal.manifest_path("shop-api") != goal.manifest_path("shop-worker")
 
 
@@ -112,5 +113,5 @@ def test_any_bytes_are_no_manifest(data: bytes) -> None:
 
 
 def test_layout_of_the_paths() -> None:
-    assert set(wanted_files(wish(), NOTHING)) == {SLICE, DROP_IN, MANIFEST}
+    assert set(wanted_files(request(), NOTHING)) == {SLICE, DROP_IN, MANIFEST}
     assert shlex.quote(SLICE) == SLICE, "paths need no quoting in snippets"

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts.model import ArtifactError
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import CONTROL, DROP_IN, PACKERS, SLICE, UNPACKERS, ar, ar_parts, deb, put, wish, write
+from tests.unit.artifacts.making import (
+    CONTROL,
+    DROP_IN,
+    PACKERS,
+    SLICE,
+    UNPACKERS,
+    ar,
+    ar_parts,
+    deb,
+    put,
+    request,
+    write,
+)
 
 _MANIFEST = "usr/share/cgroup-preflight/user-api.json"
 
@@ -58,7 +70,7 @@ def test_a_new_plan_changes_the_lists_with_it(tmp_path: Path) -> None:
     path = write(tmp_path, "a.deb", deb("gz", md5sums=b""))
     put(path)
     once = Path(path).read_bytes()
-    put(path, wish(limit="1G"))
+    put(path, request(limit="1G"))
     put(path)
     assert ar_parts(Path(path).read_bytes()) == ar_parts(once), "there and back again"
 
@@ -74,7 +86,7 @@ def test_what_a_package_does_not_have_is_not_made_up(tmp_path: Path) -> None:
 def test_files_below_etc_are_conffiles(tmp_path: Path, conffiles: bytes) -> None:
     lists = {"conffiles": conffiles} if conffiles else {}
     path = write(tmp_path, "a.deb", deb("xz", md5sums=b"", **lists))
-    put(path, wish(prefix="etc"))
+    put(path, request(prefix="etc"))
     control = making.members(UNPACKERS["xz"](ar_parts(Path(path).read_bytes())["control.tar.xz"]))
     assert f"/etc/{SLICE}" in control["./conffiles"].decode().splitlines()
     assert control["./conffiles"].startswith(conffiles)

@@ -10,7 +10,7 @@ from cgroup_preflight.artifacts import folder
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.core.errors import UsageError
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, wish
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, put, request
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_process_own_folder_is_changed_file_by_file(tree: Path, monkeypatch:
 def test_files_of_an_earlier_plan_go_with_their_folder(tree: Path) -> None:
     put(str(tree))
     renamed = making.ONE_SERVICE.replace("services.user-api", "services.web-api")
-    put(str(tree), wish(renamed))
+    put(str(tree), request(renamed))
     assert not (tree / UNITS / "user-api.service.d").exists()
     assert (tree / UNITS / "web-api.service.d").is_dir()
 
@@ -70,7 +70,7 @@ def test_a_hard_link_to_our_file_elsewhere_is_not_written_through(tree: Path, tm
     put(str(tree))
     other = tmp_path / "other"
     os.link(tree / SLICE, other)
-    put(str(tree), wish(limit="1G"))
+    put(str(tree), request(limit="1G"))
     assert "192M" in other.read_text()
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_a_build_wrote_meanwhile_is_not_lost(tree: Path, monkeypatch
         swap(first, second)
 
     monkeypatch.setattr(folder, "exchange", write_and_exchange)
-    with pytest.raises(UsageError, match="written meanwhile"):
+    with pytest.raises(UsageError, match="another process wrote it"):
         put(str(tree))
     assert (tree / "late").read_text() == "by the build"
     assert _state(tree).keys() - before.keys() == {"late"}
@@ -124,7 +124,7 @@ def test_the_hash_is_that_of_the_list_of_files(tree: Path) -> None:
     for _ in range(2):
         listed = subprocess.run(argv, cwd=tree, capture_output=True, text=True, check=True).stdout.split()[0]
         done = put(str(tree))
-        assert done.looked.sha256 == listed
+        assert done.compared.sha256 == listed
     assert done.after == listed
 
 

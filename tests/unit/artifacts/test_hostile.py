@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import lzma
 import stat
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.artifacts.model import ArtifactError, Limits
+from cgroup_preflight.artifacts.model import KEEP_MAX, ArtifactError, Limits
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import PACKERS, SLICE, UNITS, entry, put, tar, write, zipped
 
@@ -23,13 +24,13 @@ _SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsiz
 HOSTILE = {
     "climbs": ([entry("a/../../etc/passwd")], "leads out"),
     "absolute": ([entry("/etc/passwd")], "absolute"),
-    "linked folder": ([entry("usr", None, **_LINK)], "'usr', a folder that unit files go to, is a symbolic link"),
+    "linked folder": ([entry("usr", None, **_LINK)], "'usr' must be a folder for unit files, but is a symbolic link"),
     "linked drop-in folder": ([entry(f"{UNITS}/user-api.service.d", None, **_LINK)], "symbolic link"),
     "linked file": ([entry(SLICE, None, **_LINK)], "is a symbolic link"),
     "hard-linked file": ([entry("x"), entry(SLICE, None, type=tarfile.LNKTYPE, linkname="x")], "is a hard link"),
     "second way": (
         [entry("short", None, type=tarfile.SYMTYPE, linkname="usr/lib"), entry("short/systemd/system/api.slice")],
-        "'short/systemd/system/api.slice' reaches 'usr/lib/systemd/system/api.slice', where the plan goes",
+        "'short/systemd/system/api.slice' leads through a link to 'usr/lib/systemd/system/api.slice', where the plan is written",
     ),
     "second way by the root": (
         [entry("a/b", None, type=tarfile.SYMTYPE, linkname="../.."), entry(f"a/b/{SLICE}")],
@@ -37,8 +38,8 @@ HOSTILE = {
     ),
     "folder in the place of a file": ([entry(SLICE, None)], "is a folder"),
     "folder for a file": ([entry("usr/lib", b"x")], "is a file"),
-    "twice": ([entry("a"), entry("./a")], "there twice"),
-    "twice ours": ([entry(SLICE, b"1"), entry(SLICE, b"2")], "there twice"),
+    "twice": ([entry("a"), entry("./a")], "in the artifact twice"),
+    "twice ours": ([entry(SLICE, b"1"), entry(SLICE, b"2")], "in the artifact twice"),
     "block device": ([entry("dev/sda", None, type=tarfile.BLKTYPE, devmajor=8)], "device node"),
     "character device": ([entry("dev/null", None, type=tarfile.CHRTYPE)], "device node"),
     "not UTF-8": ([entry("caf\udce9", b"x")], "not UTF-8"),
@@ -49,7 +50,7 @@ HOSTILE = {
     "name too long": ([entry("a/" * 3000 + "b")], "a name of 6001 bytes"),
     "link too long": ([entry("a", None, type=tarfile.SYMTYPE, linkname="a/" * 3000)], "a link of 6000 bytes"),
     "folder for a unit": ([entry(f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf", None)], "is a folder"),
-    "Arch package": ([entry(".PKGINFO", b"x")], "package with a list of its own"),
+    "Arch package": ([entry(".PKGINFO", b"x")], "marks an Arch or Alpine package"),
     "huge extended header": ([entry("a", b"x", pax_headers={"comment": "x" * (2 << 20)})], "extended tar header of"),
 }
 
@@ -121,7 +122,7 @@ HOSTILE_ZIPS = {
     "linked folder": (_raw_zip("usr", stat.S_IFLNK | 0o777), "symbolic link"),
     "linked file": (_raw_zip(SLICE, stat.S_IFLNK | 0o777), "symbolic link"),
     "device": (_raw_zip("dev", stat.S_IFBLK | 0o600), "device node"),
-    "twice": (zipped([("a", b"1"), ("b", b"2")]).replace(b"b", b"a"), "there twice"),
+    "twice": (zipped([("a", b"1"), ("b", b"2")]).replace(b"b", b"a"), "in the artifact twice"),
     "second name": (_raw_zip("abc", extra=b"up\x08\x00\x01xxxxabd"), "second name"),
     "two names": (zipped([("abc", b"1")]).replace(b"abc", b"abd", 1), "second name"),
     "no end": (zipped([("a", b"1")])[:-4], "no end record"),
@@ -160,7 +161,7 @@ def _moved(data: bytes, at: int, more: bytes) -> bytes:
 
 def test_a_zip_that_says_twice_how_it_is_packed_is_refused(tmp_path: Path) -> None:
     data = zipped([("a", b"1" * 99)])
-    with pytest.raises(ArtifactError, match="says twice"):
+    with pytest.raises(ArtifactError, match="contradict each other"):
         put(write(tmp_path, "a.zip", data[:8] + b"\0\0" + data[10:]))
 
 
@@ -254,3 +255,11 @@ def test_any_bytes_at_all_give_an_error_of_ours(
         return
     with pytest.raises(ArtifactError):
         put(write(tmp_path_factory.mktemp("t"), "a", head + data))
+
+
+@pytest.mark.parametrize(("size", "kept"), [(KEEP_MAX, True), (KEEP_MAX + 1, False)])
+def test_a_unit_file_is_kept_up_to_its_limit(tmp_path: Path, size: int, kept: bool) -> None:
+    data = b"#" * size
+    found = making.check(write(tmp_path, "a.tar", tar([entry(making.SLICE, data)]))).scan.found[making.SLICE]
+    assert (found.data == data) is kept
+    assert found.sha256 == hashlib.sha256(data).hexdigest()

@@ -11,23 +11,23 @@ from cgroup_preflight.artifacts.model import ArtifactError, Limits
 from cgroup_preflight.artifacts.scan import Links
 from cgroup_preflight.core.report import Status
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, check, entry, put, tar, wish, write
-from tests.unit.artifacts.rivals import NESTED, RIVALS
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, check, entry, put, request, tar, write
+from tests.unit.artifacts.overrides import NESTED, OVERRIDES
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_what_goes_before_or_over_the_plan_fails_the_check(tmp_path: Path, name: str) -> None:
-    rival, data, changes = RIVALS[name]
-    goal = wish(NESTED)
-    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), entry(rival, data)]))
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_what_overrides_the_plan_fails_the_check(tmp_path: Path, name: str) -> None:
+    override, data, changes = OVERRIDES[name]
+    goal = request(NESTED)
+    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), entry(override, data)]))
     done = put(path, goal, force=True)
     warned = [item for item in artifact_findings.written(done) if item.code == "CGP308" and item.status is Status.WARN]
     failed = [item for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL]
     assert (bool(warned), bool(failed)) == (changes, changes)
-    assert all(item.code == "CGP308" and repr(rival) in item.message for item in failed)
+    assert all(item.code == "CGP308" and repr(override) in item.message for item in failed)
 
 
-def test_a_mask_is_a_rival_and_the_same_file_twice_is_none(tmp_path: Path) -> None:
+def test_a_mask_overrides_and_the_same_file_twice_does_not(tmp_path: Path) -> None:
     mask = entry("etc/systemd/system/api.slice", None, type=tarfile.SYMTYPE, linkname="/dev/null")
     path = write(tmp_path, "a.tar", tar([mask]))
     put(path)
@@ -38,14 +38,14 @@ def test_a_mask_is_a_rival_and_the_same_file_twice_is_none(tmp_path: Path) -> No
     assert not [item for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL]
 
 
-def test_rivals_through_links_and_in_the_user_layout(tmp_path: Path) -> None:
+def test_overrides_through_links_and_in_the_user_layout(tmp_path: Path) -> None:
     link = entry("conf", None, type=tarfile.SYMTYPE, linkname="etc")
     path = write(tmp_path, "a.tar", tar([entry("conf/systemd/system/api.slice", b"[Slice]\nMemoryMax=9G\n"), link]))
     put(path)
     assert [item.code for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
-    goal = wish(layout="user", prefix="opt/shop")
-    rival = entry("opt/shop/usr/share/systemd/user/api.slice", b"[Slice]\n")
-    path = write(tmp_path, "b.tar", tar([rival]))
+    goal = request(layout="user", prefix="opt/shop")
+    override = entry("opt/shop/usr/share/systemd/user/api.slice", b"[Slice]\n")
+    path = write(tmp_path, "b.tar", tar([override]))
     put(path, goal)
     assert [item.code for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL] == [
         "CGP308"
@@ -109,7 +109,7 @@ def test_units_that_are_links_are_no_conflict(tmp_path: Path) -> None:
     links = [("x11-common", "/dev/null"), ("user-api", "shop@user-api.service")]
     members = [entry(f"{UNITS}/{name}.service", None, type=tarfile.SYMTYPE, linkname=to) for name, to in links]
     path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), *members]))
-    put(path, wish(service_units=True))
+    put(path, request(service_units=True))
     assert f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf" in making.members(Path(path).read_bytes())
 
 
@@ -118,7 +118,7 @@ def test_a_drop_in_of_ours_that_nothing_accounts_for_fails_the_check(tmp_path: P
     stale = f"{folder}.service.d/50-cgroup-preflight.conf"
     path = write(tmp_path, "a.tar", tar([entry(stale, b"[Service]\nMemoryMax=1G\n")]))
     assert [found.member.path for found in check(path).edit.dropped] == [stale]
-    with pytest.raises(ArtifactError, match="no manifest") as caught:
+    with pytest.raises(ArtifactError, match="nor a manifest") as caught:
         put(path)
     assert caught.value.code.code == "CGP303"
     put(path, force=True)
@@ -129,7 +129,7 @@ def test_a_drop_in_of_ours_that_nothing_accounts_for_fails_the_check(tmp_path: P
 def test_another_layout_takes_the_place_of_the_first(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar(making.tree()))
     put(path)
-    put(path, wish(layout="user"))
+    put(path, request(layout="user"))
     names = making.members(Path(path).read_bytes())
     assert not [name for name in names if name.startswith(UNITS)]
 
@@ -138,10 +138,10 @@ def test_two_projects_may_share_an_artifact(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar(making.tree()))
     put(path)
     other = making.ONE_SERVICE.replace("api", "web")
-    goal = wish(f'[project]\nname = "store"\n{other}')
+    goal = request(f'[project]\nname = "store"\n{other}')
     put(path, goal)
     assert {SLICE, DROP_IN, MANIFEST} <= making.members(Path(path).read_bytes()).keys()
-    for item in (wish(), goal):
+    for item in (request(), goal):
         assert check(path, item).edit.empty
         warned = [
             found.message for found in artifact_findings.checked(check(path, item)) if found.status is Status.WARN
@@ -154,3 +154,25 @@ def test_so_many_links_that_they_cannot_be_remembered(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar(links))
     with pytest.raises(ArtifactError, match="more than 4 symbolic links"):
         put(path, limits=Limits(members=40))
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_drop_in_of_another_project_is_theirs_only_as_they_left_it(tmp_path: Path, changed: bool) -> None:
+    path = write(tmp_path, "a.tar", tar(making.tree()))
+    put(path, request(f'[project]\nname = "store"\n{making.ONE_SERVICE.replace("api", "web")}'))
+    theirs = f"{UNITS}/user-web.service.d/50-cgroup-preflight.conf"
+    members = making.members(Path(path).read_bytes())
+    assert theirs in members
+    if changed:
+        members[theirs] += b"MemoryMax=1G\n"
+    path = write(tmp_path, "b.tar", tar(entry(name, data) for name, data in members.items()))
+    assert [found.member.path for found in check(path).edit.dropped] == ([theirs] if changed else [])
+
+
+@pytest.mark.parametrize("folder", [f"{UNITS}/other.slice.d", f"{UNITS}/other.d", "opt/other.service.d"])
+def test_the_name_of_our_drop_in_elsewhere_is_not_ours(tmp_path: Path, folder: str) -> None:
+    name = f"{folder}/50-cgroup-preflight.conf"
+    path = write(tmp_path, "a.tar", tar([entry(name, b"theirs")]))
+    put(path)
+    assert making.members(Path(path).read_bytes())[name] == b"theirs"
+    assert name not in check(path).scan.found

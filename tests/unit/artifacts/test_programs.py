@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.artifacts import findings as artifact_findings
-from cgroup_preflight.artifacts.content import Wish
+from cgroup_preflight.artifacts.content import ContentRequest
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.request import wish_of
+from cgroup_preflight.artifacts.request import request_of
+from cgroup_preflight.cli.common import plan_of
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
@@ -24,17 +25,17 @@ from tests.unit.artifacts.making import (
     members,
     proof,
     put,
+    request,
     tar,
-    wish,
     write,
 )
 from tests.unit.golang import binaries
 
 _ELF = b"\x7fELF tested"
-_TESTED = wish(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))
+_TESTED = request(tested=proof(user_api=hashlib.sha256(_ELF).hexdigest()))
 
 
-def _statuses(path: str, goal: Wish | None = None) -> dict[str, Status]:
+def _statuses(path: str, goal: ContentRequest | None = None) -> dict[str, Status]:
     return {item.message.partition(": ")[2]: item.status for item in artifact_findings.checked(check(path, goal))
             if item.code == "CGP302"}  # fmt: skip
 
@@ -85,18 +86,18 @@ def test_a_sparse_program_is_refused_for_its_bytes_are_not_there(tmp_path: Path)
 def test_programs_that_changed_places_end_the_proof(tmp_path: Path) -> None:
     text = '[services.a]\nbinary = "a"\n[services.b]\nbinary = "b"\n'
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in "ab"}
-    goal = wish(text, tested=proof(**hashes))
+    goal = request(text, tested=proof(**hashes))
     path = write(tmp_path, "a.tar", tar([entry("a", b"a"), entry("b", b"b")]))
     put(path, goal)
     swapped = tar([entry("a", b"b"), entry("b", b"a"), *(entry(name, data, mode=0o644) for name, data in
                   members(Path(path).read_bytes()).items() if "/" in name)])  # fmt: skip
     path = write(tmp_path, "b.tar", swapped)
-    assert not check(path, wish(text)).edit.empty, "the proof is of another arrangement"
-    assert Status.FAIL in _statuses(path, wish(text)).values()
+    assert not check(path, request(text)).edit.empty, "the proof is of another arrangement"
+    assert Status.FAIL in _statuses(path, request(text)).values()
 
 
 def test_present_puts_nothing_where_nothing_is(tmp_path: Path) -> None:
-    goal = wish(services="present")
+    goal = request(services="present")
     path = write(tmp_path, "a.tar", tar([entry("README")]))
     before = Path(path).read_bytes()
     assert [item.status for item in artifact_findings.written(put(path, goal))] == [Status.WARN]
@@ -116,14 +117,15 @@ def test_the_program_of_the_artifact_stands_in_for_one_that_is_not_here(tmp_path
     (tmp_path / "dist/user-api").unlink()
     assert check(artifact, _wish_of(tmp_path, text)).edit.empty
     bare = write(tmp_path, "b.tar", tar([entry(f"{UNITS}/user-api.service", b"[Service]\n")]))
-    with pytest.raises(UsageError, match="neither here nor in the artifact"):
+    with pytest.raises(UsageError, match="neither on this machine nor in the artifact"):
         put(bare, _wish_of(tmp_path, text))
     assert put(bare, _wish_of(tmp_path, f"{text}go_settings = false\n")).changed
 
 
-def _wish_of(folder: Path, text: str) -> Wish:
+def _wish_of(folder: Path, text: str) -> ContentRequest:
     (folder / "c.toml").write_text(text)
-    return wish_of(load(folder / "c.toml"))
+    config = load(folder / "c.toml")
+    return request_of(config, plan_of(config))
 
 
 def _go_program() -> bytes:
@@ -135,12 +137,12 @@ def test_a_whole_unit_of_ours_stays_one(tmp_path: Path) -> None:
     """The unit that was put in is not taken for the artifact's own, which would get a drop-in."""
     path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", _ELF)]))
     unit = f"{UNITS}/user-api.service"
-    put(path, wish(service_units=True))
+    put(path, request(service_units=True))
     once = Path(path).read_bytes()
-    assert not put(path, wish(service_units=True)).changed
-    put(path, wish(service_units=True, limit="1G"))
+    assert not put(path, request(service_units=True)).changed
+    put(path, request(service_units=True, limit="1G"))
     assert unit in members(Path(path).read_bytes())
-    put(path, wish(service_units=True))
+    put(path, request(service_units=True))
     assert members(Path(path).read_bytes()) == members(once)
     put(path)
     assert unit not in members(Path(path).read_bytes())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts.model import ArtifactError
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, tar, wish, write
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, request, tar, write
 
 
 @pytest.mark.parametrize("codec", PACKERS)
@@ -22,7 +22,7 @@ def test_every_codec_holds_the_plan_afterwards(tmp_path: Path, codec: str, style
     path = write(tmp_path, "a", PACKERS[codec](old))
     done = put(path)
     new = UNPACKERS[codec](Path(path).read_bytes())
-    assert done.looked.format == (f"tar.{codec}" if codec else "tar")
+    assert done.compared.format == (f"tar.{codec}" if codec else "tar")
     found = making.members(new)
     assert found[SLICE].decode().splitlines()[-1] == "MemoryMax=192M"
     assert "Slice=api.slice" in found[DROP_IN].decode()
@@ -140,11 +140,11 @@ def test_a_new_plan_replaces_what_the_old_one_put_in(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar(making.tree()))
     put(path)
     before = _order(path)
-    put(path, wish(limit="1G"))
+    put(path, request(limit="1G"))
     assert _order(path) == before, "a replaced member keeps its place"
     assert b"MemoryMax=1G" in making.members(Path(path).read_bytes())[SLICE]
     renamed = making.ONE_SERVICE.replace("api]", "web]", 1).replace('slice = "api"', 'slice = "web"')
-    put(path, wish(renamed))
+    put(path, request(renamed))
     assert SLICE not in _order(path), "a slice that the plan has no more is removed"
     assert f"{making.UNITS}/web.slice" in _order(path)
 
@@ -174,7 +174,7 @@ def test_a_file_of_ours_that_was_edited_is_a_conflict(tmp_path: Path) -> None:
 
 def test_prefix_and_user_layout(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar([entry("shop-1/user-api", b"elf")]))
-    put(path, wish(prefix="shop-1", layout="user"))
+    put(path, request(prefix="shop-1", layout="user"))
     names = _order(path)
     assert "shop-1/usr/lib/systemd/user/api.slice" in names
     assert "shop-1/usr/share/cgroup-preflight/shop.json" in names
@@ -203,3 +203,11 @@ def _marker(data: bytes) -> int:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         last = archive.getmembers()[-1]
     return last.offset_data + -(-last.size // 512) * 512
+
+
+@pytest.mark.parametrize("codec", PACKERS)
+def test_an_empty_archive_is_a_tar_whatever_its_name(tmp_path: Path, codec: str) -> None:
+    """Zeros only: a name ends with .tar or does not, and the content alone tells."""
+    path = write(tmp_path, "empty", PACKERS[codec](tar([])))
+    put(path)
+    assert SLICE in making.members(UNPACKERS[codec](Path(path).read_bytes()))

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts.model import ArtifactError
+from cgroup_preflight.artifacts.zip_records import moved, new_entry, parse_record
 from tests.unit.artifacts import making
-from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, wish, write, zipped
+from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, put, request, write, zipped
 
 _TREE = [("usr/", b""), ("usr/bin/user-api", b"elf" * 500), ("README", b"hello")]
 
@@ -71,8 +72,8 @@ def test_replaced_entries_keep_their_place_and_others_their_bodies(tmp_path: Pat
         assert archive.namelist()[:3] == ["first", SLICE, "last"]
         assert (archive.read("first"), archive.read("last")) == (b"1", b"2" * 99)
         assert archive.testzip() is None
-    put(path, wish(limit="1G"))
-    assert making.check(path, wish(limit="1G")).edit.empty
+    put(path, request(limit="1G"))
+    assert making.check(path, request(limit="1G")).edit.empty
 
 
 def test_empty_zip_and_zip64_records(tmp_path: Path) -> None:
@@ -106,3 +107,38 @@ def _with_extra(entries: list[tuple[str, bytes]], comment: bytes) -> bytes:
             archive.writestr(info, data)
         archive.comment = comment
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "system", "found"), [(0o755, 3, True), (0o100, 3, True), (0o644, 3, False), (0o644, 0, True)]
+)
+def test_a_program_is_known_by_its_executable_bit_if_the_zip_has_modes(
+    tmp_path: Path, mode: int, system: int, found: bool
+) -> None:
+    """System 0 is MS-DOS, which has no modes; 3 is Unix."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        item = zipfile.ZipInfo("usr/bin/user-api")
+        item.external_attr, item.create_system = mode << 16, system
+        archive.writestr(item, b"elf")
+    assert bool(making.check(str(tmp_path / "a.zip")).scan.programs) is found
+
+
+@pytest.mark.parametrize("kept", [0, 3, 4, 20, 45])
+@pytest.mark.parametrize("before", [b"", b"x" * 60])
+def test_a_cut_off_directory_is_damaged(kept: int, before: bytes) -> None:
+    _, central = new_entry("usr/bin/x", b"data", 7, making.TIME)
+    with pytest.raises(ArtifactError, match="directory is damaged"):
+        parse_record(before + central[:kept], len(before))
+    with pytest.raises(ArtifactError, match="directory is damaged"):
+        parse_record(before + central[:-1], len(before))
+    assert parse_record(before + central, len(before)).raw == central
+
+
+@pytest.mark.parametrize("offset", [0x01000001, 0x1_0000_0001])
+def test_an_offset_is_moved_in_all_its_bytes(offset: int) -> None:
+    """32 bits, or 64 in the field of zip64: the lower bytes borrow from the highest."""
+    _, central = new_entry("a", b"", offset, making.TIME)
+    changed = parse_record(moved(parse_record(central, 0), 2), 0)
+    assert changed.offset == offset - 2
+    _, same = new_entry("a", b"", offset - 2, making.TIME)
+    assert offset > 0xFFFFFFFF or changed.raw == same

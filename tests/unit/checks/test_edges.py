@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.core.reading import Known, Why
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.host.cgroupfs import Level, Mount
+from cgroup_preflight.host.cgroupfs import CgroupReading, Mount
 from tests.unit.checks.contexts import one, run
 from tests.unit.host.fabricate import HYBRID, ROOT_MOUNT, facts, gathered, unreadable
 
@@ -24,7 +24,7 @@ def _service(line: str) -> str:
     return f'[services.x]\nbinary = "x"\n{line}\n'
 
 
-def _level(path: str, kind: str) -> Level:
+def _level(path: str, kind: str) -> CgroupReading:
     root = facts().root
     return dataclasses.replace(root, path=path, type=Known(value=kind, source=f"{path}/cgroup.type"))
 

@@ -271,8 +271,8 @@ def test_two_services_with_one_address(tmp_path):
     assert called.status == 2
     assert "3 mistakes" in called.err
     for line in (8, 11):
-        assert "asked for s0 already" in told(called, line)
-    assert "asked for s4 already" in told(called, 20)
+        assert "is the address of s0, too" in told(called, line)
+    assert "is the address of s4, too" in told(called, 20)
 
 
 def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
@@ -284,7 +284,7 @@ def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
     called = call(tmp_path, "slices", config=HEAD + body)
     assert called.status == 2
     assert "1 mistake " in called.err
-    assert "readiness test" in told(called, 6)
+    assert "without `ready`" in told(called, 6)
 
 
 def test_a_remote_address_where_the_config_allows_it(tmp_path):
@@ -380,7 +380,7 @@ FOREIGN = {
     "empty": (b"", "empty"),
     "pe": (b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0" + bytes(40), "Windows"),
     "macho": (b"\xcf\xfa\xed\xfe" + bytes(64), "macOS"),
-    "text": (b"just text\n", "no program"),
+    "text": (b"just text\n", "not a program"),
     "damaged": (b"\x7fELF" + bytes(8), ""),
     "cut": (_elf(62)[:70], ""),
 }
@@ -405,7 +405,7 @@ ARM64 = 183 if os.uname().machine != "aarch64" else 62
 @pytest.mark.parametrize("command", ["run", "smoke"])
 @pytest.mark.parametrize("engine", [[], ["--engine", "systemd"], ["--engine", "guest"]], ids=" ".join)
 @pytest.mark.parametrize(
-    ("data", "word"), [(b"just text\n", "it is no program"), (_elf(ARM64), "")], ids=["text", "other machine"]
+    ("data", "word"), [(b"just text\n", "it is not a program"), (_elf(ARM64), "")], ids=["text", "other machine"]
 )
 def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command, engine, data, word):
     """Whatever the host is like: it is neither blamed for it, nor is what was found about it lost."""
@@ -416,7 +416,7 @@ def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command
     assert called.status == 1
     verdict, _, _, first, *_ = called.out.split("\n")
     assert verdict.startswith("FAIL: ")
-    assert "1 failed" in verdict
+    assert verdict.endswith(" failed: CGP401 s0")
     assert first.startswith("fail       CGP401 s0: binary 'prog' cannot run here: ")
     assert word in first
     assert first.endswith(f"[{FILE}:3]")

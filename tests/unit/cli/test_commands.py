@@ -218,19 +218,46 @@ def test_a_reader_that_goes_away_changes_no_verdict(tmp_path):
 
 
 @needs_processes
-def test_a_full_disk_is_no_pass(tmp_path):
-    with open("/dev/full", "w") as full:
+@pytest.mark.parametrize("words", [["check"], ["check", "--help"], ["--version"], ["explain", "CGP101"], ["schema"]])
+@pytest.mark.parametrize(
+    ("redirect", "reason"), [(">/dev/full", "No space left"), (">&-", "it is closed"), (">/dev/full 2>&1", "")]
+)
+def test_a_stdout_that_cannot_be_written_is_an_error_of_the_call(tmp_path, words, redirect, reason):
+    """Neither a pass, nor a fail, nor a defect of this tool: the call sent the output to where it cannot go."""
+    command = f'exec "$0" -m cgroup_preflight {" ".join(words)} {redirect}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done
+    assert (reason in done.stderr, "Traceback" in done.stderr, "defect" in done.stderr) == (True, False, False), done
+
+
+@needs_processes
+@pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&-"])
+def test_a_stderr_that_cannot_be_written_leaves_the_exit_status(tmp_path, redirect):
+    for words, status in (("explain CGP101", 0), ("explain CGP999", 2), ("nonsense", 2)):
+        command = f'exec "$0" -m cgroup_preflight {words} {redirect}'
         done = subprocess.run(
-            [sys.executable, "-m", "cgroup_preflight", "check"],
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-        )
-    assert b"Traceback" not in done.stderr
-    assert done.returncode not in (0, 1)
+            ["/bin/sh", "-c", command, sys.executable], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, (words, done)
+
+
+@needs_processes
+def test_a_report_to_dev_stdout_goes_where_stdout_goes(tmp_path):
+    """As root, /dev/stdout is a link that could be replaced by a file; and `>>` is not to be truncated."""
+    (tmp_path / "log").write_text("before\n")
+    with open(tmp_path / "log", "a") as log:
+        subprocess.run(
+            [sys.executable, "-m", "cgroup_preflight", "schema", "--output", "/dev/stdout"],
+            cwd=tmp_path, env=environment(tmp_path), stdout=log, timeout=60, check=True,
+        )  # fmt: skip
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("before\n{")
+    assert text.endswith("}\n")
+    assert os.path.islink("/dev/stdout")
 
 
 _SLOW = """\

@@ -114,7 +114,7 @@ _VALUES = st.recursive(
     max_leaves=5,
 )
 _KNOWN = sorted(
-    {key.name for keys in SECTIONS.values() for key in keys}
+    {key.name for section in SECTIONS.values() for key in section.keys}
     | {name for section in SECTIONS for name in section.split(".")}
 )
 _KEYS = st.one_of(st.sampled_from(_KNOWN), st.text(max_size=5))
@@ -279,6 +279,14 @@ args = "one two"
         ("[services.a]\nbinary='x'\n[services.a.smoke]\narg = []", "args"),
         ("[services.a]\nbinary='x'\n[services.a.smok]\n", "smoke"),
         ("[requires]\n", "require"),
+        ("[slices.a]\nMemoryLimit = '1G'", "MemoryMax"),
+        ("[slices.a]\nmemory_limit = '1G'", "MemoryMax"),
+        ("[slices.a]\nMemoryLimits = '1G'", "MemoryMax"),
+        ("[slices.a]\nCPUShares = 512", "CPUWeight"),
+        ("[slices.a]\nBlockIOWeight = 500", "IOWeight"),
+        ("[slices.a]\nTasksLimit = 64", "TasksMax"),
+        ("[slices.a]\nMemorySwapLimit = 0", "MemorySwapMax"),
+        ("[slices.a]\nMemoryMinn = '1G'", "MemoryMin"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(text, nearest):

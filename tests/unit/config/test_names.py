@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, parse_name, parse_ready, parse_slice_name
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, parse_name, parse_prefix, parse_ready, parse_slice_name
 from cgroup_preflight.config.model import Ready, ReadyKind
 from cgroup_preflight.core.quantities import QuantityError
 
@@ -197,7 +197,7 @@ def test_a_pattern_that_python_warns_about_is_a_matter_of_the_config():
 
 
 def _key(section, name):
-    return next(key for key in SECTIONS[section] if key.name == name)
+    return next(key for key in SECTIONS[section].keys if key.name == name)
 
 
 @pytest.mark.parametrize("text", [">=249", ">=249,<258", "", "==252", "~=5.15", "!=6.1"])
@@ -233,3 +233,20 @@ def test_spans_of_a_smoke_run():
     assert _key("services.*.smoke", "duration").parse("0") == 0.0
     assert _key("services.*.smoke", "duration").parse("1h") == 3600.0
     assert _key("services.*.smoke", "stop_timeout").parse("100ms") == 0.1
+
+
+@pytest.mark.parametrize(("text", "prefix"), [("a//./b", "a/b"), ("shop-1.2/", "shop-1.2"), (".", ""), ("./a", "a")])
+def test_a_prefix_is_written_in_one_way(text, prefix):
+    assert parse_prefix(text) == prefix
+
+
+@pytest.mark.parametrize("text", ["/a", "../a", "a/..", "a\x7f", "a b", "a\n", "é"])
+def test_prefixes_refused(text):
+    with pytest.raises(QuantityError) as caught:
+        parse_prefix(text)
+    assert "shop-1.2" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["~", "!", "a~b"])
+def test_a_prefix_may_have_any_other_printable_character(text):
+    assert parse_prefix(text) == text

@@ -238,3 +238,14 @@ def test_one_mistake_is_told_once():
     """A slice with a bad name is not undeclared besides; a bad value is not also too small."""
     assert names(mistakes_of("[slices.a]\nMemoryMax = '5MB'\n")) == ["bad-value"]
     assert names(mistakes_of("[services.x]\nbinary = 'x'\nslice = '../x'\n")) == ["bad-value"]
+
+
+def test_a_value_on_two_lines_says_what_is_wrong_with_it_and_what_to_write():
+    (item,) = mistakes_of('[slices.a]\nMemoryMax = "1G\\n2G"\n')
+    assert "control characters" in item.message
+    assert item.remedies[0].title == "use one value on one line"
+
+
+def test_limits_out_of_order_say_which_number_to_change():
+    (item,) = mistakes_of("[slices.a]\nMemoryHigh = '65M'\nMemoryMax = '64M'\n")
+    assert item.remedies[0].title == "lower MemoryHigh to 64M, or raise MemoryMax to 65M"

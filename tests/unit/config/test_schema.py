@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from cgroup_preflight.cli import schema as command
 from cgroup_preflight.config import load
 from cgroup_preflight.config.keys import SECTIONS
-from cgroup_preflight.config.properties import BY_NAME, SHAPES
+from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.config.schema import schema
 from cgroup_preflight.core.errors import ConfigError
 
@@ -52,20 +52,16 @@ def test_the_example_is_valid() -> None:
 def test_every_key_of_the_loader_is_described() -> None:
     found = tables(SCHEMA)
     names = {name for table in found for name in table["properties"]}
-    assert names >= {key.name for keys in SECTIONS.values() for key in keys}
+    assert names >= {key.name for section in SECTIONS.values() for key in section.keys}
     for table in found:
         assert table["additionalProperties"] is False
         assert table["description"]
-    for keys, part in ((SECTIONS["slices.*"], "slice"), (SECTIONS["services.*.smoke"], "service_smoke"),
+    for section, part in ((SECTIONS["slices.*"], "slice"), (SECTIONS["services.*.smoke"], "service_smoke"),
                         (SECTIONS["services.*"], "service")):  # fmt: skip
         properties = SCHEMA["$defs"][part]["properties"]  # type: ignore[index]
-        for key in keys:
+        for key in section.keys:
             assert properties[key.name]["description"] == key.doc
             assert properties[key.name]["examples"] or "default" in properties[key.name]
-
-
-def test_every_property_has_a_shape() -> None:
-    assert set(SHAPES) == set(BY_NAME)
 
 
 def test_examples_and_defaults_are_valid() -> None:

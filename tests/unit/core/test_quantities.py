@@ -153,6 +153,11 @@ def test_sizes_refused(text):
         ("-1", "infinity"),
         ("unlimited", "infinity"),
         ("none", "infinity"),
+        ("1,000M", "1000M"),
+        ("1_000_000", "1000000"),
+        ("12,345,678", "12345678"),
+        ("1,5G", "1.5G"),
+        ("0064MB", "64M"),
     ],
 )
 def test_sizes_systemd_ignores_get_the_right_spelling(text, right):
@@ -216,7 +221,16 @@ def test_quota_examples(text, value):
     [
         ("50", "50%"),
         ("150", "150%"),
-        ("0.5", "0.5%"),
+        ("0.5", "50% for 0.5 CPUs, or 0.5% of one CPU"),
+        ("1.5", "150% for 1.5 CPUs, or 1.5% of one CPU"),
+        ("1,5", "150% for 1.5 CPUs, or 1.5% of one CPU"),
+        ("2", "200% for 2 CPUs, or 2% of one CPU"),
+        ("12.25", "1225% for 12.25 CPUs, or 12.25% of one CPU"),
+        ("0", "above 0%"),
+        ("0.0", "above 0%"),
+        ("200.000%", "at most two decimals, such as 200%"),
+        ("12.345%", "at most two decimals, such as 12.34%"),
+        ("1,5%", "1.5%"),
         ("0%", "above 0%"),
         ("0.00%", "above 0%"),
         ("infinity", "no CPUQuota line"),
@@ -228,6 +242,47 @@ def test_quotas_systemd_ignores_get_the_right_spelling(text, right):
     with pytest.raises(q.QuantityError) as caught:
         q.parse_quota(text)
     assert right in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["0.5", "1.5", "2", "12.25", "150", "200.000%", "0.999%", "1,5%"])
+def test_each_percentage_in_a_hint_works(text):
+    with pytest.raises(q.QuantityError) as caught:
+        q.parse_quota(text)
+    found = re.findall(r"[\d.]+%", caught.value.hint)
+    assert found
+    for word in found:
+        q.parse_quota(word)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "hint"),
+    [
+        (q.parse_tasks, "1,000", "1000"),
+        (q.parse_tasks, "12,345,678", "12345678"),
+        (q.parse_tasks, "1_000", "1000"),
+        (q.parse_tasks, " 64", "64"),
+        (q.parse_weight, "1,000", "1000"),
+        (q.parse_tasks, "0064", "64"),
+        (q.parse_weight, "0064", "64"),
+        (q.parse_quota, "0050%", "50%"),
+        (q.parse_quota, "00.5%", "0.5%"),
+        (q.parse_cpus, "00-03", "0-3"),
+        (q.parse_cpus, "08\t05", "8 5"),
+    ],
+)
+def test_numbers_with_commas_and_zeros_get_the_right_spelling(parse, text, hint):
+    with pytest.raises(q.QuantityError) as caught:
+        parse(text)
+    assert caught.value.hint == hint
+    parse(hint)
+
+
+@pytest.mark.parametrize(("text", "zero"), [("1,000", False), ("1,00", False), ("10,000,000", False), ("0064", True)])
+def test_a_zero_after_a_comma_is_no_leading_zero(text, zero):
+    with pytest.raises(q.QuantityError) as caught:
+        q.parse_weight(text)
+    assert ("leading zero" in str(caught.value)) is zero
+    assert caught.value.hint in ("1000", "64") or "1 to 10000" in caught.value.hint
 
 
 @given(st.integers(1, 10000))

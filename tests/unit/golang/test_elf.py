@@ -140,7 +140,9 @@ def test_where_it_runs(machine: int, bits: int, order: str, target: str, ok: boo
     assert ok is True or answer.why
 
 
-@pytest.mark.parametrize(("kind", "entry", "ok"), [(1, 0, False), (4, 0, False), (3, 0, False), (3, 8, True)])
+@pytest.mark.parametrize(
+    ("kind", "entry", "ok"), [(1, 0, False), (4, 0, False), (3, 0, False), (3, 8, True), (2, 0, True)]
+)
 def test_object_files_cores_and_libraries_are_no_programs(kind: int, entry: int, ok: bool) -> None:
     assert fit(of(elf(kind=kind, entry=entry)), "x86_64").ok is ok
 

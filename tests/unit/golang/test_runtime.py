@@ -2,9 +2,9 @@
 
 import pytest
 
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime import RuntimePrediction, predict
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.golang.runtime_rules import minor, rules_for
 
 OFF = "containermaxprocs=0,decoratemappings=0,updatemaxprocs=0"

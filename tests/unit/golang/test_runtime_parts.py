@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.golang import runtime_env as env
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import survey
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, Effect, effects
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 
@@ -103,7 +103,7 @@ def test_automaxprocs_rounds_down(quota: float, procs: int) -> None:
 def test_automaxprocs_steps_aside_or_sees_nothing() -> None:
     info, on_slice = linked((AUTOMAXPROCS, "v1.6.0")), Chain(levels=(Level(name="unit"), Level(name="slice", cpus=2)))
     assert effect(info, on_slice).gomaxprocs is None
-    assert "steps aside" in effect(info, on_slice, GOMAXPROCS="nonsense").words
+    assert "does nothing, because" in effect(info, on_slice, GOMAXPROCS="nonsense").words
     assert effects(linked(), {}, on_slice) == ()
 
 

@@ -4,7 +4,7 @@ import io
 import tarfile
 
 from cgroup_preflight.guest import bytecode
-from cgroup_preflight.guest.spec import Completed
+from cgroup_preflight.guest.spec import CommandResult
 
 
 def archive(**members: bytes) -> bytes:
@@ -27,7 +27,7 @@ class Guest:
         self.packed, self.returncode = packed, returncode
 
     def run(self, argv, timeout):
-        return Completed(argv=tuple(argv), returncode=self.returncode, stdout=self.packed, stderr=b"")
+        return CommandResult(argv=tuple(argv), returncode=self.returncode, stdout=self.packed, stderr=b"")
 
 
 def test_only_modules_below_the_folder_are_kept(tmp_path):

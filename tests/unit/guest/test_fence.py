@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -91,3 +92,15 @@ def test_there_is_no_network_unless_it_is_asked_for(fenced):
             assert worked[0] is False
         said, worked = fenced([("connect", port)], network=True)
         assert (worked, "the network of the job" in said) == ([True], True)
+
+
+@pytest.mark.parametrize("network", [True, False])
+@pytest.mark.parametrize(
+    ("version", "rights", "words"),
+    [(1, 13, 1), (2, 14, 1), (3, 15, 1), (4, 15, 2), (5, 16, 2), (6, 16, 3), (7, 16, 3), (12, 16, 3)],
+)
+def test_each_version_of_landlock_gets_what_it_knows(version, rights, words, network):
+    """linux/landlock.h: file rights, then TCP since version 4, then abstract sockets and signals since 6."""
+    found, wanted = fence._ruleset(version, network=network)
+    assert found == 2**rights - 1
+    assert struct.unpack(f"={len(wanted) // 8}Q", wanted) == (found, 0 if network else 3, 3)[:words]

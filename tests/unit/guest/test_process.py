@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from cgroup_preflight.guest.process import GuestProcess, last_lines, make_folder
+from cgroup_preflight.guest import process
+from cgroup_preflight.guest.process import GuestProcess, make_folder
 
 pytestmark = pytest.mark.starts_processes
 
@@ -20,15 +21,15 @@ def played(tmp_path, monkeypatch):
 
     def start(script):
         folder = make_folder()
-        process = GuestProcess(
+        made = GuestProcess(
             folder, lambda fd: ("sh", "-c", script, "guest", str(fd)), environment={"PATH": os.environ["PATH"]}
         )
-        started.append(process)
-        return process
+        started.append(made)
+        return made
 
     yield start
-    for process in started:
-        process.close()
+    for one in started:
+        one.close()
 
 
 def test_line_and_console(played, tmp_path):
@@ -43,8 +44,8 @@ def test_line_and_console(played, tmp_path):
 
 def test_panic_comes_before_its_stack_trace():
     text = "\n".join(["old", "a", "b", "[1.0] Kernel panic - not syncing: x", *("trace" for _ in range(30))])
-    assert last_lines(text, 4) == ("a", "b", "[1.0] Kernel panic - not syncing: x", "trace")
-    assert last_lines("a\n\nb\n", 1) == ("b",)
+    assert process._last_lines(text, 4) == ("a", "b", "[1.0] Kernel panic - not syncing: x", "trace")
+    assert process._last_lines("a\n\nb\n", 1) == ("b",)
 
 
 def test_end_of_the_guest_is_seen_and_its_console_is_kept(played):
@@ -73,6 +74,7 @@ def test_program_that_cannot_start_is_told_on_the_console(tmp_path, monkeypatch)
 
 _PARENT = """
 import os, sys, time
+from cgroup_preflight.guest import process
 from cgroup_preflight.guest.process import GuestProcess, make_folder
 guest = GuestProcess(make_folder(), lambda fd: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
                      environment={"PATH": os.environ["PATH"]})

@@ -21,7 +21,7 @@ def bare(monkeypatch):
         (DEBIAN, ["linux.uml", "mmdebstrap"], "apt-get install user-mode-linux mmdebstrap"),
         ('ID=linuxmint\nID_LIKE="ubuntu debian"\n', ["mke2fs"], "apt-get install e2fsprogs"),
         ("ID=fedora\n", ["qemu-system-x86_64"], "fedora: dnf install qemu-system-x86-core"),
-        ('ID=rocky\nID_LIKE="rhel centos fedora"\n', ["linux.uml"], "fedora has qemu-system-x86-core alone"),
+        ('ID=rocky\nID_LIKE="rhel centos fedora"\n', ["linux.uml"], "fedora has only qemu-system-x86-core"),
         ("", ["linux.uml"], "Debian and Ubuntu: apt-get install user-mode-linux"),
     ],
 )
@@ -52,7 +52,7 @@ def test_an_odd_os_release_is_no_error():
 
 
 def test_kvm_is_not_tried_without_its_device(monkeypatch, tmp_path):
-    monkeypatch.setattr(qemu, "_DEVICE", str(tmp_path / "kvm"))
+    monkeypatch.setattr(qemu, "_KVM", str(tmp_path / "kvm"))
     monkeypatch.setattr(qemu, "works", lambda: pytest.fail("tried"))
     assert qemu.accelerator(tmp_path) == "tcg"
 
@@ -60,7 +60,7 @@ def test_kvm_is_not_tried_without_its_device(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("works", "name"), [(True, "kvm"), (False, "tcg")])
 def test_kvm_is_tried_once(monkeypatch, tmp_path, works, name):
     (tmp_path / "kvm").touch()
-    monkeypatch.setattr(qemu, "_DEVICE", str(tmp_path / "kvm"))
+    monkeypatch.setattr(qemu, "_KVM", str(tmp_path / "kvm"))
     tried = []
     monkeypatch.setattr(qemu, "works", lambda: tried.append(1) or works)
     (tmp_path / ".kvm-of-an-earlier-boot").write_text("kvm")

@@ -44,12 +44,14 @@ def test_what_cannot_be_read_says_why(fs, tmp_path, path, why):
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-def test_a_denied_file(fs, monkeypatch, number):
+def test_a_denied_file(fs, tmp_path, monkeypatch, number):
+    (tmp_path / "x").write_text("1")
+
     def deny(*_args, **_kwargs):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr("cgroup_preflight.host.fs.os.open", deny)
+        patch.setattr("cgroup_preflight.host.files.os.open", deny)
         reading = fs.read("/x")
     assert (reading.why, reading.errno) == (Why.DENIED, number)
 

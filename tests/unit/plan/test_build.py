@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.plan.build import build_plan, expand
+from cgroup_preflight.plan.build import build_plan, expand, only, scoped
 from tests.unit.core.making import config_of
 
 TEXT = """\
@@ -61,15 +61,29 @@ def test_paths_of_programs_are_absolute():
 
 def test_a_scope_changes_names_only():
     config = config_of(TEXT)
-    plain, scoped = build_plan(config), build_plan(config, scope="cgpf0123456789ab")
-    assert scoped.slices[0].unit == "cgpf0123456789ab.slice"
-    assert scoped.slices[0].settings == ()
-    assert [item.unit for item in scoped.slices[1:]] == [f"cgpf0123456789ab-{item.unit}" for item in plain.slices]
-    assert [item.settings for item in scoped.slices[1:]] == [item.settings for item in plain.slices]
-    for ours, theirs in zip(scoped.services, plain.services, strict=True):
+    plain = build_plan(config)
+    run = scoped(plain, "cgpf0123456789ab")
+    assert run.slices[0].unit == "cgpf0123456789ab.slice"
+    assert run.slices[0].settings == ()
+    assert [item.unit for item in run.slices[1:]] == [f"cgpf0123456789ab-{item.unit}" for item in plain.slices]
+    assert [item.settings for item in run.slices[1:]] == [item.settings for item in plain.slices]
+    for ours, theirs in zip(run.services, plain.services, strict=True):
         assert ours.unit == f"cgpf0123456789ab-{theirs.unit}"
         assert ours.slices == ("cgpf0123456789ab.slice", *(f"cgpf0123456789ab-{name}" for name in theirs.slices))
         assert (ours.settings, ours.binary, ours.label) == (theirs.settings, theirs.binary, theirs.label)
+
+
+def test_a_plan_of_some_services_keeps_all_slices():
+    plan = build_plan(config_of(TEXT))
+    assert only(plan, ()) == plan
+    some = only(plan, ("b", "free"))
+    assert ([item.label for item in some.services], some.slices) == (["b", "free"], plan.slices)
+
+
+def test_all_settings_of_a_config_and_of_its_plan():
+    config = config_of(TEXT)
+    assert [item.text for item in config.settings] == ["80", "1G", "64M"]
+    assert sorted(item.text for item in build_plan(config).settings) == ["1G", "64M", "80"]
 
 
 def test_a_plan_of_nothing():

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.quantities import Permyriad, Size
-from cgroup_preflight.plan.expect import HostNumbers, agrees, cpu_max, expectations, memory_text
-from tests.unit.core.making import one_setting, settings_of
+from cgroup_preflight.core.report import Location
+from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations, memory_bytes, quota_usec
+from tests.unit.core.making import settings_of
 
 HOST = HostNumbers(page_size=4096, memory_bytes=503_644_160, tasks_max=32768)
 BIG_PAGES = HostNumbers(page_size=65536, memory_bytes=8 << 30, tasks_max=4194304)
@@ -40,13 +42,21 @@ def expected(host=HOST, **texts):
     ],
 )
 def test_cpu_max(quota, period, text):
-    value = one_setting("CPUQuota", quota).value
-    assert cpu_max(value, period) == text
+    settings = {"CPUQuota": quota} | ({"CPUQuotaPeriodSec": f"{period}us"} if period else {})
+    (item,) = expectations(settings_of(**settings), HOST)
+    assert (item.attribute, item.text) == ("cpu.max", text)
+    granted, length = map(int, text.split())
+    assert (item.number, item.period_usec) == (granted / length, length)
+
+
+def _setting(name, value):
+    return Setting(property=name, text="", value=value, location=Location(file="c.toml", line=1))
 
 
 @given(st.integers(1, 1_000_000), st.one_of(st.none(), st.integers(1000, 1_000_000)))
 def test_cpu_max_keeps_the_share(value, period):
-    quota, used = map(int, cpu_max(Permyriad(value), period).split())
+    settings = [_setting("CPUQuota", Permyriad(value))] + ([_setting("CPUQuotaPeriodSec", period)] if period else [])
+    quota, used = quota_usec({item.property: item for item in settings})
     assert 1000 <= used <= 1_000_000
     assert quota >= 1000
     assert used >= (period or 100_000)
@@ -93,13 +103,14 @@ def test_percent_is_of_physical_memory_in_whole_pages(text, value):
 
 
 @given(st.integers(0, (1 << 63) - 1))
-def test_memory_text_is_what_the_kernel_prints(count):
-    text = memory_text(Size(count), HOST)
-    if text == "max":
+def test_memory_is_what_the_kernel_prints(count):
+    number = memory_bytes(Size(count), HOST)
+    if number is None:
         assert count >= ((1 << 63) - 1) // 4096 * 4096
     else:
-        assert int(text) % 4096 == 0
-        assert 0 <= count - int(text) < 4096
+        assert number % 4096 == 0
+        assert 0 <= count - number < 4096
+    assert memory_bytes(Size(count), None) == count
 
 
 def test_zero_stays_zero():

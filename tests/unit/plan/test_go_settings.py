@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.go_settings import procs_for
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.plan.unitfile import drop_in_files
@@ -46,8 +46,8 @@ def test_memory_limit_is_nine_tenths_in_bytes_rounded_down() -> None:
     ("text", "note"),
     [
         ('MemoryMax = "64M"\n[slices.s]', "below 64M"),
-        ('MemoryMax = "50%"\n[slices.s]', "no fixed number"),
-        ('MemoryMax = "512M"\nEnvironment = { GOMEMLIMIT = "1MiB" }\n[slices.s]', "left as it was set"),
+        ('MemoryMax = "50%"\n[slices.s]', "is a percentage of the host's memory"),
+        ('MemoryMax = "512M"\nEnvironment = { GOMEMLIMIT = "1MiB" }\n[slices.s]', "GOMEMLIMIT stays as it was set"),
     ],
 )
 def test_no_memory_limit_and_why(text: str, note: str) -> None:
@@ -58,7 +58,8 @@ def test_no_memory_limit_and_why(text: str, note: str) -> None:
 
 def test_nothing_is_set_where_there_is_no_limit() -> None:
     service, drop_in = planned("[slices.s]")
-    assert (service.go is not None and service.go.items, "Environment" in drop_in) == ((), False)
+    assert service.go is not None
+    assert (service.go.items, service.go.notes, "Environment" in drop_in) == ((), (), False)
 
 
 def test_a_quota_of_one_cpu_or_less_becomes_a_number() -> None:
@@ -79,6 +80,16 @@ def test_an_aware_runtime_is_left_to_itself(quota: str) -> None:
 def test_an_older_one_gets_a_number(quota: str, procs: str) -> None:
     assert variables(f'CPUQuota = "{quota}"\n[slices.s]', program("go1.24.1")) == {"GOMAXPROCS": procs}
     assert variables(f'CPUQuota = "{quota}"\n[slices.s]', program("unknown")) == {"GOMAXPROCS": procs}
+
+
+@pytest.mark.parametrize(
+    ("quota", "words"), [("110%", "rounded down"), ("150%", "rounded up"), ("200%", "in whole CPUs")]
+)
+def test_a_number_says_how_it_was_rounded(quota: str, words: str) -> None:
+    service, _ = planned(f'CPUQuota = "{quota}"\n[slices.s]', program("go1.24.1"))
+    assert service.go is not None
+    (item,) = service.go.items
+    assert [word for word in ("rounded down", "rounded up", "in whole CPUs") if word in item.why] == [words]
 
 
 @given(st.floats(min_value=0.01, max_value=1000))
@@ -148,6 +159,11 @@ def test_a_quota_of_the_slice_is_repeated_with_its_period() -> None:
         r"CPUQuota=300%\nCPUQuotaPeriodSec=50ms",
         drop_in,
     )
+
+
+def test_only_the_quota_of_the_slice_is_repeated() -> None:
+    service, _ = planned('[slices.s]\nCPUQuota = "300%"\nTasksMax = 100\nCPUWeight = 50')
+    assert [item.property for item in service.settings] == ["CPUQuota"]
 
 
 def test_a_looser_quota_of_the_unit_is_not_touched() -> None:
@@ -220,7 +236,6 @@ def test_a_ratio_is_a_share(value: str) -> None:
 
 def test_a_scope_changes_none_of_it() -> None:
     config = config_of('[services.app]\nbinary = "bin"\nslice = "s"\nMemoryMax = "1G"\n[slices.s]\nCPUQuota = "300%"')
-    plain, scoped = (
-        build_plan(config, scope=scope, programs={"app": program()}).services[0] for scope in ("", "cgpf1")
-    )
-    assert (plain.settings, plain.smoke, plain.go) == (scoped.settings, scoped.smoke, scoped.go)
+    shipped = build_plan(config, programs={"app": program()})
+    (plain,), (run,) = shipped.services, scoped(shipped, "cgpf1").services
+    assert (plain.settings, plain.smoke, plain.go) == (run.settings, run.smoke, run.go)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from tests.unit.core.making import config_of
 
@@ -68,9 +68,9 @@ def test_slice_of_the_innermost_level():
 def test_scoped_files_differ_in_their_names_only():
     config = config_of(TEXT)
     plain = {item.path: item.content for item in slice_files(build_plan(config))}
-    scoped = {item.path: item.content for item in slice_files(build_plan(config, scope="cgpf00"))}
-    assert scoped.pop("cgpf00.slice").endswith("[Slice]\n")
-    assert {path.removeprefix("cgpf00-"): content for path, content in scoped.items()} == plain
+    run = {item.path: item.content for item in slice_files(scoped(build_plan(config), "cgpf00"))}
+    assert run.pop("cgpf00.slice").endswith("[Slice]\n")
+    assert {path.removeprefix("cgpf00-"): content for path, content in run.items()} == plain
 
 
 _SHIPPED = {item.name for item in PROPERTIES} | {"Slice", "Description", "Environment"}

@@ -11,7 +11,7 @@ import pytest
 from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.clock import Clock, Outside
-from cgroup_preflight.publish.options import Load, Wishes, view
+from cgroup_preflight.publish.options import Options, Results, view
 from cgroup_preflight.report.merge import Leg
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
@@ -44,7 +44,9 @@ def test_first_fail_makes_a_check_run_and_a_comment(github, env, call, failing, 
     assert check["annotations"][0]["path"] == "deploy/cgroup-preflight.toml"
     assert check["annotations"][0]["start_line"] == 12
     (comment,) = github.comments
-    assert comment["body"].startswith("## ❌ cgroup-preflight: fail\n**To do:** raise MemoryMax")
+    assert comment["body"].startswith(
+        "## ❌ cgroup-preflight FAIL: 1 of 2 checks failed: <code>CGP501</code> user-api\n**To do:** raise MemoryMax"
+    )
     assert github.writes() == ["POST /repos/org/demo/check-runs", "POST /repos/org/demo/issues/7/comments"]
     told = capsys.readouterr()
     assert "delivered comment: up to date https://github.example/org/demo/pull/7#issuecomment-" in told.err
@@ -67,7 +69,7 @@ def test_a_pass_makes_no_comment_but_turns_an_old_one_green(github, env, call, f
     call(env | {"GITHUB_RUN_ID": "101"}, failing)
     call(env | {"GITHUB_RUN_ID": "102"}, passing)
     (comment,) = github.comments
-    assert comment["body"].startswith("## ✅ cgroup-preflight: pass")
+    assert comment["body"].startswith("## ✅ cgroup-preflight PASS: ")
     assert [check["conclusion"] for check in github.checks] == ["success", "failure", "success"]
 
 
@@ -87,7 +89,7 @@ def test_an_older_run_does_not_overwrite(github, env, call, failing, passing, ca
     github.calls.clear()
     assert call(env | {"GITHUB_RUN_ID": "199"}, passing) == 0
     assert github.writes() == ["POST /api/graphql"]
-    assert _receipt(capsys).count("run 200, which began later than this one") == 2
+    assert _receipt(capsys).count("run 200, newer than this run (199), has reported") == 2
 
 
 def test_in_one_run_the_worst_of_its_jobs_stays(github, env, call, failing, passing, capsys):
@@ -98,7 +100,7 @@ def test_in_one_run_the_worst_of_its_jobs_stays(github, env, call, failing, pass
     told = _receipt(capsys)
     assert "skipped   comment: another job of this run (one) has reported fail" in told
     assert "another job of this run has reported failure" in told
-    assert "next: give each job a key of its own" in told
+    assert "next: give each job its own --key" in told
     assert github.comments[0]["body"].startswith("## ❌")
     assert [check["conclusion"] for check in github.checks] == ["failure"]
     call(env | {"GITHUB_JOB": "one", "GITHUB_RUN_ATTEMPT": "2"}, passing)
@@ -164,7 +166,7 @@ def test_refused_annotations_do_not_cost_the_check_run(github, env, call, failin
     assert call(env, failing, "--publish", "strict") == 5
     assert github.checks[0]["conclusion"] == "failure"
     assert github.checks[0]["annotations"] == []
-    assert "degraded  check run cgroup-preflight: without annotations" in _receipt(capsys)
+    assert "degraded  check run cgroup-preflight: created without annotations" in _receipt(capsys)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +254,9 @@ def test_workflow_run_believes_github_only(github, tmp_path, call, failing, caps
     github.pulls[8] = gh.pull(8, gh.OTHER_SHA, owner="victim", branch="other")
     call(env, failing, "--pull-request", "8")
     assert github.comments == []
-    assert "pull request 8 is not at 111111111111" in _receipt(capsys)
+    assert "the head of pull request 8 is not 111111111111" in _receipt(capsys)
     call(env, failing)
-    assert "no open pull request is at" in _receipt(capsys)
+    assert "no open pull request has the head 111111111111" in _receipt(capsys)
     github.pulls[7] = gh.pull(7, owner="stranger")
     call(env, failing)
     assert github.comments[0]["issue"] == 7
@@ -277,16 +279,16 @@ def test_a_fleet_costs_no_more_requests_than_one_host(github, env, call, failing
 def test_legs_that_publish_at_once_converge(github, env, tmp_path, monkeypatch):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    place = forges.detect(env)
+    forge = forges.detect(env)
     github.latency = 0.01
     receipts = []
 
     def leg(number):
         made = FAIL if number % 3 == 0 else PASS
         legs = (Leg(name=f"leg-{number}", report=made, attempt=1),)
-        load = Load(legs=legs, merged=view(legs))
-        wishes = Wishes(leg=f"leg-{number}", comment="always", check=False, settle=0.5)
-        receipts.append(forges.climb(place, load, wishes, Outside(say=str, clock=Clock())))
+        results = Results(legs=legs, merged=view(legs))
+        options = Options(leg=f"leg-{number}", comment="always", check=False, settle=0.5)
+        receipts.append(forges.publish(forge, results, options, Outside(say=str, clock=Clock())))
 
     threads = [threading.Thread(target=leg, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -318,7 +320,7 @@ def test_a_library_that_is_missing_costs_the_delivery_only(github, env, call, fa
     monkeypatch.setitem(sys.modules, "cgroup_preflight.publish.github.api", None)
     assert call(env, failing) == 0
     told = capsys.readouterr()
-    assert "failed    comment: cgroup_preflight.publish.github.api cannot be imported" in told.err
+    assert "failed    comment: cannot import cgroup_preflight.publish.github.api" in told.err
     assert "file=deploy/cgroup-preflight.toml,line=12" in told.out
     assert call(env, failing, "--publish", "strict", "--fail-on", "fail") == 1
 
@@ -400,7 +402,7 @@ def test_the_deadline_holds_against_a_server_that_drips(github, env, call, faili
     assert call(env, failing, "--deadline", "4", "--publish", "strict") == 5
     assert time.monotonic() - started < 12
     told = _receipt(capsys)
-    assert "no end in sight" in told
+    assert "no result after 2 s" in told
     assert "delivered comment" in told  # the one who drips does not use up what the others need
 
 

@@ -51,18 +51,20 @@ def test_a_note_is_made_updated_and_closed(gitlab, env, call, failing, passing, 
     call(env | {"CI_PIPELINE_ID": "1002"}, failing)
     assert gitlab.writes() == [f"POST {NOTES}"]
     told = capsys.readouterr().err
-    assert "unchanged note: says the same already" in told
+    assert "unchanged note: already shows this result" in told
     assert "https://gitlab.example/group/demo/-/merge_requests/5#note_" in told
     call(env | {"CI_PIPELINE_ID": "1003"}, passing)
     (note,) = gitlab.notes
-    assert note["body"].startswith("## ✅ cgroup-preflight: pass\n**Nothing to do:**")
+    title, todo = note["body"].split("\n")[:2]
+    assert title.startswith("## ✅ cgroup-preflight PASS: ")
+    assert todo == "**Nothing to do.**"
     assert {item.path for item in gitlab.calls if "status" in item.path or "discussion" in item.path} == set()
 
 
 def test_a_job_token_is_tried_and_the_right_token_named(gitlab, env, call, failing, capsys):
     assert call(env | {"CGROUP_PREFLIGHT_GITLAB_TOKEN": ""}, failing, "--publish", "strict") == 0
     told = capsys.readouterr().err
-    assert "skipped   note: CI_JOB_TOKEN may not do this here" in told
+    assert "skipped   note: CI_JOB_TOKEN may not write notes here" in told
     assert "scope api" in told
     assert "CGROUP_PREFLIGHT_GITLAB_TOKEN" in told
     assert gitlab.calls[0].headers["job-token"] == gl.JOB_TOKEN
@@ -80,7 +82,7 @@ def test_branch_pipelines_find_their_request(gitlab, env, call, failing, capsys)
     assert len(gitlab.notes) == 1
     gitlab.requests[0]["state"] = "merged"
     call(branch | {"CI_PIPELINE_ID": "1001"}, failing)
-    assert "no open merge request is at this commit" in capsys.readouterr().err
+    assert "no open merge request has this commit as its head" in capsys.readouterr().err
 
 
 def test_the_source_commit_counts_in_merged_results_pipelines(gitlab, env, call, failing):

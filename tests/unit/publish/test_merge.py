@@ -30,7 +30,9 @@ def test_what_differs_comes_first():
     first = merged.report.findings[0]
     assert (first.status, first.subject) == (Status.FAIL, "user-api")
     assert "(on 1 of 4 runners: fedora)" in first.message
-    assert comment_body.title(merged) == "fail: 4 runners, 1 fail, 1 unverified, 2 pass, 2 findings"
+    assert comment_body.title(merged) == (
+        "FAIL on 1 of 4 runners: 1 check failed: CGP501 user-api; 1 check could not run"
+    )
 
 
 def test_equal_runners_are_one_row():
@@ -51,7 +53,7 @@ def test_anything_in_a_report_stays_inert(one, two):
     shown = show(body)
     lines = body.splitlines()
     assert lines[0].startswith("## ")
-    assert lines[1].startswith(("**To do:**", "**Nothing to do:**"))
+    assert lines[1].startswith(("**To do:**", "**Nothing to do.**"))
     assert "@everyone" not in squeeze(shown.loose)
     assert shown.rows[0] == shown.rows[1]
 

@@ -79,8 +79,8 @@ def test_a_ca_of_ones_own(forge, call, failing, proxy, capsys, authority):
     made, environ, trusting = forge
     assert call(environ, failing, "--publish", "strict") == 5
     told = capsys.readouterr().err
-    assert "certificate not accepted" in told
-    assert "next: name the CA's certificate in CGROUP_PREFLIGHT_CA_FILE" in told
+    assert "TLS certificate not accepted" in told
+    assert "next: set CGROUP_PREFLIGHT_CA_FILE to the CA's certificate" in told
     assert made.calls == []
     assert call(environ | trusting, failing, "--publish", "strict") == 0
     assert call(environ | {"REQUESTS_CA_BUNDLE": authority[1]}, failing, "--publish", "strict") == 0
@@ -91,8 +91,11 @@ def test_a_ca_file_that_is_absent(forge, call, failing, proxy, tmp_path, capsys)
     made, environ, trusting = forge
     assert call(environ | dict.fromkeys(trusting, str(tmp_path / "absent.pem")), failing, "--publish", "strict") == 5
     told = capsys.readouterr().err
-    assert "the file with the CA's certificate cannot be used" in told
-    assert "next: name a file in PEM format" in told
+    assert "the CA certificate file cannot be read" in told
+    assert (
+        "next: set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing file in PEM"
+        in told
+    )
     assert made.calls == []
 
 
@@ -105,7 +108,7 @@ def test_through_a_proxy(forge, call, failing, proxy, capsys):
     proxy.refuses = True
     assert call(environ, failing, "--publish", "strict", "--deadline", "2") == 5
     told = capsys.readouterr()
-    assert "Proxies: HTTPS_PROXY, NO_PROXY" in told.err
+    assert "the proxy comes from HTTPS_PROXY and NO_PROXY" in told.err
     assert PASSWORD not in told.out + told.err
     proxy.seen.clear()
     assert call(environ | {"NO_PROXY": "127.0.0.1"}, failing, "--publish", "strict") == 0

@@ -48,21 +48,21 @@ def _changed(path, value):
     [
         (["schema_version"], 2, "schema_version is 2, newer than the 1 that this version reads: update cgroup"),
         (["schema_version"], 999_999, "schema_version is 999999, newer"),
-        (["schema_version"], 1_000_000, "schema_version is no version number: run again"),
+        (["schema_version"], 1_000_000, "schema_version is not a version number: run again"),
         (["schema_version"], 0, "schema_version is 0, older than 1: run again with this version"),
         (["schema_version"], KeyError, "schema_version is missing: run again with this version"),
-        (["schema_version"], True, "no version number"),
-        (["schema_version"], 1.0, "no version number"),
-        (["schema_version"], "<script>", "no version number"),
+        (["schema_version"], True, "not a version number"),
+        (["schema_version"], 1.0, "not a version number"),
+        (["schema_version"], "<script>", "not a version number"),
         (["host"], None, "host is not an object"),
         (["host"], [], "host is not an object"),
         (["verdict"], "pass", "better than its findings"),
-        (["verdict"], "green", "verdict is none of the words"),
+        (["verdict"], "green", "verdict is not a word that the schema allows"),
         (["findings"], {}, "findings is not a list"),
         (["findings", 1, "message"], KeyError, "findings[1].message is missing"),
         (["findings", 1, "message"], ["x"], "findings[1].message is not a text"),
         (["findings"], [{}] * 20_001, "findings has 20001 entries; at most 20000 are read"),
-        (["findings", 1, "status"], ["pass"], "findings[1].status is none of the words"),
+        (["findings", 1, "status"], ["pass"], "findings[1].status is not a word that the schema allows"),
         (["services", 0, "exit_status"], -(2**64), "services[0].exit_status is not a whole number"),
         (["services", 0, "limits", 0, "ok"], 1, "services[0].limits[0].ok is not true or false"),
         (["findings", 1, "evidence"], {"a": [1]}, "findings[1].evidence is not an object of texts"),
@@ -78,6 +78,14 @@ def _changed(path, value):
         (["duration_seconds"], "1", "not a number"),
         (["duration_seconds"], -5, "duration_seconds is not a number of 0 or more"),
         (["duration_seconds"], 2**63 + 2**20, "duration_seconds is not a number of 0 or more"),
+        (
+            ["findings", 1, "remedies", 0, "commands"],
+            [[]],
+            "findings[1].remedies[0].commands[0] is not a list of texts",
+        ),
+        (["services", 0, "exit_status"], True, "services[0].exit_status is not a whole number"),
+        (["services", 0, "exit_status"], 1.0, "services[0].exit_status is not a whole number"),
+        (["duration_seconds"], True, "duration_seconds is not a number of 0 or more"),
         (["services", 0, "log_tail"], ["x"] * 21, "services[0].log_tail is not a list of at most 20 texts"),
         (
             ["services", 0, "log_tail"],
@@ -92,6 +100,20 @@ def test_other_shapes_are_refused(path, value, said):
     with pytest.raises(ReportShapeError, match=said.replace("[", r"\[").replace("]", r"\]")) as caught:
         report_of(_changed(path, value))
     assert "script" not in str(caught.value)
+
+
+def test_a_number_too_large_for_a_float_is_no_evidence():
+    data = _changed(["findings", 1, "evidence"], {"a": 12345}).replace(b"12345", b"1e999")
+    with pytest.raises(ReportShapeError, match="evidence is not an object of texts"):
+        report_of(data)
+
+
+def test_the_largest_and_smallest_values_are_read():
+    for value in (2**63, -(2**63), None):
+        assert report_of(_changed(["services", 0, "exit_status"], value)).services[0].exit_status == value
+    evidence = {"huge": 10**400, "flag": True, "none": None, "share": 0.5, "text": "x" * 5000}
+    assert report_of(_changed(["findings", 1, "evidence"], evidence)).findings[1].evidence == evidence
+    assert report_of(_changed(["services", 0, "log_tail"], ["x" * 300] * 20)).services[0].log_tail == ("x" * 300,) * 20
 
 
 @pytest.mark.parametrize(
@@ -117,7 +139,7 @@ def test_no_report_at_all(data):
     "data", [b'{"schema_version": 1, "schema_version": 1}', b'{"duration_seconds": 1e999, "tool": {"a": 1, "a": 2}}']
 )
 def test_a_key_twice_could_be_read_in_two_ways(data):
-    with pytest.raises(ReportShapeError, match="repeated keys"):
+    with pytest.raises(ReportShapeError, match="repeated key"):
         report_of(data)
 
 

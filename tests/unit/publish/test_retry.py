@@ -52,14 +52,14 @@ def test_sent_again(method, status, headers, seconds):
 )
 def test_given_up(method, answer, trouble, ambiguous):
     step = _step(method, answer)
-    assert (step.trouble, step.ambiguous, step.seconds, step.done) == (trouble, ambiguous, 0.0, False)
+    assert (step.trouble, step.ambiguous, step.seconds) == (trouble, ambiguous, 0.0)
 
 
 def test_bounds():
     assert _step("GET", Answer(status=500), attempt=4).seconds == 0
     assert _step("GET", Answer(status=500), attempt=2, left=0.9).seconds == 0
     assert _step("POST", Answer(trouble=Trouble.UNREACHABLE)).seconds > 0
-    assert _step("GET", Answer(status=204)).done
+    assert _step("GET", Answer(status=204)).trouble is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1e9", "Tue, 99 Foo 2023", "99999999999999999999", "1.5"])

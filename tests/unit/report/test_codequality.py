@@ -1,13 +1,16 @@
 """GitLab Code Quality."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 
-from cgroup_preflight.core.report import Report, Status
+from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
+from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import codequality
 from cgroup_preflight.report.escape import clip, plain
+from cgroup_preflight.report.merge import Leg
 from tests.unit.report.samples import MIXED, few, finding, report, reports
 
 
@@ -30,6 +33,26 @@ def test_what_needs_a_reader_is_listed() -> None:
 def test_a_pass_is_an_empty_array_and_silence_is_not() -> None:
     assert entries(report(finding(Status.PASS))) == []
     assert [item["severity"] for item in entries(report())] == ["major"]
+
+
+def test_what_could_not_run_says_so_and_several_remedies_follow() -> None:
+    two = (Remedy(title="first"), Remedy(title="second"))
+    (entry,) = entries(report(finding(Status.UNVERIFIED, remedies=two)))
+    assert entry["description"] == "user-api: unverified: memory.max is not in force. To do: first. To do: second."
+    (silent,) = entries(report())
+    assert silent["location"] == {"path": "cgroup-preflight.toml", "lines": {"begin": 1}}
+    assert entries(replace(MIXED, verdict=Verdict.FAIL))[0]["severity"] == "critical"
+
+
+def test_variables_for_later_jobs() -> None:
+    merged = view((Leg(name="a", report=MIXED), Leg(name="b", report=MIXED)))
+    assert codequality.dotenv(merged).splitlines() == [
+        "CGROUP_PREFLIGHT_VERDICT=fail", "CGROUP_PREFLIGHT_RUNNERS=2", "CGROUP_PREFLIGHT_FAILED=1",
+        "CGROUP_PREFLIGHT_UNVERIFIED=1", "CGROUP_PREFLIGHT_WARNINGS=1",
+    ]  # fmt: skip
+    links = {"a": "http://x.example", "b": "https://x.example", "c": "ftp://x.example"}
+    shown = json.loads(codequality.annotations(merged, links))["cgroup-preflight"]
+    assert [item["external_link"]["url"] for item in shown] == ["http://x.example", "https://x.example"]
 
 
 @few

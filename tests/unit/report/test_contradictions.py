@@ -16,8 +16,8 @@ from cgroup_preflight.cli import guard
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
-from cgroup_preflight.guest.run import Task, _read
-from cgroup_preflight.guest.spec import Completed, GuestError
+from cgroup_preflight.guest.run import GuestTask, _read
+from cgroup_preflight.guest.spec import CommandResult, GuestError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import codec
@@ -28,7 +28,7 @@ from cgroup_preflight.report.read import ReportShapeError, report_from, report_o
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
-from tests.unit.artifacts.making import ONE_SERVICE, wish
+from tests.unit.artifacts.making import ONE_SERVICE, request
 from tests.unit.core.making import config_of
 from tests.unit.report.samples import GOOD, PROVED, few, finding, report, reports
 from tests.unit.smoke import fabricate as fake
@@ -108,9 +108,9 @@ class _Guest:
 
 
 def _from_guest(data: bytes) -> Report:
-    config = config_of(ONE_SERVICE.replace("{limit}", "192M"))
-    task = Task(config=config, words=("run",), names=(), distro="debian-12")
-    return _read(_Guest(), task, Completed(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
+    config = config_of(ONE_SERVICE.replace("{limit}", "64M"))
+    task = GuestTask(config=config, words=("run",), names=(), distro="debian-12")
+    return _read(_Guest(), task, CommandResult(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
 
 
 def _put(folder: Path, document: object) -> tuple[str, bytes]:
@@ -121,7 +121,7 @@ def _put(folder: Path, document: object) -> tuple[str, bytes]:
 
 def test_the_report_itself_is_taken_by_all(tmp_path, capsys):
     path, data = _put(tmp_path, _edited())
-    assert asked.tested_by_report(path, wish()).tested.binaries == {NAME: "a" * 64}
+    assert asked.with_report(path, request()).tested.binaries == {NAME: "a" * 64}
     assert _from_guest(data) == report_of(data)
     assert guard.run_command(["publish", path]) == 0
 
@@ -132,7 +132,7 @@ def test_a_contradiction_is_refused_by_all_who_read_reports(tmp_path, capsys, ch
     assert guard.run_command(["publish", path]) == 2
     assert said in capsys.readouterr().err
     with pytest.raises(UsageError) as refused:
-        asked.tested_by_report(path, wish())
+        asked.with_report(path, request())
     assert said in str(refused.value)
     with pytest.raises(GuestError) as odd:
         _from_guest(data)
@@ -145,8 +145,8 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
     path = tmp_path / "r.json"
     path.write_bytes(data)
     assert guard.run_command(["publish", str(path)]) == 2
-    with pytest.raises(UsageError, match="repeated keys"):
-        asked.tested_by_report(str(path), wish())
+    with pytest.raises(UsageError, match="repeated key"):
+        asked.with_report(str(path), request())
     with pytest.raises(GuestError):
         _from_guest(data)
 
@@ -156,8 +156,8 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
     [
         ([(["services"], [])], f"no result of {NAME}"),
         ([([*S, "name"], "other"), (["findings", 0, "subject"], "other"), (["findings", 1, "subject"], "other")], "no result"),
-        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, and the config sets some"),
-        ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "of another config"),
+        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, but the config sets some"),
+        ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "used another config"),
         ([(["findings", 2], None)], "names no tested program"),
         ([(["findings", 1], codec.document(PROOF)["findings"][2])], "has no finding CGP503"),
     ],
@@ -165,7 +165,7 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
 def test_what_only_inject_can_know(tmp_path, changes, said):
     path, _ = _put(tmp_path, _edited(*changes))
     with pytest.raises(UsageError) as refused:
-        asked.tested_by_report(path, wish())
+        asked.with_report(path, request())
     assert said in str(refused.value)
 
 
@@ -174,16 +174,16 @@ def test_a_program_that_was_tested_twice_is_no_proof(tmp_path):
     document["findings"].append(document["findings"][2])
     path, _ = _put(tmp_path, document)
     with pytest.raises(UsageError, match="names a tested program twice"):
-        asked.tested_by_report(path, wish())
+        asked.with_report(path, request())
 
 
 def test_a_swap_limit_alone_need_not_be_in_the_report(tmp_path):
     """A kernel without swap accounting has no file for it, and without swap there is nothing to limit."""
     path, _ = _put(tmp_path, _edited(([*S, "limits"], []), (["findings", 0, "status"], "skip")))
     only_swap = ONE_SERVICE.replace('MemoryMax = "{limit}"', "MemorySwapMax = 0").replace('CPUQuota = "50%"\n', "")
-    assert asked.tested_by_report(path, wish(only_swap)).tested.verdict == "pass"
+    assert asked.with_report(path, request(only_swap)).tested.verdict == "pass"
     with pytest.raises(UsageError, match="shows no limit"):
-        asked.tested_by_report(path, wish(only_swap + "TasksMax = 64\n"))
+        asked.with_report(path, request(only_swap + "TasksMax = 64\n"))
 
 
 def test_a_proof_of_several_guests(tmp_path):
@@ -194,7 +194,7 @@ def test_a_proof_of_several_guests(tmp_path):
         {**item, "subject": name} for name in names for item in document["findings"][:2]
     ]
     path, _ = _put(tmp_path, document)
-    assert asked.tested_by_report(path, wish()).tested.verdict == "pass"
+    assert asked.with_report(path, request()).tested.verdict == "pass"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_what_is_merged_is_always_read(one, two, three):
 
 
 def _placed(made: Report) -> Report:
-    """Places as runs make them: the strategy's have lines that no file has."""
+    """UnitPaths as runs make them: the strategy's have lines that no file has."""
     return replace(made, findings=tuple(replace(item, location=None) for item in made.findings))
 
 

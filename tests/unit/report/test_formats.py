@@ -97,7 +97,7 @@ def test_the_log_and_the_limit_in_force_are_in_the_json() -> None:
 def test_writing_loads_neither_the_reader_nor_the_schema() -> None:
     code = (
         "import sys, cgroup_preflight.report.codec; "
-        "print([n for n in sys.modules if n.endswith(('parse_report', 'report_schema', '.verdict', '.config'))])"
+        "print([n for n in sys.modules if n.endswith(('report.read', 'report.schema', '.verdict', '.config'))])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=_ENV

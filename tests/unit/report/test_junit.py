@@ -1,13 +1,14 @@
 """JUnit XML."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 from hypothesis import given
 
-from cgroup_preflight.core.report import Report, Status
+from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
 from cgroup_preflight.report import junit
 from cgroup_preflight.report.escape import clip, plain
-from tests.unit.report.samples import HOSTILE, MIXED, few, finding, report, reports
+from tests.unit.report.samples import HOST, HOSTILE, MIXED, few, finding, report, reports
 
 
 def cases(some: Report) -> list[ET.Element]:
@@ -41,6 +42,48 @@ def test_a_failure_tells_what_was_read_what_to_do_and_the_log() -> None:
         "    see https://systemd.io/CGROUP_DELEGATION/\n"
         "last lines of its log:\n    first line\n    fatal: @everyone"
     )
+
+
+def test_what_is_no_fail_says_its_status_first() -> None:
+    passed, _, warned, skipped, unverified = cases(MIXED)
+    assert passed.findtext("system-out", "").startswith("pass: memory.max is not in force\nread: ")
+    assert warned.findtext("system-out", "").startswith("warn: memory.max")
+    assert skipped.find("skipped").attrib == {"message": "memory.max is not in force"}
+    error = unverified.find("error")
+    assert error.attrib == {"message": "could not be tried", "type": "unverified"}
+    assert error.text.startswith("unverified: could not be tried\n")
+    assert error.text.endswith("\n    fatal: @everyone")
+    assert "log" not in warned.findtext("system-out", "")
+
+
+def test_a_remedy_of_words_alone_and_a_failure_without_a_log() -> None:
+    remedy = Remedy(title="do it", commands=(("a", "b c"),))
+    (case,) = cases(report(finding(Status.FAIL, subject="other", evidence={}, remedies=(remedy,))))
+    assert case.find("failure").text == "memory.max is not in force\nto do: do it\n    a 'b c'"
+    assert case.get("time") == "0.000"
+
+
+def test_times_and_properties() -> None:
+    root = ET.fromstring(junit.render(MIXED))
+    suite = root[0]
+    assert (root.get("time"), suite.get("time"), suite.get("timestamp")) == ("3.250", "3.250", "2026-01-02T03:04:05Z")
+    assert {item.get("name"): item.get("value") for item in suite.iter("property")} == {
+        "tool_version": "1.2.3", "verdict": "fail", "kernel": "6.1.0-28-amd64", "systemd": "252",
+        "headline": "FAIL: 1 of 4 checks failed: CGP501 user-api; 1 check could not run",
+        "hierarchy": "unified", "engine": "systemd",
+    }  # fmt: skip
+    bare = ET.fromstring(junit.render(replace(MIXED, host=replace(HOST, kernel=None, engine=None))))
+    assert {"kernel", "engine"}.isdisjoint(item.get("name") for item in bare.iter("property"))
+    nowhere = ET.fromstring(junit.render(replace(MIXED, host=None)))
+    assert len(list(nowhere.iter("property"))) == 3
+
+
+def test_a_verdict_that_no_case_explains_is_one_more_error() -> None:
+    silent = replace(report(finding(Status.PASS)), verdict=Verdict.FAIL)
+    suite = ET.fromstring(junit.render(silent))[0]
+    assert (suite.get("tests"), suite.get("errors"), suite.get("failures")) == ("2", "1", "0")
+    assert len(cases(report(finding(Status.PASS)))) == 1
+    assert len(cases(report(finding(Status.UNVERIFIED)))) == 1
 
 
 def test_a_located_finding_names_its_line() -> None:

@@ -1,6 +1,7 @@
 """Markdown, read back through GitHub's own parser."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from cgroup_preflight.core.report import Remedy, Report, Status
 from cgroup_preflight.report import markdown as markdown_format
 from cgroup_preflight.report.escape import clip, plain
 from tests.unit.report.forge import show, squeeze
-from tests.unit.report.samples import HOSTILE, MIXED, SERVICE, few, finding, report, reports
+from tests.unit.report.samples import HOST, HOSTILE, MIXED, SERVICE, few, finding, report, reports
 
 TAGS = {
     "h2",
@@ -33,28 +34,25 @@ TAGS = {
 
 def test_verdict_first_then_what_to_do() -> None:
     lines = markdown_format.render(MIXED).splitlines()
-    assert lines[0] == "## ❌ cgroup-preflight: fail"
+    assert (
+        lines[0]
+        == "## ❌ cgroup-preflight FAIL: 1 of 4 checks failed: <code>CGP501</code> user-api; 1 check could not run"
+    )
     assert lines[1] == "**To do:** raise MemoryMax to <code>96M</code> (1 fail, 1 unverified, 1 warn)"
 
 
 def test_a_pass_says_that_nothing_is_to_do() -> None:
     lines = markdown_format.render(report(finding(Status.PASS))).splitlines()
-    assert lines[:2] == [
-        "## ✅ cgroup-preflight: pass",
-        "**Nothing to do:** every limit that was asked for is in force.",
-    ]
-
-
-def test_a_host_alone_promises_no_limit() -> None:
-    """Only services that ran under a limit prove it."""
-    host = report(finding(Status.PASS, code="CGP101"), services=())
-    assert markdown_format.render(host).splitlines()[1] == "**Nothing to do:** the host offers what was asked for."
-    tried = report(finding(Status.PASS, code="CGP501"), services=())  # as in a merged view, which has no services
-    assert "every limit that was asked for is in force" in markdown_format.render(tried)
+    assert lines[0].startswith("## ✅ cgroup-preflight PASS: ")
+    assert lines[1] == "**Nothing to do.**"
+    warned = markdown_format.render(report(finding(Status.PASS), finding(Status.WARN))).splitlines()
+    assert warned[1] == "**Nothing to do.** The warnings are below."
 
 
 def test_a_report_without_findings_is_no_pass() -> None:
-    assert markdown_format.render(report()).splitlines()[0] == "## ⚠️ cgroup-preflight: unverified"
+    assert markdown_format.render(report()).splitlines()[0] == (
+        "## ⚠️ cgroup-preflight UNVERIFIED: no check ran; this is not a pass"
+    )
 
 
 def test_tables_and_folded_details() -> None:
@@ -104,9 +102,13 @@ def test_the_budget_holds_for_anything(some: Report, limit: int, times: int) -> 
     show(text)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [*HOSTILE, "@" * 99, "\\" * 99, "\U000e0001" * 99, "\U0001f600" * 99])
 def test_the_head_alone_fits_the_smallest_budget(text: str) -> None:
-    some = report(*[finding(Status.FAIL, subject=text, message=text, remedies=(Remedy(title=text * 50),))] * 9)
+    named = [finding(Status.FAIL, code=text[number:], subject=text[number:], remedies=()) for number in range(3)]
+    some = replace(
+        report(*named, *[finding(Status.FAIL, subject=text, message=text, remedies=(Remedy(title=text * 50),))] * 9),
+        host=replace(HOST, kernel=text, systemd=text, hierarchy=text, engine=text),
+    )
     assert len(markdown_format.render(some, limit=markdown_format.LIMIT_MIN).encode()) <= markdown_format.LIMIT_MIN
 
 

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,10 +53,58 @@ def test_rules_are_listed_once_with_help() -> None:
     assert "raise MemoryMax to 96M" in rules[0]["help"]["text"]
 
 
+def test_a_result_says_all_that_is_known() -> None:
+    first, _, third = run(MIXED)["results"]
+    assert first["message"]["text"] == (
+        "user-api: memory.max is not in force.\nTo do: raise MemoryMax to 96M (the peak was 80M)\n"
+        "    write /etc/systemd/system/api.slice\n    sudo systemctl set-property 'a b' x=1"
+    )
+    assert third["message"]["text"].startswith("user-api: unverified: could not be tried.\nTo do: ")
+    assert first["properties"] == {
+        "status": "fail", "subject": "user-api", "evidence": {"memory.max": "max", "oom_kill": "1", "ok": "False"},
+    }  # fmt: skip
+    assert [item["partialFingerprints"]["primaryLocationLineHash"][-2:] for item in (first, third)] == [":1", ":1"]
+    twice = run(report(finding(Status.FAIL), finding(Status.FAIL)))["results"]
+    assert [item["partialFingerprints"]["primaryLocationLineHash"][-2:] for item in twice] == [":1", ":2"]
+    assert len(first["partialFingerprints"]["primaryLocationLineHash"]) == 18
+    assert len(first["partialFingerprints"]["cgroupPreflight/v1"]) == 64
+
+
+def test_a_rule_has_help_in_both_forms() -> None:
+    rules = run(MIXED)["tool"]["driver"]["rules"]
+    assert [(rule["name"], rule["defaultConfiguration"]["level"]) for rule in rules] == [
+        ("limits-in-force", "error"), ("io-weight", "note"), ("bites", "warning"),
+    ]  # fmt: skip
+    assert rules[0]["shortDescription"]["text"] == "limits in force"
+    assert rules[0]["help"]["text"] == (
+        "raise MemoryMax to 96M (the peak was 80M)\n    write /etc/systemd/system/api.slice\n"
+        "    sudo systemctl set-property 'a b' x=1"
+    )
+    assert rules[0]["help"]["markdown"].startswith("- raise MemoryMax to <code>96M</code> (the peak was ")
+    assert rules[0]["help"]["markdown"].count("\n  - <code>") == 2
+    user = run(report(finding(Status.FAIL, remedies=(Remedy(title="do it", commands=(("a",),)),))))
+    assert user["tool"]["driver"]["rules"][0]["help"]["text"] == "do it\n    a"
+    (bare,) = run(report(finding(Status.FAIL, remedies=(), code="", name="")))["tool"]["driver"]["rules"]
+    assert (bare["id"], bare["name"], bare["shortDescription"]["text"]) == ("none", "unnamed", "unnamed")
+    assert bare["help"]["text"] == bare["help"]["markdown"] == "See the message of the result."
+
+
+def test_how_the_run_went() -> None:
+    (invocation,) = run(MIXED)["invocations"]
+    assert invocation["startTimeUtc"] == "2026-01-02T03:04:05Z"
+    assert invocation["toolExecutionNotifications"][0]["level"] == "error"
+    (odd,) = run(replace(report(), started_at="yesterday"))["invocations"]
+    assert "startTimeUtc" not in odd
+    assert odd["toolExecutionNotifications"][0]["level"] == "warning"
+    assert run(MIXED)["properties"] == {"verdict": "fail"}
+
+
 def test_the_verdict_is_told_although_the_run_worked() -> None:
     invocation = run(report())["invocations"][0]
     assert invocation["executionSuccessful"] is True
-    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "the verdict is unverified"
+    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == (
+        "UNVERIFIED: no check ran; this is not a pass"
+    )
     assert "toolExecutionNotifications" not in run(report(finding(Status.PASS)))["invocations"][0]
 
 

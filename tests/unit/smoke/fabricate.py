@@ -4,7 +4,7 @@ import errno
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.host.cgroup import Counters, Effective
-from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
@@ -43,7 +43,7 @@ def known(value: object) -> Known:
 
 def plan(text: str = TEXT) -> Plan:
     """The plan of a config, below the slice of a run."""
-    return build_plan(config_of(text), scope=SCOPE)
+    return scoped(build_plan(config_of(text)), SCOPE)
 
 
 def limits(text: str = TEXT, *, enabled: bool = True, **actual: "Reading[str] | str") -> tuple[LimitReading, ...]:

@@ -8,15 +8,15 @@ from typing import cast
 
 import pytest
 
-from cgroup_preflight.checks.go.subjects import Target
+from cgroup_preflight.checks.go.subjects import GoTarget
 from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.systemd import Manager
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan, UnitFile
@@ -29,7 +29,7 @@ from tests.unit.core.making import config_of
 
 UNIT = "/a.slice/a-app.service"
 INFO = BuildInfo(go_version="go1.27.3")
-TARGET = Target(cpus=frozenset(range(4)), machine="x86_64", swap=False)
+TARGET = GoTarget(cpus=frozenset(range(4)), machine="x86_64", swap=False)
 MIB = 1 << 20
 
 
@@ -185,9 +185,7 @@ def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: 
     assert (traces["refused"].why, units.reloads) == ("no such user", 1)
     assert sorted(units.killed) == sorted(units.removed) == sorted(units.texts)
     for text in units.texts.values():
-        assert (
-            'ExecStart="/src/bin" "--port=$$1"\nCPUQuota=300%\nEnvironment=GODEBUG=gctrace=1,schedtrace=250\n' in text
-        )
+        assert "ExecStart=/src/bin --port=$$1\nCPUQuota=300%\nEnvironment=GODEBUG=gctrace=1,schedtrace=250\n" in text
 
 
 @pytest.mark.parametrize("folder", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])

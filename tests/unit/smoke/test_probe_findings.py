@@ -266,12 +266,12 @@ def test_each_untried_limit_is_unverified_with_its_reason():
         Capacity(cpus=1, available_bytes=0, swap_bytes=1 << 20),
     )  # fmt: skip
     found = probe_findings([], untried)
-    assert {item.message.split(" ")[0] for item in found} == {
+    assert {item.message.split("=")[0] for item in found} == {
         "CPUQuota", "TasksMax", "MemoryMax", "MemoryHigh", "MemorySwapMax", "MemoryZSwapMax",
     }  # fmt: skip
     assert all(
         item.status is Status.UNVERIFIED
-        and "not tested" in item.message
+        and "was not tested" in item.message
         and item.remedies[0].title
         and item.location.line
         for item in found

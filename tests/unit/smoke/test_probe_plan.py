@@ -99,7 +99,7 @@ def test_every_limit_is_tried_or_has_a_reason():
     )
     made, untried = probes(text, Capacity(cpus=4, available_bytes=3 << 30))
     assert len(made) + len(untried) == 3 + 2 + 15
-    assert all(item.reason and item.remedy and item.location.line for item in untried)
+    assert all(item.message and item.remedy and item.location.line for item in untried)
 
 
 def test_a_service_outside_slices_is_tried_below_the_slice_of_the_run():
@@ -143,7 +143,7 @@ def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
         assert made[0].amount <= cpus
         assert made[0].amount > made[0].limit
     else:
-        assert f"{cpus} CPU(s)" in untried[0].reason
+        assert f"{cpus} CPU(s)" in untried[0].message
 
 
 @pytest.mark.parametrize("name", ["MemoryMax", "MemoryHigh"])
@@ -153,8 +153,8 @@ def test_a_quota_of_all_cpus_cannot_be_used_up(quota, cpus, tried):
 def test_memory_that_the_machine_does_not_have(name, free, tried):
     made, untried = probes(service("a", f"{name}='64M'"), Capacity(cpus=1, available_bytes=free))
     assert len(made) == tried
-    assert [item.reason for item in untried] == (
-        [] if tried else [f"only {free >> 20}M of memory are available, the limit is 64M"]
+    assert [item.message for item in untried] == (
+        [] if tried else [f"{name}=64M was not tested: only {free >> 20}M of memory are available"]
     )
 
 
@@ -182,7 +182,34 @@ def test_a_tighter_slice_above(above, own, tried):
     made, untried = probes(text)
     assert ("a" in [item.label for item in made]) is tried
     if not tried:
-        assert "tighter" in untried[0].reason
+        assert "has no effect: s-t.slice is limited to " in untried[0].message
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "message"),
+    [
+        ("MemoryMax='160M'", "MemoryMax='256M'", "MemoryMax=256M has no effect: s-t.slice is limited to 160M"),
+        ("MemoryMax='160M'", "MemoryHigh='256M'", "MemoryHigh=256M has no effect: s-t.slice is limited to 160M"),
+        ("MemorySwapMax='8M'", "MemorySwapMax='16M'", "MemorySwapMax=16M has no effect: s-t.slice is limited to 8M"),
+        ("CPUQuota='50%'", "CPUQuota='150.5%'", "CPUQuota=150.5% has no effect: s-t.slice is limited to 50%"),
+        ("TasksMax=10", "TasksMax=11", "TasksMax=11 has no effect: s-t.slice is limited to 10"),
+    ],
+)
+def test_a_limit_without_effect_names_the_slice_and_its_limit(above, own, message):
+    _, untried = probes(f"[slices.s]\n[slices.s-t]\n{above}\n" + service("a", own, "s-t"))
+    assert [item.message for item in untried if item.label == "a"] == [message]
+    assert [item.remedy for item in untried if item.label == "a"] == ["lower it, or raise the limit of s-t.slice"]
+
+
+def test_no_limit_above_is_no_tighter_one():
+    text = "[slices.s]\nMemoryMax='infinity'\nTasksMax='infinity'\nMemorySwapMax='infinity'\n"
+    made, untried = probes(text + service("a", "MemoryMax='64M'\nTasksMax=64\nMemorySwapMax=0", "s"))
+    assert (sorted(item.kind for item in made), untried) == (["max", "swap", "tasks"], ())
+
+
+def test_limits_of_other_than_memory_need_no_free_memory():
+    made, untried = probes(service("a", "CPUQuota='50%'\nTasksMax=64"), Capacity(cpus=1, available_bytes=0))
+    assert (sorted(item.kind for item in made), untried) == (["cpu", "tasks"], ())
 
 
 def test_a_slice_below_a_tighter_slice():

@@ -7,7 +7,7 @@ from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.host.cgroupfs import Level
+from cgroup_preflight.host.cgroupfs import CgroupReading
 
 CODE = Code("CGP111", "cgroup-type")
 PAGE = Page(
@@ -54,11 +54,11 @@ def _run(context: Context) -> Iterable[Finding]:
     return (CODE.finding(status, "cgroup.type", message, remedy, evidence=evidence),)
 
 
-def _shown(level: Level) -> str:
+def _shown(level: CgroupReading) -> str:
     return level.type.value if isinstance(level.type, Known) else str(level.type.why)
 
 
-def _is_odd(level: Level) -> bool:
+def _is_odd(level: CgroupReading) -> bool:
     return isinstance(level.type, Known) and level.type.value != "domain"
 
 

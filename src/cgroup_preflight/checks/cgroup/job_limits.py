@@ -8,7 +8,7 @@ from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
-from cgroup_preflight.host.cgroupfs import Level
+from cgroup_preflight.host.cgroupfs import CgroupReading
 
 if TYPE_CHECKING:
     from cgroup_preflight.plan.demand import Demand
@@ -54,20 +54,20 @@ def _run(context: Context) -> Iterable[Finding]:
     return findings or [CODE.finding(Status.PASS, "limits", message, evidence=evidence)]
 
 
-def _system_way(context: Context, plan: "Plan") -> tuple[Level, ...]:
+def _system_way(context: Context, plan: "Plan") -> tuple[CgroupReading, ...]:
     """A service without a slice runs in system.slice; the slices of the plan are directly below the root."""
     services = (context.facts.services,) if any(not item.slices for item in plan.services) else ()
     return (context.facts.root, *services)
 
 
-def _shown(level: Level) -> str:
+def _shown(level: CgroupReading) -> str:
     reading = level.memory_max
     if isinstance(reading, Missing):
         return str(reading.why)
     return "max" if reading.value is None else str(reading.value)
 
 
-def _tight(level: Level, wanted: "Demand", *, on_way: bool) -> list[Finding]:
+def _tight(level: CgroupReading, wanted: "Demand", *, on_way: bool) -> list[Finding]:
     from cgroup_preflight.core.quantities import format_bytes
 
     found: list[Finding] = []

@@ -8,7 +8,7 @@ from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.host.cgroupfs import Level
+from cgroup_preflight.host.cgroupfs import CgroupReading
 
 CODE = Code("CGP110", "subtree-control")
 PAGE = Page(
@@ -85,7 +85,7 @@ def _drop(unit: str) -> Remedy:
     )
 
 
-def _way(context: Context, name: str, above: tuple[Level, ...]) -> Finding:
+def _way(context: Context, name: str, above: tuple[CgroupReading, ...]) -> Finding:
     for level in above:
         control = level.subtree_control
         if isinstance(control, Missing):
@@ -99,7 +99,7 @@ def _way(context: Context, name: str, above: tuple[Level, ...]) -> Finding:
     return CODE.finding(Status.PASS, name, f"{name} is enabled on every level down to the manager", evidence=evidence)
 
 
-def _remedy(context: Context, level: Level) -> Remedy:
+def _remedy(context: Context, level: CgroupReading) -> Remedy:
     if level.path.startswith("/user.slice"):
         return delegate_remedy(value_or(context.facts.uid, None))
     unit = level.path.rpartition("/")[2] or "-.slice"

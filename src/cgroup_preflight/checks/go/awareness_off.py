@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.go.base import GoCheck, Subject, set_variable
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code, Severity
+from cgroup_preflight.core.limits import Level
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.golang.runtime import awareness, switched_off_by_author
 from cgroup_preflight.golang.runtime_env import append_godebug, parse_godebug
 from cgroup_preflight.golang.runtime_libs import effects
-from cgroup_preflight.golang.runtime_limits import Level
 from cgroup_preflight.golang.runtime_rules import rules_for
 from cgroup_preflight.plan.go_settings import procs_for
 

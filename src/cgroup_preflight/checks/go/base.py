@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.config.model import GOMEMLIMIT_RATIO
 from cgroup_preflight.core.codes import Code
+from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.core.report import Finding, Location, Remedy
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime import RuntimePrediction
-from cgroup_preflight.golang.runtime_limits import Chain, Level
 from cgroup_preflight.plan.go_settings import LEAST_MEMORY_LIMIT
 
 

@@ -2,21 +2,21 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.checks.page import Page
-from cgroup_preflight.core.codes import Code
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.golang.executable import BinaryError, fit, identify
+from cgroup_preflight.golang.executable import fit
 
 if TYPE_CHECKING:
-    from cgroup_preflight.config.model import Config
+    from cgroup_preflight.golang.program import Binary
     from cgroup_preflight.host.facts import Facts
+    from cgroup_preflight.plan.model import ServicePlan
 
-CODE = Code("CGP401", "binary-format")
+CODE = codes.BINARY_FORMAT
 PAGE = Page(
     what="Checks that the machine can execute the program: format, architecture, interpreter.",
     fails="A program for another machine, or one whose C library does not exist here, never starts.",
@@ -59,29 +59,23 @@ def _run(subject: Subject) -> Iterable[Finding]:
         )
 
 
-def unrunnable_programs(config: "Config", facts: "Facts", names: tuple[str, ...]) -> list[Finding]:
-    """The programs of the config (of the services in `names`, or of all) that this machine cannot run.
-
-    For another system or architecture, damaged, or no program at all: what has to be known before a run.
-    """
+def unrunnable_programs(services: "Iterable[ServicePlan]", facts: "Facts") -> list[Finding]:
+    """The programs that this machine cannot run: for another system or architecture, damaged, or no program at all."""
     machine = value_or(facts.machine, os.uname().machine)
     found: list[Finding] = []
-    for service in config.services:
-        reason = (
-            "" if names and service.name not in names else _reason(os.path.join(config.folder, service.binary), machine)
-        )
+    for service in services:
+        reason = _reason(service.program, machine)
         if reason:
-            message = f"binary {service.binary!r} cannot run here: {reason}"
-            found.append(CODE.finding(Status.FAIL, service.name, message, _OTHER_BUILD, location=service.location))
+            message = f"binary {service.path!r} cannot run here: {reason}"
+            found.append(CODE.finding(Status.FAIL, service, message, _OTHER_BUILD))
     return found
 
 
-def _reason(path: str, machine: str) -> str:
+def _reason(program: "Binary | None", machine: str) -> str:
     """Why the program cannot run on the machine; empty where nothing is known against it."""
-    try:
-        answer = fit(identify(Path(path)), machine)
-    except BinaryError as error:
-        return str(error)
+    if program is None or program.executable is None:
+        return program.why_not if program is not None else ""
+    answer = fit(program.executable, machine)
     return answer.why if answer.ok is False else ""
 
 

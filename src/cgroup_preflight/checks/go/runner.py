@@ -7,9 +7,7 @@ from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck, Subject
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Finding, Status
-
-_WORRYING = (Status.FAIL, Status.WARN, Status.UNVERIFIED)
+from cgroup_preflight.core.report import PROBLEMS, Finding, Status
 
 
 def load_check(code: str) -> GoCheck:
@@ -27,7 +25,7 @@ def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding
     final = fitted or bare
     findings = _run(final)
     left = {(item.code, item.location) for item in findings}
-    fixed = [_fixed(item) for item in _run(bare) if item.status in _WORRYING and (item.code, item.location) not in left]
+    fixed = [_fixed(item) for item in _run(bare) if item.status in PROBLEMS and (item.code, item.location) not in left]
     return (_summary(final), *findings, *(fixed if fitted is not None else ()))
 
 

@@ -2,17 +2,17 @@
 
 from cgroup_preflight.checks.go.base import Subject
 from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core.limits import Chain
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime import predict
-from cgroup_preflight.golang.runtime_limits import Chain
 from cgroup_preflight.plan.expect import HostNumbers
-from cgroup_preflight.plan.go_settings import chain_of
+from cgroup_preflight.plan.limits import service_chain
 from cgroup_preflight.plan.model import Plan, ServicePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class GoTarget:
     """The machine that the programs will run on: its CPUs, `uname -m`, swap (None: unknown), and its numbers."""
 
     cpus: frozenset[int]
@@ -29,22 +29,15 @@ def with_prediction(subject: Subject) -> Subject:
     return replace(subject, prediction=predict(info, subject.environment, subject.chain, subject.cpus))
 
 
-def bare_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject:
+def bare_subject(service: ServicePlan, plan: Plan, target: GoTarget) -> Subject:
     """The service with nothing but what the config says."""
-    labels = {item.unit: f"{item.label or 'run'}.slice" for item in plan.slices}
-    settings = {item.unit: item.settings for item in plan.slices}
-    above = [(labels[unit], settings[unit]) for unit in reversed(service.slices)]
-    chain = chain_of([(f"{service.label}.service", service.own_settings), *above], target.numbers)
-    slices = (
-        replace(level, services=sum(unit in item.slices for item in plan.services))
-        for level, unit in zip(chain.levels[1:], reversed(service.slices), strict=True)
-    )
+    chain = service_chain(plan, service, target.numbers)
     leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _neighbour_uses_cpu(service, plan))
     return with_prediction(
         Subject(
             label=service.label,
             program=service.program or Binary(path=service.binary, why_not="was not looked at"),
-            chain=Chain(levels=(leaf, *slices)),
+            chain=Chain(levels=(leaf, *chain.levels[1:])),
             environment=dict(service.own_env),
             cpus=target.cpus,
             machine=target.machine,
@@ -65,7 +58,7 @@ def _neighbour_uses_cpu(service: ServicePlan, plan: Plan) -> bool:
     return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *neighbours) for setting in one)
 
 
-def fitted_subject(service: ServicePlan, plan: Plan, target: Target) -> Subject | None:
+def fitted_subject(service: ServicePlan, plan: Plan, target: GoTarget) -> Subject | None:
     """The service with the generated settings; None where nothing is generated."""
     if service.go is None:
         return None

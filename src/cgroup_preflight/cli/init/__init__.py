@@ -2,12 +2,11 @@
 
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.init.programs import SERVICES_MAX, Program, programs, project_name
-from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import SourceTree
 from cgroup_preflight.cli.init.scan import scan as scan_folder
 from cgroup_preflight.cli.init.text import Starter, build_command, write
 from cgroup_preflight.config import FILE_NAME
@@ -28,21 +27,21 @@ without --force.
 def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
     parser = options.parser("init", _ABOUT)
-    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME),
                         help=f"default: {FILE_NAME}")  # fmt: skip
     args = parser.parse_args(words)
     folder = options.here()
     if os.path.lexists(args.output) and not args.force:
         remedy = Remedy(title="add --force to overwrite it, or --output FILE for another name")
-        raise UsageError("is there already, and was left as it is", where=str(args.output), remedy=remedy)
+        raise UsageError("exists already, and was not changed", where=str(args.output), remedy=remedy)
     found = scan_folder(str(folder))
     services = programs(found)
     base = os.path.relpath(folder, args.output.resolve().parent)
     if not base.isprintable():
-        remedy = Remedy(title="leave --output out, and move the file afterwards")
+        remedy = Remedy(title="omit --output, and move the file afterwards")
         raise UsageError(
-            "the way from there to here cannot be written down in TOML", where=str(args.output), remedy=remedy
+            "the path from there to this folder cannot be written in TOML", where=str(args.output), remedy=remedy
         )
     starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
     options.write_file(args.output, write(starter))
@@ -50,8 +49,8 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
-    """What was found and what comes next, on stderr: the file is the result."""
+def _tell(output: Path, found: SourceTree, services: tuple[Program, ...]) -> None:
+    """Prints what was found and what comes next to stderr: the file is the result."""
     lines = [f"wrote {output}"]
     for item in services[:SERVICES_MAX]:
         state = "built" if item.built else "not built yet"
@@ -62,9 +61,9 @@ def _tell(output: Path, found: Found, services: tuple[Program, ...]) -> None:
     if len(services) > SERVICES_MAX:
         lines.append(f"  {len(services) - SERVICES_MAX} more programs were left out")
     if not found.complete:
-        lines.append("  this folder is large: not all of it was looked at")
+        lines.append("  this folder is large: only a part of it was searched")
     missing = [build_command(item) for item in services[:SERVICES_MAX] if not item.built]
     config = "" if output == Path(FILE_NAME) else f" --config {shlex.quote(str(output))}"
     last = f"cgroup-preflight run{config}" if services else f"edit {output}"
     lines += ["next:", *(f"  {step}" for step in (*missing, last) if step)]
-    sys.stderr.write("".join(f"{plain(line)}\n" for line in lines))
+    options.write_stderr("".join(f"{plain(line)}\n" for line in lines))

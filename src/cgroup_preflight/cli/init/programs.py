@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import SourceTree
 from cgroup_preflight.config.keys import UNIT_TYPES, parse_unit_name
 from cgroup_preflight.core.quantities import QuantityError
 
@@ -22,8 +22,8 @@ _VERSION = re.compile(r"v[0-9]+", re.ASCII)
 class Program:
     """One service to be; paths relative to the folder looked at.
 
-    `source` is the folder of its `package main`, `module` that of its go.mod, each None without; `binary` what is
-    there already if `built`, else where it will be built. `ports` and `routes` come from its source.
+    `source` is the folder of its `package main`, `module` that of its go.mod, each None without; `binary` the
+    existing file if `built`, else where it will be built. `ports` and `routes` come from its source.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Program:
 
     @property
     def slice(self) -> str:
-        """What answers users goes to api, what can wait to worker."""
+        """What answers users is in api, what can wait is in worker."""
         return "api" if self.http else "worker"
 
 
@@ -53,23 +53,23 @@ def sanitise(text: str, fallback: str) -> str:
         return fallback
 
 
-def project_name(found: Found, folder: str) -> str:
+def project_name(found: SourceTree, folder: str) -> str:
     """The last part of the module path at the top, else the folder's name."""
     module = found.modules.get("", "")
     return sanitise(_last_part(module) if module else folder, "project")
 
 
-def programs(found: Found) -> tuple[Program, ...]:
+def programs(found: SourceTree) -> tuple[Program, ...]:
     """Every `package main` with a `func main`, by folder, then Go programs without one; names are unique."""
     taken: set[str] = set()
-    # The nearest to the top first; what cannot be seen in an editor is no path for a config.
+    # The nearest to the top first; a path that an editor cannot show is none for a config.
     free = sorted((path for path in found.binaries if path.isprintable()), key=lambda path: (path.count("/"), path))
     some = [_program(found, folder, free, taken) for folder, files in sorted(found.packages.items())
             if any(file.has_main for file in files)]  # fmt: skip
     return (*some, *_prebuilt(found, free, taken))
 
 
-def _prebuilt(found: Found, free: list[str], taken: set[str]) -> Iterator[Program]:
+def _prebuilt(found: SourceTree, free: list[str], taken: set[str]) -> Iterator[Program]:
     """Go programs that no source here explains; of several builds of one program the first."""
     for path in free:
         name = sanitise(_PLATFORM.sub("", path.rpartition("/")[2]), "app")
@@ -80,7 +80,7 @@ def _prebuilt(found: Found, free: list[str], taken: set[str]) -> Iterator[Progra
             )  # fmt: skip
 
 
-def _program(found: Found, folder: str, free: list[str], taken: set[str]) -> Program:
+def _program(found: SourceTree, folder: str, free: list[str], taken: set[str]) -> Program:
     module = _module_of(found, folder)
     # `go build` names a program after the last part of its import path.
     base = folder.rpartition("/")[2]
@@ -97,7 +97,7 @@ def _program(found: Found, folder: str, free: list[str], taken: set[str]) -> Pro
     )  # fmt: skip
 
 
-def _module_of(found: Found, folder: str) -> str | None:
+def _module_of(found: SourceTree, folder: str) -> str | None:
     """The folder of the nearest go.mod at or above `folder`."""
     for parent in _upwards(folder):
         if parent in found.modules:
@@ -130,7 +130,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _take_binary(free: list[str], names: set[str]) -> str | None:
-    """The first program with one of `names`, with or without a platform behind it; it is taken off the list."""
+    """The first program with one of `names`, with or without a platform behind it; it is removed from the list."""
     for path in free:
         base = path.rpartition("/")[2]
         if base in names or _PLATFORM.sub("", base) in names:
@@ -139,7 +139,7 @@ def _take_binary(free: list[str], names: set[str]) -> str | None:
     return None
 
 
-def _reached(found: Found, folder: str, module: str | None) -> Iterator[str]:
+def _reached(found: SourceTree, folder: str, module: str | None) -> Iterator[str]:
     """The folders of the packages of its own module that a program imports, directly or not; itself first."""
     path = found.modules.get(module, "") if module is not None else ""
     folders = _folders(found.packages, path, module or "")

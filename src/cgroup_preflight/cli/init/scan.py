@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cgroup_preflight.cli.init.gosource import GoFile, read_file
 from cgroup_preflight.golang import buildinfo
 from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
+from cgroup_preflight.host.files import open_regular
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.
 SKIPPED = frozenset({"vendor", "node_modules", "testdata", "__pycache__", "site-packages"})
@@ -21,7 +22,7 @@ _MODULE = re.compile(r'^module[ \t]+"?([^\s"]{1,300})"?', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SourceTree:
     """All paths are relative to the folder, with `/`, "" for the folder itself.
 
     `modules`: folder of a go.mod to module path; `packages`: folder to the facts of its files; `binaries`: linked
@@ -34,7 +35,7 @@ class Found:
     complete: bool
 
 
-def scan(folder: str) -> Found:
+def scan(folder: str) -> SourceTree:
     """What is in `folder`. Unreadable folders and files are passed over: a starter config needs no certainty."""
     modules: dict[str, str] = {}
     packages: dict[str, list[GoFile]] = {}
@@ -53,7 +54,7 @@ def scan(folder: str) -> Found:
                 packages.setdefault(parent, []).append(facts)
         elif len(binaries) < BINARIES_MAX and _is_program(entry):
             binaries[path] = _is_go(entry.path)
-    return Found(
+    return SourceTree(
         modules=modules, packages={name: tuple(files) for name, files in packages.items()}, binaries=binaries,
         complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < BINARIES_MAX,
     )  # fmt: skip
@@ -90,7 +91,7 @@ class _Walk:
 def _listing(folder: str) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            # One more than the bound, so that a folder of a million files is not held in memory.
+            # One more than the bound, so that a folder of a million files does not fill the memory.
             some = [entry for entry, _ in zip(entries, range(ENTRIES_MAX + 1), strict=False)]
     except OSError:
         return []
@@ -122,13 +123,10 @@ def _read(path: str) -> str:
     """The beginning of a regular file, as text; empty where it cannot be read."""
     try:
         # Between listing and here the name may have become a pipe or a link.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_regular(path, follow=False) as file:
+            return file.read(_SOURCE_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
     except OSError:
         return ""
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(_SOURCE_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _is_program(entry: "os.DirEntry[str]") -> bool:

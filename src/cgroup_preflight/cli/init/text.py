@@ -92,7 +92,7 @@ def write(starter: Starter) -> str:
 
 
 def quote(text: str) -> str:
-    """A TOML basic string; whatever is not seen as it is becomes an escape."""
+    """A TOML basic string; characters that are not visible become escapes."""
     return '"' + "".join(_quoted(char) for char in text) + '"'
 
 
@@ -147,7 +147,7 @@ def _service(program: Program, base: str, seen: dict[int, str]) -> str:
         f"[services.{name}.smoke]",
         '# args = ["--flag=value"]',
         *_ready(program, seen),
-        _key("duration", '"5s"', "how long it is held under its limits"),
+        _key("duration", '"5s"', "how long it runs under its limits"),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,1 +1,1 @@
-"""The part that runs inside the guest: standard library only, no import from the rest of the package."""
+"""The part that runs inside the guest: imports only the standard library and itself."""

@@ -1,10 +1,10 @@
-"""The agent: answers the host's requests on a serial line, one after the other.
+"""The agent answers the host's requests on a serial line, one after the other.
 
     python3 -m cgroup_preflight.guest.inside.agent CHANNEL
 
 Requests are frames with an `op` in the head; every request has one answer, `{"ok": true, ...}` or
-`{"ok": false, "error": text}`. Being sequential is on purpose: the host speaks only when it has the last answer,
-and ends a guest that does not answer.
+`{"ok": false, "error": text}`. The host sends a request only after the last answer, and ends a guest that does not
+answer.
 """
 
 import itertools
@@ -22,14 +22,14 @@ from typing import Any
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 
-#: How long the device of the line may take to appear.
+#: Seconds that the device of the channel may take to appear.
 _DEVICE_SECONDS = 20.0
-Head = dict[str, Any]
-Answer = tuple[Head, bytes]
+_Head = dict[str, Any]
+_Answer = tuple[_Head, bytes]
 
 
 class Agent:
-    """What the host can ask for; a public method is an operation, named as in the frame."""
+    """The operations of the host's requests: each public method but `answer` has the name in the frame."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -38,8 +38,8 @@ class Agent:
         self._terminal: Any = None
 
     def answer(self, request: Frame) -> Frame:
-        """The answer to one request; every failure becomes an answer, so that the line stays in step."""
-        operations: dict[str, Callable[[Head, bytes], Answer]] = {
+        """The answer to one request; an error is an answer too, so that each request has one."""
+        operations: dict[str, Callable[[_Head, bytes], _Answer]] = {
             "run": self.run,
             "spawn": self.spawn,
             "tool": self.tool,
@@ -52,27 +52,27 @@ class Agent:
         }
         try:
             head, body = operations[request.head["op"]](request.head, request.body)
-        except Exception as error:  # noqa: BLE001 - the host is told, and judges
+        except Exception as error:  # noqa: BLE001 - the host gets it as an answer
             return Frame(head={"ok": False, "error": f"{type(error).__name__}: {error}"})
         return Frame(head={"ok": True, **head}, body=body)
 
-    def spawn(self, head: Head, body: bytes) -> Answer:
+    def spawn(self, head: _Head, body: bytes) -> _Answer:
         """Starts a command with `body` as its stdin; answers its `job` number and `pid`."""
         number = next(self._numbers)
-        return self._begun(number, jobs.start(_command(head), stdin=body, place=self._home / f"run-{number}"))
+        return self._started(number, jobs.start(_command(head), stdin=body, cgroup=self._home / f"run-{number}"))
 
-    def tool(self, head: Head, _body: bytes) -> Answer:
-        """As `spawn`, but `argv` are words for this tool, whose package is in one of `folders`."""
+    def tool(self, head: _Head, _body: bytes) -> _Answer:
+        """As `spawn`, but `argv` are the words of this tool, whose package is in one of `folders`."""
         number = next(self._numbers)
-        place = self._home / f"run-{number}"
-        return self._begun(number, jobs.start_tool(_command(head), list(head["folders"]), place=place))
+        cgroup = self._home / f"run-{number}"
+        return self._started(number, jobs.start_tool(_command(head), list(head["folders"]), cgroup=cgroup))
 
-    def _begun(self, number: int, job: jobs.Job) -> Answer:
+    def _started(self, number: int, job: jobs.Job) -> _Answer:
         self._jobs[number] = job
         return {"job": number, "pid": job.process.pid}, b""
 
-    def wait(self, head: Head, _body: bytes) -> Answer:
-        """Waits `timeout` seconds, then kills if `kill`; body is stdout then stderr, split at `stdout_size`."""
+    def wait(self, head: _Head, _body: bytes) -> _Answer:
+        """Waits `timeout` seconds, then kills if `kill`; the body is stdout, `stdout_size` bytes long, then stderr."""
         number = int(head["job"])
         job = self._jobs[number]
         ended = jobs.wait(job, timeout=float(head["timeout"]))
@@ -84,29 +84,29 @@ class Agent:
         del self._jobs[number]
         return {"ended": ended, "returncode": job.process.returncode, "stdout_size": len(stdout)}, stdout + stderr
 
-    def run(self, head: Head, body: bytes) -> Answer:
-        """`spawn` and `wait` in one; the command is killed at the end of `timeout`."""
+    def run(self, head: _Head, body: bytes) -> _Answer:
+        """`spawn` and `wait` in one; kills the command after `timeout` seconds."""
         started, _ = self.spawn(head, body)
         return self.wait({"job": started["job"], "timeout": head["timeout"], "kill": True}, b"")
 
-    def signal(self, head: Head, _body: bytes) -> Answer:
+    def signal(self, head: _Head, _body: bytes) -> _Answer:
         """Sends `signal` to the job's first process, or to its process group if `group`."""
         jobs.send_signal(self._jobs[int(head["job"])], int(head["signal"]), group=bool(head.get("group")))
         return {}, b""
 
-    def put(self, head: Head, body: bytes) -> Answer:
-        """Writes `body` to `path` with permission bits `mode`, making parent directories."""
+    def put(self, head: _Head, body: bytes) -> _Answer:
+        """Writes `body` to `path` with permission bits `mode`; makes parent directories."""
         path = Path(head["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
         path.chmod(int(head["mode"]))
         return {}, b""
 
-    def get(self, head: Head, _body: bytes) -> Answer:
-        """The content of `path`; also of files below /proc and /sys, whose size reads 0."""
+    def get(self, head: _Head, _body: bytes) -> _Answer:
+        """The content of `path`, also of files below /proc and /sys, whose size is 0."""
         return {}, Path(head["path"]).read_bytes()
 
-    def terminal(self, head: Head, _body: bytes) -> Answer:
+    def terminal(self, head: _Head, _body: bytes) -> _Answer:
         """Opens the one terminal and starts `argv` at it as root; `rows` and `columns` are its size."""
         from cgroup_preflight.guest.inside import terminal
 
@@ -115,21 +115,21 @@ class Agent:
         self._terminal = terminal.start(list(head["argv"]), environment, **size)
         return {}, b""
 
-    def exchange(self, head: Head, body: bytes) -> Answer:
-        """Types `body` and answers what is shown within `timeout`; `status` once the shell has ended."""
+    def exchange(self, head: _Head, body: bytes) -> _Answer:
+        """Types `body`; answers the output within `timeout` seconds, and `status` once the shell has ended."""
         from cgroup_preflight.guest.inside import terminal
 
         shown, status = terminal.exchange(self._terminal, body, timeout=float(head["timeout"]))
         return {"status": status}, shown
 
 
-def _command(head: Head) -> jobs.Command:
+def _command(head: _Head) -> jobs.Command:
     argv, env = tuple(head["argv"]), head.get("env") or {}
     return jobs.Command(argv=argv, user=head.get("user"), env=env, cwd=head.get("cwd"))
 
 
 def serve(channel: int, agent: Agent) -> None:
-    """Greets, then answers until the line is closed."""
+    """Sends a greeting, then answers until the channel closes."""
     _write(channel, encode(Frame(head={"ok": True, "hello": os.uname().release})))
     decoder = Decoder()
     received = 0
@@ -150,8 +150,8 @@ def _write(channel: int, data: bytes) -> None:
         view = view[os.write(channel, view) :]
 
 
-def _await(path: str) -> None:
-    """Waits for the line's device; its driver is a module in some kernels, and nobody else would load it."""
+def _wait_for(path: str) -> None:
+    """Waits for the channel's device; loads its driver, which is a module in some kernels."""
     if os.path.exists(path):
         return
     subprocess.run(["modprobe", "--all", "virtio_pci", "virtio_console"], check=False)
@@ -161,8 +161,8 @@ def _await(path: str) -> None:
 
 
 def _open_raw(path: str) -> int:
-    """Opens the line byte-clean: no echo, no line editing, no translation."""
-    _await(path)
+    """Opens the channel for plain bytes: no echo, no line editing, no translation."""
+    _wait_for(path)
     channel = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if os.isatty(channel):
         tty.setraw(channel, termios.TCSANOW)
@@ -170,9 +170,9 @@ def _open_raw(path: str) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Settles in its cgroup and serves the channel named by the one argument."""
+    """Moves to a leaf cgroup and serves the channel that the one argument names."""
     home = jobs.own_cgroup(Path("/proc/self/cgroup").read_text())
-    jobs.settle(home)
+    jobs.move_to_leaf(home)
     serve(_open_raw(argv[0]), Agent(home))
     return 0
 

@@ -1,7 +1,4 @@
-"""A copy of the agent that becomes this tool: what Python loads to be one is there already.
-
-Linux only; one thread.
-"""
+"""Starts this tool in a fork of the agent, which has loaded most of Python already. For one thread only."""
 
 import importlib
 import os
@@ -14,14 +11,14 @@ _PACKAGE = "cgroup_preflight"
 
 
 class Copy:
-    """A child made by fork, with what `subprocess.Popen` has of a job."""
+    """A forked child, with the methods of `subprocess.Popen` that a job needs."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status once it has ended, negative for a signal."""
+        """The exit status once the child has ended, negative for a signal."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -29,14 +26,14 @@ class Copy:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Signals it, unless it has ended."""
+        """Signals the child, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What the child gets: descriptors for stdin, stdout and stderr, its folder and its whole environment."""
+    """The child's descriptors for stdin, stdout and stderr, its folder and its whole environment."""
 
     streams: tuple[int, int, int]
     folder: str
@@ -44,18 +41,18 @@ class Child:
 
 
 def start(call: Callable[[], int], child: Child, enter: Callable[[], None]) -> Copy:
-    """Runs `call` in a child, whose exit status it returns; `enter` is called first in there. Raises OSError."""
+    """Runs `enter` and then `call` in a child, which exits with the result of `call`. Raises OSError."""
     pid = os.fork()
     if pid:
         return Copy(pid)
     status = 1
     try:
         enter()
-        _settle(child)
+        _become(child)
         status = call()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
-    except BaseException:  # noqa: BLE001 - as the interpreter itself does it
+    except BaseException:  # noqa: BLE001 - as the interpreter does at its end
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -67,20 +64,20 @@ def start(call: Callable[[], int], child: Child, enter: Callable[[], None]) -> C
 
 
 def tool(words: list[str], folders: list[str]) -> int:
-    """The command line of the package in `folders`; the agent's own package of that name gives way."""
+    """Runs the command line of the package in `folders`, in place of the agent's package of the same name."""
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]
     sys.argv[:] = ["cgroup-preflight", *words]
-    # By name: what is meant is not what stands beside this file.
+    # By name, because this file belongs to the agent's package and not to the one in `folders`.
     return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))
 
 
-def _settle(child: Child) -> None:
+def _become(child: Child) -> None:
     os.setsid()
     for number, stream in enumerate(child.streams):
         os.dup2(stream, number)
-    # The line to the host is among them: it must close when the agent ends.
+    # One of them is the channel to the host, which must close when the agent ends.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(child.environment)

@@ -1,11 +1,11 @@
 """Frames on the serial line between host and guest: a JSON head and a raw body.
 
 On the wire: magic `CGPF`, head length, body length (both unsigned 32 bit, big-endian), head (UTF-8 JSON object), body.
-Used by both ends, so there is one codec.
+Both ends use this module.
 
-The host never has more than `WINDOW` bytes under way: user-mode-linux's serial line stalls for good when its
-terminal buffer (4 KiB) fills, since its edge-triggered wait is not armed again. The agent acknowledges each piece of
-an incomplete request with a frame `{"received": bytes so far in this request}`.
+The host never sends more than `WINDOW` bytes without an acknowledgement, because user-mode-linux's serial line hangs
+for good when its terminal buffer (4 KiB) is full: it does not arm its edge-triggered wait again. The agent acknowledges
+each piece of an incomplete request with a frame `{"received": bytes so far in this request}`.
 """
 
 import json
@@ -15,23 +15,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAGIC = b"CGPF"
-#: Bounds against a garbled length making the reader wait for, or allocate, gigabytes (bytes).
-HEAD_MAX = 1 << 20
+#: Bounds in bytes, because a wrong length could make the reader wait for gigabytes, or allocate them.
+_HEAD_MAX = 1 << 20
 BODY_MAX = 256 << 20
 
-#: Bytes from host to guest that may be unacknowledged; terminal drivers hold back from about 3.9 KiB on.
+#: Bytes from host to guest without an acknowledgement; terminal drivers stop reading at about 3.9 KiB.
 WINDOW = 2048
 
 _PREFIX = struct.Struct(">4sII")
 
 
 class FrameError(ValueError):
-    """The bytes on the line are no frame: something else wrote to it, or bytes were lost."""
+    """The bytes on the line are not a frame: another program wrote to it, or bytes were lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One message; `head` holds what JSON can hold, `body` any bytes."""
+    """One message: `head` is a JSON object, `body` any bytes."""
 
     head: dict[str, Any] = field(default_factory=dict)
     body: bytes = b""
@@ -45,7 +45,7 @@ def encode(frame: Frame) -> bytes:
 
 
 class Decoder:
-    """Turns chunks of any size into frames; keeps what is not complete yet."""
+    """Turns chunks of any size into frames; keeps the bytes of an incomplete one."""
 
     __slots__ = ("_buffer",)
 
@@ -53,7 +53,7 @@ class Decoder:
         self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Yields every frame that `chunk` completes; raises FrameError on anything that is no frame."""
+        """Yields every frame that `chunk` completes. Raises FrameError for bytes that are not a frame."""
         self._buffer += chunk
         while (frame := self._take()) is not None:
             yield frame
@@ -87,5 +87,5 @@ def _parse_head(raw: bytes) -> dict[str, Any]:
 
 
 def _bound(head_size: int, body_size: int) -> None:
-    if head_size > HEAD_MAX or body_size > BODY_MAX:
+    if head_size > _HEAD_MAX or body_size > BODY_MAX:
         raise FrameError(f"frame too large: head {head_size}, body {body_size} bytes")

@@ -1,7 +1,6 @@
-"""Commands inside the guest: each with its own session and its own cgroup below the agent's delegated one.
+"""Runs commands in the guest, each in its own session and its own cgroup below that of the agent.
 
-The agent's service has `Delegate=yes`, so making children below its cgroup is allowed (systemd CGROUP_DELEGATION.md).
-Linux only; runs as root.
+The agent's service has `Delegate=yes` and may therefore make child cgroups (systemd CGROUP_DELEGATION.md). Needs root.
 """
 
 import os
@@ -17,14 +16,14 @@ from typing import IO
 
 from cgroup_preflight.guest.inside import copies
 
-#: How long a killed job may take to be gone (seconds); a task stuck in the kernel must not stall the agent.
-REAP_SECONDS = 5.0
+#: Seconds that a killed job may take to end; a task that hangs in the kernel must not block the agent.
+_REAP_SECONDS = 5.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run: `user` None means root; `env` is added to a login's environment; `cwd` None means home."""
+    """A command to run: `user` None means root; `env` is added to a login's environment; `cwd` None means home."""
 
     argv: tuple[str, ...]
     user: str | None = None
@@ -34,22 +33,22 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A started command; `place` is its cgroup directory."""
+    """A started command; `cgroup` is the directory of its cgroup."""
 
     process: "subprocess.Popen[bytes] | copies.Copy"
-    place: Path
+    cgroup: Path
     stdout: IO[bytes]
     stderr: IO[bytes]
 
 
-#: Starts a process with streams for stdin, stdout and stderr, which calls the function before all else.
-Begin = Callable[[tuple[int, int, int], Callable[[], None]], "subprocess.Popen[bytes] | copies.Copy"]
+#: Starts a process with streams for stdin, stdout and stderr; the process calls the function first.
+_Begin = Callable[[tuple[int, int, int], Callable[[], None]], "subprocess.Popen[bytes] | copies.Copy"]
 
 
 def own_cgroup(text: str) -> Path:
-    """The cgroup directory where systemd keeps us, from /proc/self/cgroup `text`: on v2, hybrid or v1.
+    """The directory of our own cgroup, from the text of /proc/self/cgroup on v2, hybrid or v1.
 
-    With v1 mounted at all, systemd's own hierarchy is the one that is called so (systemd, cg_get_keyed_path).
+    Where v1 is mounted, systemd uses its own named hierarchy (systemd, cg_get_keyed_path).
     """
     paths = {tuple(line.split(":", 2)[:2]): line.split(":", 2)[2] for line in text.splitlines()}
     for (_, controllers), path in paths.items():
@@ -58,15 +57,15 @@ def own_cgroup(text: str) -> Path:
     return Path("/sys/fs/cgroup" + paths["0", ""])
 
 
-def settle(cgroup: Path) -> None:
-    """Moves the agent into a leaf, so that its cgroup may have children with processes."""
+def move_to_leaf(cgroup: Path) -> None:
+    """Moves the agent into a child cgroup: only a cgroup without processes can enable controllers for its children."""
     leaf = cgroup / "agent"
     leaf.mkdir(exist_ok=True)
     (leaf / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def login_environment(account: pwd.struct_passwd) -> dict[str, str]:
-    """What a login of `account` would have; the user manager's runtime directory only if it is there."""
+    """The environment of a login of `account`; XDG_RUNTIME_DIR only if the user manager has made that directory."""
     base = {
         "PATH": _PATH,
         "HOME": account.pw_dir,
@@ -81,11 +80,11 @@ def login_environment(account: pwd.struct_passwd) -> dict[str, str]:
     return base
 
 
-def start(command: Command, *, stdin: bytes, place: Path) -> Job:
-    """Starts `command` in cgroup `place`; raises OSError, KeyError (no such user), subprocess.SubprocessError."""
+def start(command: Command, *, stdin: bytes, cgroup: Path) -> Job:
+    """Starts `command` in `cgroup`. Raises OSError, KeyError (no such user), subprocess.SubprocessError."""
     account = pwd.getpwnam(command.user or "root")
     return _started(
-        place,
+        cgroup,
         stdin,
         lambda streams, enter: subprocess.Popen(
             command.argv,
@@ -103,12 +102,12 @@ def start(command: Command, *, stdin: bytes, place: Path) -> Job:
     )
 
 
-def start_tool(command: Command, folders: list[str], *, place: Path) -> Job:
-    """Starts this tool in a copy of the agent, as root; `argv` are its words, its package is in one of `folders`."""
+def start_tool(command: Command, folders: list[str], *, cgroup: Path) -> Job:
+    """Starts this tool as root in a fork of the agent; `argv` are its words, one of `folders` has its package."""
     account = pwd.getpwnam("root")
     environment = {**login_environment(account), **command.env}
     return _started(
-        place,
+        cgroup,
         b"",
         lambda streams, enter: copies.start(
             lambda: copies.tool(list(command.argv), folders),
@@ -118,29 +117,29 @@ def start_tool(command: Command, folders: list[str], *, place: Path) -> Job:
     )
 
 
-def _started(place: Path, stdin: bytes, begin: Begin) -> Job:
-    place.mkdir()
-    # Files, not pipes: nobody has to read along, and a daemon that a command leaves behind holds up no one.
-    # In memory, so that a full disk is not in the way of finding out that it is full.
+def _started(cgroup: Path, stdin: bytes, begin: _Begin) -> Job:
+    cgroup.mkdir()
+    # Files, not pipes: they need no reader, and a daemon that the command leaves behind does not block us. In memory, so
+    # that we can still report a full disk.
     feed, stdout, stderr = (os.fdopen(os.memfd_create(name), "w+b") for name in ("stdin", "stdout", "stderr"))
     feed.write(stdin)
     feed.seek(0)
-    # Opened as root: the kernel judges a move by who opened the file, and the child writes as another user.
-    procs = os.open(place / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    # Opened as root: the kernel checks the rights of the opener, and the child writes as another user.
+    procs = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     try:
         process = begin((feed.fileno(), stdout.fileno(), stderr.fileno()), lambda: _enter(procs))
     except BaseException:
-        place.rmdir()
+        cgroup.rmdir()
         raise
     finally:
         feed.close()
         os.close(procs)
-    return Job(process=process, place=place, stdout=stdout, stderr=stderr)
+    return Job(process=process, cgroup=cgroup, stdout=stdout, stderr=stderr)
 
 
 def wait(job: Job, *, timeout: float) -> bool:
-    """Waits up to `timeout` seconds; True if the job's first process ended by itself."""
-    # Popen.wait() with a time-out looks again and again; the end of a process can be waited for.
+    """Waits up to `timeout` seconds; True if the job's first process has ended."""
+    # With a pidfd, because Popen.wait() with a time-out polls.
     if job.process.poll() is None:
         handle = os.pidfd_open(job.process.pid)
         try:
@@ -151,14 +150,14 @@ def wait(job: Job, *, timeout: float) -> bool:
 
 
 def kill(job: Job) -> None:
-    """Kills the whole job: what is in its cgroup, and its process group."""
-    _kill_cgroup(job.place)
+    """Kills all processes of the job's cgroup and of its process group."""
+    _kill_cgroup(job.cgroup)
     _signal_group(job, signal.SIGKILL)
-    wait(job, timeout=REAP_SECONDS)
+    wait(job, timeout=_REAP_SECONDS)
 
 
 def send_signal(job: Job, number: int, *, group: bool) -> None:
-    """Signals the first process, or as a terminal would, its process group; a job that ended is no error."""
+    """Signals the first process, or with `group` its process group; does nothing if the job has ended."""
     if group:
         _signal_group(job, number)
     else:
@@ -166,18 +165,18 @@ def send_signal(job: Job, number: int, *, group: bool) -> None:
 
 
 def collect(job: Job) -> tuple[bytes, bytes]:
-    """Output so far, (stdout, stderr); ends the job's place. Call once, after `wait` or `kill`."""
+    """The output as (stdout, stderr); removes the job's cgroup. Call once, after `wait` or `kill`."""
     outputs = []
     for stream in (job.stdout, job.stderr):
         stream.seek(0)
         outputs.append(stream.read())
         stream.close()
-    _remove_cgroup(job.place)
+    _remove_cgroup(job.cgroup)
     return outputs[0], outputs[1]
 
 
 def _enter(procs: int) -> None:
-    # "0" means the writer itself.
+    # "0" is the writing process itself.
     os.write(procs, b"0")
 
 
@@ -188,10 +187,10 @@ def _signal_group(job: Job, number: int) -> None:
         pass
 
 
-def _kill_cgroup(place: Path) -> None:
-    """Process by process, again until none is left: v1 and kernels before 5.14 have no `cgroup.kill`."""
-    deadline = time.monotonic() + REAP_SECONDS
-    while (pids := _members(place)) and time.monotonic() < deadline:
+def _kill_cgroup(cgroup: Path) -> None:
+    """Kills each process until none is left, because v1 and kernels before 5.14 have no `cgroup.kill`."""
+    deadline = time.monotonic() + _REAP_SECONDS
+    while (pids := _members(cgroup)) and time.monotonic() < deadline:
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -200,20 +199,20 @@ def _kill_cgroup(place: Path) -> None:
         time.sleep(0.01)
 
 
-def _members(place: Path) -> list[int]:
-    texts = [procs.read_text() for procs in place.rglob("cgroup.procs")]
-    # Zombies are not listed: what is listed can still be killed.
+def _members(cgroup: Path) -> list[int]:
+    texts = [procs.read_text() for procs in cgroup.rglob("cgroup.procs")]
+    # The kernel does not list zombies.
     return [int(pid) for text in texts for pid in text.split()]
 
 
-def _remove_cgroup(place: Path) -> None:
-    """Best effort: what a command left running on purpose (a daemon it started) keeps its place."""
+def _remove_cgroup(cgroup: Path) -> None:
+    """Removes the cgroup, unless a daemon of the command still runs in it."""
     deadline = time.monotonic() + 0.2
     while True:
         try:
-            for child in sorted(place.rglob("*/"), reverse=True):
+            for child in sorted(cgroup.rglob("*/"), reverse=True):
                 child.rmdir()
-            place.rmdir()
+            cgroup.rmdir()
         except OSError:
             if time.monotonic() > deadline:
                 return

@@ -1,4 +1,4 @@
-"""A shell at a terminal inside the guest, for `guest shell`. Linux only; runs as root."""
+"""A shell at a terminal inside the guest, for `guest shell`. Needs root."""
 
 import fcntl
 import os
@@ -13,14 +13,14 @@ _READ = 1 << 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """A process that leads a session of its own; `master` is our end of its terminal."""
+    """A process with its own terminal; `master` is the agent's end of it."""
 
     pid: int
     master: int
 
 
 def start(argv: list[str], environment: dict[str, str], *, rows: int, columns: int) -> Terminal:
-    """Starts `argv` at a new terminal of this size."""
+    """Starts `argv` at a new terminal of this size in characters."""
     pid, master = pty.fork()
     if pid == 0:
         try:
@@ -28,17 +28,17 @@ def start(argv: list[str], environment: dict[str, str], *, rows: int, columns: i
             os.execvpe(argv[0], argv, environment)
         finally:
             os._exit(127)
-    resize(Terminal(pid=pid, master=master), rows=rows, columns=columns)
+    _resize(Terminal(pid=pid, master=master), rows=rows, columns=columns)
     return Terminal(pid=pid, master=master)
 
 
-def resize(terminal: Terminal, *, rows: int, columns: int) -> None:
-    """Tells the terminal its size, in characters (ioctl_tty(2), TIOCSWINSZ)."""
+def _resize(terminal: Terminal, *, rows: int, columns: int) -> None:
+    """Sets the size of the terminal in characters (ioctl_tty(2), TIOCSWINSZ)."""
     fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def exchange(terminal: Terminal, typed: bytes, *, timeout: float) -> tuple[bytes, int | None]:
-    """Types, waits up to `timeout` seconds for output, and returns it with the exit status once the shell has ended."""
+    """Types, waits up to `timeout` seconds for output; returns it, and the exit status once the shell has ended."""
     while typed:
         typed = typed[os.write(terminal.master, typed) :]
     readable, _, _ = select.select([terminal.master], [], [], timeout)

@@ -1,1 +1,1 @@
-"""GitHub: what the job knows of itself, comments, check runs, the way of publishing there."""
+"""GitHub: the job's environment, the runner's files, the API, comments and check runs."""

@@ -1,6 +1,6 @@
-"""GitHub's REST API through PyGithub's requester: relative paths only, one page after the other by number.
+"""GitHub's REST API through PyGithub's requester, with relative paths and numbered pages only.
 
-PyGithub's objects would follow the absolute addresses inside answers, which gateways write with another host.
+PyGithub's objects would follow the absolute addresses in answers, which some gateways write with another host.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,16 @@ from cgroup_preflight import __version__
 from cgroup_preflight.publish.http import TIMEOUT, Answer, ForgeError, Transport, Trouble
 from cgroup_preflight.publish.secret import Secret
 
-#: Pages of 100 that are read at most; beyond that a list is of no use for finding one comment.
-PAGES_MAX = 50
+#: Most pages of 100 entries that are read of one list.
+_PAGES_MAX = 50
 _VIEWER = "query{viewer{login}}"
 
 
 class GithubApi:
-    """One repository of one GitHub; every method raises ForgeError. Use one at a time: PyGithub has one seam."""
+    """One repository on one server; every method raises ForgeError.
+
+    PyGithub has one transport for the process, so only one GithubApi can be in use at a time.
+    """
 
     def __init__(
         self, *, base_url: str, graphql_url: str, repo: str, token: Secret, transport: Transport, ca_file: str = ""
@@ -37,7 +40,7 @@ class GithubApi:
 
     @staticmethod
     def _inject(transport: Transport) -> None:
-        """PyGithub makes its sessions itself; this is its own way to have them send through something else."""
+        """Makes PyGithub, which creates its sessions itself, send through `transport`."""
 
         class _Http(HTTPRequestsConnectionClass):
             def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
@@ -54,7 +57,7 @@ class GithubApi:
     def send(
         self, method: str, path: str, body: Mapping[str, object] | None = None, **parameters: str | int
     ) -> tuple[Mapping[str, str], Any]:
-        """Headers (lower case) and JSON of one answer; `path` is below the repository unless it begins with `//`."""
+        """Headers (lower case) and JSON of one answer; `path` is below the repository, or with `//` below the API."""
         url = path[1:] if path.startswith("//") else f"{self._repo}{path}"
         headers, data = self._client.requester.requestJsonAndCheck(method, url, parameters=dict(parameters), input=body)
         return headers, data
@@ -68,19 +71,19 @@ class GithubApi:
 
     def items(self, path: str, key: str = "", **parameters: str | int) -> Iterator[dict[str, Any]]:
         """The objects of a list, from all pages; `key` names the list inside an object."""
-        for page in range(1, PAGES_MAX + 1):
+        for page in range(1, _PAGES_MAX + 1):
             headers, data = self.send("GET", path, None, **parameters, per_page=100, page=page)
             entries = (data.get(key) if isinstance(data, dict) else None) if key else data
             if not isinstance(entries, list):
                 raise _odd("GET", path)
             yield from (item for item in entries if isinstance(item, dict))
-            # The header alone tells: a page may be short although more follow.
+            # Only this header tells: a short page need not be the last one.
             if 'rel="next"' not in headers.get("link", ""):
                 return
-        raise _odd("GET", f"{path} (more than {PAGES_MAX} pages)")
+        raise _odd("GET", f"{path} (more than {_PAGES_MAX} pages)")
 
     def login(self) -> str:
-        """Who the token writes as. A job's own token (an app's, `ghs_`) cannot ask `GET /user`, but can ask GraphQL."""
+        """The login that the token writes as; a job's own token (`ghs_`) may not read `GET /user`, but GraphQL."""
         login: object = None
         if not self._of_app:
             try:
@@ -92,7 +95,7 @@ class GithubApi:
         return login if isinstance(login, str) else ""
 
     def _viewer(self) -> object:
-        # PyGithub takes its GraphQL address from its own rules; the runner's variable is right on every server.
+        # PyGithub guesses the GraphQL address; the runner's variable is right on every server.
         _, data = self._client.requester.requestJsonAndCheck("POST", self._graphql_url, input={"query": _VIEWER})
         inner = data.get("data") if isinstance(data, dict) else None
         viewer = inner.get("viewer") if isinstance(inner, dict) else None

@@ -1,7 +1,7 @@
-"""A check run on the head commit: one POST that is completed at once, further annotations by PATCH of the output.
+"""A check run on the head commit: a POST creates it completed, a PATCH of the output adds further annotations.
 
-Status and conclusion of a check run that a workflow made can no longer be changed (GitHub changelog, 2025-02-12),
-so a PATCH carries `output` alone. A check run is found again by `external_id`, which is ours to fill.
+Status and conclusion of a check run from a workflow can no longer be changed (GitHub changelog, 2025-02-12), so a
+PATCH has only `output`. `external_id`, which the creator may set, identifies our check runs.
 """
 
 import hashlib
@@ -11,24 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.comment import OWN_KEY
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.github.api import GithubApi
 from cgroup_preflight.publish.http import ForgeError
 from cgroup_preflight.publish.receipt import Delivery, Outcome
 from cgroup_preflight.report.annotations import Annotation
 
-#: GitHub takes 65,535 characters.
+#: Bytes; GitHub accepts 65,535 characters.
 SUMMARY_MAX = 65_000
 _ID = re.compile(
     r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18}):([0-9a-f]{8}):([0-9a-f]{16})", re.ASCII
 )
-#: What may not take the place of what, in one run; the same order as that of the verdicts.
+#: The conclusions in the order of the verdicts.
 _WORST_FIRST = ("failure", "action_required", "neutral", "success")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRun:
-    """What to show: `batches` of at most 50 annotations, the first goes with the POST."""
+    """What to show; `batches` have at most 50 annotations each, and the first one goes with the POST."""
 
     name: str
     key: str
@@ -43,46 +44,48 @@ class CheckRun:
 
     @property
     def digest(self) -> str:
-        """Of all that a reader sees."""
+        """A hash of everything that a reader sees."""
         seen = json.dumps([self.conclusion, self.title, self.summary, self.batches], sort_keys=True)
         return hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     @property
     def external_id(self) -> str:
-        """Finds it again, and tells which run made it."""
+        """Identifies the check run, the run that created it and what it shows."""
         return f"cgroup-preflight:{self.key}:{self.run.run}.{self.run.attempt}:{self.job_digest}:{self.digest}"
 
     @property
     def job_digest(self) -> str:
-        """Of the job that makes it: several of one run may share a name."""
+        """A hash of the job's name: several jobs of one run may use one name for their check runs."""
         return hashlib.sha256(self.job.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
 def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
-    """Makes the check run, or finds that it is there. Raises ForgeError."""
+    """Creates the check run, unless it exists. Raises ForgeError."""
     channel = f"check run {check.name}"
     for attempt in (1, 2, 3):
         known = _known(api, check)
         if known and check.run.run and known.run > check.run:
             return Outcome(channel=channel, delivery=Delivery.SKIPPED,
-                           detail=f"run {known.run.run}, which began later than this one, has reported")  # fmt: skip
+                           detail=f"run {known.run.run}, newer than this run ({check.run.run}), has reported")  # fmt: skip
         if known and known.digest == check.digest:
             if attempt > 1:
                 return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=known.url,
-                               detail="made, although the answer was lost")  # fmt: skip
-            return Outcome(channel=channel, delivery=Delivery.UNCHANGED, detail="says the same already", url=known.url)
+                               detail="created, although the answer was lost")  # fmt: skip
+            return Outcome(
+                channel=channel, delivery=Delivery.UNCHANGED, detail="already shows this result", url=known.url
+            )
         if known and _is_worse(known, check):
             return Outcome(channel=channel, delivery=Delivery.SKIPPED, url=known.url,
                            detail=f"another job of this run has reported {known.conclusion}",
-                           hint="give each job a key of its own, or merge their reports: publish a.json b.json ...")  # fmt: skip
+                           hint=OWN_KEY)  # fmt: skip
         try:
             return _create(api, check, channel)
         except ForgeError as error:
-            # Nobody knows whether it was made: look, and only then make it again.
+            # It may have been created: look for it before creating it again.
             if not error.ambiguous or error.method != "POST" or attempt == 3:
                 raise
             clock.sleep(float(attempt))
-    raise AssertionError("the last attempt returns or raises")
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,7 @@ class _Known:
 
 
 def _known(api: GithubApi, check: CheckRun) -> _Known | None:
-    """The newest check run of ours on this commit."""
+    """Our newest check run on this commit."""
     found = []
     for item in api.items(f"/commits/{check.sha}/check-runs", "check_runs", check_name=check.name, filter="latest"):
         match = _ID.fullmatch(str(item.get("external_id") or ""))
@@ -108,7 +111,7 @@ def _known(api: GithubApi, check: CheckRun) -> _Known | None:
 
 
 def _is_worse(known: _Known, check: CheckRun) -> bool:
-    """Whether another job of this very run has reported something worse under this name."""
+    """Whether another job of the same run has reported something worse under this name."""
     if not check.run.run or known.run.run != check.run.run or known.job_digest == check.job_digest:
         return False
     if known.conclusion not in _WORST_FIRST:
@@ -128,25 +131,27 @@ def _create(api: GithubApi, check: CheckRun, channel: str) -> Outcome:
     except ForgeError as error:
         if error.status != 422:
             raise
-        # An annotation that GitHub does not take (a path it cannot place) shall not cost the verdict.
+        # GitHub may refuse an annotation, for example for its path; the check run is created without them.
         refused = error
         made = api.one("POST", "/check-runs", {**head, "output": output})
     url = str(made.get("html_url") or "")
     if refused is not None:
         return Outcome(channel=channel, delivery=Delivery.DEGRADED, url=url, status=422,
-                       detail="without annotations: GitHub refused them")  # fmt: skip
+                       detail="created without annotations, because GitHub refused them")  # fmt: skip
     return _rest(api, check, made, output, Outcome(channel=channel, delivery=Delivery.DELIVERED, url=url))
 
 
 def _rest(api: GithubApi, check: CheckRun, made: dict[str, Any], output: dict[str, object], done: Outcome) -> Outcome:
-    """The batches behind the first; one that fails leaves the check run standing with those before it."""
+    """Adds the other batches; after a failure the check run keeps those before it."""
     for number, batch in enumerate(check.batches[1:], 2):
         try:
-            # GitHub appends the annotations of each update.
+            # GitHub adds the annotations of each update to the earlier ones.
             api.one("PATCH", f"/check-runs/{int(made.get('id') or 0)}", {"output": output | {"annotations": batch}})
         except ForgeError as error:
             shown = 50 * (number - 1)
             return Outcome(channel=done.channel, delivery=Delivery.DEGRADED, url=done.url, status=error.status,
-                           detail=f"with the first {shown} annotations only: {error.trouble.value}")  # fmt: skip
+                           detail=f"created with only the first {shown} annotations: {error.trouble.value}")  # fmt: skip
     count = sum(len(batch) for batch in check.batches)
-    return Outcome(channel=done.channel, delivery=done.delivery, url=done.url, detail=f"made, with {count} annotations")
+    return Outcome(
+        channel=done.channel, delivery=done.delivery, url=done.url, detail=f"created with {count} annotations"
+    )

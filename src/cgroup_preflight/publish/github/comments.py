@@ -1,61 +1,62 @@
-"""The comments of a pull request as a `sticky.Board`, and which pull request a `workflow_run` is about."""
+"""The comments of a pull request, and the pull request that belongs to a `workflow_run`."""
 
 from typing import Any
 
-from cgroup_preflight.publish.comment import Entry
+from cgroup_preflight.publish.comment import Comment
 from cgroup_preflight.publish.github.api import GithubApi
 from cgroup_preflight.publish.github.job import GithubJob, dig
 from cgroup_preflight.publish.http import Answer, ForgeError, Trouble
 
 
-class GithubBoard:
-    """Comments of pull request `number`; asks who it writes as only where a comment bears our mark."""
+class GithubComments:
+    """Comments of pull request `number`; reads our login only if a comment has our mark."""
 
     def __init__(self, api: GithubApi, number: int) -> None:
         self._api = api
         self._number = number
         self._login: str | None = None
 
-    def entries(self) -> list[Entry]:
-        return [_entry(item) for item in self._api.items(f"/issues/{self._number}/comments")]
+    def read_all(self) -> list[Comment]:
+        return [_comment(item) for item in self._api.items(f"/issues/{self._number}/comments")]
 
-    def is_me(self, author: str) -> bool:
+    def is_own(self, author: str) -> bool:
         if self._login is None:
             self._login = self._api.login()
-        # GraphQL names an app without the suffix that REST writes behind it.
+        # The name of an app ends in [bot] in REST but not in GraphQL.
         return author != "" and author in (self._login, f"{self._login}[bot]")
 
     def head(self) -> str:
         sha = dig(self._api.one("GET", f"/pulls/{self._number}"), "head", "sha")
         return sha if isinstance(sha, str) else ""
 
-    def create(self, body: str) -> Entry:
-        made = _entry(self._api.one("POST", f"/issues/{self._number}/comments", {"body": body}))
+    def create(self, body: str) -> Comment:
+        made = _comment(self._api.one("POST", f"/issues/{self._number}/comments", {"body": body}))
         self._login = made.author or self._login
         return made
 
-    def update(self, entry: Entry, body: str) -> Entry:
-        return _entry(self._api.one("PATCH", f"/issues/comments/{entry.id}", {"body": body}))
+    def update(self, comment: Comment, body: str) -> Comment:
+        return _comment(self._api.one("PATCH", f"/issues/comments/{comment.id}", {"body": body}))
 
-    def delete(self, entry: Entry) -> None:
-        self._api.send("DELETE", f"/issues/comments/{entry.id}")
+    def delete(self, comment: Comment) -> None:
+        self._api.send("DELETE", f"/issues/comments/{comment.id}")
 
 
-def _entry(item: dict[str, Any]) -> Entry:
+def _comment(item: dict[str, Any]) -> Comment:
     number, body, author = item.get("id"), item.get("body"), dig(item, "user", "login")
     if not isinstance(number, int):
         raise ForgeError(Trouble.CONTENT, method="GET", path="comments", answer=Answer())
-    return Entry(
+    return Comment(
         id=number, body=body if isinstance(body, str) else "", author=author if isinstance(author, str) else "",
         url=str(item.get("html_url") or ""),
     )  # fmt: skip
 
 
 def pull_of_run(api: GithubApi, job: GithubJob, claimed: int | None) -> int | None:
-    """The pull request whose head is the commit that a `workflow_run` ran on; None where there is none.
+    """The pull request whose head is the commit of a `workflow_run`; None if there is none.
 
-    `claimed` is a number out of the artifact, thus anybody's: it counts only if GitHub says that its head is that
-    commit. Without one, the open requests of the branch that GitHub names are looked through. Raises ForgeError.
+    `claimed` is a number from the artifact, which anybody can write: it counts only if GitHub says that the head of
+    that pull request is the commit. Without it, the open pull requests of the branch that GitHub names are searched.
+    Raises ForgeError.
     """
     if claimed is not None:
         return claimed if _is_at(api.one("GET", f"/pulls/{claimed}"), job.sha) else None

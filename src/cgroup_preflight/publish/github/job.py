@@ -1,7 +1,7 @@
-"""What a GitHub job knows about itself: environment and event file to plain data. Makes no request.
+"""A GitHub job, read from its environment and its event file. Sends no request.
 
 Sources: GitHub docs, "Default environment variables" and "Webhook events and payloads". On `pull_request`
-GITHUB_SHA is the merge commit, on which nobody looks for a check; the head commit stands in the event.
+GITHUB_SHA is the merge commit, whose checks nobody sees; the head commit is in the event.
 """
 
 import json
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.publish.comment_state import RunId
-from cgroup_preflight.publish.secret import Secret, secret
+from cgroup_preflight.publish.secret import Secret, first_secret
 
-TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
+_TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
+#: Every variable that can hold a token.
+SECRETS = (*_TOKENS, "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _REPO = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
@@ -23,7 +25,7 @@ _EVENT_MAX = 25 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the code of a `workflow_run` comes from: owner and branch as GitHub says, not as the artifact does."""
+    """Owner and branch of the code of a `workflow_run`, as GitHub's event names them; the artifact is not trusted."""
 
     owner: str
     branch: str
@@ -31,10 +33,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GithubJob:
-    """One job, by its `name` in the workflow. `pull` is the number of its pull request.
+    """One job; `name` is its name in the workflow, `pull` the number of its pull request.
 
-    `read_only` says why the token may only read, `doubtful` why it does unless the workflow asks for more; both are
-    empty for other jobs.
+    `read_only` says why the token may only read. `doubtful` says why it may only read unless the workflow gives it
+    more permissions. Both are empty for other jobs.
     """
 
     repo: str
@@ -56,11 +58,11 @@ class GithubJob:
 
     @property
     def run_url(self) -> str:
-        """The page of this run; empty where the run is unknown."""
+        """The page of this run; empty if the run is unknown."""
         return f"{self.server_url}/{self.repo}/actions/runs/{self.run.run}" if self.run.run else ""
 
 
-def github_job(environ: Mapping[str, str]) -> GithubJob:
+def read_job(environ: Mapping[str, str]) -> GithubJob:
     """The job that `environ` describes. Raises UsageError."""
     event = _event(environ)
     name = environ.get("GITHUB_EVENT_NAME", "")
@@ -68,11 +70,11 @@ def github_job(environ: Mapping[str, str]) -> GithubJob:
     if not _REPO.fullmatch(repo):
         raise UsageError("GITHUB_REPOSITORY is not OWNER/NAME", where="publish",
                          remedy=Remedy(title="set it, or use --provider none"))  # fmt: skip
-    token = next((found for name_ in TOKENS if (found := secret(environ.get(name_, "")))), None)
+    token = first_secret(environ.get(variable, "") for variable in _TOKENS)
     api = (environ.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/")
     if not _URL.fullmatch(api):
-        raise UsageError("GITHUB_API_URL is no address of a server", where="publish",
-                         remedy=Remedy(title="set it as GitHub's runners do: https://HOST/api/v3"))  # fmt: skip
+        raise UsageError("GITHUB_API_URL is not the URL of a server", where="publish",
+                         remedy=Remedy(title="set it as GitHub's runners do, for example https://api.github.com"))  # fmt: skip
     return GithubJob(
         repo=repo, sha=_head_sha(name, event, environ), event=name, pull=_pull(name, event),
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
@@ -101,7 +103,7 @@ def _event(environ: Mapping[str, str]) -> Mapping[str, object]:
 
 
 def dig(value: object, *keys: str) -> object:
-    """The value below `keys` of nested objects, None where the way ends."""
+    """The value under `keys` in nested objects; None if one of them is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -140,9 +142,9 @@ def _source(name: str, event: Mapping[str, object]) -> Source | None:
 
 
 def _read_only(name: str, event: Mapping[str, object], token: Secret | None) -> str:
-    """Why the token may only read, whatever `permissions:` says; a user's own token may do more."""
+    """Why the token may only read, whatever `permissions:` says; a personal access token is not affected."""
     if name != "pull_request" or (token is not None and token.begins("ghp_", "github_pat_")):
         return ""
     head, base = (_text(dig(event, "pull_request", side, "repo", "full_name")) for side in ("head", "base"))
-    # The repository of a fork can be gone: `head.repo` is null then.
+    # `head.repo` is null if the fork has been deleted.
     return "a run of a fork's pull request" if base and head != base else ""

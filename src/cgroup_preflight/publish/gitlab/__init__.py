@@ -1,1 +1,1 @@
-"""GitLab: what the job knows of itself, notes of a merge request, the way of publishing there."""
+"""GitLab: the job's environment and the notes of a merge request."""

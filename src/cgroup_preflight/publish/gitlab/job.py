@@ -1,7 +1,7 @@
-"""What a GitLab job knows about itself: environment to plain data. Makes no request.
+"""A GitLab job, read from its environment. Sends no request.
 
-Source: GitLab docs, "Predefined CI/CD variables reference". CI_MERGE_REQUEST_SOURCE_BRANCH_SHA is there only in
-merged results pipelines, where CI_COMMIT_SHA is a merge commit of its own.
+Source: GitLab docs, "Predefined CI/CD variables reference". CI_MERGE_REQUEST_SOURCE_BRANCH_SHA is set only in
+merged results pipelines, where CI_COMMIT_SHA is a temporary merge commit.
 """
 
 import re
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.publish.comment_state import RunId
-from cgroup_preflight.publish.secret import Secret, secret
+from cgroup_preflight.publish.secret import Secret, first_secret, secret
 
-TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
+_TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
+#: Every variable that can hold a token.
+SECRETS = (*_TOKENS, "CI_JOB_TOKEN", "CI_REGISTRY_PASSWORD")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabJob:
-    """One job. The merge request lies in `project`, the pipeline runs in `own_project`; they differ for forks."""
+    """One job. The merge request is in `project`, the pipeline runs in `own_project`; they differ for forks."""
 
     server_url: str
     project: int
@@ -37,19 +39,19 @@ class GitlabJob:
     job_name: str = ""
 
 
-def gitlab_job(environ: Mapping[str, str]) -> GitlabJob:
-    """The job that `environ` describes. Raises UsageError where the server or the project is not told."""
+def read_job(environ: Mapping[str, str]) -> GitlabJob:
+    """The job that `environ` describes. Raises UsageError if the server or the project is missing."""
     server = (environ.get("CI_SERVER_URL") or "").rstrip("/")
     own = _number(environ.get("CI_PROJECT_ID"))
     if not _URL.fullmatch(server) or not own:
-        raise UsageError("CI_SERVER_URL or CI_PROJECT_ID is missing, or not what GitLab sets", where="publish",
+        raise UsageError("CI_SERVER_URL or CI_PROJECT_ID is missing or malformed", where="publish",
                          remedy=Remedy(title="set them, or use --provider none"))  # fmt: skip
     sha = environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or environ.get("CI_COMMIT_SHA", "")
     return GitlabJob(
         server_url=server, project=_number(environ.get("CI_MERGE_REQUEST_PROJECT_ID")) or own, own_project=own,
         iid=_number(environ.get("CI_MERGE_REQUEST_IID")) or None, sha=sha if _SHA.fullmatch(sha) else "",
         run=RunId(run=_number(environ.get("CI_PIPELINE_ID")), attempt=_number(environ.get("CI_JOB_ID"))),
-        token=next((found for name in TOKENS if (found := secret(environ.get(name, "")))), None),
+        token=first_secret(environ.get(variable, "") for variable in _TOKENS),
         job_token=secret(environ.get("CI_JOB_TOKEN", "")), ca_file=environ.get("CI_SERVER_TLS_CA_FILE", ""),
         job_url=environ.get("CI_JOB_URL", ""), pipeline_url=environ.get("CI_PIPELINE_URL", ""),
         project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", "")[:100],

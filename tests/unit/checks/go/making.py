@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cgroup_preflight.checks.go.base import Measured, Subject
 from cgroup_preflight.checks.go.runner import run_go_checks
-from cgroup_preflight.checks.go.subjects import Target, bare_subject, fitted_subject
+from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.executable import ElfType, Executable, Kind, Machine
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
@@ -16,7 +16,7 @@ from tests.unit.core.making import config_of
 OFF = "containermaxprocs=0,updatemaxprocs=0"
 STAMP = (("vcs.revision", "0123456789abcdef"), ("vcs.modified", "false"))
 AMD64 = Machine(number=62, bits=64, big_endian=False, goarch="amd64", uname="x86_64")
-TARGET = Target(cpus=frozenset(range(8)), machine="x86_64", swap=False)
+TARGET = GoTarget(cpus=frozenset(range(8)), machine="x86_64", swap=False)
 
 
 def go_program(
@@ -40,7 +40,7 @@ def plan_of(text: str, program: Binary) -> Plan:
     return build_plan(config_of(text), programs={"app": program})
 
 
-def subjects(text: str, program: Binary, target: Target = TARGET) -> tuple[Subject, Subject | None]:
+def subjects(text: str, program: Binary, target: GoTarget = TARGET) -> tuple[Subject, Subject | None]:
     plan = plan_of(text, program)
     return bare_subject(plan.services[0], plan, target), fitted_subject(plan.services[0], plan, target)
 
@@ -56,7 +56,7 @@ def app(*lines: str, slices: str = "", env: str = "", go_settings: bool = False)
 
 
 def findings(
-    text: str, program: Binary | None = None, *, measured: Measured | None = None, target: Target = TARGET
+    text: str, program: Binary | None = None, *, measured: Measured | None = None, target: GoTarget = TARGET
 ) -> list[Finding]:
     bare, fitted = subjects(text, program or go_program(), target)
     if measured is not None:

@@ -6,6 +6,8 @@ import pytest
 
 from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 from cgroup_preflight.core.report import Status
+from cgroup_preflight.golang.program import survey_all
+from cgroup_preflight.plan.build import binary_paths, build_plan
 from tests.unit.checks.go.making import app, findings, go_program, of, subjects
 from tests.unit.core.making import config_of
 from tests.unit.host.fabricate import facts
@@ -54,13 +56,14 @@ def test_cpu_max_exists_where_the_unit_or_a_neighbour_uses_cpu(text: str, has: b
 
 
 def test_programs_that_cannot_run_here_are_found_before_a_run(tmp_path) -> None:
-    for name, content in (("other", b"MZ" + bytes(200)), ("text", b"hello\n"), ("missing", None)):
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
+    for name, content in (("other", b"MZ" + bytes(200)), ("text", b"hello\n")):
+        (tmp_path / name).write_bytes(content)
     text = "".join(f'[services.{name}]\nbinary = "{tmp_path}/{name}"\n' for name in ("other", "text"))
-    found = unrunnable_programs(config_of(text), facts(), ())
+    config = config_of(text)
+    plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    found = unrunnable_programs(plan.services, facts())
     assert [(item.code, item.status, item.subject, item.location.line) for item in found] == [
         ("CGP401", "fail", "other", 1),
         ("CGP401", "fail", "text", 3),
     ]
-    assert [item.subject for item in unrunnable_programs(config_of(text), facts(), ("text",))] == ["text"]
+    assert not unrunnable_programs((), facts())

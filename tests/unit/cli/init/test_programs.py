@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.cli.init.gosource import GoFile
 from cgroup_preflight.cli.init.programs import Program, programs, project_name, sanitise
-from cgroup_preflight.cli.init.scan import Found
+from cgroup_preflight.cli.init.scan import SourceTree
 from cgroup_preflight.config.keys import parse_name
 
 
@@ -14,8 +14,8 @@ def go(package: str = "main", *imports: str, ports: tuple[int, ...] = (), routes
     return GoFile(package=package, has_main=package == "main", imports=frozenset(imports), ports=ports, routes=routes)
 
 
-def found(modules: dict[str, str], packages: dict[str, GoFile], binaries: dict[str, bool] | None = None) -> Found:
-    return Found(
+def found(modules: dict[str, str], packages: dict[str, GoFile], binaries: dict[str, bool] | None = None) -> SourceTree:
+    return SourceTree(
         modules=modules,
         packages={name: (file,) for name, file in packages.items()},
         binaries=binaries or {},
@@ -23,7 +23,7 @@ def found(modules: dict[str, str], packages: dict[str, GoFile], binaries: dict[s
     )
 
 
-def one(some: Found) -> Program:
+def one(some: SourceTree) -> Program:
     (program,) = programs(some)
     return program
 

@@ -1,4 +1,8 @@
-"""The limits around a process, level by level, as plain numbers: what the model of the Go runtime looks at."""
+"""The chain of limits around a process: its own cgroup, then every one above it, each limit as a number.
+
+Three readers share it: `plan.limits` makes a chain from the config, `smoke.go_view` from the kernel's files, and
+`golang.runtime` predicts from either what a Go program will choose.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -12,10 +16,10 @@ L = TypeVar("L")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One cgroup: `cpus` its quota in CPUs per `period_usec`, memory in bytes, None for no limit.
+    """One cgroup; `cpus` is its quota in CPUs per `period_usec`, memory is in bytes, None means no limit.
 
-    `has_cpu_max`: whether the file is there, which it is not where no unit of the slice uses the controller.
-    `services`: how many of the plan it holds. `at` names the line of the config behind a property.
+    `has_cpu_max`: whether the file exists; it does not where no unit of the slice uses the cpu controller.
+    `services`: how many services of the plan share it. `at` gives the line of the config that sets a property.
     """
 
     name: str
@@ -33,9 +37,9 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The levels from the process's own cgroup outwards.
+    """The levels from the process's own cgroup outwards: the service, the slices above it, the outermost last.
 
-    `v1_cpu`: the cpu controller is one of version 1, whose line in /proc/self/cgroup wins; `v1_cpus` is its quota.
+    `v1_cpu`: the cpu controller is on cgroup v1, whose line in /proc/self/cgroup wins; `v1_cpus` is its quota.
     """
 
     levels: tuple[Level, ...]
@@ -67,17 +71,21 @@ class Chain:
         """The tightest memory.high and its level."""
         return _tightest([(level.memory_high, level) for level in self.levels])
 
+    def swap_max(self) -> tuple[int | None, Level | None]:
+        """The tightest memory.swap.max and its level."""
+        return _tightest([(level.swap_max, level) for level in self.levels])
+
     def tasks(self) -> tuple[int | None, Level | None]:
         """The tightest pids.max and its level."""
         return _tightest([(level.tasks_max, level) for level in self.levels])
 
     def allowed_cpus(self) -> int | None:
-        """How many CPUs all AllowedCPUs together leave, None without any; whether they exist, a machine can tell."""
+        """How many CPUs all AllowedCPUs together leave, None without any; the machine may have fewer."""
         named = [level.allowed_cpus for level in self.levels if level.allowed_cpus is not None]
         return len(self.affinity(frozenset().union(*named))) if named else None
 
     def affinity(self, visible: frozenset[int]) -> frozenset[int]:
-        """The CPUs that a process may run on: each level narrows, unless nothing would be left (cgroup-v2.rst)."""
+        """The CPUs that a process may run on: each level narrows them, unless none would be left (cgroup-v2.rst)."""
         cpus = visible
         for level in reversed(self.levels):
             cpus = (cpus & level.allowed_cpus if level.allowed_cpus is not None else cpus) or cpus

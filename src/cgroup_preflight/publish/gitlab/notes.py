@@ -1,29 +1,30 @@
-"""The notes of a merge request as a `sticky.Board`, through python-gitlab.
+"""The notes of a merge request, through python-gitlab.
 
-Plain notes: a discussion is a thread that somebody has to resolve, and can block the merge.
+Plain notes, because a discussion is a thread that somebody has to resolve, and it can block the merge.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import gitlab
 import requests
 
 from cgroup_preflight import __version__
-from cgroup_preflight.publish.comment import Entry
+from cgroup_preflight.publish.comment import Comment
 from cgroup_preflight.publish.gitlab.job import GitlabJob
 from cgroup_preflight.publish.http import TIMEOUT, Answer, ForgeError, Transport, Trouble
 from cgroup_preflight.publish.secret import Secret
 
-#: GitLab takes 1,000,000 characters; nobody reads a fifth of that.
+#: Bytes; GitLab accepts 1,000,000 characters, which nobody reads.
 BODY_MAX = 200_000
 _NOTES_MAX = 5000
-#: The seam below has the one retry policy; python-gitlab's own would sleep for as long as a server says.
+#: `Transport` retries; python-gitlab itself would sleep for as long as a server says.
 _ONCE: dict[str, Any] = {"obey_rate_limit": False, "retry_transient_errors": False, "max_retries": 0}
 
 
 def connect(job: GitlabJob, token: Secret, transport: Transport, *, ca_file: str = "") -> gitlab.Gitlab:
-    """A client that makes no request by itself; one kind of token at a time is all that it takes."""
+    """A client that has sent no request yet; it accepts one kind of token at a time."""
     session = requests.Session()
     session.mount("https://", transport)
     session.mount("http://", transport)
@@ -36,8 +37,8 @@ def connect(job: GitlabJob, token: Secret, transport: Transport, *, ca_file: str
     )  # fmt: skip
 
 
-class GitlabBoard:
-    """Notes of merge request `iid` of `project`; asks who it writes as only where a note bears our mark."""
+class GitlabNotes:
+    """Notes of merge request `iid` of `project`; reads our user name only if a note has our mark."""
 
     def __init__(self, client: gitlab.Gitlab, project: int, iid: int) -> None:
         self._client = client
@@ -46,19 +47,19 @@ class GitlabBoard:
         self._name: str | None = None
         self._web_url = ""
 
-    def entries(self) -> list[Entry]:
-        found: list[Entry] = []
-        # The iterator follows the links from page to page; a page may be short although more follow.
+    def read_all(self) -> list[Comment]:
+        found: list[Comment] = []
+        # The iterator follows the link to the next page; a short page need not be the last one.
         notes = self._request.notes.list(
             iterator=True, per_page=100, order_by="created_at", sort="asc", activity_filter="only_comments", **_ONCE
         )
         for note in notes:
             if len(found) >= _NOTES_MAX:
                 raise ForgeError(Trouble.CONTENT, method="GET", path=f"{self._path}/notes", answer=Answer())
-            found.append(_entry(note.attributes))
+            found.append(_comment(note.attributes))
         return found
 
-    def is_me(self, author: str) -> bool:
+    def is_own(self, author: str) -> bool:
         if self._name is None:
             user = self._client.http_get("/user", **_ONCE)
             name = user.get("username") if isinstance(user, dict) else None
@@ -72,31 +73,30 @@ class GitlabBoard:
         self._web_url = str(request.get("web_url") or "")
         return str(request.get("sha") or "")
 
-    def create(self, body: str) -> Entry:
-        made = _entry(self._request.notes.create({"body": body}, **_ONCE).attributes)
+    def create(self, body: str) -> Comment:
+        made = _comment(self._request.notes.create({"body": body}, **_ONCE).attributes)
         self._name = made.author or self._name
         return self._with_url(made)
 
-    def update(self, entry: Entry, body: str) -> Entry:
-        note = self._request.notes.update(entry.id, {"body": body}, **_ONCE)
-        return self._with_url(_entry(dict(note)))
+    def update(self, comment: Comment, body: str) -> Comment:
+        note = self._request.notes.update(comment.id, {"body": body}, **_ONCE)
+        return self._with_url(_comment(dict(note)))
 
-    def delete(self, entry: Entry) -> None:
-        self._request.notes.delete(entry.id, **_ONCE)
+    def delete(self, comment: Comment) -> None:
+        self._request.notes.delete(comment.id, **_ONCE)
 
-    def _with_url(self, entry: Entry) -> Entry:
-        """A note's answer has no address of its own; it is the request's with an anchor."""
-        url = f"{self._web_url}#note_{entry.id}" if self._web_url.startswith("http") else ""
-        return Entry(id=entry.id, body=entry.body, author=entry.author, url=url)
+    def _with_url(self, note: Comment) -> Comment:
+        """The API returns no address of a note; it is that of the merge request with an anchor."""
+        return replace(note, url=f"{self._web_url}#note_{note.id}" if self._web_url.startswith("http") else "")
 
 
-def _entry(item: dict[str, Any]) -> Entry:
+def _comment(item: dict[str, Any]) -> Comment:
     author = item.get("author")
     name = author.get("username") if isinstance(author, dict) else ""
     number, body = item.get("id"), item.get("body")
     if not isinstance(number, int):
         raise ForgeError(Trouble.CONTENT, method="GET", path="notes", answer=Answer())
-    return Entry(id=number, body=body if isinstance(body, str) else "", author=name if isinstance(name, str) else "")
+    return Comment(id=number, body=body if isinstance(body, str) else "", author=name if isinstance(name, str) else "")
 
 
 def find_request(client: gitlab.Gitlab, job: GitlabJob) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ MODE = "fast"
 """
 _BIGGER = b"[Service]\nCPUQuota=90%\n[Slice]\nMemoryMax=1G\n"
 #: Path, content, whether it changes the plan; tests/lab/test_inject.py asks systemd itself.
-RIVALS = {
+OVERRIDES = {
     "slice in etc": ("etc/systemd/system/shop-api.slice", _BIGGER, True),
     "slice in lib, the same folder by a link": ("lib/systemd/system/shop-api.slice", _BIGGER, True),
     "another slice in etc": ("etc/systemd/system/other.slice", _BIGGER, False),

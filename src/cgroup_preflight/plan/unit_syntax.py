@@ -1,0 +1,75 @@
+"""How a text is written in a unit file so that systemd reads back exactly that text. The only quoter of this tool.
+
+Sources: systemd.syntax(7) "Quoting", systemd.service(5) "Command lines", systemd.exec(5) Environment=,
+systemd.unit(5) "Specifiers". tests/lab/test_slices.py has a real systemd read each kind of word back.
+"""
+
+import textwrap
+from collections.abc import Iterable
+
+from cgroup_preflight.config.model import Setting
+
+#: What needs no quotes, besides letters and digits; `%` and `$` are doubled anyway.
+_BARE_WORD = "%+,-./:=@_$"
+_BARE_VALUE = "_./:,=+-@"
+
+
+def command_line(words: Iterable[str]) -> str:
+    """The value of ExecStart=: the program, then its arguments.
+
+    systemd looks for variables in the arguments only, so a `$` of the program's path is not doubled.
+    """
+    return " ".join(
+        _word(specifiers(word) if not position else specifiers(word).replace("$", "$$"))
+        for position, word in enumerate(words)
+    )
+
+
+def _word(text: str) -> str:
+    bare = text and all(char.isalnum() or char in _BARE_WORD for char in text)
+    return text if bare else _quoted(text)
+
+
+def variable_line(name: str, value: str) -> str:
+    """One Environment= line; `$` has no meaning there."""
+    if value and all(char.isascii() and (char.isalnum() or char in _BARE_VALUE) for char in value):
+        return f"Environment={name}={value}"
+    return f"Environment={_quoted(specifiers(f'{name}={value}'))}"
+
+
+def specifiers(text: str) -> str:
+    """The text with each `%` doubled, because one `%` begins a specifier."""
+    return text.replace("%", "%%")
+
+
+def fits_unquoted(text: str) -> bool:
+    """Whether a value that nothing can quote (a path of WorkingDirectory=, StandardOutput=) arrives as it is.
+
+    systemd strips blanks at the end of a line, and takes a backslash there as "goes on in the next line".
+    """
+    return text.isprintable() and text == text.strip() and not text.endswith("\\")
+
+
+def setting_lines(settings: Iterable[Setting]) -> list[str]:
+    """One `Property=text` line for each setting; the config's loader has checked the text."""
+    return [f"{item.property}={item.text}" for item in settings]
+
+
+def comment_lines(text: str) -> list[str]:
+    """A comment of any length."""
+    return textwrap.wrap(one_line(text), 110, initial_indent="# ", subsequent_indent="#   ")
+
+
+def one_line(text: str) -> str:
+    """The text for a comment: a newline in it would end the comment and begin a setting."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{"".join(char if char.isprintable() else _bytes(char) for char in escaped)}"'
+
+
+def _bytes(char: str) -> str:
+    """The bytes of one character in hexadecimal escapes."""
+    return "".join(f"\\x{byte:02x}" for byte in char.encode(errors="surrogateescape"))

@@ -1,0 +1,146 @@
+"""The verdict in one line, in the same words in every format, and the order of the findings behind it. Pure.
+
+A pass counts the limits that the kernel's files showed, and says so where there are none: a host that offers
+everything, and a service that ran without a limit, prove no limit.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import PROBLEMS, Finding, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.report.escape import plain
+
+#: Checks named in the line; the others are counted.
+NAMES_MAX = 3
+_CODE_MAX, _SUBJECT_MAX = 10, 40
+#: The finding of a service whose limits are all in force.
+LIMITS_IN_FORCE = codes.LIMITS_IN_FORCE.code
+#: What is wrong with the config, the plan and the programs; a host is not to blame for it.
+_INPUTS = ("CGP2", codes.BINARY_FORMAT.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runners:
+    """Of how many runners one view tells: all, those with the verdict of the view, and those that proved limits."""
+
+    count: int
+    agreeing: int
+    proven: int
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    """What a person must read, the worst first; of equal status, what is wrong with the inputs first."""
+    wrong = [item for item in findings if item.status in PROBLEMS]
+    return sorted(wrong, key=lambda item: (PROBLEMS.index(item.status), _not_input(item)))
+
+
+def _not_input(item: Finding) -> bool:
+    return not item.code.startswith(_INPUTS)
+
+
+def headline(report: Report, runners: Runners | None = None) -> str:
+    """`FAIL: 1 of 84 checks failed: CGP504 api`; one line that is safe on a terminal, to be escaped for the rest.
+
+    `runners` is given for a view that lacks some findings of its runners. Totals would be wrong there, so the line has
+    none, and names how many runners agree.
+    """
+    said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
+    return f"{report.verdict.value.upper()}{_on(runners)}: {said(report, runners)}"
+
+
+def _on(runners: Runners | None) -> str:
+    if runners is None or runners.count == 1:
+        return ""
+    if runners.agreeing == runners.count:
+        return f" on all {runners.count} runners"
+    return f" on {runners.agreeing} of {runners.count} runners"
+
+
+def _failed(report: Report, runners: Runners | None) -> str:
+    failed = _with(report, Status.FAIL)
+    if not failed:
+        return "the report does not name the check that failed"
+    ran = len(report.findings) - len(_with(report, Status.SKIP))
+    count = _count(len(failed), "check") if runners else f"{len(failed)} of {_count(ran, 'check')}"
+    unverified = len(_with(report, Status.UNVERIFIED))
+    more = f"; {_count(unverified, 'check')} could not run" if unverified else ""
+    return f"{count} failed: {_names(failed)}{more}"
+
+
+def _unverified(report: Report, _runners: Runners | None) -> str:
+    untried = _with(report, Status.UNVERIFIED)
+    if untried:
+        said = f"{_count(len(untried), 'check')} could not run ({_names(untried)})"
+    elif all(item.status is Status.SKIP for item in report.findings):
+        said = "no check ran"
+    else:
+        said = "the report does not name the check that could not run"
+    return f"{said}; this is not a pass"
+
+
+def _passed(report: Report, runners: Runners | None) -> str:
+    if runners is not None:
+        return _proven_on(runners)
+    passed, warned, skipped = (len(_with(report, status)) for status in (Status.PASS, Status.WARN, Status.SKIP))
+    warnings = f", {_count(warned, 'warning')}" if warned else ""
+    rest = f", {skipped} skipped" if skipped else ""
+    return f"{_proven(report)} ({_count(passed, 'check')} passed{warnings}{rest})"
+
+
+def _proven_on(runners: Runners) -> str:
+    if not runners.proven:
+        return "no limit is proven"
+    if runners.proven == runners.count:
+        return "the limits are in force; the report of each run counts them"
+    return f"the limits are in force on {runners.proven} of them; no limit is proven on the others"
+
+
+def _proven(report: Report) -> str:
+    limited = _limited(report)
+    if limited:
+        return _in_force(limited, len(report.services) - len(limited))
+    if report.services:
+        return f"{_count(len(report.services), 'service')} ran without a limit in force, so no limit is proven"
+    if proves_limits(report):
+        return "the limits are in force; the report of each run counts them"
+    return "no service ran, so no limit is proven"
+
+
+def proves_limits(report: Report) -> bool:
+    """Whether some limit was found in force; a report that was shortened for a comment has only the finding left."""
+    stated = any(item.code == LIMITS_IN_FORCE and item.status is Status.PASS for item in report.findings)
+    return stated or bool(_limited(report))
+
+
+def _limited(report: Report) -> list[ServiceResult]:
+    return [item for item in report.services if any(limit.ok for limit in item.limits)]
+
+
+def _in_force(limited: Sequence[ServiceResult], others: int) -> str:
+    limits = [limit for item in limited for limit in item.limits]
+    good = sum(limit.ok for limit in limits)
+    count = _count(good, "limit") if good == len(limits) else f"{good} of {_count(len(limits), 'limit')}"
+    without = f", {_count(others, 'service')} ran without one" if others else ""
+    return f"{count} of {_count(len(limited), 'service')} {'is' if good == 1 else 'are'} in force{without}"
+
+
+def _with(report: Report, status: Status) -> list[Finding]:
+    return sorted((item for item in report.findings if item.status is status), key=_not_input)
+
+
+def _names(findings: Iterable[Finding]) -> str:
+    names = list(dict.fromkeys(_name(item) for item in findings))
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more
+
+
+def _name(item: Finding) -> str:
+    """Clipped after the escapes, which make a text longer."""
+    subject = plain(item.subject)
+    dots = "..." if len(subject) > _SUBJECT_MAX else ""
+    return f"{plain(item.code)[:_CODE_MAX]} {subject[:_SUBJECT_MAX]}{dots}".strip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,137 @@
+"""`cgroup-preflight guest`: its images, and what goes into a guest; nothing is booted."""
+
+import argparse
+import os
+
+import pytest
+
+from cgroup_preflight.cli import guest
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.guest.image import cache_folder
+from cgroup_preflight.guest.recipe import recipe_for
+from tests.unit.guest.played import PlayedGuest
+from tests.unit.guest.test_image import put_image
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache with the images of Debian 12 and, of a recipe that is no more, of Debian 13."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache_folder(os.environ)
+    made = put_image(folder, recipe_for("debian-12"))
+    made.root.parent.rename(folder / "debian-13-0000000000000000")
+    put_image(folder, recipe_for("debian-12"))
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def test_list(cache, capsys):
+    (cache / "debian-13-0000000000000000" / "vmlinuz").touch()
+    assert guest.main(["list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{recipe_for('debian-12').name}  uml       0 MB",
+        "debian-13-0000000000000000  qemu      0 MB  from another version",
+    ]
+
+
+def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert guest.main(["list"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("word", ["debian-12", recipe_for("debian-12").name])
+def test_remove_one(cache, capsys, word):
+    assert guest.main(["remove", word, word]) == 0
+    assert names(cache) == ["debian-13-0000000000000000"]
+    assert capsys.readouterr().out == f"removed {recipe_for('debian-12').name}\n"
+
+
+def test_remove_all(cache):
+    assert guest.main(["remove", "--all"]) == 0
+    assert names(cache) == []
+    assert guest.main(["remove", "--all"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["beos"], "the cache has no image 'beos'"), (["debian-12", "beos"], "no image 'beos'"), ([], "name an image, or use --all")],
+)  # fmt: skip
+def test_remove_removes_nothing_where_the_call_is_wrong(cache, words, message):
+    before = names(cache)
+    with pytest.raises(UsageError, match=message) as caught:
+        guest.main(["remove", *words])
+    assert recipe_for("debian-12").name in caught.value.remedy.title
+    assert names(cache) == before
+
+
+def test_inputs_by_their_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").touch()
+    assert guest._inputs([tmp_path / "a", tmp_path / "a" / ".." / "b"]) == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert guest._inputs([]) == {}
+
+
+def test_inputs_that_cannot_be(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder / "same").mkdir(parents=True)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        guest._inputs([tmp_path / "gone"])
+    with pytest.raises(UsageError, match="another --input has the name 'same'"):
+        guest._inputs([tmp_path / "x" / "same", tmp_path / "y" / "same"])
+    with pytest.raises(UsageError, match="the root folder has no name"):
+        guest._inputs([tmp_path.__class__("/")])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1e7", "nan", "inf"])
+def test_a_time_limit_has_to_be_one(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number of seconds above 0"):
+        guest._seconds(text)
+    assert guest._seconds("0.5") == 0.5
+    with pytest.raises(ValueError, match="could not convert"):
+        guest._seconds("soon")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["run"], ["run", "--timeout", "0", "--", "x"], ["build", "--distro", "beos"]]
+)
+def test_a_call_that_argparse_answers(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        guest.main(words)
+    assert end.value.code == (0 if words == ["--help"] else 2)
+    text = "".join(capsys.readouterr())
+    assert ("usage: cgroup-preflight guest" in text) is True
+
+
+class Terminal(PlayedGuest):
+    """Shows what it is given, and ends with the shell's status."""
+
+    def __init__(self, *turns: tuple[bytes, int | None]) -> None:
+        super().__init__()
+        self.shows, self.typed, self.opened = list(turns), [], ()
+
+    def open_terminal(self, argv, *, rows, columns):
+        self.opened = (argv, rows > 0, columns > 0)
+
+    def exchange(self, typed, *, timeout):
+        self.typed.append(typed)
+        return self.shows.pop(0)
+
+
+def test_a_shell_on_pipes(monkeypatch):
+    """Its input ends, which is Ctrl-D at a terminal; its output is written whole."""
+    keyboard, screen = os.pipe(), os.pipe()
+    os.write(keyboard[1], b"exit 7\n")
+    os.close(keyboard[1])
+    with os.fdopen(keyboard[0]) as stdin, os.fdopen(screen[1], "w") as stdout:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", stdout)
+        shell = Terminal((b"$ ", None), (b"", None), (b"exit\r\n", 7))
+        assert guest._attach(shell) == 7
+        assert shell.typed == [b"exit 7\n", b"\x04", b""]
+        assert shell.opened == (["bash", "-l"], True, True)
+        assert os.read(screen[0], 100) == b"$ exit\r\n"
+    os.close(screen[0])

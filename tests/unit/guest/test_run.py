@@ -1,0 +1,425 @@
+"""A run in a guest, played: what goes in, how long it may take, and which reports of it are believed."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgroup_preflight import __version__
+from cgroup_preflight.config.model import Target
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import LimitResult, Remedy, Status, Verdict
+from cgroup_preflight.guest import bytecode, qemu, tools
+from cgroup_preflight.guest import run as guest_engine
+from cgroup_preflight.guest.image import cache_folder
+from cgroup_preflight.guest.project import Project
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.requirements import GuestMachine
+from cgroup_preflight.guest.run import GuestTask
+from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.report import codec
+from tests.unit.core.making import config_of
+from tests.unit.guest.played import LIMITS, PlayedGuest, config, ended, finding, report
+from tests.unit.guest.test_image import put_image
+
+PROJECT = Project(inputs={"project/shop.toml": Path("/h/shop.toml")}, folder="/in/project", config_name="shop.toml",
+                  outside=(), size=10)  # fmt: skip
+
+
+def task(*names: str, **changes: object) -> GuestTask:
+    made = GuestTask(config=config(), words=("run", "--verbose"), names=names, distro="debian-12")
+    return replace(made, **changes)
+
+
+def read(data, returncode: int = 0, stderr: bytes = b"", made: GuestTask | None = None):
+    data = data if isinstance(data, bytes) else codec.render(data).encode()
+    return guest_engine._read(PlayedGuest(), made or task(), ended(data, returncode, stderr))
+
+
+def refused(data, returncode: int = 0, **how: object) -> str:
+    with pytest.raises(GuestError) as lost:
+        read(data, returncode, **how)
+    assert lost.value.console == ("last console line",)
+    assert lost.value.what.startswith("debian-12 guest (uml) returned ")
+    return lost.value.what
+
+
+# What is believed.
+
+
+def test_a_report_about_all_services_and_their_limits_is_taken():
+    assert read(report()) == report()
+
+
+def test_a_report_about_the_named_services_is_taken():
+    alone = report({"web": LIMITS["web"]})
+    assert read(alone, made=task("web")) == alone
+    assert "leaves out services" in refused(alone)
+    assert "leaves out services" in refused(alone, made=task("api", "web"))
+
+
+@pytest.mark.parametrize("status", [Status.FAIL, Status.UNVERIFIED])
+def test_a_verdict_other_than_pass_needs_no_services(status):
+    bad = report({}, finding("CGP511", status, "api"))
+    assert read(bad, 1 if status is Status.FAIL else 3).verdict.value == status.value
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(Status.PASS, 0), (Status.FAIL, 1), (Status.UNVERIFIED, 3)])
+def test_verdict_and_exit_status_have_to_agree(verdict, code):
+    made = report(LIMITS, finding("CGP511", verdict, "api"))
+    assert read(made, code) == made
+    for other in {0, 1, 2, 3, 4, -9} - {code}:
+        assert f"returned the verdict {verdict.value}, but the tool in it exited with {other}" in refused(made, other)
+
+
+# What is hostile.
+
+
+def test_a_report_of_another_version_is_refused():
+    assert "another version" in refused(report(version="0.0.1"))
+    assert __version__ != "0.0.1"
+
+
+def test_of_another_schema():
+    document = json.loads(codec.render(report()))
+    for version in (0, 2, "1", None):
+        document["schema_version"] = version
+        assert "no valid report (schema_version" in refused(json.dumps(document).encode())
+
+
+@given(end=st.integers(0, len(codec.render(report()).rstrip()) - 1))
+def test_a_report_that_is_cut_is_refused_wherever(end):
+    assert "no valid report" in refused(codec.render(report()).rstrip().encode()[:end])
+
+
+def test_the_largest_report_is_read_and_the_next_larger_one_is_not():
+    text = codec.render(report()).encode()
+    assert guest_engine._REPORT_MAX == 8 * 1024 * 1024
+    assert read(text + b" " * (guest_engine._REPORT_MAX - len(text))) == report()
+    larger = text + b" " * (guest_engine._REPORT_MAX - len(text) + 1)
+    assert "returned 8388609 bytes; a report has at most 8388608" in refused(larger)
+
+
+def test_a_pass_with_a_failed_finding_is_refused():
+    document = json.loads(codec.render(report()))
+    document["findings"][0]["status"] = "fail"
+    assert "no valid report (the verdict is pass, better than its findings" in refused(json.dumps(document).encode())
+
+
+def test_services_that_nobody_started_are_refused_whatever_the_verdict():
+    other = {**LIMITS, "intruder": (("memory.max", "4096"),)}
+    assert "services that were not started" in refused(report(other))
+    assert "services that were not started" in refused(report(other, finding("CGP511", Status.FAIL, "api")), 1)
+    # One of the config that was not asked for, too.
+    assert "services that were not started" in refused(report(), made=task("web"))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        LIMITS["api"][1:],
+        LIMITS["api"][:-1],
+        (*LIMITS["api"][:-1], ("cpu.max", "60000 100000")),
+        (("pids.max", "64"), ("memory.max", str(65 << 20)), ("cpu.max", "50000 100000")),
+        (("pids.max", "65"), *LIMITS["api"][1:]),
+        (("pids.max", "64"), ("memory.high", str(64 << 20)), ("cpu.max", "50000 100000")),
+        (),
+    ],
+)
+def test_a_pass_without_a_limit_of_the_config_is_refused(limits):
+    """As the report of another config would be, or of this one before it was changed."""
+    made = report({**LIMITS, "api": limits})
+    if not limits:  # contradictory without a limit, unless the finding warns
+        warned = (*(replace(one, status=Status.WARN) if one.code == "CGP501" else one for one in made.findings),)
+        made = replace(made, findings=warned)
+    assert "not about this config: a pass that leaves out limits of api" in refused(made)
+
+
+def test_more_limits_than_the_config_has_are_taken():
+    """The tool may add settings for a Go program."""
+    made = report({**LIMITS, "web": (*LIMITS["web"], ("memory.high", "4096"))})
+    assert read(made) == made
+
+
+def test_the_same_limit_of_two_levels_has_to_be_there_twice():
+    text = '[slices.a]\nMemoryMax = "64M"\n[services.api]\nbinary = "api"\nslice = "a"\nMemoryMax = "64M"\n'
+    made, one = task(config=config_of(text)), ("memory.max", str(64 << 20))
+    assert read(report({"api": (one, one)}), made=made).verdict is Verdict.PASS
+    assert "limits of api" in refused(report({"api": (one,)}), made=made)
+
+
+def test_of_percentages_only_the_file_is_compared():
+    """They are of the guest's memory and tasks. A quota is not: it is of one CPU anywhere."""
+    text = '[services.api]\nbinary = "api"\nMemoryMax = "50%"\nTasksMax = "10%"\nCPUQuota = "20%"\n'
+    made = task(config=config_of(text))
+    limits = (("memory.max", "999424"), ("pids.max", "7"), ("cpu.max", "20000 100000"))
+    assert read(report({"api": limits}), made=made).verdict is Verdict.PASS
+    for number in range(3):
+        assert "limits of api" in refused(report({"api": (*limits[:number], *limits[number + 1 :])}), made=made)
+    assert "limits of api" in refused(report({"api": (*limits[:2], ("cpu.max", "30000 100000"))}), made=made)
+
+
+def test_of_services_that_were_not_named_no_limit_is_expected():
+    assert read(report({"web": LIMITS["web"]}), made=task("web")).services[0].name == "web"
+
+
+def test_what_the_tool_said_last_is_told_without_what_moves_a_terminal():
+    stderr = b"one\ntwo\nthree\n\x1b[31mfour\xff\n" + b"\n"
+    said = refused(b"", 4, stderr=stderr)
+    assert said.endswith("the tool in it exited with 4: two / three / ?[31mfour\ufffd")
+    assert refused(b"", 4).endswith("exited with 4")
+    assert len(refused(b"", 4, stderr=b"x" * 10_000)) < 600
+    assert "x" * 400 in refused(b"", 4, stderr=b"x" * 10_000)
+    assert "x" * 401 not in refused(b"", 4, stderr=b"x" * 10_000)
+
+
+# How it is run.
+
+
+def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):
+    with guest:
+        return guest_engine._finished(guest, made, PROJECT, "/source", now)
+
+
+def test_the_command_in_the_guest():
+    guest = PlayedGuest(ended(b"out"), turns=2)
+    assert finished(guest, task("web")).stdout == b"out"
+    assert guest.spawned == {
+        "words": ["run", "--verbose", "web", "--config=/in/project/shop.toml", "--engine=systemd", "--format=json",
+                  "--inside"],
+        "folders": ["/source", "/usr/lib/python3/dist-packages"],
+        "cwd": "/in/project",
+        "env": {"PYTHONDONTWRITEBYTECODE": "1"},
+    }  # fmt: skip
+    assert guest.polled == [5.0] * 3
+    assert guest.asked == []  # after a pass, nobody looks for what ran out
+
+
+def test_it_is_given_up_after_its_time_and_not_before():
+    made = task()
+    limit = guest_engine._time_limit(made)
+    times = iter([10.0, 10.0 + limit, 10.0 + limit + 0.1])
+    guest = PlayedGuest(turns=99)
+    with pytest.raises(GuestError, match=f"guest \\(uml\\) did not finish within {limit:.0f} s") as lost:
+        finished(guest, made, lambda: next(times))
+    assert len(guest.polled) == 2
+    assert lost.value.console == ("last console line",)
+
+
+@pytest.mark.parametrize("code", [1, 3, 4, -9])
+def test_a_guest_that_ran_out_of_memory_is_lost_whatever_its_report_says(code):
+    guest = PlayedGuest(ended(b"", code), dmesg=ended(b"Out of memory: Killed process 7 (web)\nNo space left\n"))
+    with pytest.raises(GuestError) as lost:
+        finished(guest, task())
+    assert lost.value.what == "debian-12 guest (uml) ran short: Out of memory: Killed process 7 (web)"
+    assert "dmesg" in guest.asked[0][2]
+    assert finished(PlayedGuest(ended(b"x", code)), task()).stdout == b"x"
+    with pytest.raises(GuestError) as lost:
+        finished(PlayedGuest(ended(b"", code), dmesg=ended(b"x" * 500)), task())
+    assert lost.value.what.endswith("ran short: " + "x" * 120)
+
+
+def test_the_time_limit_grows_with_the_slowest_service_and_with_the_limits():
+    smoke = '[services.{}.smoke]\nstart_timeout = "{}s"\nduration = "{}s"\nstop_timeout = "{}s"\n'
+    text = '[services.a]\nbinary = "a"\n[services.b]\nbinary = "b"\n'
+    base = task(config=config_of(text + smoke.format("a", 10, 2, 3) + smoke.format("b", 1, 20, 3)))
+    assert guest_engine._time_limit(base) == 180 + 3 * (10 + 20 + 3)
+    # Four limits: of a slice, and of services.
+    assert guest_engine._time_limit(task()) == 180 + 3 * (30 + 5 + 10) + 35 * 4
+    many = "".join(f'[services.s{number}]\nbinary = "s"\nMemoryMax = "64M"\nTasksMax = 9\n' for number in range(25))
+    assert guest_engine._time_limit(task(config=config_of(many))) == 180 + 3 * (30 + 5 + 10) + 35 * 40
+
+
+def test_binaries_with_absolute_paths_are_put_in_their_places():
+    outside = (("/in/absolute/opt/a", "/opt/a"), ("/in/absolute/opt/b", "/opt/b"))
+    with PlayedGuest() as guest:
+        guest_engine._prepare(guest, replace(PROJECT, outside=outside), network=False)
+    assert [argv[-2:] for argv in guest.asked] == list(outside)
+    assert all(argv[:2] == ("sh", "-c") for argv in guest.asked)
+    assert guest.network == 0
+    bad = PlayedGuest(mount=ended(returncode=1, stderr=b"read-only \xff" + b"y" * 300))
+    with bad, pytest.raises(GuestError, match="could not put /opt/a into the guest: read-only \ufffd") as lost:
+        guest_engine._prepare(bad, replace(PROJECT, outside=outside), network=True)
+    assert (len(lost.value.what), bad.network) == (len("could not put /opt/a into the guest: ") + 200, 0)
+
+
+def test_the_network_is_started_only_where_the_config_has_one():
+    with PlayedGuest() as guest:
+        guest_engine._prepare(guest, PROJECT, network=True)
+    assert (guest.network, guest.asked) == (1, [])
+
+
+# How it is booted.
+
+
+class Panicking:
+    """Ends on its way as often as `ends` says."""
+
+    def __init__(self, ends: int) -> None:
+        self.ends, self.booted = ends, 0
+
+    def __call__(self) -> PlayedGuest:
+        self.booted += 1
+        return self if self.booted <= self.ends else PlayedGuest()
+
+    def __enter__(self):
+        raise GuestError("debian-13 guest (qemu) ended (booting)", remedy=Remedy(title="read the console lines"))
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def test_a_guest_that_panics_once_is_booted_again_and_that_is_said():
+    boot, said = Panicking(1), []
+    with guest_engine._booted(boot, said.append, lambda: 0.0) as (guest, lost):
+        assert guest.open
+        assert lost == "debian-13 guest (qemu) ended (booting)"
+    assert not guest.open
+    assert said == ["debian-13 guest (qemu) ended (booting); booting once more"]
+
+
+def test_one_that_boots_at_once_says_nothing():
+    with guest_engine._booted(Panicking(0), pytest.fail, lambda: 0.0) as (_, lost):
+        assert lost == ""
+
+
+@pytest.mark.parametrize(("seconds", "boots"), [(60.0, 2), (60.1, 1)])
+def test_twice_is_lost_and_so_is_one_that_took_its_time(seconds, boots):
+    boot, times = Panicking(2), itertools.chain([5.0], itertools.repeat(5.0 + seconds))
+    with pytest.raises(GuestError), guest_engine._booted(boot, lambda _: None, lambda: next(times)):
+        pass
+    assert boot.booted == boots
+
+
+# The whole way.
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A project with two programs, a cache with a finished image, and the engines' programs installed."""
+    (tmp_path / "bin").mkdir()
+    for name in ("linux.uml", "qemu-system-x86_64"):
+        (tmp_path / "bin" / name).touch(mode=0o755)
+    monkeypatch.setattr(tools, "_SEARCH_PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(qemu, "_KVM", str(tmp_path / "kvm"))
+    for name in ("api", "web", "shop.toml"):
+        (tmp_path / name).write_text("x")
+    return tmp_path
+
+
+def run_played(place, guest, said, *, distro="debian-12", kernel=False, **changes):
+    environment = {"XDG_CACHE_HOME": str(place)}
+    put_image(cache_folder(environment), recipe_for(distro, with_kernel=kernel))
+    booted = []
+
+    def boot(spec, image):
+        booted.append((spec, image))
+        return guest
+
+    made = task(distro=distro, config=config(path="shop.toml", folder=str(place), **changes))
+    times = itertools.count(0.0, 0.25)
+    done = guest_engine.run_task(made, environment, said.append, boot=boot, now=lambda: next(times))
+    return done, *booted
+
+
+def test_a_run_from_image_to_report(place):
+    """The source goes in, as nothing was compiled for this image yet, and no compiler works in this guest."""
+    guest, said = PlayedGuest(ended(codec.render(report()).encode()), copytree=ended(returncode=1)), []
+    done, (spec, image) = run_played(place, guest, said)
+    assert done.report == report()
+    assert (done.machine.engine, done.machine.cpus, done.distro) == (GuestEngine.UML, 1, "debian-12")
+    assert (done.fence, done.lost_boot) == ("landlock 7", "")
+    assert list(done.seconds) == ["boot", "prepare", "run", "end"]
+    assert set(done.seconds.values()) <= {0.25, 0.5, 0.75}
+    assert image.name == recipe_for("debian-12").name
+    assert spec.inputs == {
+        "project/shop.toml": place / "shop.toml", "project/api": place / "api", "project/web": place / "web",
+        "src/cgroup_preflight": bytecode.source_folder(),
+    }  # fmt: skip
+    assert (spec.agent, spec.network, spec.accelerator, spec.boot_timeout) == (None, False, "tcg", 120)
+    assert (spec.memory_mib, spec.distro) == (done.machine.memory_mib, "debian-12")
+    assert guest.spawned["folders"][0] == "/run/preflight/in/src"
+    assert (guest.spawned["cwd"], guest.open) == ("/run/preflight/in/project", False)
+    assert said == [
+        "booting the debian-12 guest (uml)", "compiling this tool for the guest (once)", "testing the limits in the guest",
+    ]  # fmt: skip
+
+
+def test_what_was_compiled_before_goes_in_and_nothing_is_compiled(place):
+    compiled = bytecode._home(place / "cgroup-preflight" / "images", recipe_for("debian-13").name)
+    compiled.mkdir(parents=True)
+    guest, said = PlayedGuest(ended(codec.render(report()).encode())), []
+    _, (spec, _) = run_played(place, guest, said, distro="debian-13")
+    assert spec.inputs["src/cgroup_preflight"] == compiled
+    assert spec.agent == compiled / "guest" / "inside"
+    assert guest.asked == []
+    assert len(said) == 2
+
+
+def test_the_machine_and_the_network_that_the_config_asks_for(place):
+    guest = PlayedGuest(ended(codec.render(report()).encode()), copytree=ended(returncode=1))
+    target = Target(machine="qemu", network=True)
+    done, (spec, _) = run_played(place, guest, [], kernel=True, target=target)
+    assert (spec.engine, spec.cpus, spec.network, spec.boot_timeout) == (GuestEngine.QEMU, 2, True, 300)
+    assert (done.machine.engine, guest.network) == (GuestEngine.QEMU, 1)
+
+
+def test_a_distribution_that_there_is_not(place):
+    with pytest.raises(UsageError):
+        guest_engine.run_task(
+            task(distro="beos", config=config(path="shop.toml", folder=str(place))), {}, lambda _: None
+        )
+
+
+def test_kernel_arguments_and_accelerator_are_those_given():
+    machine = GuestMachine(engine=GuestEngine.QEMU, cpus=3, memory_mib=640)
+    made = guest_engine._spec(task(kernel_args=("psi=0",)), machine, PROJECT, None, "kvm")
+    assert isinstance(made, GuestSpec)
+    assert (made.kernel_args, made.accelerator, made.cpus, made.memory_mib) == (("psi=0",), "kvm", 3, 640)
+
+
+@pytest.mark.parametrize(
+    ("text", "mebibytes"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:    2097152 kB\nSwapTotal: 0 kB\n", 2048),
+        ("MemAvailable: 2097151 kB\n", 2047), ("MemTotal: 9 kB\n", 1024), ("", 1024),
+    ],
+)  # fmt: skip
+def test_the_memory_that_this_host_can_give(text, mebibytes):
+    assert guest_engine._available_mib(text) == mebibytes
+
+
+def test_limits_that_could_not_be_read_count_for_a_share():
+    """A share without its file is in the report all the same; that it is excused is for the reader of reports."""
+    text = '[services.api]\nbinary = "api"\nCPUWeight = 50\n'
+    made = report({"api": (("cpu.weight", "50"),)})
+    (api,) = made.services
+    absent = replace(api, limits=(LimitResult(file="x/cpu.weight", expected="50", actual=None, ok=False),))
+    warned = replace(made.findings[0], status=Status.WARN, evidence={"x/cpu.weight": "absent"})
+    made = replace(made, services=(absent,), findings=(warned, *made.findings[1:]))
+    assert read(made, made=task(config=config_of(text))) == made
+
+
+def test_an_image_is_booted_once_and_then_not_again(place):
+    """`guest build` again and again: what was compiled says that it booted."""
+    folder = place / "images"
+    root = put_image(folder, recipe_for("debian-12"))
+    bytecode._home(folder, root.name).mkdir(parents=True)
+    guest_engine.warm_up(root, "debian-12", GuestEngine.UML, folder, pytest.fail)
+
+
+@pytest.mark.parametrize(("engine", "memory", "seconds"), [(GuestEngine.UML, 256, 120), (GuestEngine.QEMU, 512, 300)])
+def test_an_image_that_was_never_booted_is(place, engine, memory, seconds):
+    folder, said, booted, guest = place / "images", [], [], PlayedGuest(copytree=ended(returncode=1))
+    root = put_image(folder, recipe_for("debian-13"))
+    guest_engine.warm_up(root, "debian-13", engine, folder, said.append, boot=lambda *how: booted.append(how) or guest)
+    ((spec, image),) = booted
+    assert (image, spec.engine, spec.distro, spec.memory_mib) == (root, engine, "debian-13", memory)
+    assert (spec.boot_timeout, spec.accelerator) == (seconds, "tcg")
+    assert spec.inputs == {"src/cgroup_preflight": bytecode.source_folder()}
+    assert "copytree" in guest.asked[0][3]
+    assert said == ["booting it once"]
