@@ -409,7 +409,7 @@ def test_all_that_is_open_is_closed_when_the_engine_fails(tmp_path):
 
 def test_the_last_look_at_a_unit_is_a_whole_one(tmp_path):
     """A kill for want of memory becomes the result when systemd learns of it, and the phase stays the same."""
-    trial = Trial(tmp_path, Program(ends_after=0.001, ended=Exit(how=How.KILLED, status=9), result="signal"))
+    trial = Trial(tmp_path, Program(ends_after=0.0, ended=Exit(how=How.KILLED, status=9), result="signal"))
     trial.units.stop = lambda units: [setattr(trial.units.units[name], "result", "oom-kill") for name in units]
     seen = trial.one()
     assert (seen.state.phase, seen.state.result) == (Phase.AFTER_END, "oom-kill")
