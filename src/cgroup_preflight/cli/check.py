@@ -7,13 +7,18 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
-Checks this host: is cgroup v2 mounted where services run, are the controllers available there, is systemd
-PID 1, which manager can start units. It only reads. It works without a config; with one it also checks what
-the config requires.
+Checks whether this host can limit services: cgroup v2 is mounted where they
+run, the controllers are available there, and a systemd manager can start
+units. With a config, it also checks what the config requires. It only reads.
+
+Use it first on a new host or CI runner, or when a limit has no effect there.
 
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
-    cgroup-preflight check --root host.json
+    cgroup-preflight check --root host.json       (a host that `snapshot` saved)
+
+Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 a required
+check could not run, for example because this job may not read a file.
 """
 
 

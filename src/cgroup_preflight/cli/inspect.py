@@ -21,13 +21,21 @@ from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
-Reads the build info of Go binaries (nothing is run, no Go is needed) and says what their runtime will choose:
-GOMAXPROCS, memory limit, whether it follows changes of the quota, and why. A binary of the config is judged under
-that service's limits and with the settings that the plan adds; any other one under --cpu and --memory.
+Reads the build info of Go binaries and predicts what their runtime will choose
+under the limits: GOMAXPROCS, the memory limit, whether it follows changes of
+the quota, and why. It runs no program and needs no Go.
+
+A binary of the config is checked under the limits of its service, with the
+settings that the plan adds; any other one under --cpu and --memory.
+
+Use it to choose limits for a Go service, or before an upgrade of Go.
 
     cgroup-preflight inspect --cpu 1.5 --memory 512M dist/user-api
     cgroup-preflight inspect --format json dist/*
-    cgroup-preflight inspect                (every service of the config)
+    cgroup-preflight inspect                      (every service of the config)
+
+Exit status: 0 nothing failed (also for a program that is not Go), 1 a check
+failed, 2 wrong call or config, 3 a program or its build info is unreadable.
 """
 
 
@@ -139,11 +147,11 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
         )
     for path in chosen:
         if not os.path.lexists(path):
-            raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or mend the path"))
+            raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or fix the path"))
     found: list[Inspected] = []
     for path in chosen:
         program = survey(path)
-        if target.machine != os.uname().machine:  # which interpreters are there, cannot be seen from here
+        if target.machine != os.uname().machine:  # this host does not show which interpreters exist there
             program = replace(program, interpreter_here=True)
         of = {name for name, other in services.items() if os.path.realpath(other) == os.path.realpath(path)}
         plan = build_plan(config, programs=dict.fromkeys(of, program)) if config and of else None

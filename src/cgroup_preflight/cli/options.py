@@ -29,8 +29,13 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     """An argument parser in the style of this tool."""
     return argparse.ArgumentParser(
         prog=f"cgroup-preflight {command}", description=description, allow_abbrev=False,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=_columns()),
+        formatter_class=help_format,
     )  # fmt: skip
+
+
+def help_format(prog: str) -> argparse.HelpFormatter:
+    """Keeps the lines of a description, and fits the options to the terminal."""
+    return argparse.RawDescriptionHelpFormatter(prog, width=_columns())
 
 
 def here() -> "Path":

@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from cgroup_preflight.publish.receipt import Outcome
 
 _ABOUT = """\
-Publishes one report, or many merged into one, on the pull request (GitHub) or merge request (GitLab) of this job,
-and prints a receipt with the result of each channel. The environment tells GitHub from GitLab. Outside of both it
-merges reports: --format markdown=all.md
+Publishes one report, or many merged into one, on the pull request (GitHub) or
+merge request (GitLab) of this job, and prints a receipt with the result of
+each channel (comment, check run, summary, ...). The environment tells GitHub
+from GitLab. Outside of both, it only merges reports.
+
+Use it as the last step of a job, or once for all jobs of a matrix.
 
     cgroup-preflight run --format json=report.json
     cgroup-preflight publish report.json
-    cgroup-preflight publish reports/ --format json=all.json     (the .json files below a folder)
+    cgroup-preflight publish reports/           (all .json files below a folder)
+    cgroup-preflight publish a.json b.json --format markdown=all.md
 
-Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
-CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN, CI_JOB_TOKEN. Publishing never changes the verdict. Without --fail-on
-the exit status is 0 for every verdict, because the job that made the report has already returned it.
+Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN,
+GITHUB_TOKEN, GH_TOKEN; CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN,
+CI_JOB_TOKEN.
+
+Exit status: 0 for every verdict, because the job that made the report has
+returned it already; --fail-on changes that. 2 wrong call or report, 5 not
+delivered (only with --publish strict). Publishing never changes the verdict.
 """
 #: Largest file of `--format markdown`, bytes.
 _MARKDOWN_MAX = 1_000_000

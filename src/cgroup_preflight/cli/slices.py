@@ -9,8 +9,12 @@ from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
 from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
-Writes one .slice file for each slice and one drop-in for each service, as systemd reads them. Without --out,
-it prints the files and writes nothing. The same config gives the same bytes.
+Writes one .slice file for each slice and one drop-in for each service, in the
+format of systemd. Without --out, it prints the files and writes nothing. The
+same config and programs give the same bytes.
+
+Use it to review what the config turns into, or to install the units by hand.
+For packages, use `inject`.
 
     cgroup-preflight slices
     cgroup-preflight slices --out build/units

@@ -57,7 +57,7 @@ class Observer:
         return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
 
     def exists(self, cgroup: str) -> bool:
-        """Whether the cgroup is still there."""
+        """Whether the cgroup still exists."""
         return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
 
     def effective(self, cgroup: str) -> Effective:

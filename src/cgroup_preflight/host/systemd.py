@@ -39,7 +39,7 @@ _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "st
 
 
 def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
-    """Whether systemd is PID 1 here: its folder is there (sd_booted(3)), and PID 1 is not another program.
+    """Whether systemd is PID 1 here: its folder exists (sd_booted(3)), and PID 1 is not another program.
 
     A container can be given the folder of the host below, with all of /run. Where PID 1 is hidden from others
     (hidepid, proc(5)), the folder decides if this is the first PID namespace.
@@ -71,7 +71,7 @@ def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[s
 
 
 def version_of(release: str) -> int:
-    """The version of a release: properties come with versions, not with the releases that mend them."""
+    """The version of a release: properties come with versions, not with the releases that fix them."""
     return int(release.partition(".")[0])
 
 
