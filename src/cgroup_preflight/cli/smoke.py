@@ -15,9 +15,9 @@ from cgroup_preflight.plan.build import only
 
 _ABOUT = """\
 Only the test run: starts the services of the config (or those named) at the
-same time, each in its slice and under its limits; reads every limit back from the
-kernel; exceeds each distinct one; stops all. Nothing remains: all units are
-below one slice of this run, in /run.
+same time, each in its slice and under its limits; reads every limit back from
+the kernel; exceeds each distinct one; stops all. Nothing remains: all units
+are below one slice of this run, in /run.
 
 Use it while you change limits or a service. `run` also checks the host in
 full, and puts the unit files into the artifacts.
