@@ -121,7 +121,7 @@ def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
     return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
 
 
-def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
+def _read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
     """Section headers, one by one, so that a search can stop early; nothing if there are none.
 
     Raises:
@@ -187,7 +187,7 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
     """
     try:
         names = _names(image, header)
-        for section in read_sections(image, header):
+        for section in _read_sections(image, header):
             matches = names[section.name : section.name + len(SECTION)] == SECTION
             if matches and section.type != _SHT_NOBITS:
                 return Region(address=section.addr, offset=section.offset, size=section.size)
@@ -210,7 +210,7 @@ def _names(image: Image, header: ElfHeader) -> bytes:
 
 
 def _name_section(image: Image, header: ElfHeader) -> Section | None:
-    for index, section in enumerate(read_sections(image, header)):
+    for index, section in enumerate(_read_sections(image, header)):
         if index == header.shstrndx:
             return section
     return None

@@ -75,14 +75,14 @@ _COMPATIBLE: Mapping[tuple[str, str], Fit] = MappingProxyType(
 )
 
 
-def elf_machine(header: ElfHeader) -> Machine:
+def _elf_machine(header: ElfHeader) -> Machine:
     """The machine that an ELF header names, with Go's and the kernel's words for it."""
     big_endian = header.order == ">"
     goarch, uname = _MACHINES.get((header.machine, header.bits, big_endian), (None, None))
     return Machine(number=header.machine, bits=header.bits, big_endian=big_endian, goarch=goarch, uname=uname)
 
 
-def canonical(machine: str) -> str:
+def _canonical(machine: str) -> str:
     """One spelling for the many that kernels use: i386 .. i686, armv6l .. armv8l, amd64, arm64."""
     if machine in ("i386", "i486", "i586", "i686", "x86"):
         return "i686"
@@ -91,9 +91,9 @@ def canonical(machine: str) -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
-def fit_machine(built_for: Machine, machine: str) -> Fit:
+def _fit_machine(built_for: Machine, machine: str) -> Fit:
     """Whether a program built for one machine runs on a kernel whose `uname -m` is `machine`."""
-    target = canonical(machine)
+    target = _canonical(machine)
     if built_for.uname is None:
         return Fit(ok=False, why=f"it was built for {built_for}, and Go has no port to such a Linux machine")
     if target not in {uname for _, uname in _MACHINES.values()}:
@@ -209,7 +209,7 @@ def fit(executable: Executable, machine: str) -> Fit:
         return Fit(ok=False, why=f"it is cut off: {executable.missing} bytes are missing at its end")
     if executable.elf_type is ElfType.DYN and not executable.entry and not executable.interpreter:
         return Fit(ok=False, why="it is a shared library, not a program")
-    return fit_machine(executable.machine, machine)
+    return _fit_machine(executable.machine, machine)
 
 
 _FIT_BY_KIND = {
@@ -227,7 +227,7 @@ def _elf(image: Image) -> Executable:
     types = {1: ElfType.REL, 2: ElfType.EXEC, 3: ElfType.DYN, 4: ElfType.CORE}
     return Executable(
         kind=Kind.ELF,
-        machine=elf_machine(header),
+        machine=_elf_machine(header),
         elf_type=types.get(header.type, ElfType.OTHER),
         entry=header.entry,
         interpreter=_interpreter(image, segments),

@@ -15,7 +15,7 @@ from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.record import FORMAT, names_question
 from cgroup_preflight.host.redact import Entry
 
-SIZE_MAX = 32 << 20
+_SIZE_MAX = 32 << 20
 T = TypeVar("T")
 
 
@@ -116,11 +116,11 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
     remedy = Remedy(title="record the host again: cgroup-preflight snapshot -o FILE")
     try:
         with open(path, "rb") as file:
-            data = file.read(SIZE_MAX + 1)
+            data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         raise UsageError(f"cannot read the snapshot: {error.strerror}", where=path, remedy=remedy) from None
     try:
-        if len(data) > SIZE_MAX:
+        if len(data) > _SIZE_MAX:
             raise ValueError("larger than 32M")
         document = json.loads(data)
         if not isinstance(document, dict) or document.get("format") != FORMAT or document["format"] is True:
