@@ -434,7 +434,7 @@ def test_a_program_that_cannot_run_is_what_the_report_is_about(tmp_path, command
                 one for one in rest if one["subject"] == f"this host: {item['subject']}" and one["code"] == item["code"]
             ]
             assert item["message"] in same["message"]
-            assert "not a verdict on this host: no service was run" in same["message"]
+            assert "this host was not judged: no service was run" in same["message"]
             assert same["status"] == {"fail": "warn", "unverified": "skip"}[item["status"]]
 
 
