@@ -138,8 +138,9 @@ def test_processes_started_per_service(lab: Lab) -> None:
 
 _SAME = """
 import subprocess
-from cgroup_preflight.facts.unit_show import parse_unit_show
-from cgroup_preflight.smoke import argv, bus
+from cgroup_preflight.engines import bus
+from cgroup_preflight.engines import command_lines as argv
+from cgroup_preflight.host.systemd import parse_unit_show
 
 def systemctl(*words):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout

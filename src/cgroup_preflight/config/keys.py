@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
-from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Ready, ReadyKind, Smoke
+from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, ReadyKind, ReadyTest, Smoke
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.records import dataclass, field
@@ -19,7 +19,7 @@ UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount",
 ENGINES = ("auto", "systemd", "user", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
-MACHINES = ("auto", "uml", "qemu")
+_MACHINES = ("auto", "uml", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +79,10 @@ def parse_slice_name(text: str) -> str:
     return name
 
 
-def parse_ready(text: str) -> Ready:
+def parse_ready(text: str) -> ReadyTest:
     """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `log:REGEX` or `exit`. Raises QuantityError."""
     if text == "exit":
-        return Ready(kind=ReadyKind.EXIT)
+        return ReadyTest(kind=ReadyKind.EXIT)
     if text.startswith("log:"):
         try:
             with warnings.catch_warnings():
@@ -91,11 +91,11 @@ def parse_ready(text: str) -> Ready:
                 re.compile(text[4:])
         except (re.error, RecursionError, OverflowError) as error:
             raise q.QuantityError(f"{text[4:]!r} is not a regular expression: {error}", "log:REGEX") from None
-        return Ready(kind=ReadyKind.LOG, target=text[4:])
+        return ReadyTest(kind=ReadyKind.LOG, target=text[4:])
     if re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\\[\]:]+)(:\d{1,5})?(?:[/?][!-~]*)?", text, re.ASCII):
-        return Ready(kind=ReadyKind.HTTP, target=text)
+        return ReadyTest(kind=ReadyKind.HTTP, target=text)
     if re.fullmatch(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}", text, re.ASCII):
-        return Ready(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
+        return ReadyTest(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
     raise q.QuantityError(
         f"{text!r} is not a readiness test",
         "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, log:REGEX or exit",
@@ -205,8 +205,8 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is.",
             parse=_one_of(*DISTROS), schema={"enum": list(DISTROS)}),
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
-            "more than one CPU, cpuset or a network.", parse=_one_of(*MACHINES), default="auto",
-            schema={"enum": list(MACHINES)}),
+            "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
+            schema={"enum": list(_MACHINES)}),
         Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),

@@ -21,7 +21,7 @@ class ReadyKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class ReadyTest:
     """`target` is the URL, `host:port` or regular expression; empty for EXIT and STARTED."""
 
     kind: ReadyKind
@@ -53,7 +53,7 @@ class Smoke:
 
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
-    ready: Ready = Ready(kind=ReadyKind.STARTED)
+    ready: ReadyTest = ReadyTest(kind=ReadyKind.STARTED)
     duration: float = 5.0
     start_timeout: float = 30.0
     stop_timeout: float = 10.0

@@ -13,7 +13,7 @@ TINY = 16 << 20
 #: The smallest page of any architecture; the kernel rounds a limit down to whole pages.
 PAGE = 4096
 #: The shortest time that shows whether a program runs at all, in seconds.
-SHORTEST = 0.1
+_SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
@@ -61,7 +61,7 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
 
 def _check_duration(service: Service, mistakes: Mistakes) -> None:
     """Without a readiness test and without time the run does not look at the service: any program would pass."""
-    if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < SHORTEST:
+    if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < _SHORTEST:
         mistakes.add(codes.BAD_VALUE, ("services", service.name, "smoke", "duration"),
                      f"duration: {service.smoke.duration:g}s is too short to see whether a service without `ready` runs",
                      "use at least 100ms, or add ready")  # fmt: skip

@@ -1,8 +1,9 @@
-"""systemd's private socket: the questions of `systemctl` without a process for each one. Root only.
+"""systemd's private socket: what `systemctl` asks, without a process for each question. Root only.
 
-The D-Bus protocol as far as it takes (D-Bus Specification 0.43, "Message Protocol", "Type System"): calls with strings
+The part of the D-Bus protocol that this needs (D-Bus Specification 0.43, "Message Protocol", "Type System"): calls with strings
 as arguments, several under way at the same time, and answers of any type. It is systemd's own way to its manager, and
-`systemctl` uses the same socket; where it is not there, or anything about it is odd, `BusError` sends the caller there.
+`systemctl` uses the same socket. Where the socket is missing, or an answer is odd, `BusError` tells the caller to use
+`systemctl` instead.
 """
 
 import os
@@ -22,12 +23,12 @@ _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6,
 _FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "Q", "h": "I"}
 _CODE_SIZES = {code: struct.calcsize(code) for code in _FIXED.values()}
 _SIZES = {kind: struct.calcsize(code) for kind, code in _FIXED.items()} | {"b": 4}
-#: Sizes by signature, as it stands in a message, of the types that are that and nothing more.
+#: Sizes by signature, as written in a message, of the types that are that and nothing more.
 _SIMPLE = {bytes((1, ord(kind), 0)): size for kind, size in _SIZES.items()}
 _U32 = struct.Struct("<I").unpack_from
 _SECONDS = 5.0
-#: systemd reads the end of the greeting and what follows in one go, up to 256 bytes, and what it has read of the calls
-#: with it lies until more arrives: so there is always more.
+#: systemd reads the end of the greeting together with what follows, up to 256 bytes. It looks at calls that it read in
+#: that way only when more data arrives, so more is always sent.
 _AT_LEAST = 1024
 _MESSAGE_MAX = 8 << 20
 #: In place of an answer.
@@ -35,12 +36,12 @@ REFUSED = object()
 
 
 class BusError(Exception):
-    """No answer, or one that is none."""
+    """No answer, or one that cannot be understood."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One method call; all arguments are strings, but a last one may be a number (`i`) or a list of strings (`as`)."""
+    """One method call; arguments are strings, and the last one can be a number (`i`) or a list of strings (`as`)."""
 
     path: str
     interface: str
@@ -56,7 +57,7 @@ _NOTHING = Call(path="/", interface="org.freedesktop.DBus.Peer", member="Ping")
 
 
 def start(units: Sequence[str]) -> list[Call]:
-    """Starts units, or rather queues that, as `systemctl start --no-block` does."""
+    """Queues the start of units, as `systemctl start --no-block` does."""
     return [
         Call(path=_MANAGER[0], interface=_MANAGER[1], member="StartUnit", words=(unit, "replace")) for unit in units
     ]
@@ -89,7 +90,7 @@ def call(calls: Sequence[Call]) -> list[object]:
 def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
 
-    All of a unit are of one moment, as those of `systemctl` are.
+    All properties of a unit are read at one moment, as `systemctl` does.
     """
     wanted = frozenset(names)
     answers = call([
@@ -103,7 +104,7 @@ def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]
 
 
 def states(units: Sequence[str]) -> dict[str, dict[str, str]]:
-    """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all are of one moment."""
+    """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment."""
     (answer,) = call([
         Call(path=_MANAGER[0], interface=_MANAGER[1], member="ListUnitsByNames", listed=tuple(units))
     ])  # fmt: skip
@@ -133,7 +134,7 @@ def _converse(line: socket.socket, calls: Sequence[Call]) -> list[object]:
     stream = line.makefile("rb")
     line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
     if not stream.readline(1024).startswith(b"OK "):
-        raise ValueError("not let in")
+        raise ValueError("systemd refused the login")
     sent = b"".join(_message(one, number) for number, one in enumerate(calls, 1))
     number = len(calls)
     while len(sent) < _AT_LEAST:
@@ -150,11 +151,11 @@ def _answer(stream: BinaryIO, calls: Sequence[Call]) -> Iterator[tuple[int, obje
     """The next message, if it answers a call: its number and first value, None for nothing."""
     head = stream.read(16)
     if len(head) < 16 or head[:1] != b"l":
-        raise ValueError("the line was closed")
+        raise ValueError("systemd closed the connection")
     kind, (body, _, fields) = head[1], struct.unpack_from("<III", head, 4)
     rest = -(-fields // 8) * 8
     if rest + body > _MESSAGE_MAX:
-        raise ValueError("too long a message")
+        raise ValueError("the message is too long")
     data = head + stream.read(rest + body)
     listed = _Reader(data, 12).fields()
     number, signature = listed.get(_REPLY_TO), listed.get(_SIGNATURE, "")
@@ -236,9 +237,9 @@ class _Reader:
         return tuple(parts)
 
     def pairs(self, wanted: frozenset[str]) -> dict[str, object]:
-        """Of an `a{sv}`, the pairs whose names are `wanted`; what the others hold is passed over.
+        """Of an `a{sv}`, the pairs whose names are `wanted`; the other values are skipped.
 
-        A unit has some three hundred, nearly all of one simple type: those are passed over right here.
+        A unit has some three hundred properties, nearly all of a simple type: those are skipped without a call.
         """
         data, names, found = self._data, {name.encode() for name in wanted}, dict[str, object]()
         size = self._fixed("I")
@@ -263,7 +264,7 @@ class _Reader:
         return found
 
     def _pass(self, signature: str) -> None:
-        """Goes past one value of `signature`; of an array it takes only the size."""
+        """Skips one value of `signature`; of an array only the size is read."""
         kind = signature[0]
         if kind in _FIXED or kind == "b":
             size = _SIZES[kind]
@@ -285,7 +286,7 @@ class _Reader:
                 inner = inner[len(one) :]
 
     def fields(self) -> dict[object, object]:
-        """What an array of pairs of a code and a variant holds, as each message has one."""
+        """The array of codes and variants in the header of each message."""
         size = self._fixed("I")
         self._align(8)
         end, found = self._at + size, dict[object, object]()

@@ -1,14 +1,14 @@
-"""Which engine can start units here, and why the better ones cannot: pure, from facts."""
+"""Which engine can start units here, and why the others cannot: pure, from facts."""
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.facts import Facts
 
-#: The managers of this host, the better one first.
+#: The managers of this host, in order of preference.
 ENGINES = ("systemd", "user")
-#: The engine that needs none of this host: its own systemd in a guest. `auto` takes it after all of ENGINES.
+#: The engine that brings its own systemd, in a guest. `auto` takes it when none of ENGINES works.
 GUEST = "guest"
-#: What systemctl says of a manager that it did not reach, or that is ending.
+#: The states that systemctl reports for a manager that it did not reach, or that is shutting down.
 _NO_ANSWER = ("offline", "unknown", "stopping")
 
 
@@ -30,7 +30,7 @@ def choose_engine(facts: Facts, wanted: str, required: tuple[str, ...]) -> Engin
     """The first engine of `wanted` (or of all, for `auto` and `guest`) that can give units the required controllers.
 
     Order: system manager (root or passwordless sudo), then the caller's user manager. This is about the host, so
-    the guest is never the answer: who runs services takes it where the name is None, or where it was asked for.
+    the guest is never the answer: the caller uses it where the name is None, or where the user chose it.
     """
     reasons: list[tuple[str, str]] = []
     for engine in (wanted,) if wanted in ENGINES else ENGINES:
@@ -43,12 +43,12 @@ def choose_engine(facts: Facts, wanted: str, required: tuple[str, ...]) -> Engin
 
 
 def controllers_of(facts: Facts, choice: EngineChoice) -> "Known[frozenset[str]] | Missing":
-    """The controllers that units of this engine can get: each engine has a list of its own."""
+    """The controllers that units of this engine can have."""
     return facts.user_manager.controllers if choice.name == "user" else facts.root_controllers
 
 
 def does_not_answer(facts: Facts) -> bool:
-    """Whether the system manager could not be asked, or says that it starts nothing any more."""
+    """Whether the system manager does not answer, or is shutting down."""
     return value_or(facts.system_state, "unknown") in _NO_ANSWER
 
 
@@ -56,9 +56,9 @@ def _against_any(facts: Facts) -> str | None:
     if isinstance(facts.cgroup_mount, Missing):
         return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
     if isinstance(facts.systemd_running, Missing):
-        return f"whether systemd is PID 1 is not known ({facts.systemd_running})"
+        return f"whether systemd is PID 1 is unknown ({facts.systemd_running})"
     if not facts.systemd_running.value:
-        return f"systemd is not PID 1 (that is {value_or(facts.pid1, 'unknown')})"
+        return f"systemd is not PID 1 (PID 1 is {value_or(facts.pid1, 'unknown')})"
     return None
 
 
@@ -69,9 +69,9 @@ def _against_systemd(facts: Facts) -> str | None:
         state = facts.system_state
         return f"systemd does not answer ({state if isinstance(state, Missing) else f'its state is {state.value}'})"
     if isinstance(facts.uid, Missing):
-        return f"own user unknown ({facts.uid})"
+        return f"the user id of this job is unknown ({facts.uid})"
     if facts.uid.value != 0 and isinstance(facts.sudo, Missing):
-        return f"not root, and sudo could not be tried ({facts.sudo})"
+        return f"not root, and whether sudo works is unknown ({facts.sudo})"
     if facts.uid.value != 0 and not value_or(facts.sudo, default=False):
         return "not root, and sudo -n does not work without a password"
     return None

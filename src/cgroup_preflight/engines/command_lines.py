@@ -1,44 +1,18 @@
 """Command lines for systemd, as data: what is started is decided here, and nothing is started here.
 
-Each unit is held twice by a plain `sleep` in its own cgroup: before the program starts (`ExecStartPre=`), so
-that limits are read before the first instruction of the program, and after it ended (`ExecStopPost=`), so
+Each unit has two gates, a plain `sleep` in its own cgroup: one before the program starts (`ExecStartPre=`), so
+that limits are read before the first instruction of the program, and one after it ended (`ExecStopPost=`), so
 that the counters of the kernel are read before systemd removes the cgroup. A signal to the control process
-lets the unit go on (systemd.service(5), systemctl(1) `kill`).
+opens the gate (systemd.service(5), systemctl(1) `kill`).
 """
 
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.engines.base import Launch
 
-#: Seconds after which a held unit goes on by itself, should this tool die.
-HOLD_SECONDS = 60.0
 #: systemd-run expands `$` in arguments by default before 254 has the switch; there `$$` is the literal.
 _EXPAND_SWITCH_SINCE = 254
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """One transient service: spans in seconds; `output` is a file for stdout and stderr, empty for the journal.
-
-    `hold_before` and `hold_after` have to outlast everything that the tool does in the meantime; 0: it is not held.
-    """
-
-    unit: str
-    slice: str
-    description: str
-    command: tuple[str, ...]
-    settings: tuple[tuple[str, str], ...]
-    env: tuple[tuple[str, str], ...] = ()
-    folder: str = "/"
-    uid: int | None = None
-    gid: int | None = None
-    start_timeout: float = 30.0
-    stop_timeout: float = 10.0
-    runtime_max: float = 120.0
-    hold_before: float = HOLD_SECONDS
-    hold_after: float = HOLD_SECONDS
-    output: str = ""
 
 
 def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
@@ -53,10 +27,12 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
         ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
-        # The hold after the end counts as stopping: systemd's own time-out must not end it. The tool keeps the time.
+        # The gate after the end counts as stopping: systemd's own time-out must not open it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),
     ]
+    if launch.input:
+        properties.append(("StandardInput", f"file:{launch.input}"))
     if launch.output:
         properties += [("StandardOutput", f"append:{launch.output}"), ("StandardError", f"append:{launch.output}")]
     argv = [
@@ -75,8 +51,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
 
 
 SHOW_PROPERTIES = (
-    "Id", "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlPID", "ControlGroup", "FragmentPath",
-    "InvocationID", "ExecMainCode", "ExecMainStatus", "ExecMainPID", "ManagedOOMMemoryPressure", "Job",
+    "Id", "ActiveState", "SubState", "Result", "MainPID", "ControlPID", "ControlGroup", "FragmentPath",
+    "InvocationID", "ExecMainCode", "ExecMainStatus", "Job",
 )  # fmt: skip
 
 
@@ -85,8 +61,8 @@ def show(units: Iterable[str], properties: Iterable[str] = SHOW_PROPERTIES) -> t
     return ("show", f"--property={','.join(properties)}", "--", *units)
 
 
-def release(units: Iterable[str]) -> tuple[str, ...]:
-    """Lets held units go on: ends the control process, which is the `sleep` and never the program."""
+def open_gates(units: Iterable[str]) -> tuple[str, ...]:
+    """Ends the control process of units, which is the `sleep` of the gate and never the program."""
     return ("kill", "--kill-who=control", "--signal=SIGTERM", "--", *units)
 
 

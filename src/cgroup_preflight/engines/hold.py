@@ -1,34 +1,35 @@
-"""The two holds of a unit: finding the `sleep` that holds it, and letting the unit go on.
+"""The gates of a unit: finds the `sleep` that is one, and ends it.
 
-Everything here goes through the cgroup's own files and pidfds, since each question to the manager is a process.
+All of it through the cgroup's own files and process handles, because each question to systemd can cost a process.
 """
 
-import os
 import signal
-import time
 from collections.abc import Callable
 
-from cgroup_preflight.engines import command_lines
-from cgroup_preflight.engines.systemd import Manager
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Clock, Processes
 
 _PAUSE = 0.005
 _PAUSE_MAX = 0.05
 
 
-def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Looks again and again until `done` or the time is over; for files of the kernel, which cannot be waited on."""
-    deadline, pause = time.monotonic() + seconds, _PAUSE
+def wait_until(clock: "Clock", done: Callable[[], bool], seconds: float) -> bool:
+    """Tries `done` until it is true or the time is over: the kernel's files cannot be waited on."""
+    deadline, pause = clock.monotonic() + seconds, _PAUSE
     while not done():
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             return False
-        time.sleep(pause)
+        clock.sleep(pause)
         pause = min(pause * 1.5, _PAUSE_MAX)
     return True
 
 
-def holder(observer: Observer, cgroup: str, *, other_than: int = 0) -> int:
-    """The process that holds the unit when it is alone in the cgroup, else 0; `other_than` is an earlier one."""
+def gate_process(observer: Observer, cgroup: str, *, other_than: int = 0) -> int:
+    """The process of the gate when it is alone in the cgroup, else 0; `other_than` is the program's main process."""
     inside = observer.processes(cgroup)
     if len(inside) != 1:
         return 0
@@ -36,21 +37,16 @@ def holder(observer: Observer, cgroup: str, *, other_than: int = 0) -> int:
     return pid if pid != other_than and observer.comm(pid) == "sleep" else 0
 
 
-def let_go(manager: Manager, observer: Observer, unit: str, cgroup: str, pid: int) -> None:
-    """Ends the holding process and nothing else (0: there is none); through the manager where we may not signal."""
-    if pid == 0:
+def open_gate(engine: Engine, processes: "Processes", observer: Observer, unit: str, cgroup: str, pid: int) -> None:
+    """Ends the gate's process `pid` and no other; through the engine where this user may not signal it."""
+    handle = processes.open(pid)
+    if handle is None:
         return
     try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # The number could belong to somebody else by now; the open handle cannot change any more.
+        # The number could belong to another process meanwhile; the handle cannot.
         if observer.is_in(pid, cgroup):
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-    except ProcessLookupError:
-        return
+            processes.signal(handle, signal.SIGTERM)
     except PermissionError:
-        manager.systemctl(*command_lines.release([unit]))
+        engine.open_gates([unit])
     finally:
-        os.close(handle)
+        processes.close(handle)

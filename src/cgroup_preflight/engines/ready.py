@@ -9,10 +9,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -25,7 +25,20 @@ _LINE_MAX = 8192
 _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
-def address(ready: Ready) -> tuple[str, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether a service became ready, after how many seconds, and if not, why not.
+
+    `blocked`: another program already answered at its address, so that nothing was started.
+    """
+
+    ok: bool
+    seconds: float
+    why: str = ""
+    blocked: bool = False
+
+
+def address(ready: ReadyTest) -> tuple[str, int]:
     """Host and port of an HTTP or TCP test."""
     return _host_and_port(urlsplit(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}"))
 
@@ -34,7 +47,7 @@ def _host_and_port(parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def listens(ready: Ready) -> bool:
+def listens(ready: ReadyTest) -> bool:
     """Whether something accepts connections at the address."""
     try:
         with socket.create_connection(address(ready), timeout=_CONNECT_SECONDS):
@@ -43,8 +56,8 @@ def listens(ready: Ready) -> bool:
         return False
 
 
-def prepare(tests: Iterable[Ready]) -> None:
-    """Loads what HTTP takes while services start, where there is a CPU to spare: half a second on an emulated one."""
+def prepare(tests: Iterable[ReadyTest]) -> None:
+    """Imports the HTTP client while services start, where a second CPU is free: half a second on an emulated one."""
     if len(os.sched_getaffinity(0)) > 1 and any(test.kind is ReadyKind.HTTP for test in tests):
         threading.Thread(target=importlib.import_module, args=("http.client",), daemon=True).start()
 
@@ -57,10 +70,10 @@ def try_http(url: str) -> str:
     try:
         with time_limit(_HTTP_SECONDS), _get(url) as answer:
             return "" if answer.status < 400 else f"HTTP status {answer.status}"
-    except NoHttpError as error:
-        return str(error)
+    except NotHttpError as error:
+        return f"the answer is not HTTP ({error})"
     except (OSError, ValueError, TooSlow) as error:
-        return type(error).__name__
+        return _FAILURES.get(type(error), type(error).__name__)
 
 
 def fetch(url: str, most: int) -> bytes:
@@ -72,13 +85,13 @@ def fetch(url: str, most: int) -> bytes:
         return b""
 
 
-class NoHttpError(ValueError):
-    """What answered is no HTTP, in the word that `http.client` has for it."""
+class NotHttpError(ValueError):
+    """The answer is not HTTP, in the word that `http.client` has for it."""
 
 
 @contextmanager
 def _get(url: str) -> "Iterator[HTTPResponse]":
-    """An answer whose body is not read yet. Raises OSError, NoHttpError.
+    """An answer whose body is not read yet. Raises OSError, NotHttpError.
 
     The standard library's client, which sends just this: no proxy, no password of the job, no second request.
     """
@@ -95,11 +108,19 @@ def _get(url: str) -> "Iterator[HTTPResponse]":
             with line.getresponse() as answer:
                 yield answer
         except client.HTTPException as error:
-            raise NoHttpError(type(error).__name__) from error
+            raise NotHttpError(type(error).__name__) from error
+
+
+class LocalNetwork:
+    """The network of this machine, as `Door.network`."""
+
+    listens = staticmethod(listens)
+    try_http = staticmethod(try_http)
+    fetch = staticmethod(fetch)
 
 
 class LogWatch:
-    """Looks for a pattern in what arrives at a descriptor (a pipe, or a file that grows), without ever waiting."""
+    """Searches for a pattern in what arrives at a descriptor (a pipe, or a file that grows), and never waits."""
 
     def __init__(self, handle: int, pattern: str) -> None:
         self.handle = handle
@@ -111,7 +132,7 @@ class LogWatch:
         os.set_blocking(handle, False)
 
     def read(self) -> None:
-        """Takes in what has arrived; `open` is false at the end of a pipe, and at the end of a file for now."""
+        """Reads what has arrived; `open` is false at the end of a pipe, and while a file has nothing more."""
         try:
             data = os.read(self.handle, 1 << 16)
         except BlockingIOError:
@@ -129,12 +150,19 @@ class LogWatch:
 
 
 class TooSlow(Exception):
-    """A time limit of `time_limit` is over."""
+    """The time of `time_limit` is over."""
+
+
+#: What went wrong with a connection, in words; of another error its name says more.
+_FAILURES = {
+    ConnectionRefusedError: "connection refused", ConnectionResetError: "connection reset", TimeoutError: "no answer in time",
+    TooSlow: "no answer in time",
+}  # fmt: skip
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TooSlow after `seconds`, also inside a search that backtracks for ever. Main thread only."""
+    """Raises TooSlow after `seconds`, also inside a search that never ends. Main thread only."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
         raise TooSlow

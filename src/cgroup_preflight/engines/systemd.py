@@ -1,6 +1,6 @@
-"""A service manager to talk to: the system's (as root or through `sudo -n`) or the caller's own.
+"""The systemd engine: the system's manager (as root or through `sudo -n`) or the caller's own.
 
-Starts units from files of the run-time folder, all with one call.
+Only this module, `shown`, `bus` and `command_lines` know systemctl's words (org.freedesktop.systemd1(5)).
 """
 
 import os
@@ -14,148 +14,256 @@ from contextlib import contextmanager, suppress
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Missing, Reading
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
+from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.shown import mark, unit_state
+from cgroup_preflight.engines.unit_file import fits, unit_file_text
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
+
 _TIMEOUT = 30.0
 _PARALLEL = 8
-#: A slice is a folder in a file system of the kernel's: if it takes longer, `systemctl` waits and says why.
+#: Starting a slice takes the kernel milliseconds: if it takes longer, `systemctl` waits and says why.
 _SLICE_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
+_POLICIES = ("Id", "ManagedOOMMemoryPressure")
+
+
+def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
+    """What commands need in their environment to reach the manager of the choice."""
+    return {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if choice.name == "user" else {}
+
+
+def private_bus(choice: EngineChoice) -> "Bus | None":
+    """Systemd's own socket, which spares root a process for each question to the system manager."""
+    usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
+    return bus if usable else None
+
+
+class Bus(Protocol):
+    """What `Manager` uses of the module `bus`; each function raises BusError."""
+
+    def call(self, calls: Sequence[bus.Call], /) -> list[object]:
+        """What each call returns."""
+
+    def show(self, units: Sequence[str], names: Sequence[str], /) -> dict[str, dict[str, str]]:
+        """Properties of units."""
+
+    def states(self, units: Sequence[str], /) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState and Job of units."""
 
 
 class Manager:
-    """Commands of one manager; every method has a time-out and raises HostError when the manager fails."""
+    """An `Engine` of systemd's; every method has a time-out and raises HostError when the manager fails."""
 
-    def __init__(self, choice: EngineChoice, *, uid: int, systemd: int, machine_folder: str = "/run") -> None:
-        self.engine = choice.name or ""
+    def __init__(
+        self, choice: EngineChoice, programs: LiveRunner, private_bus: "Bus | None", *, uid: int, systemd: int,
+        machine_folder: str = "/run",
+    ) -> None:  # fmt: skip
+        self.name = choice.name or ""
         self.user = choice.name == "user"
-        self.systemd = systemd
-        self.uid = uid
-        env = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if self.user else {}
-        self.runner = LiveRunner(env)
+        self._version = systemd
+        self._programs = programs
+        self._sudo = choice.sudo
         self._prefix = ("sudo", "-n") if choice.sudo else ()
-        self.sudo = choice.sudo
-        #: Root needs no process to ask the system manager.
-        self._direct = not self.user and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
+        self._bus = private_bus
         self.unit_folder = f"/run/user/{uid}/systemd/user" if self.user else f"{machine_folder}/systemd/system"
         self._sleep = shutil.which("sleep", path="/usr/bin:/bin:/run/current-system/sw/bin") or "/bin/sleep"
 
     def _argv(self, program: str, *words: str) -> tuple[str, ...]:
         return (*self._prefix, program, *(("--user",) if self.user else ()), *words)
 
-    def systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
+    def _systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         """One systemctl call; its exit status is the caller's to judge. Raises HostError without an answer."""
         return self._answer(self._argv("systemctl", *words), timeout)
 
     def _answer(self, argv: tuple[str, ...], timeout: float, stdin: bytes = b"") -> Completed:
-        return _answered(argv, self.runner.run(argv, timeout=timeout, stdin=stdin))
+        return _answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
 
-    def require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
+    def _require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         """One systemctl call that must succeed. Raises HostError with the manager's own words."""
-        done = self.systemctl(*words, timeout=timeout)
+        done = self._systemctl(*words, timeout=timeout)
         if done.returncode != 0:
             raise HostError(
                 first_line(done.stderr) or f"exit status {done.returncode}", where=f"systemctl {' '.join(words)[:120]}",
-                remedy=Remedy(title="ask the manager why", commands=(("journalctl", "-xe"),)),
+                remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
             )  # fmt: skip
         return done
 
-    def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+    def _show(self, units: Iterable[str], names: Sequence[str] = argvs.SHOW_PROPERTIES) -> dict[str, dict[str, str]]:
         """Properties of units, by unit name; a unit that is not loaded says so in LoadState."""
         wanted = tuple(units)
         if not wanted:
             return {}
-        if self._direct:
+        if self._bus:
             with suppress(bus.BusError):
-                return bus.show(wanted, argvs.SHOW_PROPERTIES)
-        done = self.systemctl(*argvs.show(wanted))
+                return self._bus.show(wanted, names)
+        done = self._systemctl(*argvs.show(wanted, names))
         return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
-    def states(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
-        """ActiveState, SubState and Job of units, by unit name, if not more: what can be asked again and again."""
+    def _brief(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState and Job of units, by unit name, if not more."""
         wanted = tuple(units)
-        if wanted and self._direct:
+        if wanted and self._bus:
             with suppress(bus.BusError):
-                return bus.states(wanted)
-        return self.show(wanted)
+                return self._bus.states(wanted)
+        return self._show(wanted)
 
-    def show_changed(self, known: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-        """As `show`, but only the units whose state is another than the `known` one, where that is quick to ask."""
+    def states(self, units: Iterable[str]) -> dict[str, UnitState]:
+        """The whole state of units, by unit name."""
+        return {unit: unit_state(shown) for unit, shown in self._show(units).items()}
+
+    def phases(self, units: Iterable[str]) -> dict[str, Phase]:
+        """How far units have come, by unit name: over the bus a tenth of the work of `states`."""
+        return {unit: unit_state(shown).phase for unit, shown in self._brief(units).items()}
+
+    def changed(self, known: Mapping[str, UnitState]) -> dict[str, UnitState]:
+        """As `states`; over the bus, only the units whose state differs from the `known` one."""
         units = list(known)
-        if units and self._direct:
-            states = self.states(units)
-            units = [unit for unit in units if not _has(known[unit], states.get(unit))]
-        shown = self.show(units)
-        return {unit: shown.get(unit, {}) for unit in units}
+        if units and self._bus:
+            brief = self._brief(units)
+            units = [unit for unit in units if unit not in brief or known[unit].mark != mark(brief[unit])]
+        states = self.states(units)
+        return {unit: states.get(unit, UnitState()) for unit in units}
+
+    def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The settings of units that the kernel has no file for, by unit name and property."""
+        return self._show(units, _POLICIES)
 
     def system_runs(self, unit: str) -> bool:
         """Whether the system's manager runs a unit, whoever's manager this is."""
-        answer = self.runner.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
+        answer = self._programs.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
 
-    def start_units(self, units: Sequence[str]) -> str:
+    def _start_units(self, units: Sequence[str]) -> str:
         """Starts units that have files, without waiting for them; the manager's words if it refused any."""
         words = ("start", "--no-block", "--", *units)
-        return "" if self._on_bus(bus.start(units)) else self._words(self.systemctl(*words))
+        return "" if self._on_bus(bus.start(units)) else self._words(self._systemctl(*words))
 
-    def start_slices(self, slices: Sequence[str]) -> None:
-        """Starts slices; returns when they are there. Raises HostError with the manager's words."""
+    def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
+        """Writes the files of slices and starts `units`; their cgroups by unit. Raises HostError."""
+        self._write_files(files)
+        self._start_slices(units)
+        return {unit: shown.get("ControlGroup", "") for unit, shown in self._loaded(units).items()}
+
+    def _loaded(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What systemd shows of slices. Where it does not know our file, it makes up a slice without our limits."""
+        for attempt in range(2):
+            shown = self._show(units)
+            foreign = [
+                unit for unit in units
+                if shown.get(unit, {}).get("FragmentPath", "") != os.path.join(self.unit_folder, unit)
+            ]  # fmt: skip
+            if not foreign:
+                return shown
+            if attempt == 0:
+                self._require("daemon-reload")
+        raise HostError(
+            f"{foreign[0]} was not loaded from the generated file", where=self.unit_folder,
+            remedy=Remedy(title="ask systemd which file it loaded", commands=(("systemctl", "cat", foreign[0]),)),
+        )  # fmt: skip
+
+    def _start_slices(self, slices: Sequence[str]) -> None:
+        """Starts slices; returns when they are active. Raises HostError with the manager's words."""
         if self._on_bus(bus.start(slices)):
             for pause in _SLICE_PAUSES:
-                shown = self.states(slices)
+                shown = self._brief(slices)
                 if all(shown.get(unit, {}).get("ActiveState") == "active" for unit in slices):
                     return
                 time.sleep(pause)
-        self.require("start", "--", *slices)
+        self._require("start", "--", *slices)
 
-    def stop_units(self, units: Sequence[str]) -> None:
+    def active(self, scope: str, suffix: str = "") -> list[str]:
+        """Units of a run that are not inactive or failed (systemctl(1) list-units: UNIT LOAD ACTIVE SUB)."""
+        done = self._systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return [
+            row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")
+        ]
+
+    def end_slice(self, scope: str, seconds: float) -> None:
+        """Stops the slice of a run and all below it, and forgets which of its units failed."""
+        self._systemctl("stop", "--", f"{scope}.slice", timeout=seconds)
+        self._systemctl("reset-failed", "--", f"{scope}-*")
+
+    def open_gates(self, units: Sequence[str]) -> None:
+        """Ends the control process of units: before the program starts that is the gate."""
+        self._systemctl(*argvs.open_gates(units))
+
+    def stop(self, units: Sequence[str]) -> None:
         """Stops units without waiting for them."""
         if not self._on_bus(bus.stop(units)):
-            self.systemctl("stop", "--no-block", "--", *units)
+            self._systemctl("stop", "--no-block", "--", *units)
 
-    def kill_units(self, units: Sequence[str]) -> None:
+    def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
         if not self._on_bus(bus.kill(units, signal.SIGKILL)):
-            self.systemctl(*argvs.kill_all(units))
+            self._systemctl(*argvs.kill_all(units))
 
     def _on_bus(self, calls: list[bus.Call]) -> bool:
         """Whether the manager took all of it over its own socket; if not, `systemctl` does it and has the words."""
-        if not self._direct:
-            return False
         with suppress(bus.BusError):
-            return bus.REFUSED not in bus.call(calls)
+            return self._bus is not None and bus.REFUSED not in self._bus.call(calls)
         return False
 
     def _words(self, done: Completed) -> str:
         return (first_line(done.stderr) or f"exit status {done.returncode}") if done.returncode else ""
 
-    def start(self, launches: Iterable[argvs.Launch]) -> dict[str, str]:
+    @contextmanager
+    def started(self, launches: Sequence[Launch]) -> Iterator[dict[str, str]]:
+        """Starts services without gates; the manager's words by unit, for those it refused.
+
+        From unit files, with one call, where a file can name their paths; the files go at the end. Raises HostError.
+        """
+        files = [UnitFile(path=launch.unit, content=unit_file_text(launch)) for launch in launches if fits(launch)]
+        names = [file.path for file in files]
+        try:
+            words = self._start_files(files) if files else ""
+            refused = dict.fromkeys(names, words) if words else {}
+            yield refused | self.start(launch for launch in launches if launch.unit not in names)
+        finally:
+            self.remove_files(names)
+
+    def _start_files(self, files: Sequence[UnitFile]) -> str:
+        names = [file.path for file in files]
+        self._write_files(files)
+        if refused := self._start_units(names):
+            # As with slices: a manager that has not seen the new files yet sees them after a reload.
+            self._require("daemon-reload")
+            refused = self._start_units(names)
+        return refused
+
+    def start(self, launches: Iterable[Launch]) -> dict[str, str]:
         """Starts transient services at the same time; the manager's words by unit, for those it refused."""
         todo = tuple(launches)
-        # Not by threads: where fork is dear (user-mode-linux), so is each of them.
+        # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
-            self._argv("systemd-run", *argvs.systemd_run(launch, sleep=self._sleep, systemd=self.systemd))
+            self._argv("systemd-run", *argvs.systemd_run(launch, sleep=self._sleep, systemd=self._version))
             for launch in todo
         ]
         answers: list[Completed] = []
         for first in range(0, len(calls), _PARALLEL):
             some = calls[first : first + _PARALLEL]
-            answers += map(_answered, some, self.runner.run_together(some, timeout=_TIMEOUT))
+            answers += map(_answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
         return {
             launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
             for launch, done in zip(todo, answers, strict=True)
             if done.returncode
         }
 
-    def write_files(self, files: Iterable[UnitFile]) -> None:
+    def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
-        if self.sudo:
+        if self._sudo:
             done = self._answer((*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, _tar(files))
             if done.returncode != 0:
                 raise _cannot_write(self.unit_folder, first_line(done.stderr))
@@ -177,7 +285,7 @@ class Manager:
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes unit files of the run-time folder; those already gone do not matter."""
         paths = [os.path.join(self.unit_folder, name) for name in names]
-        if self.sudo and paths:
+        if self._sudo and paths:
             self._answer((*self._prefix, "rm", "-f", "--", *paths), _TIMEOUT)
             return
         for path in paths:
@@ -188,48 +296,42 @@ class Manager:
 
     def write_attribute(self, path: str, text: str) -> None:
         """Writes a file of a cgroup of the run; where that is not allowed, the file stays as it is."""
-        if self.sudo:
+        if self._sudo:
             self._answer((*self._prefix, "tee", "--", path), _TIMEOUT, text.encode())
             return
         with suppress(OSError), open(path, "w") as file:
             file.write(text)
 
-    def journal(self, invocation: str, lines: int) -> tuple[str, ...]:
+    def log(self, invocation: str, lines: int) -> tuple[str, ...]:
         """The last lines that one invocation of a unit wrote; empty where there are none or none are readable."""
         if not re.fullmatch(r"[0-9a-f]{32}", invocation):
             return ()
         argv = (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={lines}",
                 f"_SYSTEMD_INVOCATION_ID={invocation}")  # fmt: skip
-        done = self.runner.run(argv, timeout=_TIMEOUT)
+        done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
 
     def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
         """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
-        return self.runner.start(
+        return self._programs.start(
             (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
              f"_SYSTEMD_INVOCATION_ID={invocation}")
         )  # fmt: skip
 
     def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
         """Ends `follow`; a process of sudo takes its signal from root only."""
-        if self.sudo and process.poll() is None:
-            self.runner.run((*self._prefix, "kill", "-TERM", str(process.pid)))
-            try:
+        if self._sudo and process.poll() is None:
+            self._programs.run((*self._prefix, "kill", "-TERM", str(process.pid)))
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                return
         stop(process)
-
-
-def _has(shown: Mapping[str, str], state: Mapping[str, str] | None) -> bool:
-    return state is not None and bool(shown) and state.items() <= shown.items()
 
 
 def _answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:
     if isinstance(answer, Missing):
         raise HostError(
             f"no answer: {answer}", where=" ".join(argv[:4]),
-            remedy=Remedy(title="look at the state of the service manager", commands=(("systemctl", "status"),)),
+            remedy=Remedy(title="look at the state of systemd", commands=(("systemctl", "status"),)),
         )  # fmt: skip
     return answer.value
 
@@ -261,21 +363,3 @@ def _cannot_write(folder: str, reason: str) -> HostError:
         f"cannot write unit files: {reason}", where=folder,
         remedy=Remedy(title="run as root, or where this folder is writable"),
     )  # fmt: skip
-
-
-@contextmanager
-def started(manager: Manager, texts: Mapping[str, str]) -> Iterator[str]:
-    """Units by name, with the text of their files, which go at the end. The manager's words if it refused some.
-
-    The units themselves are the caller's to end. Raises HostError.
-    """
-    names = list(texts)
-    try:
-        manager.write_files([UnitFile(path=name, content=text) for name, text in texts.items()])
-        if refused := manager.start_units(names):
-            # As with slices: a manager that has not seen the new files yet sees them after a reload.
-            manager.require("daemon-reload")
-            refused = manager.start_units(names)
-        yield refused
-    finally:
-        manager.remove_files(names)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from cgroup_preflight.core.reading import Known, Reading, parsed
+from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import (
     parse_cpu_max,
@@ -95,11 +95,11 @@ class Observer:
 
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""
-        found: set[int] = set()
-        for folder, _, names in os.walk(f"{self._mount}{cgroup}"):
-            if "cgroup.procs" in names:
-                reading = self._fs.read(f"{folder}/cgroup.procs")
-                found.update(int(word) for word in (reading.value.split() if isinstance(reading, Known) else ()))
+        found, todo = set[int](), [cgroup]
+        while todo:
+            current = todo.pop()
+            found.update(map(int, value_or(self.read(current, "cgroup.procs"), "").split()))
+            todo += (f"{current}/{name}" for name in value_or(self._fs.folders(f"{self._mount}{current}"), ()))
         return frozenset(found)
 
     def cgroup_of(self, pid: int) -> Reading[str]:

@@ -122,6 +122,16 @@ class LiveFs:
         except OSError as error:
             return missing(path, error)
 
+    def folders(self, path: str) -> Reading[tuple[str, ...]]:
+        """The names of the folders in a folder, sorted; links are none."""
+        try:
+            with os.scandir(self._at(path)) as items:
+                return Known(
+                    value=tuple(sorted(item.name for item in items if item.is_dir(follow_symlinks=False))), source=path
+                )
+        except OSError as error:
+            return missing(path, error)
+
     def read_only(self, path: str) -> Reading[bool]:
         """ST_RDONLY of the file system."""
         try:

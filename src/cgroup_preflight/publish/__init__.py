@@ -1,1 +1,1 @@
-"""The one room that talks to a forge: reports in, comments, check runs and report files out, and a receipt."""
+"""Publishes reports on GitHub or GitLab: comment, check run, report files and a receipt; the only network access."""

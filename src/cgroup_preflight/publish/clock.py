@@ -26,7 +26,7 @@ class Outside:
 def run_within(seconds: float, job: Callable[[], None]) -> None:
     """Runs `job` in a thread of its own and waits at most `seconds` for its end.
 
-    The time-out of a request begins anew with every byte, so a server that sends one byte a second could block for
+    The time-out of a request begins again with every byte, so a server that sends one byte a second could block for
     hours. The thread is a daemon: if it still waits, it ends with the process.
     """
     ended = threading.Event()

@@ -157,7 +157,7 @@ def _reason_not_to_write(
 
 
 def _outranked(own: Sequence[_Own], spec: CommentSpec, verdict: Verdict) -> Outcome | None:
-    """The outcome if a newer or worse result is there. Legs of one run share the comment, whatever their attempts."""
+    """The outcome if there is a newer or worse result. Legs of one run share the comment, whatever their attempts."""
     for _, state in own:
         same_run = state.run.run == spec.run.run
         if (same_run and spec.leg is not None) or not state.outlasts(spec.run, spec.job, verdict):

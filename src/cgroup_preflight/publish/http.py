@@ -50,7 +50,7 @@ class Trouble(enum.StrEnum):
     DEADLINE = "deadline exceeded"
 
 
-#: After these nobody knows whether the server did what a POST asked for.
+#: After these nobody knows whether the server processed a POST.
 _AMBIGUOUS = frozenset({Trouble.SERVER, Trouble.CUT, Trouble.SLOW, Trouble.CONTENT})
 _TEMPORARY = frozenset({Trouble.LIMIT, Trouble.SERVER, Trouble.UNREACHABLE, Trouble.CUT, Trouble.SLOW})
 

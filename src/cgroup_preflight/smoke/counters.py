@@ -1,4 +1,4 @@
-"""What the kernel counted for a service and for every slice above it, and which limits applied. Pure."""
+"""What the kernel counted for a service and for every slice above it, and the tightest limit over all levels: pure."""
 
 from collections.abc import Iterable, Iterator
 

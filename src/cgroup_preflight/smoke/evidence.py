@@ -1,23 +1,13 @@
 """What one smoke run saw of one service: frozen, complete, undecided."""
 
-from collections.abc import Mapping
-
 from cgroup_preflight.core.reading import Reading
-from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.engines.base import UnitState
+from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.go_view import GoView
 from cgroup_preflight.smoke.limits import LimitReading
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """Whether the service got ready, after how many seconds, and if not, why not."""
-
-    ok: bool
-    seconds: float
-    why: str = ""
-    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +22,10 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
-    """One service from start to end; `show` is what systemd said of it while it was held after its end.
+    """One service from start to end; `state` is its last one, at the gate after its end.
 
     `silent`: why it did not answer any more at the end of its time, empty where it did.
-    `killed`: it had not ended when its time to stop was over, and was killed.
+    `killed`: it had not ended when its stop_timeout was over, and was killed.
     """
 
     service: ServicePlan
@@ -44,7 +34,7 @@ class ServiceEvidence:
     cgroup: str = ""
     limits: tuple[LimitReading, ...] = ()
     effective: Effective | None = None
-    ready: Ready | None = None
+    ready: Readiness | None = None
     stay: Stay | None = None
     go: GoView | None = None
     ended_early: bool = False
@@ -52,6 +42,6 @@ class ServiceEvidence:
     killed: bool = False
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
-    show: Mapping[str, str] = field(default_factory=dict)
+    state: UnitState = UnitState()
     log: tuple[str, ...] = ()
     duration_seconds: float = 0.0

@@ -1,10 +1,9 @@
 """Evidence to findings and service results: pure, so that each case can be tried without a kernel.
 
-systemd.exec(5) and systemd.service(5) for Result, ExecMainCode and ExecMainStatus; no one of them is
-trusted alone: `systemd-run` and Result can call a killed program clean, so memory.events is read too.
+The engine's result and the exit of the main process are not trusted alone: `systemd-run` and Result of systemd.exec(5)
+can call a killed program clean, so memory.events is read too.
 """
 
-import re
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import ReadyKind
@@ -13,25 +12,29 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
+from cgroup_preflight.engines.base import Exit, How
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.run_scope import PREFIX
+from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
 
-#: ExecMainCode of siginfo: the program exited by itself, was killed, or dumped core (waitid(2)).
-_EXITED = "1"
-_SIGNALS = {"6": "SIGABRT", "9": "SIGKILL", "11": "SIGSEGV", "15": "SIGTERM", "2": "SIGINT", "1": "SIGHUP"}
+_SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
+_CLEAN = Exit(how=How.EXITED, status=0)
+#: Of how many CPU periods a service was throttled when its quota may be why it was not ready, in percent.
+_THROTTLED = 50
 
 
 def service_result(seen: ServiceEvidence) -> ServiceResult:
     """The service's row of the report."""
-    counters, show = seen.counters, seen.show
+    counters, state = seen.counters, seen.state
     return ServiceResult(
         name=seen.service.label, engine=seen.engine, unit=seen.service.unit, cgroup=seen.cgroup,
         limits=tuple(_limit(item) for item in seen.limits if not _is_vacuous(item)),
         memory_peak_bytes=value_or(counters.memory_peak, None) if counters else None,
-        cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=show.get("Result") or None,
-        exit_status=int(show["ExecMainStatus"]) if _ended(seen) else None,
+        cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=state.result or None,
+        exit_status=state.exit.status if state.exit else None,
         duration_seconds=round(seen.duration_seconds, 3),
         memory_max_bytes=seen.effective.memory_bytes if seen.effective else None,
         log_tail=seen.log,
@@ -88,8 +91,8 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
         yield codes.LIMITS_IN_FORCE.finding(
             Status.WARN,
             seen.service,
-            "no limit is set for the service or for a slice above it",
-            Remedy(title="set MemoryMax, CPUQuota and TasksMax; without them the service may use the whole host"),
+            "no limit is set for this service or for a slice above it",
+            Remedy(title="set MemoryMax, CPUQuota and TasksMax"),
         )
     elif not bad:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
@@ -121,15 +124,9 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
         remedy = Remedy(title=f"make {item.file} readable for this job")
     elif prop.role is Role.SHARE and _is_absent(item) and prop.controller not in required:
         status = Status.WARN
-        cause = (
-            "needs io.cost or the bfq scheduler"
-            if prop.controller == "io"
-            else f"needs the {prop.controller} controller"
-        )
-        message = f"{prop.name}: {item.file} does not exist (it {cause}); the share has no effect"
-        remedy = Remedy(
-            title=f"remove {prop.name}, or add {prop.controller} to controllers in [require] to make this a failure"
-        )
+        cause = "needs io.cost or the bfq scheduler" if prop.controller == "io" else "needs the controller here"
+        message = f"{prop.name}: {item.file} does not exist ({cause}); the share has no effect"
+        remedy = Remedy(title=f"remove {prop.name}, or name {prop.controller} in [require] to make this a fail")
     elif prop.role is Role.PLACEMENT and seen.stay is not None and seen.stay.allowed_cpus:
         evidence["Cpus_allowed_list"] = seen.stay.allowed_cpus
     return codes.LIMITS_IN_FORCE.finding(status, seen.service, message, remedy, location=location, evidence=evidence)
@@ -160,7 +157,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             Status.FAIL,
             seen.service,
             f"{len(stay.strays)} child process(es) left the unit; the first is {pid} in {where}",
-            Remedy(title="start child processes that leave the unit as services of their own, with their own limits"),
+            Remedy(title="start these programs as services of their own, with limits of their own"),
         )
     else:
         yield codes.PROCESS_PLACE.finding(
@@ -171,11 +168,9 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         )
 
 
-def _ended(seen: ServiceEvidence) -> bool:
-    return (
-        seen.show.get("ExecMainCode", "0") != "0"
-        and re.fullmatch(r"[0-9]{1,9}", seen.show.get("ExecMainStatus", "")) is not None
-    )
+def _status(seen: ServiceEvidence) -> str:
+    """The exit status or the signal of the main process as text, empty where it is unknown."""
+    return str(seen.state.exit.status) if seen.state.exit else ""
 
 
 def _oom_kills(seen: ServiceEvidence) -> int | None:
@@ -194,13 +189,13 @@ def _cpu(seen: ServiceEvidence) -> CpuUsage | None:
 
 
 def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
-    result, code, status = (seen.show.get(key, "") for key in ("Result", "ExecMainCode", "ExecMainStatus"))
+    result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if _oom_kills(seen) or result == "oom-kill":
         yield _oom(seen)
     elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
         yield _not_ready(seen)
     elif seen.ended_early or seen.ready is None:
-        yield _ended_early(seen, result, code, status)
+        yield _ended_early(seen)
     elif seen.silent:
         yield _fell_silent(seen)
     elif seen.killed or result == "timeout":
@@ -211,16 +206,16 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
-                why="systemd would wait and then kill it on every deploy",
+                why="on every deploy systemd waits and then kills it",
             ),
         )
-    elif ((code, status) != (_EXITED, "0") and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
+    elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
         "success",
         "exit-code",
         "",
     ):
-        yield _ended_early(seen, result, code, status)
-    elif result == "" or not _ended(seen) or (_oom_kills(seen) is None and _memory_limited(seen)):
+        yield _ended_early(seen)
+    elif result == "" or ended is None or (_oom_kills(seen) is None and _memory_limited(seen)):
         yield codes.SERVICE_RUN.finding(
             Status.UNVERIFIED,
             seen.service,
@@ -229,7 +224,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             evidence={"result": result, "exit_status": status},
         )
     else:
-        if code == _EXITED and status not in ("", "0"):
+        if ended.how is How.EXITED and ended.status:
             yield codes.STOP.finding(
                 Status.WARN,
                 seen.service,
@@ -260,7 +255,7 @@ def _oom(seen: ServiceEvidence) -> Finding:
     return codes.OOM_KILL.finding(
         Status.FAIL,
         seen.service,
-        f"the kernel killed it for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
+        f"the kernel killed a process for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
         Remedy(
             title=f"raise MemoryMax to {proposed} and run again, or reduce what the service uses",
             why="the peak stops at the limit, so the real need can be higher",
@@ -270,7 +265,7 @@ def _oom(seen: ServiceEvidence) -> Finding:
             "memory_peak_bytes": peak,
             "memory_max_bytes": limit,
             "oom_kill": _oom_kills(seen),
-            "result": seen.show.get("Result"),
+            "result": seen.state.result or None,
         },
     )
 
@@ -284,42 +279,55 @@ def proposed_max(peak: int) -> str:
 
 def _not_ready(seen: ServiceEvidence) -> Finding:
     why = seen.ready.why if seen.ready else "never started"
-    result, status = seen.show.get("Result", ""), seen.show.get("ExecMainStatus", "")
-    ended = f"; systemd says {result}, exit status {status}" if why == "it ended first" else ""
+    result, status = seen.state.result, _status(seen)
+    ended = f" (result {result}, exit status {status})" if why == ENDED_FIRST else ""
+    seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
-        f"not ready: {why}{ended}",
+        f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
         Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
         location=seen.service.ready_location,
         evidence={"result": result, "exit_status": status},
     )
 
 
+def _throttled(seen: ServiceEvidence) -> str:
+    """That the CPU quota may be the reason, where it throttled the service most of the time."""
+    stat = value_or(seen.counters.cpu_stat, {}) if seen.counters else {}
+    quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")
+    share = 100 * stat.get("nr_throttled", 0) / max(stat.get("nr_periods", 0), 1)
+    if share < _THROTTLED:
+        return ""
+    limit = f"CPUQuota={quota}" if quota else "a CPU quota of a slice above"
+    return f" (throttled in {share:.0f}% of periods: {limit} may be too low)"
+
+
 def _fell_silent(seen: ServiceEvidence) -> Finding:
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
-        f"it was ready, and {seen.service.smoke.duration:g} s later it no longer answered: {seen.silent}",
-        Remedy(title="read its log below: the process still runs, but hangs or refuses"),
+        f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}",
+        Remedy(title="read its log below: it still runs, but hangs or refuses connections"),
         location=seen.service.ready_location,
     )
 
 
-def _ended_early(seen: ServiceEvidence, result: str, code: str, status: str) -> Finding:
-    if code == _EXITED:
+def _ended_early(seen: ServiceEvidence) -> Finding:
+    result, ended, status = seen.state.result, seen.state.exit, _status(seen)
+    if ended and ended.how is How.EXITED:
         how = f"exited with status {status}"
-    elif _ended(seen):
-        how = f"was killed by signal {status} ({_SIGNALS.get(status, 'see signal(7)')})"
+    elif ended:
+        how = f"was killed by signal {status} ({_SIGNALS.get(ended.status, 'see signal(7)')})"
     elif result == "timeout":
         how = f"did not start within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
-    remedy = Remedy(title="read its log below and run the program by hand with the same arguments")
-    if (code, status) == (_EXITED, "0"):
-        remedy = Remedy(title='if it is meant to end by itself, set ready = "exit" in its smoke table')
+    remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    if ended == _CLEAN:
+        remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"
@@ -339,12 +347,12 @@ def _tasks_refused(seen: ServiceEvidence) -> int:
 
 
 def _not_started(seen: ServiceEvidence) -> Finding:
-    said = seen.refused or f"no cgroup appeared (state {seen.show.get('ActiveState', 'unknown')})"
+    said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"the service manager did not start the service: {said}",
-        Remedy(title="look in the journal for the reason", commands=(("journalctl", "-xe"),)),
+        f"the service manager did not start it: {said}",
+        Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
     )
 
 
@@ -353,16 +361,16 @@ def _blocked(seen: ServiceEvidence) -> Finding:
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"another program already answers at {target}, so an answer would prove nothing about the service",
-        Remedy(title="stop that program, or give the service another port in args and ready"),
+        f"another program already answers at {target}, so the service was not started",
+        Remedy(title="stop the program that listens there, or give the service another port in args and ready"),
         location=seen.service.ready_location,
     )
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
-    """An ancestor outside the plan with a tighter limit: the run tested that limit, not the one of the plan."""
+    """A cgroup above the run that is tighter than the plan: the run did not have the limits of the config."""
     effective = seen.effective
-    own = seen.cgroup.split("/cgpf", 1)[0]
+    own = seen.cgroup.split(f"/{PREFIX}", 1)[0]
     if effective is None:
         return
     outer = (
@@ -376,6 +384,6 @@ def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             yield codes.EFFECTIVE_LIMIT.finding(
                 Status.WARN,
                 seen.service,
-                f"{level}/{attribute} is tighter ({value:g}) than the config: that limit applied during the run",
-                Remedy(title=f"raise the limit of {level}, or run where there is none"),
+                f"{level}/{attribute} is tighter ({value:g}) than the config, and limited the run",
+                Remedy(title=f"lift the limit of {level}, or run where there is none"),
             )

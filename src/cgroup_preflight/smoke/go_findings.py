@@ -1,4 +1,4 @@
-"""What the Go runtime really chose against what the model says: pure. A difference is a finding."""
+"""Compares what the Go runtime chose with the model: pure. A difference is a finding."""
 
 from collections.abc import Iterable, Mapping
 
@@ -61,9 +61,9 @@ def proof_findings(
 
 
 def _unseen(service: ServicePlan) -> Iterable[Finding]:
-    """A Go program that nobody looked at while it ran says so: silence would look like agreement."""
+    """A Go program that was not observed while it ran: no finding would look like agreement."""
     if service.program is not None and service.program.info is not None:
-        why = "it ended before, or runs as somebody else, or what runs is another program"
+        why = "it ended too early, runs as another user, or starts another program"
         yield codes.GO_RUNTIME_CHOICE.finding(
             Status.SKIP,
             service,
@@ -90,10 +90,10 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
         yield codes.GO_RUNTIME_CHOICE.finding(
             Status.WARN,
             service,
-            f"the Go runtime is not what was foreseen: {'; '.join(wrong)}",
+            f"the Go runtime differs from the plan: {'; '.join(wrong)}",
             Remedy(
                 title="look for a call of runtime.GOMAXPROCS, automaxprocs or a wrapper that changes the environment",
-                why="what the plan sets has no effect then",
+                why="the settings of the plan have no effect then",
             ),
             evidence=evidence,
         )
@@ -101,7 +101,7 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
         yield codes.GO_RUNTIME_CHOICE.finding(
             Status.SKIP,
             service,
-            f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as foreseen",
+            f"GOMAXPROCS was not seen ({trace.why}); environment and open files are as planned",
             evidence=evidence,
         )
     else:
@@ -109,7 +109,7 @@ def _choice(service: ServicePlan, view: GoView, trace: Trace) -> Iterable[Findin
         yield codes.GO_RUNTIME_CHOICE.finding(
             Status.PASS,
             service,
-            f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}: as foreseen",
+            f"the Go runtime chose GOMAXPROCS {seen}, memory limit {limit}, as planned",
             evidence=evidence,
         )
 
@@ -120,7 +120,7 @@ def _environment(service: ServicePlan, view: GoView) -> Iterable[str]:
     wanted = dict(service.smoke.env)
     for name in _VARIABLES:
         given, real = wanted.get(name), view.environ.value.get(name)
-        # What the manager's own environment adds is not ours to foresee, but it counts.
+        # A variable of the manager's own environment is not in the plan, but the program sees it.
         if given != real:
             yield (
                 f"its environment has {name}={real}, not {given}"
@@ -135,7 +135,7 @@ def _open_file(view: GoView, expected: RuntimePrediction) -> Iterable[str]:
         return
     wanted = expected.aware and view.chain.leaf.has_cpu_max
     real = view.cpu_max_open.value
-    # Another cgroup's may be open for a moment in any program that watches others.
+    # A program that monitors other cgroups may have their cpu.max open for a moment.
     own = any(path.endswith(f"{view.cgroup}/cpu.max") for path in real)
     if wanted and not own:
         yield f"cpu.max of its cgroup is not open (open: {', '.join(real) or 'none'})"
@@ -156,16 +156,16 @@ def _procs(view: GoView, expected: RuntimePrediction, trace: Trace) -> Iterable[
 
 def _memory(service: ServicePlan, memory: GoMemory) -> Finding:
     current = memory.current
-    # Mapped is not touched: of what Go counts, no more than the anonymous memory can be charged.
+    # Mapped memory is not charged until it is used, so at most the anonymous memory is part of Go's count.
     charged = memory.known if memory.anon is None else min(memory.known, memory.anon)
     unknown = None if current is None else max(current - charged, 0)
     if current is None or unknown is None:
-        message = f"the Go runtime counts {format_bytes(memory.known)}; the kernel's count is not there"
+        message = f"the Go runtime counts {format_bytes(memory.known)}; the kernel's count is missing"
     else:
         share = 100 * unknown / current if current else 0.0
         message = (
             f"the kernel charges {format_bytes(current)}, the Go runtime counts {format_bytes(memory.known)}: "
-            f"at least {format_bytes(unknown)} ({share:.0f}%) of the charge are outside of GOMEMLIMIT"
+            f"at least {format_bytes(unknown)} ({share:.0f}%) of the charge are not covered by GOMEMLIMIT"
         )
     return codes.GO_MEMORY_VIEW.finding(
         Status.PASS,

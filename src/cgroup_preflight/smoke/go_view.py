@@ -1,7 +1,7 @@
 """What a running Go program shows of its runtime to the outside: open files, environment, limits, memory.
 
-Reads only, decides nothing, and leaves the program as it is, but for one garbage collection where it offers
-`net/http/pprof` on its readiness address: only after one is it known how much of the heap is in use.
+Reads only and decides nothing. Where the program offers `net/http/pprof` on its readiness address, it runs one garbage
+collection: only after one is it known how much of the heap is in use.
 """
 
 import json
@@ -10,18 +10,20 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
-from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.engines.ready import fetch
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
 from cgroup_preflight.host.fs import LiveFs
 
-#: Profiles and expvar pages may be long; what is looked for stands in their first or last lines.
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Door, Network
+
+#: Profiles and expvar pages can be long; the numbers are in their first or last lines.
 _PAGE_MAX = 16 << 20
 _HEAP_LINE = re.compile(rb"^# (\w+) = (\d+)$", re.MULTILINE)
 _NEEDED = ("Sys", "HeapSys", "HeapAlloc", "HeapReleased")
@@ -71,8 +73,9 @@ class GoView:
     memory: GoMemory | None = None
 
 
-def look(fs: LiveFs, observer: Observer, pid: int, cgroup: str, ready: Ready) -> GoView | None:
-    """The view of a process, None where it is no Go program that can be looked into."""
+def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTest) -> GoView | None:
+    """The view of a process, None where it is no Go program that can be read."""
+    fs = door.files
     try:
         info = read(f"/proc/{pid}/exe")
     except BinaryError:
@@ -86,7 +89,7 @@ def look(fs: LiveFs, observer: Observer, pid: int, cgroup: str, ready: Ready) ->
         chain=kernel_chain(observer, cgroup, v1_cpu=_v1_cpu(fs, pid)),
         cpus=_cpus(observer.allowed_cpus(pid)),
         address_space=_address_space(fs, pid),
-        memory=_memory(observer, cgroup, ready),
+        memory=_memory(door.network, observer, cgroup, ready),
     )
 
 
@@ -151,12 +154,14 @@ def _address_space(fs: LiveFs, pid: int) -> int | None:
     return None
 
 
-def _memory(observer: Observer, cgroup: str, ready: Ready) -> GoMemory | None:
+def _memory(network: "Network", observer: Observer, cgroup: str, ready: ReadyTest) -> GoMemory | None:
     if ready.kind is not ReadyKind.HTTP:
         return None
     parts = urlsplit(ready.target)
     for path, collected in (("/debug/pprof/heap?gc=1&debug=1", True), ("/debug/vars", False)):
-        numbers = dict(_numbers(fetch(f"{parts.scheme}://{parts.netloc}{path}", _PAGE_MAX), collected=collected))
+        numbers = dict(
+            _numbers(network.fetch(f"{parts.scheme}://{parts.netloc}{path}", _PAGE_MAX), collected=collected)
+        )
         if all(name in numbers for name in _NEEDED):
             return _with_kernel(observer, cgroup, path, numbers, collected=collected)
     return None

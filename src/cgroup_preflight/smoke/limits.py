@@ -1,4 +1,4 @@
-"""What the kernel holds for each limit that the plan expects: readings, not yet judged."""
+"""What the kernel's files say about each limit that the plan expects: readings, not yet judged."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from cgroup_preflight.plan.expect import Expectation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReading:
-    """What one attribute file held; `file` is relative to the cgroup mount, `unit` whose limit it is."""
+    """The text of one attribute file; `file` is relative to the cgroup mount, `unit` whose limit it is."""
 
     unit: str
     file: str
@@ -22,7 +22,7 @@ class LimitReading:
 def read_limits(
     observer: Observer, unit: str, cgroup: str, expected: Iterable[Expectation]
 ) -> tuple[LimitReading, ...]:
-    """What the kernel holds for each expectation about one cgroup."""
+    """The readings for each expectation about one cgroup."""
     controllers = observer.read(cgroup, "cgroup.controllers")
     words = controllers.value.split() if isinstance(controllers, Known) else []
     return tuple(
@@ -35,8 +35,8 @@ def read_limits(
 
 
 def nowhere(unit: str, expected: Iterable[Expectation]) -> tuple[LimitReading, ...]:
-    """The readings of a unit without a cgroup: what was asked for, and that there is nothing to read it from."""
-    reason = Missing(source=unit, why=Why.FAILED, detail="the service manager names no cgroup of it")
+    """The readings of a unit without a cgroup: each expectation, with nothing to read it from."""
+    reason = Missing(source=unit, why=Why.FAILED, detail="the engine names no cgroup of it")
     return tuple(
         LimitReading(unit=unit, file=f"{unit}/{item.attribute}", expected=item, actual=reason, enabled=False)
         for item in expected

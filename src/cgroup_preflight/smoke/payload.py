@@ -1,9 +1,9 @@
-"""Waits inside a unit under test and pushes against its limits when asked; prints what the kernel said.
+"""Waits inside a unit and pushes against its limits on request; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
 Call: payload.py. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, tasks, high or max; AMOUNT is
 the number of busy processes, of tasks, or of bytes; SECONDS is the longest to try. Each line on stdout is a Python
-literal, since importing json takes as long as all the rest. One that says `over` ends the answer.
+literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
 
 import os
@@ -14,7 +14,7 @@ GROUP = 32
 
 
 def read(folder, name):
-    """Flat keyed values of a cgroup file; empty when it is not there."""
+    """Flat keyed values of a cgroup file; empty without the file."""
     try:
         with open(os.path.join(folder, name)) as file:
             return {
@@ -30,14 +30,14 @@ def say(**values):
 
 
 def stamped_stat(folder):
-    """cpu.stat with the time before and after it was read: being throttled in between must not matter."""
+    """cpu.stat with the time before and after it was read: throttling in between must not matter."""
     before = time.monotonic()
     stat = read(folder, "cpu.stat")
     return before, stat, time.monotonic()
 
 
 def spin():
-    """Burns CPU until killed; a parent that is gone ends it, too."""
+    """Uses CPU until it is killed, or its parent ends."""
     parent = os.getppid()
     while os.getppid() == parent:
         for _ in range(20000):
@@ -58,8 +58,8 @@ def quota_of(folder):
 def burn(folder, workers, deadline):
     """CPU beyond the quota: until three periods were throttled, or the deadline.
 
-    What was used beyond it has to be paid back in the next periods, if the kernel holds the quota: a machine that stood
-    still for a while (an emulated CPU counts that as use) is measured until it has been.
+    A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine that
+    stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
     """
     quota, period = quota_of(folder)
     start_before, start, start_after = stamped_stat(folder)
@@ -88,8 +88,8 @@ def burn(folder, workers, deadline):
 def crowd(folder, count, deadline):
     """More tasks than the limit allows: until one is refused.
 
-    In processes of some threads each: what a thread costs grows with the threads of its process, most of all where
-    the kernel is user-mode Linux and goes through all their stacks.
+    In processes of some threads each: starting a thread takes longer the more threads its process has, most of all
+    under user-mode Linux, which goes through all their stacks.
     """
     until = time.monotonic() + deadline
     stay, leave = os.pipe()
@@ -155,8 +155,8 @@ def tasks_files(folder):
 def eat(folder, amount, deadline, stop_at_high):
     """Memory beyond the limit, some megabytes at a time.
 
-    In a file in memory, which is charged as any other: allocated by the kernel alone, without a page table for each
-    page of it, and gone with the process.
+    In a file in memory, which is charged as any other memory: the kernel allocates it without a page table entry for
+    each page, and frees it with the process.
     """
     step = 4 << 20
     store = os.memfd_create("eaten")
@@ -192,7 +192,7 @@ def push(kind, amount, folder, deadline):
 
 
 def in_child(kind, amount, folder, deadline):
-    """Pushes in a child, which the kernel kills first: this process stays, and with it the cgroup and its counters."""
+    """Pushes in a child, which the kernel kills first. This process stays, and keeps the cgroup and its counters."""
     try:
         pid = os.fork()
     except BlockingIOError:
@@ -212,7 +212,7 @@ def in_child(kind, amount, folder, deadline):
 
 
 def main():
-    """Answers until the asker is gone."""
+    """Answers each line of stdin until its end."""
     rest = b""
     say(up=os.getpid())
     while piece := os.read(0, 4096):

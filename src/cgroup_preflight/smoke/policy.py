@@ -8,7 +8,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.model import Plan
 
-#: The daemon that acts on ManagedOOM settings (systemd-oomd.service(8)); without it they have no effect.
+#: Who acts on ManagedOOM settings (systemd-oomd.service(8)); without it they have no effect.
 OOMD = "systemd-oomd.service"
 _START = Remedy(
     title=f"install and start {OOMD.removesuffix('.service')} where the service runs, or remove the setting",
@@ -16,7 +16,7 @@ _START = Remedy(
     commands=(("systemctl", "enable", "--now", OOMD),), needs_root=True, persistent=True,
     docs="https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",
 )  # fmt: skip
-_ASK = Remedy(title="look in the journal for what systemd says about the setting", commands=(("journalctl", "-xe"),))
+_ASK = Remedy(title="read in the journal what systemd made of the setting", commands=(("journalctl", "-xe"),))
 
 
 def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
@@ -34,7 +34,7 @@ def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
 def judge(
     wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], *, oomd: bool
 ) -> tuple[Finding, ...]:
-    """One finding for each policy; `shown` is what systemd shows of each unit, `oomd` whether systemd-oomd runs."""
+    """One finding for each policy; `shown` is what systemd says of each unit, `oomd` whether systemd-oomd runs."""
     return tuple(_policy_finding(label, setting, shown.get(unit, {}), oomd=oomd) for label, unit, setting in wanted)
 
 
@@ -42,17 +42,13 @@ def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, o
     actual = shown.get(setting.property)
     remedies: tuple[Remedy, ...] = (_ASK,)
     if actual is None:
-        status, message = Status.UNVERIFIED, "systemd shows no value"
+        status, message = Status.UNVERIFIED, "systemd does not report it"
     elif actual != setting.text:
         status, message = Status.FAIL, f"should be {setting.text!r}, systemd has {actual!r}"
     elif setting.text == "kill" and not oomd:
         status, message, remedies = Status.WARN, f"{OOMD} does not run here, so the setting has no effect", (_START,)
     else:
-        status, message, remedies = (
-            Status.PASS,
-            f"systemd has {actual!r}; whether systemd-oomd acts on it was not tested",
-            (),
-        )
+        status, message, remedies = Status.PASS, f"systemd has {actual!r}; not tested whether it acts", ()
     return codes.POLICY.finding(
         status,
         label,

@@ -1,4 +1,4 @@
-"""Probe evidence to findings: a limit that does not act is a failure, one that was not reached is unverified.
+"""Probe evidence to findings: a limit that does not act is a fail, a limit that was not reached is unverified.
 
 Tolerance of a quota. CFS hands out run time to each CPU in slices of 5 ms and charges it at ticks of at most
 10 ms, and what is overdrawn is paid back in the next period (kernel Documentation/scheduler/sched-bwc.rst).
@@ -18,9 +18,9 @@ from cgroup_preflight.smoke.probes import ProbeEvidence
 _CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
-_RETRY = Remedy(title="run the preflight again on a less busy machine")
-_ACCOUNT = Remedy(title="test on a kernel with swap accounting")
-_REPORT = Remedy(title="do not rely on this host for limits; check its kernel and what else writes to its cgroups")
+_RETRY = Remedy(title="run the preflight again on a machine that is less busy")
+_ACCOUNT = Remedy(title="run the preflight on a kernel with swap accounting")
+_REPORT = Remedy(title="do not rely on limits of this host; check its kernel and which programs write to its cgroups")
 
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:

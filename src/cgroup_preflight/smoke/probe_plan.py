@@ -11,11 +11,11 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Location
+from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.limits import chain_above
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.plan.unit_syntax import setting_lines, specifiers
-from cgroup_preflight.plan.unitfile import service_text
 
 #: How much memory a probe uses beyond the limit, and how much the host must still have free then; bytes.
 OVER = 16 << 20
@@ -305,15 +305,14 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
     return not others or (len(others) < capacity.cpus and used <= capacity.available_bytes * _AT_ONCE)
 
 
-def probe_text(
-    item: ProbeUnit, *, command: Sequence[str], user: tuple[int, int] | None, ask: str, output: str, longest: float
-) -> str:
-    """The unit file: the probe reads from `ask`, its output goes to `output`, it ends after `longest` seconds at most."""
-    lines = (
-        *setting_lines(item.settings),
-        *(f"{name}={text}" for name, text in item.extra),
-        # The kernel is to kill a child; its parent stays until the counters are read.
-        "OOMPolicy=continue", "WorkingDirectory=/", f"StandardInput=file:{specifiers(ask)}",
-        f"RuntimeMaxSec={longest:g}s", "TimeoutStopSec=5s",
+def probe_launch(
+    item: ProbeUnit, *, command: tuple[str, ...], user: tuple[int, int] | None, ask: str, output: str, longest: float
+) -> Launch:
+    """The unit: reads from the file `ask`, appends to `output`, ends by itself after `longest` seconds."""
+    return Launch(
+        unit=item.unit, slice=item.in_slice, description="cgroup-preflight", command=command,
+        # The killed child is what the probe wants; its parent stays until the counters are read.
+        settings=(*command_lines.setting_pairs(item.settings), *item.extra, ("OOMPolicy", "continue")),
+        uid=user[0] if user else None, gid=user[1] if user else None, runtime_max=longest, stop_timeout=5.0,
+        hold_before=0.0, hold_after=0.0, input=ask, output=output,
     )  # fmt: skip
-    return service_text(slice_unit=item.in_slice, command=command, output=output, user=user, lines=lines)

@@ -1,33 +1,35 @@
-"""Shows that limits bite: runs the payload against each one, in the slice tree of the run."""
+"""Shows that each limit acts: runs the payload against it, in the slice tree of the run."""
 
 import ast
 import os
 import sys
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
-from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.engines.systemd import Manager, started
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.engines.base import Engine, Launch
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_text, probe_units
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_launch, probe_units
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Clock
 
 _DEADLINE = 15.0
-#: What a slow kernel takes to start one task, seconds, and the longest that a probe of tasks gets for all.
+#: Seconds that a slow kernel takes to start one task, and the longest that a probe of tasks may take.
 _TASK_SECONDS = 0.05
 _TASKS_DEADLINE = 60.0
 _UP_SECONDS = 20.0
-#: The most that may be done before the first push.
+#: The longest time before the first push.
 _MEANWHILE_SECONDS = 60.0
 _PAUSE = 0.02
 _LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
 _SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: Compiled where somebody has compiled it: Python does not do that for a script, and each unit starts one.
+#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
 _PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
 
 
@@ -48,11 +50,12 @@ class Probes:
     """Runs probes: all their processes wait in their cgroups from the beginning, and push when they are asked."""
 
     def __init__(
-        self, manager: Manager, observer: Observer, slices: Mapping[str, str], mount: str, folder: str,
+        self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], mount: str, folder: str,
         user: tuple[int, int] | None,
     ) -> None:  # fmt: skip
-        self._manager = manager
+        self._engine = engine
         self._observer = observer
+        self._clock = clock
         self._slices = slices
         self._mount = mount.rstrip("/")
         self._folder = folder
@@ -63,7 +66,7 @@ class Probes:
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
         capacity: Capacity,
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
-        """One evidence for each probe; `meanwhile` is called while their processes start. Raises HostError."""
+        """One evidence for each probe, in order; calls `meanwhile` while their processes start. Raises HostError."""
         units = probe_units(scope, probes)
         if not units:
             meanwhile()
@@ -81,35 +84,35 @@ class Probes:
                     yield
                     continue
                 probe = probes[number]
-                say(
-                    f"pushing against {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})"
-                )
+                limit = probe.expectation.property.name
+                say(f"testing {limit} of {probe.label} ({len(seen) + 1}/{len(probes)})")
                 todo.remove(number)
                 running.add(number)
-                seen[number] = yield from self._push(by_number[number], probe, refused)
+                unit = by_number[number]
+                seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""))
                 running.remove(number)
 
         longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
         with self._started(units, longest=longest) as refused:
             meanwhile()
-            _together([lane(numbers) for numbers in lanes(scope, units)])
+            self._together([lane(numbers) for numbers in lanes(scope, units)])
         return tuple(seen[number] for number in range(len(probes)))
 
     @contextmanager
-    def _started(self, units: Sequence[ProbeUnit], *, longest: float) -> Iterator[str]:
-        """Starts all units with one call; the manager's words if it refused some. They end with the run."""
+    def _started(self, units: Sequence[ProbeUnit], *, longest: float) -> Iterator[dict[str, str]]:
+        """Starts all units; the engine's reason by unit, if it refused some. They end with the run."""
         with ExitStack() as stack:
             for item in units:
                 os.mkfifo(self._file(item.unit, "ask"), 0o600)
                 # For reading too, so that neither side waits for the other when it opens its end.
                 self._asks[item.unit] = os.open(self._file(item.unit, "ask"), os.O_RDWR | os.O_CLOEXEC)
                 stack.callback(os.close, self._asks[item.unit])
-            yield stack.enter_context(started(self._manager, {item.unit: self._text(item, longest) for item in units}))
+            yield stack.enter_context(self._engine.started([self._launch(item, longest) for item in units]))
 
-    def _text(self, item: ProbeUnit, longest: float) -> str:
+    def _launch(self, item: ProbeUnit, longest: float) -> Launch:
         command = (sys.executable, "-I", "-S", _PAYLOAD)
-        return probe_text(item, command=command, user=self._user, longest=longest,
-                         ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
+        return probe_launch(item, command=command, user=self._user, longest=longest,
+                           ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
 
     def _file(self, unit: str, kind: str) -> str:
         return os.path.join(self._folder, f"{unit}.{kind}")
@@ -121,7 +124,7 @@ class Probes:
         own = self._own_cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
         said = _Said(self._file(item.unit, "out"))
-        yield from _until(said.up, _UP_SECONDS)
+        yield from self._until(said.up, _UP_SECONDS)
         if not said.up():
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "it did not start in time")  # fmt: skip
@@ -133,16 +136,18 @@ class Probes:
         already, seconds = len(said.lines()), _deadline(probe)
         with self._lifted(self._in_the_way(item, probe, own, target)):
             os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}\n".encode())
-            yield from _until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
+            yield from self._until(
+                lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own)
+            )
         after = self._events(target, own, probe.kind)
         return ProbeEvidence(
             probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
         )
 
     def _in_the_way(self, item: ProbeUnit, probe: Probe, own: str, target: str) -> Iterator[tuple[str, str]]:
-        """Limits that this one would never be reached for: cgroups and their files.
+        """Limits that act before this one: cgroups and their files.
 
-        Beyond memory.high the kernel slows down; and a limit of a slice is pushed against from a unit with its own.
+        Beyond memory.high the kernel slows down; and the probe of a slice runs in a unit with limits of its own.
         """
         if probe.is_slice and probe.kind in ("max", "swap"):
             yield target, "memory.high"
@@ -154,22 +159,22 @@ class Probes:
     def _lifted(self, places: Iterable[tuple[str, str]]) -> Iterator[None]:
         """Lifts limits of the run for the time of a push, in the kernel's files.
 
-        `systemctl set-property` would leave a drop-in behind. Where a limit could not be lifted, what is pushed against
-        is not reached, and stays unverified.
+        `systemctl set-property` would leave a drop-in behind. Where a limit cannot be lifted, the probe does not reach
+        the limit under test, which stays unverified.
         """
         with ExitStack() as stack:
             for cgroup, attribute in places:
                 reading = self._observer.read(cgroup, attribute)
                 if isinstance(reading, Known) and reading.value.split()[:1] != ["max"]:
                     path = f"{self._mount}{cgroup}/{attribute}"
-                    stack.callback(self._manager.write_attribute, path, reading.value)
-                    self._manager.write_attribute(path, "max")
+                    stack.callback(self._engine.write_attribute, path, reading.value)
+                    self._engine.write_attribute(path, "max")
             yield
 
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.
 
-        A refused fork counts where it was tried before kernel 6.11, and where the limit is from then on.
+        A refused fork counts at the cgroup that tried it before kernel 6.11, and at that of the limit since.
         """
         if kind == "cpu":
             return {}
@@ -189,14 +194,38 @@ class Probes:
         reading = parsed(self._observer.read(cgroup, attribute), parse_flat_keyed)
         return reading.value if isinstance(reading, Known) else {}
 
+    def _until(
+        self, done: Callable[[], bool], seconds: float, *, gone: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:  # fmt: skip
+        """Lets other lanes have their turn until `done`, or the time is over, or the process under test is `gone`.
+
+        Asking takes CPU time from the processes under test, so `gone` is asked twice a second.
+        """
+        now = self._clock.monotonic()
+        deadline, look_at = now + seconds, now + _LOOK
+        while not done() and now < deadline:
+            if now > look_at and gone():
+                return
+            look_at = now + _LOOK if now > look_at else look_at
+            yield
+            now = self._clock.monotonic()
+
+    def _together(self, lanes: Sequence[Iterator[None]]) -> None:
+        """Gives each lane a turn, again and again, until all have ended."""
+        active = list(lanes)
+        while active:
+            active = [lane for lane in active if next(lane, _END) is not _END]
+            if active:
+                self._clock.sleep(_PAUSE)
+
 
 def _deadline(probe: Probe) -> float:
-    """Seconds that a probe may push; many tasks take their time."""
+    """Seconds that a probe may push; starting many tasks takes long."""
     return min(_DEADLINE + probe.amount * _TASK_SECONDS, _TASKS_DEADLINE) if probe.kind == "tasks" else _DEADLINE
 
 
 class _Said:
-    """What one unit's payload has said so far: a Python literal a line; what is none is left out."""
+    """What one unit's payload has said so far: a Python literal on each line; other lines are left out."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -227,30 +256,6 @@ def _literal(line: str) -> Mapping[str, object]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _until(done: Callable[[], bool], seconds: float, *, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Lets others have their turn until `done`, or the time is over, or what was waited for is `gone`.
-
-    Looking costs the time of those who are looked at: `gone` is asked now and then.
-    """
-    now = time.monotonic()
-    deadline, look_at = now + seconds, now + _LOOK
-    while not done() and now < deadline:
-        if now > look_at and gone():
-            return
-        look_at = now + _LOOK if now > look_at else look_at
-        yield
-        now = time.monotonic()
-
-
-def _together(lanes: Sequence[Iterator[None]]) -> None:
-    """Gives each lane a turn, again and again, until all have ended."""
-    active = list(lanes)
-    while active:
-        active = [lane for lane in active if next(lane, _END) is not _END]
-        if active:
-            time.sleep(_PAUSE)
 
 
 _END = object()

@@ -11,13 +11,15 @@ from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import command_lines, ready, run_scope
+from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
-from cgroup_preflight.engines.systemd import Manager
+from cgroup_preflight.engines.session import ServiceRun, local_door
+from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
 from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.facts import Facts
-from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.build import only, scoped
-from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
+from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
@@ -28,7 +30,7 @@ from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
-from cgroup_preflight.smoke.services import Run, Services
+from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
 
@@ -45,8 +47,8 @@ class SmokeResult:
 def host_numbers(facts: Facts) -> HostNumbers:
     """The numbers that percentages and rounding refer to.
 
-    systemd, limits-util.c: `system_tasks_max` and `physical_memory` take the least of what the kernel has and of what
-    the root cgroup may have, which in a container can be less.
+    systemd, limits-util.c: `system_tasks_max` and `physical_memory` take the minimum of the kernel's limit and of the
+    root cgroup's, which in a container can be lower.
     """
     limits = (value_or(facts.pid_max, 0), value_or(facts.threads_max, 0), value_or(facts.root.pids_max, None))
     memory = value_or(facts.meminfo, {}).get("MemTotal", 0)
@@ -62,40 +64,48 @@ def smoke(
     config: Config, shipped: Plan, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say,
     *, inside: bool = False,
 ) -> SmokeResult:  # fmt: skip
-    """Runs the services of a plan (or those in `names`) and a probe for each distinct limit.
+    """Runs the services of a plan (or those in `names`) and a probe for each distinct limit, on this machine.
 
-    Raises HostError when the service manager does not answer; everything started is stopped in any case. Only
-    `inside` a guest, which ends with the run, nothing is taken down, and the output of services stays in files.
+    Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
+    guest, which ends with the run, nothing is removed, and the output of services stays in files.
     """
-    run_name = run_scope.new_name()
+    uid = value_or(facts.uid, 0)
+    door = local_door(bus_environment(choice, uid))
+    engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
-    plan = scoped(only(shipped, names), run_name)
-    manager = Manager(choice, uid=value_or(facts.uid, 0), systemd=value_or(facts.systemd_version, 0))
-    observer = Observer(LiveFs(), facts.mount_point)
-    for left in run_scope.clean_leftovers(manager):
-        say(f"cleaned up after a crashed run ({left})")
+    return prove(config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside)
+
+
+def prove(
+    config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
+    user: tuple[int, int] | None = None, inside: bool = False,
+) -> SmokeResult:  # fmt: skip
+    """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid)."""
+    run_name = run_scope.new_name()
+    plan = scoped(shipped, run_name)
+    observer = Observer(door.files, facts.mount_point)
+    for left in run_scope.clean_leftovers(engine, door):
+        say(f"removed what a crashed run left behind ({left})")
     numbers = host_numbers(facts)
-    own = run_scope.run_scope(manager, plan, run_name, facts.mount_point, stays=inside)
-    with _folder(run_name, stays=inside) as folder, own as run:
-        user = _run_as(facts, choice)
-        journal = not inside and (not manager.user or _reads_journal())
-        output, longest = "" if journal else folder, _longest(plan)
+    scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
+    with _folder(run_name, stays=inside) as folder, scope as run:
+        reads_log = not inside and (not engine.user or _reads_journal())
+        output, longest = "" if reads_log else folder, _longest(plan)
         launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
-        runs = tuple(
-            Run(service=item, expected=_expected(item, plan, numbers), output=launches[item.unit].output)
-            for item in plan.services
-        )
-        say(f"starting {len(runs)} service(s) through the {choice.name} engine")
-        seen = Services(manager, observer, run.cgroups, say).run_all(runs, launches)
-        policed = _policed(plan, manager)
+        proofs = [
+            Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
+        ]
+        say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
+        seen = Services(engine, observer, run.cgroups, say, door).run_all(proofs)
+        policed = _policed(plan, engine)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
         capacity = _capacity(facts)
         probes, untried = plan_probes(plan, numbers, capacity)
-        pusher = Probes(manager, observer, run.cgroups, facts.mount_point, folder, user)
-        # A trace waits most of its time: for that the processes of the probes can start.
-        with started_traces(manager, traced, run_name, folder) as finish:
-            pushed = pusher.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
+        runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, folder, user)
+        # A trace waits most of its time: the processes of the probes can start meanwhile.
+        with started_traces(engine, door.clock, traced, run_name, folder) as finish:
+            pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
@@ -103,16 +113,16 @@ def smoke(
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
         services=tuple(service_result(one) for one in seen),
-        processes_started=manager.runner.started,
+        processes_started=door.programs.started,
     )
 
 
-def _policed(plan: Plan, manager: Manager) -> tuple[Finding, ...]:
-    """What systemd holds of the settings that the kernel has no file for; asks only where there are some."""
+def _policed(plan: Plan, engine: Engine) -> tuple[Finding, ...]:
+    """What systemd took of the settings that the kernel has no file for."""
     wanted = policies(plan)
     if not wanted:
         return ()
-    return judge(wanted, manager.show(unit for _, unit, _ in wanted), oomd=manager.system_runs(OOMD))
+    return judge(wanted, engine.settings_of({unit for _, unit, _ in wanted}), oomd=engine.system_runs(OOMD))
 
 
 @contextmanager
@@ -126,9 +136,7 @@ def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _expected(
-    service: ServicePlan, plan: Plan, numbers: HostNumbers
-) -> tuple[tuple[str, tuple[Expectation, ...]], ...]:  # fmt: skip
+def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:
     """Expectations by unit: the slices above, outermost first, then the service."""
     chain = [(item.unit, expectations(item.settings, numbers)) for item in reversed(plan.above(service))]
     return (*chain, (service.unit, expectations(service.settings, numbers)))
@@ -143,29 +151,33 @@ def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
 
 
 def _longest(plan: Plan) -> float:
-    """Seconds that all services together may take: each one, and its hold after the end, waits for the slowest."""
+    """Seconds that all services together may take: each one, and the gate after its end, waits for the slowest."""
     spans = [(item.smoke.start_timeout, item.smoke.duration, item.smoke.stop_timeout) for item in plan.services]
     return float(sum(max(column) for column in zip(*spans, strict=True)))
 
 
 def _launch(
     service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str, longest: float
-) -> command_lines.Launch:  # fmt: skip
+) -> Launch:  # fmt: skip
     smoke_settings = service.smoke
-    return command_lines.Launch(
+    return Launch(
         unit=service.unit, slice=service.slices[-1], description=f"cgroup-preflight: {config.project} {service.label}",
         command=(service.binary, *smoke_settings.args), settings=command_lines.setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
-        runtime_max=longest + 120.0, hold_after=longest + command_lines.HOLD_SECONDS,
+        runtime_max=longest + 120.0, hold_after=longest + GATE_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
 
 
 def _can_be_traced(seen: ServiceEvidence) -> bool:
-    """A Go program that got ready and stays: what ends by itself did its work once, and once is enough."""
-    was_ready = seen.ready is not None and seen.ready.ok
-    return seen.go is not None and was_ready and seen.service.smoke.ready.kind is not ReadyKind.EXIT
+    """A Go program that became ready and stays: a job that ends by itself must not do its work twice."""
+    return (
+        seen.go is not None
+        and seen.ready is not None
+        and seen.ready.ok
+        and seen.service.smoke.ready.kind is not ReadyKind.EXIT
+    )
 
 
 def _capacity(facts: Facts) -> Capacity:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, parse_name, parse_prefix, parse_ready, parse_slice_name
-from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.quantities import QuantityError
 
 WORDS = st.text(alphabet="abcXYZ019_.", min_size=1, max_size=12).filter(lambda word: ".." not in word)
@@ -106,13 +106,13 @@ def test_slices_of_ones_own(name):
 @pytest.mark.parametrize(
     ("text", "ready"),
     [
-        ("exit", Ready(kind=ReadyKind.EXIT)),
-        ("http://127.0.0.1:8080/healthz", Ready(kind=ReadyKind.HTTP, target="http://127.0.0.1:8080/healthz")),
-        ("https://localhost/?a=b", Ready(kind=ReadyKind.HTTP, target="https://localhost/?a=b")),
-        ("http://[::1]:80", Ready(kind=ReadyKind.HTTP, target="http://[::1]:80")),
-        ("tcp://127.0.0.1:80", Ready(kind=ReadyKind.TCP, target="127.0.0.1:80")),
-        ("tcp://[::1]:8080", Ready(kind=ReadyKind.TCP, target="[::1]:8080")),
-        ("log:listening on .*", Ready(kind=ReadyKind.LOG, target="listening on .*")),
+        ("exit", ReadyTest(kind=ReadyKind.EXIT)),
+        ("http://127.0.0.1:8080/healthz", ReadyTest(kind=ReadyKind.HTTP, target="http://127.0.0.1:8080/healthz")),
+        ("https://localhost/?a=b", ReadyTest(kind=ReadyKind.HTTP, target="https://localhost/?a=b")),
+        ("http://[::1]:80", ReadyTest(kind=ReadyKind.HTTP, target="http://[::1]:80")),
+        ("tcp://127.0.0.1:80", ReadyTest(kind=ReadyKind.TCP, target="127.0.0.1:80")),
+        ("tcp://[::1]:8080", ReadyTest(kind=ReadyKind.TCP, target="[::1]:8080")),
+        ("log:listening on .*", ReadyTest(kind=ReadyKind.LOG, target="listening on .*")),
     ],
 )
 def test_readiness_tests(text, ready):

@@ -38,7 +38,7 @@ def manager(tmp_path, monkeypatch):
         def serve() -> None:
             for calls, said in rounds:
                 line, _ = server.accept()
-                # Who was not let in hangs up without reading on.
+                # Who was refused the login hangs up without reading on.
                 with line, contextlib.suppress(ConnectionError):
                     line.recv(1000)
                     line.sendall(welcome)
@@ -192,7 +192,7 @@ def test_what_is_no_answer_is_an_error(manager, said):
 
 def test_who_is_not_let_in_asks_elsewhere(manager):
     manager((0, b""), welcome=b"REJECTED\r\n")
-    with pytest.raises(bus.BusError, match="not let in"):
+    with pytest.raises(bus.BusError, match="refused the login"):
         bus.call(bus.start(["a.service"]))
 
 

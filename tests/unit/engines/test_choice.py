@@ -34,8 +34,8 @@ def test_the_choice_on_a_good_host(uid, sudo, wanted, name, with_sudo):
     ("overrides", "reason"),
     [
         ({"cgroup_mount": GONE}, "no cgroup v2"),
-        ({"systemd_running": False, "pid1": "tini"}, "that is tini"),
-        ({"systemd_running": unreadable()}, "whether systemd is PID 1 is not known"),
+        ({"systemd_running": False, "pid1": "tini"}, "PID 1 is tini"),
+        ({"systemd_running": unreadable()}, "whether systemd is PID 1 is unknown"),
         ({"systemd_running": False, "pid1": GONE}, "unknown"),
     ],
 )

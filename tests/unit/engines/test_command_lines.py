@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.core.quantities import parse_span
 from cgroup_preflight.engines import command_lines
+from cgroup_preflight.engines.base import Launch
 from tests.unit.core.making import settings_of
 
 #: Every option that may stand before `--`; systemd-run(1).
@@ -39,7 +40,7 @@ def launch(**changes):
         "settings": command_lines.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
         "folder": "/src",
     }
-    return command_lines.Launch(**{**values, **changes})
+    return Launch(**{**values, **changes})
 
 
 def words(systemd=NEW, **changes):
@@ -194,7 +195,7 @@ def test_output_to_a_file():
 def test_units_are_never_options():
     for line in (
         command_lines.show(["a.service"]),
-        command_lines.release(["a.service"]),
+        command_lines.open_gates(["a.service"]),
         command_lines.kill_all(["a.service", "b.service"]),
     ):
         assert line[line.index("--") + 1 :] in (("a.service",), ("a.service", "b.service"))

@@ -1,17 +1,24 @@
 """A manager's answers over its socket and by `systemctl`, both played: which way is taken, and what is asked again."""
 
+import io
 import os
+import subprocess
+import tarfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
-from cgroup_preflight.engines.systemd import Manager
-from cgroup_preflight.host.command import Completed
+from cgroup_preflight.engines.shown import unit_state
+from cgroup_preflight.engines.systemd import Manager, bus_environment
+from cgroup_preflight.host.command import Completed, LiveRunner
 from cgroup_preflight.plan.model import UnitFile
 
 ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
@@ -20,38 +27,50 @@ ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
 class Played:
     """Both ways to a manager: `answers` are those of the socket, one a call; `status` is that of `systemctl`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Sequence[object] = (), *, status: int = 0) -> None:
+    def __init__(self, answers: Sequence[object] = (), *, status: int | list[int] = 0) -> None:
         self.answers, self.status = list(answers), status
-        self.states: list[Mapping[str, Mapping[str, str]]] = []
+        self.stdout, self.stderr = "", "Unit a.slice is masked.\nmore"
+        self.starts: tuple[str, ...] = ()
+        self.begun: list[tuple[str, ...]] = []
+        self.inputs: list[bytes] = []
+        self.brief: list[dict[str, dict[str, str]]] = []
         self.commands: list[tuple[str, ...]] = []
         self.shown: list[tuple[str, ...]] = []
-        monkeypatch.setattr(bus, "call", self._call)
-        monkeypatch.setattr(bus, "states", lambda _units: self.states.pop(0) if self.states else self._no_answer())
-        monkeypatch.setattr(bus, "show", self._show)
 
-    def _no_answer(self) -> Mapping[str, Mapping[str, str]]:
-        raise bus.BusError("nobody there")
-
-    def _call(self, _calls: Sequence[bus.Call]) -> list[object]:
+    def call(self, _calls: Sequence[bus.Call]) -> list[object]:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return [answer]
 
-    def _show(self, units: Iterable[str], _names: Sequence[str]) -> dict[str, dict[str, str]]:
+    def states(self, _units: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not self.brief:
+            raise bus.BusError("nobody there")
+        return self.brief.pop(0)
+
+    def show(self, units: Iterable[str], _names: Sequence[str]) -> dict[str, dict[str, str]]:
         self.shown.append(tuple(units))
         return {unit: {**ACTIVE, "Id": unit} for unit in units}
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
         self.commands.append(argv)
-        done = Completed(argv=argv, returncode=self.status, stdout="", stderr="Unit a.slice is masked.\nmore")
+        self.inputs.append(stdin)
+        status = self.status.pop(0) if isinstance(self.status, list) else self.status
+        done = Completed(argv=argv, returncode=status, stdout=self.stdout, stderr=self.stderr)
         return Known(value=done, source=argv[0])
 
+    def run_together(self, argvs: Sequence[tuple[str, ...]], *, timeout: float) -> tuple[Reading[Completed], ...]:
+        return tuple(self.run(argv, timeout=timeout) for argv in argvs)
+
+    def start(self, argv: tuple[str, ...]) -> "subprocess.Popen[bytes]":
+        self.begun.append(argv)
+        return subprocess.Popen(self.starts, stdout=subprocess.PIPE, start_new_session=True)
+
     def manager(self, folder: str, *, direct: bool = True) -> Manager:
-        made = Manager(EngineChoice(name="systemd"), uid=0, systemd=252, machine_folder=folder)
-        made.runner = self  # type: ignore[assignment]
-        made._direct = direct  # else only where systemd runs, and as root
-        return made
+        return Manager(
+            EngineChoice(name="systemd"), cast("LiveRunner", self), self if direct else None, uid=0, systemd=252,
+            machine_folder=folder,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -59,72 +78,361 @@ def folder(tmp_path):
     return str(tmp_path)
 
 
-def test_slices_that_are_there_at_once_take_no_process(monkeypatch, folder):
-    played = Played(monkeypatch, ["/job/1"])
-    played.states = [{"a.slice": {"ActiveState": "inactive"}}, {"a.slice": ACTIVE}]
-    played.manager(folder).start_slices(["a.slice"])
+def test_slices_that_are_there_at_once_take_no_process(folder):
+    played = Played(["/job/1"])
+    played.brief = [{"a.slice": {"ActiveState": "inactive"}}, {"a.slice": ACTIVE}]
+    played.manager(folder)._start_slices(["a.slice"])
     assert not played.commands
 
 
 @pytest.mark.parametrize("answer", [bus.REFUSED, bus.BusError("closed")])
-def test_slices_that_the_socket_refuses_are_systemctls(monkeypatch, folder, answer):
-    played = Played(monkeypatch, [answer])
-    played.manager(folder).start_slices(["a.slice"])
+def test_slices_that_the_socket_refuses_are_systemctls(folder, answer):
+    played = Played([answer])
+    played.manager(folder)._start_slices(["a.slice"])
     assert played.commands == [("systemctl", "start", "--", "a.slice")]
 
 
-def test_slices_that_do_not_come_are_systemctls_which_says_why(monkeypatch, folder):
-    played = Played(monkeypatch, ["/job/1"], status=1)
-    played.states = [{"a.slice": {"ActiveState": "failed"}}] * 9
+def test_slices_that_do_not_come_are_systemctls_which_says_why(folder):
+    played = Played(["/job/1"], status=1)
+    played.brief = [{"a.slice": {"ActiveState": "failed"}}] * 9
     with pytest.raises(HostError) as raised:
-        played.manager(folder).start_slices(["a.slice"])
+        played.manager(folder)._start_slices(["a.slice"])
     assert "Unit a.slice is masked." in str(raised.value)
     assert played.commands == [("systemctl", "start", "--", "a.slice")]
 
 
-def test_units_are_shown_again_when_their_state_is_another(monkeypatch, folder):
-    played = Played(monkeypatch)
+def test_units_are_shown_again_when_their_state_is_another(folder):
+    played = Played()
     manager = played.manager(folder)
-    known = {"a.service": {}, "b.service": dict(ACTIVE, MainPID="7"), "c.service": dict(ACTIVE, SubState="start-pre")}
-    played.states = [dict.fromkeys(known, ACTIVE)]
-    assert set(manager.show_changed(known)) == {"a.service", "c.service"}
+    known = {
+        "a.service": UnitState(), "b.service": unit_state({**ACTIVE, "MainPID": "7"}),
+        "c.service": unit_state({**ACTIVE, "SubState": "start-pre"}),
+    }  # fmt: skip
+    played.brief = [dict.fromkeys(known, ACTIVE)]
+    assert set(manager.changed(known)) == {"a.service", "c.service"}
     assert played.shown == [("a.service", "c.service")]
-    played.states = [{unit: dict(ACTIVE, Job="4") for unit in known}]
-    assert set(manager.show_changed(known)) == set(known)
-    played.states = [{}]
-    assert set(manager.show_changed(known)) == set(known), "what the manager does not list is asked for"
+    played.brief = [{unit: dict(ACTIVE, Job="4") for unit in known}]
+    assert set(manager.changed(known)) == set(known)
+    played.brief = [{}]
+    assert set(manager.changed(known)) == set(known), "what the manager does not list is asked for"
 
 
-def test_where_the_state_cannot_be_asked_for_all_are_shown(monkeypatch, folder):
-    played = Played(monkeypatch)
-    known = {"a.service": {**ACTIVE, "Id": "a.service"}}
-    assert set(played.manager(folder, direct=False).show_changed(known)) == {"a.service"}
+def test_where_the_state_cannot_be_asked_for_all_are_shown(folder):
+    played = Played()
+    known = {"a.service": unit_state(ACTIVE)}
+    assert played.manager(folder, direct=False).changed(known) == {"a.service": UnitState()}
     assert [argv[:2] for argv in played.commands] == [("systemctl", "show")]
 
 
-def test_a_socket_that_says_nothing_of_states_costs_no_answer(monkeypatch, folder):
+def test_a_socket_that_says_nothing_of_states_costs_no_answer(folder):
     """The slow way then: all properties, which hold the state, too."""
-    played = Played(monkeypatch)
+    played = Played()
     manager = played.manager(folder)
-    assert manager.states(["a.service"])["a.service"].items() >= ACTIVE.items()
-    assert manager.states([]) == {}
+    assert manager.phases(["a.service"]) == {"a.service": Phase.STARTED}
+    assert manager.phases([]) == {}
 
 
 def test_files_that_come_right_after_others_change_the_folders_time(monkeypatch, folder):
     """By that alone systemd notices them; the kernel's own time stands still for some milliseconds."""
-    manager = Played(monkeypatch).manager(folder)
+    manager = Played().manager(folder)
     for number, now in enumerate((1_700_000_000_000_000_001, 1_700_000_000_000_000_002)):
         monkeypatch.setattr(time, "time_ns", lambda now=now: now)
-        manager.write_files([UnitFile(path=f"a{number}.service", content="[Service]\n")])
+        manager._write_files([UnitFile(path=f"a{number}.service", content="[Service]\n")])
         assert os.stat(manager.unit_folder).st_mtime_ns == now
 
 
 def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder):
-    manager = Played(monkeypatch).manager(folder)
+    manager = Played().manager(folder)
 
     def refuse(*_words: object, **_more: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "utime", refuse)
-    manager.write_files([UnitFile(path="a.service", content="[Service]\n")])
+    manager._write_files([UnitFile(path="a.service", content="[Service]\n")])
     assert os.listdir(manager.unit_folder) == ["a.service"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "phase"),
+    [
+        ({}, Phase.OVER),
+        ({"ActiveState": "inactive"}, Phase.OVER),
+        ({"ActiveState": "failed", "Job": ""}, Phase.OVER),
+        ({"ActiveState": "failed", "Job": "0"}, Phase.OVER),
+        ({"ActiveState": "inactive", "Job": "7"}, Phase.QUEUED),
+        ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "0"}, Phase.QUEUED),
+        ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "9"}, Phase.AT_GATE),
+        ({"ActiveState": "activating", "SubState": "start", "MainPID": "9"}, Phase.STARTED),
+        ({"ActiveState": "active", "SubState": "running"}, Phase.STARTED),
+        *(({"ActiveState": "deactivating", "SubState": name}, Phase.STOPPING)
+          for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
+        ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
+    ],
+)  # fmt: skip
+def test_the_words_of_systemctl_are_a_phase(shown, phase):
+    state = unit_state(shown)
+    assert state.phase is phase
+    assert state.gate_pid == (9 if phase is Phase.AT_GATE else 0)
+    assert state.has_begun is (phase is not Phase.QUEUED)
+    assert state.has_ended is (phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "ended"),
+    [
+        ("1", "0", Exit(how=How.EXITED, status=0)),
+        ("1", "203", Exit(how=How.EXITED, status=203)),
+        ("2", "15", Exit(how=How.KILLED, status=15)),
+        ("3", "6", Exit(how=How.DUMPED, status=6)),
+        ("0", "0", None),
+        ("", "", None),
+        ("1", "", None),
+        ("1", "-1", None),
+        ("7", "0", None),
+    ],
+)
+def test_how_a_program_ended(code, status, ended):
+    assert unit_state({"ExecMainCode": code, "ExecMainStatus": status}).exit == ended
+
+
+def test_all_else_of_a_state():
+    state = unit_state({**ACTIVE, "MainPID": "7", "ControlGroup": "/a", "InvocationID": "0f", "Result": "success"})
+    assert (state.word, state.mark, state.main_pid) == ("active", "active/running/0", 7)
+    assert (state.cgroup, state.invocation, state.result) == ("/a", "0f", "success")
+    assert UnitState() == unit_state({}) or unit_state({}).mark == "//"
+
+
+def test_only_the_callers_own_manager_needs_a_folder_in_the_environment():
+    assert bus_environment(EngineChoice(name="user"), 7) == {"XDG_RUNTIME_DIR": "/run/user/7"}
+    assert bus_environment(EngineChoice(name="systemd"), 0) == {}
+
+
+def launch(unit: str = "a.service", **changes: object) -> Launch:
+    values = {"unit": unit, "slice": "s.slice", "description": "", "command": ("/bin/app", "$1 %"), "settings": (("CPUQuota", "50%"),),
+              "output": "/tmp/out", "hold_before": 0.0, "hold_after": 0.0}  # fmt: skip
+    return Launch(**{**values, **changes})
+
+
+def test_units_from_files_take_one_call_and_their_files_go_at_the_end(folder):
+    played = Played()
+    manager = played.manager(folder, direct=False)
+    with manager.started([launch(), launch("b.service", input="/tmp/100%", uid=5)]) as refused:
+        assert refused == {}
+        texts = [Path(manager.unit_folder, name).read_text() for name in ("a.service", "b.service")]
+    assert played.commands == [("systemctl", "start", "--no-block", "--", "a.service", "b.service")]
+    assert os.listdir(manager.unit_folder) == []
+    for line in (
+        "CPUQuota=50%",
+        "Slice=s.slice",
+        "StandardOutput=append:/tmp/out",
+        "TimeoutStopSec=10s",
+        "RuntimeMaxSec=120s",
+    ):
+        assert all(f"\n{line}\n" in text for text in texts), line
+    assert "StandardInput" not in texts[0]
+    assert "User=" not in texts[0]
+    assert "\nStandardInput=file:/tmp/100%%\n" in texts[1]
+    assert "\nUser=5\nGroup=5\n" in texts[1]
+    assert 'ExecStart=/bin/app "$$1 %%"\n' in texts[0]
+
+
+def test_files_that_systemd_has_not_seen_are_there_after_a_reload(folder):
+    played = Played(status=[1, 0, 0])
+    with played.manager(folder, direct=False).started([launch()]) as refused:
+        assert refused == {}
+    assert [argv[1] for argv in played.commands] == ["start", "daemon-reload", "start"]
+
+
+def test_the_words_of_a_refusal_are_those_of_each_unit(folder):
+    played = Played(status=[1, 0, 1])
+    with played.manager(folder, direct=False).started([launch(), launch("b.service")]) as refused:
+        assert refused == dict.fromkeys(("a.service", "b.service"), "Unit a.slice is masked.")
+
+
+@pytest.mark.parametrize("odd", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])
+@pytest.mark.parametrize("name", ["folder", "input"])
+def test_a_path_that_no_unit_file_can_hold_goes_to_systemd_run(folder, odd, name):
+    played = Played()
+    manager = played.manager(folder, direct=False)
+    with manager.started([launch(**{name: odd}), launch("b.service")]) as refused:
+        assert refused == {}
+        assert os.listdir(manager.unit_folder) == ["b.service"]
+    (call,) = [argv for argv in played.commands if argv[0] == "systemd-run"]
+    assert "--unit=a.service" in call
+    assert {"folder": f"--working-directory={odd}", "input": f"--property=StandardInput=file:{odd}"}[name] in call
+
+
+def test_what_was_started_from_files_loses_them_after_an_error_too(folder):
+    manager = Played().manager(folder, direct=False)
+    with pytest.raises(KeyboardInterrupt), manager.started([launch()]):
+        raise KeyboardInterrupt
+    assert os.listdir(manager.unit_folder) == []
+
+
+def test_nothing_to_start_takes_no_call(folder):
+    played = Played()
+    with played.manager(folder, direct=False).started([]) as refused:
+        assert refused == {}
+    assert not played.commands
+
+
+def test_transient_services_and_those_refused(folder):
+    played = Played(status=[0, 1])
+    refused = played.manager(folder, direct=False).start([launch(), launch("b.service")])
+    assert refused == {"b.service": "Unit a.slice is masked."}
+    played = Played(status=2)
+    played.stderr = ""
+    assert played.manager(folder, direct=False).start([launch()]) == {"a.service": "systemd-run: exit status 2"}
+
+
+def test_slices_are_loaded_from_our_files(folder):
+    played = Played()
+    manager = played.manager(folder, direct=False)
+    path = f"{manager.unit_folder}/a.slice"
+    played.stdout = f"Id=a.slice\nFragmentPath={path}\nControlGroup=/a.slice\n"
+    assert manager.create_slices([UnitFile(path="a.slice", content="[Slice]\n")], ["a.slice"]) == {
+        "a.slice": "/a.slice"
+    }
+    assert Path(path).read_text() == "[Slice]\n"
+    assert [argv[1] for argv in played.commands] == ["start", "show"]
+
+
+def test_a_slice_that_systemd_made_up_is_reloaded_once_and_then_refused(folder):
+    played = Played()
+    manager = played.manager(folder, direct=False)
+    played.stdout = "Id=a.slice\nFragmentPath=\nControlGroup=/a.slice\n"
+    with pytest.raises(HostError, match=r"a\.slice was not loaded from the generated file"):
+        manager.create_slices([], ["a.slice"])
+    assert [argv[1] for argv in played.commands] == ["start", "show", "daemon-reload", "show"]
+
+
+def test_units_of_a_run_that_are_not_over(folder):
+    played = Played()
+    played.stdout = (
+        "cgpf1-a.service loaded active running x\ncgpf1-b.service loaded inactive dead\ncgpf1-c.service loaded failed failed\n"
+        "cgpf1.slice loaded active active\nother.slice loaded active active\ncgpf1-d.service loaded deactivating stop-post\nx\n"
+    )
+    manager = played.manager(folder, direct=False)
+    assert manager.active("cgpf1") == ["cgpf1-a.service", "cgpf1.slice", "cgpf1-d.service"]
+    assert played.commands[0][-1] == "cgpf1*"
+    manager.active("cgpf1", ".service")
+    assert played.commands[1][-1] == "cgpf1*.service"
+
+
+def test_the_end_of_a_slice(folder):
+    played = Played()
+    played.manager(folder, direct=False).end_slice("cgpf1", 30)
+    assert [argv[1:] for argv in played.commands] == [("stop", "--", "cgpf1.slice"), ("reset-failed", "--", "cgpf1-*")]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_units_are_stopped_killed_and_released(folder, direct):
+    played = Played([None, None])
+    manager = played.manager(folder, direct=direct)
+    manager.stop(["a.service"])
+    manager.kill(["a.service"])
+    manager.open_gates(["a.service"])
+    gate = ("kill", "--kill-who=control", "--signal=SIGTERM", "--", "a.service")
+    by_client = [
+        ("stop", "--no-block", "--", "a.service"),
+        ("kill", "--kill-who=all", "--signal=SIGKILL", "--", "a.service"),
+    ]
+    assert [argv[1:] for argv in played.commands] == [*([] if direct else by_client), gate]
+
+
+def test_settings_that_only_systemd_knows(folder):
+    played = Played()
+    played.stdout = "Id=a.service\nManagedOOMMemoryPressure=kill\n"
+    found = played.manager(folder, direct=False).settings_of(["a.service"])
+    assert found["a.service"]["ManagedOOMMemoryPressure"] == "kill"
+    assert "--property=Id,ManagedOOMMemoryPressure" in played.commands[0]
+
+
+@pytest.mark.parametrize(("status", "runs"), [(0, True), (3, False)])
+def test_whether_the_system_runs_a_unit(folder, status, runs):
+    assert Played(status=status).manager(folder).system_runs("oomd.service") is runs
+
+
+def test_the_log_of_one_invocation_and_of_nothing_else(folder):
+    played = Played()
+    played.stdout = "one\ntwo\n"
+    manager = played.manager(folder)
+    assert manager.log("0" * 32, 20) == ("one", "two")
+    assert {"--lines=20", f"_SYSTEMD_INVOCATION_ID={'0' * 32}"} <= set(played.commands[0])
+    for odd in ("", "0" * 31, "0" * 33, "g" * 32, "x _SYSTEMD_UNIT=y"):
+        assert manager.log(odd, 20) == ()
+    assert len(played.commands) == 1
+
+
+def test_a_command_that_must_succeed_and_does_not_gives_the_words(folder):
+    played = Played(status=1)
+    with pytest.raises(HostError, match="masked"):
+        played.manager(folder)._require("daemon-reload")
+    played.stderr = "\n"
+    with pytest.raises(HostError, match="exit status 1"):
+        played.manager(folder)._require("daemon-reload")
+
+
+def sudo(played: Played, folder: str) -> Manager:
+    return Manager(
+        EngineChoice(name="systemd", sudo=True),
+        cast("LiveRunner", played),
+        None,
+        uid=7,
+        systemd=252,
+        machine_folder=folder,
+    )
+
+
+def test_through_sudo_files_are_written_by_tar_and_removed_by_rm(folder):
+    played = Played()
+    manager = sudo(played, folder)
+    manager._write_files([UnitFile(path="a.slice", content="[Slice]\n")])
+    manager.remove_files(["a.slice"])
+    manager.write_attribute("/sys/fs/cgroup/a/memory.high", "max")
+    assert [argv[:3] for argv in played.commands] == [
+        ("sudo", "-n", "tar"),
+        ("sudo", "-n", "rm"),
+        ("sudo", "-n", "tee"),
+    ]
+    with tarfile.open(fileobj=io.BytesIO(played.inputs[0])) as archive:
+        (member,) = archive.getmembers()
+        assert (member.name, member.mode, archive.extractfile(member).read()) == ("a.slice", 0o644, b"[Slice]\n")
+    assert played.inputs[2] == b"max"
+    with pytest.raises(HostError, match="cannot write unit files: Unit a"):
+        sudo(Played(status=1), folder)._write_files([])
+
+
+def test_files_that_cannot_be_written_are_an_error(folder):
+    manager = Played().manager(folder)
+    manager._write_files([UnitFile(path="a.slice", content="")])
+    with pytest.raises(HostError, match="cannot write unit files"):
+        manager._write_files([UnitFile(path="no/such/folder.slice", content="")])
+
+
+def test_an_attribute_is_written_where_that_is_allowed(folder, tmp_path):
+    manager = Played().manager(folder)
+    manager.write_attribute(f"{tmp_path}/memory.high", "max")
+    assert (tmp_path / "memory.high").read_text() == "max"
+    manager.write_attribute(f"{tmp_path}/none/memory.high", "max")
+
+
+@pytest.mark.starts_processes
+@pytest.mark.parametrize("ended", [True, False])
+def test_following_a_log_ends_with_the_session(monkeypatch, folder, ended):
+    """sudo's own process takes its signal from root only; here it is one of ours, which `kill` does not reach."""
+    played = Played()
+    played.starts = ("sleep", "0") if ended else ("sleep", "60")
+    manager = sudo(played, folder)
+    process = manager.follow("0" * 32)
+    if ended:
+        process.wait(timeout=20)
+    else:
+        monkeypatch.setattr("cgroup_preflight.engines.systemd._TIMEOUT", 0.05)
+    manager.end_follow(process)
+    kills = [argv for argv in played.commands if "kill" in argv]
+    assert kills == ([] if ended else [("sudo", "-n", "kill", "-TERM", str(process.pid))])
+    assert process.poll() is not None
+    assert process.stdout.closed
+    assert "--follow" in played.begun[0]

@@ -54,7 +54,7 @@ def test_the_conclusion_follows_the_verdict(github, send, made, options, conclus
     assert outcome.delivery is Delivery.DELIVERED
     assert outcome.url == check["html_url"]
     assert check["details_url"] == "https://github.example/org/demo/actions/runs/100"
-    assert check["output"]["title"].startswith(made.verdict.value)
+    assert check["output"]["title"].startswith(made.verdict.value.upper())
 
 
 @pytest.mark.parametrize(("options", "name"), [
@@ -113,6 +113,11 @@ def test_of_two_jobs_the_worse_result_stays(github, send, first, second, created
     assert send(second, name="one", attempt=2).delivery is Delivery.DELIVERED
     github.checks = github.checks[:1]
     assert send(second, name="two", number=101).delivery is Delivery.DELIVERED
+
+
+def test_runs_without_a_number_do_not_outrank_each_other(github, send):
+    send(FAIL, name="one", env={"GITHUB_RUN_ID": ""})
+    assert send(PASS, name="two", env={"GITHUB_RUN_ID": ""}).delivery is Delivery.DELIVERED
 
 
 def test_a_conclusion_that_is_not_ours_does_not_count(github, send):

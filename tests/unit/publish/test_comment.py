@@ -10,6 +10,7 @@ from cgroup_preflight.publish.clock import Clock, Outside
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import Options, Results, view
 from cgroup_preflight.publish.receipt import Delivery
+from cgroup_preflight.report.markdown import LIMIT
 from cgroup_preflight.report.merge import Leg
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, github_env
@@ -231,7 +232,7 @@ def test_a_comment_names_its_commit_and_stays_below_the_limit(github, job):
         job.comment(long, leg=leg)
         body = github.comments[0]["body"]
         assert f"\n<sub>Last change at <code>{gh.SHA[:12]}</code>.</sub>\n\n<!-- cgroup-preflight:v1 " in body
-        assert len(body.encode()) <= 65_536
+        assert len(body.encode()) <= LIMIT
 
 
 def test_a_pass_says_why_there_is_no_comment(github, job):
@@ -271,3 +272,8 @@ def test_a_state_without_legs_is_replaced_by_one_with(github, job):
     github.add_comment(f"old\n{encode(state)}", BOT)
     job.comment(FAIL, leg="a")
     assert [leg.name for leg in decode(github.comments[0]["body"], "default").legs] == ["a"]
+
+
+def test_what_is_unverified_is_worth_a_comment(github, job):
+    assert job.comment(report(finding(Status.UNVERIFIED))).delivery is Delivery.DELIVERED
+    assert github.comments[0]["body"].startswith("## ⚠️")

@@ -62,6 +62,41 @@ def test_bounds():
     assert _step("GET", Answer(status=204)).trouble is None
 
 
+@pytest.mark.parametrize(("answer", "seconds"), [
+    (Answer(status=403, excerpt="You have exceeded a Secondary Rate Limit"), 60), (Answer(status=429, excerpt="rate limit"), 0.5),
+    (Answer(status=403, headers={"x-ratelimit-remaining": "0"}), 60),
+    (Answer(status=403, headers={"x-ratelimit-remaining": "0", "x-ratelimit-reset": "0"}), 1),
+    (Answer(status=429, headers={"x-ratelimit-remaining": "1", "x-ratelimit-reset": "0"}), 0.5),
+    (Answer(status=429, headers={"retry-after": "0.5"}), 0.5), (Answer(status=408), 0.5), (Answer(status=423), 0.5),
+    (Answer(status=425), 0.5), (Answer(status=599), 0.5),
+])  # fmt: skip
+def test_how_long_a_limit_lasts(answer, seconds):
+    assert _step("GET", answer, left=seconds + 0.01).seconds == seconds
+    assert _step("GET", answer, left=seconds).seconds == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("trouble", [Trouble.CUT, Trouble.SLOW, Trouble.UNREACHABLE])
+def test_what_may_be_repeated_is(method, trouble):
+    step = _step(method, Answer(trouble=trouble))
+    assert (step.trouble, step.ambiguous) == (trouble, False)
+    assert step.seconds > 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 407, 410, 422, 424, 426])
+def test_other_refusals_are_final(status):
+    assert _step("GET", Answer(status=status)).seconds == 0
+
+
+def test_each_wait_is_twice_the_one_before():
+    assert [_step("GET", Answer(status=500), attempt=number).seconds for number in (1, 2, 3)] == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), (" 7 ", 7), ("99999999999", 99999999999), (DATE, 5)])
+def test_retry_after(text, seconds):
+    assert retry_after(text, NOW) == seconds
+
+
 @pytest.mark.parametrize("text", ["", "x", "-1", "1e9", "Tue, 99 Foo 2023", "99999999999999999999", "1.5"])
 def test_odd_retry_after(text):
     assert retry_after(text, NOW) is None

@@ -16,6 +16,7 @@ from cgroup_preflight.cli import guard
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
+from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.guest.run import GuestTask, _read
 from cgroup_preflight.guest.spec import CommandResult, GuestError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
@@ -26,7 +27,7 @@ from cgroup_preflight.report.escape import log_lines
 from cgroup_preflight.report.merge import Leg
 from cgroup_preflight.report.read import ReportShapeError, report_from, report_of
 from cgroup_preflight.smoke.counters import counted_findings
-from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence
+from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from tests.unit.artifacts.making import ONE_SERVICE, request
 from tests.unit.core.making import config_of
@@ -250,15 +251,15 @@ _ASPECTS = {
     "counters": st.none() | st.builds(
         fake.counters, cpu=_cpu(), events=st.sampled_from([None, {"low": 0}, {"oom_kill": 2}, fake.ABSENT])
     ),
-    "ready": st.sampled_from([None, Ready(ok=False, seconds=1.0, why="x"), Ready(ok=False, seconds=0.0, blocked=True)]),
+    "ready": st.sampled_from([None, Readiness(ok=False, seconds=1.0, why="x"), Readiness(ok=False, seconds=0.0, blocked=True)]),
     "stay": st.sampled_from([None, fake.stay(strays=((7, "/x"),)), fake.stay(fake.DENIED), fake.stay("/x")]),
     "effective": st.sampled_from([None, fake.effective(memory=16 << 20, memory_at="/x")]),
     "refused": st.just("no"), "cgroup": st.just(""), "ended_early": st.just(True), "killed": st.just(True),
     "silent": st.just("hung"),
-    "show": st.fixed_dictionaries({
-        "Result": st.sampled_from(["success", "exit-code", "signal", "oom-kill", "timeout", ""]),
-        "ExecMainCode": st.sampled_from(["0", "1", "2"]), "ExecMainStatus": st.sampled_from(["0", "3", "15", ""]),
-    }),
+    "state": st.builds(
+        fake.state, st.sampled_from(["success", "exit-code", "signal", "oom-kill", "timeout", ""]),
+        st.sampled_from(["0", "1", "2"]), st.sampled_from(["0", "3", "15", ""]),
+    ),
 }  # fmt: skip
 _limits = st.fixed_dictionaries({}, optional={
     "memory_max": _texts | st.just(fake.DENIED), "io_weight": _texts | st.just(fake.ABSENT), "pids_max": _texts,

@@ -3,11 +3,14 @@
 import errno
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.engines.base import UnitState
+from cgroup_preflight.engines.ready import Readiness
+from cgroup_preflight.engines.shown import unit_state
 from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.smoke.evidence import Ready, ServiceEvidence, Stay
+from cgroup_preflight.smoke.evidence import ServiceEvidence, Stay
 from cgroup_preflight.smoke.limits import LimitReading
 from tests.unit.core.making import config_of
 
@@ -31,7 +34,6 @@ stop_timeout = "3s"
 """
 SLICE = f"/{SCOPE}.slice/{SCOPE}-api.slice"
 CGROUP = f"{SLICE}/{SCOPE}-web.service"
-CLEAN = {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0", "ActiveState": "deactivating"}
 ABSENT = Missing(source="/sys/fs/cgroup/x", why=Why.ABSENT, errno=errno.ENOENT)
 DENIED = Missing(source="/sys/fs/cgroup/x", why=Why.DENIED, errno=errno.EACCES)
 
@@ -39,6 +41,12 @@ DENIED = Missing(source="/sys/fs/cgroup/x", why=Why.DENIED, errno=errno.EACCES)
 def known(value: object) -> Known:
     """A reading of the kernel."""
     return Known(value=value, source="/sys/fs/cgroup/x")
+
+
+def state(result: str = "success", code: str = "1", status: str = "0") -> UnitState:
+    """What systemd says of a unit at the gate after its end."""
+    words = {"Result": result, "ExecMainCode": code, "ExecMainStatus": status}
+    return unit_state({"ActiveState": "deactivating", "SubState": "stop-post", **words})
 
 
 def plan(text: str = TEXT) -> Plan:
@@ -126,10 +134,10 @@ def evidence(text: str = TEXT, **changes: object) -> ServiceEvidence:
         "cgroup": CGROUP,
         "limits": limits(text),
         "effective": effective(),
-        "ready": Ready(ok=True, seconds=0.2),
+        "ready": Readiness(ok=True, seconds=0.2),
         "stay": stay(),
         "counters": counters(),
-        "show": CLEAN,
+        "state": state(),
         "duration_seconds": 5.2,
     }
     return ServiceEvidence(**{**values, **changes})

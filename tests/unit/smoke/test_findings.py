@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from cgroup_preflight.core.quantities import parse_size
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
-from cgroup_preflight.smoke.evidence import Ready
+from cgroup_preflight.engines.base import UnitState
+from cgroup_preflight.engines.ready import Readiness
+from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.smoke.findings import proposed_max, service_findings, service_result
 from cgroup_preflight.smoke.limits import nowhere
 from tests.unit.smoke.fabricate import (
     ABSENT,
     CGROUP,
-    CLEAN,
     DENIED,
     SLICE,
     TEXT,
@@ -24,11 +25,12 @@ from tests.unit.smoke.fabricate import (
     effective,
     evidence,
     limits,
+    state,
     stay,
 )
 
-NOT_READY = Ready(ok=False, seconds=30.1, why="http http://127.0.0.1:8080/healthz: ConnectionError")
-ENDED = Ready(ok=False, seconds=0.1, why="it ended first")
+NOT_READY = Readiness(ok=False, seconds=30.1, why="connection refused at http://127.0.0.1:8080/healthz")
+ENDED = Readiness(ok=False, seconds=0.1, why=ENDED_FIRST)
 JOB = TEXT.replace('"http://127.0.0.1:8080/healthz"', '"exit"')
 
 
@@ -40,10 +42,6 @@ def the(findings, code):
     """The one finding with this code."""
     (found,) = [item for item in findings if item.code == code]
     return found
-
-
-def show(result="success", code="1", status="0"):
-    return {**CLEAN, "Result": result, "ExecMainCode": code, "ExecMainStatus": status}
 
 
 def test_a_service_that_passes():
@@ -196,7 +194,7 @@ def test_one_that_ended_with_0_is_told_how_to_say_so():
 
 
 def test_one_that_was_not_executed_in_time_is_not_said_to_be_no_program():
-    found = the(judged(evidence(ended_early=True, ready=ENDED, show=show("timeout", "0", "0"))), "CGP503")
+    found = the(judged(evidence(ended_early=True, ready=ENDED, state=state("timeout", "0", "0"))), "CGP503")
     assert found.status is Status.FAIL
     assert "start_timeout" in found.message
     assert "could not be executed" not in found.message
@@ -215,7 +213,7 @@ def test_one_that_was_not_executed_in_time_is_not_said_to_be_no_program():
 def test_an_oom_kill_is_a_fail_whatever_systemd_says(result, code, status):
     """systemd may call it signal, exit-code or even success; memory.events does not lie."""
     seen = evidence(
-        show=show(result, code, status),
+        state=state(result, code, status),
         ended_early=result != "success",
         counters=counters(events={"oom": 1, "oom_kill": 1}, peak=64 << 20),
     )
@@ -230,9 +228,40 @@ def test_an_oom_kill_is_a_fail_whatever_systemd_says(result, code, status):
     assert service_result(seen).oom_kills == 1
 
 
+def test_an_oom_kill_names_the_limit_and_whose_it_is():
+    seen = evidence(
+        counters=counters(events={"oom_kill": 1}, peak=70 << 20), effective=effective(32 << 20, memory_at=SLICE)
+    )
+    found = the(judged(seen), "CGP504")
+    assert f"peak 70M (limit 32M at {SLICE})" in found.message
+    assert found.evidence["memory_max_bytes"] == 32 << 20
+    assert "raise MemoryMax to 48M" in found.remedies[0].title, "the kernel counts in batches, so the lower one counts"
+    seen = evidence(counters=counters(events={"oom_kill": 1}, peak=64 << 20), effective=None)
+    found = the(judged(seen), "CGP504")
+    assert found.evidence["memory_max_bytes"] is None
+    assert "(limit" not in found.message
+
+
+def test_without_memory_events_only_a_memory_limit_leaves_the_end_open():
+    """Where memory is not limited, a kernel that does not count kills takes nothing away from the proof."""
+    unseen = counters(events=ABSENT)
+    assert the(judged(evidence(counters=unseen)), "CGP503").status is Status.UNVERIFIED
+    bare = '[services.web]\nbinary = "dist/web"\nTasksMax = 64\n'
+    assert the(judged(evidence(bare, counters=unseen)), "CGP503").status is Status.PASS
+
+
+def test_no_refused_task_is_made_up():
+    found = the(
+        judged(evidence(ended_early=True, state=state("exit-code", "1", "2"), counters=counters(pids={"x": 1}))),
+        "CGP503",
+    )
+    assert "TasksMax" not in found.message
+    assert found.evidence["tasks_refused"] == 0
+
+
 def test_an_oom_kill_that_only_systemd_saw():
     """oomd, or an event counted by nobody: Result alone."""
-    seen = evidence(show=show("oom-kill", "2", "9"), ended_early=True, counters=counters(events=ABSENT, peak=ABSENT))
+    seen = evidence(state=state("oom-kill", "2", "9"), ended_early=True, counters=counters(events=ABSENT, peak=ABSENT))
     found = the(judged(seen), "CGP504")
     assert found.status is Status.FAIL
     assert "peak unknown" in found.message
@@ -262,17 +291,26 @@ def test_proposed_limits(peak, text):
 
 @pytest.mark.parametrize("status", ["0", "1", "2", "255"])
 def test_an_exit_before_its_time(status):
-    seen = evidence(ended_early=True, show=show("success" if status == "0" else "exit-code", "1", status))
+    seen = evidence(ended_early=True, state=state("success" if status == "0" else "exit-code", "1", status))
     found = the(judged(seen), "CGP503")
     assert found.status is Status.FAIL
     assert f"exited with status {status}" in found.message
 
 
 @pytest.mark.parametrize(
-    ("status", "name"), [("9", "SIGKILL"), ("11", "SIGSEGV"), ("6", "SIGABRT"), ("15", "SIGTERM"), ("31", "signal(7)")]
+    ("status", "name"),
+    [
+        ("9", "SIGKILL"),
+        ("11", "SIGSEGV"),
+        ("6", "SIGABRT"),
+        ("15", "SIGTERM"),
+        ("2", "SIGINT"),
+        ("1", "SIGHUP"),
+        ("31", "signal(7)"),
+    ],
 )
 def test_killed_by_a_signal_before_its_time(status, name):
-    seen = evidence(ended_early=True, show=show("success" if status == "15" else "signal", "2", status))
+    seen = evidence(ended_early=True, state=state("success" if status == "15" else "signal", "2", status))
     found = the(judged(seen), "CGP503")
     assert found.status is Status.FAIL
     assert f"signal {status}" in found.message
@@ -280,9 +318,9 @@ def test_killed_by_a_signal_before_its_time(status, name):
 
 
 def test_a_program_that_could_not_be_executed():
-    seen = evidence(ended_early=True, ready=ENDED, stay=None, show=show("exit-code", "1", "203"))
+    seen = evidence(ended_early=True, ready=ENDED, stay=None, state=state("exit-code", "1", "203"))
     assert "could not execute it" in the(judged(seen), "CGP503").message
-    seen = evidence(ended_early=True, ready=None, stay=None, show={})
+    seen = evidence(ended_early=True, ready=None, stay=None, state=UnitState())
     assert the(judged(seen), "CGP503").status is Status.FAIL
 
 
@@ -290,22 +328,48 @@ def test_never_ready():
     seen = evidence(ready=NOT_READY)
     found = the(judged(seen), "CGP505")
     assert found.status is Status.FAIL
-    assert "ConnectionError" in found.message
+    assert found.message == "not ready after 30 s: connection refused at http://127.0.0.1:8080/healthz"
     assert found.location == seen.service.ready_location
     assert not [item for item in judged(seen) if item.code == "CGP503"]
 
 
+@pytest.mark.parametrize(
+    ("text", "cpu", "hint"),
+    [
+        (
+            TEXT,
+            {"nr_periods": 300, "nr_throttled": 300},
+            " (throttled in 100% of periods: CPUQuota=50% may be too low)",
+        ),
+        (TEXT, {"nr_periods": 2, "nr_throttled": 1}, " (throttled in 50% of periods: CPUQuota=50% may be too low)"),
+        (TEXT, {"nr_periods": 300, "nr_throttled": 149}, ""),
+        (TEXT, {"usage_usec": 5}, ""),
+        (TEXT, ABSENT, ""),
+        (
+            TEXT.replace('CPUQuota = "50%"\n', ""),
+            {"nr_periods": 9, "nr_throttled": 9},
+            " (throttled in 100% of periods: a CPU quota of a slice above may be too low)",
+        ),
+    ],
+)
+def test_a_quota_that_may_be_the_reason_is_named(text, cpu, hint):
+    found = the(judged(evidence(text, ready=NOT_READY, counters=counters(cpu=cpu))), "CGP505")
+    assert found.message == f"not ready after 30 s: {NOT_READY.why}{hint}"
+
+
 def test_ended_before_it_was_ready():
-    found = judged(evidence(ready=ENDED, ended_early=True, stay=None, show=show("exit-code", "1", "1")))
+    found = judged(evidence(ready=ENDED, ended_early=True, stay=None, state=state("exit-code", "1", "1")))
     assert "exited with status 1" in the(found, "CGP503").message
-    found = judged(evidence(ready=ENDED, ended_early=False, stay=None, show=show("exit-code", "1", "1")))
+    found = judged(evidence(ready=ENDED, ended_early=False, stay=None, state=state("exit-code", "1", "1")))
     assert "exit status 1" in the(found, "CGP505").message
 
 
 @pytest.mark.parametrize("how", ["killed", "timeout"])
 def test_a_service_that_ignores_sigterm(how):
     changes = (
-        {"killed": True, "show": show("signal", "2", "9")} if how == "killed" else {"show": show("timeout", "2", "9")}
+        {"killed": True, "state": state("signal", "2", "9")}
+        if how == "killed"
+        else {"state": state("timeout", "2", "9")}
     )
     found = the(judged(evidence(**changes)), "CGP506")
     assert found.status is Status.FAIL
@@ -316,11 +380,11 @@ def test_a_service_that_ignores_sigterm(how):
 
 @pytest.mark.parametrize(("code", "status"), [("2", "15"), ("1", "0")])
 def test_a_clean_stop(code, status):
-    assert verdict_of(judged(evidence(show=show("success", code, status)))) is Verdict.PASS
+    assert verdict_of(judged(evidence(state=state("success", code, status)))) is Verdict.PASS
 
 
 def test_a_status_after_sigterm_is_a_warning():
-    found = judged(evidence(show=show("exit-code", "1", "143")))
+    found = judged(evidence(state=state("exit-code", "1", "143")))
     assert the(found, "CGP506").status is Status.WARN
     assert "143" in the(found, "CGP506").message
     assert verdict_of(found) is Verdict.PASS
@@ -339,7 +403,7 @@ def test_a_status_after_sigterm_is_a_warning():
     ],
 )
 def test_a_crash_while_it_stopped_is_not_a_pass(result, code, status):
-    assert verdict_of(judged(evidence(show=show(result, code, status)))) is Verdict.FAIL
+    assert verdict_of(judged(evidence(state=state(result, code, status)))) is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -356,18 +420,18 @@ def test_a_crash_while_it_stopped_is_not_a_pass(result, code, status):
 )
 def test_a_job_passes_only_with_status_0(result, code, status, verdict):
     """`ready = "exit"`: it is there to end by itself, and how it ends is the answer."""
-    seen = evidence(JOB, stay=None, show=show(result, code, status))
+    seen = evidence(JOB, stay=None, state=state(result, code, status))
     assert verdict_of(judged(seen)) is verdict
 
 
 def test_a_job_that_does_not_end():
-    seen = evidence(JOB, ready=Ready(ok=False, seconds=30.0, why="exit : still running"))
+    seen = evidence(JOB, ready=Readiness(ok=False, seconds=30.0, why="exit : still running"))
     assert the(judged(seen), "CGP505").status is Status.FAIL
 
 
 def test_tasks_that_were_refused_are_named():
     found = the(
-        judged(evidence(ended_early=True, show=show("exit-code", "1", "2"), counters=counters(pids={"max": 4}))),
+        judged(evidence(ended_early=True, state=state("exit-code", "1", "2"), counters=counters(pids={"max": 4}))),
         "CGP503",
     )
     assert "TasksMax refused it 4" in found.message
@@ -408,11 +472,11 @@ def test_a_place_that_could_not_be_read():
 
 def test_a_blocked_port_is_unverified_and_the_only_finding():
     seen = evidence(
-        ready=Ready(ok=False, seconds=0.0, why="x", blocked=True),
+        ready=Readiness(ok=False, seconds=0.0, why="x", blocked=True),
         cgroup="",
         limits=(),
         counters=None,
-        show={},
+        state=UnitState(),
         stay=None,
     )
     (found,) = judged(seen)
@@ -423,11 +487,19 @@ def test_a_blocked_port_is_unverified_and_the_only_finding():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"refused": "Unit x.service already exists."}, {"cgroup": "", "show": {"ActiveState": "failed"}}, {"cgroup": ""}],
+    [{"refused": "Unit x.service already exists."}, {"cgroup": "", "state": UnitState(word="failed")}, {"cgroup": ""}],
 )
 def test_refused_by_the_manager(changes):
     seen = evidence(
-        **{"ready": None, "limits": (), "counters": None, "show": {}, "stay": None, "effective": None, **changes}
+        **{
+            "ready": None,
+            "limits": (),
+            "counters": None,
+            "state": UnitState(),
+            "stay": None,
+            "effective": None,
+            **changes,
+        }
     )
     (found,) = judged(seen)
     assert (found.code, found.status) == ("CGP507", Status.UNVERIFIED)
@@ -484,8 +556,8 @@ def test_no_combination_passes_but_a_clean_one(text):
     for result, code, status, ready, early, killed in cases:
         seen = dataclasses.replace(
             base,
-            show=show(result, code, status),
-            ready=Ready(ok=ready, seconds=1.0, why="no"),
+            state=state(result, code, status),
+            ready=Readiness(ok=ready, seconds=1.0, why="no"),
             ended_early=early,
             killed=killed,
         )
@@ -507,7 +579,7 @@ def test_no_combination_passes_but_a_clean_one(text):
 )
 def test_odd_words_of_systemd_are_no_error(result, code, status, events):
     seen = evidence(
-        show={"Result": result, "ExecMainCode": code, "ExecMainStatus": status},
+        state=state(result, code, status),
         counters=counters(events=events, cpu=events),
     )
     assert judged(seen)
@@ -517,7 +589,7 @@ def test_odd_words_of_systemd_are_no_error(result, code, status, events):
 def test_an_end_that_nobody_saw_is_no_pass():
     """The cgroup and the unit were gone before they were read: whether the kernel killed anything is not known."""
     unseen = counters(events=ABSENT, peak=ABSENT, cpu=ABSENT)
-    assert verdict_of(judged(evidence(show={}, counters=unseen))) is Verdict.UNVERIFIED
+    assert verdict_of(judged(evidence(state=UnitState(), counters=unseen))) is Verdict.UNVERIFIED
     assert verdict_of(judged(evidence(counters=unseen))) is Verdict.UNVERIFIED
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from cgroup_preflight.core.report import Status
-from tests.unit.smoke.fabricate import ABSENT, CLEAN, counters, effective, evidence, known
+from tests.unit.smoke.fabricate import ABSENT, counters, effective, evidence, known
 from tests.unit.smoke.test_findings import judged as service_judged
-from tests.unit.smoke.test_findings import the
+from tests.unit.smoke.test_findings import state, the
 from tests.unit.smoke.test_probe_findings import LIMIT, judged
 
 NO_MEMORY = """\
@@ -21,8 +21,7 @@ ready = "http://127.0.0.1:8080/healthz"
 
 @pytest.mark.parametrize(("number", "name"), [("1", "SIGHUP"), ("2", "SIGINT"), ("9", "SIGKILL"), ("15", "SIGTERM")])
 def test_a_signal_is_named(number, name):
-    show = {**CLEAN, "Result": "signal", "ExecMainCode": "2", "ExecMainStatus": number}
-    found = the(service_judged(evidence(ended_early=True, show=show)), "CGP503")
+    found = the(service_judged(evidence(ended_early=True, state=state("signal", "2", number))), "CGP503")
     assert f"signal {number} ({name})" in found.message
 
 
@@ -47,8 +46,8 @@ def test_an_oom_kill_shows_its_limit_where_it_is_known(tightest, limit, place):
 
 def test_a_kernel_without_the_counter_of_refused_tasks_blames_no_limit_of_tasks():
     blind = dataclasses.replace(counters(), pids_events=known({}))
-    show = {**CLEAN, "Result": "exit-code", "ExecMainStatus": "2"}
-    found = the(service_judged(evidence(counters=blind, ended_early=True, show=show)), "CGP503")
+    ended = state("exit-code", "1", "2")
+    found = the(service_judged(evidence(counters=blind, ended_early=True, state=ended)), "CGP503")
     assert "TasksMax" not in found.message
     assert found.evidence["tasks_refused"] == 0
 

@@ -1,32 +1,36 @@
 """The proof of the Go runtime's choice: what is read of a process, the trace, and the judgement. No kernel needed."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from cgroup_preflight.checks.go.subjects import GoTarget
-from cgroup_preflight.config.model import Ready, ReadyKind
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.engines import command_lines
-from cgroup_preflight.engines.systemd import Manager
+from cgroup_preflight.engines.base import Engine, Launch, Phase
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.door import Clock, Door
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.plan.model import Plan, UnitFile
+from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke import go_view
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.go_findings import plan_findings, proof_findings
 from cgroup_preflight.smoke.go_trace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.go_view import GoMemory, GoView
 from tests.unit.core.making import config_of
+from tests.unit.engines.machine import Machine
 
+Finish = Callable[[], dict[str, Trace]]
 UNIT = "/a.slice/a-app.service"
 INFO = BuildInfo(go_version="go1.27.3")
 TARGET = GoTarget(cpus=frozenset(range(4)), machine="x86_64", swap=False)
@@ -64,6 +68,11 @@ class Files:
 
     def machine(self) -> Reading[str]:
         return Known(value="x86_64", source="uname")
+
+
+def door_of(files: Files, fetch: Callable[[str, int], bytes] | None = None) -> Door:
+    """A machine with these files, whose pages `fetch` gives."""
+    return cast("Door", SimpleNamespace(files=files, network=SimpleNamespace(fetch=fetch)))
 
 
 def plan_of(lines: str = 'CPUQuota = "300%"', *, go_settings: bool = True) -> Plan:
@@ -115,59 +124,46 @@ def test_the_trace_gives_the_first_and_the_last_number() -> None:
 
 
 class Units:
-    """A manager whose units print what `output` says for their slice, and are in the state that `states` says.
+    """An engine whose units print what `output` says for their slice, and are in the phase that `phases` says.
 
-    It starts those with files, but for the slice `refused`, and the others that it is asked to start.
+    Those of the slices `refused` and `not here` do not start.
     """
 
-    def __init__(self, output: Mapping[str, str], states: Mapping[str, str]) -> None:
-        self.output, self.end_states = output, states
-        self.texts: dict[str, str] = {}
-        self.slices: dict[str, tuple[str, str]] = {}
-        self.launches: dict[str, command_lines.Launch] = {}
+    def __init__(self, output: Mapping[str, str], phases: Mapping[str, Phase]) -> None:
+        self.output, self.end_phases = output, phases
+        self.launches: dict[str, Launch] = {}
         self.killed: list[str] = []
         self.removed: list[str] = []
-        self.asked = self.reloads = 0
+        self.asked = 0
 
-    def write_files(self, files: Iterable[UnitFile]) -> None:
-        self.texts = {file.path: file.content for file in files}
-
-    def remove_files(self, names: Iterable[str]) -> None:
-        self.removed += names
-
-    def start_units(self, units: Iterable[str]) -> str:
-        for unit in units:
-            lines = self.texts[unit].splitlines()
-            values = {name: next(line[len(name) + 1 :] for line in lines if line.startswith(f"{name}="))
-                      for name in ("Slice", "StandardOutput")}  # fmt: skip
-            if values["Slice"] != "refused":
-                self.slices[unit] = values["Slice"], values["StandardOutput"].removeprefix("append:")
-        return "no such user" if len(self.slices) < len(self.texts) else ""
-
-    def require(self, *words: str) -> None:
-        assert words == ("daemon-reload",)
-        self.reloads += 1
-
-    def start(self, launches: Iterable[command_lines.Launch]) -> dict[str, str]:
+    @contextmanager
+    def started(self, launches: Sequence[Launch]) -> Iterator[dict[str, str]]:
         self.launches = {launch.unit: launch for launch in launches}
-        self.slices |= {unit: (launch.slice, launch.output) for unit, launch in self.launches.items()}
-        return {unit: "not here" for unit, launch in self.launches.items() if launch.slice == "not here"}
+        yield {launch.unit: "no such user" for launch in launches if launch.slice == "refused"}
+        self.removed += self.launches
 
-    def states(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+    def phases(self, units: Iterable[str]) -> dict[str, Phase]:
         self.asked += 1
-        if self.asked == 1:  # nothing has begun: each unit has a job
-            return {unit: {"ActiveState": "inactive", "Job": "7"} for unit in units}
-        for name, output in self.slices.values():
-            Path(output).write_text(self.output.get(name, ""), "utf-8")
-        states = {unit: self.end_states.get(name, "active") for unit, (name, _) in self.slices.items()}
-        return {unit: {"ActiveState": states.get(unit, "inactive")} for unit in units}
+        if self.asked == 1:  # nothing has begun
+            return dict.fromkeys(units, Phase.QUEUED)
+        for launch in self.launches.values():
+            Path(launch.output).write_text(self.output.get(launch.slice, ""), "utf-8")
+        return {
+            unit: self.end_phases.get(self.launches[unit].slice, Phase.STARTED)
+            for unit in units
+            if self.launches[unit].slice != "refused"
+        }
 
-    def kill_units(self, units: Iterable[str]) -> None:
+    def kill(self, units: Iterable[str]) -> None:
         self.killed += units
 
 
-def launch_in(slice_name: str, folder: str = "/") -> command_lines.Launch:
-    return command_lines.Launch(
+def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> AbstractContextManager[Finish]:
+    return started_traces(cast("Engine", units), cast("Clock", Machine()), launches, "cgpf00", str(folder))
+
+
+def launch_in(slice_name: str, folder: str = "/") -> Launch:
+    return Launch(
         unit=f"{slice_name}.service", slice=slice_name, description="", command=("/src/bin", "--port=$1"),
         settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),), folder=folder,
     )  # fmt: skip
@@ -175,48 +171,41 @@ def launch_in(slice_name: str, folder: str = "/") -> command_lines.Launch:
 
 def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: Path) -> None:
     lines = "SCHED 0ms: gomaxprocs=4 x\nSCHED 250ms: gomaxprocs=3 x\n"
-    units = Units({"alive": lines, "dead": "SCHED 0ms: gomaxprocs=2 x\n"}, {"dead": "failed", "mute": "inactive"})
+    units = Units({"alive": lines, "dead": "SCHED 0ms: gomaxprocs=2 x\n"}, {"dead": Phase.OVER, "mute": Phase.OVER})
     launches = {name: launch_in(name) for name in ("alive", "dead", "mute", "refused")}
-    with started_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path)) as finish:
+    with traces_of(units, launches, tmp_path) as finish:
         traces = finish()
     assert {name: (trace.first, trace.last) for name, trace in traces.items()} == {
         "alive": (4, 3), "dead": (2, 2), "mute": (None, None), "refused": (None, None),
     }  # fmt: skip
-    assert (traces["refused"].why, units.reloads) == ("no such user", 1)
-    assert sorted(units.killed) == sorted(units.removed) == sorted(units.texts)
-    for text in units.texts.values():
-        assert "ExecStart=/src/bin --port=$$1\nCPUQuota=300%\nEnvironment=GODEBUG=gctrace=1,schedtrace=250\n" in text
+    assert traces["refused"].why == "no such user"
+    assert sorted(units.killed) == sorted(units.removed) == sorted(units.launches)
+    for launch in units.launches.values():
+        assert (launch.command, launch.settings) == (("/src/bin", "--port=$1"), (("CPUQuota", "300%"),))
+        assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=250"),)
+        assert (launch.hold_before, launch.hold_after) == (0, 0)
 
 
-@pytest.mark.parametrize("folder", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])
-def test_a_folder_that_no_unit_file_can_hold_goes_to_the_manager_by_its_client(folder: str, tmp_path: Path) -> None:
-    units = Units({"alive": "SCHED 0ms: gomaxprocs=4 x\n" * 2}, {})
-    launches = {"odd": launch_in("alive", folder), "away": launch_in("not here", folder)}
-    with started_traces(cast("Manager", units), launches, "cgpf00", str(tmp_path)) as finish:
-        traces = finish()
-    assert (traces["odd"].last, traces["away"].why) == (4, "not here")
-    assert {launch.folder for launch in units.launches.values()} == {folder}
-    assert not units.texts
-
-
-@pytest.mark.parametrize("folder", ["/", "/a "])
-def test_what_was_started_for_a_trace_is_ended_in_any_case(folder: str, tmp_path: Path) -> None:
+def test_a_program_that_prints_no_line_is_not_waited_for_without_end(tmp_path: Path) -> None:
     units = Units({}, {})
-    with (
-        pytest.raises(KeyboardInterrupt),
-        started_traces(cast("Manager", units), {"x": launch_in("x", folder)}, "cgpf00", str(tmp_path)),
-    ):
+    with traces_of(units, {"x": launch_in("alive")}, tmp_path) as finish:
+        assert finish() == {"x": Trace(why="it printed no scheduler trace")}
+    assert units.killed
+
+
+def test_what_was_started_for_a_trace_is_ended_in_any_case(tmp_path: Path) -> None:
+    units = Units({}, {})
+    with pytest.raises(KeyboardInterrupt), traces_of(units, {"x": launch_in("x")}, tmp_path):
         raise KeyboardInterrupt
     assert units.killed == ["cgpf00-_gotrace-0.service"]
-    assert units.removed == list(units.texts)
 
 
 def test_without_a_program_nothing_is_started(tmp_path: Path) -> None:
     units = Units({}, {})
-    with started_traces(cast("Manager", units), {}, "cgpf00", str(tmp_path)) as finish:
+    with traces_of(units, {}, tmp_path) as finish:
         assert finish() == {}
     assert not units.killed
-    assert not units.texts
+    assert not units.launches
 
 
 def test_as_foreseen_is_a_pass() -> None:
@@ -332,7 +321,9 @@ def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
 
 
 def test_a_process_is_read(go_process: Files) -> None:
-    seen = go_view.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    seen = go_view.look(
+        door_of(go_process), Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED)
+    )
     assert seen is not None
     assert seen.environ == Known(value={"A": "1", "GOMAXPROCS": "3", "EMPTY": ""}, source="/proc/7/environ")
     assert seen.cpu_max_open == Known(value=(f"/sys/fs/cgroup{UNIT}/cpu.max",), source="/proc/7/fd")
@@ -364,15 +355,14 @@ def test_a_process_is_read(go_process: Files) -> None:
     ],
 )
 def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
-    go_process: Files, monkeypatch: pytest.MonkeyPatch, pages: dict[str, bytes], expected: tuple[bool, int, int] | None
+    go_process: Files, pages: dict[str, bytes], expected: tuple[bool, int, int] | None
 ) -> None:
     def fetch(url: str, _most: int) -> bytes:
         assert url.startswith("http://127.0.0.1:80/debug/")
         return pages.get(url.removeprefix("http://127.0.0.1:80").partition("?")[0], b"")
 
-    monkeypatch.setattr(go_view, "fetch", fetch)
-    ready = Ready(kind=ReadyKind.HTTP, target="http://127.0.0.1:80/healthz")
-    seen = go_view.look(go_process, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
+    ready = ReadyTest(kind=ReadyKind.HTTP, target="http://127.0.0.1:80/healthz")
+    seen = go_view.look(door_of(go_process, fetch), Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
     assert seen is not None
     memory = seen.memory
     assert (None if memory is None else (memory.collected, memory.known, memory.heap_alloc)) == expected
@@ -381,6 +371,45 @@ def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
 
 def test_a_line_of_version_1_is_seen(go_process: Files) -> None:
     files = Files({**go_process.files, "/proc/7/cgroup": f"4:cpu,cpuacct:/x\n0::{UNIT}\n"}, go_process.links)
-    seen = go_view.look(files, Observer(files, "/sys/fs/cgroup"), 7, UNIT, Ready(kind=ReadyKind.STARTED))
+    seen = go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
     assert seen is not None
     assert seen.chain.v1_cpu
+
+
+def test_what_the_kernel_charges_beside_go_is_told_and_is_never_a_verdict() -> None:
+    (found,) = [item for item in proof(view_of(memory=memory_of()), Trace(first=3, last=3)) if item.code == "CGP419"]
+    assert found.status is Status.PASS
+    assert {"memory_current", "memory_peak", "memory_anon", "memory_file", "memory_kernel", "go_counts"} <= set(
+        found.evidence
+    )
+
+
+def test_open_files_that_cannot_be_read_say_nothing() -> None:
+    view = replace(view_of(), cpu_max_open=Missing(source="/proc/7/fd", why=Why.DENIED))
+    found = choice(view, Trace(first=3, last=3))
+    assert (found.status, found.evidence["cpu.max open"]) == (Status.PASS, "unknown")
+
+
+def test_without_a_folder_of_descriptors_or_limits_nothing_is_made_up(go_process: Files) -> None:
+    files = {path: text for path, text in go_process.files.items() if path not in ("/proc/7/limits", "/proc/7/status")}
+    bare = Files(files)
+    seen = go_view.look(door_of(bare), Observer(bare, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert isinstance(seen.cpu_max_open, Missing)
+    assert (seen.address_space, seen.cpus) == (None, frozenset())
+
+
+def test_an_address_space_without_a_limit(go_process: Files) -> None:
+    text = "Max address space         unlimited            unlimited      bytes\n"
+    files = Files({**go_process.files, "/proc/7/limits": text})
+    seen = go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))
+    assert seen is not None
+    assert seen.address_space is None
+
+
+def test_a_program_that_is_no_go_program_is_not_looked_into(tmp_path: Path) -> None:
+    files = Files({})
+    assert (
+        go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 5_000_000, UNIT, ReadyTest(kind=ReadyKind.EXIT))
+        is None
+    )

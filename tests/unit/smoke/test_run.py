@@ -1,14 +1,36 @@
-"""What a run takes of a host's facts."""
+"""A whole smoke run on a played machine: nothing that was seen is left out; and what it takes of a host's facts."""
 
+import contextlib
+import os
 from dataclasses import replace
 
 import pytest
 
 from cgroup_preflight.core.reading import Known
-from cgroup_preflight.smoke.run import host_numbers
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.engines.base import Exit, How, Launch
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.golang.modinfo import BuildInfo
+from cgroup_preflight.golang.program import Binary
+from cgroup_preflight.plan.build import build_plan, only
+from cgroup_preflight.smoke import run as run_module
+from cgroup_preflight.smoke.run import SmokeResult, host_numbers, prove
+from tests.unit.core.making import config_of
+from tests.unit.engines.machine import MOUNT, Machine, Program, Unit, Units
 from tests.unit.host.fabricate import facts, unreadable
 
 GIB = 1 << 30
+TEXT = """\
+[slices.api]
+MemoryMax = "256M"
+[services.web]
+binary = "dist/web"
+slice = "api"
+MemoryMax = "64M"
+TasksMax = 64
+[services.web.smoke]
+duration = "2s"
+"""
 
 
 def numbers(memory, pids):
@@ -36,3 +58,212 @@ def numbers(memory, pids):
 )
 def test_parts_are_of_the_least_of_machine_and_root_cgroup(memory, pids, expected):
     assert numbers(memory, pids) == expected
+
+
+class Named(Units):
+    """The programs go by the label of a service, since the run makes up the rest of the name."""
+
+    def start(self, launches):
+        launches = list(launches)
+        for launch in launches:
+            for label, program in list(self.programs.items()):
+                if launch.unit.endswith(f"-{label}.service"):
+                    self.programs[launch.unit] = program
+        return super().start(launches)
+
+    def make(self, unit, cgroup, settings):
+        for label, texts in list(self.wrong.items()):
+            if unit.partition("-")[2] == label:
+                self.wrong[unit] = texts
+        super().make(unit, cgroup, settings)
+
+
+class Trial:
+    """A run of services of `text`; `answers` are what probes say about each push."""
+
+    def __init__(self, tmp_path, text: str = TEXT, **host: object) -> None:
+        self.machine = Machine()
+        self.units = Named(self.machine, str(tmp_path))
+        self.units.on_started = self._started
+        self.text = text
+        self.said: list[str] = []
+        self.pushed: list[str] = []
+        self.acts = True
+        self.inputs: list[int] = []
+        self.programs: dict[str, Binary] = {}
+        self.host = facts(
+            0, meminfo={"MemTotal": 4 * GIB, "MemAvailable": 2 * GIB, "SwapTotal": 0, **host.pop("meminfo", {})}, **host
+        )
+
+    def run(self, names: tuple[str, ...] = (), **more: object) -> SmokeResult:
+        config = config_of(self.text)
+        try:
+            result = prove(
+                config, only(build_plan(config, programs=self.programs), names), self.host, self.units,
+                self.machine.door(), self.said.append, **more,
+            )  # fmt: skip
+        finally:
+            for handle in self.inputs:
+                os.close(handle)
+        assert not self.machine.handles
+        return result
+
+    def _started(self, launch: Launch, unit: Unit) -> None:
+        """A probe: it answers each line on its input."""
+        if not launch.input:
+            return
+        with open(launch.output, "w") as out:
+            out.write("{'up': 7}\n")
+        handle = os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+        def tick() -> None:
+            with contextlib.suppress(BlockingIOError):
+                for line in os.read(handle, 4096).decode().splitlines():
+                    self.pushed.append(line)
+                    self._answer(line, launch, unit)
+
+        self.machine.ticks.append(tick)
+        self.inputs.append(handle)
+
+    def _answer(self, line: str, launch: Launch, unit: Unit) -> None:
+        kind, _, _, folder = line.split(" ", 3)
+        kind = kind if self.acts else "nothing"
+        cgroup = folder.removeprefix(MOUNT)
+        with open(launch.output, "a") as out:
+            if kind == "tasks":
+                out.write("{'started': 63, 'refused': True, 'pids.current': '64', 'pids.max': '64'}\n")
+            elif kind == "max":
+                out.write("{'eating': 1}\n")
+                self.machine.write(cgroup, memory_events="oom_kill 1\n")
+                self.machine.files[f"{MOUNT}{cgroup}/memory.events.local"] = "max 5\noom 1\n"
+            out.write(f"{{'over': '{kind}'}}\n")
+            if kind == "tasks":
+                self.machine.files[f"{MOUNT}{unit.cgroup}/pids.events"] = "max 1\n"
+
+
+def by_code(result: SmokeResult) -> dict[str, set[Status]]:
+    found: dict[str, set[Status]] = {}
+    for item in result.findings:
+        found.setdefault(item.code, set()).add(item.status)
+    return found
+
+
+def test_a_run_where_all_holds(tmp_path):
+    trial = Trial(tmp_path)
+    result = trial.run()
+    assert by_code(result) == {
+        code: {Status.PASS} for code in ("CGP501", "CGP502", "CGP503", "CGP509", "CGP510", "CGP511")
+    }
+    (service,) = result.services
+    assert (service.name, service.engine, service.exit_status) == ("web", "systemd", 15)
+    assert [limit.file.partition("-")[2] for limit in service.limits if limit.ok] == [
+        f"api.slice/{name}" for name in ("memory.max", f"{service.unit}/memory.max", f"{service.unit}/pids.max")
+    ]
+    assert {line.split()[0] for line in trial.pushed} == {"tasks", "max"}
+    assert os.listdir(trial.units.unit_folder) == []
+    assert trial.machine.cgroups == {""}
+    assert result.processes_started == 0
+
+
+def test_limits_that_did_not_act_are_a_fail(tmp_path):
+    trial = Trial(tmp_path)
+    trial.acts = False
+    assert Status.PASS not in by_code(trial.run())["CGP511"]
+
+
+def test_a_limit_that_is_not_in_force_is_not_pushed_against(tmp_path):
+    trial = Trial(tmp_path)
+    trial.units.wrong = {"_probe-0.service": {"pids.max": "max"}}
+    result = trial.run()
+    assert Status.FAIL in by_code(result)["CGP511"]
+    assert "tasks" not in {line.split()[0] for line in trial.pushed}
+
+
+def test_a_slice_whose_limit_is_lost_is_a_fail_of_its_services(tmp_path):
+    trial = Trial(tmp_path)
+    trial.units.wrong = {"api.slice": {"memory.max": "max"}}
+    assert by_code(trial.run())["CGP501"] == {Status.FAIL}
+
+
+@pytest.mark.parametrize(("required", "status"), [("", Status.WARN), ('"cpu", "io"', Status.FAIL)])
+def test_a_share_that_is_required_is_a_fail_without_its_file(tmp_path, required, status):
+    text = TEXT.replace("TasksMax = 64", "IOWeight = 60") + f"[require]\ncontrollers = [{required}]\n"
+    trial = Trial(tmp_path, text)
+    trial.units.wrong = {"web.service": {"io.weight": "absent"}}
+    assert by_code(trial.run())["CGP501"] == {status}
+
+
+@pytest.mark.parametrize(("total", "status"), [(0, Status.SKIP), (GIB, Status.UNVERIFIED)])
+def test_a_missing_swap_limit_matters_where_there_is_swap(tmp_path, total, status):
+    trial = Trial(tmp_path, TEXT.replace("TasksMax = 64", "MemorySwapMax = 0"), meminfo={"SwapTotal": total})
+    trial.units.wrong = {"web.service": {"memory.swap.max": "absent"}}
+    assert by_code(trial.run())["CGP501"] == {status}
+
+
+@pytest.mark.parametrize(("held", "status"), [("kill", Status.WARN), ("auto", Status.FAIL), (None, Status.UNVERIFIED)])
+def test_policies_are_asked_of_the_engine(tmp_path, held, status):
+    trial = Trial(tmp_path, TEXT.replace("TasksMax = 64", 'ManagedOOMMemoryPressure = "kill"'))
+    trial.units.settings_of = lambda units: {unit: {"ManagedOOMMemoryPressure": held} for unit in units if held}
+    assert by_code(trial.run())["CGP513"] == {status}
+
+
+def test_without_policies_the_engine_is_not_asked(tmp_path):
+    trial = Trial(tmp_path)
+    trial.units.settings_of = trial.units.system_runs = lambda _units: pytest.fail("asked")
+    assert "CGP513" not in by_code(trial.run())
+
+
+def test_a_go_program_that_nobody_could_look_into_is_told(tmp_path):
+    trial = Trial(tmp_path)
+    trial.programs["web"] = Binary(path="/src/dist/web", info=BuildInfo(go_version="go1.27.3"))
+    assert by_code(trial.run())["CGP418"] == {Status.SKIP}
+
+
+@pytest.mark.parametrize("keeps", ["units", "files"])
+def test_what_a_run_leaves_behind_is_a_fail(tmp_path, keeps):
+    trial = Trial(tmp_path)
+    trial.units.keeps.add(keeps)
+    assert by_code(trial.run())["CGP510"] == {Status.FAIL}
+
+
+def test_inside_a_guest_nothing_is_removed_and_nothing_is_said_of_it(tmp_path):
+    trial = Trial(tmp_path)
+    result = trial.run(inside=True)
+    assert "CGP510" not in by_code(result)
+    assert trial.units.active("cgpf")
+
+
+def test_only_the_services_of_these_names_run(tmp_path):
+    text = TEXT + '[services.other]\nbinary = "x"\n'
+    assert [item.name for item in Trial(tmp_path, text).run(("other",)).services] == ["other"]
+    assert len(Trial(tmp_path, text).run().services) == 2
+
+
+def test_a_service_that_fails_fails_the_run_and_the_probes_run_all_the_same(tmp_path):
+    trial = Trial(tmp_path)
+    ended = Exit(how=How.EXITED, status=1)
+    trial.units.programs = {"web": Program(ends_after=1, ended=ended, result="exit-code")}
+    found = by_code(trial.run())
+    assert (found["CGP503"], found["CGP511"]) == ({Status.FAIL}, {Status.PASS})
+
+
+def test_what_a_crashed_run_left_is_removed_first(tmp_path):
+    trial = Trial(tmp_path)
+    (tmp_path / "cgpf0123456789ab.slice").write_text("# owner: pid 7 started 7 namespace 42\n")
+    trial.run()
+    assert trial.said[0] == "removed what a crashed run left behind (cgpf0123456789ab)"
+
+
+@pytest.mark.parametrize(("user", "journal"), [(False, True), (True, False)])
+def test_output_goes_to_a_file_only_where_no_journal_can_be_read(tmp_path, user, journal, monkeypatch):
+    trial = Trial(tmp_path)
+    trial.units.user = user
+    monkeypatch.setattr(run_module, "_reads_journal", lambda: False)
+    (service,) = trial.run().services
+    assert bool(service.log_tail) is journal
+
+
+def test_through_sudo_services_run_as_the_caller():
+    host = facts(0, uid=1234)
+    assert run_module._run_as(host, EngineChoice(name="systemd", sudo=True)) == (1234, os.getegid())
+    assert run_module._run_as(host, EngineChoice(name="systemd")) is None

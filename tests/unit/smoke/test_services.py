@@ -1,20 +1,419 @@
-"""The end of services, with a manager and a kernel that are played; the real ones are in the lab."""
+"""Services under limits from start to stop, on a machine that is played: what is seen of each, and nothing is missed."""
 
-from types import SimpleNamespace
+import signal
 
-from cgroup_preflight.smoke.services import Run, Services
-from tests.unit.smoke.fabricate import plan
+import pytest
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.engines.base import Exit, How, Launch, Phase
+from cgroup_preflight.engines.command_lines import setting_pairs
+from cgroup_preflight.engines.session import ServiceRun
+from cgroup_preflight.plan.expect import expectations
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.findings import service_findings
+from cgroup_preflight.smoke.services import Proof, Services
+from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Program, Unit, Units, slice_cgroup
+from tests.unit.smoke.fabricate import SCOPE, SLICE, TEXT, plan
+
+WEB = f"{SCOPE}-web.service"
+URL = "http://127.0.0.1:8080/healthz"
+CGROUP = f"{SLICE}/{WEB}"
+READY = f'ready = "{URL}"'
+JOB = TEXT.replace(READY, 'ready = "exit"')
+LOG = TEXT.replace(READY, 'ready = "log:^listening on \\\\d"')
 
 
-def test_the_last_look_at_a_unit_is_a_whole_one():
-    """A kill for want of memory becomes the result when the manager hears of it, which may be in the same state still."""
-    stopping = {"ActiveState": "deactivating", "SubState": "stop-post", "Job": "0"}
-    (service,) = plan().services
-    run = Run(service=service, expected=(), show={**stopping, "Result": "signal"})
-    manager = SimpleNamespace(
-        stop_units=lambda _units: None,
-        show_changed=lambda known: {unit: {**stopping, "Result": "oom-kill"} for unit in known if not known[unit]},
+class Trial:
+    """One run of services on a played machine."""
+
+    def __init__(self, tmp_path, program: Program | None = None, text: str = TEXT, *, journal: bool = True) -> None:
+        self.machine = Machine()
+        self.plan = plan(text)
+        self.units = Units(self.machine, str(tmp_path), {WEB: program or Program(address=URL)})
+        self.output = "" if journal else str(tmp_path / "out")
+        self.said: list[str] = []
+        self.units.slices = {item.unit: slice_cgroup(item.unit) for item in self.plan.slices}
+        for item in self.plan.slices:
+            self.units.make(item.unit, slice_cgroup(item.unit), setting_pairs(item.settings))
+
+    def run(self) -> tuple[ServiceEvidence, ...]:
+        above = {item.unit: item.settings for item in self.plan.slices}
+        proofs = [
+            Proof(
+                ServiceRun(service, self._launch(service)),
+                (
+                    *((unit, expectations(above[unit], NUMBERS)) for unit in service.slices),
+                    (service.unit, expectations(service.settings, NUMBERS)),
+                ),
+            )
+            for service in self.plan.services
+        ]
+        machine, units = self.machine, self.units
+        made = Services(units, machine.observer(), units.slices, self.said.append, machine.door())
+        seen = made.run_all(proofs)
+        assert not machine.handles, "every handle is given back"
+        return seen
+
+    def _launch(self, service) -> Launch:
+        output = f"{self.output}-{service.label}" if self.output else ""
+        return Launch(
+            unit=service.unit, slice=service.slices[-1], description="", command=(service.binary,),
+            settings=setting_pairs(service.settings), output=output,
+        )  # fmt: skip
+
+    def one(self) -> ServiceEvidence:
+        (seen,) = self.run()
+        return seen
+
+
+def statuses(seen: ServiceEvidence) -> dict[str, Status]:
+    return {item.code: item.status for item in service_findings(seen, required=(), swap=False)}
+
+
+def test_a_service_that_holds_its_limits_is_seen_whole(tmp_path):
+    trial = Trial(tmp_path)
+    seen = trial.one()
+    assert set(statuses(seen).values()) == {Status.PASS}
+    assert (seen.engine, seen.cgroup, seen.refused, seen.log) == ("systemd", CGROUP, "", ("log of 0",))
+    assert seen.ready is not None
+    assert seen.ready.ok
+    assert 0.3 <= seen.ready.seconds < 0.5
+    assert seen.stay is not None
+    assert (seen.stay.processes, seen.stay.strays, seen.stay.allowed_cpus) == (1, (), "0-1")
+    assert (seen.ended_early, seen.silent, seen.killed, seen.go) == (False, "", False, None)
+    assert seen.state.phase is Phase.AFTER_END
+    assert seen.state.exit == Exit(how=How.KILLED, status=15)
+    assert seen.counters is not None
+    assert seen.counters.memory_peak == Known(value=4096, source=f"{MOUNT}{CGROUP}/memory.peak")
+    assert [level.cgroup for level in seen.slices] == [f"/{SCOPE}.slice", SLICE]
+    assert seen.effective is not None
+    assert seen.effective.memory_bytes == 64 << 20
+    assert 5.2 < seen.duration_seconds < 6
+    assert {item.unit for item in seen.limits} == {WEB, f"{SCOPE}-api.slice"}
+    assert len(trial.said) == 3
+
+
+def test_the_program_begins_only_after_its_limits_were_read(tmp_path):
+    """At the gate a limit is wrong, and it is right as soon as the program runs: its first instructions had none."""
+    trial = Trial(
+        tmp_path, Program(address=URL, does=lambda units, _unit: units.machine.write(CGROUP, memory_max="67108864"))
     )
-    observer = SimpleNamespace(invoked=lambda _known: {})
-    Services(manager, observer, {}, lambda _text: None)._stop([run])
-    assert run.show["Result"] == "oom-kill"
+    trial.units.wrong[WEB] = {"memory.max": "max"}
+    seen = trial.one()
+    assert {item.expected.attribute: item.actual.value for item in seen.limits}["memory.max"] == "max"
+    assert statuses(seen)["CGP501"] is Status.FAIL
+
+
+def test_a_limit_that_is_lost_while_the_program_runs_is_seen(tmp_path):
+    seen = Trial(
+        tmp_path, Program(address=URL, does=lambda units, _unit: units.machine.write(CGROUP, memory_max="max"))
+    ).one()
+    assert statuses(seen)["CGP501"] is Status.FAIL
+
+
+def test_a_limit_of_a_slice_that_is_not_there_is_seen(tmp_path):
+    trial = Trial(tmp_path)
+    trial.machine.write(SLICE, memory_max="max")
+    assert statuses(trial.one())["CGP501"] is Status.FAIL
+
+
+def test_a_service_that_ends_by_itself_within_its_time(tmp_path):
+    """With status 0, as a daemon that gives up in silence does."""
+    seen = Trial(tmp_path, Program(address=URL, ends_after=2.0)).one()
+    assert seen.ended_early
+    assert 2.0 <= seen.duration_seconds < 2.1
+    assert statuses(seen)["CGP503"] is Status.FAIL
+    assert seen.stay is None
+
+
+def test_a_job_is_ready_when_it_ends(tmp_path):
+    seen = Trial(tmp_path, Program(ends_after=7.0), JOB).one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, seen.ended_early) == (True, False)
+    assert statuses(seen)["CGP503"] is Status.PASS
+
+
+def test_a_job_that_does_not_end_is_not_ready(tmp_path):
+    seen = Trial(tmp_path, Program(), JOB).one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, seen.ready.why) == (False, "it is still running")
+    assert statuses(seen)["CGP505"] is Status.FAIL
+
+
+def test_one_that_is_never_ready(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL, listens_after=None)).one()
+    assert seen.ready is not None
+    assert seen.ready.why == f"connection refused at {URL}"
+    assert 30 < seen.ready.seconds < 31
+    assert statuses(seen)["CGP505"] is Status.FAIL
+
+
+@pytest.mark.parametrize("address", ["http", "tcp", "log"])
+def test_one_that_ends_before_it_is_ready(tmp_path, address):
+    text = {
+        "http": TEXT, "tcp": TEXT.replace(URL, "tcp://127.0.0.1:80"), "log": LOG,
+    }[address]  # fmt: skip
+    trial = Trial(
+        tmp_path,
+        Program(ends_after=0.001, ended=Exit(how=How.EXITED, status=3), result="exit-code"),
+        text,
+        journal=False,
+    )
+    seen = trial.one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, seen.ready.why) == (False, "it ended before it was ready")
+    assert seen.ended_early
+    assert statuses(seen)["CGP503"] is Status.FAIL
+
+
+def test_tcp_and_what_listens_there(tmp_path):
+    text = TEXT.replace(URL, "tcp://127.0.0.1:80")
+    seen = Trial(tmp_path, Program(address="127.0.0.1:80"), text).one()
+    assert set(statuses(seen).values()) == {Status.PASS}
+    seen = Trial(tmp_path, Program(address="127.0.0.1:81"), text).one()
+    assert seen.ready is not None
+    assert seen.ready.why == "no program listens at 127.0.0.1:80"
+
+
+def test_started_is_ready_at_once(tmp_path):
+    seen = Trial(tmp_path, Program(), TEXT.replace(READY, "")).one()
+    assert seen.ready is not None
+    assert seen.ready.ok
+    assert set(statuses(seen).values()) == {Status.PASS}
+
+
+def test_a_line_of_the_journal_makes_it_ready(tmp_path):
+    trial = Trial(tmp_path, Program(), LOG)
+    assert set(statuses(trial.one()).values()) == {Status.PASS}
+    names = [name for name, _ in trial.units.calls]
+    assert (names.count("follow"), names.count("end_follow")) == (1, 1)
+
+
+def test_a_line_of_its_output_file_makes_it_ready_and_its_last_lines_are_kept(tmp_path):
+    path = tmp_path / "out-web"
+
+    def writes(units: Units, _unit: Unit) -> None:
+        units.machine.later(1, lambda: path.write_text("listening on 1\n"))
+
+    seen = Trial(tmp_path, Program(does=writes), LOG, journal=False).one()
+    assert seen.ready is not None
+    assert 1 <= seen.ready.seconds < 1.2
+    assert seen.log == ("listening on 1",)
+
+
+@pytest.mark.parametrize(("text", "why"), [("nothing\n", "no line of its log matches '^listening on \\\\d'")])
+def test_a_log_without_the_line(tmp_path, text, why):
+    (tmp_path / "out-web").write_text(text)
+    seen = Trial(tmp_path, Program(), LOG, journal=False).one()
+    assert seen.ready is not None
+    assert seen.ready.why == why
+
+
+def test_only_the_last_whole_lines_of_a_long_output_are_kept(tmp_path):
+    (tmp_path / "out-web").write_text("listening on 1\n" + "x" * 70_000 + "\n" + "".join(f"{n}\n" for n in range(10)))
+    seen = Trial(tmp_path, Program(), LOG, journal=False).one()
+    assert seen.log == tuple(map(str, range(10)))
+    (tmp_path / "out-web").write_text("listening on 1\n" + "".join(f"{n}\n" for n in range(30)))
+    assert Trial(tmp_path, Program(), LOG, journal=False).one().log == tuple(map(str, range(10, 30)))
+
+
+def test_output_that_was_never_written_is_no_error(tmp_path):
+    assert Trial(tmp_path, journal=False).one().log == ()
+
+
+def test_a_hung_service_is_not_a_pass(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL, hangs_after=3.0)).one()
+    assert seen.silent == f"connection refused at {URL}"
+    assert statuses(seen)["CGP505"] is Status.FAIL
+
+
+def test_one_that_is_busy_for_a_moment_is_asked_again(tmp_path):
+    def comes_back(units: Units, _unit: Unit) -> None:
+        units.machine.later(5.0, lambda: units.machine.listening.discard(URL))
+        units.machine.later(7.0, lambda: units.machine.listening.add(URL))
+
+    assert Trial(tmp_path, Program(address=URL, does=comes_back)).one().silent == ""
+
+
+def test_what_answers_before_the_start_blocks(tmp_path):
+    trial = Trial(tmp_path)
+    trial.machine.listening.add(URL)
+    seen = trial.one()
+    assert seen.ready is not None
+    assert (seen.ready.blocked, seen.ready.ok, seen.cgroup) == (True, False, "")
+    assert statuses(seen) == {"CGP507": Status.UNVERIFIED}
+    assert not trial.units.units
+    assert not trial.units.calls
+
+
+def test_the_words_of_a_refusal_are_kept(tmp_path):
+    seen = Trial(tmp_path, Program(refused="Unit x.service already exists.")).one()
+    assert seen.refused == "Unit x.service already exists."
+    (found,) = service_findings(seen, required=(), swap=False)
+    assert (found.code, found.status) == ("CGP507", Status.UNVERIFIED)
+    assert "Unit x.service already exists." in found.message
+
+
+def test_a_unit_that_never_gets_a_cgroup(tmp_path):
+    seen = Trial(tmp_path, Program(never_runs=True)).one()
+    assert seen.cgroup == ""
+    assert all(isinstance(item.actual, Missing) for item in seen.limits if item.unit == WEB)
+    assert statuses(seen)["CGP507"] is Status.UNVERIFIED
+
+
+def test_a_unit_without_a_gate_runs_all_the_same(tmp_path):
+    assert set(statuses(Trial(tmp_path, Program(address=URL, gate=False)).one()).values()) == {Status.PASS}
+
+
+def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+    seen = trial.one()
+    assert seen.killed
+    assert ("kill", (WEB,)) in trial.units.calls
+    assert statuses(seen)["CGP506"] is Status.FAIL
+
+
+def test_one_that_stops_in_time_is_not_killed(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, stop_after=2.8))
+    assert not trial.one().killed
+    assert [name for name, _ in trial.units.calls] == ["stop"]
+
+
+def test_a_unit_that_outlives_its_kill_is_waited_for_no_longer(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None, dies_at_kill=False))
+    seen = trial.one()
+    assert seen.killed
+    assert seen.state.phase is Phase.STARTED
+    assert trial.machine.now < 1100
+
+
+def stray(units: Units, unit: Unit, cgroup: str, *, environ: str = "", parent: int | None = None):
+    return units.machine.spawn("child", cgroup, parent=unit.main.pid if parent is None else parent, environ=environ)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_child_in_another_cgroup_is_found_and_ended(tmp_path, known):
+    children = []
+
+    def leaves(units: Units, unit: Unit) -> None:
+        children.append(stray(units, unit, "/user.slice" if known else ""))
+        if not known:
+            units.machine.files[f"/proc/{children[0].pid}/cgroup"] = "junk"
+
+    trial = Trial(tmp_path, Program(address=URL, does=leaves))
+    seen = trial.one()
+    assert seen.stay is not None
+    assert seen.stay.strays == ((children[0].pid, "/user.slice" if known else "an unknown cgroup"),)
+    assert statuses(seen)["CGP502"] is Status.FAIL
+    assert trial.machine.signals[-1:] == ([(children[0].pid, signal.SIGKILL)] if known else trial.machine.signals[-1:])
+
+
+def test_a_child_below_its_unit_is_no_stray(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL, does=lambda units, unit: stray(units, unit, f"{CGROUP}/sub"))).one()
+    assert seen.stay is not None
+    assert seen.stay.strays == ()
+
+
+def test_a_process_that_left_with_its_parents_gone_is_found_by_its_invocation_and_ended(tmp_path):
+    children = []
+
+    def daemon(units: Units, unit: Unit) -> None:
+        environ = f"A=1\0INVOCATION_ID={unit.invocation}\0"
+        children.append(stray(units, unit, "/system.slice", environ=environ, parent=1))
+
+    trial = Trial(tmp_path, Program(address=URL, does=daemon))
+    seen = trial.one()
+    assert seen.stay is not None
+    assert seen.stay.strays == ((children[0].pid, "/system.slice"),)
+    assert (children[0].pid, signal.SIGKILL) in trial.machine.signals
+    assert statuses(seen)["CGP502"] is Status.FAIL
+
+
+def test_what_a_job_left_elsewhere_is_found_though_nobody_looked_while_it_ran(tmp_path):
+    def daemon(units: Units, unit: Unit) -> None:
+        stray(units, unit, "/system.slice", environ=f"INVOCATION_ID={unit.invocation}\0", parent=1)
+
+    seen = Trial(tmp_path, Program(ends_after=1.0, does=daemon), JOB).one()
+    assert statuses(seen)["CGP502"] is Status.FAIL
+
+
+def test_a_stray_that_may_not_be_signalled_is_still_told(tmp_path):
+    def leaves(units: Units, unit: Unit) -> None:
+        units.machine.denied.add(stray(units, unit, "/user.slice").pid)
+
+    assert statuses(Trial(tmp_path, Program(address=URL, does=leaves)).one())["CGP502"] is Status.FAIL
+
+
+def test_a_stray_that_ended_meanwhile_or_whose_number_is_anothers_is_not_ended(tmp_path):
+    def leaves(units: Units, unit: Unit) -> None:
+        pid = stray(units, unit, "/user.slice").pid
+        units.machine.open = lambda number, opens=units.machine.open: None if number == pid else opens(number)
+
+    trial = Trial(tmp_path, Program(address=URL, does=leaves))
+    assert statuses(trial.one())["CGP502"] is Status.FAIL
+    assert signal.SIGKILL not in [number for _, number in trial.machine.signals]
+
+
+def test_a_gate_that_may_not_be_signalled_is_opened_by_the_engine(tmp_path):
+    trial = Trial(tmp_path)
+    spawn = trial.machine.spawn
+
+    def denied(comm: str, cgroup: str, **more):
+        made = spawn(comm, cgroup, **more)
+        if comm == "(sleep)":
+            trial.machine.denied.add(made.pid)
+        return made
+
+    trial.machine.spawn = denied
+    assert set(statuses(trial.one()).values()) == {Status.PASS}
+    assert ("open_gates", (WEB,)) in trial.units.calls
+
+
+def test_a_main_process_that_ends_before_its_handle_is_open(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, ends_after=9.0))
+    trial.machine.open = lambda number, opens=trial.machine.open: (
+        None if trial.machine.processes[number].comm == "app" else opens(number)
+    )
+    seen = trial.one()
+    assert seen.ready is not None
+    assert not seen.ready.ok
+    assert seen.ended_early
+
+
+def test_services_do_not_wait_for_each_other(tmp_path):
+    """One fails at once, one lasts: each is seen for itself, and the ended one keeps its own duration."""
+    text = TEXT + '[services.job]\nbinary = "b"\n[services.job.smoke]\nready = "exit"\nduration = "1s"\n'
+    trial = Trial(tmp_path, text=text)
+    trial.units.programs[f"{SCOPE}-job.service"] = Program(
+        ends_after=0.5, ended=Exit(how=How.EXITED, status=1), result="exit-code"
+    )
+    seen = {one.service.label: one for one in trial.run()}
+    assert statuses(seen["web"])["CGP503"] is Status.PASS
+    assert statuses(seen["job"])["CGP503"] is Status.FAIL
+    assert 0.5 <= seen["job"].duration_seconds < 0.7
+
+
+def test_all_that_is_open_is_closed_when_the_engine_fails(tmp_path):
+    trial = Trial(tmp_path)
+
+    def fails(_units: object) -> None:
+        raise HostError("gone", remedy=None)
+
+    trial.units.stop = fails
+    with pytest.raises(HostError):
+        trial.run()
+    assert not trial.machine.handles
+
+
+def test_the_last_look_at_a_unit_is_a_whole_one(tmp_path):
+    """A kill for want of memory becomes the result when the manager hears of it, in the same phase."""
+
+    def kernel_kills(units: Units, unit: Unit) -> None:
+        units.machine.later(1, lambda: units.finish(unit, Exit(how=How.KILLED, status=9), "signal"))
+        units.machine.later(5.6, lambda: setattr(unit, "result", "oom-kill"))
+
+    seen = Trial(tmp_path, Program(address=URL, does=kernel_kills, listens_after=0.1)).one()
+    assert seen.state.result in ("signal", "oom-kill")
+    assert statuses(seen).get("CGP503", statuses(seen).get("CGP504")) is Status.FAIL

@@ -48,7 +48,7 @@ class GitlabForge:
         return {name: url for name, url in found.items() if url}
 
     def publish(self, results: Results, options: Options, receipt: Receipt, outside: Outside) -> None:
-        """Writes the note; the report files are there already."""
+        """Writes the note; the report files are already written."""
         if options.comment == "never":
             return
         token = self.job.token or self.job.job_token or (Secret("dry-run") if options.dry_run else None)

@@ -1,0 +1,265 @@
+"""Services from start to stop: starts them, waits until they are ready, stops them. Proves nothing."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.base import Engine, Launch, UnitState
+from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.host.door import Clock, Door, Processes
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.plan.model import ServicePlan
+
+if TYPE_CHECKING:
+    import subprocess
+
+_GATE_SECONDS = 20.0
+_POLL_MAX = 0.2
+_READY_PAUSE = 0.05
+_KILL_SECONDS = 10.0
+#: A busy service gets this long to answer once more.
+_AGAIN_SECONDS = 5.0
+_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
+#: Why a service is not ready that ended before it was.
+ENDED_FIRST = "it ended before it was ready"
+
+
+def local_door(environment: Mapping[str, str]) -> Door:
+    """The machine that this program runs on; its programs get `environment` in addition to the usual variables."""
+    return Door(
+        files=LiveFs(), processes=Processes(), programs=LiveRunner(environment), clock=Clock(), network=LocalNetwork()
+    )
+
+
+class ServiceRun:
+    """One service from its start to its end, as far as it has come; spans and moments in seconds.
+
+    `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
+    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile.
+    """
+
+    def __init__(self, service: ServicePlan, launch: Launch) -> None:
+        self.service, self.launch = service, launch
+        self.state = UnitState()
+        self.refused = self.cgroup = self.invocation = self.silent = ""
+        self.handle, self.pid = -1, 0
+        self.alive = self.ended_early = self.killed = False
+        self.readiness: Readiness | None = None
+        self.ready_at = self.released_at = self.ended_at = 0.0
+        self.watch: LogWatch | None = None
+        self.follower: subprocess.Popen[bytes] | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether another program answers at its address, so that it was not started."""
+        return self.readiness is not None and self.readiness.blocked
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it ends by itself when its work is done."""
+        return self.service.smoke.ready.kind is ReadyKind.EXIT
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it became ready."""
+        return self.readiness is not None and self.readiness.ok
+
+
+class Session:
+    """The services of one session, driven step by step in the order of the methods. Each may raise HostError."""
+
+    def __init__(self, engine: Engine, observer: Observer, door: Door) -> None:
+        self._engine = engine
+        self._observer = observer
+        self._door = door
+        self._clock = door.clock
+
+    def start(self, runs: Iterable[ServiceRun]) -> list[ServiceRun]:
+        """Starts services at the same time; those that now run, or wait at their gate."""
+        free = []
+        for run in runs:
+            test = run.service.smoke.ready
+            if test.kind in _ADDRESSED and self._door.network.listens(test):
+                run.readiness = Readiness(
+                    ok=False, seconds=0.0, why="another program already answers at this address", blocked=True
+                )
+            else:
+                free.append(run)
+        refused = self._engine.start(run.launch for run in free)
+        for run in free:
+            run.refused = refused.get(run.service.unit, "")
+        return [run for run in free if not run.refused]
+
+    def wait_for_gates(self, runs: Sequence[ServiceRun]) -> None:
+        """Waits until each service has a cgroup and its program has not begun; opens the log of those that need it."""
+        self._poll(runs, lambda run: run.state.has_begun, _GATE_SECONDS)
+        for run in runs:
+            run.cgroup = run.state.cgroup
+            run.invocation = run.state.invocation
+            if run.service.smoke.ready.kind is ReadyKind.LOG:
+                run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
+
+    def open_gates(self, runs: Sequence[ServiceRun]) -> None:
+        """Starts the programs, and takes a handle of each main process."""
+        for run in runs:
+            gate = run.state.gate_pid
+            if gate:
+                # systemd names the process before it is in its cgroup, and before it has become the `sleep`.
+                wait_until(self._clock, lambda run=run, gate=gate: self._is_gate(run, gate), _GATE_SECONDS)  # type: ignore[misc]
+                open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
+            run.released_at = self._clock.monotonic()
+        longest = max((run.service.smoke.start_timeout for run in runs), default=0.0)
+        self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended, longest)
+        for run in runs:
+            run.pid = run.state.main_pid
+            handle = self._door.processes.open(run.pid) if run.pid else None
+            run.alive = handle is not None
+            run.handle = -1 if handle is None else handle
+            if not run.alive:
+                run.ended_at = self._clock.monotonic()
+
+    def wait_until_ready(self, runs: Sequence[ServiceRun]) -> None:
+        """Waits until each service is ready, has ended, or its start_timeout is over."""
+        waiting = list(runs)
+        while waiting:
+            for run in waiting:
+                self._note_exit(run)
+                self._try_ready(run)
+            waiting = [run for run in waiting if run.readiness is None]
+            if waiting:
+                handles = [run.handle for run in waiting if run.alive]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                self._door.processes.wait(handles, _READY_PAUSE)
+
+    def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
+        """Waits until each ready service has run for its duration; not for those that end earlier."""
+        lasting = [run for run in runs if run.is_ready and not run.is_job]
+        end = max((run.ready_at + run.service.smoke.duration for run in lasting), default=0.0)
+        while (left := end - self._clock.monotonic()) > 0:
+            handles = [run.handle for run in runs if run.alive]
+            if not handles:
+                break
+            self._door.processes.wait(handles, left)
+            for run in runs:
+                self._note_exit(run)
+        for run in runs:
+            self._note_exit(run)
+            run.ended_early = not run.alive and not run.is_job
+
+    def check_again(self, runs: Sequence[ServiceRun]) -> None:
+        """Asks once more whoever answered when it became ready: a program can hang and stay alive."""
+        asked = [run for run in runs if run.alive and run.is_ready and run.service.smoke.ready.kind in _ADDRESSED]
+        for run in asked:
+            run.silent = "not asked yet"
+        # All get the same time: no service waits for the silent ones before it.
+        wait_until(self._clock, lambda: not [run for run in asked if not self._still_answers(run)], _AGAIN_SECONDS)
+
+    def stop(self, runs: Sequence[ServiceRun]) -> None:
+        """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
+        if not runs:
+            return
+        self._engine.stop([run.service.unit for run in runs])
+        asked = self._clock.monotonic()
+        for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
+            left = asked + run.service.smoke.stop_timeout - self._clock.monotonic()
+            if not wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left):  # type: ignore[misc]
+                run.killed = True
+                self._engine.kill([run.service.unit])
+        for run in runs:
+            wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), _KILL_SECONDS)  # type: ignore[misc]
+        for run in runs:
+            run.state = (
+                UnitState()
+            )  # the result can change while the phase does not: systemd learns of an OOM kill late
+        self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
+
+    def close(self, run: ServiceRun) -> None:
+        """Gives back what the session holds of a service."""
+        if run.handle >= 0:
+            self._door.processes.close(run.handle)
+            run.handle = -1
+        if run.follower is not None:
+            self._engine.end_follow(run.follower)
+        elif run.watch is not None:
+            os.close(run.watch.handle)
+        run.watch = run.follower = None
+
+    def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
+        """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
+        deadline, pause, todo = self._clock.monotonic() + seconds, 0.01, list(runs)
+        while todo:
+            known = {run.service.unit: run.state for run in todo}
+            # The whole state of a unit takes long to ask: so when it has changed, at the longest pause, and at the end.
+            whole = pause == _POLL_MAX or self._clock.monotonic() > deadline
+            states = self._engine.states(known) if whole else self._engine.changed(known)
+            for run in todo:
+                run.state = states.get(run.service.unit, UnitState() if whole else run.state)
+            todo = [run for run in todo if not done(run)]
+            if not todo or self._clock.monotonic() > deadline:
+                return
+            self._clock.sleep(pause)
+            pause = min(pause * 2, _POLL_MAX)
+
+    def _open_log(self, run: ServiceRun) -> int:
+        if run.launch.output:
+            return os.open(run.launch.output, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        run.follower = self._engine.follow(run.invocation)
+        assert run.follower.stdout is not None
+        return run.follower.stdout.fileno()
+
+    def _note_exit(self, run: ServiceRun) -> None:
+        if run.alive and self._door.processes.wait([run.handle], 0):
+            run.alive = False
+            run.ended_at = self._clock.monotonic()
+
+    def _try_ready(self, run: ServiceRun) -> None:
+        now = self._clock.monotonic()
+        seconds = now - run.released_at
+        answer = self._answer(run)
+        if answer == "":
+            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds), now
+        elif not run.alive:
+            run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
+        elif seconds > run.service.smoke.start_timeout:
+            run.readiness = Readiness(ok=False, seconds=seconds, why=answer)
+
+    def _answer(self, run: ServiceRun) -> str:
+        """Empty when ready, else what is missing."""
+        test = run.service.smoke.ready
+        if test.kind is ReadyKind.EXIT:
+            return "" if not run.alive else "it is still running"
+        if test.kind is ReadyKind.LOG and run.watch is not None:
+            run.watch.read()
+            slow = f"matching {test.target!r} against its log takes too long"
+            return (
+                "" if run.watch.found else slow if run.watch.too_slow else f"no line of its log matches {test.target!r}"
+            )
+        if not run.alive:
+            return "it ended"
+        if test.kind is ReadyKind.HTTP:
+            failure = self._door.network.try_http(test.target)
+            return f"{failure} at {test.target}" if failure else ""
+        if test.kind is ReadyKind.TCP:
+            return "" if self._door.network.listens(test) else f"no program listens at {test.target}"
+        return ""
+
+    def _still_answers(self, run: ServiceRun) -> bool:
+        if run.silent:
+            run.silent = self._answer(run)
+        return not run.silent
+
+    def _is_gate(self, run: ServiceRun, gate: int) -> bool:
+        """Whether this process is the gate of the service, or has ended."""
+        return gate_process(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
+
+    def _is_at_end(self, run: ServiceRun, runs: Iterable[ServiceRun]) -> bool:
+        """Whether only the gate after the end is left of a service; notes the exits of all `runs` meanwhile."""
+        for one in runs:
+            self._note_exit(one)
+        if not run.cgroup:
+            return True
+        return gate_process(self._observer, run.cgroup, other_than=run.pid) > 0 or not self._observer.exists(run.cgroup)

@@ -1,0 +1,43 @@
+"""What `systemctl show` says of a unit, as a `UnitState` (org.freedesktop.systemd1(5)). Pure."""
+
+import re
+from collections.abc import Mapping
+
+from cgroup_preflight.engines.base import Exit, How, Phase, UnitState
+
+#: ExecMainCode is si_code of waitid(2).
+_HOW = {"1": How.EXITED, "2": How.KILLED, "3": How.DUMPED}
+
+
+def unit_state(shown: Mapping[str, str]) -> UnitState:
+    """What `systemctl show` says of a unit, in our words; what it leaves out is unknown."""
+    phase, control = _phase(shown), int(shown.get("ControlPID", "0") or 0)
+    return UnitState(
+        phase=Phase.QUEUED if phase is Phase.AT_GATE and not control else phase,
+        word=shown.get("ActiveState", "unknown"), mark=mark(shown),
+        gate_pid=control if phase is Phase.AT_GATE else 0, main_pid=int(shown.get("MainPID", "0") or 0),
+        cgroup=shown.get("ControlGroup", ""), invocation=shown.get("InvocationID", ""), result=shown.get("Result", ""),
+        exit=_exit(shown.get("ExecMainCode", ""), shown.get("ExecMainStatus", "")),
+    )  # fmt: skip
+
+
+def _phase(shown: Mapping[str, str]) -> Phase:
+    if shown.get("ActiveState") in ("failed", "inactive", None):
+        # With a job a unit is inactive because it has not begun yet.
+        return Phase.OVER if shown.get("Job", "") in ("", "0") else Phase.QUEUED
+    sub = shown.get("SubState", "")
+    if sub == "stop-post":
+        return Phase.AFTER_END
+    if sub.startswith(("stop", "final")):
+        return Phase.STOPPING
+    return Phase.AT_GATE if sub == "start-pre" else Phase.STARTED
+
+
+def _exit(code: str, status: str) -> Exit | None:
+    how = _HOW.get(code)
+    return Exit(how=how, status=int(status)) if how and re.fullmatch(r"[0-9]{1,9}", status) else None
+
+
+def mark(shown: Mapping[str, str]) -> str:
+    """What changes whenever the phase does; enough to tell whether to ask for all properties again."""
+    return "/".join(shown.get(name, "") for name in ("ActiveState", "SubState", "Job"))

@@ -1,0 +1,269 @@
+"""Probes against a kernel that is played: what is pushed against, in which order, and what is undone afterwards."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
+from cgroup_preflight.smoke.probes import ProbeEvidence, Probes
+from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Unit, Units, slice_cgroup
+from tests.unit.smoke.fabricate import SCOPE, SLICE, plan
+
+SERVICE = '[slices.api]\nMemoryMax = "256M"\n[services.web]\nbinary = "x"\nslice = "api"\n{}\n'
+MIB = 1 << 20
+
+
+class Trial:
+    """All probes of a plan; `reply` writes what the payload of a unit says to a line on its input."""
+
+    def __init__(self, tmp_path: Path, text: str, capacity: Capacity | None = None) -> None:
+        self.machine = Machine()
+        self.units = Units(self.machine, str(tmp_path))
+        self.folder = tmp_path
+        self.plan = plan(text)
+        self.capacity = capacity or Capacity(cpus=2, available_bytes=4 << 30, swap_bytes=1 << 30)
+        for item in self.plan.slices:
+            self.units.slices[item.unit] = slice_cgroup(item.unit)
+            self.units.make(item.unit, slice_cgroup(item.unit), [(one.property, one.text) for one in item.settings])
+        self.units.on_started = self._started
+        self.up = True
+        self.lines: list[tuple[str, str]] = []
+        self.held: list[dict[str, str]] = []
+        self.said: list[str] = []
+        self.reply: Callable[[str, str, Unit], str] = lambda _kind, _folder, _unit: ""
+        self._inputs: list[int] = []
+
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[ProbeEvidence, ...]:
+        machine = self.machine
+        probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
+        made = Probes(self.units, machine.observer(), machine, self.units.slices, f"{MOUNT}/", str(self.folder), None)
+        try:
+            return made.run_all(SCOPE, probes, self.said.append, meanwhile, self.capacity)
+        finally:
+            for handle in self._inputs:
+                os.close(handle)
+
+    def _started(self, launch: Launch, unit: Unit) -> None:
+        if self.up:
+            Path(launch.output).write_text("noise (\n[1]\n{'up': 7}\n")
+        handle = os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._inputs.append(handle)
+
+        def tick() -> None:
+            with contextlib.suppress(BlockingIOError):
+                for line in os.read(handle, 4096).decode().splitlines():
+                    kind, _, _, folder = line.split(" ", 3)
+                    self.lines.append((line, unit.name))
+                    self.held.append(dict(self.machine.files))
+                    text = self.reply(kind, folder.removeprefix(MOUNT), unit)
+                    with open(launch.output, "a") as out:
+                        out.write(text)
+
+        self.machine.ticks.append(tick)
+
+
+def over(kind: str, _cgroup: str, _unit: Unit) -> str:
+    return f"{{'over': '{kind}'}}\n"
+
+
+def test_a_probe_of_a_service_runs_in_its_own_cgroup_with_the_limit(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
+    trial.reply = over
+    seen = {one.probe.kind: one for one in trial.run()}
+    own = f"{SLICE}/{SCOPE}-_probe-0.service"
+    assert (seen["tasks"].cgroup, seen["tasks"].in_force) == (own, "64")
+    assert seen["tasks"].said == ({"over": "tasks"},)
+    line = next(line for line, _ in trial.lines if line.startswith("tasks"))
+    assert line == f"tasks 128 21.4 {MOUNT}{own}"
+    assert trial.said[0] == "testing TasksMax of web (1/2)"
+    assert ("removed", (f"{SCOPE}-_probe-0.service",)) in trial.units.calls
+
+
+@pytest.mark.parametrize(("held", "in_force"), [("max", "max"), ("63", "63"), ("absent", None)])
+def test_a_limit_that_is_not_in_force_is_not_pushed_against(tmp_path, held, in_force):
+    """What the kernel has, and not what was expected, is what the evidence says."""
+    trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
+    trial.reply = over
+    trial.units.wrong[f"{SCOPE}-_probe-0.service"] = {"pids.max": held}
+    (tasks,) = [one for one in trial.run() if one.probe.kind == "tasks"]
+    assert (tasks.in_force, tasks.said, tasks.before, tasks.after) == (in_force, (), {}, {})
+    assert not [line for line, _ in trial.lines if line.startswith("tasks")]
+
+
+def test_limits_that_act_first_are_lifted_for_the_push_and_put_back(tmp_path):
+    text = '[slices.api]\nMemoryMax = "256M"\nMemoryHigh = "200M"\n[services.web]\nbinary = "x"\nslice = "api"\nMemoryMax = "64M"\n'
+    trial = Trial(tmp_path, text)
+    trial.reply = over
+    seen = trial.run()
+    own = f"{SLICE}/{SCOPE}-_probe-0.service"
+    high, limit = f"{MOUNT}{SLICE}/memory.high", f"{MOUNT}{own}/memory.max"
+    of_slice = [
+        held for (line, _), held in zip(trial.lines, trial.held, strict=True) if line.endswith(f"{MOUNT}{SLICE}")
+    ]
+    assert len(of_slice) == 2, "max and high of the slice"
+    assert all(held[limit] == "max" for held in of_slice if limit in held)
+    assert {line.split()[0]: held[high] for (line, _), held in zip(trial.lines, trial.held, strict=True)
+            if line.endswith(f"{MOUNT}{SLICE}")} == {"max": "max", "high": str(200 * MIB)}  # fmt: skip
+    assert trial.machine.files[high] == str(200 * MIB)
+    assert trial.machine.files[limit] == str(64 * MIB)
+    assert {one.probe.label for one in seen} == {"web", "api.slice"}
+
+
+def test_what_is_no_limit_is_not_lifted(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.reply = over
+    trial.machine.files[f"{MOUNT}{SLICE}/memory.high"] = "max\n"
+    trial.run()
+    assert trial.units.written == []
+
+
+def test_counters_are_those_of_just_before_and_just_after(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        files = trial.machine.files
+        files[f"{MOUNT}{unit.cgroup}/pids.events"] = "max 3\n"
+        files[f"{MOUNT}{cgroup}/memory.events.local"] = "max 8\nhigh 4\n"
+        files[f"{MOUNT}{cgroup}/memory.events"] = "oom_kill 2\n"
+        return over(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, SERVICE.format('TasksMax = 64\nMemoryMax = "64M"\nCPUQuota = "50%"'))
+    trial.reply = reply
+    seen = {(one.probe.label, one.probe.kind): one for one in trial.run()}
+    assert seen["web", "cpu"].before == seen["web", "cpu"].after == {}
+    tasks = seen["web", "tasks"]
+    assert tasks.after["max"] == 3
+    assert seen["web", "max"].after == {"max": 8, "high": 4, "oom_kill": 2}
+    assert seen["api.slice", "max"].after["oom_kill"] == 2
+
+
+def test_a_refused_fork_counts_at_the_probe_or_at_the_slice(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        for place, count in ((unit.cgroup, 1), (SLICE, 2)):
+            trial.machine.files[f"{MOUNT}{place}/pids.events"] = f"max {count}\n"
+        return over(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, "[slices.api]\nTasksMax = 90\n[services.web]\nbinary = 'x'\nslice = 'api'\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert (seen.before, seen.after) == ({"max": 0}, {"max": 3})
+
+
+def test_swap_has_counters_of_its_own(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        files = trial.machine.files
+        files[f"{MOUNT}{cgroup}/memory.swap.peak"] = "4096\n"
+        files[f"{MOUNT}{cgroup}/memory.swap.events"] = "max 5\n"
+        files[f"{MOUNT}{unit.cgroup}/memory.events"] = "oom_kill 1\n"
+        return over(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\nMemorySwapMax = '8M'\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.before == {"oom_kill": 0, "swap max": 0, "swap peak": 0}
+    assert seen.after == {"oom_kill": 1, "swap max": 5, "swap peak": 4096}
+
+
+def test_a_push_that_does_not_end_ends_with_its_time(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
+    trial.reply = lambda *_: ""
+    assert {one.said for one in trial.run()} == {()}
+    assert 1000 + 2 * (21.4 + 15) < trial.machine.now < 1000 + 2 * (21.4 + 15) + 2
+
+
+def test_a_probe_that_is_killed_with_all_it_is_in_is_waited_for_no_longer(tmp_path):
+    def reply(_kind: str, _cgroup: str, unit: Unit) -> str:
+        trial.machine.processes.clear()
+        return ""
+
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.said == ()
+    assert trial.machine.now < 1002
+
+
+def test_one_that_does_not_start_says_so(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.up = False
+    (seen,) = trial.run()
+    assert (seen.refused, seen.in_force, seen.cgroup) == ("it did not start in time", None, SLICE)
+    assert 1020 <= trial.machine.now < 1021
+
+
+def test_the_words_of_a_refusal_are_kept(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.units.refuses = {"_probe-": "Unit is masked."}
+    (seen,) = trial.run()
+    assert seen.refused == "Unit is masked."
+
+
+def test_probes_of_one_slice_take_turns_and_those_of_others_do_not_wait(tmp_path):
+    text = (
+        "[slices.a]\nTasksMax = 90\n[slices.b]\nMemoryMax = '64M'\n"
+        "[services.x]\nbinary = 'x'\nslice = 'a'\nTasksMax = 20\n[services.y]\nbinary = 'x'\nslice = 'b'\n"
+    )
+    open_now: list[str] = []
+    most: list[int] = []
+    trial = Trial(tmp_path, text)
+
+    def reply(kind: str, _cgroup: str, unit: Unit) -> str:
+        open_now.append(kind)
+        most.append(len(open_now))
+        path = f"{tmp_path}/{unit.name}.out"
+
+        def answer() -> None:
+            open_now.remove(kind)
+            with open(path, "a") as out:
+                out.write(f"{{'over': '{kind}'}}\n")
+
+        trial.machine.later(1, answer)
+        return ""
+
+    trial.reply = reply
+    assert len(trial.run()) == 3
+    assert max(most) == 2
+    assert 1002 < trial.machine.now < 1004
+
+
+def test_without_probes_the_rest_is_done_all_the_same(tmp_path):
+    trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\n")
+    done = []
+    assert trial.run(lambda: done.append(1)) == ()
+    assert done == [1]
+    assert not trial.units.calls
+
+
+def test_what_is_done_meanwhile_comes_before_the_first_push(tmp_path):
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.reply = over
+    trial.run(lambda: trial.lines.append(("meanwhile", "")))
+    assert [line.split()[0] for line, _ in trial.lines] == ["meanwhile", "max"]
+
+
+def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):
+    text = '[slices.api]\nMemoryMax = "256M"\nMemoryHigh = "200M"\n[services.web]\nbinary = "x"\nslice = "api"\n'
+    trial = Trial(tmp_path, text)
+    before = len(os.listdir("/proc/self/fd"))
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "max":
+            raise HostError("gone", remedy=None)
+        return over(kind, cgroup, unit)
+
+    trial.reply = reply
+    with pytest.raises(HostError):
+        trial.run()
+    assert trial.machine.files[f"{MOUNT}{SLICE}/memory.high"] == str(200 * MIB)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("line", ["", "(", "1", "{'up'", "[1]", "{" * 5000, "__import__('os')", "{'a': 1}{'b'"])
+def test_a_line_of_a_payload_that_is_no_literal_is_left_out(tmp_path, line):
+    trial = Trial(tmp_path, SERVICE.format(""))
+    trial.reply = lambda kind, cgroup, unit: f"{line}\n{over(kind, cgroup, unit)}"
+    (seen,) = trial.run()
+    assert seen.said == ({"over": "max"},)
