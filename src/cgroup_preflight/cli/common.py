@@ -67,10 +67,10 @@ def _folders() -> tuple[str, ...]:
 
 def plan_of(config: "Config") -> "Plan":
     """The plan of a config whose programs are read: a Go program gets the settings that fit its limits."""
-    from cgroup_preflight.golang.program import survey_all
+    from cgroup_preflight.golang.program import read_programs
     from cgroup_preflight.plan.build import binary_paths, build_plan
 
-    return build_plan(config, programs=survey_all(binary_paths(config)))
+    return build_plan(config, programs=read_programs(binary_paths(config)))
 
 
 def context(

@@ -178,6 +178,6 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
             lines += ["", f"--- {part.path}", *part.content.splitlines()]
     text = "\n".join([*lines, ""])
     if file:
-        options.write_file(Path(file), text)
+        options.write_text(Path(file), text)
     else:
         options.write_stdout(text)

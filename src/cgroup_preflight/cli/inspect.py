@@ -16,7 +16,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.golang.program import Binary, survey
+from cgroup_preflight.golang.program import Binary, read_program
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
 
@@ -64,7 +64,7 @@ def main(words: list[str]) -> int:
     for item in wanted:
         text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
         if item.file:
-            options.write_file(Path(item.file), text)
+            options.write_text(Path(item.file), text)
         else:
             options.write_stdout(text)
     return _status(seen, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -150,7 +150,7 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
             raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or fix the path"))
     found: list[_Inspected] = []
     for path in chosen:
-        program = survey(path)
+        program = read_program(path)
         if target.machine != os.uname().machine:  # this host does not show which interpreters exist there
             program = replace(program, interpreter_here=True)
         of = {name for name, other in services.items() if os.path.realpath(other) == os.path.realpath(path)}

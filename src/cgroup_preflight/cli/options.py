@@ -111,7 +111,7 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
     for item in wanted:
         text = _render(report, item, verbose=verbose)
         if item.file:
-            write_file(_path(item.file), text)
+            write_text(_path(item.file), text)
         else:
             write_stdout(text)
 
@@ -171,7 +171,7 @@ def use_colour() -> bool:
     )
 
 
-def write_file(path: "Path", text: str) -> None:
+def write_text(path: "Path", text: str) -> None:
     """Writes a regular file whole or not at all, and through a link, device or FIFO. Raises UsageError."""
     from cgroup_preflight.host.files import write_output
 

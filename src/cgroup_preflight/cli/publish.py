@@ -12,7 +12,7 @@ from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.report import Remedy, Report
 from cgroup_preflight.core.verdict import exit_status_of
-from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.clock import Outside, RequestClock
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.options import Options, Results
@@ -46,10 +46,10 @@ _KEY_HELP = "name that separates several results on one pull or merge request: l
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
-    return run(words, Clock())
+    return run(words, RequestClock())
 
 
-def run(words: list[str], clock: Clock) -> int:
+def run(words: list[str], clock: RequestClock) -> int:
     """The command with `clock` for everything that waits. Raises UsageError."""
     args = _parser().parse_args(words)
     wanted = _outputs(args)
@@ -190,7 +190,7 @@ def _write(results: "Results", told: Report, item: options.Output) -> None:
 
     text = comment_body.render(replace(results.merged, report=told), limit=_MARKDOWN_MAX)
     if item.file:
-        options.write_file(Path(item.file), text)
+        options.write_text(Path(item.file), text)
     else:
         options.write_stdout(text)
 
@@ -200,7 +200,7 @@ def _write_receipt(path: str, outcomes: "list[Outcome]") -> None:
 
     from cgroup_preflight.publish.receipt import document
 
-    options.write_file(Path(path), json.dumps(document(outcomes), indent=2, ensure_ascii=True) + "\n")
+    options.write_text(Path(path), json.dumps(document(outcomes), indent=2, ensure_ascii=True) + "\n")
 
 
 def _exit_status(args: argparse.Namespace, report: Report, *, strict_failed: bool) -> ExitStatus:

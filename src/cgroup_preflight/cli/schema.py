@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     text = json.dumps(_schema(args.of), indent=2, ensure_ascii=True) + "\n"
     if args.output is not None:
-        options.write_file(args.output, text)
+        options.write_text(args.output, text)
     else:
         options.write_stdout(text)
     return 0

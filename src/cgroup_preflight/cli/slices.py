@@ -44,7 +44,7 @@ def main(words: list[str]) -> int:
         except OSError as error:
             raise UsageError(f"cannot create the folder: {error.strerror}", where=str(path.parent),
                              remedy=Remedy(title="choose another --out")) from None  # fmt: skip
-        options.write_file(path, file.content)
+        options.write_text(path, file.content)
     if args.out is not None:
         options.write_stderr(f"wrote {len(files)} files to {args.out}\n")
     return 0

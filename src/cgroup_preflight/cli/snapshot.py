@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     version = gather(fs, runner).systemd_version
     text = dump(fs, runner, tool=__version__, systemd=value_or(version, None), names=_names())
     if args.output:
-        options.write_file(Path(args.output), text)
+        options.write_text(Path(args.output), text)
     else:
         options.write_stdout(text)
     return 0

@@ -185,7 +185,7 @@ class Layout:
         return (part for part in self.mapped if part.address <= address < part.address + part.size)
 
 
-def clip(region: Region, image: Image) -> Region | None:
+def clip_region(region: Region, image: Image) -> Region | None:
     """The part of a region that the file really holds; None if that is nothing.
 
     A truncated file keeps the build info that precedes the cut.

@@ -13,7 +13,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.record import FORMAT, names_question
-from cgroup_preflight.host.redact import Entry
+from cgroup_preflight.host.redact import Answer
 
 _SIZE_MAX = 32 << 20
 T = TypeVar("T")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class SnapshotFs:
     """Answers from a recording."""
 
-    def __init__(self, answers: Mapping[str, Entry]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
 
     def _answer(self, question: str, convert: Callable[[object], T], source: str = "") -> Reading[T]:
@@ -85,7 +85,7 @@ class SnapshotFs:
 class SnapshotRunner:
     """Answers commands from a recording; starts nothing."""
 
-    def __init__(self, answers: Mapping[str, Entry]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
@@ -101,7 +101,7 @@ class SnapshotRunner:
         return _missing(entry, source)
 
 
-def _missing(entry: Entry, source: str) -> Missing:
+def _missing(entry: Answer, source: str) -> Missing:
     """The recorded reason; one that this version does not know is malformed, never a value."""
     words = {why.value: why for why in Why}
     number = getattr(errno, str(entry.get("errno", "")), None)
@@ -130,7 +130,7 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
             raise ValueError("host and commands are not tables of answers")
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not a snapshot: {str(error)[:200]}", where=path, remedy=remedy) from None
-    host, commands = cast("list[dict[str, Entry]]", parts)
+    host, commands = cast("list[dict[str, Answer]]", parts)
     return SnapshotFs(host), SnapshotRunner(commands)
 
 

@@ -10,7 +10,7 @@ from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import markdown as markdown_format
 from cgroup_preflight.report.escape import code, prose
 from cgroup_preflight.report.headline import headline
-from cgroup_preflight.report.markdown import VERDICT_MARKS, Budget, Section
+from cgroup_preflight.report.markdown import VERDICT_MARKS, Budget, MarkdownSection
 from cgroup_preflight.report.merge import Merged, Row, some
 
 #: Columns that a phone can show next to the names.
@@ -54,7 +54,7 @@ def _runners(merged: Merged, limit: int) -> str:
     shown = merged.codes[:_COLUMNS_MAX]
     head = f"\n| Runner |{''.join(f' {code(name, 20)} |' for name in shown)}\n|---|{'---|' * len(shown)}\n"
     rows = (_row(row, len(shown)) for row in merged.rows)
-    budget.add(Section(name="rows of runners", head=head, count=len(merged.rows), rows=rows))
+    budget.add(MarkdownSection(name="rows of runners", head=head, count=len(merged.rows), rows=rows))
     return budget.text()
 
 

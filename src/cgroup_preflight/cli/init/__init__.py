@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
             "the path from there to this folder cannot be written in TOML", where=str(args.output), remedy=remedy
         )
     starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
-    options.write_file(args.output, write(starter))
+    options.write_text(args.output, write(starter))
     _tell(args.output, found, services)
     return 0
 

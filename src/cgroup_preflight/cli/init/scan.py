@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cgroup_preflight.cli.init.gosource import GoFile, read_file
 from cgroup_preflight.golang import buildinfo
-from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
+from cgroup_preflight.golang.executable import BinaryError, ElfType, FileKind, identify
 from cgroup_preflight.host.files import open_regular
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.
@@ -136,7 +136,7 @@ def _is_program(entry: "os.DirEntry[str]") -> bool:
         program = identify(entry.path)
     except (OSError, BinaryError):
         return False
-    if program.kind is not Kind.ELF or program.elf_type not in (ElfType.EXEC, ElfType.DYN):
+    if program.kind is not FileKind.ELF or program.elf_type not in (ElfType.EXEC, ElfType.DYN):
         return False
     return program.elf_type is ElfType.EXEC or bool(program.interpreter or program.entry)
 
