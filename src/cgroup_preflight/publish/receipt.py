@@ -14,7 +14,7 @@ from cgroup_preflight.publish.http import ForgeError, Trouble
 from cgroup_preflight.report.annotations import no_command
 from cgroup_preflight.report.escape import clip, plain
 
-#: Code and name of the finding for each channel, by the first word of the channel's name.
+#: The code of each channel's finding, by the first word of the channel's name.
 CODES = {
     "report": codes.PUBLISH_FILES, "log": codes.PUBLISH_LOG, "summary": codes.PUBLISH_SUMMARY,
     "outputs": codes.PUBLISH_OUTPUTS, "check": codes.PUBLISH_CHECK_RUN,

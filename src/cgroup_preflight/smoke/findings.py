@@ -286,10 +286,15 @@ def _not_ready(seen: ServiceEvidence) -> Finding:
         Status.FAIL,
         seen.service,
         f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
-        Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
+        Remedy(title=f"{_log_hint(seen)}; if it only needs longer, raise start_timeout in its smoke table"),
         location=seen.service.ready_location,
         evidence={"result": result, "exit_status": status},
     )
+
+
+def _log_hint(seen: ServiceEvidence) -> str:
+    """The text format shows the log only where there are lines."""
+    return "read its log below" if seen.log else "no log of it was found"
 
 
 def _throttled(seen: ServiceEvidence) -> str:
@@ -308,7 +313,7 @@ def _fell_silent(seen: ServiceEvidence) -> Finding:
         Status.FAIL,
         seen.service,
         f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}",
-        Remedy(title="read its log below: it still runs, but hangs or refuses connections"),
+        Remedy(title=f"{_log_hint(seen)}; it still runs, but hangs or refuses connections"),
         location=seen.service.ready_location,
     )
 
@@ -325,7 +330,7 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
-    remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    remedy = Remedy(title=f"{_log_hint(seen)}; run it by hand with the same arguments")
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
