@@ -1,4 +1,4 @@
-"""Programs of which little is known, and settings just beside the rule."""
+"""Programs of which little is known, and settings just outside the rule."""
 
 from dataclasses import replace
 
