@@ -58,6 +58,24 @@ CODES: tuple[Code, ...] = (
           "The larger one of a pair in the wrong order can never act.", "Put them in order.", _KERNEL),
     _code("CGP211", "binary", "The program of each service is an executable file.", "There is nothing to run otherwise.",
           "Build it first, or mend the path.", "https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html"),
+    _code("CGP212", "limit-above-slice", "No limit is above the same limit of a slice over the unit.",
+          "The tightest level decides, so the larger number never acts. A protection (MemoryMin, MemoryLow) is at most what "
+          "every slice above protects.", "Lower the limit, or raise that of the slice.", _KERNEL, _CONTROL, worst="warning"),
+    _code("CGP213", "weight-without-siblings", "A unit with CPUWeight or IOWeight shares its slice with another unit.",
+          "A weight divides what units of one slice compete for; alone in a slice a unit has all of it.",
+          "Set the weight on the slice, or put the units that compete into one slice.", _KERNEL, worst="warning"),
+    _code("CGP214", "beyond-kernel", "Every value is one that the kernel takes as it is.",
+          "The kernel refuses a pids.max above 4194304 and takes a memory limit of about 8E as none. A quota is at "
+          "least 1ms in a period of at most 1s, which is 0.1%.", "Use a value within the range named.",
+          "https://docs.kernel.org/admin-guide/cgroup-v1/pids.html", "https://docs.kernel.org/scheduler/sched-bwc.html"),
+    _code("CGP215", "percent-limit", "A percentage is a usable limit on each machine that may run the unit.",
+          "A percentage of MemoryMax and TasksMax is a share of the machine, not of the slice: on a small machine it can be "
+          "below 16M or no task at all, on a large one above the limit of its slice.",
+          "Use an absolute value, or a larger share.", _CONTROL),
+    _code("CGP216", "no-match", "Each glob of files in [target] matches a file.",
+          "A service that lacks its files in the guest fails there, and the guest looks like the cause.",
+          "Correct the glob; for all files of a folder write folder/**.",
+          "https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_14"),
     *(Code(code=code, name=name, worst=worst, what=what, why=why, remedy=remedy, sources=sources)
       for code, name, worst, what, why, remedy, sources in GO_ROWS),
     _code("CGP301", "artifact", "The artifact holds exactly the files of the plan.",

@@ -8,7 +8,8 @@ from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
 Judges this host: is cgroup v2 mounted where services run, are the controllers offered there, is systemd
-PID 1, who can start units. Reads only; works without a config, and with one checks what that asks for.
+PID 1, who can start units. Reads only; works without a config, and with one checks what that asks for and
+whether its limits can act on this host (`validate` says what the config alone shows).
 
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
@@ -31,7 +32,8 @@ def main(words: list[str]) -> int:
     required = _controllers(args.require)
     config = common.try_config(args.config)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
-    report = common.report(started, context, run_checks(context))
+    findings = (*run_checks(context), *common.plan_findings(context, config))
+    report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 

@@ -64,7 +64,33 @@ def _tight(check: Check, level: CgroupReading, wanted: "Demand", *, on_way: bool
     if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.tasks:
         words = f"{tasks.value} tasks, the config gives up to {wanted.tasks}"
         found.append(_finding(check, tasks.source, tasks.value, words, on_way=on_way))
-    return found
+    return found + _tight_for_slices(check, level, wanted, found)
+
+
+def _tight_for_slices(check: Check, level: CgroupReading, wanted: "Demand", told: list[Finding]) -> list[Finding]:
+    """Limits of slices that this level is below: the slice's can never act, and its services may fit all the same."""
+    from cgroup_preflight.core.quantities import format_bytes
+
+    memory, tasks, cpu = level.memory_max, level.pids_max, level.cpu_max
+    tighter: list[tuple[str, int | str, str]] = []
+    if isinstance(memory, Known) and memory.value is not None and memory.value < wanted.slice_memory_bytes:
+        words = (
+            f"{format_bytes(memory.value)}, a slice of the config gives up to {format_bytes(wanted.slice_memory_bytes)}"
+        )
+        tighter.append((memory.source, memory.value, words))
+    if isinstance(cpu, Known) and cpu.value.cpus is not None and cpu.value.cpus < wanted.slice_cpus:
+        words = f"{cpu.value.cpus:g} CPUs, a slice of the config gives up to {wanted.slice_cpus:g}"
+        tighter.append((cpu.source, f"{cpu.value.quota} {cpu.value.period}", words))
+    if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.slice_tasks:
+        tighter.append(
+            (tasks.source, tasks.value, f"{tasks.value} tasks, a slice of the config gives up to {wanted.slice_tasks}")
+        )
+    known = {finding.subject for finding in told}
+    return [
+        check.finding(Status.WARN, source, f"{source} is {words}: the limit of the slice cannot act", evidence={source: value},
+                      remedies=(Remedy(title=f"lift {source}, or give the slice less", docs=check.sources[0]),))
+        for source, value, words in tighter if source not in known
+    ]  # fmt: skip
 
 
 def _finding(check: Check, source: str, value: int | str, words: str, *, on_way: bool) -> Finding:

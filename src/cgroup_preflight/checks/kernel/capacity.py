@@ -25,18 +25,30 @@ def _run(check: Check, context: Context) -> Iterable[Finding]:
         message = f"{format_bytes(wanted.guaranteed_bytes)} are guaranteed, the host has {format_bytes(total)}"
         remedy = Remedy(title="lower MemoryMin and MemoryLow, or use a host with more memory")
         findings.append(check.finding(Status.FAIL, "memory", message, evidence=evidence, remedies=(remedy,)))
-    if wanted.memory_bytes > total:
-        limit = format_bytes(wanted.memory_bytes)
+    memory, cpus = max(wanted.memory_bytes, wanted.slice_memory_bytes), max(wanted.cpus, wanted.slice_cpus)
+    if memory > total:
+        limit = format_bytes(memory)
         message = f"a limit of {limit} is above the host's {format_bytes(total)}: it cannot act"
         remedy = Remedy(title="lower MemoryMax, or use a host with more memory")
         findings.append(check.finding(Status.WARN, "memory", message, evidence=evidence, remedies=(remedy,)))
-    if wanted.cpus > len(online.value):
-        message = f"a quota of {wanted.cpus:g} CPUs is above the host's {len(online.value)}: it cannot act"
+    if cpus > len(online.value):
+        message = f"a quota of {cpus:g} CPUs is above the host's {len(online.value)}: it cannot act"
         remedy = Remedy(title="lower CPUQuota, or use a host with more CPUs")
         findings.append(check.finding(Status.WARN, "cpu", message, evidence={online.source: len(online.value)},
                                       remedies=(remedy,)))  # fmt: skip
+    findings += _tasks(check, context, max(wanted.tasks, wanted.slice_tasks))
     message = "the host has what is guaranteed and limited"
     return findings or [check.finding(Status.PASS, "capacity", message, evidence=evidence)]
+
+
+def _tasks(check: Check, context: Context, wanted: int) -> Iterable[Finding]:
+    from cgroup_preflight.checks.numbers import numbers_of
+
+    numbers = numbers_of(context.facts)
+    if numbers is not None and wanted > numbers.tasks_max:
+        message = f"a limit of {wanted} tasks is above the host's {numbers.tasks_max}: it cannot act"
+        yield check.finding(Status.WARN, "tasks", message, evidence={"tasks of the host": numbers.tasks_max},
+                            remedies=(Remedy(title="lower TasksMax"),))  # fmt: skip
 
 
 CHECK = Check(
@@ -44,6 +56,7 @@ CHECK = Check(
     name="capacity",
     severity=Severity.ERROR,
     needs=("meminfo", "online_cpus"),
+    uses=("pid_max", "threads_max", "root"),
     what="The host has the memory that is guaranteed to services, and their limits are not above what it has.",
     why=(
         "MemoryMin= and MemoryLow= beyond the memory of the host protect nothing; a MemoryMax= or CPUQuota= above "
