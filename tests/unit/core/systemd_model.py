@@ -70,7 +70,7 @@ def size(text: str) -> int | None:
         if whole + (fraction > 0) > _UINT64 // factor:
             return None
         total += whole * factor + int(fraction * factor)
-        if total > _INT64:
+        if total > _UINT64:  # a check against off_t follows there, which lets everything pass
             return None
         at += len(suffix)
         first = place + 1

@@ -57,8 +57,8 @@ def test_sizes_are_those_of_systemd(text):
     if found is not None:
         assert found.bytes == real
     elif real is not None:
-        # A sign; a last blank, which the reader of the config has taken away.
-        assert re.search(r"\+|^-|[ \t]$", text), text
+        # A sign; a last blank, which the reader of the config has taken away; 8E and more, which no kernel counts.
+        assert re.search(r"\+|^-|[ \t]$", text) or real >= 8 << 60, text
 
 
 @given(PLAUSIBLE_SPANS)

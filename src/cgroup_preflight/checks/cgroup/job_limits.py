@@ -64,7 +64,7 @@ def _tight(check: Check, level: CgroupReading, wanted: "Demand", *, on_way: bool
     if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.tasks:
         words = f"{tasks.value} tasks, the config gives up to {wanted.tasks}"
         found.append(_finding(check, tasks.source, tasks.value, words, on_way=on_way))
-    return found + _tight_for_slices(check, level, wanted, found)
+    return [*found, *(_tight_for_slices(check, level, wanted, found) if on_way else ())]
 
 
 def _tight_for_slices(check: Check, level: CgroupReading, wanted: "Demand", told: list[Finding]) -> list[Finding]:

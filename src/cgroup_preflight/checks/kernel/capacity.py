@@ -56,7 +56,7 @@ CHECK = Check(
     name="capacity",
     severity=Severity.ERROR,
     needs=("meminfo", "online_cpus"),
-    uses=("pid_max", "threads_max", "root"),
+    uses=("pid_max", "threads_max", "root", "page_size"),
     what="The host has the memory that is guaranteed to services, and their limits are not above what it has.",
     why=(
         "MemoryMin= and MemoryLow= beyond the memory of the host protect nothing; a MemoryMax= or CPUQuota= above "
