@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.base import Check, Context, Severity
-from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 
 
@@ -47,7 +47,9 @@ def _tasks(check: Check, context: Context, wanted: int) -> Iterable[Finding]:
     numbers = numbers_of(context.facts)
     if numbers is not None and wanted > numbers.tasks_max:
         message = f"a limit of {wanted} tasks is above the host's {numbers.tasks_max}: it cannot act"
-        yield check.finding(Status.WARN, "tasks", message, evidence={"tasks of the host": numbers.tasks_max},
+        facts = context.facts
+        evidence = {item.source: item.value for item in (facts.pid_max, facts.threads_max) if isinstance(item, Known)}
+        yield check.finding(Status.WARN, "tasks", message, evidence=evidence,
                             remedies=(Remedy(title="lower TasksMax"),))  # fmt: skip
 
 
