@@ -124,7 +124,7 @@ def test_the_kernel_has_what_the_plan_expects(system: Guest, way: str, capsys: p
         print(f"\nsystemd {seen['systemd']}, kernel {seen['kernel']}, {seen['cpus']} CPUs, {way}: {len(found)} values,"
               f" {len(plan.slices)} accepted: {dict(counts)}")  # fmt: skip
     assert not unexplained, "\n".join(unexplained)
-    assert counts["agrees"] > 700
+    assert counts["agrees"] > 600
 
 
 def _outcome(known: bool, right: bool, actual: str, impossible: bool) -> str:

@@ -46,7 +46,7 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
     if not plan.settings:
         return (ABOVE_SLICE.finding(Status.SKIP, "plan", "the plan has no setting to judge"),)
     found: list[Finding] = []
-    for unit in (*plan.slices, *plan.services):
+    for unit in _units(plan):
         own = _own(unit)
         for setting in own.values():
             found += _above_slice(plan, unit, setting, host)
@@ -56,6 +56,10 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
     seen = {finding.code for finding in found}
     passes = (code.finding(Status.PASS, "plan", text) for code, text in _PASSES.items() if code.code not in seen)
     return (*found, *passes)
+
+
+def _units(plan: Plan) -> tuple[Unit, ...]:
+    return (*plan.slices, *plan.services)
 
 
 def _own(unit: Unit) -> Mapping[str, Setting]:
@@ -210,7 +214,7 @@ def _alone(plan: Plan, unit: Unit) -> Iterable[Finding]:
     parent = next(iter(plan.above(unit)), None)
     if parent is None:
         return
-    others = (item for item in (*plan.slices, *plan.services) if item is not unit)
+    others = (item for item in _units(plan) if item is not unit)
     if any(next(iter(plan.above(item)), None) == parent for item in others):
         return
     for name, setting in _own(unit).items():
