@@ -8,7 +8,6 @@ are. No process is started: a slice has a cgroup with all its files without one.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -36,20 +35,23 @@ def read(unit, attributes):
 
 
 def from_files(work):
-    for path, text in work["files"].items():
-        os.makedirs(os.path.dirname(f"{UNITS}/{path}"), exist_ok=True)
-        with open(f"{UNITS}/{path}", "w", encoding="utf-8") as file:
-            file.write(text)
-    call("systemctl", "daemon-reload")
+    """Group by group, because each start looks at every loaded slice next to it."""
     seen = {}
     for at in range(0, len(work["units"]), GROUP):
         units = work["units"][at : at + GROUP]
+        files = {path: text for path, text in work["files"].items() if path.partition(".d/")[0] in units}
+        for path, text in files.items():
+            os.makedirs(os.path.dirname(f"{UNITS}/{path}"), exist_ok=True)
+            with open(f"{UNITS}/{path}", "w", encoding="utf-8") as file:
+                file.write(text)
+        call("systemctl", "daemon-reload")
         call("systemctl", "start", "--", *units)
         seen |= {unit: read(unit, work["attributes"]) for unit in units}
         call("systemctl", "stop", "--", *units)
-    for path in work["files"]:
-        place = f"{UNITS}/{path.partition('/')[0]}"
-        shutil.rmtree(place) if os.path.isdir(place) else os.path.exists(place) and os.unlink(place)
+        for path in files:
+            os.unlink(f"{UNITS}/{path}")
+            if "/" in path:
+                os.rmdir(os.path.dirname(f"{UNITS}/{path}"))
     call("systemctl", "daemon-reload")
     return seen
 
