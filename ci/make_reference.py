@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cgroup_preflight.checks.reference import index, known_codes, markdown
+from cgroup_preflight.checks.reference import entries, index, markdown
 from cgroup_preflight.config.schema import schema
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """Return every page by its file name."""
-    codes = {f"{code}.md": markdown(code) for code in known_codes()}
+    codes = {f"{item.code.code}.md": markdown(item) for item in entries()}
     return {"README.md": index(), "configuration.md": configuration(), **codes}
 
 

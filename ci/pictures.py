@@ -76,7 +76,7 @@ _FINE = [
     _finding(Status.PASS, code, name, name, "as required")
     for code, name in (("CGP101", "hierarchy"), ("CGP102", "controllers"), ("CGP103", "systemd"), ("CGP105", "engine"),
                        ("CGP120", "io-weight"),
-                       ("CGP501", "limits-in-force"), ("CGP511", "limit-bites"), ("CGP502", "process-place"), ("CGP505", "readiness"), ("CGP506", "stop"))
+                       ("CGP501", "limits-in-force"), ("CGP511", "limit-enforced"), ("CGP502", "process-place"), ("CGP505", "readiness"), ("CGP506", "stop"))
 ]  # fmt: skip
 _HOST = HostSummary(kernel="6.8.0-71-generic", systemd="255", hierarchy="unified", mount_point="/sys/fs/cgroup",
                     controllers=("cpu", "io", "memory", "pids"), machine="x86_64", engine="systemd")  # fmt: skip
@@ -100,7 +100,7 @@ def samples() -> dict[str, tuple[str, str]]:
     weight = _finding(Status.WARN, "CGP120", "io-weight", "IOWeight", "no io scheduler here honours weights", 9,
                       evidence={"/sys/block/vda/queue/scheduler": "[none] mq-deadline"})  # fmt: skip
     tried = _finding(
-        Status.UNVERIFIED, "CGP511", "limit-bites", "cpu.max", "one CPU only: a quota of 150% has no effect", 15,
+        Status.UNVERIFIED, "CGP511", "limit-enforced", "cpu.max", "one CPU only: a quota of 150% has no effect", 15,
         evidence={"cpus": 1, "cpu.max": "150000 100000"},
         remedies=(Remedy(title="run it on a machine with 2 CPUs or more"),),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.inject import Comparison, Written
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.overrides import describe_overrides
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, Status, Verdict
 
 #: A longer diff is cut; other tools can show the rest.
@@ -20,8 +21,7 @@ _PRESENT = Remedy(
 
 def refused(path: str, error: ArtifactError) -> Finding:
     """An artifact that was not changed."""
-    return Finding(code=error.code, name=error.name, status=Status.FAIL, subject=path,
-                   message=f"not changed: {error.message}", remedies=(error.remedy,))  # fmt: skip
+    return error.code.finding(Status.FAIL, path, f"not changed: {error.message}", error.remedy)
 
 
 def written(item: Written) -> tuple[Finding, ...]:
@@ -35,9 +35,9 @@ def written(item: Written) -> tuple[Finding, ...]:
         "files": len(compared.expected),
         "one_step": item.whole,
     }
-    done = Finding(code="CGP301", name="artifact", subject=compared.path, message=_what(item), evidence=evidence,
-                   status=Status.PASS if compared.expected else Status.WARN,
-                   remedies=() if compared.expected else (_PRESENT,))  # fmt: skip
+    remedies = () if compared.expected else (_PRESENT,)
+    status = Status.PASS if compared.expected else Status.WARN
+    done = codes.ARTIFACT.finding(status, compared.path, _what(item), *remedies, evidence=evidence)
     return (done, *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
             *(_stale(compared.path, place) for place in item.stale),
             *(_rewritten(compared.path, place) for place in item.rewritten))  # fmt: skip
@@ -56,16 +56,18 @@ def _what(item: Written) -> str:
 
 
 def _stale(path: str, place: str) -> Finding:
-    return Finding(
-        code="CGP307", name="stale-signature", status=Status.WARN, subject=path,
-        message=f"{place} was made for the artifact before this change, and is wrong now",
-        remedies=(Remedy(title="sign after injecting; --rewrite-checksums corrects checksums"),),
-    )  # fmt: skip
+    return codes.STALE_SIGNATURE.finding(
+        Status.WARN,
+        path,
+        f"{place} was made for the artifact before this change, and is wrong now",
+        Remedy(title="sign after injecting; --rewrite-checksums corrects checksums"),
+    )
 
 
 def _rewritten(path: str, place: str) -> Finding:
-    return Finding(code="CGP307", name="stale-signature", status=Status.PASS, subject=path,
-                   message=f"the checksum in {place} was corrected", evidence={"file": place})  # fmt: skip
+    return codes.STALE_SIGNATURE.finding(
+        Status.PASS, path, f"the checksum in {place} was corrected", evidence={"file": place}
+    )
 
 
 def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
@@ -74,9 +76,7 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
     gone = {found.member.path for found in compared.edit.dropped}
     overrides = [(found, override) for found, override in compared.scan.overrides if found.member.path not in gone]
     found = [
-        Finding(
-            code="CGP308", name="hidden-unit", status=status, subject=compared.path, message=text, remedies=(remedy,)
-        )
+        codes.HIDDEN_UNIT.finding(status, compared.path, text, remedy)
         for text in describe_overrides(overrides, compared.expected)
     ]
     units = {
@@ -91,8 +91,7 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
                 f"the artifact has no {label}.service; its limits take effect only if another package ships that unit"
             )
             found.append(
-                Finding(code="CGP308", name="hidden-unit", status=Status.SKIP, subject=compared.path,
-                        message=message, remedies=(remedy,))
+                codes.HIDDEN_UNIT.finding(Status.SKIP, compared.path, message, remedy)
             )  # fmt: skip
     return tuple(found)
 
@@ -108,11 +107,12 @@ def _others(compared: Comparison, status: Status) -> Iterator[Finding]:
         for path in sorted(program.path for program in programs if program.sha256 != item.sha256):
             yield _tested(compared, label, status, f"{path} has the name of the tested program, but is another build")
     for path, other in sorted(other_projects(compared.scan).items()):
-        yield Finding(
-            code="CGP301", name="artifact", status=Status.WARN, subject=compared.path,
-            message=f"{path} says that the artifact also contains files of the project {other.project}",
-            remedies=(Remedy(title="if this is an earlier name of the project, build the artifact again"),),
-        )  # fmt: skip
+        yield codes.ARTIFACT.finding(
+            Status.WARN,
+            compared.path,
+            f"{path} says that the artifact also contains files of the project {other.project}",
+            Remedy(title="if this is an earlier name of the project, build the artifact again"),
+        )
 
 
 def checked(compared: Comparison) -> tuple[Finding, ...]:
@@ -123,19 +123,25 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
         paths += [
             found.member.path for found in (*(found for found, _ in compared.edit.replaced), *compared.edit.dropped)
         ]
-        same = Finding(
-            code="CGP301", name="artifact", status=Status.FAIL, subject=compared.path,
-            message=f"does not match the plan: {', '.join(sorted(paths))}",
+        same = codes.ARTIFACT.finding(
+            Status.FAIL,
+            compared.path,
+            f"does not match the plan: {', '.join(sorted(paths))}",
+            Remedy(title="inject the plan", commands=(("cgroup-preflight", "inject", compared.path),)),
             evidence={**evidence, "diff": diff(compared)},
-            remedies=(Remedy(title="inject the plan", commands=(("cgroup-preflight", "inject", compared.path),)),),
-        )  # fmt: skip
+        )
     elif not compared.expected:
-        same = Finding(code="CGP301", name="artifact", status=Status.UNVERIFIED, subject=compared.path,
-                       message="contains no program and no unit of any service", evidence=evidence,
-                       remedies=(_PRESENT,))  # fmt: skip
+        same = codes.ARTIFACT.finding(
+            Status.UNVERIFIED,
+            compared.path,
+            "contains no program and no unit of any service",
+            _PRESENT,
+            evidence=evidence,
+        )
     else:
-        same = Finding(code="CGP301", name="artifact", status=Status.PASS, subject=compared.path, evidence=evidence,
-                       message=f"matches the plan: {len(compared.expected)} files")  # fmt: skip
+        same = codes.ARTIFACT.finding(
+            Status.PASS, compared.path, f"matches the plan: {len(compared.expected)} files", evidence=evidence
+        )
     return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
 
 
@@ -185,18 +191,20 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
 def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
     title = "run the preflight on this build; after a pass, it injects"
     remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
-    return Finding(code="CGP302", name="tested-binary", status=status, subject=subject,
-                   message=f"{compared.path}: {message}", remedies=remedies)  # fmt: skip
+    return codes.TESTED_BINARY.finding(status, subject, f"{compared.path}: {message}", *remedies)
 
 
 def tested(digests: Mapping[str, str], config_sha256: str) -> tuple[Finding, ...]:
     """Which programs a run tested, for `inject --report` and later comparisons."""
     return tuple(
-        Finding(code="CGP302", name="tested-binary", status=Status.PASS, subject=service,
-                message="this program was run under its limits",
-                evidence={"sha256": digest, "config_sha256": config_sha256})
+        codes.TESTED_BINARY.finding(
+            Status.PASS,
+            service,
+            "this program was run under its limits",
+            evidence={"sha256": digest, "config_sha256": config_sha256},
+        )
         for service, digest in digests.items()
-    )  # fmt: skip
+    )
 
 
 def snippet_files(item: Finding) -> tuple[RemedyFile, ...]:

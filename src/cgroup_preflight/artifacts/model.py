@@ -6,6 +6,7 @@ Paths are relative, with `/`, without `./`.
 import enum
 from dataclasses import dataclass
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 
@@ -26,42 +27,41 @@ MODE_FOLDER = 0o755
 class ArtifactError(UsageError):
     """An artifact that is left untouched, with the code of the report; `where` names it."""
 
-    def __init__(self, code: str, name: str, message: str, *, remedy: Remedy, where: str = "") -> None:
+    def __init__(self, code: codes.Code, message: str, *, remedy: Remedy, where: str = "") -> None:
         super().__init__(message, where=where, remedy=remedy)
         self.code = code
-        self.name = name
 
 
 def unsafe(message: str, title: str = "pack the artifact again without this member") -> ArtifactError:
     """CGP304: a member that unpackers treat differently."""
-    return ArtifactError("CGP304", "unsafe-artifact", message, remedy=Remedy(title=title))
+    return ArtifactError(codes.UNSAFE_ARTIFACT, message, remedy=Remedy(title=title))
 
 
 def corrupt(message: str) -> ArtifactError:
     """CGP305: truncated, damaged, or not of the format that it claims."""
-    return ArtifactError("CGP305", "corrupt-artifact", message, remedy=Remedy(title="build it again"))
+    return ArtifactError(codes.CORRUPT_ARTIFACT, message, remedy=Remedy(title="build it again"))
 
 
 def too_large(message: str, option: str) -> ArtifactError:
     """CGP305: a limit against bombs was reached; `option` raises it."""
     remedy = Remedy(title=f"if this size is intended, raise the limit with {option}")
-    return ArtifactError("CGP305", "corrupt-artifact", message, remedy=remedy)
+    return ArtifactError(codes.CORRUPT_ARTIFACT, message, remedy=remedy)
 
 
 def unsupported(message: str, remedy: Remedy) -> ArtifactError:
     """CGP306: a format that cannot be written."""
-    return ArtifactError("CGP306", "unsupported-artifact", message, remedy=remedy)
+    return ArtifactError(codes.UNSUPPORTED_ARTIFACT, message, remedy=remedy)
 
 
 def conflict(message: str, title: str) -> ArtifactError:
     """CGP303: other content has the path of a file of the plan."""
-    return ArtifactError("CGP303", "artifact-conflict", message, remedy=Remedy(title=title))
+    return ArtifactError(codes.ARTIFACT_CONFLICT, message, remedy=Remedy(title=title))
 
 
 def other_binary(message: str) -> ArtifactError:
     """CGP302: the artifact contains another build of a program than the one that was tested."""
     remedy = Remedy(title="pack the file that was tested, or point `binary` at the file that is packed and run again")
-    return ArtifactError("CGP302", "tested-binary", message, remedy=remedy)
+    return ArtifactError(codes.TESTED_BINARY, message, remedy=remedy)
 
 
 class Kind(enum.Enum):

@@ -9,6 +9,7 @@ from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import ContentRequest, Tested
 from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
 from cgroup_preflight.host import globs
@@ -83,7 +84,7 @@ def with_report(path: str, request: ContentRequest) -> ContentRequest:
         raise _useless(path, f"not a JSON report of `run`: {error}") from None
     if report.verdict is not Verdict.PASS:
         raise _useless(path, f"its run ended with {report.verdict}")
-    facts = [item for item in report.findings if item.code == "CGP302" and item.status is Status.PASS]
+    facts = [item for item in report.findings if item.code == codes.TESTED_BINARY.code and item.status is Status.PASS]
     hashes = {item.subject: str(item.evidence.get("sha256")) for item in facts}
     configs = {item.evidence.get("config_sha256") for item in facts}
     if configs != {request.config_sha256} and request.plan.services:

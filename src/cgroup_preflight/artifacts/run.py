@@ -10,6 +10,7 @@ from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, request_of, source_date
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.plan.model import Plan
@@ -50,23 +51,32 @@ def findings_of(path: str, act: Callable[[str], tuple[Finding, ...]]) -> tuple[F
     except ArtifactError as error:
         return (artifact_findings.refused(path, error),)
     except UsageError as error:
-        wrong = ArtifactError("CGP305", "corrupt-artifact", error.message, where=error.where, remedy=error.remedy)
+        wrong = ArtifactError(codes.CORRUPT_ARTIFACT, error.message, where=error.where, remedy=error.remedy)
         return (artifact_findings.refused(path, wrong),)
 
 
 def _changed(name: str) -> Finding:
-    return Finding(code="CGP302", name="tested-binary", status=Status.FAIL, subject=name,
-                   message="its program was replaced during the run: which build was tested is unknown",
-                   remedies=(Remedy(title="run again after the build has ended"),))  # fmt: skip
+    return codes.TESTED_BINARY.finding(
+        Status.FAIL,
+        name,
+        "its program was replaced during the run: which build was tested is unknown",
+        Remedy(title="run again after the build has ended"),
+    )
 
 
 def _skipped(config: Config, verdict: Verdict) -> Finding:
-    return Finding(code="CGP309", name="not-injected", status=Status.SKIP, subject=", ".join(config.inject),
-                   message=f"no artifact was changed because the run ended with {verdict.value}",
-                   remedies=(Remedy(title="fix what failed, or use run --inject always"),))  # fmt: skip
+    return codes.NOT_INJECTED.finding(
+        Status.SKIP,
+        ", ".join(config.inject),
+        f"no artifact was changed because the run ended with {verdict.value}",
+        Remedy(title="fix what failed, or use run --inject always"),
+    )
 
 
 def _no_match(pattern: str) -> Finding:
-    return Finding(code="CGP309", name="not-injected", status=Status.FAIL, subject=pattern,
-                   message="no artifact matches this pattern, so the plan is shipped nowhere",
-                   remedies=(Remedy(title="build the artifacts first, or correct inject in [artifacts]"),))  # fmt: skip
+    return codes.NOT_INJECTED.finding(
+        Status.FAIL,
+        pattern,
+        "no artifact matches this pattern, so the plan is shipped nowhere",
+        Remedy(title="build the artifacts first, or correct inject in [artifacts]"),
+    )

@@ -1,4 +1,4 @@
-"""The checks, in order: code to module. Text only, so that `--help` and `explain` import no check they do not use."""
+"""The checks, in order: code to module. Text only, so that `--help` and `explain CODE` import no check that they do not use."""
 
 CHECKS: dict[str, str] = {
     "CGP101": "cgroup.hierarchy",

@@ -1,11 +1,12 @@
-"""What a check is: a code, a name, and one pure function from context to findings."""
+"""What a check of the host is: a code, a page, and one pure function from context to findings."""
 
-import enum
 from collections.abc import Callable, Iterable
 
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.core.report import Evidence, Finding, Location, Remedy, Status
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.facts import Facts
 
@@ -30,9 +31,9 @@ class Context:
 
     @property
     def judged(self) -> str:
-        """The engine whose controllers are judged: the one taken, else the user manager that is there and cannot.
+        """The engine whose controllers are judged: the chosen one, else an existing user manager that cannot be used.
 
-        `systemd` otherwise: what the kernel offers at the root.
+        `systemd` otherwise: the controllers that the kernel has at the root.
         """
         if self.engine.name is not None:
             return self.engine.name
@@ -46,7 +47,7 @@ class Context:
 
     @property
     def undelegated(self) -> bool:
-        """Nobody can start units, and a user manager is there: only delegation is missing."""
+        """No engine can start units, but a user manager exists: only delegation is missing."""
         known = isinstance(self.facts.user_manager.controllers, Known)
         return self.engine.name is None and self.judged == "user" and known
 
@@ -56,52 +57,28 @@ class Context:
         return self.plan.settings if self.plan is not None else ()
 
 
-class Severity(enum.StrEnum):
-    """The worst that a check can say: an error fails the host, a warning never does."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check; `run` gives at least one finding, a pass included.
+    """One check of the host; `run` gives at least one finding, a pass included.
 
-    `needs` names the fields of Facts that a pass rests on, `uses` those that only shape what it says otherwise;
-    `what`, `why`, `remedy` and `sources` are its page in the reference.
+    `needs` names the fields of Facts that a pass rests on, `uses` those that only shape what it says otherwise.
     """
 
-    code: str
-    name: str
-    severity: Severity
+    code: Code
+    page: Page
     needs: tuple[str, ...]
-    what: str
-    why: str
-    remedy: str
-    sources: tuple[str, ...]
-    run: "Callable[[Check, Context], Iterable[Finding]]"
+    run: Callable[[Context], Iterable[Finding]]
     uses: tuple[str, ...] = ()
 
-    def finding(
-        self, status: Status, subject: str, message: str, *, evidence: Evidence | None = None,
-        remedies: tuple[Remedy, ...] = (), location: Location | None = None,
-    ) -> Finding:  # fmt: skip
-        """A finding of this check."""
-        return Finding(
-            code=self.code, name=self.name, status=status, subject=subject, message=message,
-            evidence=evidence or {}, remedies=remedies, location=location,
-        )  # fmt: skip
 
-    def unverified(self, subject: str, reading: Missing) -> Finding:
-        """The finding for a reading that could not be had; of a check that only warns, a warning."""
-        status = Status.UNVERIFIED if self.severity is Severity.ERROR else Status.WARN
-        remedy = Remedy(title=f"make {reading.source} readable for this job, or run it on the host itself")
-        if reading.why is Why.NOT_RECORDED:
-            remedy = Remedy(title="record the host again with this version of cgroup-preflight snapshot")
-        return self.finding(
-            status, subject, f"could not be read: {reading}", evidence={reading.source: str(reading.why)},
-            remedies=(remedy,),
-        )  # fmt: skip
+def unverified(code: Code, subject: str, reading: Missing) -> Finding:
+    """The finding for a fact that could not be read; a warning where the code never says more than that."""
+    status = Status.UNVERIFIED if code.worst is Severity.ERROR else Status.WARN
+    remedy = Remedy(title=f"make {reading.source} readable for this job, or run it on the host itself")
+    if reading.why is Why.NOT_RECORDED:
+        remedy = Remedy(title="record the host again with this version of cgroup-preflight snapshot")
+    evidence = {reading.source: str(reading.why)}
+    return code.finding(status, subject, f"could not be read: {reading}", remedy, evidence=evidence)
 
 
 def unread(*readings: "Reading[object]") -> Missing | None:

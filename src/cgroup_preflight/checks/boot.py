@@ -1,4 +1,4 @@
-"""Remedies that change the kernel command line, as commands for the boot loader of the very host. No check."""
+"""Remedies that change the kernel command line, as commands for this host's boot loader. This is no check."""
 
 import re
 
@@ -9,7 +9,7 @@ from cgroup_preflight.host import boot
 
 Commands = tuple[tuple[str, ...], ...]
 
-#: Containers that boot nothing themselves; `wsl` is a virtual machine of its own.
+#: What boots a kernel of its own: no container, or WSL, which is a VM.
 _BOOTS = ("none", "wsl")
 _GRUB_FILE = "/etc/default/grub"
 _REBOOT = (("reboot",),)
@@ -29,16 +29,16 @@ def _remedy(context: Context, title: str, why: str, docs: str, *, add: str = "",
     facts = context.facts
     container = value_or(facts.container, "none")
     if container not in _BOOTS:
-        why = f"{why}; the kernel is that of the host below this container ({container}): do it there"
+        why = f"{why}; this container ({container}) uses the kernel of its host: change it there"
         return Remedy(title=title, why=why, needs_root=True, persistent=True, docs=docs)
     if not isinstance(facts.boot_loader, Known):
-        why = f"{why}; which boot loader this host uses could not be seen"
+        why = f"{why}; the boot loader of this host is unknown"
         return Remedy(title=title, why=why, needs_root=True, persistent=True, docs=docs)
     loader = facts.boot_loader.value
     if loader == boot.WSL:
         line = f"kernelCommandLine = {add}\n" if add else f"# without {remove}\nkernelCommandLine =\n"
         return Remedy(
-            title=title, why=f"{why}; in Windows, then wsl --shutdown", persistent=True, docs=docs,
+            title=title, why=f"{why}; edit the file in Windows, then run wsl --shutdown", persistent=True, docs=docs,
             files=(RemedyFile(path="%UserProfile%\\.wslconfig", content=f"[wsl2]\n{line}"),),
             commands=(("wsl.exe", "--shutdown"),),
         )  # fmt: skip

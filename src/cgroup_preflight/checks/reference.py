@@ -1,60 +1,94 @@
-"""The page of each code, for `explain` and for docs/reference: one source, two places."""
+"""The reference of codes, for `explain` and for docs/reference: one source, two places."""
+
+import importlib
 
 from cgroup_preflight.checks import CHECKS
-from cgroup_preflight.checks.codes import CODES, Code
-from cgroup_preflight.checks.runner import load_check
+from cgroup_preflight.checks.go import CHECKS as GO_CHECKS
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
+from cgroup_preflight.core.records import dataclass
+
+_ROOMS = (("cgroup_preflight.checks", CHECKS), ("cgroup_preflight.checks.go", GO_CHECKS))
+#: What a finding of the code means, in the words of its worst status.
+_WHEN = {Severity.ERROR: "When it fails", Severity.WARNING: "When it warns", Severity.INFORMATION: "What it tells"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One code with its page."""
+
+    code: Code
+    page: Page
+
+
+def entry(code: str) -> Entry:
+    """The code and its page; loads only the module that owns it. Raises KeyError for a code that does not exist."""
+    for room, table in _ROOMS:
+        if code in table:
+            module = importlib.import_module(f"{room}.{table[code]}")
+            return Entry(code=module.CODE, page=module.PAGE)
+    from cgroup_preflight.checks.pages import PAGES
+
+    return {item.code: Entry(code=item, page=page) for item, page in PAGES.items()}[code]
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every code with its page, in order."""
+    from cgroup_preflight.checks.pages import PAGES
+
+    owned = [entry(code) for _, table in _ROOMS for code in table]
+    all_of_them = [*owned, *(Entry(code=code, page=page) for code, page in PAGES.items())]
+    return tuple(sorted(all_of_them, key=lambda item: item.code.code))
 
 
 def known_codes() -> dict[str, str]:
     """Every code with its name, in order."""
-    names = {code: module.rpartition(".")[2].replace("_", "-") for code, module in CHECKS.items()}
-    return {**names, **{item.code: item.name for item in CODES}}
+    return {item.code.code: item.code.name for item in entries()}
 
 
-def page(code: str) -> Code:
-    """The text of one code. Raises KeyError for one that does not exist."""
-    if code in CHECKS:
-        check = load_check(code)
-        return Code(code=code, name=check.name, worst=check.severity.value, what=check.what, why=check.why,
-                    remedy=check.remedy, sources=check.sources)  # fmt: skip
-    return {item.code: item for item in CODES}[code]
-
-
-def explain(code: str) -> str:
+def explain(item: Entry) -> str:
     """The page for a terminal."""
-    item = page(code)
-    parts = [
-        f"{item.code} {item.name} (at worst: {item.worst})",
-        f"What    {item.what}", f"Why     {item.why}", f"Remedy  {item.remedy}",
-        "Sources " + "\n        ".join(item.sources),
-    ]  # fmt: skip
-    return "\n\n".join(_wrapped(part) for part in parts) + "\n"
-
-
-def _wrapped(text: str) -> str:
     import textwrap
 
-    if text.startswith("Sources"):
-        return text
-    return textwrap.fill(text, width=100, subsequent_indent=" " * 8)
+    parts = [f"{item.code.code} {item.code.name} (at worst: {item.code.worst})"]
+    for label, text in _parts(item):
+        parts.append(f"{label}:\n{textwrap.indent(textwrap.fill(text, width=96), '    ')}")
+    parts.append("Sources:\n" + "\n".join(f"    {source}" for source in item.page.sources))
+    return "\n\n".join(parts) + "\n"
 
 
-def markdown(code: str) -> str:
+def titles(items: "tuple[Entry, ...]") -> str:
+    """A list of codes, one a line: code, name, what is tested."""
+    wide = max((len(item.code.name) for item in items), default=0)
+    return "".join(f"{item.code.code}  {item.code.name:<{wide}}  {_title(item)}\n" for item in items)
+
+
+def _title(item: Entry) -> str:
+    """The sentence of the page up to what it explains after a colon."""
+    return item.page.what.partition(": ")[0].rstrip(".")
+
+
+def markdown(item: Entry) -> str:
     """The page for docs/reference."""
-    item = page(code)
-    sources = "\n".join(f"- <{source}>" for source in item.sources)
-    return (
-        f"# {item.code} {item.name}\n\nAt worst: **{item.worst}**\n\n## What\n\n{item.what}\n\n## Why\n\n{item.why}\n\n"
-        f"## Remedy\n\n{item.remedy}\n\n## Sources\n\n{sources}\n"
-    )
+    head = f"# {item.code.code} {item.code.name}\n\nAt worst: **{item.code.worst}**\n\n"
+    sources = "\n".join(f"- <{source}>" for source in item.page.sources)
+    return head + "".join(f"## {label}\n\n{text}\n\n" for label, text in _parts(item)) + f"## Sources\n\n{sources}\n"
 
 
 def index() -> str:
     """The list of all pages, for docs/reference."""
-    rows = [f"| [{code}]({code}.md) | {name} | {page(code).worst} |" for code, name in known_codes().items()]
+    rows = [
+        f"| [{item.code.code}]({item.code.code}.md) | {item.code.name} | {item.code.worst} | {_title(item)} |"
+        for item in entries()
+    ]
     return (
         "# Reference of codes\n\nCGP1xx host, CGP2xx config and plan, CGP3xx artifacts, CGP4xx Go programs,"
         " CGP5xx smoke run, CGP6xx publishing.\nGenerated by `python -m ci.make_reference`;"
-        " in a terminal: `cgroup-preflight explain CODE`.\n\n| code | name | at worst |\n|---|---|---|\n"
+        " in a terminal: `cgroup-preflight explain CODE`.\n\n| code | name | at worst | what |\n|---|---|---|---|\n"
         + "\n".join(rows) + "\n"
     )  # fmt: skip
+
+
+def _parts(item: Entry) -> tuple[tuple[str, str], ...]:
+    page = item.page
+    return (("What it does", page.what), (_WHEN[item.code.worst], page.fails), ("What to do", page.fix))

@@ -1,10 +1,11 @@
-"""Runs the checks of the table; a check that breaks is a finding of its own, never silence."""
+"""Runs the checks of the host, in the order of the table."""
 
 import importlib
 
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.base import Check, Context
-from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.checks.defects import defect
+from cgroup_preflight.core.report import Finding
 
 
 def load_check(code: str) -> Check:
@@ -17,17 +18,9 @@ def load_check(code: str) -> Check:
 def run_checks(context: Context) -> tuple[Finding, ...]:
     """The findings of every check, in table order."""
     findings: list[Finding] = []
-    for code in CHECKS:
-        check = load_check(code)
+    for check in map(load_check, CHECKS):
         try:
-            findings.extend(check.run(check, context))
+            findings.extend(check.run(context))
         except Exception as error:  # noqa: BLE001 - a defect in one check must not hide the others
-            findings.append(_broken(check, error))
+            findings.append(defect(check.code, "check", error, "snapshot"))
     return tuple(findings)
-
-
-def _broken(check: Check, error: Exception) -> Finding:
-    return check.finding(
-        Status.UNVERIFIED, "check", f"this check has a defect: {type(error).__name__}: {error}"[:300],
-        remedies=(Remedy(title="report it with the output of cgroup-preflight snapshot"),),
-    )  # fmt: skip

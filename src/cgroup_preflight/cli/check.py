@@ -7,9 +7,9 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
-Judges this host: is cgroup v2 mounted where services run, are the controllers offered there, is systemd
-PID 1, who can start units. Reads only; works without a config, and with one checks what that asks for and
-whether its limits can act on this host (`validate` says what the config alone shows).
+Checks this host: is cgroup v2 mounted where services run, are the controllers available there, is systemd
+PID 1, which manager can start units. It only reads. It works without a config; with one it also checks what
+the config requires, and whether its limits can act on this host.
 
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
@@ -23,9 +23,9 @@ def main(words: list[str]) -> int:
     parser = options.parser("check", _ABOUT)
     options.add_config(parser)
     parser.add_argument("--root", metavar="PATH", type=_path,
-                        help="judge a recorded host (a file of `snapshot`), or the files of one mounted at this folder;"
-                        " systemd in there cannot be asked, so that these alone are never a pass")  # fmt: skip
-    parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be there: memory,cpu")
+                        help="check a recorded host (a file of `snapshot`), or the files of one mounted at this folder;"
+                        " systemd cannot be queried there, so files alone are never a pass")  # fmt: skip
+    parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be available: memory,cpu")
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
 
 def _path(text: str) -> str:
     if not text:
-        # An unset variable of a script: this host would be judged in place of the one meant.
+        # An empty path comes from an unset variable; without this, the wrong host would be checked.
         raise UsageError("no path was given", where="--root", remedy=Remedy(title="name a recording or a folder"))
     return text
 

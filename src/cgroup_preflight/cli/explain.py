@@ -1,34 +1,74 @@
-"""`cgroup-preflight explain CODE`: what a check means, why, what to do, sources."""
+"""`cgroup-preflight explain WORD`: what a check does, what its failure means, what to do, sources."""
 
-from cgroup_preflight.checks.reference import explain, known_codes
+from cgroup_preflight.checks.reference import Entry, entries, entry, explain, titles
 from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 
-_ABOUT = """\
-Explains a code of the report: what was checked, why it matters, what to do, and where the rule comes from.
+if TYPE_CHECKING:
+    from cgroup_preflight.config.properties import Property
 
-    cgroup-preflight explain CGP102
-    cgroup-preflight explain            (lists every code)
+_ABOUT = """\
+Explains a code of the report: what the check does, what it means when it fails, and what to do.
+Finds the codes about a property of systemd, a file of a cgroup, or any other word.
+
+    cgroup-preflight explain CGP504         (a code)
+    cgroup-preflight explain oom-kill       (the name of a code)
+    cgroup-preflight explain MemoryMax      (a property: what it is, and the codes about it)
+    cgroup-preflight explain cpu.stat       (a file of a cgroup)
+    cgroup-preflight explain swap           (a word)
+    cgroup-preflight explain                (lists every code)
 """
 
 
 def main(words: list[str]) -> int:
-    """The command. Raises UsageError for a code that does not exist."""
+    """The command. Raises UsageError for a word that no code is about."""
     parser = options.parser("explain", _ABOUT)
-    parser.add_argument("code", nargs="?", help="a code such as CGP102, or the name of a check")
-    args = parser.parse_args(words)
-    codes = known_codes()
-    if args.code is None:
-        options.write_stdout("".join(f"{code}  {name}\n" for code, name in codes.items()))
-        return 0
-    by_name = {name: code for code, name in codes.items()}
-    code = args.code.upper() if args.code.upper() in codes else by_name.get(args.code, "")
-    if not code:
-        import difflib
-
-        near = difflib.get_close_matches(args.code.upper()[:40], codes, n=1)
-        title = f"did you mean {near[0]}?" if near else "see cgroup-preflight explain"
-        raise UsageError(f"{args.code!r} is not a code", where="explain", remedy=Remedy(title=title))
-    options.write_stdout(explain(code))
+    parser.add_argument("word", nargs="?", metavar="WORD", help="a code, a name, a property, a file or a word")
+    word = parser.parse_args(words).word
+    options.write_stdout(titles(entries()) if word is None else _by_code(word) or _answer(word))
     return 0
+
+
+def _by_code(word: str) -> str:
+    """The page of a code, which needs no other page; empty for any other word."""
+    try:
+        return explain(entry(word.upper()))
+    except KeyError:
+        return ""
+
+
+def _answer(word: str) -> str:
+    from cgroup_preflight.checks.search import entries_about, property_of
+
+    known = entries()
+    named = next((item for item in known if word.lower() == item.code.name), None)
+    about = tuple(item for item in entries_about(word, known) if item is not named)
+    found = property_of(word)
+    parts = [explain(named)] if named is not None else [_property(found)] if found is not None else []
+    if not parts and not about:
+        raise _unknown(word, known)
+    if not parts and len(about) == 1:
+        return explain(about[0])
+    if about:
+        parts.append(f"{'Other codes' if named is not None else 'Codes'} about {word}:\n\n{titles(about)}")
+    return "\n".join(parts)
+
+
+def _property(item: "Property") -> str:
+    return (
+        f"{item.name}= (property of a slice or a service)\n\n    {item.doc}\n\n"
+        f"    file         {item.attribute or 'none; only systemd has the value'}\n"
+        f"    controller   {item.controller}\n"
+        f"    systemd      {item.since} or later\n"
+        f'    example      {item.name} = "{item.example}"\n'
+    )
+
+
+def _unknown(word: str, known: tuple[Entry, ...]) -> UsageError:
+    from cgroup_preflight.checks.search import nearest_word
+
+    near = nearest_word(word, known)
+    title = f"did you mean {near}?" if near else "list all codes: cgroup-preflight explain"
+    return UsageError(f"no code is about {word[:60]!r}", where="explain", remedy=Remedy(title=title))

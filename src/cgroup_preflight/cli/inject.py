@@ -18,6 +18,7 @@ from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, Size, parse_amount
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
@@ -35,7 +36,10 @@ that the config names in [artifacts] inject.
     cgroup-preflight inject --emit nfpm
 """
 #: Findings about an artifact that cannot be judged: the call was wrong, not the content.
-_REFUSALS = ("CGP303", "CGP304", "CGP305", "CGP306")
+_REFUSALS = tuple(
+    item.code
+    for item in (codes.ARTIFACT_CONFLICT, codes.UNSAFE_ARTIFACT, codes.CORRUPT_ARTIFACT, codes.UNSUPPORTED_ARTIFACT)
+)
 
 
 def main(words: list[str]) -> int:
@@ -153,7 +157,7 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
     """The findings as text: one line an artifact with its hashes, then what is wrong and what to do."""
     lines = []
     for item in report.findings:
-        if item.code == "CGP301" or item.status not in (Status.PASS, Status.SKIP) or verbose:
+        if item.code == codes.ARTIFACT.code or item.status not in (Status.PASS, Status.SKIP) or verbose:
             lines.append(f"{item.status.value:<10} {item.code} {plain(item.subject)}: {plain(item.message)}")
             lines += [plain(line) for line in str(item.evidence.get("diff", "")).splitlines()]
         if item.status not in (Status.PASS, Status.SKIP):

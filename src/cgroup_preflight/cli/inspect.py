@@ -154,7 +154,7 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
 def _alone(path: str, program: Binary, limits: Chain | None, target: GoTarget) -> Inspected:
     subject = with_prediction(
         Subject(
-            name=path,
+            label=path,
             program=program,
             chain=limits or Chain(levels=()),
             environment={},
@@ -172,7 +172,7 @@ def _as_services(path: str, names: set[str], plan: Plan, target: GoTarget) -> li
         if service.label in names:
             bare, fitted = bare_subject(service, plan, target), fitted_subject(service, plan, target)
             findings = run_go_checks(bare, fitted)
-            found.append(Inspected(path=path, subject=replace(fitted or bare, name=service.label), findings=findings))
+            found.append(Inspected(path=path, subject=replace(fitted or bare, label=service.label), findings=findings))
     return found
 
 
@@ -182,7 +182,7 @@ def _text(seen: list[Inspected], *, verbose: bool) -> str:
     colour = options.use_colour()
     return "\n".join(
         render(
-            item.path if item.subject.name == item.path else f"{item.subject.name} ({item.path})",
+            item.path if item.subject.label == item.path else f"{item.subject.label} ({item.path})",
             item.subject.program.info,
             item.subject.prediction,
             item.subject.program.why_not,

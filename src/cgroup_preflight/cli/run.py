@@ -7,12 +7,11 @@ from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
-    format_findings,
     go_findings,
-    require_binaries,
     try_services,
     without_run,
 )
+from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
@@ -55,7 +54,9 @@ def main(words: list[str]) -> int:
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
-    broken = format_findings(plan, context, ())
+    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+
+    broken = unrunnable_programs(plan.services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
     if broken:

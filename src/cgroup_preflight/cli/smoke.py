@@ -5,13 +5,13 @@ from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
-    format_findings,
-    require_binaries,
     try_services,
     without_run,
 )
+from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.plan.build import only
 
 _ABOUT = """\
 Only the test run, while you change limits or a service: runs the services of the config (or those named) at the
@@ -46,7 +46,9 @@ def main(words: list[str]) -> int:
     known = (*run_checks(context), *common.plan_findings(context, config))
     findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
-    broken = format_findings(plan, context, names)
+    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+
+    broken = unrunnable_programs(only(plan, names).services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
     guests = (
         None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)

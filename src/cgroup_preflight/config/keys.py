@@ -20,7 +20,7 @@ UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount",
 ENGINES = ("auto", "systemd", "user", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
-MACHINES = ("auto", "uml", "qemu")
+_MACHINES = ("auto", "uml", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +212,8 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is.",
             parse=_one_of(*DISTROS), schema={"enum": list(DISTROS)}),
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
-            "more than one CPU, cpuset or a network.", parse=_one_of(*MACHINES), default="auto",
-            schema={"enum": list(MACHINES)}),
+            "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
+            schema={"enum": list(_MACHINES)}),
         Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),

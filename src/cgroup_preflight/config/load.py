@@ -24,9 +24,10 @@ from cgroup_preflight.config.properties import BY_NAME, Value
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
 from cgroup_preflight.config.toml_lines import locate
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import QuantityError
-from cgroup_preflight.core.report import Finding, Location, Remedy, Status
+from cgroup_preflight.core.report import Location, Remedy, Status
 
 _SIZE_MAX = 1 << 20
 _DOTS_MAX = 200
@@ -70,7 +71,7 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
     mistakes = Mistakes(shown, locate(text))
     if not tables:
         mistakes.add(
-            "CGP207", "missing-key", (), "the config is empty", "write a starter config: cgroup-preflight init --force"
+            codes.MISSING_KEY, (), "the config is empty", "write a starter config: cgroup-preflight init --force"
         )
     config = _build(tables, mistakes, shown, folder)
     if mistakes.findings:
@@ -98,10 +99,7 @@ def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:
     remedy = Remedy(
         title="correct the TOML; a name with characters other than letters, digits, '-' and '_' needs quotes"
     )
-    finding = Finding(
-        code="CGP201", name="not-toml", status=Status.FAIL, subject=shown, message=f"not TOML: {error}"[:300],
-        location=Location(file=shown, line=line), remedies=(remedy,),
-    )  # fmt: skip
+    finding = codes.NOT_TOML.finding(Status.FAIL, shown, f"not TOML: {error}"[:300], remedy, location=Location(file=shown, line=line))  # fmt: skip
     return ConfigError("the config is not TOML", where=shown, remedy=remedy, findings=(finding,))
 
 
@@ -158,7 +156,7 @@ def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
             named[parse_slice_name(name) if kind == "slices" else parse_unit_name(name)] = table
         except QuantityError as error:
             shown = name if len(name) <= 60 else f"{name[:57]}..."
-            mistakes.add("CGP205", "bad-name", (kind, name), f"[{kind}.{shown!r}]: {error}"[:300],
+            mistakes.add(codes.BAD_NAME, (kind, name), f"[{kind}.{shown!r}]: {error}"[:300],
                          f"use {error.hint}")  # fmt: skip
     return named
 

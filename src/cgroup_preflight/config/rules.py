@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
 
 #: Below this an out-of-memory loop can block a user manager for good (systemd/systemd#40208); bytes.
@@ -15,7 +16,7 @@ PAGE = 4096
 _LARGE_MEMORY = 16 << 30
 _SMALL_TASKS = 4096
 #: The shortest time that shows whether a program runs at all, in seconds.
-SHORTEST = 0.1
+_SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
@@ -32,7 +33,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
         path = ("services", service.name)
         _check_settings(path, service.settings, mistakes, tiny=tiny)
         if service.slice is not None and service.slice not in known:
-            mistakes.add("CGP206", "undeclared-slice", (*path, "slice"),
+            mistakes.add(codes.UNDECLARED_SLICE, (*path, "slice"),
                          f"the slice {service.slice!r} is not declared in [slices]",
                          f"{nearest(service.slice, known)}add [slices.{service.slice}]"
                          + (f", or use one of: {', '.join(sorted(known))}" if known else ""))  # fmt: skip
@@ -46,35 +47,35 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
     for name in ("MemoryMax", "MemoryHigh"):
         value = by_name[name].value if name in by_name else None
         if isinstance(value, Permyriad) and _LARGE_MEMORY * value.value // 10000 < TINY and not tiny:
-            mistakes.add("CGP208", "limit-too-small", (*path, name),
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
                          f"{name}: {by_name[name].text} is below 16M even on a machine with {format_bytes(_LARGE_MEMORY)}, "
                          "which can block the service manager",
                          "use at least 16M or a larger share, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
         if not isinstance(value, Size):
             continue
         if value.bytes < PAGE:
-            mistakes.add("CGP208", "limit-too-small", (*path, name), f"{name}: {value.bytes} bytes is less than one page, "
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name), f"{name}: {value.bytes} bytes is less than one page, "
                          "so the kernel rounds it down to 0", f"use at least {format_bytes(TINY)}")  # fmt: skip
         elif value.bytes < TINY and not tiny:
-            mistakes.add("CGP208", "limit-too-small", (*path, name),
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
                          f"{name}: {format_bytes(value.bytes)} is below 16M, which can block the service manager",
                          "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
     tasks = by_name.get("TasksMax")
     if tasks is not None and isinstance(tasks.value, Permyriad) and _SMALL_TASKS * tasks.value.value < 10000:
-        mistakes.add("CGP208", "limit-too-small", (*path, "TasksMax"),
+        mistakes.add(codes.LIMIT_TOO_SMALL, (*path, "TasksMax"),
                      f"TasksMax: {tasks.text} is no task at all on a machine that allows {_SMALL_TASKS}",
                      "use a whole number, or at least 0.03%")  # fmt: skip
     period = by_name.get("CPUQuotaPeriodSec")
     if period is not None and period.value not in _PERIOD_RANGE:
-        mistakes.add("CGP204", "bad-value", (*path, "CPUQuotaPeriodSec"),
+        mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
                      f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use a period from 1ms to 1s")  # fmt: skip
     _check_order(path, by_name, mistakes)
 
 
 def _check_duration(service: Service, mistakes: Mistakes) -> None:
     """Without a readiness test and without time the run does not look at the service: any program would pass."""
-    if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < SHORTEST:
-        mistakes.add("CGP204", "bad-value", ("services", service.name, "smoke", "duration"),
+    if service.smoke.ready.kind is ReadyKind.STARTED and service.smoke.duration < _SHORTEST:
+        mistakes.add(codes.BAD_VALUE, ("services", service.name, "smoke", "duration"),
                      f"duration: {service.smoke.duration:g}s is too short to see whether a service without `ready` runs",
                      "use at least 100ms, or add ready")  # fmt: skip
 
@@ -89,7 +90,7 @@ def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> 
         host, port = found
         other = first.setdefault((_SAME.get(host, host), port), service.name)
         if other != service.name:
-            mistakes.add("CGP209", "shared-address", ("services", service.name, "smoke", "ready"),
+            mistakes.add(codes.BAD_ADDRESS, ("services", service.name, "smoke", "ready"),
                          f"ready: {host}:{port} is the address of {other}, too, and both services run at the same time",
                          "give each service a port of its own, in args and in ready")  # fmt: skip
 
@@ -117,7 +118,7 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
     pairs = (*itertools.pairwise(sizes), *itertools.pairwise(shares))
     for (low_name, low, low_amount), (high_name, high, high_amount) in pairs:
         if low_amount > high_amount:
-            mistakes.add("CGP210", "limits-out-of-order", (*path, low_name),
+            mistakes.add(codes.LIMITS_OUT_OF_ORDER, (*path, low_name),
                          f"{low_name} = {low.text} is above {high_name} = {high.text}",
                          f"lower {low_name} to {high.text}, or raise {high_name} to {low.text}")  # fmt: skip
 
@@ -129,14 +130,14 @@ def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> Non
         return
     found = _address(service)
     if found is None:
-        mistakes.add("CGP209", "bad-address", path, f"ready: {ready.target!r} is not an address",
+        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {ready.target!r} is not an address",
                      "use http://127.0.0.1:PORT/")  # fmt: skip
         return
     host, port = found
     if port == 0:
-        mistakes.add("CGP209", "bad-address", path, "ready: 0 is not a port", "use the port the service listens on")
+        mistakes.add(codes.BAD_ADDRESS, path, "ready: 0 is not a port", "use the port the service listens on")
     if not remote and not _is_loopback(host):
-        mistakes.add("CGP209", "remote-address", path, f"ready: {host!r} is not an address of this machine",
+        mistakes.add(codes.BAD_ADDRESS, path, f"ready: {host!r} is not an address of this machine",
                      "use 127.0.0.1, [::1] or localhost, or set allow_remote_ready = true in [smoke]")  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.keys import SECTIONS, Key
 from cgroup_preflight.config.toml_lines import Path
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Location, Remedy, Status
@@ -33,13 +34,10 @@ class Mistakes:
                 return Location(file=self.file, line=self.lines[path[:end]])
         return Location(file=self.file, line=1)
 
-    def add(self, code: str, name: str, path: Path, message: str, remedy: str) -> None:
+    def add(self, code: codes.Code, path: Path, message: str, remedy: str) -> None:
         """Adds a mistake at `path`; `remedy` says what to write instead."""
         self.findings.append(
-            Finding(
-                code=code, name=name, status=Status.FAIL, subject=".".join(path), message=message,
-                location=self.at(path), remedies=(Remedy(title=remedy),),
-            )
+            code.finding(Status.FAIL, ".".join(path), message, Remedy(title=remedy), location=self.at(path))
         )  # fmt: skip
 
 
@@ -75,7 +73,7 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
     keys = {key.name: key for key in SECTIONS[section].keys}
     found: dict[str, Parsed] = {}
     if not isinstance(table, dict):
-        mistakes.add("CGP203", "wrong-type", path, f"{path[-1]} is {_kind(table)}, but must be a table",
+        mistakes.add(codes.WRONG_TYPE, path, f"{path[-1]} is {_kind(table)}, but must be a table",
                      f"write [{'.'.join(path)}] and its keys below it")  # fmt: skip
         return found
     for name, raw in table.items():
@@ -89,7 +87,7 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
             found[name] = parsed
     for key in keys.values():
         if key.required and key.name not in table:
-            mistakes.add("CGP207", "missing-key", path, f"the key {key.name} is missing",
+            mistakes.add(codes.MISSING_KEY, path, f"the key {key.name} is missing",
                          f"add {key.name} = ... ({key.doc})")  # fmt: skip
     return found
 
@@ -105,7 +103,7 @@ def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistak
     """Adds a mistake for the key at `path`, which is not in `known`."""
     names = sorted(known)
     where = f"[{'.'.join(path[:-1])}]" if section else "the file"
-    mistakes.add("CGP202", "unknown-key", path, f"{path[-1][:80]!r} is not a key of {where}",
+    mistakes.add(codes.UNKNOWN_KEY, path, f"{path[-1][:80]!r} is not a key of {where}",
                  f"{nearest(path[-1], names)}allowed: {', '.join(names)}")  # fmt: skip
 
 
@@ -143,7 +141,7 @@ def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None
             raise QuantityError(f"the value has {len(text)} characters, which is too long", "at most 4096 characters")
         return Parsed(text=text, value=key.parse(text), location=mistakes.at(path))
     except QuantityError as error:
-        mistakes.add("CGP204", "bad-value", path, f"{path[-1]}: {_short(str(error))}", f"use {_short(error.hint)}")
+        mistakes.add(codes.BAD_VALUE, path, f"{path[-1]}: {_short(str(error))}", f"use {_short(error.hint)}")
         return None
 
 
@@ -162,14 +160,14 @@ def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed |
         return None
     for name, value in raw.items():
         if not name.isidentifier() or not name.isascii():
-            mistakes.add("CGP204", "bad-value", (*path, name), f"{name[:80]!r} is not a variable name",
+            mistakes.add(codes.BAD_VALUE, (*path, name), f"{name[:80]!r} is not a variable name",
                          "use letters, digits and '_', not beginning with a digit")  # fmt: skip
         _parse(key, (*path, name), value, mistakes)
     return Parsed(text="", value=tuple(raw.items()), location=mistakes.at(path))
 
 
 def _wrong_type(path: Path, raw: object, allowed: str, mistakes: Mistakes) -> None:
-    mistakes.add("CGP203", "wrong-type", path, f"{path[-1]}: the value is {_kind(raw)}", f"use {allowed}")
+    mistakes.add(codes.WRONG_TYPE, path, f"{path[-1]}: the value is {_kind(raw)}", f"use {allowed}")
 
 
 def _kind(raw: object) -> str:

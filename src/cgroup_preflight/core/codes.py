@@ -78,6 +78,7 @@ HIDDEN_UNIT = Code("CGP308", "hidden-unit")
 NOT_INJECTED = Code("CGP309", "not-injected")
 
 GO_RUNTIME = Code("CGP400", "go-runtime", Severity.INFORMATION)
+BINARY_FORMAT = Code("CGP401", "binary-format")
 GO_RUNTIME_CHOICE = Code("CGP418", "go-runtime-choice", Severity.WARNING)
 GO_MEMORY_VIEW = Code("CGP419", "go-memory-view", Severity.INFORMATION)
 
@@ -92,7 +93,7 @@ SERVICE_START = Code("CGP507", "service-start")
 EFFECTIVE_LIMIT = Code("CGP508", "effective-limit", Severity.WARNING)
 KERNEL_COUNTERS = Code("CGP509", "kernel-counters", Severity.INFORMATION)
 CLEANUP = Code("CGP510", "cleanup")
-LIMIT_BITES = Code("CGP511", "limit-bites")
+LIMIT_ENFORCED = Code("CGP511", "limit-enforced")
 GUEST = Code("CGP512", "guest")
 POLICY = Code("CGP513", "policy")
 

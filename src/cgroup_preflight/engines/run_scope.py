@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -84,12 +85,11 @@ def _end(
 
 def cleanup_finding(left: tuple[str, ...]) -> Finding:
     """Whether the run left nothing behind."""
+    if not left:
+        return codes.CLEANUP.finding(Status.PASS, "run", "the run removed all of its units, unit files and cgroups")
     found = f"the run left {len(left)} unit(s), file(s) or cgroup(s) behind: {', '.join(left[:5])}"
-    return Finding(
-        code="CGP510", name="cleanup", subject="run", status=Status.FAIL if left else Status.PASS,
-        message=found if left else "the run removed all of its units, unit files and cgroups",
-        remedies=(Remedy(title="stop and remove what the message names; the next run tries it again"),) if left else (),
-    )  # fmt: skip
+    remedy = Remedy(title="stop and remove what the message names; the next run tries it again")
+    return codes.CLEANUP.finding(Status.FAIL, "run", found, remedy)
 
 
 def _not_gone(engine: Engine, scope: str, what: str) -> HostError:

@@ -172,9 +172,8 @@ class Session:
         for run in runs:
             wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), _KILL_SECONDS)  # type: ignore[misc]
         for run in runs:
-            run.state = (
-                UnitState()
-            )  # the result can change while the phase does not: systemd learns of an OOM kill late
+            # The result can change while the phase does not, because systemd learns of an OOM kill late.
+            run.state = UnitState()
         self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
 
     def close(self, run: ServiceRun) -> None:

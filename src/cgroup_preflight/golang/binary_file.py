@@ -16,7 +16,7 @@ from typing import Protocol
 from cgroup_preflight.core.records import dataclass
 
 #: No single read may be larger, bytes; the largest real build info seen is below 1 MiB (golang/go#61644).
-MAX_READ = 16 << 20
+_MAX_READ = 16 << 20
 
 
 class BinaryError(Exception):
@@ -40,7 +40,7 @@ class Image(Protocol):
         """Exactly `length` bytes at `offset`.
 
         Raises:
-            BinaryError: they are not all inside the file, or more than MAX_READ.
+            BinaryError: they are not all inside the file, or more than _MAX_READ.
 
         """
 
@@ -92,7 +92,7 @@ class FileImage:
 
 
 def check_range(size: int, offset: int, length: int) -> None:
-    """Refuse a range that is not wholly inside `size` bytes, or longer than MAX_READ.
+    """Refuse a range that is not wholly inside `size` bytes, or longer than _MAX_READ.
 
     Raises:
         BinaryError: as said.
@@ -100,7 +100,7 @@ def check_range(size: int, offset: int, length: int) -> None:
     """
     if offset < 0 or length < 0 or offset + length > size:
         raise BinaryError(f"is truncated or damaged: {length} bytes at offset {offset} of {size}")
-    if length > MAX_READ:
+    if length > _MAX_READ:
         raise BinaryError(f"is damaged: it claims a part of {length} bytes")
 
 

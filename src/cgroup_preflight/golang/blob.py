@@ -13,10 +13,10 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.binary_file import BinaryError, Layout, Region
 
 MAGIC = b"\xff Go buildinf:"
-ALIGN = 16
-HEADER_SIZE = 32
+_ALIGN = 16
+_HEADER_SIZE = 32
 FLAG_BIG_ENDIAN, FLAG_INLINE = 1, 2
-VARINT_MAX = 10
+_VARINT_MAX = 10
 
 #: Longest version and module text taken, bytes; texts above 64 KiB are real (golang/go#61644).
 MAX_VERSION, MAX_TEXT = 1 << 10, 1 << 20
@@ -58,14 +58,14 @@ def _addresses(layout: Layout) -> Iterator[int]:
         if region in seen:
             continue
         seen.add(region)
-        skip = -region.address % ALIGN
+        skip = -region.address % _ALIGN
         for start in range(skip, region.size, CHUNK):
             # An aligned magic cannot straddle two chunks: both start at a multiple of 16.
             chunk = layout.image.read(region.offset + start, min(CHUNK, region.size - start))
             position = chunk.find(MAGIC)
             while position >= 0:
                 hits += 1
-                if position % ALIGN == 0:
+                if position % _ALIGN == 0:
                     yield region.address + start + position
                 if hits >= MAX_HITS:
                     return
@@ -76,10 +76,10 @@ def _addresses(layout: Layout) -> Iterator[int]:
 
 
 def _decode(layout: Layout, address: int) -> Blob:
-    header = layout.read(address, HEADER_SIZE)
+    header = layout.read(address, _HEADER_SIZE)
     pointer_size, flags = header[14], header[15]
     if flags & FLAG_INLINE:
-        version, after = _inline_string(layout, address + HEADER_SIZE, MAX_VERSION)
+        version, after = _inline_string(layout, address + _HEADER_SIZE, MAX_VERSION)
         _require_version(version)
         modules, _ = _inline_string(layout, after, MAX_TEXT)
     else:
@@ -100,7 +100,7 @@ def _require_version(version: bytes) -> None:
 
 def _inline_string(layout: Layout, address: int, limit: int) -> tuple[bytes, int]:
     """The string whose varint length is at `address`, and the address after it."""
-    head = layout.read_up_to(address, VARINT_MAX)
+    head = layout.read_up_to(address, _VARINT_MAX)
     length = shift = 0
     for count, byte in enumerate(head, start=1):
         length |= (byte & 0x7F) << shift

@@ -24,7 +24,7 @@ _LAYOUTS: Mapping[Kind, Callable[[Image], Layout]] = MappingProxyType(
 )
 
 #: UPX writes its mark into the first of its own headers, far before this offset, bytes.
-PACKER_HEADER = 4096
+_PACKER_HEADER = 4096
 PACKED = "is packed by UPX, which hides what it was built with; unpack it with: upx -d"
 
 
@@ -60,7 +60,7 @@ def read_image(image: Image) -> BuildInfo:
         return _parsed(image)
     except BinaryError:
         # Packers leave headers that look damaged, or sound ones without build info: this says more.
-        if _is_packed(image.read(0, min(image.size, PACKER_HEADER))):
+        if _is_packed(image.read(0, min(image.size, _PACKER_HEADER))):
             raise PackedError(PACKED) from None
         raise
 

@@ -15,10 +15,10 @@ from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Regi
 MAGIC = b"\x7fELF"
 PT_LOAD, PT_INTERP = 1, 3
 PF_X, PF_W = 1, 2
-SHT_NOBITS = 8
+_SHT_NOBITS = 8
 
 #: Linux refuses to run a program whose program headers take more bytes (fs/binfmt_elf.c, load_elf_phdrs).
-MAX_SEGMENT_TABLE = 64 << 10
+_MAX_SEGMENT_TABLE = 64 << 10
 #: Linked programs have some dozens; a table beyond this is taken for damage.
 MAX_SECTIONS = 8192
 
@@ -108,7 +108,7 @@ def read_segments(image: Image, header: ElfHeader) -> list[Segment]:
         return []
     layout = struct.Struct(header.order + ("IIIIIIII" if header.bits == 32 else "IIQQQQQQ"))
     length = header.phnum * header.phentsize
-    if header.phentsize != layout.size or length > MAX_SEGMENT_TABLE:
+    if header.phentsize != layout.size or length > _MAX_SEGMENT_TABLE:
         raise BinaryError("is damaged: its program headers have an impossible size")
     return [_segment(header.bits, fields) for fields in layout.iter_unpack(image.read(header.phoff, length))]
 
@@ -146,7 +146,7 @@ def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
 
 SECTION = b".go.buildinfo\0"
 #: Largest section name table that is looked at, bytes; real ones have some hundred.
-MAX_NAMES = 1 << 20
+_MAX_NAMES = 1 << 20
 
 
 def elf_layout(image: Image) -> Layout:
@@ -189,7 +189,7 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
         names = _names(image, header)
         for section in read_sections(image, header):
             matches = names[section.name : section.name + len(SECTION)] == SECTION
-            if matches and section.type != SHT_NOBITS:
+            if matches and section.type != _SHT_NOBITS:
                 return Region(address=section.addr, offset=section.offset, size=section.size)
     except (BinaryError, struct.error):
         return None
@@ -204,7 +204,7 @@ def _names(image: Image, header: ElfHeader) -> bytes:
 
     """
     table = _name_section(image, header)
-    if table is None or table.size > MAX_NAMES:
+    if table is None or table.size > _MAX_NAMES:
         return b""
     return image.read(table.offset, table.size)
 

@@ -114,15 +114,15 @@ def fit_machine(built_for: Machine, machine: str) -> Fit:
 __all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fit", "identify"]
 
 #: Linux reads no more of a script's first line, bytes (BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h).
-SHEBANG_MAX = 256
+_SHEBANG_MAX = 256
 #: Longest interpreter path that Linux takes from PT_INTERP, bytes (PATH_MAX, fs/binfmt_elf.c).
-INTERPRETER_MAX = 4096
+_INTERPRETER_MAX = 4096
 #: The smallest page that Linux maps files by, bytes.
 PAGE = 4096
 
 #: First bytes of Mach-O files, 32 and 64 bits, both byte orders (Apple's loader.h and fat.h).
-MACHO_THIN = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
-MACHO_FAT = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
+_MACHO_THIN = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+_MACHO_FAT = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
 
 
 @enum.unique
@@ -184,7 +184,7 @@ def identify_image(image: Image) -> Executable:
         BinaryError: as `identify`.
 
     """
-    start = image.read(0, min(image.size, SHEBANG_MAX))
+    start = image.read(0, min(image.size, _SHEBANG_MAX))
     if not start:
         return Executable(kind=Kind.EMPTY)
     if start.startswith(elf.MAGIC):
@@ -245,7 +245,7 @@ def _missing(image: Image, segments: Sequence[elf.Segment]) -> int:
 def _interpreter(image: Image, segments: Sequence[elf.Segment]) -> str | None:
     for segment in segments:
         if segment.type == elf.PT_INTERP:
-            if not 2 <= segment.filesz <= INTERPRETER_MAX:
+            if not 2 <= segment.filesz <= _INTERPRETER_MAX:
                 raise BinaryError("is damaged: the path of its interpreter has an impossible length")
             text = image.read(segment.offset, segment.filesz)
             return text.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
@@ -269,7 +269,7 @@ def is_macho(start: bytes) -> bool:
     """Whether `start` begins a Mach-O file, thin or fat, in either byte order."""
     if len(start) < 8:
         return False
-    if start[:4] in MACHO_FAT:
+    if start[:4] in _MACHO_FAT:
         count = int.from_bytes(start[4:8], "big")
         return 0 < count < 43  # a Java class has the same magic and its version, 43 at least, here
-    return start[:4] in MACHO_THIN
+    return start[:4] in _MACHO_THIN

@@ -11,7 +11,7 @@ from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Regi
 
 SECTION = b"__go_buildinfo"
 LC_SEGMENT, LC_SEGMENT_64 = 0x1, 0x19
-READ_WRITE = 3
+_READ_WRITE = 3
 #: Bounds of the load commands, number and bytes; real programs have some dozens in a few KiB.
 MAX_COMMANDS, MAX_COMMAND_BYTES = 4096, 1 << 20
 
@@ -76,7 +76,7 @@ def _segment(image: Image, body: bytes, order: str, bits: int, found: _Found) ->
     region = clip(Region(address=address, offset=offset, size=size), image)
     if region is not None and name.rstrip(b"\0") != b"__PAGEZERO":
         found.mapped.append(region)
-        if protection == READ_WRITE:
+        if protection == _READ_WRITE:
             found.writable.append(region)
     if sections > (len(body) - head.size) // row.size:
         raise BinaryError("is damaged: a segment has room for fewer sections than it claims")

@@ -16,7 +16,7 @@ from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.runtime_rules import RuntimeRules, rules_for
 
 #: A quota never makes the runtime go below this (`adjustCgroupGOMAXPROCS`), only too few CPUs in the mask do.
-FLOOR = 2
+_FLOOR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def updates(build_info: BuildInfo, environment: Mapping[str, str]) -> bool:
 
 def aware_procs(quota: float | None, cpus: int) -> int:
     """GOMAXPROCS of a runtime that sees `quota` (CPUs) on `cpus` CPUs."""
-    return cpus if quota is None else min(cpus, max(FLOOR, math.ceil(quota)))
+    return cpus if quota is None else min(cpus, max(_FLOOR, math.ceil(quota)))
 
 
 def _procs(
@@ -138,7 +138,7 @@ def _aware_why(chain: Chain, seen: float | None, number: int, cpus: int) -> tupl
     elif number == cpus and math.ceil(seen) >= cpus:
         said.append(f"the quota of {seen:g} CPUs is not below the {cpus} CPUs of its mask")
     elif seen <= 1:
-        said.append(f"the quota of {seen:g} CPUs gives {number}: the runtime never goes below {min(FLOOR, cpus)}")
+        said.append(f"the quota of {seen:g} CPUs gives {number}: the runtime never goes below {min(_FLOOR, cpus)}")
     else:
         said.append(f"the quota of {seen:g} CPUs gives {number}" + (", rounded up" if number > seen else ""))
     tightest, level = chain.cpus()

@@ -13,7 +13,7 @@ _INT64_MAX = (1 << 63) - 1
 _BYTES = re.compile(r"(\+?\d+)(?:([KMGT])iB|B)?", re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 #: The defaults of Go 1.25 and later, where neither the build nor the environment says otherwise.
-AWARE_DEFAULTS: Mapping[str, int] = {"containermaxprocs": 1, "updatemaxprocs": 1}
+_AWARE_DEFAULTS: Mapping[str, int] = {"containermaxprocs": 1, "updatemaxprocs": 1}
 
 
 class MalformedLimitError(ValueError):
@@ -67,7 +67,7 @@ def godebug_numbers(default: str, environment: str) -> dict[str, int]:
 
     `default` is the DefaultGODEBUG of the build, `environment` the variable; a value that is not a number changes nothing.
     """
-    numbers = dict(AWARE_DEFAULTS)
+    numbers = dict(_AWARE_DEFAULTS)
     for text in (default, environment):
         # One by one, because after a malformed value an earlier one stays in force.
         for field in text.split(","):

@@ -29,7 +29,7 @@ class RuntimeRules:
 
 
 #: Newest first.
-TABLE = (
+_TABLE = (
     RuntimeRules(since=26, memory_limit=True, reads_cpu_max=True, mount_roots=True, plus_sign=True),
     RuntimeRules(since=25, memory_limit=True, reads_cpu_max=True, mount_roots=False, plus_sign=False),
     RuntimeRules(since=19, memory_limit=True, reads_cpu_max=False, mount_roots=False, plus_sign=False),
@@ -50,4 +50,4 @@ def rules_for(go_version: str) -> RuntimeRules | None:
     number = minor(go_version)
     if number is None:
         return None
-    return next(row for row in TABLE if row.since <= number)
+    return next(row for row in _TABLE if row.since <= number)

@@ -8,6 +8,9 @@ services are to run on this machine), an unverified check is skipped (the guest 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.checks import CHECKS
+from cgroup_preflight.checks.kernel import kernel_version
+from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
@@ -16,8 +19,8 @@ from cgroup_preflight.guest.spec import GuestEngine
 
 _ENGINE_NAMES = {GuestEngine.UML: "user-mode-linux", GuestEngine.QEMU: "QEMU"}
 #: Checks of a host that a chosen distribution answers: the version of its systemd, and in QEMU that of its kernel.
-_ABOUT_SYSTEMD = frozenset({"CGP104"})
-_ABOUT_KERNEL = frozenset({"CGP106"})
+_ABOUT_SYSTEMD = frozenset({systemd_version.CODE.code})
+_ABOUT_KERNEL = frozenset({kernel_version.CODE.code})
 _OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has it')
 _CHECK_TARGET = Remedy(title="also check the machine that will run the services, on that machine",
                        commands=(("cgroup-preflight", "check"),))  # fmt: skip
@@ -73,7 +76,7 @@ def _adopted(made: GuestReport, item: Finding) -> Finding:
     # The guest knows the config under another path.
     place = None if item.location is None else Location(file=made.config_path, line=item.location.line)
     item = replace(item, location=place, subject=_labelled(made, item.subject))
-    if item.status is not Status.FAIL or not item.code.startswith("CGP1") or _counts(made, item.code):
+    if item.status is not Status.FAIL or item.code not in CHECKS or _counts(made, item.code):
         return item
     # We made the guest: what it lacks is not a fault of the project.
     return replace(item, status=Status.UNVERIFIED, message=f"the guest lacks what the config needs: {item.message}",

@@ -15,7 +15,7 @@ _DEBIAN = frozenset(("debian", "ubuntu"))
 
 
 def is_off(value: str) -> bool:
-    """Whether the value of a kernel parameter says no, to the kernel (kstrtobool) or to systemd (parse_boolean)."""
+    """Whether the value of a kernel parameter means no, for the kernel (kstrtobool) or for systemd (parse_boolean)."""
     return value.lower() in ("0", "n", "no", "f", "false", "off")
 
 
@@ -25,7 +25,7 @@ def read_boot_loader(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
         return Known(value=WSL, source=kernel.source)
     boot = fs.names("/boot", ("cmdline.txt", "firmware", "grub"))
     names: tuple[str, ...] = value_or(boot, ())
-    # Where the firmware has a folder of its own, the file above it says only that it has moved.
+    # If the firmware has its own folder, the cmdline.txt above it only says that the file has moved.
     if "firmware" in names and value_or(fs.names("/boot/firmware", ("cmdline.txt",)), ()):
         return Known(value="/boot/firmware/cmdline.txt", source="/boot/firmware")
     if "cmdline.txt" in names:

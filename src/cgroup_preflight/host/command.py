@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-#: What a query may inherit: messages in English, and the way to the user manager.
+#: What a command may inherit: messages in English, and the address of the user manager.
 _KEEP = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR")
 _OUTPUT_MAX = 4 << 20
 _KILL_SECONDS = 5.0
@@ -48,7 +48,7 @@ class LiveRunner:
         self.started = 0
 
     def environment(self) -> dict[str, str]:
-        """A small environment: no token of a CI job reaches a command."""
+        """A small environment, so that no token of a CI job reaches a command."""
         kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept, "LC_ALL": "C.UTF-8", **self._extra}
 
@@ -95,7 +95,7 @@ class LiveRunner:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[list[int]]:
-    """Acts on signals at the end only: an exception within Popen would leave a process that nobody knows."""
+    """Delays signals to the end: an exception within Popen would leave a process that nobody stops."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -140,7 +140,7 @@ def _finish(
 
 
 def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -> tuple[bytes, bytes]:
-    """Stdout and stderr of a process until it ends; never more than allowed is held in memory.
+    """Stdout and stderr of a process until it ends; never more than allowed is kept in memory.
 
     Raises subprocess.TimeoutExpired or _TooMuch.
     """
@@ -169,7 +169,7 @@ def _collect(process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float) -
 
 
 def _feed(pipe: "IO[bytes]", data: bytes) -> None:
-    """Writes beside the reading: a program that does not read its input must not block us."""
+    """Writes while the output is read: a program that does not read its input must not block this one."""
     with contextlib.suppress(OSError), pipe:
         pipe.write(data)
 
@@ -183,9 +183,9 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # Gone already, or sudo's: that one ends when its pipes are closed.
+        # It has ended already, or belongs to sudo, which ends when its pipes are closed.
         pass
-    # Not communicate(): a child that left the group could hold the pipe open for ever.
+    # Not communicate(): a child that left the group could keep the pipe open forever.
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ _MARKS = (
 
 
 def read_container(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
-    """`none`, or the name of the container manager; missing where a mark of one could not be looked for."""
+    """`none`, or the name of the container manager; missing where a mark of one could not be read."""
     unknown: Missing | None = None
     for path in ("/run/systemd/container", "/run/host/container-manager"):
         reading = parsed(fs.read(path), _word)
@@ -38,7 +38,7 @@ def read_container(fs: HostFs, kernel: Reading[str]) -> Reading[str]:
 
 
 def read_namespace(fs: HostFs) -> Reading[str]:
-    """`host` or `private`: whether the cgroup namespace is the one of the kernel's start."""
+    """`host` or `private`: whether the cgroup namespace is the first one of the kernel."""
     link = fs.link("/proc/self/ns/cgroup")
     return parsed(link, lambda target: _namespace(target, "cgroup:[", _FIRST_CGROUP_NAMESPACE))
 

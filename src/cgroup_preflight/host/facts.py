@@ -9,7 +9,7 @@ from cgroup_preflight.host.cgroupfs import CgroupReading, Mount
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserManager:
-    """The user manager of the caller: its socket, bus, lingering, and the way down to its cgroup."""
+    """The user manager of the caller: its socket, bus, lingering, and the levels down to its cgroup."""
 
     socket: Reading[str]
     bus: Reading[bool]
@@ -20,7 +20,7 @@ class UserManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A cgroup that systemd has made, taken to see which files this kernel offers in one."""
+    """A cgroup that systemd has created: it shows which files this kernel has in one."""
 
     path: str
     files: Reading[tuple[str, ...]]
@@ -38,13 +38,13 @@ class Disks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was read; `cgroup_mount` is the mount of version 2 that services use.
+    """What was read; `cgroup_mount` is the cgroup v2 mount that services use.
 
     `root` is the top of that mount, `own` the caller's levels, empty where its cgroup is not below the mount.
-    `services` is system.slice, where units go that name no slice. `cgroup_namespace` is `host` or `private`.
-    `manager_mount` is what PID 1 has at /sys/fs/cgroup, asked for only where this job's own view is another or is
-    read-only. `disabled_controllers` are those that systemd keeps out of a slice, by the slice's name.
-    `boot_loader` is a word of `facts.boot`.
+    `services` is system.slice, where units without a slice of their own run. `cgroup_namespace` is `host` or `private`.
+    `manager_mount` is what PID 1 has at /sys/fs/cgroup, read only where this job's own view differs or is
+    read-only. `disabled_controllers` are those that systemd disables for a slice, by the slice's name.
+    `boot_loader` is a word of `host.boot`.
     """
 
     kernel: Reading[str]
@@ -83,7 +83,7 @@ class Facts:
 
     @property
     def mount_point(self) -> str:
-        """Where version 2 is mounted; the customary place when that is unknown."""
+        """Where cgroup v2 is mounted; /sys/fs/cgroup when that is unknown."""
         return self.cgroup_mount.value.point if isinstance(self.cgroup_mount, Known) else "/sys/fs/cgroup"
 
     @property

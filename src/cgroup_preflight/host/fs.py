@@ -26,13 +26,13 @@ class HostFs(Protocol):
         """The whole text of a file."""
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """Of a file's pieces between `separator`s, those that contain one of `keep`; a recording holds no others."""
+        """Of a file's pieces between `separator`s, those that contain one of `keep`; a recording has no others."""
 
     def link(self, path: str) -> Reading[str]:
         """The target of a symbolic link."""
 
     def exists(self, path: str) -> Reading[bool]:
-        """Whether anything is there; missing where that cannot be told."""
+        """Whether the path exists; missing where that cannot be read."""
 
     def device(self, path: str) -> Reading[str]:
         """`MAJOR:MINOR` of the file system at `path`, as mountinfo spells it."""
@@ -85,7 +85,7 @@ class LiveFs:
         return Known(value=data, source=path)
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """The pieces wanted, in the order of the file; what is no text is of account only in one of them."""
+        """The pieces wanted, in the order of the file; binary content matters only inside one of them."""
         return parsed(self.data(path), lambda data: _pieces(data, keep, separator))
 
     def link(self, path: str) -> Reading[str]:
@@ -106,7 +106,7 @@ class LiveFs:
         return Known(value=True, source=path)
 
     def device(self, path: str) -> Reading[str]:
-        """stat(2): it tells which file system is seen, whatever was mounted over what."""
+        """stat(2): it shows which file system is visible, also where mounts cover each other."""
         try:
             number = os.stat(self._at(path)).st_dev
         except OSError as error:
@@ -167,7 +167,7 @@ def inside(root: str, path: str) -> str:
         try:
             target = os.readlink("/".join([root, *done, part]))
         except OSError:
-            # No link. What is wrong with it, whoever opens it is told.
+            # No link. If it is broken, opening it fails with the reason.
             done.append(part)
             continue
         done = [] if target.startswith("/") else done
@@ -176,7 +176,7 @@ def inside(root: str, path: str) -> str:
 
 
 def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
-    """The pieces of `text` that hold one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
+    """The pieces of `text` that contain one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
     for word in keep:
         at = text.find(word)
@@ -190,7 +190,7 @@ def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, 
 
 
 def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
-    # Any user can mount something (FUSE) whose name is no UTF-8: the lines of others stay readable.
+    # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
     found = pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
         "".join(found).encode()
@@ -207,7 +207,7 @@ def _text(data: bytes) -> str:
 
 
 def _gunzip(data: bytes) -> bytes:
-    """/proc/config.gz; what does not unpack stays as it is, and is then no text."""
+    """/proc/config.gz; what cannot be unpacked stays as it is, and is then not text."""
     import zlib  # only where a file is packed
 
     try:

@@ -1,4 +1,4 @@
-"""The only function that reads a host's facts; every file is read once."""
+"""The only function that reads the facts of a host; it reads every file once."""
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
@@ -31,7 +31,7 @@ PARAMETERS = (
     "cgroup_disable=", "cgroup_enable=", "cgroup_no_v1=", "cgroup_memory=", "cgroup.memory=", "psi=", "swapaccount=",
     "systemd.unified_cgroup_hierarchy", "systemd.legacy_systemd_cgroup_controller", "rt_group_sched=",
 )  # fmt: skip
-#: That of /proc is in every mountinfo that can be read: without it the file is not what it should be.
+#: Every complete mountinfo has the line of /proc: without it the file is cut off.
 _MOUNTS = (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT} ", " / /proc ")
 _ATTRIBUTES = ("cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.")
 _DISKS_MAX = 32
@@ -51,7 +51,7 @@ class _Cgroups:
 
 
 def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
-    """Everything the checks and engines ask for; nothing is written and no privilege is taken."""
+    """Everything that the checks and engines need; writes nothing and takes no privilege."""
     cgroups = _cgroups(fs)
     point = cgroups.point
     kernel = read_kernel(fs, "/proc/sys/kernel/osrelease", procfs.parse_line)
@@ -114,16 +114,16 @@ def _meminfo(lines: tuple[str, ...]) -> dict[str, int]:
 
 
 def _cgroup_mount(fs: HostFs, mounts: Reading[tuple[Mount, ...]]) -> Reading[Mount]:
-    """The version 2 mount that services use: the one at /sys/fs/cgroup, else the only one elsewhere.
+    """The cgroup v2 mount that services use: the one at /sys/fs/cgroup, else the only one elsewhere.
 
-    A version 2 mount beside version 1 at /sys/fs/cgroup (hybrid) holds no controllers for services.
+    A cgroup v2 mount next to v1 at /sys/fs/cgroup (hybrid) has no controllers for services.
     """
     if isinstance(mounts, Missing):
         return mounts
     top = mount_at(mounts.value, CGROUP_ROOT)
     if top is not None and top.fs_type == "cgroup2":
         return _seen(fs, top, mounts.source)
-    # One that another mount hides is nobody's.
+    # A mount that another one hides is in use by nobody.
     elsewhere = [mount for mount in of_type(mounts.value, "cgroup2") if mount_at(mounts.value, mount.point) is mount]
     if elsewhere and not of_type(mounts.value, "cgroup"):
         return _seen(fs, elsewhere[-1], mounts.source)
@@ -132,7 +132,7 @@ def _cgroup_mount(fs: HostFs, mounts: Reading[tuple[Mount, ...]]) -> Reading[Mou
 
 
 def _seen(fs: HostFs, mount: Mount, source: str) -> Reading[Mount]:
-    """The mount, if it is what is seen at its point: one over a folder above would hide it, and be no line of ours."""
+    """The mount, if it is visible at its point: a mount over a parent folder would hide it."""
     device = fs.device(mount.point)
     if isinstance(device, Missing) and device.why is not Why.ABSENT:
         return device
@@ -144,12 +144,12 @@ def _seen(fs: HostFs, mount: Mount, source: str) -> Reading[Mount]:
 
 
 def _manager_mount(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) -> Reading[Mount]:
-    """What PID 1 has at /sys/fs/cgroup: it starts the units, and only the view of this job may be another."""
+    """What PID 1 has at /sys/fs/cgroup: PID 1 starts the units, and this job can have another view."""
     if isinstance(mount, Known):
         if mount.value.point == CGROUP_ROOT and not (value_or(read_only, default=False) or mount.value.read_only):
             return _NOT_NEEDED
         if "ro" in mount.value.super_options:
-            # The file system itself is: for everybody.
+            # The file system itself is read-only, for every process.
             return mount
     mounts = parsed(fs.pieces("/proc/1/mountinfo", _MOUNTS, "\n"), _mounts)
     if isinstance(mounts, Missing):
@@ -175,7 +175,7 @@ def _kernel_config(fs: HostFs, kernel: Reading[str]) -> "Reading[dict[str, str]]
 def _sample(fs: HostFs, point: str, own: tuple[CgroupReading, ...]) -> Sample:
     """system.slice where systemd runs, else the caller's own cgroup: the real root lacks most files."""
     path = "/system.slice"
-    # Folders are other people's cgroups, and their names nobody's business.
+    # Folders are the cgroups of others; their names must not get into a recording.
     files = fs.names(f"{point}{path}", _ATTRIBUTES)
     if isinstance(files, Missing) and own:
         path = own[-1].path

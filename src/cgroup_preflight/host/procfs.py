@@ -75,13 +75,13 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 def parse_line(text: str) -> str:
     """The one line of a file such as /proc/sys/kernel/osrelease. Raises ValueError when it is empty."""
     line = text.strip()
-    if not line or "\n" in line or not line.isprintable():
+    if not line or not line.isprintable():
         raise ValueError("not one line of text")
     return line
 
 
 def read_kernel(fs: HostFs, path: str, parse: Callable[[str], T]) -> Reading[T]:
-    """The file at `path`, parsed; text without a newline at its end was cut off, and is malformed."""
+    """The file at `path`, parsed; text without a newline at its end is cut off, and so malformed."""
     return parsed(fs.read(path), lambda text: parse(_whole(text)))
 
 

@@ -1,6 +1,6 @@
-"""Recording a host: what gathering asked for and nothing else, in one JSON file that a reviewer can read.
+"""Recording a host: what `gather` read and nothing else, in one JSON file that a reviewer can read.
 
-No environment, no process's command line; of the kernel command line, mounts and users only the pieces asked for;
+No environment, no process's command line; of the kernel command line, mounts and users only the pieces that `gather` needs;
 user and host names are replaced (`host.redact`).
 """
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class RecordingFs:
-    """Passes every question on to another `HostFs` and remembers the answers."""
+    """Reads through another `HostFs` and remembers the answers."""
 
     def __init__(self, fs: HostFs) -> None:
         self._fs = fs
@@ -35,7 +35,7 @@ class RecordingFs:
         return self._keep(f"read {path}", self._fs.read(path))
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """As `HostFs.pieces`; what was asked for is part of the answer, since the rest of the file is not."""
+        """As `HostFs.pieces`; the answer names what was wanted, because the rest of the file is not recorded."""
         reading = self._fs.pieces(path, keep, separator)
         self.answers[f"pieces {path}"] = {**_entry(reading), "keep": list(keep)}
         return reading
@@ -102,7 +102,7 @@ def _entry(reading: "Reading[object]") -> Entry:
 def dump(
     fs: RecordingFs, runner: RecordingRunner, *, tool: str, systemd: int | None, names: Mapping[str, str]
 ) -> str:  # fmt: skip
-    """The JSON text of a recording; `names` maps user and host names to what stands for them."""
+    """The JSON text of a recording; `names` maps user and host names to their replacements."""
     kernel = fs.answers.get("read /proc/sys/kernel/osrelease", {}).get("value", "unknown")
     host = {question: needed(question, entry) for question, entry in sorted(fs.answers.items())}
     replace = replacer(names)

@@ -29,7 +29,7 @@ _WORDS = frozenset((
 
 
 def needed(question: str, entry: Entry) -> Entry:
-    """The entry without what its pieces hold beside the answer: other users, real names, parameters of another name.
+    """The entry without what its pieces contain besides the answer: other users, real names, parameters of another name.
 
     A piece was kept for what it contains: `:1000:` is also the group of other users (passwd(5)), and `psi=` is in
     `token_psi=`.
@@ -46,9 +46,9 @@ def needed(question: str, entry: Entry) -> Entry:
 
 
 def replacer(names: Mapping[str, str]) -> Callable[[str], str]:
-    """Replaces whole names in a text, the longest first; the same everywhere, so that paths still meet.
+    """Replaces whole names in a text, the longest first; the same everywhere, so that paths still match.
 
-    A name that is a word of the kernel or of systemd tells nothing, and without it the files would say something else.
+    A name that is also a word of the kernel or of systemd stays: replacing it would change what the files say.
     """
     names = {name: stand_in for name, stand_in in names.items() if _tells(name)}
     if not names:
@@ -59,7 +59,7 @@ def replacer(names: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def replaced(entry: Entry, replace: Callable[[str], str]) -> Entry:
-    """The entry with every text of it replaced; its keys, reasons and error names are ours."""
+    """The entry with every text of it replaced; its keys, reasons and error names come from this tool."""
     texts = {"value", "out", "err", "detail"}
     return {key: _replaced_value(value, replace) if key in texts else value for key, value in entry.items()}
 

@@ -38,11 +38,11 @@ class SnapshotFs:
             return Missing(source=source, why=Why.MALFORMED, detail=str(error))
 
     def read(self, path: str) -> Reading[str]:
-        """The recorded text; for a file kept in pieces only, not recorded."""
+        """The recorded text; not recorded for a file of which only pieces are kept."""
         return self._answer(f"read {path}", _text)
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """The recorded pieces that contain one of `keep`; what was not kept then cannot be asked for now."""
+        """The recorded pieces that contain one of `keep`; other pieces were not recorded."""
         del separator
         reading = self._answer(f"pieces {path}", _texts)
         if isinstance(reading, Missing):

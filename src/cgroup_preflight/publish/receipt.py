@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
 from cgroup_preflight.publish.clock import Clock, run_within
 from cgroup_preflight.publish.http import ForgeError, Trouble
@@ -15,9 +16,9 @@ from cgroup_preflight.report.escape import clip, plain
 
 #: Code and name of the finding for each channel, by the first word of the channel's name.
 CODES = {
-    "report": ("CGP601", "publish-files"), "log": ("CGP602", "publish-log"), "summary": ("CGP603", "publish-summary"),
-    "outputs": ("CGP604", "publish-outputs"), "check": ("CGP605", "publish-check-run"),
-    "comment": ("CGP606", "publish-comment"), "note": ("CGP607", "publish-note"),
+    "report": codes.PUBLISH_FILES, "log": codes.PUBLISH_LOG, "summary": codes.PUBLISH_SUMMARY,
+    "outputs": codes.PUBLISH_OUTPUTS, "check": codes.PUBLISH_CHECK_RUN,
+    "comment": codes.PUBLISH_COMMENT, "note": codes.PUBLISH_NOTE,
 }  # fmt: skip
 #: Extra time for a channel that overran its own deadline, before it is abandoned, seconds.
 _GRACE = 2.0
@@ -144,24 +145,23 @@ def undelivered(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 
 def with_receipt(report: Report, outcomes: Iterable[Outcome]) -> Report:
     """The report with one finding for each outcome: a warning at worst, so that the verdict stays."""
-    return replace(report, findings=(*report.findings, *map(_finding, outcomes)))
+    return replace(report, findings=(*report.findings, *map(_delivered, outcomes)))
 
 
 def without_receipt(report: Report) -> Report:
     """The report without the receipt of an earlier publication."""
-    ours = {code for code, _ in CODES.values()}
+    ours = {item.code for item in CODES.values()}
     kept = tuple(item for item in report.findings if item.code not in ours or item.status not in _STATUSES.values())
     return report if len(kept) == len(report.findings) else replace(report, findings=kept)
 
 
-def _finding(item: Outcome) -> Finding:
-    code, name = CODES[item.channel.split(" ")[0]]
+def _delivered(item: Outcome) -> Finding:
+    code = CODES[item.channel.split(" ")[0]]
     evidence = {"delivery": item.delivery.value, "http_status": item.status, "url": item.url}
-    return Finding(
-        code=code, name=name, status=_STATUSES[item.delivery], subject=item.channel,
-        message=item.detail or item.delivery.value,
+    return code.finding(
+        _STATUSES[item.delivery], item.channel, item.detail or item.delivery.value,
+        *((Remedy(title=item.hint),) if item.hint else ()),
         evidence={key: value for key, value in evidence.items() if value not in (None, "")},
-        remedies=(Remedy(title=item.hint),) if item.hint else (),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.golang.modinfo import BuildInfo
@@ -12,7 +13,7 @@ from cgroup_preflight.report.text import finding_line, finding_lines
 
 _ALWAYS = ("CGO_ENABLED", "GOARCH", "GOOS", "-race", "DefaultGODEBUG", "vcs.revision", "vcs.modified")
 #: The summary: its content is in the lines above the findings.
-_SUMMARY = "CGP400"
+_SUMMARY = codes.GO_RUNTIME.code
 
 
 def render(

@@ -6,6 +6,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import (
     VERDICTS_WORST_FIRST,
@@ -22,7 +23,7 @@ from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
-_RUN = "CGP503"
+_RUN = codes.SERVICE_RUN.code
 
 
 def contradictions(report: Report) -> Iterator[str]:

@@ -6,6 +6,7 @@ everything, and a service that ran without a limit, prove no limit.
 
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import PROBLEMS, Finding, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import plain
@@ -14,9 +15,9 @@ from cgroup_preflight.report.escape import plain
 NAMES_MAX = 3
 _CODE_MAX, _SUBJECT_MAX = 10, 40
 #: The finding of a service whose limits are all in force.
-LIMITS_IN_FORCE = "CGP501"
+LIMITS_IN_FORCE = codes.LIMITS_IN_FORCE.code
 #: What is wrong with the config, the plan and the programs; a host is not to blame for it.
-_INPUTS = ("CGP2", "CGP401")
+_INPUTS = ("CGP2", codes.BINARY_FORMAT.code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

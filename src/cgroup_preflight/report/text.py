@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
-_ARTIFACT = "CGP301"
+_ARTIFACT = codes.ARTIFACT.code
 #: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
-_GO_MEMORY = "CGP419"
+_GO_MEMORY = codes.GO_MEMORY_VIEW.code
 _GO_COLUMNS = (
     ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),

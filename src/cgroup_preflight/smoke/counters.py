@@ -15,7 +15,7 @@ _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
 
 
 def counted_findings(seen: Iterable[ServiceEvidence]) -> tuple[Finding, ...]:
-    """One finding for each service that ran; what the kernel has no file for is left out."""
+    """One finding for each service that ran; counters that this kernel does not have are left out."""
     return tuple(_counted(one, one.counters) for one in seen if one.counters is not None)
 
 
@@ -26,12 +26,12 @@ def _counted(seen: ServiceEvidence, own: Counters) -> Finding:
         evidence.update(_numbers(_name(level.cgroup), level))
     evidence.update(_effective(seen.effective) if seen.effective else ())
     words = "; ".join(f"{_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
-    message = words or "this kernel counts nothing here"
+    message = words or "the kernel has no counters here"
     return codes.KERNEL_COUNTERS.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
 def _name(cgroup: str) -> str:
-    """The unit without the name that was made up for the run: `api.slice`, and `run.slice` for the run's own.
+    """The unit without the generated name of the run: `api.slice`, and `run.slice` for the run's own.
 
     A cgroup that is not of the run keeps its whole path.
     """
@@ -40,7 +40,7 @@ def _name(cgroup: str) -> str:
 
 
 def _effective(tightest: Effective) -> Iterator[tuple[str, float | str]]:
-    """The minimum over all levels, and whose it is; a limit that no level sets is left out."""
+    """The minimum over all levels, and the level that sets it; a limit that no level sets is left out."""
     for attribute, value, level in (
         ("memory.max", tightest.memory_bytes, tightest.memory_at),
         ("cpu.max", tightest.cpus, tightest.cpus_at),

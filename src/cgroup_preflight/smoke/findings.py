@@ -13,6 +13,7 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
 from cgroup_preflight.engines.base import Exit, How
+from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
@@ -41,7 +42,7 @@ def service_result(seen: ServiceEvidence) -> ServiceResult:
 
 
 def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: bool) -> tuple[Finding, ...]:
-    """Everything one service shows; at least one finding. `required` are the controllers of [require].
+    """All findings about one service, at least one. `required` are the controllers of [require].
 
     `swap`: the host has swap, so that a missing swap limit matters.
     """
@@ -54,6 +55,19 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     return tuple(findings)
 
 
+def not_run(choice: EngineChoice) -> Finding:
+    """The finding where no engine works on this host, so that no service was run."""
+    return codes.SMOKE.finding(
+        Status.UNVERIFIED,
+        "smoke",
+        f"no service ran, because no engine works on this host: {choice.why_not}",
+        Remedy(
+            title="run this job on a host with cgroup v2 and systemd as PID 1",
+            commands=(("cgroup-preflight", "check"),),
+        ),
+    )
+
+
 def _limit(item: LimitReading) -> LimitResult:
     actual = missing_text(item.actual)
     ok = actual is not None and agrees(item.expected, actual)
@@ -61,7 +75,7 @@ def _limit(item: LimitReading) -> LimitResult:
 
 
 def _is_vacuous(item: LimitReading) -> bool:
-    """A swap limit on a kernel without swap accounting: there is no file, and nothing to limit."""
+    """A swap limit on a kernel without swap accounting has no file."""
     return _is_absent(item) and item.enabled and "swap" in item.expected.attribute
 
 
@@ -87,20 +101,24 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
     prop, location, actual = item.expected.property, item.expected.location, missing_text(item.actual)
-    found = repr(actual) if isinstance(item.actual, Known) else "no such file" if _is_absent(item) else str(item.actual)
-    message = f"{prop.name}: {item.file} should hold {item.expected.text!r}, found: {found}"
+    found = f"is {actual!r}" if isinstance(item.actual, Known) else f"cannot be read: {item.actual}"
+    message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but {found}"
+    if _is_absent(item):
+        message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but the file does not exist"
     evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
     status = Status.FAIL
     remedy = Remedy(
-        title=f"find the level above {item.file} where the {prop.controller} controller ends",
-        why="systemd accepts a limit that the kernel never gets, and says so nowhere",
+        title=f"find the level above {item.file} that does not enable the {prop.controller} controller",
+        why="systemd accepts the limit without an error, but the kernel never gets it",
         commands=(("cgroup-preflight", "check"),),
         docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#controllers",
     )
     if _is_vacuous(item):
         status = Status.UNVERIFIED if swap else Status.SKIP
-        message = f"{prop.name}: this kernel has no {item.expected.attribute}" + ("" if swap else ", and no swap")
-        remedy = Remedy(title="try it on a kernel with swap accounting" if swap else "nothing to do here")
+        message = f"{prop.name}: this kernel has no {item.expected.attribute}" + (
+            "" if swap else ", and the host has no swap"
+        )
+        remedy = Remedy(title="test on a kernel with swap accounting" if swap else "nothing to do on this host")
     elif isinstance(item.actual, Missing) and not _is_absent(item):
         status = Status.UNVERIFIED
         remedy = Remedy(title=f"make {item.file} readable for this job")
@@ -123,7 +141,7 @@ def _place_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.PROCESS_PLACE.finding(
             Status.UNVERIFIED,
             seen.service,
-            f"cgroup of the process unknown: {real}",
+            f"the cgroup of the process cannot be read: {real}",
             Remedy(title="run the preflight where /proc shows other processes (no hidepid)"),
         )
     elif real.value != seen.cgroup and not real.value.startswith(f"{seen.cgroup}/"):
@@ -185,7 +203,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.STOP.finding(
             Status.FAIL,
             seen.service,
-            f"it did not end within {seconds:g} s of SIGTERM and was killed with SIGKILL",
+            f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                 why="on every deploy systemd waits and then kills it",
@@ -201,8 +219,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.SERVICE_RUN.finding(
             Status.UNVERIFIED,
             seen.service,
-            "how it ended could not be read",
-            Remedy(title="run the preflight again; if it stays, look at the journal of the service manager"),
+            "cannot tell how the service ended",
+            Remedy(title="run the preflight again; if this happens again, read the journal of the service manager"),
             evidence={"result": result, "exit_status": status},
         )
     else:
@@ -211,7 +229,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 Status.WARN,
                 seen.service,
                 f"it ended with status {status} after SIGTERM",
-                Remedy(title="exit with 0 after SIGTERM, or systemd calls the stop a failure"),
+                Remedy(title="exit with status 0 after SIGTERM; systemd reports any other status as a failure"),
             )
         ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield codes.SERVICE_RUN.finding(
@@ -239,8 +257,8 @@ def _oom(seen: ServiceEvidence) -> Finding:
         seen.service,
         f"the kernel killed a process for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
         Remedy(
-            title=f"raise MemoryMax to {proposed} and run again, or find what uses the memory",
-            why="the peak is cut off at the limit, so the real need can be higher",
+            title=f"raise MemoryMax to {proposed} and run again, or reduce what the service uses",
+            why="the peak stops at the limit, so the real need can be higher",
         ),
         location=location,
         evidence={
@@ -302,7 +320,7 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
     elif ended:
         how = f"was killed by signal {status} ({_SIGNALS.get(ended.status, 'see signal(7)')})"
     elif result == "timeout":
-        how = f"was not executed within its start_timeout of {seen.service.smoke.start_timeout:g} s"
+        how = f"did not start within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
@@ -313,7 +331,7 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
     refused = _tasks_refused(seen)
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"
-        remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count, too")
+        remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count as tasks")
     return codes.SERVICE_RUN.finding(
         Status.FAIL,
         seen.service,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from cgroup_preflight.checks.go import address_space_limit, gomemlimit_near_heap
 from cgroup_preflight.checks.go.base import Measured
 from cgroup_preflight.checks.go.runner import run_go_checks
 from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
@@ -21,7 +22,7 @@ from cgroup_preflight.smoke.go_view import GoMemory, GoView
 
 _VARIABLES = ("GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOGC")
 #: Only a run can judge these; the other checks are made before it.
-_MEASURED = ("CGP408", "CGP413")
+_MEASURED = (address_space_limit.CODE.code, gomemlimit_near_heap.CODE.code)
 
 
 def target_of(facts: Facts, numbers: HostNumbers | None = None) -> GoTarget:

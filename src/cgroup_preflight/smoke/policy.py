@@ -1,4 +1,4 @@
-"""Settings that the kernel has no file for: only systemd can say what it took, and only systemd-oomd acts on it. Pure."""
+"""Settings that the kernel has no file for: only systemd shows the value, and only systemd-oomd acts on it. Pure."""
 
 from collections.abc import Iterable, Mapping
 

@@ -24,13 +24,13 @@ _REPORT = Remedy(title="do not rely on limits of this host; check its kernel and
 
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
-    """One finding for each limit that was tried or could not be."""
+    """One finding for each limit that was tested or could not be."""
     return (*(_probed(item) for item in seen), *(_untried(item) for item in untried))
 
 
 def _untried(item: Untried) -> Finding:
     status = Status.SKIP if item.void else Status.UNVERIFIED
-    return codes.LIMIT_BITES.finding(status, item, item.message, Remedy(title=item.remedy))
+    return codes.LIMIT_ENFORCED.finding(status, item, item.message, Remedy(title=item.remedy))
 
 
 _WORDS = {kind: name for name, kind in KINDS.items()}
@@ -42,18 +42,18 @@ def _probed(seen: ProbeEvidence) -> Finding:
         f"{seen.cgroup}/{probe.expectation.attribute}": seen.in_force
     }
     if seen.refused:
-        status, message, remedy = Status.UNVERIFIED, f"the probe was not started: {seen.refused}", _RETRY
+        status, message, remedy = Status.UNVERIFIED, f"the probe did not start: {seen.refused}", _RETRY
     elif seen.in_force is None and probe.kind == "swap":
         status, message, remedy = Status.UNVERIFIED, "this kernel does not account for swap", _ACCOUNT
     elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):
         status, remedy = Status.FAIL, _REPORT
-        message = f"the limit is not in force: {probe.expectation.attribute} holds {seen.in_force!r}"
+        message = f"the limit is not in force: {probe.expectation.attribute} is {seen.in_force!r}"
     else:
         judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max, "swap": _swap}[probe.kind]
         status, message, numbers = judge(seen)
         evidence.update(numbers)
         remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
-    return codes.LIMIT_BITES.finding(
+    return codes.LIMIT_ENFORCED.finding(
         status, probe.label, f"{_WORDS[probe.kind]}: {message}", *(() if status is Status.PASS else (remedy,)),
         location=probe.expectation.location, evidence=evidence,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def _cpu(seen: ProbeEvidence) -> Judged:
         return Status.FAIL, f"used {used:.2f} CPUs under a quota of {seen.probe.limit:.2f}", numbers
     if throttled > 0:
         return Status.PASS, f"throttled {throttled} times, used {used:.2f} of {seen.probe.limit:.2f} CPUs", numbers
-    return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too little to reach the quota", numbers
+    return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too few to reach the quota", numbers
 
 
 def _tasks(seen: ProbeEvidence) -> Judged:
@@ -97,12 +97,12 @@ def _tasks(seen: ProbeEvidence) -> Judged:
         "pids.current": str(current), "pids.max": str(limit),
     }  # fmt: skip
     if line["refused"] and counted > 0 and isinstance(limit, str) and current == limit:
-        return Status.PASS, f"refused one task more than {limit}", numbers
+        return Status.PASS, f"the kernel refused one task more than {limit}", numbers
     if _number(line["started"]) >= seen.probe.limit:
         return Status.FAIL, f"{line['started']} tasks were started under a limit of {seen.probe.limit:g}", numbers
     if not line["refused"]:
         return Status.UNVERIFIED, f"only {line['started']} tasks could be started in time, too few to reach it", numbers
-    return Status.UNVERIFIED, "something else refused tasks first", numbers
+    return Status.UNVERIFIED, "another limit refused tasks first", numbers
 
 
 def _memory_numbers(seen: ProbeEvidence) -> dict[str, str | int | float | bool | None]:
@@ -120,24 +120,40 @@ def _used_up(seen: ProbeEvidence) -> bool:
 def _max(seen: ProbeEvidence) -> Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events oom"]) > 0 and _number(numbers["memory.events oom_kill"]) > 0:
-        return Status.PASS, f"killed at {format_bytes(int(seen.probe.limit))}, and counted", numbers
+        return (
+            Status.PASS,
+            f"the kernel killed the probe at {format_bytes(int(seen.probe.limit))} and counted it",
+            numbers,
+        )
     if _used_up(seen):
-        return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used under it, and nothing was killed", numbers
-    return Status.UNVERIFIED, "not reached before something else ended the probe", numbers
+        return (
+            Status.FAIL,
+            f"the probe used {format_bytes(seen.probe.amount)} under it, and the kernel killed nothing",
+            numbers,
+        )
+    return Status.UNVERIFIED, "the probe ended before it reached the limit", numbers
 
 
 def _high(seen: ProbeEvidence) -> Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events high"]) > 0:
-        return Status.PASS, f"slowed down at {format_bytes(int(seen.probe.limit))}, and counted", numbers
+        return (
+            Status.PASS,
+            f"the kernel slowed the probe down at {format_bytes(int(seen.probe.limit))} and counted it",
+            numbers,
+        )
     if _used_up(seen):
-        return Status.FAIL, f"{format_bytes(seen.probe.amount)} were used, and nothing was slowed down", numbers
-    return Status.UNVERIFIED, "not reached in time", numbers
+        return (
+            Status.FAIL,
+            f"the probe used {format_bytes(seen.probe.amount)}, and the kernel did not slow it down",
+            numbers,
+        )
+    return Status.UNVERIFIED, "the probe did not reach the limit in time", numbers
 
 
 def _swap(seen: ProbeEvidence) -> Judged:
-    """Killed although the host has swap left. Where any is allowed, it must have been used up, by the kernel's count:
-    close to its end the kernel stops trying, so its counter of refusals alone (`max`) does not tell.
+    """Killed although the host has swap left. Swap that is allowed must be used up, by the kernel's count: near the
+    limit the kernel stops swapping, so that its counter of refusals (`max`) alone does not show it.
     """
     killed, met = (seen.after.get(key, 0) - seen.before.get(key, 0) for key in ("oom_kill", "swap max"))
     peak, limit = seen.after.get("swap peak", 0), seen.probe.limit
@@ -146,9 +162,9 @@ def _swap(seen: ProbeEvidence) -> Judged:
     }  # fmt: skip
     words = format_bytes(int(limit))
     if any(item.get("finished") for item in seen.said):
-        return Status.FAIL, f"more than {words} went to swap, and nothing was killed", numbers
+        return Status.FAIL, f"more than {words} went to swap, and the kernel killed nothing", numbers
     if peak > limit + _SWAP_SLACK:
         return Status.FAIL, f"{format_bytes(peak)} went to swap under a limit of {words}", numbers
     if killed > 0 and (limit == 0 or met > 0 or peak >= limit * _USED_UP):
-        return Status.PASS, f"killed instead of swapping more than {words}", numbers
-    return Status.UNVERIFIED, "not reached before something else ended the probe", numbers
+        return Status.PASS, f"the kernel killed the probe instead of swapping more than {words}", numbers
+    return Status.UNVERIFIED, "the probe ended before it reached the limit", numbers

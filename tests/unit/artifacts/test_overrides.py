@@ -120,7 +120,7 @@ def test_a_drop_in_of_ours_that_nothing_accounts_for_fails_the_check(tmp_path: P
     assert [found.member.path for found in check(path).edit.dropped] == [stale]
     with pytest.raises(ArtifactError, match="nor a manifest") as caught:
         put(path)
-    assert caught.value.code == "CGP303"
+    assert caught.value.code.code == "CGP303"
     put(path, force=True)
     assert stale not in making.members(Path(path).read_bytes())
     assert check(path).edit.empty

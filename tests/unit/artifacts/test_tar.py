@@ -157,7 +157,7 @@ def test_other_content_is_a_conflict_that_names_both(tmp_path: Path) -> None:
     plan = making.check(path).expected[SLICE]
     assert _sha(b"[Slice]\nMemoryMax=1G\n") in str(caught.value)
     assert _sha(plan) in str(caught.value)
-    assert caught.value.code == "CGP303"
+    assert caught.value.code.code == "CGP303"
     assert Path(path).read_bytes() == old
     put(path, force=True)
     assert making.members(Path(path).read_bytes())[SLICE] == plan

@@ -33,8 +33,8 @@ def context(
 def run(code: str, found: Facts, **how: object) -> list[Finding]:
     """The findings of one check."""
     check = load_check(code)
-    findings = list(check.run(check, context(found, **how)))
-    assert all(item.code == code and item.name == check.name for item in findings)
+    findings = list(check.run(context(found, **how)))
+    assert all(item.code == check.code.code == code and item.name == check.code.name for item in findings)
     return findings
 
 

@@ -50,7 +50,7 @@ def looked_at() -> dict[str, set[str]]:
         for code in CHECKS:
             check = load_check(code)
             facts = Watched(context.facts)
-            list(check.run(check, dataclasses.replace(context, facts=facts)))
+            list(check.run(dataclasses.replace(context, facts=facts)))
             seen[code] |= facts.seen
     return seen
 

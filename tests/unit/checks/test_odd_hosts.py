@@ -42,7 +42,7 @@ def test_a_systemd_that_does_not_answer_starts_no_unit(answer):
     assert context.engine.name is None
     assert "unverified" in _said(findings, "CGP105")
     remedies = [remedy for item in findings if item.code == "CGP105" for remedy in item.remedies]
-    assert any("ask systemd" in remedy.title for remedy in remedies)
+    assert any("why systemd does not answer" in remedy.title for remedy in remedies)
 
 
 def test_what_is_installed_is_not_what_runs():

@@ -58,7 +58,7 @@ def test_on_a_raspberry_pi_the_later_word_wins():
 def test_in_a_container_the_host_below_is_meant():
     remedy = _remedy("debian-12-memory-off", "CGP112", boot.UPDATE_GRUB, container="docker")
     assert remedy.commands == ()
-    assert "host below this container (docker)" in remedy.why
+    assert "this container (docker) uses the kernel of its host" in remedy.why
 
 
 def test_without_a_known_boot_loader_no_command_is_guessed():

@@ -314,20 +314,20 @@ def _plain(path):
 
 
 PROGRAMS = [
-    Program("missing", lambda path: None, "not there", "build it"),
+    Program("missing", lambda path: None, "does not exist", "build it"),
     Program("folder", lambda path: path.mkdir(), "folder", "program"),
     Program("plain", _plain, "not executable", "chmod +x dist/plain"),
-    Program("fifo", os.mkfifo, "not a file", "program"),
-    Program("dangling", lambda path: path.symlink_to("nowhere"), "not there", "build it"),
+    Program("fifo", os.mkfifo, "not a regular file", "program"),
+    Program("dangling", lambda path: path.symlink_to("nowhere"), "does not exist", "build it"),
     Program("loop", lambda path: path.symlink_to(path.name), "", "path"),
     Program("plain/below", lambda path: None, "", "path"),
     Program("x" * 300, lambda path: None, "", "path"),
     Program("a/" * 1500 + "x", lambda path: None, "", "path"),
     Program("\u202egnp.exe", lambda path: None, "", ""),
     Program("\x9b31mred", lambda path: None, "", ""),
-    Program("--help", lambda path: None, "not there", ""),
-    Program("$HOME", lambda path: None, "not there", ""),
-    Program("%h", lambda path: None, "not there", ""),
+    Program("--help", lambda path: None, "does not exist", ""),
+    Program("$HOME", lambda path: None, "does not exist", ""),
+    Program("%h", lambda path: None, "does not exist", ""),
 ]
 
 

@@ -261,7 +261,7 @@ args = "one two"
         (14, "undeclared-slice"),
         (15, "limit-too-small"),
         (18, "wrong-type"),
-        (22, "remote-address"),
+        (22, "bad-address"),
         (23, "wrong-type"),
     ]
 

@@ -66,8 +66,9 @@ def test_an_engine_of_this_host_takes_no_guest(engine, distro, where):
 
 @pytest.mark.parametrize("engine", ["systemd", "user"])
 def test_a_target_and_an_engine_of_this_host_exclude_each_other(engine):
-    with pytest.raises(UsageError, match=f"--target runs in a guest, and --engine {engine} does not"):
+    with pytest.raises(UsageError, match=f"--target runs in a guest, and --engine {engine} does not") as caught:
         chosen(["debian-12"], engine)
+    assert caught.value.where == "--target"
 
 
 def test_the_options():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host import procfs
 from cgroup_preflight.host.cgroupfs import (
     CpuMax,
@@ -18,7 +19,9 @@ from cgroup_preflight.host.cgroupfs import (
     parse_proc_cgroup,
     parse_words,
 )
+from cgroup_preflight.host.container import read_container
 from cgroup_preflight.host.systemd import parse_unit_show
+from tests.unit.host.fabricate import FakeFs
 
 PARSERS = {
     "mountinfo": parse_mountinfo,
@@ -319,3 +322,23 @@ def test_unit_show_examples():
         {"Id": "b.service", "Result": ""},
     )
     assert parse_unit_show("") == ()
+
+
+def test_an_option_without_a_value_says_nothing():
+    lines = ("CONFIG_PSI=", "CONFIG_SWAP=y", "# CONFIG_MEMCG is not set")
+    assert procfs.parse_kernel_config(lines) == {"CONFIG_SWAP": "y", "CONFIG_MEMCG": "n"}
+
+
+def test_an_empty_kernel_file_is_empty_and_a_cut_one_malformed():
+    files = FakeFs({"/empty": "", "/whole": "1\n", "/cut": "1"})
+    assert procfs.read_kernel(files, "/empty", str) == Known(value="", source="/empty")
+    assert procfs.read_kernel(files, "/whole", str) == Known(value="1\n", source="/whole")
+    cut = procfs.read_kernel(files, "/cut", str)
+    assert isinstance(cut, Missing)
+    assert cut.why is Why.MALFORMED
+
+
+@pytest.mark.parametrize(("length", "known"), [(40, True), (41, False)])
+def test_the_longest_name_of_a_container_manager(length, known):
+    reading = read_container(FakeFs({"/run/systemd/container": "a" * length + "\n"}), Known(value="6.1.0", source="k"))
+    assert isinstance(reading, Known) is known

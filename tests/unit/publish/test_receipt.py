@@ -164,7 +164,7 @@ def test_a_failure_under_one_of_our_codes_is_no_receipt():
     """No receipt has it, so somebody else wrote it; dropped, it would take the reason of the verdict away."""
     made = report(finding(Status.FAIL, code="CGP605"), finding(Status.PASS, code="CGP608"))
     assert without_receipt(made) is made
-    assert {code for code, _ in CODES.values()} == {f"CGP60{number}" for number in range(1, 8)}
+    assert {item.code for item in CODES.values()} == {f"CGP60{number}" for number in range(1, 8)}
 
 
 def test_the_receipt_on_a_terminal_and_in_a_file():

@@ -46,7 +46,7 @@ def test_nothing_counted_is_no_number():
     nothing = counters(events=ABSENT, peak=ABSENT, cpu=ABSENT)
     (found,) = counted_findings([evidence(counters=nothing, effective=None)])
     assert found.evidence == {}
-    assert "nothing" in found.message
+    assert "no counters" in found.message
 
 
 def test_a_service_that_never_ran_has_none():

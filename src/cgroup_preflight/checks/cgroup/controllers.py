@@ -1,40 +1,63 @@
-"""CGP102: every required controller is offered at the place from which units get it."""
+"""CGP102: every required controller is available where units get it."""
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, unverified
 from cgroup_preflight.checks.boot import add_parameter, remove_parameter
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, RemedyFile, Status
 from cgroup_preflight.host.cgroupfs import of_type
 
+CODE = Code("CGP102", "controllers")
+PAGE = Page(
+    what=(
+        "Checks that every required controller is available where units get it: at the root for the system manager, "
+        "at user@UID.service for a user manager."
+    ),
+    fails=(
+        "systemd accepts MemoryMax= and CPUQuota= without the controller and reports no error, so the unit runs "
+        "without the limit. Whole words are compared: cpuset is not cpu."
+    ),
+    fix=(
+        "Remove the kernel parameter that disables the controller, delegate it to the user manager, or use another "
+        "host."
+    ),
+    about=("cgroup.controllers", "memory", "cpu", "io", "pids", "delegate"),
+    sources=(
+        "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling",
+        "https://github.com/systemd/systemd/issues/13347",
+    ),
+)
+
 _DOCS = "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling"
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
-        return (check.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
+        return (CODE.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
     offered = facts.user_manager.controllers if context.judged == "user" else facts.root_controllers
     if isinstance(offered, Missing):
-        return (check.unverified("controllers", offered),)
-    return [_controller(check, context, name, offered.value, offered.source) for name in context.required]
+        return (unverified(CODE, "controllers", offered),)
+    return [_controller(context, name, offered.value, offered.source) for name in context.required]
 
 
-def _controller(check: Check, context: Context, name: str, offered: frozenset[str], source: str) -> Finding:
+def _controller(context: Context, name: str, offered: frozenset[str], source: str) -> Finding:
     evidence = {source: " ".join(sorted(offered))}
     if name in offered:
-        return check.finding(Status.PASS, name, f"{name} is offered in {source}", evidence=evidence)
+        return CODE.finding(Status.PASS, name, f"{name} is available: {source} lists it", evidence=evidence)
     remedies = (_remedy(context, name),)
     if _is_container_root(context):
-        message = f"{name} is missing in {source}, the list of this container: the host below may offer it"
-        return check.finding(Status.UNVERIFIED, name, message, evidence=evidence, remedies=remedies)
-    message = f"{name} is missing in {source}: systemd would accept the limits, the kernel never gets them"
-    return check.finding(Status.FAIL, name, message, evidence=evidence, remedies=remedies)
+        message = f"{name} is missing in {source}, which is the list of this container; the host may have it"
+        return CODE.finding(Status.UNVERIFIED, name, message, *remedies, evidence=evidence)
+    message = f"{name} is missing in {source}: systemd would accept the limits, but the kernel would never get them"
+    return CODE.finding(Status.FAIL, name, message, *remedies, evidence=evidence)
 
 
 def _is_container_root(context: Context) -> bool:
-    """Whether the list is that of a container in which no manager could start units: it says nothing of the host."""
+    """Whether the list is that of a container without a manager: it says nothing about the host."""
     running = value_or(context.facts.systemd_running, default=False)
     # Only the real root has no type.
     return not running and isinstance(context.facts.root.type, Known)
@@ -47,32 +70,36 @@ def _remedy(context: Context, name: str) -> Remedy:
     if disabled and name not in value_or(facts.root_controllers, frozenset()):
         return enable_controller(context, disabled[-1], name)
     if _is_container_root(context):
-        return Remedy(title="judge the deploy host itself", why="a container has what it was given", docs=_DOCS)
+        return Remedy(
+            title="run the check on the deploy host itself",
+            why="a container has only the controllers that it was given",
+            docs=_DOCS,
+        )
     if context.judged == "user" and name in value_or(facts.root_controllers, frozenset()):
         return delegate_remedy(value_or(facts.uid, None))
-    held = [mount.point for mount in of_type(value_or(facts.mounts, ()), "cgroup") if name in mount.super_options]
-    if held:
-        return Remedy(title=f"unmount the cgroup v1 mount that holds {name}", commands=(("umount", held[0]),),
+    using = [mount.point for mount in of_type(value_or(facts.mounts, ()), "cgroup") if name in mount.super_options]
+    if using:
+        return Remedy(title=f"unmount the cgroup v1 hierarchy that uses {name}", commands=(("umount", using[0]),),
                       needs_root=True, docs=_DOCS)  # fmt: skip
     return Remedy(
-        title=f"use a host whose kernel offers {name} to this place",
+        title=f"use a host where {name} is available at this level",
         why=f"the kernel is built without it, or a level above keeps {name} out of its cgroup.subtree_control",
         docs=_DOCS,
     )  # fmt: skip
 
 
 def enable_controller(context: Context, word: str, name: str) -> Remedy:
-    """How a controller that `word` of the kernel command line switches off comes back."""
+    """How to enable a controller that `word` of the kernel command line disables."""
     loader = value_or(context.facts.boot_loader, "")
     if loader.endswith("cmdline.txt") and name == "memory":
         # The firmware of a Raspberry Pi adds the parameter itself, in front of what the file has.
-        why = "the firmware puts cgroup_disable=memory first; a kernel of Raspberry Pi takes the later word"
+        why = "the firmware adds cgroup_disable=memory first; the Raspberry Pi kernel obeys the later parameter"
         return add_parameter(context, f"cgroup_enable={name}", why=why, docs=_DOCS)
-    return remove_parameter(context, word, why=f"it switches {name} off", docs=_DOCS)
+    return remove_parameter(context, word, why=f"it disables {name}", docs=_DOCS)
 
 
 def delegate_remedy(uid: int | None) -> Remedy:
-    """How a user manager gets its controllers; it reads its list once, at its own start."""
+    """How a user manager gets its controllers; it reads the list once, when it starts."""
     unit = f"user@{uid if uid is not None else 'UID'}.service"
     return Remedy(
         title="delegate the controllers to user managers and restart this one",
@@ -89,23 +116,9 @@ def _names(word: str, name: str) -> bool:
 
 
 CHECK = Check(
-    code="CGP102",
-    name="controllers",
-    severity=Severity.ERROR,
+    code=CODE,
+    page=PAGE,
     needs=("cgroup_mount", "root", "user_manager"),
     uses=("systemd_running", "cmdline", "mounts", "boot_loader", "container", "kernel", "uid"),
-    what=(
-        "Every required controller is offered at the place from which units get it: the root for the system "
-        "manager, user@UID.service for a user manager."
-    ),
-    why=(
-        "systemd accepts MemoryMax= and CPUQuota= without the controller, and says nothing. Words are compared "
-        "whole: cpuset is not cpu."
-    ),
-    remedy="Remove the kernel parameter that switches it off, delegate it to the user manager, or use another host.",
-    sources=(
-        "https://docs.kernel.org/admin-guide/cgroup-v2.html#enabling-and-disabling",
-        "https://github.com/systemd/systemd/issues/13347",
-    ),
     run=_run,
 )

@@ -1,11 +1,13 @@
-"""What a check of a Go program looks at, and what it is: a code, a name, one pure function to findings."""
+"""What a check of a Go program looks at, and what it is: a code, a page, one pure function to findings."""
 
 from collections.abc import Callable, Iterable, Mapping
 
+from cgroup_preflight.checks.page import Page
 from cgroup_preflight.config.model import GOMEMLIMIT_RATIO
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.records import dataclass, field
-from cgroup_preflight.core.report import Evidence, Finding, Location, Remedy, Status
+from cgroup_preflight.core.report import Finding, Location, Remedy
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.golang.runtime import RuntimePrediction
@@ -28,17 +30,17 @@ class Subject:
     """One program in its place. `prediction` is None unless it is a readable Go program.
 
     `machine` is the target's `uname -m`, `cpus` its CPUs; `swap`: whether it has swap, None if unknown.
-    `subject_at` is the line of the config that names the program, None where there is no config.
+    `location` is the line of the config that names the program, None where there is no config.
     """
 
-    name: str
+    label: str
     program: Binary
     chain: Chain
     environment: Mapping[str, str]
     cpus: frozenset[int]
     machine: str
     swap: bool | None = None
-    subject_at: Location | None = None
+    location: Location | None = None
     variables_at: Mapping[str, Location] = field(default_factory=dict)
     prediction: RuntimePrediction | None = None
     measured: Measured | None = None
@@ -57,42 +59,24 @@ class Subject:
 
     def line_of(self, level: Level | None, name: str) -> Location | None:
         """The line of a property of a level, or that of the program."""
-        return (level.at.get(name) if level is not None else None) or self.subject_at
+        return (level.at.get(name) if level is not None else None) or self.location
 
     def variable_at(self, name: str) -> Location | None:
         """The line that sets a variable, or that of the program."""
-        return self.variables_at.get(name) or self.subject_at
+        return self.variables_at.get(name) or self.location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoCheck:
-    """One check; `run` gives nothing where there is nothing to say. `any_program`: also for what is not Go."""
+    """One check of a program; `run` gives nothing where there is nothing to say.
 
-    code: str
-    name: str
-    run: "Callable[[GoCheck, Subject], Iterable[Finding]]"
+    `any_program`: it also judges what is no Go program.
+    """
+
+    code: Code
+    page: Page
+    run: Callable[[Subject], Iterable[Finding]]
     any_program: bool = False
-
-    def finding(
-        self,
-        status: Status,
-        subject: Subject,
-        message: str,
-        *remedies: Remedy,
-        location: Location | None = None,
-        evidence: Evidence | None = None,
-    ) -> Finding:
-        """A finding of this check, at the line of the program unless `location` names a better one."""
-        return Finding(
-            code=self.code,
-            name=self.name,
-            status=status,
-            subject=subject.name,
-            message=message,
-            evidence=evidence or {},
-            remedies=remedies,
-            location=location or subject.subject_at,
-        )
 
 
 def set_memory_limit(bound: int, name: str) -> tuple[Remedy, ...]:

@@ -7,15 +7,28 @@ down before its collector does anything (odigos-io/odigos#5258).
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject, set_memory_limit
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 
+CODE = Code("CGP407", "gomemlimit-above-limit")
+PAGE = Page(
+    what="Checks that GOMEMLIMIT is below MemoryHigh and MemoryMax, with some room.",
+    fails=(
+        "The kernel reaches its limit first: it kills or slows the program down before the garbage collector reacts."
+    ),
+    fix="Set GOMEMLIMIT to 0.9 of the smaller limit.",
+    about=("memory.max", "memory.high"),
+    sources=("https://go.dev/doc/gc-guide#Memory_limit",),
+)
+
 #: Stacks of C code, page tables and file pages of the binary are a few MiB even in a small program.
 _ROOM = 0.95
-_LEAVE_OUT = Remedy(title="leave GOMEMLIMIT out: below 64M it does more harm than good; or raise the limit")
+_LEAVE_OUT = Remedy(title="remove GOMEMLIMIT (below 64M it does more harm than good), or raise the limit")
 
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+def _run(subject: Subject) -> Iterable[Finding]:
     limit = subject.choice.gomemlimit_bytes
     if limit is None:
         return
@@ -29,11 +42,13 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         if name == "MemoryMax":
             status = Status.FAIL if above else Status.WARN
             words = (
-                "the kernel kills the program before its collector tries" if above else "that leaves too little room"
+                "the kernel kills the program before its garbage collector reacts"
+                if above
+                else "that leaves too little room"
             )
         else:
-            status, words = Status.WARN, "the kernel slows the program down before its collector tries"
-        yield check.finding(
+            status, words = Status.WARN, "the kernel slows the program down before its garbage collector reacts"
+        yield CODE.finding(
             status,
             subject,
             f"GOMEMLIMIT of {format_bytes(limit)} is {'not below' if above else 'close to'} "
@@ -44,4 +59,4 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         )
 
 
-CHECK = GoCheck(code="CGP407", name="gomemlimit-above-limit", run=_run)
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run)

@@ -2,12 +2,12 @@
 
 import importlib
 
+from cgroup_preflight.checks.defects import defect
 from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import PROBLEMS, Finding, Remedy, Status
-
-_SUMMARY = GoCheck(code="CGP400", name="go-runtime", run=lambda _check, _subject: ())
+from cgroup_preflight.core.report import PROBLEMS, Finding, Status
 
 
 def load_check(code: str) -> GoCheck:
@@ -20,13 +20,13 @@ def load_check(code: str) -> GoCheck:
 def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding, ...]:
     """All findings about one program, a summary first; `fitted` is the same one with the generated settings.
 
-    What the generated settings cure is a pass that says so, at the line that would have been wrong without them.
+    What the generated settings fix is a pass that says so, at the line that would be wrong without them.
     """
     final = fitted or bare
     findings = _run(final)
     left = {(item.code, item.location) for item in findings}
-    cured = [_cured(item) for item in _run(bare) if item.status in PROBLEMS and (item.code, item.location) not in left]
-    return (_summary(final), *findings, *(cured if fitted is not None else ()))
+    fixed = [_fixed(item) for item in _run(bare) if item.status in PROBLEMS and (item.code, item.location) not in left]
+    return (_summary(final), *findings, *(fixed if fitted is not None else ()))
 
 
 def _run(subject: Subject) -> list[Finding]:
@@ -35,25 +35,23 @@ def _run(subject: Subject) -> list[Finding]:
         if subject.program.info is None and not check.any_program:
             continue
         try:
-            found.extend(check.run(check, subject))
+            found.extend(check.run(subject))
         except Exception as error:  # noqa: BLE001 - a defect in one check must not hide the others
-            remedy = Remedy(title="report it with the output of cgroup-preflight inspect")
-            text = f"this check has a defect: {type(error).__name__}: {error}"[:300]
-            found.append(check.finding(Status.UNVERIFIED, subject, text, remedy))
+            found.append(defect(check.code, subject, error, "inspect"))
     return found
 
 
-def _cured(item: Finding) -> Finding:
-    return replace(item, status=Status.PASS, remedies=(), message=f"{item.message}; the generated settings mend this")
+def _fixed(item: Finding) -> Finding:
+    return replace(item, status=Status.PASS, remedies=(), message=f"{item.message}; the generated settings fix this")
 
 
 def _summary(subject: Subject) -> Finding:
     choice = subject.prediction
     if choice is None:
-        return _SUMMARY.finding(Status.SKIP, subject, f"no Go settings: it {subject.program.why_not}")
+        return codes.GO_RUNTIME.finding(Status.SKIP, subject, f"no Go settings: it {subject.program.why_not}")
     procs = "unknown" if choice.gomaxprocs is None else str(choice.gomaxprocs)
     limit = "none" if choice.gomemlimit_bytes is None else f"{choice.gomemlimit_bytes} bytes"
-    return _SUMMARY.finding(
+    return codes.GO_RUNTIME.finding(
         Status.PASS,
         subject,
         f"{subject.info.go_version} will start with GOMAXPROCS {procs} and memory limit {limit}: "

@@ -32,30 +32,30 @@ def with_prediction(subject: Subject) -> Subject:
 def bare_subject(service: ServicePlan, plan: Plan, target: GoTarget) -> Subject:
     """The service with nothing but what the config says."""
     chain = service_chain(plan, service, target.numbers)
-    leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _cpu_beside(service, plan))
+    leaf = replace(chain.leaf, has_cpu_max=chain.leaf.has_cpu_max or _neighbour_uses_cpu(service, plan))
     return with_prediction(
         Subject(
-            name=service.label,
+            label=service.label,
             program=service.program or Binary(path=service.binary, why_not="was not looked at"),
             chain=Chain(levels=(leaf, *chain.levels[1:])),
             environment=dict(service.own_env),
             cpus=target.cpus,
             machine=target.machine,
             swap=target.swap,
-            subject_at=service.location,
+            location=service.location,
             variables_at=dict(service.variables_at),
         )
     )
 
 
-def _cpu_beside(service: ServicePlan, plan: Plan) -> bool:
+def _neighbour_uses_cpu(service: ServicePlan, plan: Plan) -> bool:
     """Whether a neighbour uses the cpu controller: it is enabled for all units of a slice or for none."""
     if not service.slices:
         return False
     parent = service.slices[-1]
     below = [item.settings for item in plan.slices if item.unit.startswith(f"{parent.removesuffix('.slice')}-")]
-    beside = [item.settings for item in plan.services if parent in item.slices and item.unit != service.unit]
-    return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *beside) for setting in one)
+    neighbours = [item.settings for item in plan.services if parent in item.slices and item.unit != service.unit]
+    return any(BY_NAME[setting.property].controller == "cpu" for one in (*below, *neighbours) for setting in one)
 
 
 def fitted_subject(service: ServicePlan, plan: Plan, target: GoTarget) -> Subject | None:

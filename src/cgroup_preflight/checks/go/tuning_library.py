@@ -3,11 +3,22 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, effects
 
+CODE = Code("CGP410", "tuning-library", Severity.WARNING)
+PAGE = Page(
+    what="Checks what automaxprocs and automemlimit change in the choice of the runtime.",
+    fails="automaxprocs sees only the quota of its own cgroup; automemlimit below 0.7.5 sees no limit of a slice.",
+    fix="Repeat the limit on the service, or remove automaxprocs with Go 1.25 or later.",
+    about=("slice",),
+    sources=("https://github.com/uber-go/automaxprocs", "https://github.com/KimMachineGun/automemlimit"),
+)
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+
+def _run(subject: Subject) -> Iterable[Finding]:
     quota, at = subject.chain.cpus()
     limit, above = subject.chain.memory_max()
     for effect in effects(subject.info, subject.environment, subject.chain):
@@ -24,7 +35,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
             status, location = Status.WARN, subject.line_of(at, "CPUQuota")
             remedies = (Remedy(title=f"repeat the quota on the service: CPUQuota={quota * 100:g}%"),)
         elif effect.module == AUTOMAXPROCS and subject.choice.aware:
-            remedies = (Remedy(title="leave automaxprocs out: Go >= 1.25 does this itself and follows changes"),)
+            remedies = (Remedy(title="remove automaxprocs: Go 1.25 and later do this themselves and follow changes"),)
         elif (
             effect.module == AUTOMEMLIMIT
             and effect.gomemlimit_bytes is None
@@ -33,7 +44,7 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         ):
             status, location = Status.WARN, subject.line_of(above, "MemoryMax")
             remedies = (Remedy(title="update automemlimit to 0.7.5 or newer, or set GOMEMLIMIT"),)
-        yield check.finding(
+        yield CODE.finding(
             status,
             subject,
             message,
@@ -43,4 +54,4 @@ def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
         )
 
 
-CHECK = GoCheck(code="CGP410", name="tuning-library", run=_run)
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run)

@@ -3,17 +3,28 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.checks.go.base import GoCheck, Subject
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.report import Finding, Remedy, Status
 
+CODE = Code("CGP416", "vcs-missing", Severity.INFORMATION)
+PAGE = Page(
+    what="Shows whether the program records the revision that it was built from.",
+    fails="Without it nobody can tell which revision runs in production.",
+    fix="Build inside the checkout, without -buildvcs=false.",
+    about=("git",),
+    sources=("https://pkg.go.dev/runtime/debug#BuildSetting",),
+)
 
-def _run(check: GoCheck, subject: Subject) -> Iterable[Finding]:
+
+def _run(subject: Subject) -> Iterable[Finding]:
     if subject.info.setting("vcs.revision") is None:
-        yield check.finding(
+        yield CODE.finding(
             Status.PASS,
             subject,
-            "it does not say which revision it was built from",
-            Remedy(title="build it inside the checkout, with git there and without -buildvcs=false"),
+            "it does not record the revision that it was built from",
+            Remedy(title="build it inside the checkout, with git installed and without -buildvcs=false"),
         )
 
 
-CHECK = GoCheck(code="CGP416", name="vcs-missing", run=_run)
+CHECK = GoCheck(code=CODE, page=PAGE, run=_run)

@@ -1,12 +1,28 @@
-"""CGP113: The kernel was built with what the required controllers need, where its configuration can be read."""
+"""CGP113: the kernel was built with what the required controllers need, if its configuration can be read."""
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
 
-#: Option, the controller that cannot do without it, what is lost.
+CODE = Code("CGP113", "kernel-config")
+PAGE = Page(
+    what=(
+        "Checks that the kernel was built with the options that the required controllers need, if its configuration "
+        "can be read."
+    ),
+    fails=(
+        "A kernel without CFS_BANDWIDTH has cpu.weight but no cpu.max. A kernel without MEMCG has no memory limits."
+    ),
+    fix="Use a kernel that was built with the option.",
+    about=("CPUQuota", "MemoryMax", "TasksMax", "IOWeight", "AllowedCPUs"),
+    sources=("https://docs.kernel.org/scheduler/sched-bwc.html", "https://docs.kernel.org/admin-guide/cgroup-v2.html"),
+)
+
+#: Option, the controller that needs it, what is lost without it.
 _NEEDS = (
     ("CONFIG_MEMCG", "memory", "memory limits"),
     ("CONFIG_CGROUP_SCHED", "cpu", "CPU weights and quotas"),
@@ -17,32 +33,35 @@ _NEEDS = (
 _QUOTA = "CONFIG_CFS_BANDWIDTH"
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     config = context.facts.kernel_config
-    findings = list(_without_quota(check, context))
+    findings = list(_without_quota(context))
     if isinstance(config, Missing):
-        # Most containers and some hosts have none; the files of the controllers are the better witness.
-        message, seen = f"not readable here ({config.source}: {config.why})", {config.source: str(config.why)}
-        return (*findings, check.finding(Status.SKIP, "kernel config", message, evidence=seen))
+        # Most containers and some hosts have none; the files of the controllers are better evidence.
+        message, seen = (
+            f"the kernel's configuration cannot be read here ({config.source}: {config.why})",
+            {config.source: str(config.why)},
+        )
+        return (*findings, CODE.finding(Status.SKIP, "kernel config", message, evidence=seen))
     for option, controller, lost in _NEEDS:
         if config.value.get(option) == "n" and controller in context.required:
-            findings.append(_lacks(check, Status.FAIL, option, lost, {config.source: f"{option}=n"}))
+            findings.append(_lacks(Status.FAIL, option, lost, {config.source: f"{option}=n"}))
     if config.value.get("CONFIG_BLK_CGROUP_IOCOST") == "n" and any(
         item.property == "IOWeight" for item in context.settings
     ):
         seen = {config.source: "CONFIG_BLK_CGROUP_IOCOST=n"}
         lost = "io.cost, so IOWeight acts only on disks with bfq"
-        findings.append(_lacks(check, Status.WARN, "CONFIG_BLK_CGROUP_IOCOST", lost, seen))
+        findings.append(_lacks(Status.WARN, "CONFIG_BLK_CGROUP_IOCOST", lost, seen))
     if config.value.get("CONFIG_PSI") == "n":
         seen = {config.source: "CONFIG_PSI=n"}
-        findings.append(_lacks(check, Status.WARN, "CONFIG_PSI", "pressure information", seen))
+        findings.append(_lacks(Status.WARN, "CONFIG_PSI", "pressure stall information", seen))
     evidence = {config.source: ", ".join(f"{name}={value}" for name, value in sorted(config.value.items()))}
-    message = "the kernel has every option needed"
-    return findings or [check.finding(Status.PASS, "kernel config", message, evidence=evidence)]
+    message = "the kernel has every option that is needed"
+    return findings or [CODE.finding(Status.PASS, "kernel config", message, evidence=evidence)]
 
 
-def _without_quota(check: Check, context: Context) -> Iterable[Finding]:
-    """A kernel without CFS_BANDWIDTH has the cpu controller and no cpu.max: its files tell, and its config."""
+def _without_quota(context: Context) -> Iterable[Finding]:
+    """A kernel without CFS_BANDWIDTH has the cpu controller and no cpu.max: its files and its configuration show it."""
     config, files = context.facts.kernel_config, context.facts.sample.files
     evidence: dict[str, str] = {}
     if isinstance(config, Known) and config.value.get(_QUOTA) == "n":
@@ -51,26 +70,15 @@ def _without_quota(check: Check, context: Context) -> Iterable[Finding]:
         evidence[files.source] = "cpu.weight, but no cpu.max"
     if not evidence or "cpu" not in context.required:
         return
-    # With a config it is known whether anybody wants a quota.
+    # With a config it is known whether a quota is used.
     wanted = context.plan is None or any(item.property == "CPUQuota" for item in context.settings)
-    yield _lacks(check, Status.FAIL if wanted else Status.WARN, _QUOTA, "CPU quotas", evidence)
+    yield _lacks(Status.FAIL if wanted else Status.WARN, _QUOTA, "CPU quotas", evidence)
 
 
-def _lacks(check: Check, status: Status, option: str, lost: str, evidence: dict[str, str]) -> Finding:
-    remedy = Remedy(title=f"use a kernel built with {option}=y", docs=check.sources[0])
+def _lacks(status: Status, option: str, lost: str, evidence: dict[str, str]) -> Finding:
+    remedy = Remedy(title=f"use a kernel built with {option}=y", docs=PAGE.sources[0])
     message = f"the kernel is built without {option}: no {lost}"
-    return check.finding(status, option, message, evidence=evidence, remedies=(remedy,))
+    return CODE.finding(status, option, message, remedy, evidence=evidence)
 
 
-CHECK = Check(
-    code="CGP113",
-    name="kernel-config",
-    severity=Severity.ERROR,
-    needs=("kernel_config",),
-    uses=("sample",),
-    what="The kernel was built with what the required controllers need, where its configuration can be read.",
-    why="A kernel without CFS_BANDWIDTH has cpu.weight but no cpu.max; one without MEMCG has no memory limits at all.",
-    remedy="Use a kernel built with the option.",
-    sources=("https://docs.kernel.org/scheduler/sched-bwc.html", "https://docs.kernel.org/admin-guide/cgroup-v2.html"),
-    run=_run,
-)
+CHECK = Check(code=CODE, page=PAGE, needs=("kernel_config",), uses=("sample",), run=_run)

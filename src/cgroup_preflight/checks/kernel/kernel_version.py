@@ -3,47 +3,46 @@
 import re
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context, unverified
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.report import Finding, Remedy, Status
 
+CODE = Code("CGP106", "kernel-version")
+PAGE = Page(
+    what="Checks that the kernel's version is known and satisfies [require].",
+    fails=(
+        "The kernel is older or newer than the config allows. Other checks test features by their files, because "
+        "distributions backport them; this one compares the version."
+    ),
+    fix="Use a host with another kernel, or change kernel in [require].",
+    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html",),
+)
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+
+def _run(context: Context) -> Iterable[Finding]:
     kernel = context.facts.kernel
     if isinstance(kernel, Missing):
-        return (check.unverified("kernel", kernel),)
+        return (unverified(CODE, "kernel", kernel),)
     evidence = {kernel.source: kernel.value}
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel.value)
     spec = context.require.kernel if context.require else ""
     if match is None:
-        remedy = Remedy(title="say which kernel this is in a bug report", commands=(("uname", "-a"),))
+        remedy = Remedy(title="report this version string as a bug", commands=(("uname", "-a"),))
         message = f"{kernel.value} is not a kernel version"
-        return (check.finding(Status.UNVERIFIED, "kernel", message, evidence=evidence, remedies=(remedy,)),)
+        return (CODE.finding(Status.UNVERIFIED, "kernel", message, remedy, evidence=evidence),)
     if not spec:
-        return (check.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
     from packaging.specifiers import SpecifierSet
 
     if SpecifierSet(spec).contains(match[0]):
-        return (check.finding(Status.PASS, "kernel", f"kernel {match[0]} satisfies {spec}", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "kernel", f"kernel {match[0]} satisfies {spec}", evidence=evidence),)
     remedy = Remedy(title=f"use a host with kernel {spec}, or change kernel in [require]")
     message = f"kernel {match[0]} does not satisfy {spec}"
     return (
-        check.finding(Status.FAIL, "kernel", message, evidence=evidence, remedies=(remedy,),
-                      location=context.require.location if context.require else None),
+        CODE.finding(Status.FAIL, "kernel", message, remedy, location=context.require.location if context.require else None, evidence=evidence),
     )  # fmt: skip
 
 
-CHECK = Check(
-    code="CGP106",
-    name="kernel-version",
-    severity=Severity.ERROR,
-    needs=("kernel",),
-    what="The kernel is known, and satisfies [require].",
-    why=(
-        "Features are tested by their files, not by version, since distributions backport; the version is for what "
-        "only it can tell."
-    ),
-    remedy="Use a host with a newer kernel, or change kernel in [require].",
-    sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html",),
-    run=_run,
-)
+CHECK = Check(code=CODE, page=PAGE, needs=("kernel",), run=_run)

@@ -1,32 +1,52 @@
-"""CGP105: somebody can start units here: the system manager, or a user manager with delegation."""
+"""CGP105: a service manager can start units here: the system manager, or a user manager with delegation."""
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context
 from cgroup_preflight.checks.cgroup.controllers import delegate_remedy
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, value_or
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 from cgroup_preflight.engines.choice import does_not_answer
 
+CODE = Code("CGP105", "engine")
+PAGE = Page(
+    what=(
+        "Checks that this job can start units with the required limits: through the system manager (as root or with "
+        "sudo -n) or through a user manager with delegation."
+    ),
+    fails=(
+        "No service can be tested here. Each manager has its own list of controllers; the message says why each one "
+        "cannot be used."
+    ),
+    fix="Run as root, allow sudo without a password, or enable lingering and delegation for the user.",
+    about=("delegate", "linger", "sudo"),
+    sources=(
+        "https://systemd.io/CGROUP_DELEGATION/",
+        "https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
+    ),
+)
+
 _RECORD = Remedy(
     title="record the host itself: run cgroup-preflight snapshot there",
-    why="whether systemd answers is not in its files: a mounted tree, or an older recording, does not tell",
+    why="a mounted tree or an older recording does not show whether systemd answers",
 )
-_ASK = Remedy(title="ask systemd, and mend what keeps it from answering", commands=(("systemctl", "status"),))
+_ASK = Remedy(title="find out why systemd does not answer", commands=(("systemctl", "status"),))
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     choice = context.engine
     evidence: Evidence = {**_seen(context), **dict(choice.reasons)}
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
-        better = f"; not {choice.why_not}" if choice.reasons else ""
-        message = f"units are started by the {'system' if choice.name == 'systemd' else 'user'} manager{way}{better}"
-        return (check.finding(Status.PASS, choice.name, message, evidence=evidence),)
-    # A manager that is there but cannot give the limits is a wrong host; none at all is an untried one.
+        better = f" (rejected: {choice.why_not})" if choice.reasons else ""
+        message = f"the {'system' if choice.name == 'systemd' else 'user'} manager starts the units{way}{better}"
+        return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
+    # A manager that cannot give the limits makes the host wrong; without any manager nothing was tested.
     status = Status.FAIL if context.undelegated else Status.UNVERIFIED
-    message = f"nobody can start units with these limits here: {choice.why_not}"
-    return (check.finding(status, "engine", message, evidence=evidence, remedies=(_remedy(context),)),)
+    message = f"no service manager here can start units with these limits: {choice.why_not}"
+    return (CODE.finding(status, "engine", message, _remedy(context), evidence=evidence),)
 
 
 def _seen(context: Context) -> Evidence:
@@ -52,29 +72,15 @@ def _remedy(context: Context) -> Remedy:
     return Remedy(
         title="run as root, allow sudo without a password, or keep a user manager running",
         commands=(("loginctl", "enable-linger", number),),
-        why=f"a lingering user manager runs without a session; the job then wants XDG_RUNTIME_DIR=/run/user/{number}",
+        why=f"a lingering user manager runs without a session; the job then needs XDG_RUNTIME_DIR=/run/user/{number}",
         needs_root=True, persistent=True,
         docs="https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
     )  # fmt: skip
 
 
 CHECK = Check(
-    code="CGP105",
-    name="engine",
-    severity=Severity.ERROR,
+    code=CODE,
+    page=PAGE,
     needs=("uid", "sudo", "user_manager", "systemd_running", "system_state", "cgroup_mount"),
-    what=(
-        "Somebody can start units with the limits here: the system manager (as root or by sudo -n) or a user "
-        "manager with delegation."
-    ),
-    why=(
-        "Each engine has a list of controllers of its own; the verdict is about the one that will be used, and "
-        "says why the better ones cannot be."
-    ),
-    remedy="Run as root, allow sudo without a password, or enable lingering and delegation for the user.",
-    sources=(
-        "https://systemd.io/CGROUP_DELEGATION/",
-        "https://www.freedesktop.org/software/systemd/man/latest/loginctl.html",
-    ),
     run=_run,
 )

@@ -2,9 +2,20 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.checks.base import Check, Context, Severity
+from cgroup_preflight.checks.base import Check, Context
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
+
+CODE = Code("CGP121", "system-state", Severity.WARNING)
+PAGE = Page(
+    what="Checks that systemd has finished starting and that no unit of the host has failed.",
+    fails="While the host is starting, or in rescue mode, units start and stop during the test.",
+    fix="Wait for the end of the boot, or look at the failed units.",
+    about=("degraded", "boot"),
+    sources=("https://www.freedesktop.org/software/systemd/man/latest/systemctl.html#is-system-running",),
+)
 
 _REMEDIES = {
     "degraded": Remedy(title="look at the failed units", commands=(("systemctl", "--failed"),)),
@@ -13,30 +24,21 @@ _REMEDIES = {
 _OTHERWISE = Remedy(title="look at the state of the host", commands=(("systemctl", "status"),))
 
 
-def _run(check: Check, context: Context) -> Iterable[Finding]:
+def _run(context: Context) -> Iterable[Finding]:
     state = context.facts.system_state
     if isinstance(state, Missing):
         if not value_or(context.facts.systemd_running, default=False):
-            return (check.finding(Status.SKIP, "systemd", "systemd does not run, see CGP103"),)
+            return (CODE.finding(Status.SKIP, "systemd", "systemd does not run, see CGP103"),)
         remedy = Remedy(title="ask systemd", commands=(("systemctl", "is-system-running"),))
-        message, seen = f"the state of systemd is not known: {state}", {state.source: str(state.why)}
-        return (check.finding(Status.WARN, "systemd", message, evidence=seen, remedies=(remedy,)),)
+        message, seen = f"the state of systemd is unknown: {state}", {state.source: str(state.why)}
+        return (CODE.finding(Status.WARN, "systemd", message, remedy, evidence=seen),)
     evidence = {state.source: state.value}
     if state.value == "running":
-        return (check.finding(Status.PASS, "systemd", "the host is up", evidence=evidence),)
+        return (CODE.finding(Status.PASS, "systemd", "the host is running", evidence=evidence),)
     remedy = _REMEDIES.get(state.value, _OTHERWISE)
-    return (check.finding(Status.WARN, "systemd", f"the host is {state.value}", evidence=evidence, remedies=(remedy,)),)
+    return (
+        CODE.finding(Status.WARN, "systemd", f"systemd reports the state {state.value}", remedy, evidence=evidence),
+    )
 
 
-CHECK = Check(
-    code="CGP121",
-    name="system-state",
-    severity=Severity.WARNING,
-    needs=("system_state",),
-    uses=("systemd_running",),
-    what="systemd has finished starting, and no unit of the host has failed.",
-    why="While the host is still starting, or in rescue mode, a smoke run can meet units that come and go.",
-    remedy="Wait for the boot to end, or look at the failed units.",
-    sources=("https://www.freedesktop.org/software/systemd/man/latest/systemctl.html#is-system-running",),
-    run=_run,
-)
+CHECK = Check(code=CODE, page=PAGE, needs=("system_state",), uses=("systemd_running",), run=_run)

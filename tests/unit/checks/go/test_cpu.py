@@ -29,11 +29,11 @@ def test_a_number_in_the_environment_makes_it_visible() -> None:
     assert not of(findings(app(slices='CPUQuota = "300%"', env='GOMAXPROCS = "3"')), "CGP402")
 
 
-def test_what_the_generated_settings_mend_is_a_pass_that_says_so() -> None:
+def test_what_the_generated_settings_fix_is_a_pass_that_says_so() -> None:
     found = findings(app(slices='CPUQuota = "300%"', go_settings=True))
     (item,) = of(found, "CGP402")
     assert (item.status, item.remedies) == (Status.PASS, ())
-    assert "the generated settings mend this" in item.message
+    assert "the generated settings fix this" in item.message
     assert not statuses(found)
 
 
@@ -78,7 +78,7 @@ def test_a_go_line_below_1_25() -> None:
     assert "raise the go line" in item.remedies[1].title
     assert "CPUQuota" not in item.remedies[0].why
     (item,) = of(findings(app(slices='CPUQuota = "200%"'), go_program("go1.27.3", ("DefaultGODEBUG", OFF))), "CGP404")
-    assert "with CPUQuota=200% on the service, too" in item.remedies[0].why
+    assert "with CPUQuota=200% on the service as well" in item.remedies[0].why
 
 
 def test_a_line_in_the_source_that_switches_it_off() -> None:
@@ -138,7 +138,7 @@ def test_automaxprocs_is_as_blind_for_the_slice() -> None:
 def test_an_aware_runtime_does_not_need_automaxprocs() -> None:
     linked = go_program("go1.27.3", deps=(("go.uber.org/automaxprocs", "v1.6.0"),))
     (item,) = of(findings(app('CPUQuota = "200%"'), linked), "CGP410")
-    assert "leave automaxprocs out" in item.remedies[0].title
+    assert "remove automaxprocs" in item.remedies[0].title
     assert not of(findings(app('CPUQuota = "200%"')), "CGP410")
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from cgroup_preflight.checks.codes import CODES
 from cgroup_preflight.checks.go import CHECKS
 from cgroup_preflight.checks.go.base import GoCheck
 from cgroup_preflight.checks.go.runner import load_check, run_go_checks
+from cgroup_preflight.checks.reference import entry, known_codes
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.golang.executable import Executable, Kind
 from cgroup_preflight.golang.program import Binary
@@ -35,7 +35,7 @@ def test_a_copy_that_was_cut_off() -> None:
     assert program.executable is not None
     cut = replace(program, executable=replace(program.executable, missing=9_000))
     (item,) = of(findings(app(), cut), "CGP401")
-    assert (item.status, item.remedies[0].title) == (Status.FAIL, "build it or copy it again, to its end")
+    assert (item.status, item.remedies[0].title) == (Status.FAIL, "build or copy it again: the file is incomplete")
 
 
 def test_a_missing_interpreter() -> None:
@@ -57,7 +57,7 @@ def test_a_packed_program_is_said_to_be_packed() -> None:
     assert statuses(findings(app(), packed)) == {"CGP417": Status.WARN}
     (item,) = of(findings(app(), packed), "CGP417")
     assert (item.message, item.remedies[0].title) == (
-        "it cannot be looked into: it is packed by UPX",
+        "its build info cannot be read: it is packed by UPX",
         "name a program file that can be read",
     )
     known = replace(packed, executable=go_program().executable)
@@ -87,11 +87,11 @@ def test_the_stamp_of_the_repository_is_information() -> None:
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_check: GoCheck, _subject: object) -> tuple[()]:
+    def broken(_subject: object) -> tuple[()]:
         raise RuntimeError("boom")
 
     module = importlib.import_module("cgroup_preflight.checks.go.vcs_dirty")
-    monkeypatch.setattr(module, "CHECK", GoCheck(code="CGP415", name="vcs-dirty", run=broken))
+    monkeypatch.setattr(module, "CHECK", GoCheck(code=module.CODE, page=module.PAGE, run=broken))
     bare, _ = subjects(app(), go_program())
     (item,) = [item for item in run_go_checks(bare) if item.code == "CGP415"]
     assert item.status is Status.UNVERIFIED
@@ -99,9 +99,10 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_each_code_of_the_table_is_that_of_its_module_and_has_a_page() -> None:
-    pages = {item.code: item.name for item in CODES}
+    pages = known_codes()
     for code in CHECKS:
-        assert (load_check(code).code, pages[code]) == (code, load_check(code).name)
+        check = load_check(code)
+        assert (check.code.code, check.code.name, check.page) == (code, pages[code], entry(code).page)
     assert {"CGP400", "CGP418", "CGP419"} <= set(pages)
 
 

@@ -1,0 +1,148 @@
+"""Pages of the codes of a smoke run (CGP5xx), and of what it shows of Go programs (CGP4xx)."""
+
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.codes import Code
+
+_KERNEL = "https://docs.kernel.org/admin-guide/cgroup-v2.html"
+_SERVICE = "https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html"
+_ENVIRONMENT = "https://pkg.go.dev/runtime#hdr-Environment_Variables"
+
+_GO_PAGES: dict[Code, Page] = {
+    codes.GO_RUNTIME: Page(
+        what="Shows what the Go runtime of the program will choose at start, and why.",
+        fails="GOMAXPROCS and the memory limit decide how a Go program behaves under its quota.",
+        fix="Nothing; other codes say what is wrong with the choice.",
+        about=("golang", "gomemlimit"),
+        sources=(_ENVIRONMENT,),
+    ),
+    codes.GO_RUNTIME_CHOICE: Page(
+        what="Checks that the runtime chose what the model predicts: environment, open cpu.max, GOMAXPROCS.",
+        fails="The program, a library or a wrapper overrides the settings, so those of the plan have no effect.",
+        fix="Look for calls of runtime.GOMAXPROCS, for automaxprocs, or for a wrapper that changes the environment.",
+        about=("golang",),
+        sources=(_ENVIRONMENT, "https://github.com/golang/go/issues/81180"),
+    ),
+    codes.GO_MEMORY_VIEW: Page(
+        what="Shows how much of the charged memory the Go runtime does not count.",
+        fails=(
+            "File pages, C memory, kernel memory and child processes count against MemoryMax, but not against "
+            "GOMEMLIMIT."
+        ),
+        fix="Lower gomemlimit_ratio where that share is large.",
+        about=("golang", "memory.current"),
+        sources=("https://go.dev/doc/gc-guide#Memory_limit",),
+    ),
+}
+
+SMOKE_PAGES: dict[Code, Page] = {
+    **_GO_PAGES,
+    codes.SMOKE: Page(
+        what="Checks that the services were run.",
+        fails="No engine works on this host, so nothing about the services is proved.",
+        fix="Use a host with cgroup v2 and systemd as PID 1, or --engine guest.",
+        sources=("https://systemd.io/CGROUP_DELEGATION/",),
+    ),
+    codes.LIMITS_IN_FORCE: Page(
+        what="Checks that the kernel's file has each limit, at the unit and at every slice above it.",
+        fails=(
+            "systemd accepted the limit, but the kernel does not have it: a level above does not enable the "
+            "controller. Only the file proves a limit; `systemctl show` repeats what systemd was told."
+        ),
+        fix="Run `cgroup-preflight check`; it names the level where the controller ends.",
+        about=(*BY_NAME, *(item.attribute for item in BY_NAME.values() if item.attribute)),
+        sources=(_KERNEL,),
+    ),
+    codes.PROCESS_PLACE: Page(
+        what="Checks that every process of a service is in the cgroup of its unit.",
+        fails="A process moved to another cgroup, so none of the unit's limits apply to it.",
+        fix="Do not move processes between cgroups; run helpers as services with limits of their own.",
+        about=("cgroup.procs",),
+        sources=(_KERNEL,),
+    ),
+    codes.SERVICE_RUN: Page(
+        what="Checks that the service ran for the whole test, or ended with status 0 where ready = \"exit\".",
+        fails="The program ended or was killed under its limits, as it would in production.",
+        fix="Read its log and run the program by hand with the same arguments.",
+        about=("pids.events", "TasksMax"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html",),
+    ),
+    codes.OOM_KILL: Page(
+        what="Checks that the kernel killed no process of the service for memory.",
+        fails=(
+            "The service needs more memory than its limit. memory.events and systemd's Result are both read. The "
+            "peak stops at the limit, so that the real need can be higher."
+        ),
+        fix="Raise MemoryMax and run again, or reduce what the service uses.",
+        about=("memory.max", "memory.peak", "oom"),
+        sources=(_KERNEL,),
+    ),
+    codes.READINESS: Page(
+        what="Checks that the service became ready in time, and still answered at the end.",
+        fails="It did not answer within start_timeout, or stopped answering. A quota makes every start slower.",
+        fix="Read its log. Raise start_timeout if it only needs longer, or CPUQuota if it is throttled.",
+        about=("ready", "CPUQuota"),
+        sources=(_SERVICE,),
+    ),
+    codes.STOP: Page(
+        what="Checks that the service ends after SIGTERM.",
+        fails="systemd would wait for the time-out and then kill the service with SIGKILL, on every deploy.",
+        fix="Handle SIGTERM, or raise stop_timeout.",
+        about=("TimeoutStopSec",),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.kill.html",),
+    ),
+    codes.SERVICE_START: Page(
+        what="Checks that the service manager started the service, and that no other program uses its address.",
+        fails="The manager refused, or another program answers at the address; its answer proves nothing.",
+        fix="Free the address, or look in the journal for what the manager says.",
+        about=("ready",),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd-run.html",),
+    ),
+    codes.EFFECTIVE_LIMIT: Page(
+        what="Checks that no cgroup above the run has a tighter limit than the config.",
+        fails="The effective limit is the minimum over all ancestors, so the test ran under another limit.",
+        fix="Raise or remove the limit of the level that the message names.",
+        about=("memory.max", "cpu.max", "pids.max", "MemoryMax", "CPUQuota", "TasksMax"),
+        sources=(_KERNEL,),
+    ),
+    codes.KERNEL_COUNTERS: Page(
+        what="Shows what the kernel counted for a service and for every slice above it.",
+        fails="A slice that is throttled or near its limit slows its services down, and no service shows it.",
+        fix="Nothing to fix: choose limits by these numbers.",
+        about=("cpu.stat", "memory.events", "memory.peak", "memory.pressure", "cpu.pressure", "io.pressure",
+               "throttling", "throttled"),
+        sources=(_KERNEL,),
+    ),
+    codes.CLEANUP: Page(
+        what="Checks that the run left nothing behind: no unit, no unit file, no cgroup.",
+        fails="What remains uses memory and CPU, and can disturb the next run.",
+        fix="Stop and remove what the message names. The next run tries again.",
+        sources=("https://systemd.io/CGROUP_DELEGATION/",),
+    ),
+    codes.LIMIT_ENFORCED: Page(
+        what="Checks that the kernel enforces each distinct limit: a probe uses more than the limit allows.",
+        fails=(
+            "The kernel has the limit and does not act on it. A limit that could not be reached on this machine is "
+            "unverified, never a pass."
+        ),
+        fix="Do not rely on this host for limits; use a machine on which the probe can reach them.",
+        about=("MemoryMax", "MemoryHigh", "MemorySwapMax", "CPUQuota", "TasksMax", "memory.max", "memory.high",
+               "memory.swap.max", "cpu.max", "pids.max", "probe"),
+        sources=(_KERNEL, "https://docs.kernel.org/scheduler/sched-bwc.html"),
+    ),
+    codes.GUEST: Page(
+        what="Shows that services were tested in a guest (a VM), with its systemd and its kernel.",
+        fails="This host was not tested. What the guest lacks is not proved, and a guest that was lost proves nothing.",
+        fix="Run `check` on the machine that will run the services, and choose [target] to match it.",
+        about=("vm", "uml", "qemu", "user-mode-linux"),
+        sources=("https://docs.kernel.org/virt/uml/user_mode_linux_howto_v2.html",),
+    ),
+    codes.POLICY: Page(
+        what="Checks that systemd has each setting that the kernel has no file for, and that a daemon acts on it.",
+        fails="ManagedOOM settings are for systemd-oomd. Many servers do not run it, so the setting has no effect.",
+        fix="Run systemd-oomd where the service runs, or remove the setting.",
+        about=("ManagedOOMMemoryPressure", "oom", "oomd"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",),
+    ),
+}  # fmt: skip
