@@ -9,7 +9,8 @@ from cgroup_preflight.core.verdict import exit_status_of
 _ABOUT = """\
 Checks whether this host can limit services: cgroup v2 is mounted where they
 run, the controllers are available there, and a systemd manager can start
-units. With a config, it also checks what the config requires. It only reads.
+units. With a config, it also checks what the config requires, and whether its
+limits can act on this host. It only reads.
 
 Use it first on a new host or CI runner, or when a limit has no effect there.
 
@@ -37,7 +38,8 @@ def main(words: list[str]) -> int:
     required = _controllers(args.require)
     config = common.try_config(args.config)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
-    report = common.report(started, context, run_checks(context))
+    findings = (*run_checks(context), *common.plan_findings(context, config))
+    report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 

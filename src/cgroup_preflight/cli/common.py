@@ -96,6 +96,16 @@ def context_of(
     return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
 
 
+def plan_findings(context: Context, config: "Config | None") -> tuple[Finding, ...]:
+    """What is known of the plan before anything runs, with the numbers of this host (CGP212 to CGP215)."""
+    if context.plan is None or config is None:
+        return ()
+    from cgroup_preflight.checks.numbers import numbers_of
+    from cgroup_preflight.checks.plan import plan_findings as judged
+
+    return judged(context.plan, numbers_of(context.facts), tiny=config.allow_tiny_limits)
+
+
 def _plan(config: "Config | None") -> "Plan | None":
     if config is None:
         return None

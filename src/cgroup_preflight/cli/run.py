@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
     engine = args.engine or config.engine
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)
-    findings = list(run_checks(context))
+    findings = [*run_checks(context), *common.plan_findings(context, config)]
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs

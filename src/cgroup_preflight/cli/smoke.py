@@ -50,7 +50,8 @@ def main(words: list[str]) -> int:
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
-    findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
+    known = (*run_checks(context), *common.plan_findings(context, config))
+    findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
