@@ -96,6 +96,8 @@ CLEANUP = Code("CGP510", "cleanup")
 LIMIT_ENFORCED = Code("CGP511", "limit-enforced")
 GUEST = Code("CGP512", "guest")
 POLICY = Code("CGP513", "policy")
+HEADROOM = Code("CGP514", "headroom", Severity.WARNING)
+THROTTLED = Code("CGP515", "throttled", Severity.WARNING)
 
 PUBLISH_FILES = Code("CGP601", "publish-files", Severity.WARNING)
 PUBLISH_LOG = Code("CGP602", "publish-log", Severity.WARNING)

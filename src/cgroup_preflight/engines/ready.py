@@ -29,6 +29,7 @@ _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 class Readiness:
     """Whether a service became ready, after how many seconds, and if not, why not.
 
+    `doubt`: why it is unknown whether the answer came from the service.
     `blocked`: another program already answered at its address, so that nothing was started.
     """
 
@@ -36,6 +37,7 @@ class Readiness:
     seconds: float
     why: str = ""
     blocked: bool = False
+    doubt: str = ""
 
 
 def address(ready: ReadyTest) -> tuple[str, int]:

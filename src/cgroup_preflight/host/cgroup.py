@@ -79,6 +79,10 @@ class Observer:
         reading = parsed(self.read(cgroup, attribute), parse_limit)
         return reading.value if isinstance(reading, Known) else None
 
+    def cpu_stat(self, cgroup: str) -> Mapping[str, int]:
+        """The counters of CPU time of one cgroup, empty where they cannot be read."""
+        return value_or(parsed(self.read(cgroup, "cpu.stat"), parse_flat_keyed), {})
+
     def counters(self, cgroup: str) -> Counters:
         """Everything the kernel counted for one cgroup."""
         return Counters(
