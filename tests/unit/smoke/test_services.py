@@ -267,6 +267,32 @@ def test_a_unit_without_a_gate_runs_all_the_same(tmp_path):
     assert set(statuses(Trial(tmp_path, Program(address=URL, gate=False)).one()).values()) == {Status.PASS}
 
 
+def test_a_child_that_is_called_sleep_is_not_taken_for_the_gate(tmp_path):
+    """The main process ends at SIGTERM, its child does not: systemd still waits, and has not started its own `sleep`."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+    stop = trial.units.stop
+
+    def stopping(names) -> None:
+        stop(names)
+        unit = trial.units.units[WEB]
+        trial.machine.spawn("sleep", unit.cgroup)
+        unit.main.alive = False
+        trial.machine.end(unit.main)
+        unit.phase = Phase.STOPPING
+
+    def killed(names) -> None:
+        trial.units.calls.append(("kill", tuple(names)))
+        unit = trial.units.units[WEB]
+        unit.main.alive = True
+        trial.units.finish(unit, Exit(how=How.KILLED, status=15), "success")
+
+    trial.units.stop, trial.units.kill = stopping, killed
+    seen = trial.one()
+    assert seen.killed
+    assert statuses(seen)["CGP506"] is Status.FAIL
+    assert ("kill", (WEB,)) in trial.units.calls
+
+
 def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
     trial = Trial(tmp_path, Program(address=URL, stop_after=None))
     seen = trial.one()
