@@ -26,6 +26,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
         *launch.settings,
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
+        # Without it systemd ends what the program left behind before anybody can see it.
+        *((("RemainAfterExit", "yes"),) if launch.hold_after else ()),
         ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
         # The gate after the end counts as stopping: systemd's own time-out must not open it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),

@@ -21,6 +21,8 @@ _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
 _READY_PAUSE = 0.05
 _KILL_SECONDS = 10.0
+#: Children of a program that has ended get this long to end.
+_CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
 _ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
@@ -40,7 +42,7 @@ class ServiceRun:
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
     time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `end_gate` is the process of the gate after its end;
-    `no_gates` look like one, and are none.
+    `no_gates` look like one, and are none. `left`: how many processes run on although the main process has ended.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -50,6 +52,7 @@ class ServiceRun:
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False
+        self.left = 0
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
         self.watch: LogWatch | None = None
@@ -151,6 +154,19 @@ class Session:
         for run in runs:
             self._note_exit(run)
             run.ended_early = not run.alive and not run.is_job
+
+    def count_left(self, runs: Iterable[ServiceRun]) -> None:
+        """Counts what still runs of services whose main process has ended with success; its children may end, too."""
+        ended = {run.service.unit: run for run in runs if not run.alive and run.cgroup}
+        states = self._engine.states(ended) if ended else {}
+        ended = {unit: run for unit, run in ended.items() if states.get(unit, UnitState()).phase is Phase.ENDED}
+
+        def none_left() -> bool:
+            for run in ended.values():
+                run.left = len(self._observer.processes(run.cgroup))
+            return not any(run.left for run in ended.values())
+
+        wait_until(self._clock, none_left, _CHILDREN_SECONDS)
 
     def check_again(self, runs: Sequence[ServiceRun]) -> None:
         """Asks once more whoever answered when it became ready: a program can hang and stay alive."""

@@ -26,6 +26,7 @@ class ServiceEvidence:
 
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed.
+    `left`: how many processes ran on after the main process had ended with success.
     """
 
     service: ServicePlan
@@ -40,6 +41,7 @@ class ServiceEvidence:
     ended_early: bool = False
     silent: str = ""
     killed: bool = False
+    left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
     state: UnitState = UnitState()

@@ -192,6 +192,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if _oom_kills(seen) or result == "oom-kill":
         yield _oom(seen)
+    elif seen.left:
+        yield _forked(seen)
     elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
         yield _not_ready(seen)
     elif seen.ended_early or seen.ready is None:
@@ -338,6 +340,19 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         f"it {how}",
         remedy,
         evidence={"result": result, "exit_status": status, "tasks_refused": refused},
+    )
+
+
+def _forked(seen: ServiceEvidence) -> Finding:
+    return codes.SERVICE_RUN.finding(
+        Status.FAIL,
+        seen.service,
+        f"it forked: its main process ended with status 0, and {seen.left} process(es) still run",
+        Remedy(
+            title="give it the option that keeps it in the foreground",
+            why="systemd takes the end of the main process for the end of the service, and ends what is left",
+        ),
+        evidence={"processes left": seen.left},
     )
 
 

@@ -63,8 +63,10 @@ class Services:
             session.wait_until_ready(runs)
             self._say("running the services under their limits")
             session.run_for_duration(runs)
+            session.count_left(runs)
             session.check_again(runs)
             for proof in started:
+                self._read_again(proof)
                 if proof.run.alive:
                     self._read_alive(proof)
             self._say("stopping the services")
@@ -82,12 +84,17 @@ class Services:
             found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
-    def _read_alive(self, proof: Proof) -> None:
-        """Limits a second time, now that the program has run, and where its processes are."""
-        run = proof.run
+    def _read_again(self, proof: Proof) -> None:
+        """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
+        if not self._observer.exists(proof.run.cgroup):
+            return
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
+
+    def _read_alive(self, proof: Proof) -> None:
+        """Where the processes of a service are while it runs."""
+        run = proof.run
         inside = self._observer.processes(run.cgroup)
         strays = []
         for pid, reading in self._observer.descendants(run.pid).items():
@@ -137,7 +144,7 @@ class Services:
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
             limits=proof.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
-            silent=run.silent, killed=run.killed,
+            silent=run.silent, killed=run.killed, left=run.left,
             counters=self._observer.counters(run.cgroup) if run.cgroup else None,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices), state=run.state,
             log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),

@@ -354,21 +354,34 @@ class Units:
         if program.hangs_after is not None:
             machine.later(program.hangs_after, lambda: machine.listening.discard(program.address))
         if program.ends_after is not None:
-            machine.later(program.ends_after, lambda: self.finish(unit, program.ended, program.result))
+            machine.later(program.ends_after, lambda: self._ends(unit))
         if program.does:
             program.does(self, unit)
+
+    def _ends(self, unit: Unit) -> None:
+        """By itself: with success the unit stays, with what else runs in its cgroup (RemainAfterExit=yes)."""
+        program = unit.program
+        if program.ended != Exit(how=How.EXITED, status=0) or unit.main is None or not unit.main.alive:
+            self.finish(unit, program.ended, program.result)
+            return
+        self.machine.end(unit.main)
+        unit.exit, unit.result, unit.phase = program.ended, program.result, Phase.ENDED
+        self.machine.listening.discard(program.address)
+
+    def _after_end(self, unit: Unit) -> None:
+        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
+            self.machine.end(process)
+        unit.phase = Phase.AFTER_END
+        unit.gate = self.machine.spawn("sleep", unit.cgroup)
 
     def finish(self, unit: Unit, ended: Exit, result: str) -> None:
         """The main process ends, and the gate after it begins."""
         if unit.main is None or not unit.main.alive:
             return
-        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
-            self.machine.end(process)
         unit.main.alive = False
         unit.exit, unit.result = ended, result
-        unit.phase = Phase.AFTER_END
         self.machine.listening.discard(unit.program.address)
-        unit.gate = self.machine.spawn("sleep", unit.cgroup)
+        self._after_end(unit)
 
     def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         return {name: self.units[name].state() for name in units if name in self.units}
@@ -387,7 +400,9 @@ class Units:
     def stop(self, units: Sequence[str]) -> None:
         self._called("stop", units)
         for unit in [self.units[name] for name in units if name in self.units]:
-            if unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+            if unit.phase is Phase.ENDED:
+                self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
+            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
                     unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")
