@@ -19,6 +19,7 @@ from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
 _CLEAN = Exit(how=How.EXITED, status=0)
@@ -87,6 +88,8 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     bad = [item for item in seen.limits if not _limit(item).ok]
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
+    slipped = tuple(contradictions(seen))
+    yield from slipped
     if not seen.limits:
         yield codes.LIMITS_IN_FORCE.finding(
             Status.WARN,
@@ -94,9 +97,10 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
             "no limit is set for this service or for a slice above it",
             Remedy(title="set MemoryMax, CPUQuota and TasksMax"),
         )
-    elif not bad:
+    elif not bad and not slipped:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
-        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence={"files": len(seen.limits)})
+        evidence = {"files": len(seen.limits), **sampled(seen)}
+        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:

@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.session import ServiceRun, Session
@@ -13,6 +13,7 @@ from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.smoke.evidence import ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
+from cgroup_preflight.smoke.watch import Watch
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -47,7 +48,9 @@ class Services:
         self._slices = slice_cgroups
         self._say = say
         self._door = door
-        self._session = Session(engine, observer, door)
+        self._machine = (os.cpu_count() or 1, value_or(door.files.page_size(), 4096))
+        self._watch = Watch(observer, door)
+        self._session = Session(engine, observer, self._watch.door)
 
     def run_all(self, proofs: Sequence[Proof]) -> tuple[ServiceEvidence, ...]:
         """Runs all services and reads the kernel's files before, while and after. Raises HostError."""
@@ -56,6 +59,7 @@ class Services:
         started = [proof for proof in proofs if proof.run in runs]
         try:
             session.wait_for_gates(runs)
+            self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)
             session.open_gates(runs)
@@ -71,16 +75,30 @@ class Services:
                     self._read_alive(proof)
             self._say("stopping the services")
             session.stop(runs)
+            self._watch.sample()
             self._find_left(started)
             return tuple(self._evidence(proof) for proof in proofs)
         finally:
+            self._watch.end()
             for proof in proofs:
                 self._close(proof)
+
+    def _limited(self, proofs: Iterable[Proof]) -> dict[str, tuple[str, ...]]:
+        """By cgroup, the files that have a limit of the plan."""
+        return {
+            cgroup: tuple(item.attribute for item in expected)
+            for proof in proofs
+            for unit, expected in proof.expected
+            if (cgroup := self._cgroup(proof, unit))
+        }
+
+    def _cgroup(self, proof: Proof, unit: str) -> str:
+        return proof.run.cgroup if unit == proof.run.service.unit else self._slices.get(unit, "")
 
     def _read_limits(self, proof: Proof) -> tuple[LimitReading, ...]:
         found: list[LimitReading] = []
         for unit, expected in proof.expected:
-            cgroup = proof.run.cgroup if unit == proof.run.service.unit else self._slices.get(unit, "")
+            cgroup = self._cgroup(proof, unit)
             found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
@@ -147,6 +165,8 @@ class Services:
             silent=run.silent, killed=run.killed, left=run.left,
             counters=self._observer.counters(run.cgroup) if run.cgroup else None,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices), state=run.state,
+            watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
+            cpus=self._machine[0], page_size=self._machine[1],
             log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip

@@ -43,6 +43,7 @@ class Machine:
         self.cgroups: set[str] = {""}
         self.processes: dict[int, Process] = {}
         self.handles: dict[int, int] = {}
+        self.held: dict[int, str] = {}
         self.signals: list[tuple[int, int]] = []
         self.denied: set[int] = set()
         self.answers: dict[str, str] = {}
@@ -141,6 +142,26 @@ class Machine:
                 return file.read()
         except OSError:
             return None
+
+    def page_size(self) -> Reading[int]:
+        return Known(value=4096, source="page size")
+
+    def device(self, path: str) -> Reading[str]:
+        return Known(value="0:26", source=path)
+
+    def hold(self, path: str, device: str) -> Reading[int]:
+        if self._text(path) is None:
+            return Missing(source=path, why=Why.ABSENT)
+        handle = 100_000 + next(self._numbers)
+        self.held[handle] = path
+        return Known(value=handle, source=path)
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        assert self.held[handle] == path
+        return self.read(path)
+
+    def release(self, handle: int) -> None:
+        del self.held[handle]
 
     def names(self, path: str, keep: object = None) -> Reading[tuple[str, ...]]:
         if path == "/proc":
