@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.engines.base import Engine, Launch, UnitState
+from cgroup_preflight.engines.base import Engine, Launch, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
 from cgroup_preflight.host.cgroup import Observer
@@ -21,6 +21,8 @@ _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
 _READY_PAUSE = 0.05
 _KILL_SECONDS = 10.0
+#: Children of a program that has ended get this long to end.
+_CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
 _ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
@@ -39,7 +41,8 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile.
+    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `end_gate` is the process of the gate after its end;
+    `no_gates` look like one, and are none. `left`: how many processes run on although the main process has ended.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -47,7 +50,9 @@ class ServiceRun:
         self.state = UnitState()
         self.refused = self.cgroup = self.invocation = self.silent = ""
         self.handle, self.pid = -1, 0
+        self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False
+        self.left = 0
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
         self.watch: LogWatch | None = None
@@ -107,7 +112,7 @@ class Session:
         """Starts the programs, and takes a handle of each main process."""
         for run in runs:
             gate = run.state.gate_pid
-            if gate:
+            if run.state.phase is Phase.AT_GATE and gate:
                 # systemd names the process before it is in its cgroup, and before it has become the `sleep`.
                 wait_until(self._clock, lambda run=run, gate=gate: self._is_gate(run, gate), _GATE_SECONDS)  # type: ignore[misc]
                 open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
@@ -149,6 +154,19 @@ class Session:
         for run in runs:
             self._note_exit(run)
             run.ended_early = not run.alive and not run.is_job
+
+    def count_left(self, runs: Iterable[ServiceRun]) -> None:
+        """Counts what still runs of services whose main process has ended with success; its children may end, too."""
+        ended = {run.service.unit: run for run in runs if not run.alive and run.cgroup}
+        states = self._engine.states(ended) if ended else {}
+        ended = {unit: run for unit, run in ended.items() if states.get(unit, UnitState()).phase is Phase.ENDED}
+
+        def none_left() -> bool:
+            for run in ended.values():
+                run.left = len(self._observer.processes(run.cgroup))
+            return not any(run.left for run in ended.values())
+
+        wait_until(self._clock, none_left, _CHILDREN_SECONDS)
 
     def check_again(self, runs: Sequence[ServiceRun]) -> None:
         """Asks once more whoever answered when it became ready: a program can hang and stay alive."""
@@ -259,6 +277,21 @@ class Session:
         """Whether only the gate after the end is left of a service; notes the exits of all `runs` meanwhile."""
         for one in runs:
             self._note_exit(one)
-        if not run.cgroup:
-            return True
-        return gate_process(self._observer, run.cgroup, other_than=run.pid) > 0 or not self._observer.exists(run.cgroup)
+        self._find_end_gates(runs)
+        return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
+
+    def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
+        """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
+        found = {
+            run.service.unit: (run, pid)
+            for run in runs
+            if run.cgroup and not run.end_gate
+            and (pid := gate_process(self._observer, run.cgroup, other_than=run.pid)) not in {0, *run.no_gates}
+        }  # fmt: skip
+        states = self._engine.states(found) if found else {}
+        for unit, (run, pid) in found.items():
+            state = states.get(unit, UnitState())
+            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
+                run.end_gate = pid
+            else:
+                run.no_gates.add(pid)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import (
     parse_cpu_max,
@@ -43,6 +43,7 @@ class Counters:
     memory_current: Reading[int | None]
     pids_events: Reading[Mapping[str, int]]
     pressure: Mapping[str, Reading[Mapping[str, float]]]
+    pids_peak: Reading[int | None] = Missing(source="pids.peak", why=Why.ABSENT)
 
 
 class Observer:
@@ -51,10 +52,32 @@ class Observer:
     def __init__(self, fs: LiveFs, mount: str) -> None:
         self._fs = fs
         self._mount = mount.rstrip("/")
+        self._held: dict[str, Reading[int]] = {}
 
     def read(self, cgroup: str, attribute: str) -> Reading[str]:
         """The text of one attribute file."""
-        return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
+        path = f"{self._mount}{cgroup}/{attribute}"
+        held = self._held.get(path)
+        if held is None:
+            return self._fs.read(path)
+        return self._fs.reread(held.value, path) if isinstance(held, Known) else held
+
+    def hold(self, cgroup: str, attributes: Iterable[str]) -> None:
+        """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
+        device = value_or(self._fs.device(self._mount or "/"), "")
+        for attribute in attributes:
+            path = f"{self._mount}{cgroup}/{attribute}"
+            if path not in self._held:
+                reading = self._fs.hold(path, device)
+                if isinstance(reading, Known) or reading.why is not Why.ABSENT:
+                    self._held[path] = reading
+
+    def release(self) -> None:
+        """Closes what `hold` opened."""
+        held, self._held = self._held, {}
+        for reading in held.values():
+            if isinstance(reading, Known):
+                self._fs.release(reading.value)
 
     def exists(self, cgroup: str) -> bool:
         """Whether the cgroup still exists."""
@@ -92,6 +115,7 @@ class Observer:
             memory_peak=parsed(self.read(cgroup, "memory.peak"), parse_limit),
             memory_current=parsed(self.read(cgroup, "memory.current"), parse_limit),
             pids_events=parsed(self.read(cgroup, "pids.events"), parse_flat_keyed),
+            pids_peak=parsed(self.read(cgroup, "pids.peak"), parse_limit),
             pressure={
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },

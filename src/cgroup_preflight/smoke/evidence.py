@@ -10,6 +10,7 @@ from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.go_view import GoView
 from cgroup_preflight.smoke.limits import LimitReading
+from cgroup_preflight.smoke.watch import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class ServiceEvidence:
     `hold` is that of its cgroup and of each slice above it, empty where it did not run until the end of its time.
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed.
+    `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
+    `left`: how many processes ran on after the main process had ended with success.
     """
 
     service: ServicePlan
@@ -56,9 +59,13 @@ class ServiceEvidence:
     ended_early: bool = False
     silent: str = ""
     killed: bool = False
+    left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
     hold: tuple[Hold, ...] = ()
+    watched: tuple[Watched, ...] = ()
+    cpus: int = 1
+    page_size: int = 4096
     state: UnitState = UnitState()
     log: tuple[str, ...] = ()
     duration_seconds: float = 0.0

@@ -18,6 +18,7 @@ from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
 _CLEAN = Exit(how=How.EXITED, status=0)
@@ -84,9 +85,12 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     bad = [item for item in seen.limits if not _limit(item).ok]
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
-    if seen.limits and not bad:
+    slipped = tuple(contradictions(seen))
+    yield from slipped
+    if seen.limits and not bad and not slipped:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
-        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence={"files": len(seen.limits)})
+        evidence = {"files": len(seen.limits), **sampled(seen)}
+        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
@@ -182,6 +186,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if _oom_kills(seen) or result == "oom-kill":
         yield oom_finding(seen, _oom_kills(seen))
+    elif seen.left:
+        yield _forked(seen)
     elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
         yield not_ready(seen)
     elif seen.ended_early or seen.ready is None:
@@ -261,6 +267,19 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         f"it {how}",
         remedy,
         evidence={"result": result, "exit_status": status, "tasks_refused": refused},
+    )
+
+
+def _forked(seen: ServiceEvidence) -> Finding:
+    return codes.SERVICE_RUN.finding(
+        Status.FAIL,
+        seen.service,
+        f"it forked: its main process ended with status 0, and {seen.left} process(es) still run",
+        Remedy(
+            title="give it the option that keeps it in the foreground",
+            why="systemd takes the end of the main process for the end of the service, and ends what is left",
+        ),
+        evidence={"processes left": seen.left},
     )
 
 

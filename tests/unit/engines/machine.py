@@ -45,6 +45,7 @@ class Machine:
         self.cgroups: set[str] = {""}
         self.processes: dict[int, Process] = {}
         self.handles: dict[int, int] = {}
+        self.held: dict[int, str] = {}
         self.signals: list[tuple[int, int]] = []
         self.denied: set[int] = set()
         self.answers: dict[str, str] = {}
@@ -144,6 +145,26 @@ class Machine:
         except OSError:
             return None
 
+    def page_size(self) -> Reading[int]:
+        return Known(value=4096, source="page size")
+
+    def device(self, path: str) -> Reading[str]:
+        return Known(value="0:26", source=path)
+
+    def hold(self, path: str, device: str) -> Reading[int]:
+        if self._text(path) is None:
+            return Missing(source=path, why=Why.ABSENT)
+        handle = 100_000 + next(self._numbers)
+        self.held[handle] = path
+        return Known(value=handle, source=path)
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        assert self.held[handle] == path
+        return self.read(path)
+
+    def release(self, handle: int) -> None:
+        del self.held[handle]
+
     def names(self, path: str, keep: object = None) -> Reading[tuple[str, ...]]:
         if path == "/proc":
             return Known(value=("self", *map(str, self.processes)), source=path)
@@ -220,7 +241,7 @@ class Unit:
     def state(self) -> UnitState:
         return UnitState(
             phase=self.phase, word=self.phase.value, mark=self.phase.value, cgroup=self.cgroup, invocation=self.invocation,
-            gate_pid=self.gate.pid if self.gate and self.phase is Phase.AT_GATE else 0,
+            gate_pid=self.gate.pid if self.gate and self.phase in (Phase.AT_GATE, Phase.AFTER_END) else 0,
             main_pid=self.main.pid if self.main and self.main.alive else 0, result=self.result, exit=self.exit,
         )  # fmt: skip
 
@@ -365,21 +386,34 @@ class Units:
         if program.hangs_after is not None:
             machine.later(program.hangs_after, lambda: machine.listening.discard(program.address))
         if program.ends_after is not None:
-            machine.later(program.ends_after, lambda: self.finish(unit, program.ended, program.result))
+            machine.later(program.ends_after, lambda: self._ends(unit))
         if program.does:
             program.does(self, unit)
+
+    def _ends(self, unit: Unit) -> None:
+        """By itself: with success the unit stays, with what else runs in its cgroup (RemainAfterExit=yes)."""
+        program = unit.program
+        if program.ended != Exit(how=How.EXITED, status=0) or unit.main is None or not unit.main.alive:
+            self.finish(unit, program.ended, program.result)
+            return
+        self.machine.end(unit.main)
+        unit.exit, unit.result, unit.phase = program.ended, program.result, Phase.ENDED
+        self.machine.listening.discard(program.address)
+
+    def _after_end(self, unit: Unit) -> None:
+        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
+            self.machine.end(process)
+        unit.phase = Phase.AFTER_END
+        unit.gate = self.machine.spawn("sleep", unit.cgroup)
 
     def finish(self, unit: Unit, ended: Exit, result: str) -> None:
         """The main process ends, and the gate after it begins."""
         if unit.main is None or not unit.main.alive:
             return
-        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
-            self.machine.end(process)
         unit.main.alive = False
         unit.exit, unit.result = ended, result
-        unit.phase = Phase.AFTER_END
         self.machine.listening.discard(unit.program.address)
-        unit.gate = self.machine.spawn("sleep", unit.cgroup)
+        self._after_end(unit)
 
     def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         return {name: self.units[name].state() for name in units if name in self.units}
@@ -398,7 +432,9 @@ class Units:
     def stop(self, units: Sequence[str]) -> None:
         self._called("stop", units)
         for unit in [self.units[name] for name in units if name in self.units]:
-            if unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+            if unit.phase is Phase.ENDED:
+                self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
+            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
                     unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")

@@ -175,6 +175,7 @@ def test_nothing_of_a_config_becomes_an_option_or_is_expanded(args, env, folder,
         "RuntimeMaxSec",
         "StandardOutput",
         "StandardError",
+        "RemainAfterExit",
     }
     program, *rest = command
     assert program == "/src/web"

@@ -267,6 +267,32 @@ def test_a_unit_without_a_gate_runs_all_the_same(tmp_path):
     assert set(statuses(Trial(tmp_path, Program(address=URL, gate=False)).one()).values()) == {Status.PASS}
 
 
+def test_a_child_that_is_called_sleep_is_not_taken_for_the_gate(tmp_path):
+    """The main process ends at SIGTERM, its child does not: systemd still waits, and has not started its own `sleep`."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+    stop = trial.units.stop
+
+    def stopping(names) -> None:
+        stop(names)
+        unit = trial.units.units[WEB]
+        trial.machine.spawn("sleep", unit.cgroup)
+        unit.main.alive = False
+        trial.machine.end(unit.main)
+        unit.phase = Phase.STOPPING
+
+    def killed(names) -> None:
+        trial.units.calls.append(("kill", tuple(names)))
+        unit = trial.units.units[WEB]
+        unit.main.alive = True
+        trial.units.finish(unit, Exit(how=How.KILLED, status=15), "success")
+
+    trial.units.stop, trial.units.kill = stopping, killed
+    seen = trial.one()
+    assert seen.killed
+    assert statuses(seen)["CGP506"] is Status.FAIL
+    assert ("kill", (WEB,)) in trial.units.calls
+
+
 def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
     trial = Trial(tmp_path, Program(address=URL, stop_after=None))
     seen = trial.one()
@@ -414,3 +440,40 @@ def test_the_last_look_at_a_unit_is_a_whole_one(tmp_path):
     seen = trial.one()
     assert (seen.state.phase, seen.state.result) == (Phase.AFTER_END, "oom-kill")
     assert statuses(seen)["CGP504"] is Status.FAIL
+
+
+def leaves(seconds: float | None):
+    """The main process leaves a child behind, which ends after `seconds`."""
+
+    def does(units: Units, unit: Unit) -> None:
+        child = units.machine.spawn("worker", unit.cgroup)
+        if seconds is not None:
+            units.machine.later(seconds, lambda: units.machine.end(child))
+
+    return does
+
+
+@pytest.mark.parametrize("text", [TEXT, JOB])
+def test_one_that_goes_to_the_background_is_a_fail_and_not_a_job(tmp_path, text):
+    seen = Trial(tmp_path, Program(ends_after=0.5, does=leaves(None)), text).one()
+    assert seen.left == 1
+    assert statuses(seen)["CGP503"] is Status.FAIL
+    (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP503"]
+    assert "1 process(es) still run" in found.message
+    assert "foreground" in found.remedies[0].title
+    assert "exit" not in found.remedies[0].title
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.2])
+def test_a_child_that_ends_soon_after_the_job_is_no_background(tmp_path, seconds):
+    seen = Trial(tmp_path, Program(ends_after=0.5, does=leaves(seconds)), JOB).one()
+    assert seen.left == 0
+    assert statuses(seen)["CGP503"] is Status.PASS
+
+
+def test_the_limits_of_a_job_are_read_again_after_its_end(tmp_path):
+    def raises(units: Units, unit: Unit) -> None:
+        units.machine.later(0.3, lambda: units.machine.write(unit.cgroup, memory_max="max"))
+
+    assert statuses(Trial(tmp_path, Program(ends_after=0.5, does=raises), JOB).one())["CGP501"] is Status.FAIL
+    assert set(statuses(Trial(tmp_path, Program(ends_after=0.5), JOB).one()).values()) == {Status.PASS}
