@@ -156,7 +156,7 @@ class LiveFs:
             return missing(path, error)
 
     def release(self, handle: int) -> None:
-        """Closes a file that was held."""
+        """Closes a file that was open."""
         os.close(handle)
 
     def read_only(self, path: str) -> Reading[bool]:
