@@ -7,16 +7,21 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import build_plan
 
 _ABOUT = """\
-Reads the config and says what the plan alone shows: mistakes with their lines, limits above those of their
-slice, weights without siblings, values that the kernel does not take, percentages that are too little or too
-much on some machines. Runs nothing, asks nothing of this host, and needs no binary: use it as an editor's or
-a pre-commit check. `check` adds what this host shows, `run` proves the limits.
+Reads the config and reports what the plan alone shows: mistakes with their
+lines, limits above those of their slice, weights without siblings, values that
+the kernel does not take, percentages that are too little or too much on some
+machines. It runs nothing, reads nothing of this host, and needs no binary.
+
+Use it in an editor or as a pre-commit check. `check` adds what this host shows,
+and `run` proves the limits.
 
     cgroup-preflight validate
-    cgroup-preflight validate --config deploy/cgroup-preflight.toml --format sarif=plan.sarif
+    cgroup-preflight validate --config deploy/cgroup-preflight.toml
+    cgroup-preflight validate --format sarif=plan.sarif
 
-Exit status: 0 nothing failed (a warning does not fail), 1 a limit of the plan cannot be in force, 2 the config is
-wrong (its mistakes are in the report, too), 3 the config sets no limit.
+Exit status: 0 nothing failed (a warning does not fail), 1 a limit of the plan
+cannot be in force, 2 the config is wrong (the report lists its mistakes), 3 the
+config sets no limit.
 """
 
 
