@@ -165,3 +165,14 @@ def test_variables_arrive_as_they_are_each_on_one_line(variables):
 
 def _toml(text):
     return '"' + "".join(f"\\U{ord(char):08x}" for char in text) + '"'
+
+
+def test_a_drop_in_resets_a_list_before_it_sets_it():
+    """systemd adds AllowedCPUs= of a drop-in to that of the unit, unless an empty one comes first."""
+    plan = build_plan(
+        config_of('[slices.s]\nAllowedCPUs = "0-1"\n[services.a]\nbinary = "a"\nAllowedCPUs = "1"\nTasksMax = 9\n')
+    )
+    (drop_in,) = drop_in_files(plan)
+    assert "TasksMax=9\n" in drop_in.content
+    assert "\nAllowedCPUs=\nAllowedCPUs=1\n" in drop_in.content
+    assert "AllowedCPUs=\n" not in slice_files(plan)[0].content
