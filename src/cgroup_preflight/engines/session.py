@@ -7,6 +7,7 @@ from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine, Launch, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
+from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
@@ -39,13 +40,14 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile.
+    time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
+    `follower` prints its log meanwhile.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
         self.service, self.launch = service, launch
         self.state = UnitState()
-        self.refused = self.cgroup = self.invocation = self.silent = ""
+        self.refused = self.cgroup = self.invocation = self.silent = self.doubt = ""
         self.handle, self.pid = -1, 0
         self.alive = self.ended_early = self.killed = False
         self.readiness: Readiness | None = None
@@ -77,6 +79,7 @@ class Session:
         self._observer = observer
         self._door = door
         self._clock = door.clock
+        self._listeners = Listeners(door.files, observer)
 
     def start(self, runs: Iterable[ServiceRun]) -> list[ServiceRun]:
         """Starts services at the same time; those that now run, or wait at their gate."""
@@ -220,11 +223,11 @@ class Session:
         seconds = now - run.released_at
         answer = self._answer(run)
         if answer == "":
-            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds), now
+            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
         elif seconds > run.service.smoke.start_timeout:
-            run.readiness = Readiness(ok=False, seconds=seconds, why=answer)
+            run.readiness = Readiness(ok=False, seconds=seconds, why=f"{answer}{self._elsewhere(run)}")
 
     def _answer(self, run: ServiceRun) -> str:
         """Empty when ready, else what is missing."""
@@ -239,12 +242,24 @@ class Session:
             )
         if not run.alive:
             return "it ended"
-        if test.kind is ReadyKind.HTTP:
-            failure = self._door.network.try_http(test.target)
-            return f"{failure} at {test.target}" if failure else ""
-        if test.kind is ReadyKind.TCP:
-            return "" if self._door.network.listens(test) else f"no program listens at {test.target}"
-        return ""
+        if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
+            return f"{failure} at {test.target}"
+        if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
+            return f"no program listens at {test.target}"
+        return self._other_program(run) if test.kind in _ADDRESSED else ""
+
+    def _other_program(self, run: ServiceRun) -> str:
+        """Empty where the service itself listens at its address, or where that cannot be told."""
+        found = self._listeners.answerer(run.service.smoke.ready, run.cgroup)
+        run.doubt = found.doubt
+        return f"another program listens at {run.service.smoke.ready.target}: {found.other}" if found.other else ""
+
+    def _elsewhere(self, run: ServiceRun) -> str:
+        """Where a service listens that is not ready at its address."""
+        if run.service.smoke.ready.kind not in _ADDRESSED or not run.cgroup:
+            return ""
+        found = self._listeners.addresses(run.cgroup)
+        return f"; the service listens at {', '.join(found[:3])}" if found else "; the service listens at no address"
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:

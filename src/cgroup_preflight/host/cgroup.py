@@ -127,7 +127,7 @@ class Observer:
     def descendants(self, pid: int) -> dict[int, Reading[str]]:
         """The process and its children's children, each with the cgroup it is in."""
         parents: dict[int, list[int]] = {}
-        for each in self._pids():
+        for each in self.pids():
             stat = self._proc(f"/proc/{each}/stat")
             if isinstance(stat, Known):
                 parents.setdefault(_parent(stat.value), []).append(each)
@@ -142,13 +142,14 @@ class Observer:
         """Processes with one of these invocation ids, which systemd gives to a unit and every child inherits."""
         wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
         found: dict[int, str] = {}
-        for pid in self._pids():
+        for pid in self.pids():
             reading = self._proc(f"/proc/{pid}/environ")
             words = reading.value.split("\0") if isinstance(reading, Known) else ()
             found.update((pid, wanted[word]) for word in words if word in wanted)
         return found
 
-    def _pids(self) -> tuple[int, ...]:
+    def pids(self) -> tuple[int, ...]:
+        """Every process of the machine."""
         names = self._fs.names("/proc")
         return tuple(int(name) for name in (names.value if isinstance(names, Known) else ()) if name.isdigit())
 
