@@ -9,6 +9,7 @@ from cgroup_preflight.config import DEFAULT_CONTROLLERS
 from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Policy, ReadyKind, ReadyTest, Smoke
 from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
 from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.globs import parse as parse_glob
 from cgroup_preflight.core.records import dataclass, field
 
 #: The characters of a unit name (systemd.unit(5)) without those that have a meaning of their own: `@`, `\\`, `:`.
@@ -161,12 +162,18 @@ def parse_prefix(text: str) -> str:
     return "/".join(parts)
 
 
+def _glob(text: str) -> str:
+    return parse_glob(text).text
+
+
 def _input_glob(text: str) -> str:
     if text.startswith("/") or ".." in text.split("/"):
         raise q.QuantityError(
             f"{text!r} is outside the folder of the config", "a glob below that folder, such as etc/*.yaml"
         )
-    return _path(text)
+    if text.endswith("/"):
+        raise q.QuantityError(f"{text!r} is a folder, and only files are copied", f"{text.rstrip('/')}/**")
+    return _glob(text)
 
 
 def _user(text: str) -> str:
@@ -229,7 +236,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
     )),
     "artifacts": Section(doc="Build artifacts.", keys=(
-        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path,
+        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_glob,
             examples=(["dist/*.tar.gz", "dist/*.deb"],)),
         Key(name="layout", kind="string", doc="Units of the system manager, or of users' managers.",
             parse=_one_of("system", "user"), default="system", schema={"enum": ["system", "user"]}),

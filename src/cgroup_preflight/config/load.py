@@ -132,7 +132,10 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
         inject=_get(artifacts, "inject", ()),
         allow_tiny_limits=_get(smoke, "allow_tiny_limits", default=False),
         artifacts=Artifacts(**{key: item.value for key, item in artifacts.items() if key != "inject"}),  # type: ignore[arg-type]
-        target=Target(**{key: item.value for key, item in target.items()}),  # type: ignore[arg-type]
+        target=Target(
+            **{key: item.value for key, item in target.items()},  # type: ignore[arg-type]
+            files_location=mistakes.at(("target", "files")) if "files" in target else None,
+        ),
         policy=_policy(policy),
     )
     check_rules(

@@ -109,12 +109,16 @@ class Require:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one."""
+    """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
+
+    `files_location` is the line of `files`.
+    """
 
     distro: str = ""
     machine: str = "auto"
     files: tuple[str, ...] = ()
     network: bool = False
+    files_location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,12 @@ def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
 
 
 def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
-    """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's."""
+    """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's.
+
+    Its settings are not in it: systemd-run has its own reading of values, such as a percentage as a fraction of 2^32
+    (bus-unit-util.c, `UINT32_SCALE_FROM_PERMYRIAD`), so a drop-in of the unit has them as they ship.
+    """
     properties = [
-        *launch.settings,
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
         ("TimeoutStartSec", f"{launch.start_timeout:g}s"),

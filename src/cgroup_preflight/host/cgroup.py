@@ -17,7 +17,7 @@ from cgroup_preflight.host.fs import LiveFs
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
-Tightest = tuple[N | None, str]
+_Tightest = tuple[N | None, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +57,14 @@ class Observer:
         return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
 
     def exists(self, cgroup: str) -> bool:
-        """Whether the cgroup is still there."""
+        """Whether the cgroup still exists."""
         return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
-        memory: Tightest[int] = (None, "")
-        cpus: Tightest[float] = (None, "")
-        tasks: Tightest[int] = (None, "")
+        memory: _Tightest[int] = (None, "")
+        cpus: _Tightest[float] = (None, "")
+        tasks: _Tightest[int] = (None, "")
         for level in levels(cgroup):
             memory = _tighter(memory, self._limit(level, "memory.max"), level)
             cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
@@ -172,7 +172,7 @@ def _parent(stat: str) -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
-def _tighter(known: Tightest[N], value: N | None, level: str) -> Tightest[N]:
+def _tighter(known: _Tightest[N], value: N | None, level: str) -> _Tightest[N]:
     if value is not None and (known[0] is None or value < known[0]):
         return value, level
     return known

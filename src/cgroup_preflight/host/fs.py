@@ -175,7 +175,7 @@ def inside(root: str, path: str) -> str:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+def _pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     """The pieces of `text` that contain one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
     for word in keep:
@@ -191,7 +191,7 @@ def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, 
 
 def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
-    found = pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
+    found = _pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
         "".join(found).encode()
     except UnicodeEncodeError:

@@ -87,14 +87,14 @@ def _probed(seen: ProbeEvidence) -> Finding:
     )  # fmt: skip
 
 
-Judged = tuple[Status, str, dict[str, str | int | float | bool | None]]
+_Judged = tuple[Status, str, dict[str, str | int | float | bool | None]]
 
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _cpu(seen: ProbeEvidence) -> Judged:
+def _cpu(seen: ProbeEvidence) -> _Judged:
     line = next((item for item in seen.said if "stat" in item), None)
     stat = line["stat"] if line else None
     if line is None or not isinstance(stat, dict):
@@ -114,7 +114,7 @@ def _cpu(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too few to reach the quota", numbers
 
 
-def _tasks(seen: ProbeEvidence) -> Judged:
+def _tasks(seen: ProbeEvidence) -> _Judged:
     """By what was alive at once, by the probe's own count and the kernel's: the kernel may kill some for memory."""
     line, killed = next((item for item in seen.said if "refused" in item), None), _killed(seen)
     if line is None:
@@ -161,7 +161,7 @@ def _used_up(seen: ProbeEvidence) -> bool:
     return line is not None and (not isinstance(current, int) or current >= seen.probe.limit)
 
 
-def _max(seen: ProbeEvidence) -> Judged:
+def _max(seen: ProbeEvidence) -> _Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events oom"]) > 0 and _number(numbers["memory.events oom_kill"]) > 0:
         return (
@@ -178,7 +178,7 @@ def _max(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, "the probe ended before it reached the limit", numbers
 
 
-def _high(seen: ProbeEvidence) -> Judged:
+def _high(seen: ProbeEvidence) -> _Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events high"]) > 0:
         return (
@@ -195,7 +195,7 @@ def _high(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, "the probe did not reach the limit in time", numbers
 
 
-def _swap(seen: ProbeEvidence) -> Judged:
+def _swap(seen: ProbeEvidence) -> _Judged:
     """Killed although the host has swap left. Swap that is allowed must be used up, by the kernel's count: near the
     limit the kernel stops swapping, so that its counter of refusals (`max`) alone does not show it.
     """
