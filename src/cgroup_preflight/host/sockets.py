@@ -41,9 +41,9 @@ def parse_listeners(text: str) -> tuple[Listener, ...]:
 
 def _address(text: str) -> str:
     """The kernel prints each four bytes of an address as one number of the machine."""
-    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
-    if len(words) not in (1, 4):
+    if len(text) not in (8, 32):
         raise ValueError(f"not an address: {text[:80]!r}")
+    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, packed)
 
