@@ -8,6 +8,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine, Launch, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
+from cgroup_preflight.engines.output import UNREAD_MAX, Output
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
 _READY_PAUSE = 0.05
+#: How often the files that services write to are looked at, in seconds.
+_OUTPUT_PAUSE = 0.1
 _KILL_SECONDS = 10.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
@@ -41,7 +44,7 @@ class ServiceRun:
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
     time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
-    `follower` prints its log meanwhile.
+    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -52,6 +55,8 @@ class ServiceRun:
         self.alive = self.ended_early = self.killed = False
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
+        self.output = Output(launch.output) if launch.output else None
+        self.frozen = False
         self.watch: LogWatch | None = None
         self.follower: subprocess.Popen[bytes] | None = None
 
@@ -132,6 +137,7 @@ class Session:
             for run in waiting:
                 self._note_exit(run)
                 self._try_ready(run)
+            self._bound_output(runs)
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
@@ -146,7 +152,9 @@ class Session:
             handles = [run.handle for run in runs if run.alive]
             if not handles:
                 break
-            self._door.processes.wait(handles, left)
+            writes = any(run.output for run in runs)
+            self._door.processes.wait(handles, min(left, _OUTPUT_PAUSE) if writes else left)
+            self._bound_output(runs)
             for run in runs:
                 self._note_exit(run)
         for run in runs:
@@ -165,6 +173,8 @@ class Session:
         """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
         if not runs:
             return
+        for run in runs:
+            self._freeze(run, frozen=False)
         self._engine.stop([run.service.unit for run in runs])
         asked = self._clock.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
@@ -212,6 +222,19 @@ class Session:
         run.follower = self._engine.follow(run.invocation)
         assert run.follower.stdout is not None
         return run.follower.stdout.fileno()
+
+    def _bound_output(self, runs: Iterable[ServiceRun]) -> None:
+        """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
+        for run in runs:
+            if run.output is not None:
+                searches = run.watch is not None and run.readiness is None and not run.watch.found
+                unread = run.output.free(run.watch.handle if run.watch is not None and searches else None)
+                self._freeze(run, frozen=unread > UNREAD_MAX)
+
+    def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:
+        if run.frozen is not frozen and run.cgroup:
+            run.frozen = frozen
+            self._engine.write_attribute(self._observer.path(run.cgroup, "cgroup.freeze"), "1" if frozen else "0")
 
     def _note_exit(self, run: ServiceRun) -> None:
         if run.alive and self._door.processes.wait([run.handle], 0):

@@ -52,9 +52,13 @@ class Observer:
         self._fs = fs
         self._mount = mount.rstrip("/")
 
+    def path(self, cgroup: str, attribute: str) -> str:
+        """The path of one attribute file."""
+        return f"{self._mount}{cgroup}/{attribute}"
+
     def read(self, cgroup: str, attribute: str) -> Reading[str]:
         """The text of one attribute file."""
-        return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
+        return self._fs.read(self.path(cgroup, attribute))
 
     def exists(self, cgroup: str) -> bool:
         """Whether the cgroup still exists."""

@@ -237,6 +237,24 @@ def test_a_service_that_is_not_ready_or_ended_has_no_hold(tmp_path):
     assert Trial(tmp_path, Program(address=URL, ends_after=1.0)).one().hold == ()
 
 
+def test_a_service_waits_while_much_of_its_output_is_unread(tmp_path):
+    trial = Trial(tmp_path, Program(), LOG, journal=False)
+    unread = (1 << 18) * 80 * "y"
+
+    def flood() -> None:
+        if trial.machine.now > 1000.3 and not trial.machine.ticks[1:]:
+            trial.machine.ticks.append(lambda: None)
+            with open(f"{trial.output}-web", "a") as file:
+                file.write(f"{unread}\nlistening on 1\n")
+
+    trial.machine.ticks.append(flood)
+    seen = trial.one()
+    assert seen.ready is not None
+    assert seen.ready.ok
+    frozen = [text for path, text in trial.units.written if path == f"{MOUNT}{CGROUP}/cgroup.freeze"]
+    assert frozen == ["1", "0"]
+
+
 def test_started_is_ready_at_once(tmp_path):
     seen = Trial(tmp_path, Program(), TEXT.replace(READY, "")).one()
     assert seen.ready is not None
