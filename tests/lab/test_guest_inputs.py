@@ -64,7 +64,11 @@ def test_a_program_is_charged_for_its_file_as_on_the_guests_own_disk(own: Guest,
         services[f"go-{place}"] = service(f"{folder}/embedded", MemoryMax="128M", ready="log:embedded: ready")
         if (inputs / "node").exists():
             services[f"node-{place}"] = service(
-                f"{folder}/node", f"{folder}/load.js", MemoryMax="256M", ready="log:ready", smoke={"start_timeout": "60s"}
+                f"{folder}/node",
+                f"{folder}/load.js",
+                MemoryMax="256M",
+                ready="log:ready",
+                smoke={"start_timeout": "60s"},
             )
     peaks = _peaks(_smoke(own, "peaks", services))
     assert peaks["go-own"] > 40 << 20
@@ -79,5 +83,9 @@ def test_a_limit_below_the_file_makes_the_service_wait_for_its_own_pages(own: Gu
     report = _smoke(own, "small", small)
     # The kernel charges in batches, and its peak can be some pages above what it then allows.
     assert abs(_peaks(report)["go"] - (24 << 20)) < 256 << 10
-    events = [item["evidence"].get("go.service memory.events max", 0) for item in report["findings"] if item["code"] == "CGP509"]
+    events = [
+        item["evidence"].get("go.service memory.events max", 0)
+        for item in report["findings"]
+        if item["code"] == "CGP509"
+    ]
     assert max(events) > 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
+_JOURNAL_SECONDS = 2.0
 _READY_PAUSE = 0.05
 _KILL_SECONDS = 10.0
 #: A busy service gets this long to answer once more.
@@ -39,7 +40,8 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile.
+    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `journal` watches
+    what it sends to the journal itself, where its output goes to a file.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -51,6 +53,7 @@ class ServiceRun:
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
         self.watch: LogWatch | None = None
+        self.journal: LogWatch | None = None
         self.follower: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +135,8 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                watches = [watch for run in waiting for watch in (run.watch, run.journal) if watch is not None]
+                handles += [watch.handle for watch in watches if watch.open]
                 self._door.processes.wait(handles, _READY_PAUSE)
 
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
@@ -183,9 +187,9 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        elif run.watch is not None:
+        if run.watch is not None and (run.follower is None or run.journal is not None):
             os.close(run.watch.handle)
-        run.watch = run.follower = None
+        run.watch = run.journal = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -232,11 +236,7 @@ class Session:
         if test.kind is ReadyKind.EXIT:
             return "" if not run.alive else "it is still running"
         if test.kind is ReadyKind.LOG and run.watch is not None:
-            run.watch.read()
-            slow = f"matching {test.target!r} against its log takes too long"
-            return (
-                "" if run.watch.found else slow if run.watch.too_slow else f"no line of its log matches {test.target!r}"
-            )
+            return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
         if test.kind is ReadyKind.HTTP:
@@ -245,6 +245,27 @@ class Session:
         if test.kind is ReadyKind.TCP:
             return "" if self._door.network.listens(test) else f"no program listens at {test.target}"
         return ""
+
+    def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
+        test = run.service.smoke.ready
+        output.read()
+        waited = self._clock.monotonic() - run.released_at
+        if not output.found and run.launch.output and run.follower is None and waited > self._journal_after(run):
+            run.follower = self._engine.follow(run.invocation)
+            assert run.follower.stdout is not None
+            run.journal = LogWatch(run.follower.stdout.fileno(), test.target)
+        if run.journal is not None:
+            run.journal.read()
+        watches = [watch for watch in (output, run.journal) if watch is not None]
+        if any(watch.found for watch in watches):
+            return ""
+        if any(watch.too_slow for watch in watches):
+            return f"matching {test.target!r} against its log takes too long"
+        return f"no line of its log matches {test.target!r}"
+
+    def _journal_after(self, run: ServiceRun) -> float:
+        """Seconds after which a line may as well be in the journal: most services write to their output, in less."""
+        return min(_JOURNAL_SECONDS, run.service.smoke.start_timeout / 2)
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:

@@ -16,7 +16,7 @@ _FIRST_LINE = 256
 #: Where the loader looks without being told (ld.so(8), and Debian's /etc/ld.so.conf.d).
 _LIBRARY_FOLDERS = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 _PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_SHOWN = 12
+_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,8 @@ def lacking(
                 todo.append((shown, by_name[name]))
             elif not any(posixpath.join(folder, wanted.name) in present for folder in wanted.folders):
                 found.setdefault(wanted.name, Lacking(name=wanted.name, needed_by=shown, library=wanted.library))
-    return tuple(found.values())
+    # What runs a whole program first: it matters more than each of many libraries.
+    return tuple(sorted(found.values(), key=lambda item: item.library))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

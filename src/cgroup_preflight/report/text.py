@@ -34,7 +34,9 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
         lines += ["", *_table(report.services)]
-    parts = [item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)]
+    parts = [
+        item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
+    ]
     if parts:
         lines += ["", *_memory("memory", _PARTS, parts)]
     memory = [item for item in report.findings if item.code == _GO_MEMORY]

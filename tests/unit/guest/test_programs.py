@@ -66,7 +66,7 @@ def test_what_is_said(tmp_path):
     title = remedy_for(found).title
     assert '[target.paths], as in "/usr/lib/x86_64-linux-gnu/libpq.so.5" = "lib/libpq.so.5"' in title
     assert title.endswith("in Debian they are usually in libpq5, libssl-1.1, libfoo2-0.1")
-    many = [*found] * 5
-    assert told(many).endswith(" and 8 more")
+    many = [*found] * 10
+    assert told(many).endswith(" and 10 more")
     (only,) = lacking({"job": put(tmp_path, "job", b"#!/usr/bin/node\n")}, LISTING)
     assert 'as in "/usr/bin/node" = "lib/node"' in remedy_for([only]).title
