@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
+_JOURNAL_SECONDS = 2.0
 _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
@@ -48,7 +49,8 @@ class ServiceRun:
     time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
-    the main process has ended.
+    the main process has ended. `journal` watches what it sends to the journal itself,
+    where its output goes to a file.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -64,6 +66,7 @@ class ServiceRun:
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False
         self.watch: LogWatch | None = None
+        self.journal: LogWatch | None = None
         self.follower: subprocess.Popen[bytes] | None = None
 
     @property
@@ -147,7 +150,8 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                watches = [watch for run in waiting for watch in (run.watch, run.journal) if watch is not None]
+                handles += [watch.handle for watch in watches if watch.open]
                 self._door.processes.wait(handles, _READY_PAUSE)
 
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
@@ -215,9 +219,9 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        elif run.watch is not None:
+        if run.watch is not None and (run.follower is None or run.journal is not None):
             os.close(run.watch.handle)
-        run.watch = run.follower = None
+        run.watch = run.journal = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -277,11 +281,7 @@ class Session:
         if test.kind is ReadyKind.EXIT:
             return "" if not run.alive else "it is still running"
         if test.kind is ReadyKind.LOG and run.watch is not None:
-            run.watch.read()
-            slow = f"matching {test.target!r} against its log takes too long"
-            return (
-                "" if run.watch.found else slow if run.watch.too_slow else f"no line of its log matches {test.target!r}"
-            )
+            return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
@@ -302,6 +302,27 @@ class Session:
             return ""
         found = self._listeners.addresses(run.cgroup)
         return f"; the service listens at {', '.join(found[:3])}" if found else "; the service listens at no address"
+
+    def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
+        test = run.service.smoke.ready
+        output.read()
+        waited = self._clock.monotonic() - run.released_at
+        if not output.found and run.launch.output and run.follower is None and waited > self._journal_after(run):
+            run.follower = self._engine.follow(run.invocation)
+            assert run.follower.stdout is not None
+            run.journal = LogWatch(run.follower.stdout.fileno(), test.target)
+        if run.journal is not None:
+            run.journal.read()
+        watches = [watch for watch in (output, run.journal) if watch is not None]
+        if any(watch.found for watch in watches):
+            return ""
+        if any(watch.too_slow for watch in watches):
+            return f"matching {test.target!r} against its log takes too long"
+        return f"no line of its log matches {test.target!r}"
+
+    def _journal_after(self, run: ServiceRun) -> float:
+        """Seconds after which a line may as well be in the journal: most services write to their output, in less."""
+        return min(_JOURNAL_SECONDS, run.service.smoke.start_timeout / 2)
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:

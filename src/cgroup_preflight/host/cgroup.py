@@ -20,6 +20,10 @@ N = TypeVar("N", int, float)
 _Tightest = tuple[N | None, str]
 
 
+#: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
+MEMORY_PARTS = ("anon", "file", "kernel")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """The tightest limits over the whole chain, each with the cgroup that sets it; None: no limit."""
@@ -124,6 +128,14 @@ class Observer:
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },
         )
+
+    def memory_parts(self, cgroup: str) -> dict[str, int]:
+        """What the memory of a cgroup is, in bytes: `anon`, `file` and `kernel` of memory.stat; empty where unknown.
+
+        Anonymous memory is of processes alone, file memory the cache of files; kernels before 5.18 have no `kernel`.
+        """
+        stat = value_or(parsed(self.read(cgroup, "memory.stat"), parse_flat_keyed), {})
+        return {key: stat[key] for key in MEMORY_PARTS if key in stat}
 
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""

@@ -293,6 +293,7 @@ class Units:
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
         self.refuses: dict[str, str] = {}
         self.written: list[tuple[str, str]] = []
+        self.journal = b"hello\nlistening on 1\n"
 
     def _called(self, name: str, units: Iterable[str]) -> None:
         self.calls.append((name, tuple(units)))
@@ -479,7 +480,7 @@ class Units:
     def follow(self, invocation: str) -> object:
         self._called("follow", [invocation])
         reading, writing = os.pipe()
-        os.write(writing, b"hello\nlistening on 1\n")
+        os.write(writing, self.journal)
         os.close(writing)
         return SimpleNamespace(stdout=os.fdopen(reading, "rb"))
 
