@@ -20,6 +20,10 @@ N = TypeVar("N", int, float)
 _Tightest = tuple[N | None, str]
 
 
+#: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
+MEMORY_PARTS = ("anon", "file", "kernel")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """The tightest limits over the whole chain, each with the cgroup that sets it; None: no limit."""
@@ -54,9 +58,13 @@ class Observer:
         self._mount = mount.rstrip("/")
         self._held: dict[str, Reading[int]] = {}
 
+    def path(self, cgroup: str, attribute: str) -> str:
+        """The path of one attribute file."""
+        return f"{self._mount}{cgroup}/{attribute}"
+
     def read(self, cgroup: str, attribute: str) -> Reading[str]:
         """The text of one attribute file."""
-        path = f"{self._mount}{cgroup}/{attribute}"
+        path = self.path(cgroup, attribute)
         held = self._held.get(path)
         if held is None:
             return self._fs.read(path)
@@ -66,7 +74,7 @@ class Observer:
         """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
         device = value_or(self._fs.device(self._mount or "/"), "")
         for attribute in attributes:
-            path = f"{self._mount}{cgroup}/{attribute}"
+            path = self.path(cgroup, attribute)
             if path not in self._held:
                 reading = self._fs.hold(path, device)
                 if isinstance(reading, Known) or reading.why is not Why.ABSENT:
@@ -121,6 +129,14 @@ class Observer:
             },
         )
 
+    def memory_parts(self, cgroup: str) -> dict[str, int]:
+        """What the memory of a cgroup is, in bytes: `anon`, `file` and `kernel` of memory.stat; empty where unknown.
+
+        Anonymous memory is of processes alone, file memory the cache of files; kernels before 5.18 have no `kernel`.
+        """
+        stat = value_or(parsed(self.read(cgroup, "memory.stat"), parse_flat_keyed), {})
+        return {key: stat[key] for key in MEMORY_PARTS if key in stat}
+
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""
         found, todo = set[int](), [cgroup]
@@ -151,7 +167,7 @@ class Observer:
     def descendants(self, pid: int) -> dict[int, Reading[str]]:
         """The process and its children's children, each with the cgroup it is in."""
         parents: dict[int, list[int]] = {}
-        for each in self._pids():
+        for each in self.pids():
             stat = self._proc(f"/proc/{each}/stat")
             if isinstance(stat, Known):
                 parents.setdefault(_parent(stat.value), []).append(each)
@@ -166,13 +182,14 @@ class Observer:
         """Processes with one of these invocation ids, which systemd gives to a unit and every child inherits."""
         wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
         found: dict[int, str] = {}
-        for pid in self._pids():
+        for pid in self.pids():
             reading = self._proc(f"/proc/{pid}/environ")
             words = reading.value.split("\0") if isinstance(reading, Known) else ()
             found.update((pid, wanted[word]) for word in words if word in wanted)
         return found
 
-    def _pids(self) -> tuple[int, ...]:
+    def pids(self) -> tuple[int, ...]:
+        """Every process of the machine."""
         names = self._fs.names("/proc")
         return tuple(int(name) for name in (names.value if isinstance(names, Known) else ()) if name.isdigit())
 
