@@ -18,7 +18,7 @@ _REDIRECT = Remedy(title="redirect stdout to where it can be written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Rendering:
     """One rendering: a format, and the file it goes to; empty for stdout."""
 
     format: str
@@ -85,7 +85,7 @@ def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMA
     )
 
 
-def outputs(words: list[str], output: str) -> tuple[Output, ...]:
+def outputs(words: list[str], output: str) -> tuple[Rendering, ...]:
     """The requested renderings, with text on stdout where no other goes there. Raises UsageError."""
     found = []
     for word in words or ["text"]:
@@ -93,20 +93,20 @@ def outputs(words: list[str], output: str) -> tuple[Output, ...]:
         if name not in FORMATS or (separator and not file):
             raise UsageError(f"{word!r} is not a format", where="--format",
                              remedy=Remedy(title=f"use one of {', '.join(FORMATS)}, or FORMAT=FILE"))  # fmt: skip
-        found.append(Output(format=name, file=file))
+        found.append(Rendering(format=name, file=file))
     if output:
         if len(found) != 1 or found[0].file:
             raise UsageError("--output needs exactly one --format, without =FILE", where="--output",
                              remedy=Remedy(title="use --format FORMAT=FILE for each format"))  # fmt: skip
-        return (Output(format=found[0].format, file=output),)
+        return (Rendering(format=found[0].format, file=output),)
     bare = [item for item in found if not item.file]
     if len(bare) > 1:
         raise UsageError("two formats cannot both go to stdout", where="--format",
                          remedy=Remedy(title="write all but one to a file: --format FORMAT=FILE"))  # fmt: skip
-    return tuple(found) if bare else (*found, Output(format="text"))
+    return tuple(found) if bare else (*found, Rendering(format="text"))
 
 
-def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> None:
+def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool) -> None:
     """Renders and writes. Raises UsageError for a file that cannot be written."""
     for item in wanted:
         text = _render(report, item, verbose=verbose)
@@ -149,7 +149,7 @@ def _discard(stream: "TextIO") -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _render(report: Report, item: Output, *, verbose: bool) -> str:
+def _render(report: Report, item: Rendering, *, verbose: bool) -> str:
     if item.format == "text":
         from cgroup_preflight.report import text
 

@@ -160,7 +160,7 @@ def _baseline(path: str) -> Report | None:
     return read_legs([path])[0].report
 
 
-def _outputs(args: argparse.Namespace) -> tuple[options.Output, ...]:
+def _outputs(args: argparse.Namespace) -> tuple[options.Rendering, ...]:
     """The formats of the command line only: no report goes to stdout by default, because the receipt is on the terminal."""
     if not args.format:
         return ()
@@ -168,7 +168,7 @@ def _outputs(args: argparse.Namespace) -> tuple[options.Output, ...]:
     return found if any("=" not in word for word in args.format) else tuple(item for item in found if item.file)
 
 
-def _write_formats(results: "Results", told: Report, wanted: tuple[options.Output, ...], *, fenced: bool) -> None:
+def _write_formats(results: "Results", told: Report, wanted: tuple[options.Rendering, ...], *, fenced: bool) -> None:
     """Writes the formats; with `fenced` no line that goes to stdout can be a command to the runner."""
     import secrets
 
@@ -181,7 +181,7 @@ def _write_formats(results: "Results", told: Report, wanted: tuple[options.Outpu
             _say(f"\n::{token}::")
 
 
-def _write(results: "Results", told: Report, item: options.Output) -> None:
+def _write(results: "Results", told: Report, item: options.Rendering) -> None:
     """Markdown has the table of the runners; the other formats show the merged report only."""
     if item.format != "markdown":
         options.deliver(told, (item,), verbose=False)

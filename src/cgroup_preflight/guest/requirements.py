@@ -137,7 +137,7 @@ def _least_mib(required: Requirements, engine: GuestEngine) -> int:
     own = _SYSTEM_MIB[engine] + _SPARE_MIB
     limits = -(-required.memory_bytes >> 20) + _UNLIMITED_MIB * required.unlimited
     share = min(required.share, SHARE_MAX)
-    # What is left beside the largest share has to be enough for the system.
+    # What is left next to the largest share has to be enough for the system.
     mebibytes = max(own + limits, -(-own * 10_000 // (10_000 - share)) if share else 0, _LEAST_MIB[engine])
     return -(-mebibytes // _STEP_MIB) * _STEP_MIB
 

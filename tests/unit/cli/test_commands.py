@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cgroup_preflight.cli import COMMANDS, main
-from cgroup_preflight.cli.options import Output, outputs
+from cgroup_preflight.cli.options import Rendering, outputs
 from cgroup_preflight.core.errors import UsageError
 from tests.unit.cli.calling import FILE, call, check_harmless, environment
 
@@ -367,7 +367,7 @@ def test_a_defect_of_the_tool_is_never_a_verdict(tmp_path, error):
     ],
 )
 def test_where_output_goes(words, output, expected):
-    assert outputs(words, output) == tuple(Output(format=name, file=file) for name, file in expected)
+    assert outputs(words, output) == tuple(Rendering(format=name, file=file) for name, file in expected)
 
 
 @pytest.mark.parametrize(
