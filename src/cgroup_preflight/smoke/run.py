@@ -27,6 +27,7 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -99,7 +100,8 @@ def prove(
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
-        seen = Services(engine, observer, run.cgroups, say, door).run_all(proofs)
+        services = Services(engine, observer, run.cgroups, say, door, inside=inside)
+        seen = services.run_all(proofs)
         policed = _policed(plan, engine)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
@@ -112,6 +114,7 @@ def prove(
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
+    findings += [*outside_findings(services.strangers, services.units)]
     findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),

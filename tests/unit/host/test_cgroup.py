@@ -132,7 +132,9 @@ def proc(tmp_path):
         for pid, parent, name, cgroup in processes:
             folder = tmp_path / "proc" / str(pid)
             folder.mkdir(parents=True)
-            (folder / "stat").write_bytes(b"%d (%s) S %d 1 1 0 -1 4194304 100\n" % (pid, name, parent))
+            (folder / "stat").write_bytes(
+                b"%d (%s) S %d 1 1 0 -1 4194304 100 " % (pid, name, parent) + b"0 " * 14 + b"77\n"
+            )
             (folder / "comm").write_bytes(name + b"\n")
             if cgroup is not None:
                 (folder / "cgroup").write_bytes(b"0::" + cgroup + b"\n")

@@ -331,7 +331,7 @@ def test_a_child_in_another_cgroup_is_found_and_ended(tmp_path, known):
     trial = Trial(tmp_path, Program(address=URL, does=leaves))
     seen = trial.one()
     assert seen.stay is not None
-    assert seen.stay.strays == ((children[0].pid, "/user.slice" if known else "an unknown cgroup"),)
+    assert seen.stay.strays == ((children[0].pid, "/user.slice (child --work)" if known else "an unknown cgroup"),)
     assert statuses(seen)["CGP502"] is Status.FAIL
     assert trial.machine.signals[-1:] == ([(children[0].pid, signal.SIGKILL)] if known else trial.machine.signals[-1:])
 
@@ -352,7 +352,7 @@ def test_a_process_that_left_with_its_parents_gone_is_found_by_its_invocation_an
     trial = Trial(tmp_path, Program(address=URL, does=daemon))
     seen = trial.one()
     assert seen.stay is not None
-    assert seen.stay.strays == ((children[0].pid, "/system.slice"),)
+    assert seen.stay.strays == ((children[0].pid, "/system.slice (child --work)"),)
     assert (children[0].pid, signal.SIGKILL) in trial.machine.signals
     assert statuses(seen)["CGP502"] is Status.FAIL
 
