@@ -25,7 +25,8 @@ GATE_SECONDS = 60.0
 class Launch:
     """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log.
 
-    `settings` are systemd's properties and their text; `input` is a file for stdin. A unit waits at a gate before its
+    `settings` are systemd's properties and their text; `Engine.start` finds them in the drop-in that `create_slices`
+    wrote. `input` is a file for stdin. A unit waits at a gate before its
     program starts and again after it ended, so that the kernel's files can be read. The gates open by themselves after
     `hold_before` and `hold_after`, which must outlast what the tool does meanwhile; 0: there is no gate.
     """
@@ -168,7 +169,7 @@ class Engine(Protocol):
         """Whether the system runs a unit, whoever's manager this is."""
 
     def create_slices(self, files: Sequence["UnitFile"], units: Sequence[str]) -> dict[str, str]:
-        """Creates and starts slices; their cgroups by unit. Raises HostError."""
+        """Writes unit files, also drop-ins of services, and starts the slices `units`; their cgroups. Raises HostError."""
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
         """Units whose name begins with `scope` and ends with `suffix`, and that have something left to end."""
@@ -177,4 +178,4 @@ class Engine(Protocol):
         """Stops the slice of a run and forgets which of its units failed; returns when it is stopped."""
 
     def remove_files(self, names: Iterable[str]) -> None:
-        """Removes unit files of `unit_folder`; those already gone do not matter."""
+        """Removes unit files, and folders of drop-ins, of `unit_folder`; those already gone do not matter."""

@@ -23,11 +23,12 @@ def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
 def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = False) -> tuple[str, ...]:
     """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's.
 
+    Its settings are not in it: systemd-run has its own reading of values, such as a percentage as a fraction of 2^32
+    (bus-unit-util.c, `UINT32_SCALE_FROM_PERMYRIAD`), so a drop-in of the unit has them as they ship.
     `protect`: the service cannot write to cgroup files, unless they are its own by `Delegate` (systemd.exec(5)).
     """
     delegates = any(name == "Delegate" for name, _ in launch.settings)
     properties = [
-        *launch.settings,
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
         # Without it systemd ends what the program left behind before anybody can see it.

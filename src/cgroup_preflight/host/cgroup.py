@@ -18,7 +18,7 @@ from cgroup_preflight.host.procfs import ProcessStat, parse_stat
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
-Tightest = tuple[N | None, str]
+_Tightest = tuple[N | None, str]
 _COMMAND_MAX = 120
 
 
@@ -82,14 +82,14 @@ class Observer:
                 self._fs.release(reading.value)
 
     def exists(self, cgroup: str) -> bool:
-        """Whether the cgroup is still there."""
+        """Whether the cgroup still exists."""
         return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
-        memory: Tightest[int] = (None, "")
-        cpus: Tightest[float] = (None, "")
-        tasks: Tightest[int] = (None, "")
+        memory: _Tightest[int] = (None, "")
+        cpus: _Tightest[float] = (None, "")
+        tasks: _Tightest[int] = (None, "")
         for level in levels(cgroup):
             memory = _tighter(memory, self._limit(level, "memory.max"), level)
             cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
@@ -103,6 +103,10 @@ class Observer:
     def _limit(self, cgroup: str, attribute: str) -> int | None:
         reading = parsed(self.read(cgroup, attribute), parse_limit)
         return reading.value if isinstance(reading, Known) else None
+
+    def cpu_stat(self, cgroup: str) -> Mapping[str, int]:
+        """The counters of CPU time of one cgroup, empty where they cannot be read."""
+        return value_or(parsed(self.read(cgroup, "cpu.stat"), parse_flat_keyed), {})
 
     def counters(self, cgroup: str) -> Counters:
         """Everything the kernel counted for one cgroup."""
@@ -207,7 +211,7 @@ def levels(cgroup: str) -> tuple[str, ...]:
     return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts), -1, -1))
 
 
-def _tighter(known: Tightest[N], value: N | None, level: str) -> Tightest[N]:
+def _tighter(known: _Tightest[N], value: N | None, level: str) -> _Tightest[N]:
     if value is not None and (known[0] is None or value < known[0]):
         return value, level
     return known

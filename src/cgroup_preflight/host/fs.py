@@ -168,14 +168,14 @@ class LiveFs:
         return Known(value=handle, source=path)
 
     def reread(self, handle: int, path: str) -> Reading[str]:
-        """The whole text of a file that is held, as it is now; at most a page, as of most kernel files."""
+        """The whole text of an open file, as it is now; at most a page, as of most kernel files."""
         try:
             return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), _text)
         except OSError as error:
             return missing(path, error)
 
     def release(self, handle: int) -> None:
-        """Closes a file that was held."""
+        """Closes a file that was open."""
         os.close(handle)
 
     def read_only(self, path: str) -> Reading[bool]:
@@ -221,7 +221,7 @@ def inside(root: str, path: str) -> str:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+def _pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     """The pieces of `text` that contain one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
     for word in keep:
@@ -237,7 +237,7 @@ def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, 
 
 def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
-    found = pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
+    found = _pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
         "".join(found).encode()
     except UnicodeEncodeError:

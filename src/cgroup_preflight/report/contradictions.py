@@ -6,6 +6,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.config.properties import BOUNDS, BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import (
@@ -25,6 +26,8 @@ from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
+#: Files of limits that bound a service by themselves: a pass has at least one for each service.
+_BOUNDS = frozenset(BY_NAME[name].attribute for name in BOUNDS)
 _RUN = codes.SERVICE_RUN.code
 
 
@@ -85,6 +88,8 @@ def _passed(item: ServiceResult, own: Iterable[Finding], at: str, host: HostSumm
         if not limit.ok and not _is_excused(limit, judged):
             yield f"{at}.limits[{index}].ok is false, and the verdict is pass"
     yield from _counted(item, judged, at)
+    if not any(limit.ok and _attribute(limit) in _BOUNDS and limit.expected[:3] != "max" for limit in item.limits):
+        yield f"{at} has no limit in force, and the verdict is pass"
     if not any(finding.code == _RUN and finding.status is Status.PASS for finding in own):
         yield f"{at} has no finding {_RUN} that passed, and the verdict is pass"
     if _is_above(item, host):

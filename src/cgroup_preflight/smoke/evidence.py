@@ -1,5 +1,7 @@
 """What one smoke run saw of one service: frozen, complete, undecided."""
 
+from collections.abc import Mapping
+
 from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.base import UnitState
@@ -22,9 +24,23 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """`cpu.stat` of one cgroup when all services were ready, and at the end of their time."""
+
+    cgroup: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+
+    def counted(self, key: str) -> int:
+        """How much a counter grew meanwhile."""
+        return max(self.after.get(key, 0) - self.before.get(key, 0), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
     """One service from start to end; `state` is its last one, at the gate after its end.
 
+    `hold` is that of its cgroup and of each slice above it, empty where it did not run until the end of its time.
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed.
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
@@ -46,6 +62,7 @@ class ServiceEvidence:
     left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
+    hold: tuple[Hold, ...] = ()
     watched: tuple[Watched, ...] = ()
     cpus: int = 1
     page_size: int = 4096

@@ -27,11 +27,13 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
@@ -113,6 +115,8 @@ def prove(
             pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    findings += required_findings(plan, config.require)
+    findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units)]
     findings += [*probe_findings(pushed, untried), *policed]

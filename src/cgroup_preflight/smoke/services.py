@@ -10,7 +10,7 @@ from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.session import ServiceRun, Session
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
-from cgroup_preflight.smoke.evidence import ServiceEvidence, Stay
+from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
@@ -35,6 +35,7 @@ class Proof:
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
         self.go: GoView | None = None
+        self.hold: tuple[Hold, ...] = ()
         self.escaped: list[int] = []
 
 
@@ -73,8 +74,10 @@ class Services:
             session.open_gates(runs)
             self._say("waiting until the services are ready")
             session.wait_until_ready(runs)
+            ready = self._cpu_stats(started)
             self._say("running the services under their limits")
             session.run_for_duration(runs)
+            self._note_hold(started, ready)
             session.count_left(runs)
             session.check_again(runs)
             for proof in started:
@@ -112,6 +115,25 @@ class Services:
             cgroup = self._cgroup(proof, unit)
             found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
+
+    def _cpu_stats(self, proofs: Sequence[Proof]) -> dict[str, Mapping[str, int]]:
+        """`cpu.stat` of the cgroups of services and of their slices, by cgroup."""
+        cgroups = {cgroup for proof in proofs for cgroup in self._chain(proof)}
+        return {cgroup: self._observer.cpu_stat(cgroup) for cgroup in cgroups}
+
+    def _chain(self, proof: Proof) -> tuple[str, ...]:
+        """The cgroup of a service and those of the slices above it, the innermost first."""
+        slices = (self._slices.get(unit, "") for unit in reversed(proof.run.service.slices))
+        return tuple(cgroup for cgroup in (proof.run.cgroup, *slices) if cgroup)
+
+    def _note_hold(self, proofs: Sequence[Proof], ready: Mapping[str, Mapping[str, int]]) -> None:
+        """What the CPU quotas did after the start: a start may be throttled, work may not."""
+        lasting = [proof for proof in proofs if proof.run.is_ready and proof.run.alive]
+        now = self._cpu_stats(lasting)
+        for proof in lasting:
+            proof.hold = tuple(
+                Hold(cgroup=cgroup, before=ready.get(cgroup, {}), after=now[cgroup]) for cgroup in self._chain(proof)
+            )
 
     def _read_again(self, proof: Proof) -> None:
         """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
@@ -182,7 +204,8 @@ class Services:
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
             silent=run.silent, killed=run.killed, left=run.left,
             counters=self._observer.counters(run.cgroup) if run.cgroup else None,
-            slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices), state=run.state,
+            slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
+            hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
             cpus=self._machine[0], page_size=self._machine[1],
             log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),

@@ -16,7 +16,7 @@ from cgroup_preflight.smoke.watch import Watched
 #: one into the next period; a task above its slice runs on to the next tick, at most 10 ms away (CONFIG_HZ=100).
 _CPU_USEC = 5_000 + 10_000
 #: kernel/cgroup/pids.c, pids_can_attach: a process that is moved in is never refused. systemd moves in at most the gate
-#: beside one control process.
+#: and one control process.
 _TASKS_MOVED_IN = 2
 _LIFTED = Remedy(
     title="do not change the limits from within the service; set other ones in the config if it needs them",

@@ -5,6 +5,7 @@ waits, and units do what their program says. The real ones are in the lab.
 import heapq
 import itertools
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.plan.expect import HostNumbers, expectations
+from cgroup_preflight.plan.unitfile import DROP_IN
 from tests.unit.core.making import settings_of
 
 MOUNT = "/sys/fs/cgroup"
@@ -270,6 +272,7 @@ class Units:
         self.units: dict[str, Unit] = {}
         self.mains: dict[str, tuple[int, ...]] = {}
         self.slices: dict[str, str] = {}
+        self.drop_ins: dict[str, list[tuple[str, str]]] = {}
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         self.held_settings: dict[str, dict[str, str]] = {}
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
@@ -283,12 +286,16 @@ class Units:
 
     def create_slices(self, files: Sequence[object], units: Sequence[str]) -> dict[str, str]:
         for file in files:
-            with open(os.path.join(self.unit_folder, file.path), "w") as opened:
+            path = os.path.join(self.unit_folder, file.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as opened:
                 opened.write(file.content)
             lines = [line.split("=", 1) for line in file.content.splitlines() if "=" in line and line[0] not in "#["]
-            self.make(
-                file.path, slice_cgroup(file.path), [(name, text) for name, text in lines if name != "Description"]
-            )
+            settings = [(name, text) for name, text in lines if name not in ("Description", "Slice", "Environment")]
+            if file.path.endswith(".slice"):
+                self.make(file.path, slice_cgroup(file.path), settings)
+            elif file.path.endswith(DROP_IN):
+                self.drop_ins[file.path.partition(".d/")[0]] = settings
         self.slices = {unit: slice_cgroup(unit) for unit in units}
         return self.slices
 
@@ -318,7 +325,11 @@ class Units:
     def remove_files(self, names: Iterable[str]) -> None:
         for name in names:
             path = os.path.join(self.unit_folder, name)
-            if "files" not in self.keeps and os.path.lexists(path):
+            if "files" in self.keeps or not os.path.lexists(path):
+                continue
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
                 os.unlink(path)
 
     # --- services
@@ -355,8 +366,8 @@ class Units:
 
     def _unit(self, launch: Launch, program: Program) -> Unit:
         cgroup = f"{self.slices[launch.slice]}/{launch.unit}"
-        settings = [(name, text) for name, text in launch.settings if name != "OOMPolicy"]
-        self.make(launch.unit, cgroup, settings)
+        settings = self.drop_ins.get(launch.unit, launch.settings)
+        self.make(launch.unit, cgroup, [(name, text) for name, text in settings if name != "OOMPolicy"])
         made = Unit(launch.unit, cgroup, f"{len(self.units):032x}", program)
         self.units[launch.unit] = made
         return made
