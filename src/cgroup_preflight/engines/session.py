@@ -184,7 +184,8 @@ class Session:
         asked = self._clock.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
             left = asked + run.service.smoke.stop_timeout - self._clock.monotonic()
-            if not wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left):  # type: ignore[misc]
+            ended = wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left)  # type: ignore[misc]
+            if not ended and self._still_runs(run):
                 run.killed = True
                 self._engine.kill([run.service.unit])
         for run in runs:
@@ -280,6 +281,11 @@ class Session:
         self._find_end_gates(runs)
         return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
 
+    def _still_runs(self, run: ServiceRun) -> bool:
+        """Whether a service has not ended: on a busy machine, the gate after its end can start late."""
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+        return not state.is_at_end and bool(self._observer.processes(run.cgroup))
+
     def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
         """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
         found = {
@@ -290,8 +296,7 @@ class Session:
         }  # fmt: skip
         states = self._engine.states(found) if found else {}
         for unit, (run, pid) in found.items():
-            state = states.get(unit, UnitState())
-            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
+            if states.get(unit, UnitState()).is_at_end:
                 run.end_gate = pid
             else:
                 run.no_gates.add(pid)

@@ -119,7 +119,8 @@ class Outside:
             return
         if f"/{PREFIX}" in where.value:
             process.ours, process.doubted = True, 0
-            process.unit = next((part for part in where.value.split("/") if part.endswith(".service")), process.unit)
+            parts = [part for part in where.value.split("/") if part.startswith(PREFIX) and part.endswith(".service")]
+            process.unit = parts[0] if parts else process.unit
         elif all(pid != known.pid for known in self.strays):
             self._judge(pid, process, where.value)
 

@@ -155,3 +155,11 @@ def test_a_whole_run_finds_and_ends_a_daemon_without_an_environment(tmp_path, te
     assert statuses(seen)["CGP502"] is Status.FAIL
     assert (children[0].pid, signal.SIGKILL) in trial.machine.signals
     assert seen.service.unit == WEB
+
+
+def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("x", f"/user.slice/user@1000.service{RUN}/sub", parent=played.manager.pid)
+    played.outside.look_now()
+    child.cgroup = "/user.slice/user@1000.service/app.slice"
+    assert played.end() == [(child.pid, UNIT)]

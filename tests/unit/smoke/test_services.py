@@ -477,3 +477,19 @@ def test_the_limits_of_a_job_are_read_again_after_its_end(tmp_path):
 
     assert statuses(Trial(tmp_path, Program(ends_after=0.5, does=raises), JOB).one())["CGP501"] is Status.FAIL
     assert set(statuses(Trial(tmp_path, Program(ends_after=0.5), JOB).one()).values()) == {Status.PASS}
+
+
+def test_a_gate_that_starts_late_is_no_service_that_does_not_end(tmp_path):
+    """On a busy machine: the service ends in time, and its gate starts after the time is over."""
+    trial = Trial(tmp_path, Program(address=URL))
+    after_end, units = trial.units._after_end, trial.units
+
+    def late(unit: Unit) -> None:
+        unit.phase = Phase.STOPPING
+        trial.machine.end(unit.main)
+        trial.machine.later(4.0, lambda: after_end(unit))
+
+    units._after_end = late
+    seen = trial.one()
+    assert not seen.killed
+    assert set(statuses(seen).values()) == {Status.PASS}
