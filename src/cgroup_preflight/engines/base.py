@@ -85,7 +85,7 @@ class UnitState:
     """One unit at one moment; without arguments, a unit that the engine does not know.
 
     `word` is the engine's own word for the state. `mark` differs whenever phase or word do: what `Engine.changed`
-    compares. `gate_pid` is the process of the gate, `main_pid` that of the program, 0 for none.
+    compares. `gate_pid` is the process of the gate, before or after, `main_pid` that of the program, 0 for none.
     `result` is empty while it is unknown; `exit` is None until the program ended.
     """
 

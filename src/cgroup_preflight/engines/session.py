@@ -282,9 +282,12 @@ class Session:
         return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
 
     def _still_runs(self, run: ServiceRun) -> bool:
-        """Whether a service has not ended: on a busy machine, the gate after its end can start late."""
+        """Whether a process of a service has not ended; on a busy machine only the gate after its end may be late.
+
+        systemd starts that gate as soon as the main process has ended, also while its children still run.
+        """
         state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
-        return not state.is_at_end and bool(self._observer.processes(run.cgroup))
+        return state.phase is not Phase.OVER and bool(self._observer.processes(run.cgroup) - {state.gate_pid})
 
     def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
         """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
@@ -296,7 +299,8 @@ class Session:
         }  # fmt: skip
         states = self._engine.states(found) if found else {}
         for unit, (run, pid) in found.items():
-            if states.get(unit, UnitState()).is_at_end:
+            state = states.get(unit, UnitState())
+            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
                 run.end_gate = pid
             else:
                 run.no_gates.add(pid)

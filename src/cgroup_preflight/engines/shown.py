@@ -17,7 +17,7 @@ def unit_state(shown: Mapping[str, str]) -> UnitState:
     return UnitState(
         phase=Phase.QUEUED if phase is Phase.AT_GATE and not control else phase,
         word=shown.get("ActiveState", "unknown"), mark=mark(shown),
-        gate_pid=control if phase is Phase.AT_GATE else 0, main_pid=int(shown.get("MainPID", "0") or 0),
+        gate_pid=control if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0, main_pid=int(shown.get("MainPID", "0") or 0),
         cgroup=shown.get("ControlGroup", ""), invocation=shown.get("InvocationID", ""), result=shown.get("Result", ""),
         exit=_exit(shown.get("ExecMainCode", ""), shown.get("ExecMainStatus", "")),
     )  # fmt: skip

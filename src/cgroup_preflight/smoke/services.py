@@ -4,11 +4,11 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cgroup_preflight.core.reading import Known, value_or
+from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.session import ServiceRun, Session
-from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.cgroup import Counters, Effective, Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
@@ -35,6 +35,8 @@ class Proof:
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
         self.go: GoView | None = None
+        #: Of one that has ended, before the unit is stopped: systemd may remove an empty cgroup at any time.
+        self.counted: tuple[Counters, Effective] | None = None
         self.hold: tuple[Hold, ...] = ()
         self.escaped: list[int] = []
 
@@ -139,6 +141,9 @@ class Services:
         """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
         if not self._observer.exists(proof.run.cgroup):
             return
+        if not proof.run.alive:
+            cgroup = proof.run.cgroup
+            proof.counted = self._observer.counters(cgroup), self._observer.effective(cgroup)
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
@@ -198,12 +203,16 @@ class Services:
     def _evidence(self, proof: Proof) -> ServiceEvidence:
         run, now = proof.run, self._door.clock.monotonic()
         output = run.launch.output
+        counters = self._observer.counters(run.cgroup) if run.cgroup else None
+        effective = self._observer.effective(run.cgroup) if run.cgroup else None
+        if proof.counted and counters and isinstance(counters.cpu_stat, Missing):
+            counters, effective = proof.counted
         return ServiceEvidence(
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
-            limits=proof.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
+            limits=proof.limits, effective=effective,
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
             silent=run.silent, killed=run.killed, left=run.left,
-            counters=self._observer.counters(run.cgroup) if run.cgroup else None,
+            counters=counters,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),

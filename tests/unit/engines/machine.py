@@ -251,7 +251,7 @@ class Unit:
     def state(self) -> UnitState:
         return UnitState(
             phase=self.phase, word=self.phase.value, mark=self.phase.value, cgroup=self.cgroup, invocation=self.invocation,
-            gate_pid=self.gate.pid if self.gate and self.phase is Phase.AT_GATE else 0,
+            gate_pid=self.gate.pid if self.gate and self.phase in (Phase.AT_GATE, Phase.AFTER_END) else 0,
             main_pid=self.main.pid if self.main and self.main.alive else 0, result=self.result, exit=self.exit,
         )  # fmt: skip
 

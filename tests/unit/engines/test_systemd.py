@@ -173,7 +173,7 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
     state = unit_state(shown)
     assert state.phase is phase
-    assert state.gate_pid == (9 if phase is Phase.AT_GATE else 0)
+    assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
     assert state.has_ended is (phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))

@@ -493,3 +493,36 @@ def test_a_gate_that_starts_late_is_no_service_that_does_not_end(tmp_path):
     seen = trial.one()
     assert not seen.killed
     assert set(statuses(seen).values()) == {Status.PASS}
+
+
+def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_has_begun(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL))
+
+    def with_child(unit: Unit) -> None:
+        trial.machine.end(unit.main)
+        trial.machine.spawn("stubborn", unit.cgroup)
+        unit.phase = Phase.AFTER_END
+        unit.gate = trial.machine.spawn("sleep", unit.cgroup)
+
+    trial.units._after_end = with_child
+    seen = trial.one()
+    assert seen.killed
+    assert statuses(seen)["CGP506"] is Status.FAIL
+
+
+def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_stopped(tmp_path):
+    trial = Trial(tmp_path, Program(ends_after=0.5), JOB)
+    after_end = trial.units._after_end
+
+    def removed(unit: Unit) -> None:
+        for path in [path for path in trial.machine.files if path.startswith(f"{MOUNT}{CGROUP}/")]:
+            del trial.machine.files[path]
+        after_end(unit)
+
+    trial.units._after_end = removed
+    seen = trial.one()
+    assert seen.counters is not None
+    assert seen.counters.memory_peak.value == 4096
+    assert seen.effective is not None
+    assert seen.effective.memory_bytes == 64 << 20
+    assert set(statuses(seen).values()) == {Status.PASS}
