@@ -138,6 +138,9 @@ class Engine(Protocol):
     def phases(self, units: Iterable[str]) -> dict[str, Phase]:
         """As `states`, but only what can be asked often."""
 
+    def main_processes(self, unit: str) -> frozenset[int]:
+        """The processes that the manager itself started for a unit; none of a transient one, which a program made."""
+
     def open_gates(self, units: Sequence[str]) -> None:
         """Ends the process of the gate of each unit, and no other process."""
 

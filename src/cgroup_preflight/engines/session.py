@@ -202,7 +202,8 @@ class Session:
         asked = self._clock.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
             left = asked + run.service.smoke.stop_timeout - self._clock.monotonic()
-            if not wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left):  # type: ignore[misc]
+            ended = wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left)  # type: ignore[misc]
+            if not ended and self._still_runs(run):
                 run.killed = True
                 self._engine.kill([run.service.unit])
         for run in runs:
@@ -339,6 +340,14 @@ class Session:
             self._note_exit(one)
         self._find_end_gates(runs)
         return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
+
+    def _still_runs(self, run: ServiceRun) -> bool:
+        """Whether a process of a service has not ended; on a busy machine only the gate after its end may be late.
+
+        systemd starts that gate as soon as the main process has ended, also while its children still run.
+        """
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+        return state.phase is not Phase.OVER and bool(self._observer.processes(run.cgroup) - {state.gate_pid})
 
     def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
         """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""

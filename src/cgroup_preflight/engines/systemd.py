@@ -136,6 +136,13 @@ class Manager:
         states = self.states(units)
         return {unit: states.get(unit, UnitState()) for unit in units}
 
+    def main_processes(self, unit: str) -> frozenset[int]:
+        """MainPID and ControlPID of a unit that is no transient one."""
+        shown = self._show((unit,), ("Id", "MainPID", "ControlPID", "Transient")).get(unit, {})
+        if shown.get("Transient", "yes") not in ("no", "False", "0"):
+            return frozenset()
+        return frozenset(int(shown[name]) for name in ("MainPID", "ControlPID") if shown.get(name, "").isdigit())
+
     def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         """The settings of units that the kernel has no file for, by unit name and property."""
         return self._show(units, _POLICIES)

@@ -14,10 +14,12 @@ from cgroup_preflight.host.cgroupfs import (
     parse_proc_cgroup,
 )
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.procfs import ProcessStat, parse_stat
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
 _Tightest = tuple[N | None, str]
+_COMMAND_MAX = 120
 
 
 #: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
@@ -152,7 +154,7 @@ class Observer:
 
     def _proc(self, path: str) -> Reading[str]:
         """A file of /proc: names of processes and cgroups are bytes, and one that is no text must hide nothing."""
-        return parsed(self._fs.data(path), os.fsdecode)
+        return parsed(self._fs.quick(path), os.fsdecode)
 
     def is_in(self, pid: int, cgroup: str) -> bool:
         """Whether a process is in exactly this cgroup."""
@@ -168,9 +170,9 @@ class Observer:
         """The process and its children's children, each with the cgroup it is in."""
         parents: dict[int, list[int]] = {}
         for each in self.pids():
-            stat = self._proc(f"/proc/{each}/stat")
-            if isinstance(stat, Known):
-                parents.setdefault(_parent(stat.value), []).append(each)
+            stat = self.stat(each)
+            if stat is not None:
+                parents.setdefault(stat.parent, []).append(each)
         found, todo = dict[int, Reading[str]](), [pid]
         while todo:
             current = todo.pop()
@@ -183,13 +185,32 @@ class Observer:
         wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
         found: dict[int, str] = {}
         for pid in self.pids():
-            reading = self._proc(f"/proc/{pid}/environ")
-            words = reading.value.split("\0") if isinstance(reading, Known) else ()
-            found.update((pid, wanted[word]) for word in words if word in wanted)
+            found.update((pid, wanted[word]) for word in self._environ(pid) if word in wanted)
         return found
 
+    def invocation(self, pid: int) -> str:
+        """The invocation id in the environment of a process, empty where there is none or none can be read."""
+        words = (word for word in self._environ(pid) if word.startswith("INVOCATION_ID="))
+        return next(words, "").removeprefix("INVOCATION_ID=")
+
+    def _environ(self, pid: int) -> list[str]:
+        reading = self._proc(f"/proc/{pid}/environ")
+        return reading.value.split("\0") if isinstance(reading, Known) else []
+
+    def command(self, pid: int) -> str:
+        """The command line of a process, for a message: printable, and cut to a readable length."""
+        reading = self._proc(f"/proc/{pid}/cmdline")
+        words = reading.value.rstrip("\0").replace("\0", " ") if isinstance(reading, Known) else ""
+        cut = (words or self.comm(pid))[:_COMMAND_MAX]
+        return "".join(char if char.isprintable() else "?" for char in cut)
+
+    def stat(self, pid: int) -> ProcessStat | None:
+        """Who a process is; None when it has ended."""
+        reading = parsed(self._proc(f"/proc/{pid}/stat"), parse_stat)
+        return reading.value if isinstance(reading, Known) else None
+
     def pids(self) -> tuple[int, ...]:
-        """Every process of the machine."""
+        """The numbers of all processes."""
         names = self._fs.names("/proc")
         return tuple(int(name) for name in (names.value if isinstance(names, Known) else ()) if name.isdigit())
 
@@ -204,12 +225,6 @@ def levels(cgroup: str) -> tuple[str, ...]:
     """The cgroup and every one above it up to the mount, innermost first; the mount itself is an empty path."""
     parts = [part for part in cgroup.split("/") if part]
     return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts), -1, -1))
-
-
-def _parent(stat: str) -> int:
-    """Field 4 of /proc/PID/stat; the name before it is in brackets and may hold anything."""
-    words = stat.rpartition(")")[2].split()
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
 def _tighter(known: _Tightest[N], value: N | None, level: str) -> _Tightest[N]:

@@ -133,6 +133,25 @@ class LiveFs:
         except OSError as error:
             return missing(path, error)
 
+    def quick(self, path: str) -> Reading[bytes]:
+        """The content of a file of /proc that is read often: it is known to be a regular one."""
+        try:
+            handle = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return Known(value=_read_all(handle)[:TEXT_MAX], source=path)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            return missing(path, error)
+
+    def identity(self, path: str) -> Reading[tuple[int, int]]:
+        """Device and number of a file, the same for each name of it (stat(2))."""
+        try:
+            found = os.stat(self._at(path))
+        except OSError as error:
+            return missing(path, error)
+        return Known(value=(found.st_dev, found.st_ino), source=path)
+
     def hold(self, path: str, device: str) -> Reading[int]:
         """A descriptor for `reread`, which the caller gives to `release`; `device` is that of its file system.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cgroup_preflight.core.reading import Reading, parsed
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.fs import HostFs
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: More than any kernel can have (CONFIG_NR_CPUS).
 _CPUS_MAX = 1 << 16
+#: include/linux/sched.h: a kernel thread; no program can set it.
+_PF_KTHREAD = 0x00200000
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -112,3 +114,23 @@ def parse_kernel_config(lines: tuple[str, ...]) -> dict[str, str]:
     if not found:
         raise ValueError("no CONFIG_ line of cgroups in it")
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """Who a process is: `started` is in clock ticks since the boot; with the number it names a process for good."""
+
+    parent: int
+    started: str
+    kernel: bool
+
+
+def parse_stat(text: str) -> ProcessStat:
+    """Fields 4, 9 and 22 of proc_pid_stat(5); the name before them is in brackets and may hold anything.
+
+    Raises ValueError.
+    """
+    words = text.rpartition(")")[2].split()
+    if len(words) < 20 or not words[1].isdigit() or not words[6].isdigit():
+        raise ValueError("not a /proc/PID/stat")
+    return ProcessStat(parent=int(words[1]), started=words[19], kernel=bool(int(words[6]) & _PF_KTHREAD))

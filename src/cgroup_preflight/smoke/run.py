@@ -28,6 +28,7 @@ from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.margins import margin_findings
+from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -108,7 +109,8 @@ def prove(
         ]
         before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
-        seen = Services(engine, observer, run.cgroups, say, door).run_all(proofs)
+        services = Services(engine, observer, run.cgroups, say, door, inside=inside)
+        seen = services.run_all(proofs)
         policed = _policed(plan, engine)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
@@ -123,6 +125,7 @@ def prove(
     findings += required_findings(plan, config.require)
     findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
+    findings += [*outside_findings(services.strangers, services.units)]
     findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),

@@ -4,15 +4,16 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cgroup_preflight.core.reading import Known, value_or
+from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.session import ServiceRun, Session
-from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.cgroup import Counters, Effective, Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
+from cgroup_preflight.smoke.outside import Outside, Stray
 from cgroup_preflight.smoke.watch import Watch
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Proof:
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
         self.go: GoView | None = None
+        #: Of one that has ended, before the unit is stopped: systemd may remove an empty cgroup at any time.
+        self.counted: tuple[Counters, Effective] | None = None
         self.hold: tuple[Hold, ...] = ()
         self.escaped: list[int] = []
 
@@ -42,7 +45,8 @@ class Services:
     """The services of one run; `slice_cgroups` by unit."""
 
     def __init__(
-        self, engine: Engine, observer: Observer, slice_cgroups: Mapping[str, str], say: Say, door: "Door"
+        self, engine: Engine, observer: Observer, slice_cgroups: Mapping[str, str], say: Say, door: "Door",
+        *, inside: bool = False,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._observer = observer
@@ -50,16 +54,22 @@ class Services:
         self._say = say
         self._door = door
         self._machine = (os.cpu_count() or 1, value_or(door.files.page_size(), 4096))
-        self._watch = Watch(observer, door)
+        #: Processes outside of the run that no unit of it is known for, and units that were started meanwhile.
+        self.strangers: list[Stray] = []
+        self.units: tuple[str, ...] = ()
+        self._outside = Outside(engine, observer, door, inside=inside)
+        self._watch = Watch(observer, door, self._outside.look)
         self._session = Session(engine, observer, self._watch.door)
 
     def run_all(self, proofs: Sequence[Proof]) -> tuple[ServiceEvidence, ...]:
         """Runs all services and reads the kernel's files before, while and after. Raises HostError."""
         session = self._session
+        self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs})
         runs = session.start([proof.run for proof in proofs])
         started = [proof for proof in proofs if proof.run in runs]
         try:
             session.wait_for_gates(runs)
+            self._outside.belongs({run.invocation: run.service.unit for run in runs if run.invocation})
             self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)
@@ -79,12 +89,15 @@ class Services:
             self._say("stopping the services")
             session.stop(runs)
             self._watch.sample()
+            self._outside.finish()
             self._find_left(started)
+            self._note_strays(started)
             return tuple(self._evidence(proof) for proof in proofs)
         finally:
             self._watch.end()
             for proof in proofs:
                 self._close(proof)
+            self._kill(self._outside.handles)
 
     def _limited(self, proofs: Iterable[Proof]) -> dict[str, tuple[str, ...]]:
         """By cgroup, the files that have a limit of the plan."""
@@ -128,6 +141,9 @@ class Services:
         """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
         if not self._observer.exists(proof.run.cgroup):
             return
+        if not proof.run.alive:
+            cgroup = proof.run.cgroup
+            proof.counted = self._observer.counters(cgroup), self._observer.effective(cgroup)
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
@@ -171,21 +187,32 @@ class Services:
             if not isinstance(reading, Known) or _within(reading.value, run.cgroup):
                 continue
             self._keep_handle(proof, pid, reading.value)
-            stay = proof.stay or Stay(
-                main_cgroup=Known(value=run.cgroup, source=run.service.unit), strays=(), processes=0, allowed_cpus=""
-            )
-            if all(pid != known for known, _ in stay.strays):
-                proof.stay = replace(stay, strays=(*stay.strays, (pid, reading.value)))
+            _add_stray(proof, pid, reading.value, self._observer.command(pid))
+
+    def _note_strays(self, proofs: Sequence[Proof]) -> None:
+        """Those that were found outside at any moment of the run; of one service, all are its own."""
+        by_unit = {proof.run.service.unit: proof for proof in proofs}
+        for stray in self._outside.strays:
+            proof = proofs[0] if len(proofs) == 1 else by_unit.get(stray.unit)
+            if proof is not None:
+                _add_stray(proof, stray.pid, stray.cgroup, stray.command)
+            else:
+                self.strangers.append(stray)
+        self.units = tuple(sorted(self._outside.units))
 
     def _evidence(self, proof: Proof) -> ServiceEvidence:
         run, now = proof.run, self._door.clock.monotonic()
         output = run.launch.output
+        counters = self._observer.counters(run.cgroup) if run.cgroup else None
+        effective = self._observer.effective(run.cgroup) if run.cgroup else None
+        if proof.counted and counters and isinstance(counters.cpu_stat, Missing):
+            counters, effective = proof.counted
         return ServiceEvidence(
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
-            limits=proof.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
+            limits=proof.limits, effective=effective,
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
             silent=run.silent, killed=run.killed, left=run.left,
-            counters=self._observer.counters(run.cgroup) if run.cgroup else None,
+            counters=counters,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
@@ -196,14 +223,26 @@ class Services:
 
     def _close(self, proof: Proof) -> None:
         self._session.close(proof.run)
-        for handle in proof.escaped:
+        self._kill(proof.escaped)
+
+    def _kill(self, handles: list[int]) -> None:
+        for handle in handles:
             try:
                 self._door.processes.signal(handle, signal.SIGKILL)
             except PermissionError:
                 continue
             finally:
                 self._door.processes.close(handle)
-        proof.escaped.clear()
+        handles.clear()
+
+
+def _add_stray(proof: Proof, pid: int, cgroup: str, command: str) -> None:
+    run = proof.run
+    stay = proof.stay or Stay(
+        main_cgroup=Known(value=run.cgroup, source=run.service.unit), strays=(), processes=0, allowed_cpus=""
+    )
+    kept = tuple(item for item in stay.strays if item[0] != pid)
+    proof.stay = replace(stay, strays=(*kept, (pid, f"{cgroup} ({command})")))
 
 
 def _in_force(reading: LimitReading) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Seconds between two samples; longer where a sample takes more than a twentieth of that.
 INTERVAL = 0.1
 _SHARE = 20
+_INTERVAL_MAX = 1.0
 #: Files in which a service that slips its limits would write.
 WATCHED = frozenset({"memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max"})
 _COUNTERS = ("memory.peak", "memory.current", "memory.events", "cpu.stat", "pids.peak", "pids.events")
@@ -66,28 +67,27 @@ class _Level:
         self.excess = 0.0
         self._least: float | None = None
 
-    def sample(self, clock: Clock, begun: float) -> None:
+    def sample(self, seconds: float) -> None:
+        """Compares the limit files with what they were at the gate, `seconds` ago."""
         for name, before in self._first.items():
             reading = self._observer.read(self.cgroup, name)
             if isinstance(reading, Known) and reading.value != before and len(self.changes) < _CHANGES_MAX:
-                change = Change(
-                    attribute=name, before=before.strip(), text=reading.value.strip(),
-                    seconds=clock.monotonic() - begun,
-                )  # fmt: skip
+                change = Change(attribute=name, before=before.strip(), text=reading.value.strip(), seconds=seconds)
                 if all((change.attribute, change.text) != (known.attribute, known.text) for known in self.changes):
                     self.changes.append(change)
-        if self.quota is not None and self.quota.cpus is not None:
-            self._sample_cpu(clock, self.quota.cpus)
 
-    def _sample_cpu(self, clock: Clock, cpus: float) -> None:
-        before = clock.monotonic()
+    def used(self) -> int | None:
+        """CPU time in microseconds, where it has a quota."""
+        if self.quota is None:
+            return None
         stat: Reading[Mapping[str, int]] = parsed(self._observer.read(self.cgroup, "cpu.stat"), parse_flat_keyed)
-        if not isinstance(stat, Known) or "usage_usec" not in stat.value:
-            return
-        used = stat.value["usage_usec"]
-        # The time of the reading itself counts for the service: no span is taken for shorter than it was.
+        return stat.value.get("usage_usec") if isinstance(stat, Known) else None
+
+    def compare(self, used: int, before: float, after: float) -> None:
+        """CPU time that was read between two moments; no span is taken for shorter than it was."""
+        cpus = self.quota.cpus or 0.0 if self.quota is not None else 0.0
         if self._least is not None:
-            self.excess = max(self.excess, used - cpus * clock.monotonic() * 1e6 - self._least)
+            self.excess = max(self.excess, used - cpus * after * 1e6 - self._least)
         lowest = used - cpus * before * 1e6
         self._least = lowest if self._least is None else min(self._least, lowest)
 
@@ -100,7 +100,7 @@ class Watch:
         self._levels: dict[str, _Level] = {}
         self._begun = self._last = self._standstill = self._gap = 0.0
         self._due = float("inf")
-        self._samples = 0
+        self._samples, self._cost = 0, 1.0
         self.door = replace(door, clock=_Clock(self, door.clock), processes=_Processes(self, door.processes))
 
     def begin(self, limits: Mapping[str, Iterable[str]]) -> None:
@@ -121,11 +121,17 @@ class Watch:
         self._gap = max(self._gap, now - self._last)
         self._last = now
         self._samples += 1
+        used = [(level, number) for level in self._levels.values() if (number := level.used()) is not None]
+        after = self._clock.monotonic()
+        for level, number in used:
+            level.compare(number, now, after)
         for level in self._levels.values():
-            level.sample(self._clock, self._begun)
+            level.sample(now - self._begun)
         self._also()
         after = self._clock.monotonic()
-        self._due = after + max(INTERVAL, (after - now) * _SHARE)
+        # On a busy machine a sample waits for the CPU; that is no work of its own.
+        self._cost = min(after - now, self._cost * 2)
+        self._due = after + min(max(INTERVAL, self._cost * _SHARE), _INTERVAL_MAX)
 
     def seen(self, cgroup: str) -> Watched:
         """What was seen of one cgroup."""

@@ -77,8 +77,10 @@ def _limit(seen: ServiceEvidence, file: str) -> int | None:
 
 
 def cpu_slack(watched: Watched, cpus: int) -> float:
-    """Microseconds that a cgroup may use above quota times time in any span: one period's quota more than there were
-    whole periods, what each CPU keeps or overruns, and the time that the machine stood still.
+    """Microseconds that a cgroup may use above quota times time in any span.
+
+    One period's quota more than there were whole periods, what each CPU keeps or overruns, and the time that the
+    machine stood still.
     """
     quota = watched.quota.quota or 0 if watched.quota else 0
     return quota + cpus * (_CPU_USEC + watched.standstill * 1e6)

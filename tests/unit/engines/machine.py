@@ -34,6 +34,7 @@ class Process:
     def __init__(self, pid: int, comm: str, cgroup: str, parent: int, environ: str) -> None:
         self.pid, self.comm, self.cgroup, self.parent, self.environ = pid, comm, cgroup, parent, environ
         self.alive = True
+        self.program, self.flags = "", 0
         self.on_signal: Callable[[int], None] = lambda _number: None
 
 
@@ -127,6 +128,14 @@ class Machine:
     def data(self, path: str) -> Reading[bytes]:
         text = self._text(path)
         return Missing(source=path, why=Why.ABSENT) if text is None else Known(value=text.encode(), source=path)
+
+    quick = data
+
+    def identity(self, path: str) -> Reading[tuple[int, int]]:
+        if path.startswith("/proc/"):
+            process = self.processes.get(int(path.split("/")[2]))
+            path = process.program if process else ""
+        return Known(value=(1, hash(path)), source=path) if path else Missing(source=path, why=Why.ABSENT)
 
     def read(self, path: str) -> Reading[str]:
         text = self._text(path)
@@ -234,7 +243,8 @@ class Machine:
 def _proc(process: Process, name: str) -> str | None:
     return {
         "cgroup": f"0::{process.cgroup}\n", "comm": f"{process.comm}\n", "environ": process.environ,
-        "stat": f"{process.pid} ({process.comm}) S {process.parent} " + "0 " * 17 + "77 0\n",
+        "cmdline": f"{process.comm}\0--work\0",
+        "stat": f"{process.pid} ({process.comm}) S {process.parent} 0 0 0 0 {process.flags} " + "0 " * 12 + "77 0\n",
         "status": "Name:\tx\nCpus_allowed_list:\t0-1\n",
     }.get(name)  # fmt: skip
 
@@ -286,6 +296,7 @@ class Units:
         self.wrong: dict[str, dict[str, str]] = {}
         self.keeps: set[str] = set()
         self.units: dict[str, Unit] = {}
+        self.mains: dict[str, tuple[int, ...]] = {}
         self.slices: dict[str, str] = {}
         self.drop_ins: dict[str, list[tuple[str, str]]] = {}
         self.calls: list[tuple[str, tuple[str, ...]]] = []
@@ -491,6 +502,9 @@ class Units:
     def write_attribute(self, path: str, text: str) -> None:
         self.written.append((path, text))
         self.machine.files[path] = text
+
+    def main_processes(self, unit: str) -> frozenset[int]:
+        return frozenset(self.mains.get(unit, ()))
 
     def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         return {name: self.held_settings[name] for name in units if name in self.held_settings}

@@ -210,3 +210,10 @@ def test_what_is_asked_of_systemd_is_what_is_judged():
         command_lines.SHOW_PROPERTIES
     )
     assert "--property=Id,Result" in command_lines.show(["x"], ["Id", "Result"])
+
+
+@pytest.mark.parametrize(("settings", "protected"), [((), True), ((("Delegate", "yes"),), False)])
+def test_a_service_whose_cgroup_files_are_its_own_can_write_to_them(settings, protected):
+    line = command_lines.systemd_run(launch(settings=settings), sleep="/bin/sleep", systemd=NEW, protect=True)
+    assert ("--property=ProtectControlGroups=yes" in line) is protected
+    assert "--property=ProtectControlGroups=yes" not in words(settings=settings)[0]

@@ -455,3 +455,27 @@ def test_following_a_log_ends_with_the_session(monkeypatch, folder, ended):
     assert process.poll() is not None
     assert process.stdout.closed
     assert "--follow" in played.begun[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("MainPID=7\nControlPID=0\nTransient=no", {0, 7}),
+        ("MainPID=7\nControlPID=0\nTransient=yes", set()),
+        ("MainPID=7\nControlPID=8", set()),
+    ],
+)
+def test_what_the_manager_started_for_a_unit_that_is_no_transient_one(folder, said, found):
+    played = Played()
+    played.stdout = f"Id=a.service\n{said}\n"
+    assert played.manager(folder, direct=False).main_processes("a.service") == found
+
+
+@pytest.mark.parametrize("user", [True, False])
+def test_only_the_system_manager_keeps_services_from_their_cgroup_files(folder, user):
+    """systemd.exec(5): the manager of a user needs a user namespace for it."""
+    played = Played()
+    choice = EngineChoice(name="user" if user else "systemd")
+    Manager(choice, cast("LiveRunner", played), None, uid=0, systemd=252, machine_folder=folder).start([launch()])
+    (call,) = [argv for argv in played.commands if "systemd-run" in argv]
+    assert ("--property=ProtectControlGroups=yes" in call) is not user

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.procfs import parse_stat
 from cgroup_preflight.plan.expect import expectations
 from cgroup_preflight.smoke.limits import read_limits
 from tests.unit.core.making import settings_of
@@ -132,7 +133,9 @@ def proc(tmp_path):
         for pid, parent, name, cgroup in processes:
             folder = tmp_path / "proc" / str(pid)
             folder.mkdir(parents=True)
-            (folder / "stat").write_bytes(b"%d (%s) S %d 1 1 0 -1 4194304 100\n" % (pid, name, parent))
+            (folder / "stat").write_bytes(
+                b"%d (%s) S %d 1 1 0 -1 4194304 100 " % (pid, name, parent) + b"0 " * 14 + b"77\n"
+            )
             (folder / "comm").write_bytes(name + b"\n")
             if cgroup is not None:
                 (folder / "cgroup").write_bytes(b"0::" + cgroup + b"\n")
@@ -181,3 +184,46 @@ def test_what_one_process_shows(proc):
     assert seen.allowed_cpus(10) == "0-3"
     assert seen.allowed_cpus(99) == ""
     assert isinstance(seen.descendants(10)[11], Missing)
+
+
+def test_what_is_held_is_read_through_that(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "memory.max").write_text("64\n")
+    seen = Observer(LiveFs(), str(tmp_path))
+    seen.hold("/a", ("memory.max", "pids.max"))
+    # As with a file that is mounted over it: the path leads elsewhere.
+    (folder / "memory.max").rename(folder / "real")
+    (folder / "memory.max").write_text("max\n")
+    (folder / "pids.max").write_text("9\n")
+    assert seen.read("/a", "memory.max").value == "64\n"
+    assert seen.read("/a", "pids.max").value == "9\n"
+    seen.release()
+    assert seen.read("/a", "memory.max").value == "max\n"
+    seen.release()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("7 (a) b) S 3 1 1 0 -1 4194304 " + "0 " * 12 + "42 0", (3, "42", False)),
+        ("7 (kworker/0:1) I 2 0 0 0 -1 69238880 " + "0 " * 12 + "42 0", (2, "42", True)),
+    ],
+)
+def test_who_a_process_is(text, found):
+    stat = parse_stat(text)
+    assert (stat.parent, stat.started, stat.kernel) == found
+
+
+@given(st.text(max_size=60))
+def test_anything_else_is_no_stat(text):
+    with pytest.raises(ValueError, match="stat"):
+        parse_stat(text)
+
+
+def test_a_command_line_is_printable_and_short(proc, tmp_path):
+    seen = proc((10, 1, b"web", b"/u"), (11, 1, b"bare", b"/u"))
+    (tmp_path / "proc" / "10" / "cmdline").write_bytes(b"/srv/web\0--x=\x1b[31m\xff\0" + b"y" * 500)
+    assert seen.command(10).startswith("/srv/web --x=?[31m? yyy")
+    assert len(seen.command(10)) == 120
+    assert seen.command(11) == "bare"

@@ -5,6 +5,7 @@ import gzip
 import os
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,38 @@ def test_a_piece_that_nobody_wants_may_be_anything(fs, tmp_path):
     (tmp_path / "x").write_bytes(b"1 /mnt/caf\xe9 - fuse\n2 /proc - proc\n")
     assert fs.pieces("/x", ("proc",), "\n").value == ("2 /proc - proc",)
     assert fs.pieces("/x", ("fuse",), "\n").why is Why.MALFORMED
+
+
+def test_a_file_that_is_held_is_read_as_it_is_now(fs, tmp_path):
+    path = tmp_path / "memory.max"
+    path.write_text("64\n")
+    held = fs.hold("/memory.max", fs.device("/").value).value
+    path.write_text("max\n")
+    assert fs.reread(held, "/memory.max") == Known(value="max\n", source="/memory.max")
+    path.rename(tmp_path / "away")
+    path.write_text("64\n")
+    assert fs.reread(held, "/memory.max").value == "max\n"
+    fs.release(held)
+    assert fs.reread(held, "/memory.max").why is Why.FAILED
+
+
+def test_a_file_of_another_file_system_is_not_held(fs, tmp_path):
+    """As one that was mounted over the kernel's."""
+    (tmp_path / "memory.max").write_text("64\n")
+    assert fs.hold("/memory.max", "0:999").why is Why.MALFORMED
+    assert fs.hold("/none", "0:999").why is Why.ABSENT
+
+
+def test_a_file_has_one_identity_by_all_its_names(fs, tmp_path):
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").write_text("")
+    assert fs.identity("/a") == replace(fs.identity("/b"), source="/a")
+    assert fs.identity("/a").value != fs.identity("/c").value
+    assert fs.identity("/none").why is Why.ABSENT
+
+
+def test_a_file_of_proc_is_read_whole(fs, tmp_path):
+    (tmp_path / "environ").write_bytes(b"A=\xff\0" * 40_000)
+    assert fs.quick("/environ").value == b"A=\xff\0" * 40_000
+    assert fs.quick("/none").why is Why.ABSENT

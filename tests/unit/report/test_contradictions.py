@@ -81,6 +81,7 @@ EDITS = [
     ([(["findings", 0, "subject"], "other")], "services[0] has no finding CGP501"),
     ([(["findings", 1], None)], "services[0] has no finding CGP503 that passed"),
     ([(["findings", 1, "status"], "warn")], "services[0] has no finding CGP503 that passed"),
+    ([([*S, "memory_max_bytes"], 1 << 20), ([*S, "memory_peak_bytes"], 32 << 20)], "services[0].memory_peak_bytes is above"),
     ([([*S, "oom_kills"], 1)], "services[0].oom_kills is above 0"),
     ([([*S, "oom_kills"], None)], "services[0].oom_kills is null where memory is limited"),
     ([([*S, "result"], "oom-kill")], "services[0] did not end well"),

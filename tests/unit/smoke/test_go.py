@@ -52,6 +52,8 @@ class Files:
         text = self.read(path)
         return Known(value=text.value.encode(), source=path) if isinstance(text, Known) else text
 
+    quick = data
+
     def link(self, path: str) -> Reading[str]:
         return (
             Known(value=self.links[path], source=path) if path in self.links else Missing(source=path, why=Why.DENIED)

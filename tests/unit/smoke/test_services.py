@@ -422,7 +422,7 @@ def test_a_child_in_another_cgroup_is_found_and_ended(tmp_path, known):
     trial = Trial(tmp_path, Program(address=URL, does=leaves))
     seen = trial.one()
     assert seen.stay is not None
-    assert seen.stay.strays == ((children[0].pid, "/user.slice" if known else "an unknown cgroup"),)
+    assert seen.stay.strays == ((children[0].pid, "/user.slice (child --work)" if known else "an unknown cgroup"),)
     assert statuses(seen)["CGP502"] is Status.FAIL
     assert trial.machine.signals[-1:] == ([(children[0].pid, signal.SIGKILL)] if known else trial.machine.signals[-1:])
 
@@ -443,7 +443,7 @@ def test_a_process_that_left_with_its_parents_gone_is_found_by_its_invocation_an
     trial = Trial(tmp_path, Program(address=URL, does=daemon))
     seen = trial.one()
     assert seen.stay is not None
-    assert seen.stay.strays == ((children[0].pid, "/system.slice"),)
+    assert seen.stay.strays == ((children[0].pid, "/system.slice (child --work)"),)
     assert (children[0].pid, signal.SIGKILL) in trial.machine.signals
     assert statuses(seen)["CGP502"] is Status.FAIL
 
@@ -568,3 +568,52 @@ def test_the_limits_of_a_job_are_read_again_after_its_end(tmp_path):
 
     assert statuses(Trial(tmp_path, Program(ends_after=0.5, does=raises), JOB).one())["CGP501"] is Status.FAIL
     assert set(statuses(Trial(tmp_path, Program(ends_after=0.5), JOB).one()).values()) == {Status.PASS}
+
+
+def test_a_gate_that_starts_late_is_no_service_that_does_not_end(tmp_path):
+    """On a busy machine: the service ends in time, and its gate starts after the time is over."""
+    trial = Trial(tmp_path, Program(address=URL))
+    after_end, units = trial.units._after_end, trial.units
+
+    def late(unit: Unit) -> None:
+        unit.phase = Phase.STOPPING
+        trial.machine.end(unit.main)
+        trial.machine.later(4.0, lambda: after_end(unit))
+
+    units._after_end = late
+    seen = trial.one()
+    assert not seen.killed
+    assert set(statuses(seen).values()) == {Status.PASS}
+
+
+def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_has_begun(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL))
+
+    def with_child(unit: Unit) -> None:
+        trial.machine.end(unit.main)
+        trial.machine.spawn("stubborn", unit.cgroup)
+        unit.phase = Phase.AFTER_END
+        unit.gate = trial.machine.spawn("sleep", unit.cgroup)
+
+    trial.units._after_end = with_child
+    seen = trial.one()
+    assert seen.killed
+    assert statuses(seen)["CGP506"] is Status.FAIL
+
+
+def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_stopped(tmp_path):
+    trial = Trial(tmp_path, Program(ends_after=0.5), JOB)
+    after_end = trial.units._after_end
+
+    def removed(unit: Unit) -> None:
+        for path in [path for path in trial.machine.files if path.startswith(f"{MOUNT}{CGROUP}/")]:
+            del trial.machine.files[path]
+        after_end(unit)
+
+    trial.units._after_end = removed
+    seen = trial.one()
+    assert seen.counters is not None
+    assert seen.counters.memory_peak.value == 4096
+    assert seen.effective is not None
+    assert seen.effective.memory_bytes == 64 << 20
+    assert set(statuses(seen).values()) == {Status.PASS}

@@ -47,11 +47,15 @@ SMOKE_PAGES: dict[Code, Page] = {
     codes.LIMITS_IN_FORCE: Page(
         what=(
             "Checks that each service has a limit, those that [require] limits names, and that the kernel's file has "
-            "each limit, at the unit and at every slice above it."
+            "each limit, at the unit and at every slice above it. The files are opened before the programs begin and "
+            "read ten times a second until the services have ended, once a second where there are hundreds; the "
+            "evidence has the longest time between two readings. memory.peak, pids.peak and the CPU time must agree "
+            "with the limits."
         ),
         fails=(
             "systemd accepted the limit, but the kernel does not have it: a level above does not enable the "
-            "controller. Only the file proves a limit; `systemctl show` repeats what systemd was told."
+            "controller. Only the file proves a limit; `systemctl show` repeats what systemd was told. Or the limit "
+            "was lifted for a time, which a reading or a counter shows."
         ),
         fix=(
             "Set the limit that the message names. If the kernel does not have it, run `cgroup-preflight check`: it "
@@ -61,16 +65,28 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.PROCESS_PLACE: Page(
-        what="Checks that every process of a service is in the cgroup of its unit.",
-        fails="A process moved to another cgroup, so none of the unit's limits apply to it.",
+        what=(
+            "Checks four times a second that every process of a service is in the cgroup of its unit, whoever its "
+            "parent is. In a guest, every other new process counts too, unless systemd started it by itself."
+        ),
+        fails=(
+            "A process moved to another cgroup, or a service started a program through the service manager, so that "
+            "none of the unit's limits apply to it. The run ends such a process."
+        ),
         fix="Do not move processes between cgroups; run helpers as services with limits of their own.",
         about=("cgroup.procs",),
         sources=(_KERNEL,),
     ),
     codes.SERVICE_RUN: Page(
         what="Checks that the service ran for the whole test, or ended with status 0 where ready = \"exit\".",
-        fails="The program ended or was killed under its limits, as it would in production.",
-        fix="Read its log and run the program by hand with the same arguments.",
+        fails=(
+            "The program ended or was killed under its limits, as it would in production. Or it went to the background: "
+            "its main process ended, and other processes of it still run."
+        ),
+        fix=(
+            "Read its log and run the program by hand with the same arguments. Give a program that goes to the "
+            "background the option that keeps it in the foreground."
+        ),
         about=("pids.events", "TasksMax"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html",),
     ),

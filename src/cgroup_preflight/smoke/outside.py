@@ -1,0 +1,201 @@
+"""Finds processes of the services outside of the run's cgroups, however they are parented.
+
+What existed before the run is known by number; everything new is looked at while the run waits. A process is one of
+the services if it was seen in the run's cgroups, if its parent is one, if it has the invocation id of a unit of the run
+or its program. In a guest, which belongs to the run, every other new process counts too, unless the service manager
+itself started it for a unit that is no transient one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.reading import Known, value_or
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.engines.base import Engine
+from cgroup_preflight.engines.run_scope import PREFIX
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.procfs import ProcessStat
+
+#: Seconds between two looks at all processes.
+INTERVAL = 0.25
+_TRANSIENT = "systemd/transient"
+#: Kernel threads, and what they start, have this parent.
+_KTHREADD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A process of the run outside of its cgroups; `unit` is that of the run it belongs to, empty where unknown."""
+
+    pid: int
+    cgroup: str
+    command: str
+    unit: str
+
+
+class _Process:
+    """A process that is newer than the run. `ours`: it is of a service; `doubted`: how often it was seen elsewhere."""
+
+    def __init__(self, stat: ProcessStat) -> None:
+        self.stat = stat
+        self.unit = ""
+        self.ours = self.innocent = False
+        self.doubted = 0
+
+
+class Outside:
+    """All new processes of one run; `strays` so far, `handles` of them, and `units` that something started meanwhile."""
+
+    def __init__(self, engine: Engine, observer: Observer, door: Door, *, inside: bool) -> None:
+        self._engine, self._observer, self._door, self._inside = engine, observer, door, inside
+        self._before: set[int] = set()
+        self._managers: set[int] = set()
+        self._known: dict[int, _Process] = {}
+        self._invocations: Mapping[str, str] = {}
+        self._programs: Mapping[tuple[int, int], str] = {}
+        self._units_before: set[str] = set()
+        self._next = float("inf")
+        self.strays: list[Stray] = []
+        self.handles: list[int] = []
+        self.units: set[str] = set()
+
+    def begin(self, programs: Mapping[str, str]) -> None:
+        """Before anything of the services runs; `programs` by unit."""
+        self._before = set(self._observer.pids())
+        self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
+        files = ((self._door.files.identity(path), unit) for unit, path in programs.items())
+        self._programs = {reading.value: unit for reading, unit in files if isinstance(reading, Known)}
+        self._units_before = self._transient()
+        self._next = 0.0
+
+    def belongs(self, invocations: Mapping[str, str]) -> None:
+        """The units of the run, by invocation id."""
+        self._invocations = invocations
+
+    def look(self) -> None:
+        """Looks at all new processes, if the last look was long enough ago."""
+        now = self._door.clock.monotonic()
+        if now >= self._next:
+            self._next = now + INTERVAL
+            self.look_now()
+
+    def look_now(self) -> None:
+        """Looks at all new processes."""
+        current = set(self._observer.pids())
+        # A number of an old process that is free again can be given to a new one.
+        self._before &= current
+        for pid in list(self._known):
+            if pid not in current:
+                del self._known[pid]
+        for pid in sorted(current - self._before):
+            self._look_at(pid)
+        if self._inside:
+            self.units |= self._transient() - self._units_before
+
+    def finish(self) -> None:
+        """The last look; doubts are settled by a second one."""
+        self.look_now()
+        if any(item.doubted == 1 for item in self._known.values()):
+            self._door.clock.sleep(0.1)
+            self.look_now()
+        if self.units:
+            self._engine.stop(sorted(self.units))
+        self._next = float("inf")
+
+    def _look_at(self, pid: int) -> None:
+        process = self._known.get(pid)
+        if process is None:
+            stat = self._observer.stat(pid)
+            if stat is None:
+                return
+            process = self._known[pid] = _Process(stat)
+            self._first(process)
+        if process.innocent:
+            return
+        where = self._observer.cgroup_of(pid)
+        if not isinstance(where, Known) or where.value.endswith(" (deleted)"):
+            return
+        if f"/{PREFIX}" in where.value:
+            process.ours, process.doubted = True, 0
+            parts = [part for part in where.value.split("/") if part.startswith(PREFIX) and part.endswith(".service")]
+            process.unit = parts[0] if parts else process.unit
+        elif all(pid != known.pid for known in self.strays):
+            self._judge(pid, process, where.value)
+
+    def _first(self, process: _Process) -> None:
+        parent = self._known.get(process.stat.parent)
+        if process.stat.kernel or process.stat.parent == _KTHREADD:
+            process.innocent = True
+        elif process.stat.parent in self._before:
+            # Children of what ran before are none of a service, unless they were given to a manager as orphans.
+            process.innocent = process.stat.parent not in self._managers
+        elif parent is not None:
+            process.ours, process.unit, process.innocent = parent.ours, parent.unit, parent.innocent
+
+    def _judge(self, pid: int, process: _Process, cgroup: str) -> None:
+        if not process.ours:
+            self._recognise(pid, process)
+        if not process.ours:
+            process.doubted += 1
+            if not self._is_odd(pid, cgroup):
+                process.innocent = self._inside
+                return
+            # The manager moves what it starts from its own cgroup: only what stays elsewhere counts.
+            if process.doubted < 2:
+                return
+        handle = self._door.processes.open(pid)
+        stat = self._observer.stat(pid)
+        if stat is None or stat.started != process.stat.started:
+            if handle is not None:
+                self._door.processes.close(handle)
+            return
+        if handle is not None:
+            self.handles.append(handle)
+        command = self._observer.command(pid)
+        self.strays.append(Stray(pid=pid, cgroup=cgroup, command=command, unit=process.unit))
+
+    def _recognise(self, pid: int, process: _Process) -> None:
+        """Whether it has the invocation id of a unit of the run, or none and a program of the run."""
+        found = self._observer.invocation(pid)
+        unit = self._invocations.get(found, "") if found else ""
+        if not found and process.stat.parent in self._managers:
+            identity = self._door.files.identity(f"/proc/{pid}/exe")
+            unit = self._programs.get(identity.value, "") if isinstance(identity, Known) else ""
+        process.ours, process.unit = bool(unit), unit
+
+    def _is_odd(self, pid: int, cgroup: str) -> bool:
+        """Whether a process counts although nothing says that it is of a service."""
+        if cgroup == "/":
+            return True
+        if not self._inside:
+            return False
+        unit = next((part for part in reversed(cgroup.split("/")) if part.endswith((".service", ".scope"))), "")
+        return not unit or pid not in self._engine.main_processes(unit)
+
+    def _transient(self) -> set[str]:
+        """Units that were made at run time, without those of runs of this tool."""
+        files = self._door.files
+        users = value_or(files.names("/run/user"), ())
+        folders = (f"/run/{_TRANSIENT}", *(f"/run/user/{name}/{_TRANSIENT}" for name in users))
+        return {
+            name
+            for folder in folders
+            for name in value_or(files.names(folder), ())
+            if not name.startswith(PREFIX) and name.endswith((".service", ".scope"))
+        }
+
+
+def outside_findings(strangers: Iterable[Stray], units: Iterable[str]) -> Iterator[Finding]:
+    """Fails for processes and units that appeared during the run and that no service can be named for."""
+    remedy = Remedy(title="start these programs as services of their own, with limits of their own")
+    for stray in strangers:
+        message = (
+            f"process {stray.pid} appeared in {stray.cgroup} during the run, outside of all limits: {stray.command}"
+        )
+        evidence = {"cgroup": stray.cgroup, "command": stray.command}
+        yield codes.PROCESS_PLACE.finding(Status.FAIL, "run", message, remedy, evidence=evidence)
+    for unit in units:
+        message = f"the unit {unit} was started during the run, outside of all limits"
+        yield codes.PROCESS_PLACE.finding(Status.FAIL, "run", message, remedy, evidence={"unit": unit})

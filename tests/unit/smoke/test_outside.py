@@ -1,0 +1,165 @@
+"""Processes of services outside of the run, however they are parented; and others, which do not count."""
+
+import signal
+
+import pytest
+
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.smoke.outside import Outside, Stray, outside_findings
+from tests.unit.engines.machine import Machine, Program, Unit, Units
+from tests.unit.smoke.test_services import JOB, URL, WEB, Trial, statuses
+
+RUN = "/cgpf0123456789ab.slice/cgpf0123456789ab-web.service"
+UNIT = "cgpf0123456789ab-web.service"
+
+
+class Played:
+    """A machine with PID 1 and one other process, and one unit of a run."""
+
+    def __init__(self, tmp_path, *, inside: bool = False) -> None:
+        self.machine = Machine()
+        self.units = Units(self.machine, str(tmp_path))
+        self.manager = self.machine.spawn("systemd", "/init.scope")
+        self.other = self.machine.spawn("sshd", "/system.slice/ssh.service")
+        self.outside = Outside(self.units, self.machine.observer(), self.machine.door(), inside=inside)
+        self.outside.begin({UNIT: "/srv/web"})
+        self.outside.belongs({"a" * 32: UNIT})
+        self.main = self.machine.spawn("web", RUN, parent=self.manager.pid)
+        self.outside.look_now()
+
+    def end(self) -> list[tuple[int, str]]:
+        self.outside.finish()
+        for handle in self.outside.handles:
+            self.machine.close(handle)
+        return [(stray.pid, stray.unit) for stray in self.outside.strays]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nothing_new_elsewhere_is_no_stray(tmp_path, inside):
+    played = Played(tmp_path, inside=inside)
+    played.machine.spawn("child", RUN, parent=played.main.pid)
+    assert played.end() == []
+
+
+def test_one_that_was_seen_in_the_run_and_then_elsewhere(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("child", RUN, parent=played.manager.pid)
+    played.outside.look_now()
+    child.cgroup = "/system.slice/cron.service"
+    assert played.end() == [(child.pid, UNIT)]
+
+
+def test_one_that_comes_back_is_found_all_the_same(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("child", RUN, parent=played.main.pid)
+    played.outside.look_now()
+    child.cgroup = "/elsewhere"
+    played.outside.look_now()
+    child.cgroup = RUN
+    assert played.end() == [(child.pid, UNIT)]
+
+
+def test_a_child_of_one_of_the_run_is_one_wherever_it_begins(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("child", "/user.slice/x.scope", parent=played.main.pid)
+    assert played.end() == [(child.pid, UNIT)]
+
+
+def test_an_orphan_is_known_by_its_invocation_or_its_program(tmp_path):
+    played = Played(tmp_path)
+    one = played.machine.spawn("x", "/elsewhere", parent=played.manager.pid, environ=f"INVOCATION_ID={'a' * 32}\0")
+    two = played.machine.spawn("x", "/elsewhere", parent=played.manager.pid)
+    two.program = "/srv/web"
+    others = [
+        played.machine.spawn("x", "/elsewhere", parent=played.manager.pid, environ=f"INVOCATION_ID={'b' * 32}\0"),
+        played.machine.spawn("x", "/elsewhere", parent=played.other.pid),
+    ]
+    for other in others:
+        other.program = "/srv/web"
+    assert played.end() == [(one.pid, UNIT), (two.pid, UNIT)]
+
+
+def test_an_orphan_in_the_root_cgroup_counts_and_what_the_kernel_starts_does_not(tmp_path):
+    played = Played(tmp_path)
+    orphan = played.machine.spawn("x", "/", parent=played.manager.pid)
+    played.machine.spawn("modprobe", "/", parent=2)
+    worker = played.machine.spawn("kworker/0:1", "/", parent=3)
+    worker.flags = 0x04208060
+    assert played.end() == [(orphan.pid, "")]
+
+
+def test_on_a_host_what_others_start_is_theirs_and_in_a_guest_it_is_not(tmp_path):
+    for inside in (False, True):
+        played = Played(tmp_path, inside=inside)
+        stranger = played.machine.spawn("x", "/system.slice/x.service", parent=played.manager.pid)
+        login = played.machine.spawn("sh", "/system.slice/ssh.service", parent=played.other.pid)
+        played.machine.spawn("ls", "/system.slice/ssh.service", parent=login.pid)
+        assert played.end() == ([(stranger.pid, "")] if inside else [])
+
+
+def test_in_a_guest_what_the_manager_started_for_a_unit_of_its_own_is_no_stray(tmp_path):
+    played = Played(tmp_path, inside=True)
+    main = played.machine.spawn("fstrim", "/system.slice/fstrim.service", parent=played.manager.pid)
+    played.machine.spawn("sh", "/system.slice/fstrim.service", parent=main.pid)
+    played.units.mains["fstrim.service"] = (main.pid,)
+    moved = played.machine.spawn("x", "/system.slice/fstrim.service", parent=played.manager.pid)
+    assert played.end() == [(moved.pid, "")]
+
+
+def test_one_that_the_manager_is_about_to_move_is_no_stray(tmp_path):
+    played = Played(tmp_path, inside=True)
+    fresh = played.machine.spawn("(web)", "/init.scope", parent=played.manager.pid)
+    played.outside.look_now()
+    fresh.cgroup = RUN
+    assert played.end() == []
+
+
+def test_the_number_of_an_old_process_given_to_a_new_one_hides_nothing(tmp_path):
+    played = Played(tmp_path)
+    number = played.other.pid
+    played.machine.end(played.other)
+    played.outside.look_now()
+    reused = played.machine.spawn("x", "/", parent=played.manager.pid)
+    del played.machine.processes[reused.pid]
+    reused.pid = number
+    played.machine.processes[number] = reused
+    assert played.end() == [(number, "")]
+
+
+def test_the_findings_name_cgroup_and_command():
+    stray = Stray(pid=7, cgroup="/x", command="miner --fast", unit="")
+    process, unit = outside_findings([stray], ["run-u1.service"])
+    assert (process.code, process.status, unit.status) == ("CGP502", Status.FAIL, Status.FAIL)
+    assert "/x" in process.message
+    assert "miner --fast" in process.message
+    assert "run-u1.service" in unit.message
+    assert not list(outside_findings([], []))
+
+
+@pytest.mark.parametrize("text", [None, JOB])
+def test_a_whole_run_finds_and_ends_a_daemon_without_an_environment(tmp_path, text):
+    children = []
+
+    def leaves(units: Units, unit: Unit) -> None:
+        child = units.machine.spawn("miner", unit.cgroup, parent=unit.main.pid)
+        children.append(child)
+
+        def moves() -> None:
+            child.parent, child.cgroup = 1, "/"
+
+        units.machine.later(0.5, moves)
+
+    program = Program(ends_after=1.0, does=leaves) if text else Program(address=URL, does=leaves)
+    trial = Trial(tmp_path, program, *([text] if text else []))
+    seen = trial.one()
+    assert statuses(seen)["CGP502"] is Status.FAIL
+    assert (children[0].pid, signal.SIGKILL) in trial.machine.signals
+    assert seen.service.unit == WEB
+
+
+def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("x", f"/user.slice/user@1000.service{RUN}/sub", parent=played.manager.pid)
+    played.outside.look_now()
+    child.cgroup = "/user.slice/user@1000.service/app.slice"
+    assert played.end() == [(child.pid, UNIT)]

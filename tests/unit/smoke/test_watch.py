@@ -1,0 +1,177 @@
+"""Limits that are lifted and put back, counters that contradict them, and the tolerance of each; on a played machine."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.host.cgroupfs import CpuMax
+from cgroup_preflight.smoke.findings import service_findings
+from cgroup_preflight.smoke.watch import INTERVAL, Change, Watch, Watched
+from cgroup_preflight.smoke.watch_findings import contradictions, cpu_slack
+from tests.unit.engines.machine import MOUNT, Machine, Program, Unit, Units
+from tests.unit.smoke import fabricate as fake
+from tests.unit.smoke.test_services import CGROUP, URL, Trial, statuses
+
+LIMITS = ("memory.max", "cpu.max", "pids.max")
+MIB = 1 << 20
+
+
+def machine() -> Machine:
+    made = Machine()
+    made.cgroups |= {"/a.slice", "/a.slice/a.service"}
+    made.write("/a.slice/a.service", memory_max="64", cpu_max="50000 100000", pids_max="10", cpu_stat="usage_usec 0")
+    return made
+
+
+def watch(made: Machine) -> Watch:
+    found = Watch(made.observer(), made.door())
+    found.begin({"/a.slice/a.service": LIMITS})
+    return found
+
+
+@pytest.mark.parametrize("attribute", LIMITS)
+def test_a_limit_that_is_lifted_and_put_back_between_two_readings_is_seen(attribute):
+    made = machine()
+    watched = watch(made)
+    path = f"{MOUNT}/a.slice/a.service/{attribute}"
+    before = made.files[path]
+    made.later(1.0, lambda: made.files.update({path: "max"}))
+    made.later(1.3, lambda: made.files.update({path: before}))
+    watched.door.clock.sleep(3)
+    (change,) = watched.seen("/a.slice/a.service").changes
+    assert (change.attribute, change.before, change.text) == (attribute, before, "max")
+    assert 1.0 <= change.seconds <= 1.0 + 2 * INTERVAL
+    assert watched.seen("/a.slice/a.service").samples >= 28
+    watched.end()
+    assert not made.held
+
+
+def test_a_limit_that_stays_is_no_change():
+    made = machine()
+    watched = watch(made)
+    watched.door.processes.wait([], 3)
+    seen = watched.seen("/a.slice/a.service")
+    assert (seen.changes, seen.longest_gap <= 2 * INTERVAL, seen.standstill) == ((), True, 0)
+    assert watched.seen("/other") == Watched(cgroup="/other")
+
+
+def test_nothing_is_read_before_the_gate_and_after_the_end():
+    made = machine()
+    watched = Watch(made.observer(), made.door())
+    watched.door.clock.sleep(1)
+    watched.sample()
+    assert not made.held
+    watched.begin({"/a.slice/a.service": LIMITS})
+    watched.end()
+    watched.door.clock.sleep(1)
+    assert not made.held
+
+
+def test_a_file_of_a_cgroup_that_is_gone_is_no_change():
+    made = machine()
+    watched = watch(made)
+    made.later(1.0, lambda: made.files.pop(f"{MOUNT}/a.slice/a.service/memory.max"))
+    watched.door.clock.sleep(2)
+    assert watched.seen("/a.slice/a.service").changes == ()
+
+
+def uses(made: Machine, spans: list[tuple[float, float]]) -> Watched:
+    """A cgroup with half a CPU that uses `share` of one for `seconds`, one span after the other."""
+    watched = watch(made)
+    begun, done = made.now, 0.0
+
+    def tick() -> None:
+        left, used = made.now - begun, 0.0
+        for seconds, share in spans:
+            used += min(left, seconds) * share
+            left = max(left - seconds, 0.0)
+        made.write("/a.slice/a.service", cpu_stat=f"usage_usec {round(used * 1e6)}")
+
+    made.ticks.append(tick)
+    watched.door.clock.sleep(sum(seconds for seconds, _ in spans))
+    assert done == 0.0
+    return watched.seen("/a.slice/a.service")
+
+
+def test_cpu_time_above_the_quota_is_seen_although_the_service_rests_before_and_after():
+    seen = uses(machine(), [(3.0, 0.0), (1.0, 1.0), (3.0, 0.0)])
+    assert 0.4e6 < seen.cpu_excess_usec < 0.6e6
+    (found,) = contradictions(fake.evidence(watched=(seen,)))
+    assert (found.code, found.status) == ("CGP501", Status.FAIL)
+    assert "cpu.stat" in found.message
+
+
+def test_cpu_time_up_to_the_quota_is_none():
+    seen = uses(machine(), [(3.0, 0.0), (4.0, 0.5)])
+    assert seen.cpu_excess_usec < cpu_slack(seen, 1)
+    assert not list(contradictions(fake.evidence(watched=(seen,))))
+
+
+@given(st.integers(1, 64), st.floats(0, 5))
+def test_the_tolerance_of_cpu_time_is_a_period_and_a_slice_and_a_tick_for_each_cpu(cpus, standstill):
+    quota = CpuMax(50_000, 100_000)
+    slack = cpu_slack(Watched(cgroup="/x", quota=quota, standstill=standstill), cpus)
+    assert slack == pytest.approx(50_000 + cpus * (15_000 + standstill * 1e6))
+    for excess, count in ((slack, 0), (slack + 1, 1)):
+        seen = Watched(cgroup="/x", quota=quota, standstill=standstill, cpu_excess_usec=excess)
+        assert len(list(contradictions(fake.evidence(watched=(seen,), cpus=cpus)))) == count
+
+
+def test_a_machine_that_stood_still_is_noticed():
+    made = machine()
+    watched = watch(made)
+    sleep = made.sleep
+    made.sleep = lambda seconds: sleep(seconds + 2.0)
+    watched.door.clock.sleep(0.05)
+    assert watched.seen("/a.slice/a.service").standstill == pytest.approx(2.0)
+
+
+def counted(peak: int = MIB, pids_peak: int = 3):
+    counters = replace(fake.counters(peak=peak), pids_peak=fake.known(pids_peak))
+    return fake.evidence(counters=counters, watched=(Watched(cgroup=fake.CGROUP),))
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (counted(peak=64 * MIB + memory_slack(1, 4096)), ""),
+        (counted(peak=64 * MIB + memory_slack(1, 4096) + 1), "memory.peak"),
+        (counted(peak=129 * MIB), "memory.peak"),
+        (counted(pids_peak=66), ""),
+        (counted(pids_peak=67), "pids.peak"),
+    ],
+)
+def test_a_peak_above_the_limit_is_never_a_pass(seen, words):
+    found = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert [item.status for item in found] == [Status.FAIL if words else Status.PASS]
+    assert words in found[0].message
+
+
+def test_a_change_is_named_with_its_file_value_and_moment():
+    change = Change(attribute="memory.max", before="67108864", text="max", seconds=2.34)
+    seen = fake.evidence(watched=(Watched(cgroup=fake.CGROUP, changes=(change,)),))
+    (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert found.status is Status.FAIL
+    for words in (f"{fake.CGROUP[1:]}/memory.max", "'max'", "2.3 s", "'67108864'"):
+        assert words in found.message
+
+
+def test_the_tolerance_of_memory_is_a_batch_for_each_cpu_and_a_megabyte():
+    assert memory_slack(1, 4096) == MIB + 64 * 4096
+    assert memory_slack(4, 65536) == MIB + 16 * MIB
+
+
+def test_a_whole_run_sees_what_a_service_does_between_two_readings(tmp_path):
+    def lifts(units: Units, _unit: Unit) -> None:
+        units.machine.later(2.0, lambda: units.machine.write(CGROUP, memory_max="max"))
+        units.machine.later(2.5, lambda: units.machine.write(CGROUP, memory_max="67108864"))
+
+    seen = Trial(tmp_path, Program(address=URL, does=lifts)).one()
+    assert statuses(seen)["CGP501"] is Status.FAIL
+    honest = Trial(tmp_path, Program(address=URL)).one()
+    assert statuses(honest)["CGP501"] is Status.PASS
+    assert honest.watched[-1].samples > 40
