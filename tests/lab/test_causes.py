@@ -73,7 +73,7 @@ _SERVICES = {
     "bare": fixture("server", "--port=9205", ready="tcp://127.0.0.1:9205"),
     "covered": fixture("server", "--port=9206", ready="tcp://127.0.0.1:9206", slice="roof"),
     "halfway": fixture("server", "--port=9207", ready="tcp://127.0.0.1:9207", TasksMax=50),
-    "full": service("eater.py", "40", ready="log:^up$", MemoryMax="56M"),
+    "full": service("eater.py", "40", ready="log:^up$", MemoryMax="50M"),
     "roomy": service("eater.py", "40", ready="log:^up$", MemoryMax="96M"),
     "busy": service("worker.py", "1", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="10%"),
     "calm": service("worker.py", "0.01", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="60%"),
