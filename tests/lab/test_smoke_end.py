@@ -105,7 +105,7 @@ def test_the_next_run_cleans_up_after_a_crash(lab: Lab) -> None:
     assert left == {"unit", "file", "cgroup", "process"}, "a crash that leaves nothing proves nothing"
     # `Lab.run` asserts that nothing is left, of this run and of the other.
     after = {"job": fixture("exiter", "--code=0", ready="exit", slice="api")}
-    outcome = lab.run("smoke", folder=lab.write("after", config(after, slices)))
+    outcome = lab.run("smoke", folder=lab.write("after", config(after, {"api": {"MemoryMax": "64M"}})))
     assert (outcome.verdict, outcome.exit_status) == ("pass", 0)
 
 

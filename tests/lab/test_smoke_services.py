@@ -80,7 +80,7 @@ def test_too_small_a_limit_is_an_oom_kill_with_peak_and_proposal(crowd: Outcome)
     # Killed at the limit: the peak is that, but for the pages that the kernel counts in batches.
     assert 39 * _MIB <= row["memory_peak_bytes"] <= 41 * _MIB
     assert found["evidence"]["memory_peak_bytes"] == row["memory_peak_bytes"]
-    assert "64M" in found["remedies"][0]["title"]
+    assert "80M" in found["remedies"][0]["title"]
     assert found["location"]["line"] == _line_of("[services.hog]", "MemoryMax")
     assert (row["oom_kills"], row["result"], row["exit_status"]) == (1, "oom-kill", 9)
     assert "hog touched 20 MiB" in crowd.text
@@ -158,7 +158,7 @@ def test_a_job_that_is_killed_does_not_count_as_ended(crowd: Outcome) -> None:
 
 def test_readiness_by_tcp(crowd: Outcome) -> None:
     smoke = {code: status for code, status in crowd.statuses("listener").items() if code.startswith("CGP5")}
-    assert smoke == {**dict.fromkeys(("CGP502", "CGP503", "CGP509"), "pass"), "CGP501": "warn"}
+    assert smoke == {**dict.fromkeys(("CGP502", "CGP503", "CGP509"), "pass"), "CGP501": "fail"}
     assert "no limit is set" in crowd.finding("CGP501", "listener")["message"]
     assert crowd.service("listener")["exit_status"] == 0
 

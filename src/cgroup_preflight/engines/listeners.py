@@ -9,6 +9,7 @@ from cgroup_preflight.config.model import ReadyTest
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import address
+from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import HostFs
 from cgroup_preflight.host.sockets import Listener, parse_listeners, reached
@@ -93,4 +94,6 @@ class Listeners:
         if comm == _SYSTEMD:
             return f"systemd (PID {pid}), for a socket unit"
         unit = cgroup.value.rpartition("/")[2] if isinstance(cgroup, Known) else ""
+        # A service of the run by its name in the config.
+        unit = unit.partition("-")[2] if unit.startswith(PREFIX) else unit
         return f"{comm or 'a program'} (PID {pid})" + (f" of {unit}" if unit else "")

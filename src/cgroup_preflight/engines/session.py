@@ -65,6 +65,8 @@ class ServiceRun:
         self.ready_at = self.released_at = self.ended_at = 0.0
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False
+        #: `cpu.stat` when it became ready.
+        self.ready_stat: Mapping[str, int] = {}
         self.watch: LogWatch | None = None
         self.journal: LogWatch | None = None
         self.follower: subprocess.Popen[bytes] | None = None
@@ -270,6 +272,7 @@ class Session:
         seconds = now - run.released_at
         answer = self._answer(run)
         if answer == "":
+            run.ready_stat = self._observer.cpu_stat(run.cgroup)
             run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)

@@ -30,7 +30,7 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`cpu.stat` of one cgroup when all services were ready, and at the end of their time."""
+    """`cpu.stat` of a service when it was ready, or of a slice when all were, and at the end of their time."""
 
     cgroup: str
     before: Mapping[str, int]

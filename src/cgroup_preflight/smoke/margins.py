@@ -1,7 +1,7 @@
 """How near to its limits a service was: memory that was left at the peak, and throttling after the start. Pure.
 
 Both are warnings, and [policy] sets from where on. A start may use all the CPU it is given, so only the periods of the
-hold count: from when all services were ready until the end of their time.
+hold count: from when the service was ready (of a slice: when all were) until the end of their time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -133,8 +133,10 @@ class Services:
         lasting = [proof for proof in proofs if proof.run.is_ready and proof.run.alive]
         now = self._cpu_stats(lasting)
         for proof in lasting:
+            # A slice is shared, so its periods count from when all its services have started.
+            before = {**ready, proof.run.cgroup: proof.run.ready_stat}
             proof.hold = tuple(
-                Hold(cgroup=cgroup, before=ready.get(cgroup, {}), after=now[cgroup]) for cgroup in self._chain(proof)
+                Hold(cgroup=cgroup, before=before.get(cgroup, {}), after=now[cgroup]) for cgroup in self._chain(proof)
             )
 
     def _read_again(self, proof: Proof) -> None:
