@@ -1,5 +1,6 @@
 """Services from start to stop: starts them, waits until they are ready, stops them. Proves nothing."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -7,7 +8,7 @@ from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine, Launch, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
-from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.door import Clock, Door, Processes
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
+#: Most services write to their output, and in less time. Then the last look, before the time is over.
 _JOURNAL_SECONDS = 2.0
+_JOURNAL_LAST = 0.5
+_JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
 _KILL_SECONDS = 10.0
 #: A busy service gets this long to answer once more.
@@ -40,8 +44,8 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `journal` watches
-    what it sends to the journal itself, where its output goes to a file.
+    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `journal_after`:
+    when to look for its line in the journal, in seconds after its start.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -53,7 +57,7 @@ class ServiceRun:
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
         self.watch: LogWatch | None = None
-        self.journal: LogWatch | None = None
+        self.journal_after = _JOURNAL_SECONDS
         self.follower: subprocess.Popen[bytes] | None = None
 
     @property
@@ -135,8 +139,7 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
-                watches = [watch for run in waiting for watch in (run.watch, run.journal) if watch is not None]
-                handles += [watch.handle for watch in watches if watch.open]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
                 self._door.processes.wait(handles, _READY_PAUSE)
 
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
@@ -187,9 +190,9 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        if run.watch is not None and (run.follower is None or run.journal is not None):
+        elif run.watch is not None:
             os.close(run.watch.handle)
-        run.watch = run.journal = run.follower = None
+        run.watch = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -249,23 +252,22 @@ class Session:
     def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
         test = run.service.smoke.ready
         output.read()
-        waited = self._clock.monotonic() - run.released_at
-        if not output.found and run.launch.output and run.follower is None and waited > self._journal_after(run):
-            run.follower = self._engine.follow(run.invocation)
-            assert run.follower.stdout is not None
-            run.journal = LogWatch(run.follower.stdout.fileno(), test.target)
-        if run.journal is not None:
-            run.journal.read()
-        watches = [watch for watch in (output, run.journal) if watch is not None]
-        if any(watch.found for watch in watches):
+        if output.found or (run.launch.output and self._is_in_journal(run)):
             return ""
-        if any(watch.too_slow for watch in watches):
+        if output.too_slow:
             return f"matching {test.target!r} against its log takes too long"
         return f"no line of its log matches {test.target!r}"
 
-    def _journal_after(self, run: ServiceRun) -> float:
-        """Seconds after which a line may as well be in the journal: most services write to their output, in less."""
-        return min(_JOURNAL_SECONDS, run.service.smoke.start_timeout / 2)
+    def _is_in_journal(self, run: ServiceRun) -> bool:
+        """Whether the line went to the journal or to syslog instead of the output, which goes to a file.
+
+        Asked seldom, because each time is a program, and journalctl does not print old lines while it follows.
+        """
+        waited, last = self._clock.monotonic() - run.released_at, run.service.smoke.start_timeout - _JOURNAL_LAST
+        if waited < min(run.journal_after, last) or run.journal_after > last:
+            return False
+        run.journal_after = waited * 1.5 if waited < last else math.inf
+        return matches(run.service.smoke.ready.target, self._engine.log(run.invocation, _JOURNAL_LINES))
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:
