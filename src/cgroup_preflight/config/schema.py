@@ -35,8 +35,11 @@ def schema() -> Schema:
         "additionalProperties": False,
         "$defs": {
             "slice": _table("slices.*"),
-            "service": _table("services.*", smoke={"$ref": "#/$defs/service_smoke"}),
+            "service": _table(
+                "services.*", smoke={"$ref": "#/$defs/service_smoke"}, policy={"$ref": "#/$defs/service_policy"}
+            ),
             "service_smoke": _table("services.*.smoke"),
+            "service_policy": _table("services.*.policy"),
         },
     }
 

@@ -135,6 +135,8 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
 
 def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None:
     try:
+        if key.is_property and not text:
+            raise QuantityError("the value is empty", "a value, or remove the line: then systemd's default applies")
         if key.is_property and any(ord(char) < 32 for char in text):
             raise QuantityError("the value has control characters, such as a newline", "one value on one line")
         if len(text) > 4096:

@@ -25,7 +25,8 @@ GATE_SECONDS = 60.0
 class Launch:
     """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log.
 
-    `settings` are systemd's properties and their text; `input` is a file for stdin. A unit waits at a gate before its
+    `settings` are systemd's properties and their text; `Engine.start` finds them in the drop-in that `create_slices`
+    wrote. `input` is a file for stdin. A unit waits at a gate before its
     program starts and again after it ended, so that the kernel's files can be read. The gates open by themselves after
     `hold_before` and `hold_after`, which must outlast what the tool does meanwhile; 0: there is no gate.
     """
@@ -49,11 +50,15 @@ class Launch:
 
 
 class Phase(enum.StrEnum):
-    """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left."""
+    """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
+
+    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
+    """
 
     QUEUED = "queued"
     AT_GATE = "at the gate"
     STARTED = "started"
+    ENDED = "ended"
     STOPPING = "stopping"
     AFTER_END = "after the end"
     OVER = "over"
@@ -80,8 +85,8 @@ class UnitState:
     """One unit at one moment; without arguments, a unit that the engine does not know.
 
     `word` is the engine's own word for the state. `mark` differs whenever phase or word do: what `Engine.changed`
-    compares. `gate_pid` is the process of the gate, `main_pid` that of the program, 0 for none. `result` is empty while
-    it is unknown; `exit` is None until the program ended.
+    compares. `gate_pid` is the process of the gate, before or after, `main_pid` that of the program, 0 for none.
+    `result` is empty while it is unknown; `exit` is None until the program ended.
     """
 
     phase: Phase = Phase.OVER
@@ -102,7 +107,7 @@ class UnitState:
     @property
     def has_ended(self) -> bool:
         """Whether the program is ending, has ended, or never starts."""
-        return self.phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+        return self.phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
 
     @property
     def is_at_end(self) -> bool:
@@ -161,7 +166,7 @@ class Engine(Protocol):
         """Whether the system runs a unit, whoever's manager this is."""
 
     def create_slices(self, files: Sequence["UnitFile"], units: Sequence[str]) -> dict[str, str]:
-        """Creates and starts slices; their cgroups by unit. Raises HostError."""
+        """Writes unit files, also drop-ins of services, and starts the slices `units`; their cgroups. Raises HostError."""
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
         """Units whose name begins with `scope` and ends with `suffix`, and that have something left to end."""
@@ -170,4 +175,4 @@ class Engine(Protocol):
         """Stops the slice of a run and forgets which of its units failed; returns when it is stopped."""
 
     def remove_files(self, names: Iterable[str]) -> None:
-        """Removes unit files of `unit_folder`; those already gone do not matter."""
+        """Removes unit files, and folders of drop-ins, of `unit_folder`; those already gone do not matter."""

@@ -17,7 +17,7 @@ from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.hold import wait_until
 from cgroup_preflight.plan.model import Plan, UnitFile
-from cgroup_preflight.plan.unitfile import slice_files
+from cgroup_preflight.plan.unitfile import run_files
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock, Door
@@ -50,13 +50,14 @@ class RunScope:
 def run_scope(
     engine: Engine, door: "Door", plan: Plan, scope: str, mount: str, *, stays: bool = False
 ) -> Iterator[RunScope]:  # fmt: skip
-    """Creates the slices of `plan`; stops and removes everything of the run at the end.
+    """Creates the slices of `plan` and the drop-ins of its services; stops and removes everything of the run at the end.
 
     Not where it `stays`, because the machine itself ends then. Raises HostError when the engine refuses, or when a run
     that was interrupted leaves something behind.
     """
-    files = tuple(_owned(file, scope, door.files) for file in slice_files(plan))
-    names = [file.path for file in files]
+    files = tuple(_owned(file, scope, door.files) for file in run_files(plan))
+    # Of a drop-in its folder, which belongs to the run, too.
+    names = list(dict.fromkeys(file.path.partition("/")[0] for file in files))
     run = RunScope()
     try:
         run.cgroups = engine.create_slices(files, [item.unit for item in plan.slices])

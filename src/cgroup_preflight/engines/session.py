@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.engines.base import Engine, Launch, UnitState
+from cgroup_preflight.engines.base import Engine, Launch, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
+from cgroup_preflight.engines.listeners import Listeners
+from cgroup_preflight.engines.output import UNREAD_MAX, Output
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
@@ -25,7 +27,11 @@ _JOURNAL_SECONDS = 2.0
 _JOURNAL_LAST = 0.5
 _JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
+#: How often the files that services write to are looked at, in seconds.
+_OUTPUT_PAUSE = 0.1
 _KILL_SECONDS = 10.0
+#: Children of a program that has ended get this long to end.
+_CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
 _ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
@@ -44,18 +50,25 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `journal_after`:
-    when to look for its line in the journal, in seconds after its start.
+    time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
+    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
+    process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
+    the main process has ended. `journal_after`: when to look for its line in the journal, in
+    seconds after its start.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
         self.service, self.launch = service, launch
         self.state = UnitState()
-        self.refused = self.cgroup = self.invocation = self.silent = ""
+        self.refused = self.cgroup = self.invocation = self.silent = self.doubt = ""
         self.handle, self.pid = -1, 0
+        self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False
+        self.left = 0
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
+        self.output = Output(launch.output) if launch.output else None
+        self.frozen = False
         self.watch: LogWatch | None = None
         self.journal_after = _JOURNAL_SECONDS
         self.follower: subprocess.Popen[bytes] | None = None
@@ -84,6 +97,7 @@ class Session:
         self._observer = observer
         self._door = door
         self._clock = door.clock
+        self._listeners = Listeners(door.files, observer)
 
     def start(self, runs: Iterable[ServiceRun]) -> list[ServiceRun]:
         """Starts services at the same time; those that now run, or wait at their gate."""
@@ -114,7 +128,7 @@ class Session:
         """Starts the programs, and takes a handle of each main process."""
         for run in runs:
             gate = run.state.gate_pid
-            if gate:
+            if run.state.phase is Phase.AT_GATE and gate:
                 # systemd names the process before it is in its cgroup, and before it has become the `sleep`.
                 wait_until(self._clock, lambda run=run, gate=gate: self._is_gate(run, gate), _GATE_SECONDS)  # type: ignore[misc]
                 open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
@@ -136,6 +150,7 @@ class Session:
             for run in waiting:
                 self._note_exit(run)
                 self._try_ready(run)
+            self._bound_output(runs)
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
@@ -150,12 +165,27 @@ class Session:
             handles = [run.handle for run in runs if run.alive]
             if not handles:
                 break
-            self._door.processes.wait(handles, left)
+            writes = any(run.output for run in runs)
+            self._door.processes.wait(handles, min(left, _OUTPUT_PAUSE) if writes else left)
+            self._bound_output(runs)
             for run in runs:
                 self._note_exit(run)
         for run in runs:
             self._note_exit(run)
             run.ended_early = not run.alive and not run.is_job
+
+    def count_left(self, runs: Iterable[ServiceRun]) -> None:
+        """Counts what still runs of services whose main process has ended with success; its children may end, too."""
+        ended = {run.service.unit: run for run in runs if not run.alive and run.cgroup}
+        states = self._engine.states(ended) if ended else {}
+        ended = {unit: run for unit, run in ended.items() if states.get(unit, UnitState()).phase is Phase.ENDED}
+
+        def none_left() -> bool:
+            for run in ended.values():
+                run.left = len(self._observer.processes(run.cgroup))
+            return not any(run.left for run in ended.values())
+
+        wait_until(self._clock, none_left, _CHILDREN_SECONDS)
 
     def check_again(self, runs: Sequence[ServiceRun]) -> None:
         """Asks once more whoever answered when it became ready: a program can hang and stay alive."""
@@ -169,6 +199,8 @@ class Session:
         """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
         if not runs:
             return
+        for run in runs:
+            self._freeze(run, frozen=False)
         self._engine.stop([run.service.unit for run in runs])
         asked = self._clock.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
@@ -217,6 +249,19 @@ class Session:
         assert run.follower.stdout is not None
         return run.follower.stdout.fileno()
 
+    def _bound_output(self, runs: Iterable[ServiceRun]) -> None:
+        """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
+        for run in runs:
+            if run.output is not None:
+                searches = run.watch is not None and run.readiness is None and not run.watch.found
+                unread = run.output.free(run.watch.handle if run.watch is not None and searches else None)
+                self._freeze(run, frozen=unread > UNREAD_MAX)
+
+    def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:
+        if run.frozen is not frozen and run.cgroup:
+            run.frozen = frozen
+            self._engine.write_attribute(self._observer.path(run.cgroup, "cgroup.freeze"), "1" if frozen else "0")
+
     def _note_exit(self, run: ServiceRun) -> None:
         if run.alive and self._door.processes.wait([run.handle], 0):
             run.alive = False
@@ -227,11 +272,11 @@ class Session:
         seconds = now - run.released_at
         answer = self._answer(run)
         if answer == "":
-            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds), now
+            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
         elif seconds > run.service.smoke.start_timeout:
-            run.readiness = Readiness(ok=False, seconds=seconds, why=answer)
+            run.readiness = Readiness(ok=False, seconds=seconds, why=f"{answer}{self._elsewhere(run)}")
 
     def _answer(self, run: ServiceRun) -> str:
         """Empty when ready, else what is missing."""
@@ -242,12 +287,24 @@ class Session:
             return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
-        if test.kind is ReadyKind.HTTP:
-            failure = self._door.network.try_http(test.target)
-            return f"{failure} at {test.target}" if failure else ""
-        if test.kind is ReadyKind.TCP:
-            return "" if self._door.network.listens(test) else f"no program listens at {test.target}"
-        return ""
+        if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
+            return f"{failure} at {test.target}"
+        if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
+            return f"no program listens at {test.target}"
+        return self._other_program(run) if test.kind in _ADDRESSED else ""
+
+    def _other_program(self, run: ServiceRun) -> str:
+        """Empty where the service itself listens at its address, or where that cannot be told."""
+        found = self._listeners.answerer(run.service.smoke.ready, run.cgroup)
+        run.doubt = found.doubt
+        return f"another program listens at {run.service.smoke.ready.target}: {found.other}" if found.other else ""
+
+    def _elsewhere(self, run: ServiceRun) -> str:
+        """Where a service listens that is not ready at its address."""
+        if run.service.smoke.ready.kind not in _ADDRESSED or not run.cgroup:
+            return ""
+        found = self._listeners.addresses(run.cgroup)
+        return f"; the service listens at {', '.join(found[:3])}" if found else "; the service listens at no address"
 
     def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
         test = run.service.smoke.ready
@@ -264,7 +321,7 @@ class Session:
         Asked seldom, because each time is a program, and journalctl does not print old lines while it follows.
         """
         waited, last = self._clock.monotonic() - run.released_at, run.service.smoke.start_timeout - _JOURNAL_LAST
-        if waited < min(run.journal_after, last) or run.journal_after > last:
+        if run.journal_after == math.inf or waited < min(run.journal_after, last):
             return False
         run.journal_after = waited * 1.5 if waited < last else math.inf
         return matches(run.service.smoke.ready.target, self._engine.log(run.invocation, _JOURNAL_LINES))
@@ -282,6 +339,21 @@ class Session:
         """Whether only the gate after the end is left of a service; notes the exits of all `runs` meanwhile."""
         for one in runs:
             self._note_exit(one)
-        if not run.cgroup:
-            return True
-        return gate_process(self._observer, run.cgroup, other_than=run.pid) > 0 or not self._observer.exists(run.cgroup)
+        self._find_end_gates(runs)
+        return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
+
+    def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
+        """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
+        found = {
+            run.service.unit: (run, pid)
+            for run in runs
+            if run.cgroup and not run.end_gate
+            and (pid := gate_process(self._observer, run.cgroup, other_than=run.pid)) not in {0, *run.no_gates}
+        }  # fmt: skip
+        states = self._engine.states(found) if found else {}
+        for unit, (run, pid) in found.items():
+            state = states.get(unit, UnitState())
+            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
+                run.end_gate = pid
+            else:
+                run.no_gates.add(pid)

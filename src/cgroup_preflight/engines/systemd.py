@@ -21,7 +21,7 @@ from cgroup_preflight.engines import command_lines as argvs
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
-from cgroup_preflight.engines.unit_file import fits, unit_file_text
+from cgroup_preflight.engines.unit_file import drop_in, fits, unit_file_text
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
@@ -151,7 +151,11 @@ class Manager:
         return "" if self._on_bus(bus.start(units)) else self._words(self._systemctl(*words))
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
-        """Writes the files of slices and starts `units`; their cgroups by unit. Raises HostError."""
+        """Writes unit files and starts the slices `units`; their cgroups by unit. Raises HostError.
+
+        Loading a slice from a new file makes the manager read the folder, and with that it knows of the drop-ins. It does
+        not read the folder for a transient unit (systemd, `unit_load_fragment`).
+        """
         self._write_files(files)
         self._start_slices(units)
         return {unit: shown.get("ControlGroup", "") for unit, shown in self._loaded(units).items()}
@@ -223,16 +227,21 @@ class Manager:
     def started(self, launches: Sequence[Launch]) -> Iterator[dict[str, str]]:
         """Starts services without gates; the manager's words by unit, for those it refused.
 
-        From unit files, with one call, where a file can name their paths; the files go at the end. Raises HostError.
+        From unit files, with one call, where a file can name their paths, else as transient units with a drop-in; the
+        files go at the end. Raises HostError.
         """
         files = [UnitFile(path=launch.unit, content=unit_file_text(launch)) for launch in launches if fits(launch)]
         names = [file.path for file in files]
+        others = [launch for launch in launches if not fits(launch)]
         try:
+            if others:
+                self._write_files(map(drop_in, others))
+                self._require("daemon-reload")
             words = self._start_files(files) if files else ""
             refused = dict.fromkeys(names, words) if words else {}
-            yield refused | self.start(launch for launch in launches if launch.unit not in names)
+            yield refused | self.start(others)
         finally:
-            self.remove_files(names)
+            self.remove_files([*names, *(f"{launch.unit}.d" for launch in others)])
 
     def _start_files(self, files: Sequence[UnitFile]) -> str:
         names = [file.path for file in files]
@@ -244,11 +253,15 @@ class Manager:
         return refused
 
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
-        """Starts transient services at the same time; the manager's words by unit, for those it refused."""
+        """Starts transient services, whose settings are in a drop-in; the manager's words by unit, for those it refused."""
         todo = tuple(launches)
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
-            self._argv("systemd-run", *argvs.systemd_run(launch, sleep=self._sleep, systemd=self._version))
+            self._argv(
+                "systemd-run",
+                # The manager of a user may not make a mount namespace everywhere.
+                *argvs.systemd_run(launch, sleep=self._sleep, systemd=self._version, protect=not self.user),
+            )
             for launch in todo
         ]
         answers: list[Completed] = []
@@ -271,7 +284,9 @@ class Manager:
         try:
             os.makedirs(self.unit_folder, exist_ok=True)
             for file in files:
-                write_file(os.path.join(self.unit_folder, file.path), file.content.encode())
+                path = os.path.join(self.unit_folder, file.path)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                write_file(path, file.content.encode())
             # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
             # kernel's own is that of the last tick: files that come right after others would not be there for it.
             now = time.time_ns()
@@ -283,14 +298,16 @@ class Manager:
             raise _cannot_write(error.where, error.message) from None
 
     def remove_files(self, names: Iterable[str]) -> None:
-        """Removes unit files of the run-time folder; those already gone do not matter."""
+        """Removes files and folders of the run-time folder; those already gone do not matter."""
         paths = [os.path.join(self.unit_folder, name) for name in names]
         if self._sudo and paths:
-            self._answer((*self._prefix, "rm", "-f", "--", *paths), _TIMEOUT)
+            self._answer((*self._prefix, "rm", "-rf", "--", *paths), _TIMEOUT)
             return
         for path in paths:
             try:
                 os.unlink(path)
+            except IsADirectoryError:
+                shutil.rmtree(path, ignore_errors=True)
             except FileNotFoundError:
                 continue
 

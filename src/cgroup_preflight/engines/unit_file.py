@@ -1,11 +1,18 @@
-"""A launch as a unit file: one call starts any number of them, where each transient unit takes a process. Pure.
+"""A launch as unit files: one call starts any number of them, where each transient unit takes a process. Pure.
 
 systemd.service(5), systemd.exec(5).
 """
 
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.plan.unit_syntax import fits_unquoted, specifiers, variable_line
-from cgroup_preflight.plan.unitfile import service_text
+from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_text, service_text
+
+
+def drop_in(launch: Launch) -> UnitFile:
+    """The settings of a launch, for a transient unit."""
+    lines = (f"{name}={text}" for name, text in launch.settings)
+    return UnitFile(path=f"{launch.unit}.d/{DROP_IN}", content=drop_in_text(lines))
 
 
 def fits(launch: Launch) -> bool:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.codes import NO_MATCH
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.host import globs
 
 _TREE = "project"
 _ABSOLUTE = "absolute"
@@ -46,7 +48,10 @@ class Project:
 
 
 def project_of(config: Config, names: Iterable[str] = ()) -> Project:
-    """The files for the services `names` (empty: all). Raises UsageError for too many files or bytes, OSError."""
+    """The files for the services `names` (empty: all).
+
+    Raises UsageError for too many files or bytes, ConfigError where a glob of `[target]` matches no file, OSError.
+    """
     wanted = set(names)
     home = Path(config.folder)
     binaries = [item.binary for item in config.services if not wanted or item.name in wanted]
@@ -55,7 +60,7 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
-    places = {_inside(top, path): path for path in (*near, *map(str, _files(home, config.target.files)))}
+    places = {_inside(top, path): path for path in (*near, *_files(config))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
     places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(home, config.target.paths)}
@@ -87,19 +92,52 @@ def _paths(home: Path, paths: Iterable[tuple[str, str]]) -> Iterable[tuple[str, 
         yield place, path
 
 
-def _files(home: Path, globs: Iterable[str]) -> Iterable[Path]:
-    """Regular files below `home` that match; links that lead out of `home` are left out."""
-    found: dict[Path, None] = {}
+def _files(config: Config) -> Iterable[str]:
+    """Files below the config's folder that match; links that lead out of it are left out."""
+    home = config.folder
+    top = os.path.realpath(home)
+    found: dict[str, None] = {}
     total = 0
-    for pattern in globs:
-        for path in sorted(home.glob(pattern)):
-            if not path.is_file() or not path.resolve().is_relative_to(home.resolve()) or path in found:
+    missing = []
+    for pattern in config.target.files:
+        near = [path for path in globs.files(home, pattern) if _is_below(top, path)]
+        if not near:
+            missing.append(_without_file(config, pattern))
+        for path in near:
+            if path in found:
                 continue
             found[path] = None
-            total += path.stat().st_size
+            total += os.stat(path).st_size
             if len(found) > _FILES_MAX or total > _BYTES_MAX:
                 raise UsageError(
                     f"files in [target] match more than {_FILES_MAX} files or {_BYTES_MAX >> 30}G", where=pattern,
                     remedy=Remedy(title="name only what the services read"),
                 )  # fmt: skip
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} glob(s) of [target] match no file", where=config.path, findings=tuple(missing),
+            remedy=Remedy(title="correct the lines named above"),
+        )  # fmt: skip
     return found
+
+
+def _is_below(top: str, path: str) -> bool:
+    real = os.path.realpath(path)
+    return os.path.isfile(real) and os.path.commonpath((top, real)) == top
+
+
+def _without_file(config: Config, pattern: str) -> Finding:
+    """A service would not find its files in the guest: better told before the boot."""
+    if any(globs.folders(config.folder, pattern)):
+        what, remedy = (
+            "matches a folder, and only files are copied",
+            f"use {pattern.rstrip('/')}/** for all files in it",
+        )
+    elif globs.files(config.folder, pattern):
+        what, remedy = "matches nothing but what is outside of the folder of the config", "copy the files into it"
+    else:
+        what, remedy = "matches no file", "make the files first, or correct the glob (relative to the config's folder)"
+    return NO_MATCH.finding(
+        Status.FAIL, pattern, f"files in [target]: {pattern!r} {what}", Remedy(title=remedy),
+        location=config.target.files_location,
+    )  # fmt: skip

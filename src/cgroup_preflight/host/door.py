@@ -56,7 +56,11 @@ class Processes:
 
     def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
         """The handles whose process has ended (of pipes: that can be read), after at most `seconds`."""
-        return select.select(handles, [], [], seconds)[0]
+        # Not select(2), which knows no descriptor above 1023.
+        poll = select.poll()
+        for handle in handles:
+            poll.register(handle, select.POLLIN)
+        return [handle for handle, _ in poll.poll(max(seconds, 0.0) * 1000)]
 
 
 class Network(Protocol):

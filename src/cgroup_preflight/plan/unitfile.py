@@ -1,7 +1,7 @@
 """Byte-stable text of every unit file that this tool writes (systemd.slice(5), systemd.unit(5), systemd.service(5)).
 
-For a project: a file for each slice, and for each service a drop-in or a whole unit. For one run: units of probes and
-of traces, in one call to the manager, where each transient unit would take a process of its own.
+For a project: a file for each slice, and for each service a drop-in or a whole unit. For one run: the same slices and
+drop-ins, and units of probes and of traces, which one call to the manager starts.
 """
 
 import os
@@ -11,6 +11,7 @@ from cgroup_preflight.plan.model import Plan, ServicePlan, UnitFile
 from cgroup_preflight.plan.unit_syntax import (
     command_line,
     comment_lines,
+    drop_in_lines,
     one_line,
     setting_lines,
     specifiers,
@@ -18,6 +19,8 @@ from cgroup_preflight.plan.unit_syntax import (
 )
 
 DROP_IN = "50-cgroup-preflight.conf"
+#: Read after DROP_IN: systemd goes by the names of the files (systemd.unit(5)).
+_RUN_DROP_IN = "60-cgroup-preflight-run.conf"
 
 
 def slice_files(plan: Plan) -> tuple[UnitFile, ...]:
@@ -40,6 +43,34 @@ def drop_in_files(plan: Plan) -> tuple[UnitFile, ...]:
         UnitFile(path=f"{item.unit}.d/{DROP_IN}", content=_text(*_head(plan), "", "[Service]", *_service_lines(item)))
         for item in plan.services
     )
+
+
+def run_files(plan: Plan) -> tuple[UnitFile, ...]:
+    """The files of one run: the slices and the drop-ins of a plan whose names are those of the run.
+
+    The slice of the run is the first. A drop-in sets its variables again, and systemd reads drop-ins after what
+    `systemd-run` sets: a second one has the variables to which `smoke.env` gives another value.
+    """
+    first, *others = slice_files(plan)
+    variables = (
+        UnitFile(path=f"{item.unit}.d/{_RUN_DROP_IN}", content=drop_in_text(lines))
+        for item in plan.services
+        if (lines := [variable_line(name, value) for name, value in _other_variables(item)])
+    )
+    # Slices come last: a manager that knows of one has seen the folders of the drop-ins, too.
+    return (first, *drop_in_files(plan), *variables, *others)
+
+
+def _other_variables(service: ServicePlan) -> Iterator[tuple[str, str]]:
+    shipped = dict(service.environment)
+    if service.go is not None:
+        shipped = dict(service.go.environment(service.environment))
+    return ((name, value) for name, value in service.smoke.env if shipped.get(name, value) != value)
+
+
+def drop_in_text(lines: Iterable[str]) -> str:
+    """A drop-in of a service of one run."""
+    return _text("[Service]", *lines)
 
 
 def whole_service(plan: Plan, service: ServicePlan, *, program: str, user: str, target: str) -> str:
@@ -81,7 +112,7 @@ def _head(plan: Plan) -> tuple[str, ...]:
 def _service_lines(service: ServicePlan) -> Iterator[str]:
     if service.slices:
         yield f"Slice={service.slices[-1]}"
-    yield from setting_lines(service.own_settings)
+    yield from drop_in_lines(service.own_settings)
     yield from (variable_line(name, value) for name, value in service.environment)
     yield from _go_lines(service)
 

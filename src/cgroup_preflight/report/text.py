@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
-from cgroup_preflight.report.headline import headline, problems
+from cgroup_preflight.report.headline import headline, problems, service_word
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
@@ -33,7 +33,7 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
-        lines += ["", *_table(report.services)]
+        lines += ["", *_table(report)]
     parts = [
         item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
     ]
@@ -98,9 +98,9 @@ def _remedy(item: Remedy) -> Iterable[str]:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
 
-def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
+def _table(report: Report) -> Iterable[str]:
     rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
-    yield from _aligned([*rows, *(_row(item) for item in services)])
+    yield from _aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)])
 
 
 def _memory(title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> Iterable[str]:
@@ -122,7 +122,7 @@ def _aligned(rows: list[list[str]]) -> Iterable[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _row(item: ServiceResult) -> list[str]:
+def _row(item: ServiceResult, word: str) -> list[str]:
     limit, peak = item.memory_max_bytes, item.memory_peak_bytes
     headroom = f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     cpu = item.cpu
@@ -131,5 +131,5 @@ def _row(item: ServiceResult) -> list[str]:
     throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
-        plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
+        plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", word,
     ]  # fmt: skip

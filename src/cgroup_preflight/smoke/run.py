@@ -1,6 +1,7 @@
 """One smoke run from plan to findings; the only function of this room that the command line calls."""
 
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,13 +27,16 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
+_FILES = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ def smoke(
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
     guest, which ends with the run, nothing is removed, and the output of services stays in files.
     """
+    _allow_files()
     uid = value_or(facts.uid, 0)
     door = local_door(bus_environment(choice, uid))
     engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
@@ -115,6 +120,8 @@ def prove(
             pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    findings += required_findings(plan, config.require)
+    findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
@@ -122,6 +129,14 @@ def prove(
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _allow_files() -> None:
+    """Each service takes a dozen descriptors; the usual soft limit of 1024 is for programs with select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _policed(plan: Plan, engine: Engine) -> tuple[Finding, ...]:

@@ -70,13 +70,17 @@ def test_the_whole_line():
         "--working-directory=/src",
         "--no-ask-password",
         "--description=shop web",
-        "--property=MemoryMax=64M",
-        "--property=CPUQuota=50%",
     ):
         assert options.count(word) == 1
     assert "--scope" not in options
     assert "--wait" not in options, "it exits 0 for a killed program"
     assert not [word for word in options if word.startswith(("--uid", "--setenv"))]
+
+
+def test_no_setting_is_spelled_a_second_time():
+    """The drop-in has them: systemd-run makes a percentage a fraction of 2^32, and refuses TasksMax=100%."""
+    settings = command_lines.setting_pairs(settings_of(MemoryMax="75%", TasksMax="100%", CPUWeight="80"))
+    assert words(settings=settings) == words(settings=())
 
 
 def test_each_unit_is_held_before_and_after():
@@ -163,17 +167,16 @@ def test_nothing_of_a_config_becomes_an_option_or_is_expanded(args, env, folder,
         f"--setenv={name}={value}" for name, value in env.items()
     ]
     names = [name for name, _ in properties(options)]
-    assert names[:2] == ["MemoryMax", "CPUQuota"]
     assert set(names) == {
-        "MemoryMax",
-        "CPUQuota",
         "ExecStartPre",
         "ExecStopPost",
         "TimeoutStartSec",
         "TimeoutStopSec",
         "RuntimeMaxSec",
+        "LogRateLimitIntervalSec",
         "StandardOutput",
         "StandardError",
+        "RemainAfterExit",
     }
     program, *rest = command
     assert program == "/src/web"

@@ -51,7 +51,9 @@ def test_a_run_has_its_slices_and_leaves_nothing(units):
         assert run.cgroups == {
             f"{SCOPE}.slice": f"/{SCOPE}.slice", f"{SCOPE}-api.slice": f"/{SCOPE}.slice/{SCOPE}-api.slice"
         }  # fmt: skip
-        assert sorted(os.listdir(units.unit_folder)) == [f"{SCOPE}-api.slice", f"{SCOPE}.slice"]
+        assert sorted(os.listdir(units.unit_folder)) == [
+            f"{SCOPE}-api.slice", f"{SCOPE}-web.service.d", f"{SCOPE}.slice"
+        ]  # fmt: skip
     assert run.left == ()
     assert os.listdir(units.unit_folder) == []
     assert units.machine.now < 1001
@@ -68,7 +70,7 @@ def test_a_run_names_its_process_so_that_no_other_run_takes_it_down(units):
 def test_inside_a_guest_nothing_is_removed(units):
     with scope(units, stays=True) as run:
         pass
-    assert (run.left, len(os.listdir(units.unit_folder))) == ((), 2)
+    assert (run.left, len(os.listdir(units.unit_folder))) == ((), 3)
     with pytest.raises(KeyError), scope(units, stays=True):
         raise KeyError
 
@@ -77,7 +79,7 @@ def test_inside_a_guest_nothing_is_removed(units):
     ("keeps", "left"),
     [
         ("units", [f"{SCOPE}.slice", f"{SCOPE}-api.slice"]),
-        ("files", [f"/{SCOPE}.slice", f"/{SCOPE}-api.slice"]),
+        ("files", [f"/{SCOPE}.slice", f"/{SCOPE}-api.slice", f"/{SCOPE}-web.service.d"]),
     ],
 )
 def test_what_stays_is_named(units, keeps, left):
@@ -178,6 +180,7 @@ def test_signals_wait_until_the_run_is_taken_down(units):
 
 def crashed(units, first_line, *, hours=0.0, name=SCOPE):
     """The files of a run, written some hours ago."""
+    os.makedirs(os.path.join(units.unit_folder, f"{name}-web.service.d"), exist_ok=True)
     for path, text in ((f"{name}.slice", f"{first_line}\n[Slice]\n"), (f"{name}-api.slice", "[Slice]\n")):
         file = os.path.join(units.unit_folder, path)
         with open(file, "w") as opened:
@@ -195,7 +198,7 @@ def test_a_live_neighbour_is_left_alone(units):
     neighbour = units.machine.spawn("a) S 1 (b", "")
     crashed(units, f"# owner: pid {neighbour.pid} started 77 namespace 42")
     assert clean_leftovers(units, units.machine.door()) == ()
-    assert len(os.listdir(units.unit_folder)) == 2
+    assert len(os.listdir(units.unit_folder)) == 3
 
 
 def test_a_process_that_got_the_number_of_the_owner_later_is_not_the_owner(units):
@@ -216,7 +219,7 @@ def test_what_cannot_be_told_is_a_crash_only_when_it_is_old(units, line):
 def test_slices_of_others_are_none_of_ours(units, name):
     crashed(units, "# owner: pid 7 started 77 namespace 42", hours=9, name=name)
     assert clean_leftovers(units, units.machine.door()) == ()
-    assert len(os.listdir(units.unit_folder)) == 2
+    assert len(os.listdir(units.unit_folder)) == 3
 
 
 def test_a_file_that_goes_meanwhile_is_no_leftover(units):

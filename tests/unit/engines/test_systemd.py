@@ -167,14 +167,15 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
         *(({"ActiveState": "deactivating", "SubState": name}, Phase.STOPPING)
           for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
         ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
+        ({"ActiveState": "active", "SubState": "exited"}, Phase.ENDED),
     ],
 )  # fmt: skip
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
     state = unit_state(shown)
     assert state.phase is phase
-    assert state.gate_pid == (9 if phase is Phase.AT_GATE else 0)
+    assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
-    assert state.has_ended is (phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    assert state.has_ended is (phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
 
 
@@ -257,7 +258,12 @@ def test_a_path_that_no_unit_file_can_hold_goes_to_systemd_run(folder, odd, name
     manager = played.manager(folder, direct=False)
     with manager.started([launch(**{name: odd}), launch("b.service")]) as refused:
         assert refused == {}
-        assert os.listdir(manager.unit_folder) == ["b.service"]
+        assert sorted(os.listdir(manager.unit_folder)) == ["a.service.d", "b.service"]
+        (drop_in,) = Path(manager.unit_folder, "a.service.d").iterdir()
+        assert drop_in.read_text() == "[Service]\nCPUQuota=50%\n"
+    assert os.listdir(manager.unit_folder) == []
+    # Nothing else makes the manager read the folder before a transient unit.
+    assert [argv[1] for argv in played.commands if argv[0] == "systemctl"] == ["daemon-reload", "start"]
     (call,) = [argv for argv in played.commands if argv[0] == "systemd-run"]
     assert "--unit=a.service" in call
     assert {"folder": f"--working-directory={odd}", "input": f"--property=StandardInput=file:{odd}"}[name] in call
@@ -296,6 +302,19 @@ def test_slices_are_loaded_from_our_files(folder):
     }
     assert Path(path).read_text() == "[Slice]\n"
     assert [argv[1] for argv in played.commands] == ["start", "show"]
+
+
+def test_drop_ins_are_written_before_the_manager_looks_and_go_with_their_folders(folder):
+    played = Played()
+    manager = played.manager(folder, direct=False)
+    path = f"{manager.unit_folder}/a.slice"
+    played.stdout = f"Id=a.slice\nFragmentPath={path}\nControlGroup=/a.slice\n"
+    files = [UnitFile(path="a.service.d/50-x.conf", content="[Service]\n"), UnitFile(path="a.slice", content="")]
+    manager.create_slices(files, ["a.slice"])
+    assert Path(manager.unit_folder, "a.service.d", "50-x.conf").read_text() == "[Service]\n"
+    assert [argv[1] for argv in played.commands] == ["start", "show"], "no reload"
+    manager.remove_files(["a.service.d", "a.slice", "gone.service.d"])
+    assert os.listdir(manager.unit_folder) == []
 
 
 def test_a_slice_that_systemd_made_up_is_reloaded_once_and_then_refused(folder):
@@ -408,7 +427,7 @@ def test_files_that_cannot_be_written_are_an_error(folder):
     manager = Played().manager(folder)
     manager._write_files([UnitFile(path="a.slice", content="")])
     with pytest.raises(HostError, match="cannot write unit files"):
-        manager._write_files([UnitFile(path="no/such/folder.slice", content="")])
+        manager._write_files([UnitFile(path="a.slice/x.conf", content="")])
 
 
 def test_an_attribute_is_written_where_that_is_allowed(folder, tmp_path):

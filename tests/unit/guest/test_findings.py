@@ -51,7 +51,7 @@ def test_the_hosts_own_findings_do_not_decide(was, becomes):
 
 
 def test_without_a_guests_finding_nothing_is_passed_by_the_host():
-    """A pass of the host's checks alone, beside a lost guest, must not become the verdict."""
+    """A pass of the host's checks alone, with a lost guest, must not become the verdict."""
     host = guest_findings.host_findings([finding("CGP106", Status.PASS), finding("CGP101", Status.FAIL)])
     lost = guest_findings.lost_guest("", "it died", ["panic", "trace"], guest_findings._OTHER_GUEST)
     assert verdict_of([*host, lost]) is Verdict.UNVERIFIED

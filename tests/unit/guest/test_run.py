@@ -128,16 +128,18 @@ def test_services_that_nobody_started_are_refused_whatever_the_verdict():
         (("pids.max", "64"), ("memory.max", str(65 << 20)), ("cpu.max", "50000 100000")),
         (("pids.max", "65"), *LIMITS["api"][1:]),
         (("pids.max", "64"), ("memory.high", str(64 << 20)), ("cpu.max", "50000 100000")),
-        (),
     ],
 )
 def test_a_pass_without_a_limit_of_the_config_is_refused(limits):
     """As the report of another config would be, or of this one before it was changed."""
     made = report({**LIMITS, "api": limits})
-    if not limits:  # contradictory without a limit, unless the finding warns
-        warned = (*(replace(one, status=Status.WARN) if one.code == "CGP501" else one for one in made.findings),)
-        made = replace(made, findings=warned)
     assert "not about this config: a pass that leaves out limits of api" in refused(made)
+
+
+def test_a_pass_of_a_service_without_any_limit_is_refused():
+    made = report({**LIMITS, "api": ()})
+    warned = (*(replace(one, status=Status.WARN) if one.code == "CGP501" else one for one in made.findings),)
+    assert "no limit in force" in refused(replace(made, findings=warned))
 
 
 def test_more_limits_than_the_config_has_are_taken():
@@ -397,10 +399,11 @@ def test_the_memory_that_this_host_can_give(text, mebibytes):
 
 def test_limits_that_could_not_be_read_count_for_a_share():
     """A share without its file is in the report all the same; that it is excused is for the reader of reports."""
-    text = '[services.api]\nbinary = "api"\nCPUWeight = 50\n'
-    made = report({"api": (("cpu.weight", "50"),)})
+    text = '[services.api]\nbinary = "api"\nCPUWeight = 50\nTasksMax = 9\n'
+    made = report({"api": (("pids.max", "9"),)})
     (api,) = made.services
-    absent = replace(api, limits=(LimitResult(file="x/cpu.weight", expected="50", actual=None, ok=False),))
+    weight = LimitResult(file="x/cpu.weight", expected="50", actual=None, ok=False)
+    absent = replace(api, limits=(*api.limits, weight))
     warned = replace(made.findings[0], status=Status.WARN, evidence={"x/cpu.weight": "absent"})
     made = replace(made, services=(absent,), findings=(warned, *made.findings[1:]))
     assert read(made, made=task(config=config_of(text))) == made

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.plan.build import build_plan, scoped
-from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from cgroup_preflight.plan.unitfile import drop_in_files, run_files, slice_files
 from tests.unit.core.making import config_of
 
 TEXT = """\
@@ -165,3 +165,49 @@ def test_variables_arrive_as_they_are_each_on_one_line(variables):
 
 def _toml(text):
     return '"' + "".join(f"\\U{ord(char):08x}" for char in text) + '"'
+
+
+RUN = """\
+[slices.api]
+MemoryMax = "75%"
+[services.web]
+binary = "x"
+slice = "api"
+TasksMax = "100%"
+Environment = { A = "1", B = "2" }
+[services.web.smoke]
+env = { B = "2", C = "3" }
+"""
+
+
+def test_a_run_has_the_very_text_that_ships():
+    """But for the names of units, which are those of the run."""
+    plan = build_plan(config_of(RUN))
+    shipped = {item.path: item.content for item in (*slice_files(plan), *drop_in_files(plan))}
+    first, *files = run_files(scoped(plan, "cgpf00"))
+    assert first.path == "cgpf00.slice"
+    assert {item.path.removeprefix("cgpf00-"): item.content.replace("cgpf00-", "") for item in files} == shipped
+    assert [item.path for item in files] == ["cgpf00-web.service.d/50-cgroup-preflight.conf", "cgpf00-api.slice"]
+
+
+def test_the_variables_of_a_run_come_after_those_that_ship():
+    plan = scoped(build_plan(config_of(RUN.replace('B = "2", C', 'B = "50%", C'))), "cgpf00")
+    folder = "cgpf00-web.service.d"
+    _, shipped, variables, _ = run_files(plan)
+    assert "Environment=B=2\n" in shipped.content
+    assert (shipped.path, variables.path) == (
+        f"{folder}/50-cgroup-preflight.conf", f"{folder}/60-cgroup-preflight-run.conf"
+    )  # fmt: skip
+    assert sorted((variables.path, shipped.path)) == [shipped.path, variables.path]
+    assert variables.content == '[Service]\nEnvironment="B=50%%"\n'
+
+
+def test_a_drop_in_resets_a_list_before_it_sets_it():
+    """systemd adds AllowedCPUs= of a drop-in to that of the unit, unless an empty one comes first."""
+    plan = build_plan(
+        config_of('[slices.s]\nAllowedCPUs = "0-1"\n[services.a]\nbinary = "a"\nAllowedCPUs = "1"\nTasksMax = 9\n')
+    )
+    (drop_in,) = drop_in_files(plan)
+    assert "TasksMax=9\n" in drop_in.content
+    assert "\nAllowedCPUs=\nAllowedCPUs=1\n" in drop_in.content
+    assert "AllowedCPUs=\n" not in slice_files(plan)[0].content
