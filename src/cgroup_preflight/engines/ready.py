@@ -122,6 +122,15 @@ class LocalNetwork:
     fetch = staticmethod(fetch)
 
 
+def matches(pattern: str, lines: Iterable[str]) -> bool:
+    """Whether a line has the pattern; False if that takes too long to tell."""
+    try:
+        with _time_limit(_MATCH_SECONDS):
+            return any(re.search(pattern, line[:_LINE_MAX]) for line in lines)
+    except _TooSlow:
+        return False
+
+
 class LogWatch:
     """Searches for a pattern in what arrives at a descriptor (a pipe, or a file that grows), and never waits."""
 

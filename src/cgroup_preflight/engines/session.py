@@ -1,5 +1,6 @@
 """Services from start to stop: starts them, waits until they are ready, stops them. Proves nothing."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -9,7 +10,7 @@ from cgroup_preflight.engines.base import Engine, Launch, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.output import UNREAD_MAX, Output
-from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.door import Clock, Door, Processes
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
+#: Most services write to their output, and in less time. Then the last look, before the time is over.
 _JOURNAL_SECONDS = 2.0
+_JOURNAL_LAST = 0.5
+_JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
@@ -49,8 +53,8 @@ class ServiceRun:
     time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
-    the main process has ended. `journal` watches what it sends to the journal itself,
-    where its output goes to a file.
+    the main process has ended. `journal_after`: when to look for its line in the journal, in
+    seconds after its start.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -68,7 +72,7 @@ class ServiceRun:
         #: `cpu.stat` when it became ready.
         self.ready_stat: Mapping[str, int] = {}
         self.watch: LogWatch | None = None
-        self.journal: LogWatch | None = None
+        self.journal_after = _JOURNAL_SECONDS
         self.follower: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,8 +156,7 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
-                watches = [watch for run in waiting for watch in (run.watch, run.journal) if watch is not None]
-                handles += [watch.handle for watch in watches if watch.open]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
                 self._door.processes.wait(handles, _READY_PAUSE)
 
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
@@ -222,9 +225,9 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        if run.watch is not None and (run.follower is None or run.journal is not None):
+        elif run.watch is not None:
             os.close(run.watch.handle)
-        run.watch = run.journal = run.follower = None
+        run.watch = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -310,23 +313,22 @@ class Session:
     def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
         test = run.service.smoke.ready
         output.read()
-        waited = self._clock.monotonic() - run.released_at
-        if not output.found and run.launch.output and run.follower is None and waited > self._journal_after(run):
-            run.follower = self._engine.follow(run.invocation)
-            assert run.follower.stdout is not None
-            run.journal = LogWatch(run.follower.stdout.fileno(), test.target)
-        if run.journal is not None:
-            run.journal.read()
-        watches = [watch for watch in (output, run.journal) if watch is not None]
-        if any(watch.found for watch in watches):
+        if output.found or (run.launch.output and self._is_in_journal(run)):
             return ""
-        if any(watch.too_slow for watch in watches):
+        if output.too_slow:
             return f"matching {test.target!r} against its log takes too long"
         return f"no line of its log matches {test.target!r}"
 
-    def _journal_after(self, run: ServiceRun) -> float:
-        """Seconds after which a line may as well be in the journal: most services write to their output, in less."""
-        return min(_JOURNAL_SECONDS, run.service.smoke.start_timeout / 2)
+    def _is_in_journal(self, run: ServiceRun) -> bool:
+        """Whether the line went to the journal or to syslog instead of the output, which goes to a file.
+
+        Asked seldom, because each time is a program, and journalctl does not print old lines while it follows.
+        """
+        waited, last = self._clock.monotonic() - run.released_at, run.service.smoke.start_timeout - _JOURNAL_LAST
+        if run.journal_after == math.inf or waited < min(run.journal_after, last):
+            return False
+        run.journal_after = waited * 1.5 if waited < last else math.inf
+        return matches(run.service.smoke.ready.target, self._engine.log(run.invocation, _JOURNAL_LINES))
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:

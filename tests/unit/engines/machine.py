@@ -304,7 +304,7 @@ class Units:
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
         self.refuses: dict[str, str] = {}
         self.written: list[tuple[str, str]] = []
-        self.journal = b"hello\nlistening on 1\n"
+        self.last_lines = "log of"
 
     def _called(self, name: str, units: Iterable[str]) -> None:
         self.calls.append((name, tuple(units)))
@@ -486,12 +486,12 @@ class Units:
                 unit.phase = Phase.OVER if "stubborn" not in self.keeps and not unit.program.gate else unit.phase
 
     def log(self, invocation: str, lines: int) -> tuple[str, ...]:
-        return (f"log of {invocation[-1]}",) if invocation else ()
+        return (f"{self.last_lines} {invocation[-1]}",) if invocation else ()
 
     def follow(self, invocation: str) -> object:
         self._called("follow", [invocation])
         reading, writing = os.pipe()
-        os.write(writing, self.journal)
+        os.write(writing, b"hello\nlistening on 1\n")
         os.close(writing)
         return SimpleNamespace(stdout=os.fdopen(reading, "rb"))
 

@@ -285,21 +285,36 @@ def test_a_line_of_its_output_file_makes_it_ready_and_its_last_lines_are_kept(tm
 def test_a_log_without_the_line(tmp_path, text, why):
     (tmp_path / "out-web").write_text(text)
     trial = Trial(tmp_path, Program(), LOG, journal=False)
-    trial.units.journal = b"hello\n"
     seen = trial.one()
     assert seen.ready is not None
     assert seen.ready.why == why
 
 
 def test_a_line_that_went_to_the_journal_and_not_to_the_output_makes_it_ready(tmp_path):
-    """Looked for once the output has had its time, and with one program."""
+    """Looked for once the output has had its time."""
     trial = Trial(tmp_path, Program(), LOG, journal=False)
+    trial.units.last_lines = "listening on"
     seen = trial.one()
     assert seen.ready is not None
     assert seen.ready.ok
     assert 2 <= seen.ready.seconds < 2.5
-    names = [name for name, _ in trial.units.calls]
-    assert (names.count("follow"), names.count("end_follow")) == (1, 1)
+    assert not [name for name, _ in trial.units.calls if name == "follow"]
+
+
+def test_the_journal_is_looked_at_once_more_before_the_time_is_over(tmp_path):
+    """And seldom before."""
+    trial = Trial(tmp_path, Program(), LOG, journal=False)
+    looks = []
+
+    def log(invocation, lines):
+        looks.append(trial.machine.now)
+        return ("listening on 1",) if len(looks) == 8 else ()
+
+    trial.units.log = log
+    seen = trial.one()
+    assert seen.ready is not None
+    assert seen.ready.ok
+    assert 29.5 <= seen.ready.seconds < 30
 
 
 def test_only_the_last_whole_lines_of_a_long_output_are_kept(tmp_path):
