@@ -85,4 +85,11 @@ def test_a_tree_deeper_than_the_stack_of_python(tmp_path):
             here = below
     finally:
         os.close(here)
-    assert globs.files(str(tmp_path), "**") == ()
+    try:
+        assert globs.files(str(tmp_path), "**") == ()
+    finally:
+        # What removes the folders of tests goes down by recursion, and would fail here: one level goes after the other.
+        while (tmp_path / "d" / "d").exists():
+            (tmp_path / "d" / "d").rename(tmp_path / "e")
+            (tmp_path / "d").rmdir()
+            (tmp_path / "e").rename(tmp_path / "d")
