@@ -29,7 +29,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
     properties = [
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
-        ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
+        # The tool keeps the time of the start, too: systemd's would count how long the gate waits for other services.
+        ("TimeoutStartSec", f"{launch.start_timeout + launch.hold_before:g}s"),
         # The gate after the end counts as stopping: systemd's own time-out must not open it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     import subprocess
 
 _GATE_SECONDS = 20.0
+#: What each service adds to the time in which all of them must be at their gates.
+_EACH_SECONDS = 1.0
+#: So many services start, or stop, at the same time: their time-outs must not depend on how many others there are.
+_AT_ONCE = 8
+#: After these seconds the next one starts all the same: a service may wait for one that starts later.
+_TURN_SECONDS = 2.0
+_STOP_PAUSE = 0.02
 _POLL_MAX = 0.2
 _READY_PAUSE = 0.05
 _KILL_SECONDS = 10.0
@@ -96,15 +103,41 @@ class Session:
 
     def wait_for_gates(self, runs: Sequence[ServiceRun]) -> None:
         """Waits until each service has a cgroup and its program has not begun; opens the log of those that need it."""
-        self._poll(runs, lambda run: run.state.has_begun, _GATE_SECONDS)
+        self._poll(runs, lambda run: run.state.has_begun, _GATE_SECONDS + _EACH_SECONDS * len(runs))
         for run in runs:
             run.cgroup = run.state.cgroup
             run.invocation = run.state.invocation
             if run.service.smoke.ready.kind is ReadyKind.LOG:
                 run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
 
-    def open_gates(self, runs: Sequence[ServiceRun]) -> None:
-        """Starts the programs, and takes a handle of each main process."""
+    def bring_up(self, runs: Sequence[ServiceRun]) -> None:
+        """Starts the programs, a few at a time; returns when each is ready, has ended, or its start_timeout is over.
+
+        The clock of a service starts when its own gate opens.
+        """
+        todo, waiting = list(runs), list[ServiceRun]()
+        while todo or waiting:
+            room = self._room(run.released_at for run in waiting)
+            if todo and room:
+                self._open_gates(todo[:room])
+                waiting += todo[:room]
+                todo = todo[room:]
+            self._note_exits(waiting)
+            for run in waiting:
+                self._try_ready(run)
+            waiting = [run for run in waiting if run.readiness is None]
+            if waiting and not (todo and self._room(run.released_at for run in waiting)):
+                handles = [run.handle for run in waiting if run.alive]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                self._door.processes.wait(handles, _READY_PAUSE)
+
+    def _room(self, begun: Iterable[float]) -> int:
+        """How many more services may start or stop now, beside those that `begun` to."""
+        now = self._clock.monotonic()
+        return max(_AT_ONCE - sum(now - moment < _TURN_SECONDS for moment in begun), 0)
+
+    def _open_gates(self, runs: Sequence[ServiceRun]) -> None:
+        """Starts programs, and takes a handle of each main process."""
         for run in runs:
             gate = run.state.gate_pid
             if gate:
@@ -122,19 +155,6 @@ class Session:
             if not run.alive:
                 run.ended_at = self._clock.monotonic()
 
-    def wait_until_ready(self, runs: Sequence[ServiceRun]) -> None:
-        """Waits until each service is ready, has ended, or its start_timeout is over."""
-        waiting = list(runs)
-        while waiting:
-            for run in waiting:
-                self._note_exit(run)
-                self._try_ready(run)
-            waiting = [run for run in waiting if run.readiness is None]
-            if waiting:
-                handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
-                self._door.processes.wait(handles, _READY_PAUSE)
-
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
         """Waits until each ready service has run for its duration; not for those that end earlier."""
         lasting = [run for run in runs if run.is_ready and not run.is_job]
@@ -144,10 +164,9 @@ class Session:
             if not handles:
                 break
             self._door.processes.wait(handles, left)
-            for run in runs:
-                self._note_exit(run)
+            self._note_exits(runs)
+        self._note_exits(runs)
         for run in runs:
-            self._note_exit(run)
             run.ended_early = not run.alive and not run.is_job
 
     def check_again(self, runs: Sequence[ServiceRun]) -> None:
@@ -155,26 +174,40 @@ class Session:
         asked = [run for run in runs if run.alive and run.is_ready and run.service.smoke.ready.kind in _ADDRESSED]
         for run in asked:
             run.silent = "not asked yet"
-        # All get the same time: no service waits for the silent ones before it.
-        wait_until(self._clock, lambda: not [run for run in asked if not self._still_answers(run)], _AGAIN_SECONDS)
+        silent = [run for run in asked if not self._still_answers(run)]
+        # All get the same time, after the first look at all of them: no service waits for the silent ones before it.
+        wait_until(self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS)
 
     def stop(self, runs: Sequence[ServiceRun]) -> None:
-        """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
-        if not runs:
-            return
-        self._engine.stop([run.service.unit for run in runs])
-        asked = self._clock.monotonic()
-        for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
-            left = asked + run.service.smoke.stop_timeout - self._clock.monotonic()
-            if not wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left):  # type: ignore[misc]
-                run.killed = True
-                self._engine.kill([run.service.unit])
-        for run in runs:
-            wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), _KILL_SECONDS)  # type: ignore[misc]
+        """Stops services, a few at a time; kills those that outlast their stop_timeout.
+
+        Their states are the last ones then.
+        """
+        todo, stopping = list(runs), list[tuple[ServiceRun, float]]()
+        while todo or stopping:
+            batch = todo[: self._room(asked for _, asked in stopping)]
+            if batch:
+                self._engine.stop([run.service.unit for run in batch])
+                stopping += [(run, self._clock.monotonic()) for run in batch]
+                todo = todo[len(batch) :]
+            self._note_exits(runs)
+            stopping = [(run, asked) for run, asked in stopping if self._is_stopping(run, asked)]
+            if stopping and not (todo and self._room(asked for _, asked in stopping)):
+                self._clock.sleep(_STOP_PAUSE)
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()
         self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
+
+    def _is_stopping(self, run: ServiceRun, asked: float) -> bool:
+        """Whether a service that was `asked` to stop has not ended yet; kills it when its time is over."""
+        if self._is_at_end(run):
+            return False
+        late = self._clock.monotonic() - asked - run.service.smoke.stop_timeout
+        if late > 0 and not run.killed:
+            run.killed = True
+            self._engine.kill([run.service.unit])
+        return late <= _KILL_SECONDS
 
     def close(self, run: ServiceRun) -> None:
         """Gives back what the session holds of a service."""
@@ -193,14 +226,16 @@ class Session:
         while todo:
             known = {run.service.unit: run.state for run in todo}
             # The whole state of a unit takes long to ask: so when it has changed, at the longest pause, and at the end.
-            whole = pause == _POLL_MAX or self._clock.monotonic() > deadline
+            asked = self._clock.monotonic()
+            whole = pause == _POLL_MAX or asked > deadline
             states = self._engine.states(known) if whole else self._engine.changed(known)
             for run in todo:
                 run.state = states.get(run.service.unit, UnitState() if whole else run.state)
             todo = [run for run in todo if not done(run)]
             if not todo or self._clock.monotonic() > deadline:
                 return
-            self._clock.sleep(pause)
+            # With many units an answer takes long: asking never takes more than a third of the time.
+            self._clock.sleep(max(pause, 2 * (self._clock.monotonic() - asked)))
             pause = min(pause * 2, _POLL_MAX)
 
     def _open_log(self, run: ServiceRun) -> int:
@@ -210,10 +245,11 @@ class Session:
         assert run.follower.stdout is not None
         return run.follower.stdout.fileno()
 
-    def _note_exit(self, run: ServiceRun) -> None:
-        if run.alive and self._door.processes.wait([run.handle], 0):
-            run.alive = False
-            run.ended_at = self._clock.monotonic()
+    def _note_exits(self, runs: Iterable[ServiceRun]) -> None:
+        alive = {run.handle: run for run in runs if run.alive}
+        for handle in self._door.processes.wait(list(alive), 0) if alive else ():
+            alive[handle].alive = False
+            alive[handle].ended_at = self._clock.monotonic()
 
     def _try_ready(self, run: ServiceRun) -> None:
         now = self._clock.monotonic()
@@ -255,10 +291,8 @@ class Session:
         """Whether this process is the gate of the service, or has ended."""
         return gate_process(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
 
-    def _is_at_end(self, run: ServiceRun, runs: Iterable[ServiceRun]) -> bool:
-        """Whether only the gate after the end is left of a service; notes the exits of all `runs` meanwhile."""
-        for one in runs:
-            self._note_exit(one)
+    def _is_at_end(self, run: ServiceRun) -> bool:
+        """Whether only the gate after the end is left of a service."""
         if not run.cgroup:
             return True
         return gate_process(self._observer, run.cgroup, other_than=run.pid) > 0 or not self._observer.exists(run.cgroup)

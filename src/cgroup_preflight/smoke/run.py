@@ -33,6 +33,8 @@ from cgroup_preflight.smoke.probes import Probes
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
+#: The longest that one service makes another one wait, on a busy machine.
+_TURN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +153,9 @@ def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
 
 
 def _longest(plan: Plan) -> float:
-    """Seconds that all services together may take: each one, and the gate after its end, waits for the slowest."""
+    """Seconds that all services together may take: each one, and its gates, waits for the slowest and for its turn."""
     spans = [(item.smoke.start_timeout, item.smoke.duration, item.smoke.stop_timeout) for item in plan.services]
-    return float(sum(max(column) for column in zip(*spans, strict=True)))
+    return float(sum(max(column) for column in zip(*spans, strict=True)) + _TURN_SECONDS * len(spans))
 
 
 def _launch(
@@ -165,7 +167,7 @@ def _launch(
         command=(service.binary, *smoke_settings.args), settings=command_lines.setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
-        runtime_max=longest + 120.0, hold_after=longest + GATE_SECONDS,
+        runtime_max=longest + 120.0, hold_before=longest + GATE_SECONDS, hold_after=longest + GATE_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
 

@@ -58,15 +58,15 @@ class Services:
             session.wait_for_gates(runs)
             for proof in started:
                 proof.limits = self._read_limits(proof)
-            session.open_gates(runs)
             self._say("waiting until the services are ready")
-            session.wait_until_ready(runs)
+            session.bring_up(runs)
             self._say("running the services under their limits")
             session.run_for_duration(runs)
             session.check_again(runs)
+            children = self._observer.children()
             for proof in started:
                 if proof.run.alive:
-                    self._read_alive(proof)
+                    self._read_alive(proof, children)
             self._say("stopping the services")
             session.stop(runs)
             self._find_left(started)
@@ -82,7 +82,7 @@ class Services:
             found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
-    def _read_alive(self, proof: Proof) -> None:
+    def _read_alive(self, proof: Proof, children: Mapping[int, Sequence[int]]) -> None:
         """Limits a second time, now that the program has run, and where its processes are."""
         run = proof.run
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
@@ -90,7 +90,7 @@ class Services:
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
         inside = self._observer.processes(run.cgroup)
         strays = []
-        for pid, reading in self._observer.descendants(run.pid).items():
+        for pid, reading in self._observer.descendants(run.pid, children).items():
             where = reading.value if isinstance(reading, Known) else ""
             # A child whose cgroup cannot be read has ended, or may be anywhere.
             if not _within(where, run.cgroup) and (where or self._observer.comm(pid)):
