@@ -15,7 +15,6 @@ from ci import action_entry, lock
 from cgroup_preflight.cli import publish
 from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
-from cgroup_preflight.publish.options import COMMENT_MODES
 from cgroup_preflight.report import FORMATS, schema
 from tests.clients.helpers import ROOT, run
 from tests.unit.publish.jobs import write_report
@@ -58,7 +57,6 @@ def test_choices_are_those_of_the_command():
         if name in INPUTS:
             assert set(INPUTS[name]["options"]) == set(choices)
         assert all(choice in ACTION["inputs"][name]["description"] for choice in choices)
-    assert set(COMMENT_MODES) == set(options["--comment"].choices)
     assert set(INPUTS["engine"]["options"]) == {"", *ENGINES} == set(action_entry.CHOICES["CGPF_ENGINE"])
     assert all(engine in ACTION["inputs"]["engine"]["description"] for engine in ENGINES)
     assert all(item in ACTION["inputs"]["formats"]["description"] for item in FORMATS)

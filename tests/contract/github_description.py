@@ -43,10 +43,10 @@ def description(edition: str) -> dict[str, Any]:
 def _make(folder: Path) -> None:
     """The editions and the licence; the package itself, 385 MB of them, does not stay."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        install(Path(beside) / "npm", "@octokit/openapi", VERSION)
-        package = Path(beside) / "npm" / "node_modules" / "@octokit" / "openapi"
-        made = Path(beside) / "made"
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        install(Path(fresh) / "npm", "@octokit/openapi", VERSION)
+        package = Path(fresh) / "npm" / "node_modules" / "@octokit" / "openapi"
+        made = Path(fresh) / "made"
         made.mkdir()
         shutil.copy(package / "LICENSE", made)
         for edition in EDITIONS:

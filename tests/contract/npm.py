@@ -25,19 +25,19 @@ def install(folder: Path, name: str, version: str, stand_ins: Mapping[str, str] 
     off leaves no folder behind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         project = {"private": True, "dependencies": {name: version}, "overrides": {}}
         for other, text in (stand_ins or {}).items():
-            (beside / "stand-ins" / other).mkdir(parents=True)
-            (beside / "stand-ins" / other / "index.js").write_text(text)
-            (beside / "stand-ins" / other / "package.json").write_text(json.dumps({"name": other, "version": "0.0.0"}))
+            (fresh / "stand-ins" / other).mkdir(parents=True)
+            (fresh / "stand-ins" / other / "index.js").write_text(text)
+            (fresh / "stand-ins" / other / "package.json").write_text(json.dumps({"name": other, "version": "0.0.0"}))
             project["dependencies"] |= {other: f"file:./stand-ins/{other}"}  # type: ignore[operator]
             project["overrides"] |= {other: f"${other}"}  # type: ignore[operator]
-        (beside / "package.json").write_text(json.dumps(project))
+        (fresh / "package.json").write_text(json.dumps(project))
         argv = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--install-links", "--loglevel=error"]
-        subprocess.run(argv, cwd=beside, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        subprocess.run(argv, cwd=fresh, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         if not folder.exists():
-            beside.rename(folder)
+            fresh.rename(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)

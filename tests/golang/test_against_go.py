@@ -11,7 +11,7 @@ import pytest
 from ci.toolchains import TESTED
 
 from cgroup_preflight.golang.buildinfo import BuildInfo, Module, NotGoError, read
-from cgroup_preflight.golang.executable import Kind, fit, identify
+from cgroup_preflight.golang.executable import FileKind, fit, identify
 from tests.golang.conftest import Sample, sample_of_go_1_17
 
 Compile = Callable[[str, Sample, Path], Path]
@@ -112,7 +112,7 @@ def test_every_port(port: str, compile_sample: Compile, newest: Path, tmp_path: 
     sample = Sample(environment={"GOOS": system, "GOARCH": arch})
     binary = compile_sample(TESTED[-1], sample, tmp_path / "app")
     assert rendered(binary) == expected(newest, binary)
-    kind = {"windows": Kind.PE, "darwin": Kind.MACHO}.get(system, Kind.ELF)
+    kind = {"windows": FileKind.PE, "darwin": FileKind.MACHO}.get(system, FileKind.ELF)
     executable = identify(binary)
     assert executable.kind is kind
     if system == "linux":

@@ -106,7 +106,7 @@ class Lab:
         self.guest = guest
 
     def write(self, name: str, config: Mapping[str, Any], scripts: Mapping[str, str] | None = None) -> str:
-        """Writes a config and the scripts beside it; the folder. The guest is shared, so names are the test's own."""
+        """Writes a config and the scripts next to it; the folder. The guest is shared, so names are the test's own."""
         folder = f"{_HOME}/{name}"
         self.guest.write_file(f"{folder}/{_FILE}", toml(config).encode())
         for script, text in (scripts or {}).items():

@@ -241,7 +241,7 @@ def test_no_boot_is_told_within_the_limit() -> None:
 
 
 def test_an_input_without_room_ends_the_boot_and_says_so(tmp_path: Path) -> None:
-    """It is unpacked beside the start of the agent, which must not come up with half of it."""
+    """It is unpacked while the agent starts, which must not come up with half of it."""
     (tmp_path / "big").write_bytes(b"x" * (250 << 20))
     spec = GuestSpec(mode=BootMode.QUICK, memory_mib=300, inputs={"big": tmp_path / "big"})
     with pytest.raises(HostError, match=r"ended(.|\n)*the input could not be unpacked"), Guest(spec, _image()):

@@ -70,7 +70,7 @@ def _limits(guest: Guest) -> dict[str, str]:
 
 @pytest.fixture
 def work(guest: Guest):
-    """A package with a program and its unit, not yet built, and a config beside it."""
+    """A package with a program and its unit, not yet built, and a config next to it."""
     guest.write_file(f"{_WORK}/cgroup-preflight.toml", _CONFIG.encode())
     guest.write_file(f"{_WORK}/root/DEBIAN/control", _CONTROL.encode())
     guest.write_file(f"{_WORK}/root/usr/bin/lab-demo", b"#!/bin/sh\nexec sleep 1000\n", mode=0o755)
@@ -171,7 +171,7 @@ def test_a_whole_unit_of_the_user_layout_starts_in_a_users_manager(
 
 @pytest.mark.requires("v2", "cpu", "memory", "systemd")
 def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
-    """Each file of the table is put beside the plan, and systemd is asked what holds then."""
+    """Each file of the table is put next to the plan, and systemd is asked which settings apply then."""
     goal = request(NESTED)
     ours = wanted_files(goal, Contents(programs={}, units=frozenset({"user-api"})))
     unit = f"/{UNITS}/user-api.service"

@@ -1,6 +1,6 @@
 """The verdict on this host is right, both ways: in each environment of the matrix, on real kernels.
 
-Beside the verdict each environment shows by itself what is true there: a unit is started with limits, and the
+In addition to the verdict, each environment shows by itself what is true there: a unit is started with limits, and the
 kernel's files are read. No pass where they do not act, no fail of the host where they do.
 """
 

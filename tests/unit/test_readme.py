@@ -1,10 +1,14 @@
 """README, exit statuses and commands promise the same."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from cgroup_preflight.cli import COMMANDS, help_text
 from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.report import Report, ServiceResult, Verdict
+from cgroup_preflight.report import text
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
@@ -36,3 +40,42 @@ def test_readme_names_only_real_sessions() -> None:
     for page in PAGES:
         for session in re.findall(r"nox -s ([a-z]+)", page.read_text()):
             assert f"def {session}(session" in noxfile, page.name
+
+
+def _sample() -> str:
+    found = re.search(r"## What it prints\n.*?```text\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def _constants() -> Iterator[str]:
+    """Every piece of fixed text in the package, longest first; those of an f-string are the pieces between values."""
+    texts = set()
+    for path in (TOP / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    return iter(sorted((item for item in texts if 10 <= len(item) <= 300), key=len, reverse=True))
+
+
+def test_the_sample_run_has_the_words_of_this_version() -> None:
+    """At least half of each message and remedy is text of the package; the rest are values of the machine."""
+    lines = [line.strip().partition(": ")[2] for line in _sample().splitlines() if re.match(r"warn |    do: ", line)]
+    lines = [re.sub(r"^(?:this host: )?\S+: ", "", line) for line in lines]
+    fixed = list(_constants())
+    assert len(lines) >= 6
+    for line in lines:
+        rest = line
+        for item in fixed:
+            rest = rest.replace(item.strip(), "")
+        assert len(rest) <= 0.5 * len(line), rest
+
+
+def test_the_sample_run_has_the_shape_of_the_text_format() -> None:
+    made = text.render(
+        Report(tool_version="1", verdict=Verdict.PASS, host=None, findings=(), started_at="2026-01-01T00:00:00Z",
+               duration_seconds=1.0, services=(ServiceResult(name="worker", engine="guest", unit="w", cgroup="/w"),)),
+    )  # fmt: skip
+    header = next(line for line in made.splitlines() if line.startswith("service "))
+    assert header.split() in [line.split() for line in _sample().splitlines()]
+    assert re.match(r"PASS: \d+ limits of 3 services are in force \(\d+ checks passed", _sample())

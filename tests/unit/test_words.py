@@ -42,12 +42,6 @@ EVERYWHERE = {
 #: A user has GitHub or GitLab; "forge" is this project's own word for both, and stays in the code.
 FOR_USERS = {r"forges?": "GitHub or GitLab"}
 
-#: Rooms and pages whose texts are still to be rewritten. Goal: empty.
-STILL_TO_DO = {
-    *("checks", "cli", "host"),
-    *("docs/guest.md",),
-}
-
 PAGES = [
     *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "action.yml", ".gitlab-ci-template.yml")),
     *sorted((TOP / "docs").glob("*.md")),
@@ -131,35 +125,20 @@ def _wrong_in_page(text: str) -> list[str]:
     return _wrong_words(prose, EVERYWHERE | FOR_USERS)
 
 
-def _room(path: Path) -> str:
-    """The room of a module, the path of a page: what `STILL_TO_DO` names."""
-    if PACKAGE in path.parents:
-        return path.relative_to(PACKAGE).parts[0]
-    return str(path.relative_to(TOP))
-
-
 def _name(path: Path) -> str:
     return str(path.relative_to(TOP)).removeprefix("src/cgroup_preflight/")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_modules_are_in_plain_english(path: Path) -> None:
-    if _room(path) in STILL_TO_DO:
-        return
     assert _wrong_in_module(path.read_text()) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_name)
 def test_pages_are_in_plain_english(path: Path) -> None:
-    if _room(path) in STILL_TO_DO:
-        return
     is_markdown = path.suffix == ".md"
     text = path.read_text()
     assert (_wrong_in_page(text) if is_markdown else _wrong_words(text, EVERYWHERE | FOR_USERS)) == []
-
-
-def test_what_is_still_to_do_exists() -> None:
-    assert {_room(path) for path in [*MODULES, *PAGES]} >= STILL_TO_DO
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
-from cgroup_preflight.artifacts.model import KEEP_MAX, Kind, Limits, Splice, corrupt, unsafe, unsupported
+from cgroup_preflight.artifacts.model import KEEP_MAX, Limits, MemberKind, Splice, corrupt, unsafe, unsupported
 from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.streams import copy_range, read_range
 from cgroup_preflight.artifacts.tar import (
     Ending,
-    Entry,
+    TarEntry,
     TarPart,
     ending,
     entries,
@@ -62,7 +62,7 @@ class DebFormat:
         self._check_order()
         self._control = self._part("control.tar")
         self._data = self._part("data.tar")
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, TarEntry] = {}
         self._files: dict[str, bytes] = {}
         self._ending = Ending(marker=0, total=0)
         self._dotted = False
@@ -128,7 +128,7 @@ class DebFormat:
             if number == 0:
                 self._dotted = entry.member.raw_name.startswith(".")
             if path in _LISTS:
-                odd = path in self._entries or entry.member.kind is not Kind.FILE or not entry.resizable
+                odd = path in self._entries or entry.member.kind is not MemberKind.FILE or not entry.resizable
                 if odd or entry.size > 64 * KEEP_MAX:
                     raise unsafe(f"{path!r} in control.tar is in it twice, is no regular file, or is too large")
                 self._entries[path] = entry

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from cgroup_preflight.artifacts.edit import Edit
-from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Kind, Member, NewFile, unsafe
+from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Member, MemberKind, NewFile, unsafe
 from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
@@ -26,8 +26,8 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 #: shutil walks a tree by recursion, which has a limit.
 _DEPTH_MAX = 250
-_KINDS = {stat.S_IFDIR: Kind.FOLDER, stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.DEVICE,
-          stat.S_IFBLK: Kind.DEVICE}  # fmt: skip
+_KINDS = {stat.S_IFDIR: MemberKind.FOLDER, stat.S_IFREG: MemberKind.FILE, stat.S_IFLNK: MemberKind.SYMLINK, stat.S_IFCHR: MemberKind.DEVICE,
+          stat.S_IFBLK: MemberKind.DEVICE}  # fmt: skip
 #: Errors that mean "not possible in this place", not "broken": then each file is replaced on its own.
 _NOT_HERE = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EROFS,
              errno.EOPNOTSUPP)  # fmt: skip
@@ -51,11 +51,11 @@ class FolderFormat:
             if relative.count("/") > _DEPTH_MAX:
                 raise unsafe(f"a folder is more than {_DEPTH_MAX} levels deep", "remove it")
             status = os.lstat(path)
-            kind = _KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER)
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), MemberKind.OTHER)
             member = Member(
                 path=relative, raw_name=relative, kind=kind, mtime=int(status.st_mtime),
-                size=status.st_size if kind is Kind.FILE else 0, executable=bool(status.st_mode & 0o111),
-                link=os.fsdecode(os.readlink(path)) if kind is Kind.SYMLINK else "",
+                size=status.st_size if kind is MemberKind.FILE else 0, executable=bool(status.st_mode & 0o111),
+                link=os.fsdecode(os.readlink(path)) if kind is MemberKind.SYMLINK else "",
             )  # fmt: skip
             if scan.member(member):
                 scan.content(member, _chunks(path))

@@ -25,7 +25,7 @@ from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.golang import program as golang_program
+from cgroup_preflight.golang.program import read_program
 from cgroup_preflight.host.files import Sink, open_regular, replacing
 
 _RPM = b"\xed\xab\xee\xdb"
@@ -253,7 +253,7 @@ def _with_programs(copying: Scan) -> ContentRequest:
     request = copying.request
     for file in copying.copies.values():
         file.flush()
-    found = {label: golang_program.survey(file.name) for label, file in copying.copies.items()}
+    found = {label: read_program(file.name) for label, file in copying.copies.items()}
     return replace(request, plan=request.replan(found), absent=frozenset()) if request.replan else request
 
 

@@ -64,7 +64,7 @@ def other_binary(message: str) -> ArtifactError:
     return ArtifactError(codes.TESTED_BINARY, message, remedy=remedy)
 
 
-class Kind(enum.Enum):
+class MemberKind(enum.Enum):
     """What a member is; DEVICE is a character or block device."""
 
     FILE = "file"
@@ -86,7 +86,7 @@ class Member:
 
     path: str
     raw_name: str
-    kind: Kind
+    kind: MemberKind
     size: int = 0
     mtime: int = 0
     start: int = 0

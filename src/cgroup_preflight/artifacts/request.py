@@ -1,6 +1,5 @@
 """From the config to what artifacts must contain, and to the artifacts themselves."""
 
-import glob
 import hashlib
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
+from cgroup_preflight.host import globs
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
@@ -64,7 +64,8 @@ def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found: dict[str, None] = {}
     empty = []
     for pattern in config.inject:
-        hits = sorted(glob.glob(os.path.join(glob.escape(config.folder), pattern), recursive=True))
+        # An artifact may also be a folder.
+        hits = sorted((*globs.files(config.folder, pattern), *globs.folders(config.folder, pattern)))
         hits = [hit for hit in hits if not hit.endswith(temporary_path("")[1:])]
         if not hits:
             empty.append(pattern)

@@ -16,9 +16,9 @@ from cgroup_preflight.artifacts.model import (
     PATH_MAX,
     ArtifactError,
     FoundMember,
-    Kind,
     Limits,
     Member,
+    MemberKind,
     PackedProgram,
     too_large,
     unsafe,
@@ -130,7 +130,7 @@ class Scan:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
         self.newest = max(self.newest, member.mtime)
         self._refuse_in_the_way(member)
-        if member.kind is Kind.FOLDER:
+        if member.kind is MemberKind.FOLDER:
             self.has_folders = True
             if member.path in self._paths.parents:
                 self.folders.add(member.path)
@@ -138,7 +138,7 @@ class Scan:
         if unit := self._paths.unit_of(member.path):
             self.units.setdefault(unit, set()).add(member.path)
         labels = self._labels(member)
-        if member.kind is not Kind.FILE:
+        if member.kind is not MemberKind.FILE:
             self._note_link(member, labels)
             return False
         has_unit_name = self._paths.reserved(member.path) or self._paths.has_unit_name(member.path)
@@ -197,7 +197,7 @@ class Scan:
         """A second scan that follows links to programs, if there are any: their targets may come before them."""
         linked: dict[str, list[tuple[str, str]]] = {}
         for member, labels in self._program_links:
-            target = member.link if member.kind is Kind.HARDLINK else self._links.target(member.path)
+            target = member.link if member.kind is MemberKind.HARDLINK else self._links.target(member.path)
             linked.setdefault(target, []).extend((member.path, label) for label in labels)
         if not linked or self.linked:
             return None
@@ -234,11 +234,11 @@ class Scan:
             raise too_large(f"more than {self.limits.members} members", "--max-members")
         if self.total > self.limits.unpacked:
             raise too_large(f"unpacks to more than {self.limits.unpacked} bytes", "--max-size")
-        if member.kind is Kind.DEVICE:
+        if member.kind is MemberKind.DEVICE:
             raise unsafe(f"{member.path!r} is a device node")
         if member.path in _PACKAGE_MARKS:
             raise _package(member.path)
-        if member.kind is not Kind.FOLDER:
+        if member.kind is not MemberKind.FOLDER:
             key = hash(member.path)
             if key in self._seen:
                 raise unsafe(f"{member.path!r} is in the artifact twice", "pack it again with each member once")
@@ -247,11 +247,11 @@ class Scan:
     def _refuse_in_the_way(self, member: Member) -> None:
         """Refuses what is no file at a path of the plan, or no folder above one. Raises ArtifactError (CGP304)."""
         path = member.path
-        if path in self._paths.parents and member.kind is not Kind.FOLDER:
+        if path in self._paths.parents and member.kind is not MemberKind.FOLDER:
             raise unsafe(f"{path!r} must be a folder for unit files, but is a {member.kind.value}")
         # A link may be the unit of a service (an alias); then no unit is written at this path.
-        alias = member.kind in (Kind.SYMLINK, Kind.HARDLINK) and self._paths.unit_of(path)
-        if path in self._paths.goals and member.kind is not Kind.FILE and not alias:
+        alias = member.kind in (MemberKind.SYMLINK, MemberKind.HARDLINK) and self._paths.unit_of(path)
+        if path in self._paths.goals and member.kind is not MemberKind.FILE and not alias:
             raise unsafe(f"{path!r} is the path of a file of the plan, but is a {member.kind.value}")
 
     def _labels(self, member: Member) -> list[str]:
@@ -259,14 +259,14 @@ class Scan:
         folder, _, name = member.path.rpartition("/")
         if name not in self._names or f"{folder}/".startswith(self.request.below("etc/")):
             return []
-        return self._names[name] if member.executable or member.kind is Kind.SYMLINK else []
+        return self._names[name] if member.executable or member.kind is MemberKind.SYMLINK else []
 
     def _note_link(self, member: Member, labels: list[str]) -> None:
-        if member.kind is Kind.SYMLINK:
+        if member.kind is MemberKind.SYMLINK:
             self._links.add(member.path, member.link)
-        if member.kind is Kind.HARDLINK and self._paths.reserved(member.link):
+        if member.kind is MemberKind.HARDLINK and self._paths.reserved(member.link):
             self.link_targets.add(member.link)
-        if labels and member.kind in (Kind.SYMLINK, Kind.HARDLINK):
+        if labels and member.kind in (MemberKind.SYMLINK, MemberKind.HARDLINK):
             _bounded(self._program_links)
             self._program_links.append((member, labels))
         if self._paths.has_plan_name(member.path):

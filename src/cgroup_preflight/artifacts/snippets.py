@@ -14,7 +14,7 @@ from cgroup_preflight.artifacts.content import ALL, ContentRequest, Contents, wa
 from cgroup_preflight.artifacts.model import PackedProgram
 from cgroup_preflight.core.report import Remedy, RemedyFile
 
-STAGE = "build/cgroup-preflight"
+_STAGE = "build/cgroup-preflight"
 KINDS = ("nfpm", "goreleaser", "debian", "spec")
 _PROOF = "add --report report.json, from `cgroup-preflight run --format json=report.json`, to include the proof"
 
@@ -53,7 +53,7 @@ def _nfpm(staging: Staging) -> str:
 def _contents(paths: Sequence[str]) -> list[str]:
     lines = ["contents:"]
     for path in paths:
-        lines += [f"  - src: {STAGE}/{path}", f"    dst: /{path}", "    file_info:", "      mode: 0644"]
+        lines += [f"  - src: {_STAGE}/{path}", f"    dst: /{path}", "    file_info:", "      mode: 0644"]
     return lines
 
 
@@ -74,12 +74,12 @@ def _goreleaser(staging: Staging) -> str:
     lines += ["archives:", "  - id: default", "    files:"]
     for path in staging.paths:
         folder = path.rpartition("/")[0]
-        lines += [f"      - src: {STAGE}/{path}", f"        dst: {folder}", "        strip_parent: true"]
+        lines += [f"      - src: {_STAGE}/{path}", f"        dst: {folder}", "        strip_parent: true"]
     return "\n".join([*lines, ""])
 
 
 def _debian(staging: Staging) -> str:
-    install = "\n".join(f"{STAGE}/{path} {path.rpartition('/')[0]}/" for path in staging.paths)
+    install = "\n".join(f"{_STAGE}/{path} {path.rpartition('/')[0]}/" for path in staging.paths)
     commands = "\n".join("\t" + command.replace("$", "$$") for command in staging.commands)
     return (
         f"# debian/rules (debhelper 13); {_PROOF}:\nexecute_before_dh_install:\n{commands}\n\n"
@@ -88,7 +88,7 @@ def _debian(staging: Staging) -> str:
 
 
 def _spec(staging: Staging) -> str:
-    install = "\n".join(f"install -D -p -m 0644 {STAGE}/{path} %{{buildroot}}{_macro(path)}" for path in staging.paths)
+    install = "\n".join(f"install -D -p -m 0644 {_STAGE}/{path} %{{buildroot}}{_macro(path)}" for path in staging.paths)
     files = "\n".join(_macro(path) for path in staging.paths)
     build = "\n".join(command.replace("%", "%%") for command in staging.commands)
     return f"BuildRequires: systemd-rpm-macros\n\n%build\n{build}\n\n%install\n{install}\n\n%files\n{files}\n"
@@ -105,15 +105,15 @@ def _macro(path: str) -> str:
 def staging_of(request: ContentRequest) -> Staging:
     """The files of the request and the commands that make exactly them, with the options of the call."""
     services = frozenset(item.label for item in request.plan.services)
-    programs, commands = {}, [f"mkdir -p {STAGE}"]
+    programs, commands = {}, [f"mkdir -p {_STAGE}"]
     if request.service_units:
         # A whole unit names its program, so the program must be in the folder, at its path in the package.
         services = frozenset()
         for item in request.plan.services:
             path = request.below(f"usr/bin/{os.path.basename(item.binary)}")
             programs[item.label] = (PackedProgram(path=path, sha256=""),)
-            commands.append(shlex.join(["install", "-D", os.path.relpath(item.binary), f"{STAGE}/{path}"]))
-    commands.append(shlex.join(["cgroup-preflight", "inject", *_options(request), STAGE]))
+            commands.append(shlex.join(["install", "-D", os.path.relpath(item.binary), f"{_STAGE}/{path}"]))
+    commands.append(shlex.join(["cgroup-preflight", "inject", *_options(request), _STAGE]))
     files = wanted_files(request, Contents(programs=programs, units=services))
     return Staging(paths=sorted(files), commands=commands)
 

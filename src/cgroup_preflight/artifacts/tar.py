@@ -20,9 +20,9 @@ from cgroup_preflight.artifacts.model import (
     MODE_FILE,
     MODE_FOLDER,
     PATH_MAX,
-    Kind,
     Limits,
     Member,
+    MemberKind,
     Splice,
     corrupt,
     unsafe,
@@ -47,16 +47,16 @@ _RECORD = 20 * BLOCK
 #: One record of an extended header; its length counts itself.
 _PAX_LENGTH = re.compile(rb"(\d{1,9}) ")
 _KINDS = {
-    tarfile.REGTYPE: Kind.FILE,
-    tarfile.AREGTYPE: Kind.FILE,
-    tarfile.CONTTYPE: Kind.FILE,
-    tarfile.GNUTYPE_SPARSE: Kind.FILE,
-    tarfile.DIRTYPE: Kind.FOLDER,
-    tarfile.SYMTYPE: Kind.SYMLINK,
-    tarfile.LNKTYPE: Kind.HARDLINK,
-    tarfile.CHRTYPE: Kind.DEVICE,
-    tarfile.BLKTYPE: Kind.DEVICE,
-    tarfile.FIFOTYPE: Kind.OTHER,
+    tarfile.REGTYPE: MemberKind.FILE,
+    tarfile.AREGTYPE: MemberKind.FILE,
+    tarfile.CONTTYPE: MemberKind.FILE,
+    tarfile.GNUTYPE_SPARSE: MemberKind.FILE,
+    tarfile.DIRTYPE: MemberKind.FOLDER,
+    tarfile.SYMTYPE: MemberKind.SYMLINK,
+    tarfile.LNKTYPE: MemberKind.HARDLINK,
+    tarfile.CHRTYPE: MemberKind.DEVICE,
+    tarfile.BLKTYPE: MemberKind.DEVICE,
+    tarfile.FIFOTYPE: MemberKind.OTHER,
 }
 _LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -77,7 +77,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TarEntry:
     """A member, the size of its content in the stream, and its own header block (for one that is only resized)."""
 
     member: Member
@@ -183,7 +183,7 @@ def ending(stream: Stream) -> Ending:
     return Ending(marker=marker, total=stream.position)
 
 
-def entries(stream: Stream) -> Iterator[Entry]:
+def entries(stream: Stream) -> Iterator[TarEntry]:
     """Each member; the caller reads or skips its padded content. Ends after the first zero block."""
     records: dict[str, bytes] = {}
     start = stream.position
@@ -243,7 +243,7 @@ def _sparse_map(stream: Stream, block: bytes, info: tarfile.TarInfo) -> None:
 
 def _entry(
     stream: Stream, info: tarfile.TarInfo, records: dict[str, bytes], start: int, block: bytes, at: int
-) -> Entry:
+) -> TarEntry:
     raw = records.get("path") or info.name.encode("utf-8", "surrogateescape")
     sparse = info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in records)
     if "GNU.sparse.name" in records:
@@ -255,14 +255,14 @@ def _entry(
     kind = _KINDS.get(info.type)
     if kind is None:
         raise unsafe(f"{path!r} has the unknown type {info.type!r}", "pack it again")
-    if kind is Kind.FILE and raw.endswith(b"/"):
-        kind = Kind.FOLDER
-    if not path and kind is not Kind.FOLDER:
+    if kind is MemberKind.FILE and raw.endswith(b"/"):
+        kind = MemberKind.FOLDER
+    if not path and kind is not MemberKind.FOLDER:
         raise unsafe("a member without a name")
     size = _pax_number(records, "size", info.size)
-    if kind is Kind.HARDLINK:
+    if kind is MemberKind.HARDLINK:
         size = 0  # GNU tar and dpkg: the size is that of the file linked to, nothing follows.
-    if size and kind is not Kind.FILE:
+    if size and kind is not MemberKind.FILE:
         raise unsafe(f"{path!r}, a {kind.value}, has content")
     mtime = _pax_number(records, "mtime", int(info.mtime))
     member = Member(
@@ -270,16 +270,16 @@ def _entry(
         start=start, end=stream.position + padded(size), link=_link(info, records, kind),
         executable=bool(info.mode & 0o111), sparse=sparse,
     )  # fmt: skip
-    return Entry(member=member, size=size, block=block, block_at=at, resizable="size" not in records)
+    return TarEntry(member=member, size=size, block=block, block_at=at, resizable="size" not in records)
 
 
-def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: Kind) -> str:
+def _link(info: tarfile.TarInfo, records: dict[str, bytes], kind: MemberKind) -> str:
     raw = records.get("linkpath") or info.linkname.encode("utf-8", "surrogateescape")
     if len(raw) > PATH_MAX:
         raise unsafe(f"a link of {len(raw)} bytes, which no system follows")
-    if kind is Kind.HARDLINK:
+    if kind is MemberKind.HARDLINK:
         return clean_path(raw, "hard link to")
-    return raw.decode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else ""
+    return raw.decode("utf-8", "surrogateescape") if kind is MemberKind.SYMLINK else ""
 
 
 def _tar_splices(edit: Edit, scan: Scan, ending: Ending, mtime: int) -> tuple[Splice, ...]:

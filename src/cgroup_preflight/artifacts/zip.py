@@ -16,9 +16,9 @@ from cgroup_preflight.artifacts.model import (
     CHUNK,
     PATH_MAX,
     RATIO_FLOOR,
-    Kind,
     Limits,
     Member,
+    MemberKind,
     corrupt,
     too_large,
     unsafe,
@@ -141,7 +141,7 @@ class ZipFormat:
         for number, record in enumerate(directory.records):
             self._check_local(record)
             member = _member(record, number)
-            if member.kind is Kind.SYMLINK:
+            if member.kind is MemberKind.SYMLINK:
                 member = replace(member, link=self._link_target(record))
             if scan.member(member):
                 scan.content(member, self._content(record))
@@ -257,11 +257,11 @@ def _member(record: Record, number: int) -> Member:
     if b"\\" in raw:
         raise unsafe(f"the zip entry {raw!r} has a backslash, which Windows takes for a folder")
     path = clean_path(raw, "zip entry")
-    kind = Kind.FOLDER if raw.endswith(b"/") else Kind.FILE
-    kinds = {stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.DEVICE, stat.S_IFBLK: Kind.DEVICE, stat.S_IFIFO: Kind.OTHER,
-             stat.S_IFSOCK: Kind.OTHER}  # fmt: skip
+    kind = MemberKind.FOLDER if raw.endswith(b"/") else MemberKind.FILE
+    kinds = {stat.S_IFLNK: MemberKind.SYMLINK, stat.S_IFCHR: MemberKind.DEVICE, stat.S_IFBLK: MemberKind.DEVICE, stat.S_IFIFO: MemberKind.OTHER,
+             stat.S_IFSOCK: MemberKind.OTHER}  # fmt: skip
     kind = kinds.get(stat.S_IFMT(record.mode), kind)
-    if not path and kind is not Kind.FOLDER:
+    if not path and kind is not MemberKind.FOLDER:
         raise unsafe("a zip entry without a name")
     return Member(path=path, raw_name=raw.decode(), kind=kind, size=record.size, mtime=record.mtime, start=number,
                   executable=bool(record.mode & 0o111) or not record.mode)  # fmt: skip

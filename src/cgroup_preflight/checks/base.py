@@ -82,7 +82,7 @@ def unverified(code: Code, subject: str, reading: Missing) -> Finding:
 
 
 def unread(*readings: "Reading[object]") -> Missing | None:
-    """The first that should be there and could not be read; what is absent was read, and is not there."""
+    """The first that could not be read; a file that is absent was read, and does not exist."""
     for reading in readings:
         if isinstance(reading, Missing) and reading.why is not Why.ABSENT:
             return reading

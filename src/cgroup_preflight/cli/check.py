@@ -7,13 +7,19 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.verdict import exit_status_of
 
 _ABOUT = """\
-Checks this host: is cgroup v2 mounted where services run, are the controllers available there, is systemd
-PID 1, which manager can start units. It only reads. It works without a config; with one it also checks what
-the config requires.
+Checks whether this host can limit services: cgroup v2 is mounted where they
+run, the controllers are available there, and a systemd manager can start
+units. With a config, it also checks what the config requires, and whether its
+limits can act on this host. It only reads.
+
+Use it first on a new host or CI runner, or when a limit has no effect there.
 
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
-    cgroup-preflight check --root host.json
+    cgroup-preflight check --root host.json       (a host that `snapshot` saved)
+
+Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 a required
+check could not run, for example because this job may not read a file.
 """
 
 
@@ -32,7 +38,8 @@ def main(words: list[str]) -> int:
     required = _controllers(args.require)
     config = common.try_config(args.config)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
-    report = common.report(started, context, run_checks(context))
+    findings = (*run_checks(context), *common.plan_findings(context, config))
+    report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 

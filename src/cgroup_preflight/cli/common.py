@@ -67,10 +67,10 @@ def _folders() -> tuple[str, ...]:
 
 def plan_of(config: "Config") -> "Plan":
     """The plan of a config whose programs are read: a Go program gets the settings that fit its limits."""
-    from cgroup_preflight.golang.program import survey_all
+    from cgroup_preflight.golang.program import read_programs
     from cgroup_preflight.plan.build import binary_paths, build_plan
 
-    return build_plan(config, programs=survey_all(binary_paths(config)))
+    return build_plan(config, programs=read_programs(binary_paths(config)))
 
 
 def context(
@@ -94,6 +94,16 @@ def context_of(
     required = tuple(dict.fromkeys((*wanted, *_used(config))))
     choice = choose_engine(facts, engine, required)
     return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
+
+
+def plan_findings(context: Context, config: "Config | None") -> tuple[Finding, ...]:
+    """What is known of the plan before anything runs, with the numbers of this host (CGP212 to CGP215)."""
+    if context.plan is None or config is None:
+        return ()
+    from cgroup_preflight.checks.numbers import numbers_of
+    from cgroup_preflight.checks.plan import plan_findings as judged
+
+    return judged(context.plan, numbers_of(context.facts), tiny=config.allow_tiny_limits)
 
 
 def _plan(config: "Config | None") -> "Plan | None":

@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from cgroup_preflight.config.properties import Property
 
 _ABOUT = """\
-Explains a code of the report: what the check does, what it means when it fails, and what to do.
-Finds the codes about a property of systemd, a file of a cgroup, or any other word.
+Explains a code of the report: what the check does, what it means when it
+fails, and what to do. For any other word, it lists the codes about it.
 
-    cgroup-preflight explain CGP504         (a code)
-    cgroup-preflight explain oom-kill       (the name of a code)
-    cgroup-preflight explain MemoryMax      (a property: what it is, and the codes about it)
-    cgroup-preflight explain cpu.stat       (a file of a cgroup)
-    cgroup-preflight explain swap           (a word)
-    cgroup-preflight explain                (lists every code)
+Use it when a report names a code, or when you want to know what is checked.
+
+    cgroup-preflight explain CGP504      (a code)
+    cgroup-preflight explain oom-kill    (the name of a code)
+    cgroup-preflight explain MemoryMax   (a property: what it is, and its codes)
+    cgroup-preflight explain cpu.stat    (a file of a cgroup)
+    cgroup-preflight explain swap        (a word)
+    cgroup-preflight explain             (lists every code)
+
+Exit status: 0, or 2 if no code is about the word.
 """
 
 

@@ -10,7 +10,7 @@ from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
 
 
-class Terminated(BaseException):
+class _Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes every `except Exception`."""
 
 
@@ -35,7 +35,7 @@ def guarded(act: Callable[[], int | None]) -> int:
         # caught, unless another `exec` follows (CPython, run_eval_code_obj).
         exec("")  # noqa: S102
         return ExitStatus.INTERRUPTED
-    except Terminated:
+    except _Terminated:
         _say("terminated; everything that it started was stopped")
         return ExitStatus.TERMINATED
     except Exception as error:  # noqa: BLE001 - 1 would mean "fail", and a defect is not a verdict
@@ -53,7 +53,7 @@ def _run(words: list[str]) -> int:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    raise _Terminated
 
 
 def _say(text: str) -> None:

@@ -20,31 +20,81 @@ from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 
 _ABOUT = """\
-Manages the guest VM that `run` and `smoke` use where this host cannot start units: a Linux kernel with systemd and
-cgroup v2 that runs as an ordinary process, without root and without KVM. An image is built once and kept in ~/.cache.
+Manages the guest VM that `run` and `smoke` use where this host cannot start
+units: a Linux kernel with systemd and cgroup v2 that runs as an ordinary
+process, without root and without KVM. An image is built once and kept in
+~/.cache.
+
+Use it to build the image before the first run (CI: to fill a cache), or to
+look into a guest when a service fails only there.
 
     cgroup-preflight guest build --distro debian-13 --install
     cgroup-preflight guest list
-    cgroup-preflight guest run --input dist -- systemd-run --wait -p MemoryMax=64M /run/preflight/in/dist/user-api
-    cgroup-preflight guest shell
+    cgroup-preflight guest run --input dist -- /run/preflight/in/dist/user-api
+    cgroup-preflight guest shell --input dist
     cgroup-preflight guest remove --all
+
+Exit status: `run` and `shell` return that of the command in the guest (`run`: 3
+after --timeout). 2 wrong call, 3 the image could not be built or booted, for
+example because a program is missing (`guest build --install` installs it).
+`cgroup-preflight guest ACTION --help` explains one action.
 """
+#: Each action in one line, and when to use it.
+_ACTIONS = {
+    "build": ("build an image, unless it exists, and boot it once", """
+Use it before the first run, or in CI to fill a cache: a run builds the image
+itself where it is missing, which takes longer.
+
+    cgroup-preflight guest build
+    cgroup-preflight guest build --distro debian-13 --machine qemu --install
+"""),
+    "list": ("list the images in the cache", """
+Use it to see which images exist, for which machine, and how large they are. It
+marks images of another version of cgroup-preflight, which this one never uses.
+
+    cgroup-preflight guest list
+"""),
+    "remove": ("remove images from the cache", """
+Use it to free disk space. The next run builds a removed image again.
+
+    cgroup-preflight guest remove debian-12
+    cgroup-preflight guest remove --all
+"""),
+    "shell": ("boot a guest and open a root shell in it", """
+Use it to look into a guest when a service fails only there. The guest is
+discarded when the shell ends.
+
+    cgroup-preflight guest shell --input dist
+
+Exit status: that of the shell.
+"""),
+    "run": ("boot a guest, run a command in it as root, discard the guest", """
+Use it to try a program or systemd itself in a guest, without the preflight.
+Options of the command come after `--`.
+
+    cgroup-preflight guest run --input dist -- /run/preflight/in/dist/user-api
+    cgroup-preflight guest run --full -- systemctl list-units --failed
+
+Exit status: that of the command; 128 plus the number of the signal that ended
+it; 3 after --timeout.
+"""),
+}  # fmt: skip
 
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = _action(actions, "build", _build, "build an image, unless it exists, and boot it once")
+    build = _action(actions, "build", _build)
     _add_kind(build)
     build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
-    _action(actions, "list", _list, "list the images in the cache")
-    remove = _action(actions, "remove", _remove, "remove images from the cache")
+    _action(actions, "list", _list)
+    remove = _action(actions, "remove", _remove)
     remove.add_argument("name", nargs="*", help="an image as `guest list` shows it, or a distribution")
     remove.add_argument("--all", action="store_true", help="remove all images")
-    shell = _action(actions, "shell", _shell, "boot a guest and open a root shell in it")
-    run = _action(actions, "run", _run, "boot a guest, run a command in it as root, discard the guest")
+    shell = _action(actions, "shell", _shell)
+    run = _action(actions, "run", _run)
     for action in (shell, run):
         _add_kind(action)
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
@@ -61,9 +111,13 @@ def main(words: list[str]) -> int:
 
 def _action(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str,
-    act: Callable[[argparse.Namespace], int], about: str,
+    act: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:  # fmt: skip
-    made = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+    about, more = _ACTIONS[name]
+    made = actions.add_parser(
+        name, help=about, description=f"{about[0].upper()}{about[1:]}.\n{more}", allow_abbrev=False,
+        formatter_class=options.help_format,
+    )  # fmt: skip
     made.set_defaults(act=act)
     return made
 

@@ -26,14 +26,22 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
-Puts the slices, one drop-in for each service and a manifest into build artifacts: folder, tar (gz, xz, zst, bz2),
-zip, deb. Each is replaced whole or not at all; everything else in it stays as it is. Without ARTIFACT, it takes those
-that the config names in [artifacts] inject.
+Puts the slices, one drop-in for each service and a manifest into build
+artifacts: folder, tar (gz, xz, zst, bz2), zip, deb. An artifact is replaced
+completely or not at all; its other content stays as it is. Without ARTIFACT,
+it takes the list `inject` in [artifacts] of the config.
+
+Use it after the build, so that the limits ship with the programs, and with
+--check in a later job, to prove that an artifact has them.
 
     cgroup-preflight inject dist/shop.tar.gz dist/shop.deb
-    cgroup-preflight inject --check dist/shop.deb         (exit status 1 and a diff if it differs from the plan)
-    cgroup-preflight inject --report report.json dist/*   (with the proof of an earlier run)
-    cgroup-preflight inject --emit nfpm
+    cgroup-preflight inject --check dist/shop.deb         (also prints a diff)
+    cgroup-preflight inject --report report.json dist/*   (adds its proof)
+    cgroup-preflight inject --emit nfpm                   (for your packager)
+
+Exit status: 0 done, or no difference; 1 the artifact differs from the plan or
+from the tested programs; 2 wrong call, or an artifact that cannot be changed
+safely (it stays as it is); 3 the artifact has no proof of a passed run.
 """
 #: Findings about an artifact that cannot be judged: the call was wrong, not the content.
 _REFUSALS = tuple(
@@ -71,7 +79,9 @@ def main(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = options.parser("inject", _ABOUT)
-    parser.add_argument("artifact", nargs="*", help="folders and files (default: inject in [artifacts])")
+    parser.add_argument(
+        "artifact", nargs="*", metavar="ARTIFACT", help="folders and files (default: inject in [artifacts])"
+    )
     options.add_config(parser)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if an artifact differs from the plan"
@@ -168,6 +178,6 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
             lines += ["", f"--- {part.path}", *part.content.splitlines()]
     text = "\n".join([*lines, ""])
     if file:
-        options.write_file(Path(file), text)
+        options.write_text(Path(file), text)
     else:
         options.write_stdout(text)

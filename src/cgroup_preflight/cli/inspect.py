@@ -16,18 +16,26 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.golang.program import Binary, survey
+from cgroup_preflight.golang.program import Binary, read_program
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
-Reads the build info of Go binaries (nothing is run, no Go is needed) and says what their runtime will choose:
-GOMAXPROCS, memory limit, whether it follows changes of the quota, and why. A binary of the config is judged under
-that service's limits and with the settings that the plan adds; any other one under --cpu and --memory.
+Reads the build info of Go binaries and predicts what their runtime will choose
+under the limits: GOMAXPROCS, the memory limit, whether it follows changes of
+the quota, and why. It runs no program and needs no Go.
+
+A binary of the config is checked under the limits of its service, with the
+settings that the plan adds; any other one under --cpu and --memory.
+
+Use it to choose limits for a Go service, or before an upgrade of Go.
 
     cgroup-preflight inspect --cpu 1.5 --memory 512M dist/user-api
     cgroup-preflight inspect --format json dist/*
-    cgroup-preflight inspect                (every service of the config)
+    cgroup-preflight inspect                      (every service of the config)
+
+Exit status: 0 nothing failed (also for a program that is not Go), 1 a check
+failed, 2 wrong call or config, 3 a program or its build info is unreadable.
 """
 
 
@@ -35,7 +43,7 @@ _FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspected:
+class _Inspected:
     """One binary as the user named it, what it is, and what there is to say."""
 
     path: str
@@ -56,7 +64,7 @@ def main(words: list[str]) -> int:
     for item in wanted:
         text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
         if item.file:
-            options.write_file(Path(item.file), text)
+            options.write_text(Path(item.file), text)
         else:
             options.write_stdout(text)
     return _status(seen, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -129,7 +137,7 @@ def _swap() -> bool | None:
         return None
 
 
-def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, target: GoTarget) -> list[Inspected]:
+def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, target: GoTarget) -> list[_Inspected]:
     """Each binary once for each service that it is the program of, else on its own. Raises UsageError."""
     services = binary_paths(config) if config else {}
     chosen = paths or list(dict.fromkeys(os.path.relpath(path) for path in services.values()))
@@ -139,11 +147,11 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
         )
     for path in chosen:
         if not os.path.lexists(path):
-            raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or mend the path"))
-    found: list[Inspected] = []
+            raise UsageError("no such file", where=path, remedy=Remedy(title="build it first, or fix the path"))
+    found: list[_Inspected] = []
     for path in chosen:
-        program = survey(path)
-        if target.machine != os.uname().machine:  # which interpreters are there, cannot be seen from here
+        program = read_program(path)
+        if target.machine != os.uname().machine:  # this host does not show which interpreters exist there
             program = replace(program, interpreter_here=True)
         of = {name for name, other in services.items() if os.path.realpath(other) == os.path.realpath(path)}
         plan = build_plan(config, programs=dict.fromkeys(of, program)) if config and of else None
@@ -151,7 +159,7 @@ def _inspect_all(paths: list[str], config: Config | None, limits: Chain | None, 
     return found
 
 
-def _alone(path: str, program: Binary, limits: Chain | None, target: GoTarget) -> Inspected:
+def _alone(path: str, program: Binary, limits: Chain | None, target: GoTarget) -> _Inspected:
     subject = with_prediction(
         Subject(
             label=path,
@@ -163,20 +171,20 @@ def _alone(path: str, program: Binary, limits: Chain | None, target: GoTarget) -
             swap=target.swap,
         )
     )
-    return Inspected(path=path, subject=subject, findings=run_go_checks(subject))
+    return _Inspected(path=path, subject=subject, findings=run_go_checks(subject))
 
 
-def _as_services(path: str, names: set[str], plan: Plan, target: GoTarget) -> list[Inspected]:
+def _as_services(path: str, names: set[str], plan: Plan, target: GoTarget) -> list[_Inspected]:
     found = []
     for service in plan.services:
         if service.label in names:
             bare, fitted = bare_subject(service, plan, target), fitted_subject(service, plan, target)
             findings = run_go_checks(bare, fitted)
-            found.append(Inspected(path=path, subject=replace(fitted or bare, label=service.label), findings=findings))
+            found.append(_Inspected(path=path, subject=replace(fitted or bare, label=service.label), findings=findings))
     return found
 
 
-def _text(seen: list[Inspected], *, verbose: bool) -> str:
+def _text(seen: list[_Inspected], *, verbose: bool) -> str:
     from cgroup_preflight.report.build_info import render
 
     colour = options.use_colour()
@@ -194,12 +202,12 @@ def _text(seen: list[Inspected], *, verbose: bool) -> str:
     )
 
 
-def as_json(seen: list[Inspected]) -> str:
+def as_json(seen: list[_Inspected]) -> str:
     """The JSON of the contract: one entry for each binary, null and empty where it is no Go program."""
     return json.dumps({"binaries": [_entry(item) for item in seen]}, indent=2, ensure_ascii=True) + "\n"
 
 
-def _entry(item: Inspected) -> dict[str, object]:
+def _entry(item: _Inspected) -> dict[str, object]:
     info, choice = item.subject.program.info, item.subject.prediction
     main_module = info.main if info else None
     return {
@@ -227,7 +235,7 @@ def _findings(findings: tuple[Finding, ...]) -> object:
     return document(common.report(common.start(), None, findings))["findings"]
 
 
-def _status(seen: list[Inspected], *, allow_unverified: bool, exit_zero: bool) -> int:
+def _status(seen: list[_Inspected], *, allow_unverified: bool, exit_zero: bool) -> int:
     """Fail for what failed, unverified for what could not be looked into; a program that is not Go is neither."""
     statuses = {finding.status for item in seen for finding in item.findings}
     if exit_zero:

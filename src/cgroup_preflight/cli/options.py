@@ -29,8 +29,13 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     """An argument parser in the style of this tool."""
     return argparse.ArgumentParser(
         prog=f"cgroup-preflight {command}", description=description, allow_abbrev=False,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=_columns()),
+        formatter_class=help_format,
     )  # fmt: skip
+
+
+def help_format(prog: str) -> argparse.HelpFormatter:
+    """Keeps the lines of a description, and fits the options to the terminal."""
+    return argparse.RawDescriptionHelpFormatter(prog, width=_columns())
 
 
 def here() -> "Path":
@@ -106,7 +111,7 @@ def deliver(report: Report, wanted: tuple[Output, ...], *, verbose: bool) -> Non
     for item in wanted:
         text = _render(report, item, verbose=verbose)
         if item.file:
-            write_file(_path(item.file), text)
+            write_text(_path(item.file), text)
         else:
             write_stdout(text)
 
@@ -166,7 +171,7 @@ def use_colour() -> bool:
     )
 
 
-def write_file(path: "Path", text: str) -> None:
+def write_text(path: "Path", text: str) -> None:
     """Writes a regular file whole or not at all, and through a link, device or FIFO. Raises UsageError."""
     from cgroup_preflight.host.files import write_output
 

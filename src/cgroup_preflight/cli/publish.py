@@ -12,24 +12,32 @@ from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.report import Remedy, Report
 from cgroup_preflight.core.verdict import exit_status_of
-from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.clock import Outside, RequestClock
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.options import Options, Results
     from cgroup_preflight.publish.receipt import Outcome
 
 _ABOUT = """\
-Publishes one report, or many merged into one, on the pull request (GitHub) or merge request (GitLab) of this job,
-and prints a receipt with the result of each channel. The environment tells GitHub from GitLab. Outside of both it
-merges reports: --format markdown=all.md
+Publishes one report, or many merged into one, on the pull request (GitHub) or
+merge request (GitLab) of this job, and prints a receipt with the result of
+each channel (comment, check run, summary, ...). The environment tells GitHub
+from GitLab. Outside of both, it only merges reports.
+
+Use it as the last step of a job, or once for all jobs of a matrix.
 
     cgroup-preflight run --format json=report.json
     cgroup-preflight publish report.json
-    cgroup-preflight publish reports/ --format json=all.json     (the .json files below a folder)
+    cgroup-preflight publish reports/           (all .json files below a folder)
+    cgroup-preflight publish a.json b.json --format markdown=all.md
 
-Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
-CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN, CI_JOB_TOKEN. Publishing never changes the verdict. Without --fail-on
-the exit status is 0 for every verdict, because the job that made the report has already returned it.
+Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN,
+GITHUB_TOKEN, GH_TOKEN; CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN,
+CI_JOB_TOKEN.
+
+Exit status: 0 for every verdict, because the job that made the report has
+returned it already; --fail-on changes that. 2 wrong call or report, 5 not
+delivered (only with --publish strict). Publishing never changes the verdict.
 """
 #: Largest file of `--format markdown`, bytes.
 _MARKDOWN_MAX = 1_000_000
@@ -38,10 +46,10 @@ _KEY_HELP = "name that separates several results on one pull or merge request: l
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
-    return run(words, Clock())
+    return run(words, RequestClock())
 
 
-def run(words: list[str], clock: Clock) -> int:
+def run(words: list[str], clock: RequestClock) -> int:
     """The command with `clock` for everything that waits. Raises UsageError."""
     args = _parser().parse_args(words)
     wanted = _outputs(args)
@@ -182,7 +190,7 @@ def _write(results: "Results", told: Report, item: options.Output) -> None:
 
     text = comment_body.render(replace(results.merged, report=told), limit=_MARKDOWN_MAX)
     if item.file:
-        options.write_file(Path(item.file), text)
+        options.write_text(Path(item.file), text)
     else:
         options.write_stdout(text)
 
@@ -192,7 +200,7 @@ def _write_receipt(path: str, outcomes: "list[Outcome]") -> None:
 
     from cgroup_preflight.publish.receipt import document
 
-    options.write_file(Path(path), json.dumps(document(outcomes), indent=2, ensure_ascii=True) + "\n")
+    options.write_text(Path(path), json.dumps(document(outcomes), indent=2, ensure_ascii=True) + "\n")
 
 
 def _exit_status(args: argparse.Namespace, report: Report, *, strict_failed: bool) -> ExitStatus:

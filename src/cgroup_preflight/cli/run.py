@@ -18,16 +18,20 @@ from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
-The whole preflight, for every commit before the merge: checks the host, plans the slices, runs every service of
-the config under its limits, proves each limit from the kernel's files and by exceeding it, puts the unit files
-into the artifacts, and writes one report with one verdict.
+The whole preflight: checks the host, plans the slices, runs every service of
+the config under its limits, proves each limit from the kernel's files and by
+exceeding it, puts the unit files into the artifacts, and writes one report
+with one verdict.
+
+Use it for every commit, before the merge. Where this host cannot start units
+(no systemd, no cgroup v2), the services run in a throwaway VM: see `guest`.
 
     cgroup-preflight run
-    cgroup-preflight run --format text --format json=report.json     (for `publish`)
-    cgroup-preflight run --target debian-12 --target debian-13       (in a VM of each)
+    cgroup-preflight run --format text --format json=report.json
+    cgroup-preflight run --target debian-12 --target debian-13
 
-Where this host cannot start units (no systemd, no cgroup v2), the services run in a throwaway VM: see
-docs/guest.md.
+Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
+required check could not run, so this is not a pass.
 """
 
 
@@ -51,7 +55,7 @@ def main(words: list[str]) -> int:
     engine = args.engine or config.engine
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)
-    findings = list(run_checks(context))
+    findings = [*run_checks(context), *common.plan_findings(context, config)]
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs

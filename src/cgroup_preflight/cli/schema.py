@@ -6,13 +6,16 @@ from pathlib import Path
 from cgroup_preflight.cli import options
 
 _ABOUT = """\
-Prints a JSON Schema (2020-12): of cgroup-preflight.toml, so that an editor completes and checks it, or of the JSON
-report, for a program that reads it.
+Prints a JSON Schema (2020-12): of cgroup-preflight.toml, so that an editor
+completes and checks it, or of the JSON report.
+
+Use the first in your editor, and the second in a program that reads reports.
 
     cgroup-preflight schema --output cgroup-preflight.schema.json
     cgroup-preflight schema report
 
-Editors with Taplo (Even Better TOML) use the schema that the first line of the config names:
+Editors with Taplo (Even Better TOML) use the schema that the first line of the
+config names:
 
     #:schema ./cgroup-preflight.schema.json
 """
@@ -28,7 +31,7 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     text = json.dumps(_schema(args.of), indent=2, ensure_ascii=True) + "\n"
     if args.output is not None:
-        options.write_file(args.output, text)
+        options.write_text(args.output, text)
     else:
         options.write_stdout(text)
     return 0

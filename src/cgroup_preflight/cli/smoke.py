@@ -14,13 +14,20 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
 
 _ABOUT = """\
-Only the test run, while you change limits or a service: runs the services of the config (or those named) at the
-same time, each in its slice and under its limits, through systemd-run; reads every limit back from the kernel;
-exceeds each distinct one; stops all. Nothing remains: all units are below one slice of this run, in /run.
+Only the test run: starts the services of the config (or those named) at the
+same time, each in its slice and under its limits; reads every limit back from
+the kernel; exceeds each distinct one; stops all. Nothing remains: all units
+are below one slice of this run, in /run.
+
+Use it while you change limits or a service. `run` also checks the host in
+full, and puts the unit files into the artifacts.
 
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
     cgroup-preflight smoke --engine guest --target debian-13
+
+Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
+required check could not run, so this is not a pass.
 """
 
 
@@ -28,7 +35,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
     started = common.start()
     parser = options.parser("smoke", _ABOUT)
-    parser.add_argument("service", nargs="*", help="services to run (default: all)")
+    parser.add_argument("service", nargs="*", metavar="SERVICE", help="services to run (default: all)")
     options.add_config(parser)
     add_engine(parser)
     guest_run.add_target(parser)
@@ -43,7 +50,8 @@ def main(words: list[str]) -> int:
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
-    findings = [item for item in run_checks(context) if item.status not in (Status.PASS, Status.SKIP)]
+    known = (*run_checks(context), *common.plan_findings(context, config))
+    findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
     services: tuple[ServiceResult, ...] = ()
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 

@@ -13,13 +13,15 @@ from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
 
 _ABOUT = """\
-Records in one JSON file exactly what `check` reads of this host, for a bug report or for a check on another machine:
+Records in one JSON file exactly what `check` reads of this host.
+
+Use it for a bug report, or to check the host on another machine.
 
     cgroup-preflight snapshot -o host.json
     cgroup-preflight check --root host.json
 
-The file contains no environment variables and no command lines of processes; user and host names are replaced. Read
-it before you send it.
+The file contains no environment variables and no command lines of processes.
+User and host names are replaced. Read the file before you send it.
 """
 
 
@@ -32,7 +34,7 @@ def main(words: list[str]) -> int:
     version = gather(fs, runner).systemd_version
     text = dump(fs, runner, tool=__version__, systemd=value_or(version, None), names=_names())
     if args.output:
-        options.write_file(Path(args.output), text)
+        options.write_text(Path(args.output), text)
     else:
         options.write_stdout(text)
     return 0

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
-from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, ReadyKind, ReadyTest, Smoke
-from cgroup_preflight.config.properties import PROPERTIES
+from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Policy, ReadyKind, ReadyTest, Smoke
+from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
 from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.globs import parse as parse_glob
 from cgroup_preflight.core.records import dataclass, field
 
 #: The characters of a unit name (systemd.unit(5)) without those that have a meaning of their own: `@`, `\\`, `:`.
@@ -20,6 +21,8 @@ ENGINES = ("auto", "systemd", "user", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
 _MACHINES = ("auto", "uml", "qemu")
+#: The properties that [require] limits can name.
+_LIMITS = tuple(item.name for item in PROPERTIES if item.role in (Role.LIMIT, Role.PLACEMENT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,10 @@ def _ratio(text: str) -> float:
     return share
 
 
+def _percent(text: str) -> float:
+    return q.parse_permyriad(text).value / 10000
+
+
 def _path(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise q.QuantityError(f"{text!r} is not a path", "a path relative to the folder of the config")
@@ -155,10 +162,38 @@ def parse_prefix(text: str) -> str:
     return "/".join(parts)
 
 
+def _glob(text: str) -> str:
+    return parse_glob(text).text
+
+
 def _input_glob(text: str) -> str:
     if text.startswith("/") or ".." in text.split("/"):
         raise q.QuantityError(
             f"{text!r} is outside the folder of the config", "a glob below that folder, such as etc/*.yaml"
+        )
+    if text.endswith("/"):
+        raise q.QuantityError(f"{text!r} is a folder, and only files are copied", f"{text.rstrip('/')}/**")
+    return _glob(text)
+
+
+def parse_guest_path(text: str) -> str:
+    """A path in the guest that a file or folder of the project is to have. Raises QuantityError."""
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts or "." in parts or "" in parts[1:]:
+        raise q.QuantityError(f"{text!r} is not an absolute path", "a path such as /etc/app, without . and ..")
+    if parts[1] in _GUESTS_OWN or text == "/run/preflight" or text.startswith("/run/preflight/"):
+        raise q.QuantityError(f"{text!r} belongs to the guest's system", "another folder, such as /etc/app or /srv")
+    return _path(text)
+
+
+#: Folders of the guest that the kernel fills.
+_GUESTS_OWN = ("proc", "sys", "dev")
+
+
+def _input_path(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise q.QuantityError(
+            f"{text!r} is outside the folder of the config", "a file or folder below that folder, such as deploy/etc"
         )
     return _path(text)
 
@@ -181,12 +216,20 @@ _PROPERTY_KEYS = tuple(
     for item in PROPERTIES
 )  # fmt: skip
 
+_POLICY_KEYS = (
+    Key(name="headroom_min", kind="string", doc="The least share of MemoryMax that must be free at the peak.",
+        parse=_percent, default=f"{Policy().headroom_min:.0%}", examples=("30%",), schema={"pattern": PERCENT}),
+    Key(name="throttled_max", kind="string", doc="The largest share of CPU periods that may be throttled after the "
+        "start.", parse=_percent, default=f"{Policy().throttled_max:.0%}", examples=("50%",),
+        schema={"pattern": PERCENT}),
+)  # fmt: skip
+
 #: By the path of the table, `*` for a name: `[services.user-api.smoke]` is `services.*.smoke`.
 SECTIONS: Mapping[str, Section] = {
     "project": Section(doc="What this config belongs to.", keys=(
         Key(name="name", kind="string", doc="Name of the project.", parse=parse_name, required=True, examples=("shop",)),
     )),
-    "require": Section(doc="What every host must offer.", keys=(
+    "require": Section(doc="What every host must offer, and every service must have.", keys=(
         Key(name="controllers", kind="strings", doc="Controllers that every host must offer.", parse=_one_of(*CONTROLLERS),
             default=list(DEFAULT_CONTROLLERS), examples=(list(CONTROLLERS[:2]),),
             schema={"items": {"enum": list(CONTROLLERS)}}),
@@ -194,7 +237,10 @@ SECTIONS: Mapping[str, Section] = {
             examples=(">=249",)),
         Key(name="kernel", kind="string", doc="Kernel versions accepted, such as >=5.15.", parse=_specifier,
             examples=(">=5.15",)),
+        Key(name="limits", kind="strings", doc="Limits that every service must have, itself or by a slice above it.",
+            parse=_one_of(*_LIMITS), examples=(["MemoryMax", "CPUQuota"],), schema={"items": {"enum": list(_LIMITS)}}),
     )),
+    "policy": Section(doc="What a run warns of, for all services.", keys=_POLICY_KEYS),
     "smoke": Section(doc="How the services are tested.", keys=(
         Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
             parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
@@ -209,10 +255,12 @@ SECTIONS: Mapping[str, Section] = {
             schema={"enum": list(_MACHINES)}),
         Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
+        Key(name="paths", kind="paths", doc="Files and folders of the project that have an absolute path in the guest.",
+            parse=_input_path, examples=({"/etc/app": "deploy/etc"},)),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
     )),
     "artifacts": Section(doc="Build artifacts.", keys=(
-        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_path,
+        Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_glob,
             examples=(["dist/*.tar.gz", "dist/*.deb"],)),
         Key(name="layout", kind="string", doc="Units of the system manager, or of users' managers.",
             parse=_one_of("system", "user"), default="system", schema={"enum": ["system", "user"]}),
@@ -243,6 +291,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="gomemlimit_ratio", kind="ratio", doc="GOMEMLIMIT as a share of the memory limit, 0.9 by default.",
             parse=_ratio, default=GOMEMLIMIT_RATIO, examples=(0.9,)),
     )),
+    "services.*.policy": Section(doc="What a run warns of, for this service.", keys=_POLICY_KEYS),
     "services.*.smoke": Section(doc="How this service is tested.", keys=(
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),

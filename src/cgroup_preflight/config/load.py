@@ -13,6 +13,7 @@ from cgroup_preflight.config.model import (
     GOMEMLIMIT_RATIO,
     Artifacts,
     Config,
+    Policy,
     Require,
     Service,
     Setting,
@@ -113,6 +114,7 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
     smoke = read_table("smoke", ("smoke",), tables.get("smoke", {}), mistakes)
     artifacts = read_table("artifacts", ("artifacts",), tables.get("artifacts", {}), mistakes)
     target = read_table("target", ("target",), tables.get("target", {}), mistakes)
+    policy = read_table("policy", ("policy",), tables.get("policy", {}), mistakes)
     config = Config(
         path=shown,
         folder=folder,
@@ -121,15 +123,20 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
             controllers=_get(require, "controllers", ("memory", "cpu")),
             systemd=_get(require, "systemd", ""),
             kernel=_get(require, "kernel", ""),
+            limits=_get(require, "limits", ()),
             location=mistakes.at(("require",)) if "require" in tables else None,
         ),
         slices=_slices(tables.get("slices", {}), mistakes),
-        services=_services(tables.get("services", {}), mistakes),
+        services=_services(tables.get("services", {}), policy, mistakes),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
         allow_tiny_limits=_get(smoke, "allow_tiny_limits", default=False),
         artifacts=Artifacts(**{key: item.value for key, item in artifacts.items() if key != "inject"}),  # type: ignore[arg-type]
-        target=Target(**{key: item.value for key, item in target.items()}),  # type: ignore[arg-type]
+        target=Target(
+            **{key: item.value for key, item in target.items()},  # type: ignore[arg-type]
+            files_location=mistakes.at(("target", "files")) if "files" in target else None,
+        ),
+        policy=_policy(policy),
     )
     check_rules(
         config, mistakes,
@@ -176,13 +183,21 @@ def _slices(tables: object, mistakes: Mistakes) -> tuple[Slice, ...]:
     return tuple(slices)
 
 
-def _services(tables: object, mistakes: Mistakes) -> tuple[Service, ...]:
+def _policy(table: Mapping[str, Parsed]) -> Policy:
+    return Policy(**{key: item.value for key, item in table.items()})  # type: ignore[arg-type]
+
+
+def _services(tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes) -> tuple[Service, ...]:
     services = []
     for name, raw in sorted(_named("services", tables, mistakes).items()):
         path = ("services", name)
         table = read_table("services.*", path, raw, mistakes)
-        smoke_raw = raw.get("smoke", {}) if isinstance(raw, dict) else {}
-        smoke = read_table("services.*.smoke", (*path, "smoke"), smoke_raw, mistakes)
+        smoke, own = (
+            read_table(
+                f"services.*.{name}", (*path, name), raw.get(name, {}) if isinstance(raw, dict) else {}, mistakes
+            )
+            for name in ("smoke", "policy")
+        )
         environment, env = _get(table, "Environment", ()), _get(smoke, "env", ())
         services.append(
             Service(
@@ -197,6 +212,7 @@ def _services(tables: object, mistakes: Mistakes) -> tuple[Service, ...]:
                 ),
                 go_settings=_get(table, "go_settings", default=True),
                 gomemlimit_ratio=_get(table, "gomemlimit_ratio", GOMEMLIMIT_RATIO),
+                policy=_policy({**policy, **own}),
                 smoke=Smoke(**{key: parsed.value for key, parsed in smoke.items()}),  # type: ignore[arg-type]
                 location=mistakes.at(path),
                 ready_location=mistakes.at((*path, "smoke", "ready")),

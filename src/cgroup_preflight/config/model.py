@@ -59,6 +59,14 @@ class Smoke:
     stop_timeout: float = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a run warns of, as shares: less memory left than `headroom_min`, more throttled periods than `throttled_max`."""
+
+    headroom_min: float = 0.2
+    throttled_max: float = 0.25
+
+
 #: The default of automemlimit, too: the rest is for memory that the Go runtime does not count.
 GOMEMLIMIT_RATIO = 0.9
 
@@ -82,13 +90,18 @@ class Service:
     variables_at: tuple[tuple[str, Location], ...] = ()
     go_settings: bool = True
     gomemlimit_ratio: float = GOMEMLIMIT_RATIO
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Require:
-    """What hosts must offer; `systemd` and `kernel` are `packaging` version specifiers or empty."""
+    """What hosts must offer; `systemd` and `kernel` are `packaging` version specifiers or empty.
+
+    `limits` are the properties that each service must have, itself or by a slice above it.
+    """
 
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
+    limits: tuple[str, ...] = ()
     systemd: str = ""
     kernel: str = ""
     location: Location | None = None
@@ -96,12 +109,17 @@ class Require:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one."""
+    """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
+
+    `files_location` is the line of `files`.
+    """
 
     distro: str = ""
     machine: str = "auto"
     files: tuple[str, ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
     network: bool = False
+    files_location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +149,7 @@ class Config:
     allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
+    policy: Policy = Policy()
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -29,7 +29,7 @@ _SPAN_NUMBER = r"[0-9]+(\.[0-9]{1,9})?"
 _RANGE = "[0-9]{1,5}(-[0-9]{1,5})?"
 
 #: A percentage with at most two decimals.
-_PERCENT = rf"^ *{_SHARE} *$"
+PERCENT = rf"^ *{_SHARE} *$"
 #: A time span such as 500ms or 1min 30s; without a unit it is seconds.
 SPAN = rf"^\s*{_SPAN_NUMBER}(\s*({_UNITS})\s*{_SPAN_NUMBER}|\s+{_SPAN_NUMBER})*\s*({_UNITS})?\s*$"
 _AMOUNT = rf"^ *(infinity|{_SHARE}|{_NUMBER}( *[EPTGMKB] *{_NUMBER})*( *[EPTGMKB])?) *$"
@@ -116,7 +116,7 @@ PROPERTIES: tuple[Property, ...] = (
              example="80", shape=_weight_shape("|idle")),
     Property(name="CPUQuota", controller="cpu", attribute="cpu.max", since=213, role=Role.LIMIT,
              parse=q.parse_quota, doc="Hard limit of CPU time, as a percentage of one CPU.", example="150%",
-             shape={"type": "string", "pattern": _PERCENT}),
+             shape={"type": "string", "pattern": PERCENT}),
     Property(name="CPUQuotaPeriodSec", controller="cpu", attribute="", since=242, role=Role.PARAMETER,
              parse=q.parse_span, doc="Period over which CPUQuota is counted, 1ms to 1s.", example="100ms",
              shape={"type": ["string", "integer"], "pattern": SPAN, "minimum": 1, "maximum": 1}),
@@ -136,3 +136,5 @@ PROPERTIES: tuple[Property, ...] = (
 )  # fmt: skip
 
 BY_NAME = {item.name: item for item in PROPERTIES}
+#: What bounds the use of a service by itself. A share does not, nor does a limit of swap alone.
+BOUNDS = ("MemoryMax", "MemoryHigh", "CPUQuota", "TasksMax", "AllowedCPUs")

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.quantities import Size, format_bytes
+from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
 
 #: Below this an out-of-memory loop can block a user manager for good (systemd/systemd#40208); bytes.
 TINY = 16 << 20
 #: The smallest page of any architecture; the kernel rounds a limit down to whole pages.
 PAGE = 4096
+#: A machine whose share must not be tiny: a large one in bytes, and the tasks that the kernel allows with 512M of memory.
+_LARGE_MEMORY = 16 << 30
+_SMALL_TASKS = 4096
 #: The shortest time that shows whether a program runs at all, in seconds.
 _SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
@@ -43,6 +46,11 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
     by_name = {item.property: item for item in settings}
     for name in ("MemoryMax", "MemoryHigh"):
         value = by_name[name].value if name in by_name else None
+        if isinstance(value, Permyriad) and _LARGE_MEMORY * value.value // 10000 < TINY and not tiny:
+            mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
+                         f"{name}: {by_name[name].text} is below 16M even on a machine with {format_bytes(_LARGE_MEMORY)}, "
+                         "which can block the service manager",
+                         "use at least 16M or a larger share, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
         if not isinstance(value, Size):
             continue
         if value.bytes < PAGE:
@@ -52,6 +60,11 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
             mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
                          f"{name}: {format_bytes(value.bytes)} is below 16M, which can block the service manager",
                          "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
+    tasks = by_name.get("TasksMax")
+    if tasks is not None and isinstance(tasks.value, Permyriad) and _SMALL_TASKS * tasks.value.value < 10000:
+        mistakes.add(codes.LIMIT_TOO_SMALL, (*path, "TasksMax"),
+                     f"TasksMax: {tasks.text} is no task at all on a machine that allows {_SMALL_TASKS}",
+                     "use a whole number, or at least 0.03%")  # fmt: skip
     period = by_name.get("CPUQuotaPeriodSec")
     if period is not None and period.value not in _PERIOD_RANGE:
         mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
@@ -98,10 +111,13 @@ def _address(service: Service) -> tuple[str, int] | None:
 
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one useless."""
-    sizes = [(name, by_name[name]) for name in _ORDER if name in by_name]
-    fixed = [(name, item, item.value.bytes) for name, item in sizes if isinstance(item.value, Size)]
-    for (low_name, low, low_bytes), (high_name, high, high_bytes) in itertools.pairwise(fixed):
-        if low_bytes > high_bytes:
+    amounts = [(name, by_name[name]) for name in _ORDER if name in by_name]
+    sizes = [(name, item, item.value.bytes) for name, item in amounts if isinstance(item.value, Size)]
+    shares = [(name, item, item.value.value) for name, item in amounts if isinstance(item.value, Permyriad)]
+    # A size and a percentage can be compared on a machine only: see checks.plan.
+    pairs = (*itertools.pairwise(sizes), *itertools.pairwise(shares))
+    for (low_name, low, low_amount), (high_name, high, high_amount) in pairs:
+        if low_amount > high_amount:
             mistakes.add(codes.LIMITS_OUT_OF_ORDER, (*path, low_name),
                          f"{low_name} = {low.text} is above {high_name} = {high.text}",
                          f"lower {low_name} to {high.text}, or raise {high_name} to {low.text}")  # fmt: skip

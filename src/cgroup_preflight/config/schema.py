@@ -35,8 +35,11 @@ def schema() -> Schema:
         "additionalProperties": False,
         "$defs": {
             "slice": _table("slices.*"),
-            "service": _table("services.*", smoke={"$ref": "#/$defs/service_smoke"}),
+            "service": _table(
+                "services.*", smoke={"$ref": "#/$defs/service_smoke"}, policy={"$ref": "#/$defs/service_policy"}
+            ),
             "service_smoke": _table("services.*.smoke"),
+            "service_policy": _table("services.*.policy"),
         },
     }
 
@@ -86,6 +89,10 @@ def _shape(key: Key) -> Schema:
         "map": {
             "type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
             "additionalProperties": {"type": "string", "maxLength": _TEXT_MAX},
+        },
+        "paths": {
+            "type": "object", "propertyNames": {"pattern": "^/[^\\u0000-\\u001f\\u007f]+$"},
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": _TEXT_MAX},
         },
     }  # fmt: skip
     return shapes[key.kind]

@@ -46,7 +46,7 @@ Amount = Size | Permyriad | Infinity
 
 _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "B": 1}
 _SIZE_ORDER = "EPTGMKB"
-_SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,20})(?:\.(\d{0,20}))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
+_SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,4000})(?:\.(\d{0,4000})(?!\d))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
 #: systemd reads these as octal or refuses them (safe_atou, base 0).
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)", re.ASCII)
@@ -57,12 +57,14 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:[,_' ]\d{3})+(?!\d)", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"(\d+),(\d{1,2})(?!\d)", re.ASCII)
 _BLANKS = " \t\r\n"
 _LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
-_OFF_T_MAX = (1 << 63) - 1
+#: strtoull(3) and strtoll(3), with which systemd reads the digits of sizes and of spans, refuse what is above.
+_ULLONG_MAX, _LLONG_MAX = (1 << 64) - 1, (1 << 63) - 1
 
 
 def parse_size(text: str) -> Size:
     """Bytes from `512M`, `1.5G`, `1G 512M`; base 1024, capital suffixes only, as systemd's `parse_size`.
 
+    A fraction is a double there, divided by 10 once for each digit: with many digits the last byte depends on it.
     Raises `QuantityError` with the nearest working spelling.
     """
     total, position, smallest = 0, 0, -1
@@ -72,14 +74,24 @@ def parse_size(text: str) -> Size:
         if match is None or order <= smallest or (not match[3] and match.end() != len(text)):
             raise QuantityError(f"{text!r} is not a size", _size_hint(text))
         factor = _FACTORS.get(match[3], 1)
-        digits = match[2] or ""
-        total += int(match[1]) * factor + (int(digits) * factor // 10 ** len(digits) if digits else 0)
+        whole, digits = int(match[1]), match[2] or ""
+        if int(digits or "0") > _ULLONG_MAX:
+            raise QuantityError(f"{text!r} has too many digits behind the point", "at most 19 digits behind the point")
+        total += whole * factor + int(_fraction(digits) * factor)
         position, smallest = match.end(), order
         if not match[3]:
             break
-    if total > _OFF_T_MAX:
+    if total > _LLONG_MAX:  # the largest off_t
         raise QuantityError(f"{text!r} is out of range", "at most 7E, or infinity for no limit")
     return Size(total)
+
+
+def _fraction(digits: str) -> float:
+    """What systemd makes of the digits behind the point of a size."""
+    share = float(int(digits or "0"))
+    for _ in digits:
+        share /= 10
+    return share
 
 
 def _size_hint(text: str) -> str:
@@ -223,13 +235,14 @@ _SPAN_UNITS = {
     "minutes": 60 * 10**6, "h": 3600 * 10**6, "hr": 3600 * 10**6, "hour": 3600 * 10**6, "hours": 3600 * 10**6,
     "d": 86400 * 10**6, "day": 86400 * 10**6, "days": 86400 * 10**6,
 }  # fmt: skip
-_SPAN_PART = re.compile(r"[ \t\r\n]*(\d{1,20})(?:\.(\d{1,20}))?[ \t\r\n]*([a-zµ]*)", re.ASCII)
+_SPAN_PART = re.compile(r"[ \t\r\n]*(\d{1,4000})(?!\d)(?:\.(\d{1,4000})(?!\d))?[ \t\r\n]*([a-zµ]*)", re.ASCII)
 
 
 def parse_span(text: str) -> int:
     """Microseconds from `5s`, `100ms`, `1min 30s`; a bare number is seconds (systemd.time(7)).
 
-    Raises `QuantityError`.
+    As systemd's `parse_time`, this cuts each digit of a fraction to whole microseconds by itself: 0.00166666min is
+    99996 us. Raises `QuantityError`.
     """
     total, position = 0, 0
     while position < len(text.rstrip(_BLANKS)) or position == 0:
@@ -237,10 +250,12 @@ def parse_span(text: str) -> int:
         if match is None or match[3] not in _SPAN_UNITS:
             raise QuantityError(f"{text!r} is not a time span", "a span such as 500ms, 5s or 1min 30s")
         unit = _SPAN_UNITS[match[3]]
-        digits = match[2] or ""
-        total += int(match[1]) * unit + (int(digits) * unit // 10 ** len(digits) if digits else 0)
+        total += int(match[1]) * unit
+        for digit in match[2] or "":
+            unit //= 10
+            total += int(digit) * unit
         position = match.end()
-    if total >= 1 << 63:
+    if total > _LLONG_MAX:
         raise QuantityError(f"{text!r} is out of range", "a span such as 500ms, 5s or 1min 30s")
     return total
 

@@ -50,11 +50,15 @@ class Launch:
 
 
 class Phase(enum.StrEnum):
-    """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left."""
+    """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
+
+    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
+    """
 
     QUEUED = "queued"
     AT_GATE = "at the gate"
     STARTED = "started"
+    ENDED = "ended"
     STOPPING = "stopping"
     AFTER_END = "after the end"
     OVER = "over"
@@ -81,8 +85,8 @@ class UnitState:
     """One unit at one moment; without arguments, a unit that the engine does not know.
 
     `word` is the engine's own word for the state. `mark` differs whenever phase or word do: what `Engine.changed`
-    compares. `gate_pid` is the process of the gate, `main_pid` that of the program, 0 for none. `result` is empty while
-    it is unknown; `exit` is None until the program ended.
+    compares. `gate_pid` is the process of the gate, before or after, `main_pid` that of the program, 0 for none.
+    `result` is empty while it is unknown; `exit` is None until the program ended.
     """
 
     phase: Phase = Phase.OVER
@@ -103,7 +107,7 @@ class UnitState:
     @property
     def has_ended(self) -> bool:
         """Whether the program is ending, has ended, or never starts."""
-        return self.phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+        return self.phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
 
     @property
     def is_at_end(self) -> bool:

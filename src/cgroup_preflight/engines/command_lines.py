@@ -13,6 +13,8 @@ from cgroup_preflight.engines.base import Launch
 
 #: systemd-run expands `$` in arguments by default before 254 has the switch; there `$$` is the literal.
 _EXPAND_SWITCH_SINCE = 254
+#: The first systemd with LogRateLimitIntervalSec for units (systemd NEWS).
+_LOG_RATE_SINCE = 240
 
 
 def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
@@ -20,21 +22,29 @@ def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
     return tuple((item.property, item.text) for item in settings)
 
 
-def systemd_run(launch: Launch, *, sleep: str, systemd: int) -> tuple[str, ...]:
+def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = False) -> tuple[str, ...]:
     """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's.
 
     Its settings are not in it: systemd-run has its own reading of values, such as a percentage as a fraction of 2^32
     (bus-unit-util.c, `UINT32_SCALE_FROM_PERMYRIAD`), so a drop-in of the unit has them as they ship.
+    `protect`: the service cannot write to cgroup files, unless they are its own by `Delegate` (systemd.exec(5)).
     """
+    delegates = any(name == "Delegate" for name, _ in launch.settings)
     properties = [
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
+        # Without it systemd ends what the program left behind before anybody can see it.
+        *((("RemainAfterExit", "yes"),) if launch.hold_after else ()),
+        *((("ProtectControlGroups", "yes"),) if protect and not delegates else ()),
         # The tool keeps the time of the start, too: systemd's would count how long the gate waits for other services.
         ("TimeoutStartSec", f"{launch.start_timeout + launch.hold_before:g}s"),
         # The gate after the end counts as stopping: systemd's own time-out must not open it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),
     ]
+    if systemd >= _LOG_RATE_SINCE:
+        # journald leaves out lines of a service that writes many, and the ready line may be one of those.
+        properties.append(("LogRateLimitIntervalSec", "0"))
     if launch.input:
         properties.append(("StandardInput", f"file:{launch.input}"))
     if launch.output:

@@ -1,4 +1,4 @@
-"""The gates of a unit: finds the `sleep` that is one, and ends it.
+"""The gates of a unit: finds what looks like one, and ends it.
 
 All of it through the cgroup's own files and process handles, because each question to systemd can cost a process.
 """
@@ -29,7 +29,10 @@ def wait_until(clock: "Clock", done: Callable[[], bool], seconds: float) -> bool
 
 
 def gate_process(observer: Observer, cgroup: str, *, other_than: int = 0) -> int:
-    """The process of the gate when it is alone in the cgroup, else 0; `other_than` is the program's main process."""
+    """The process that looks like the gate and is alone in the cgroup, else 0; only the engine can say that it is one.
+
+    `other_than` is the program's main process.
+    """
     inside = observer.processes(cgroup)
     if len(inside) != 1:
         return 0

@@ -22,6 +22,7 @@ _ANSWER_SECONDS = 2.0
 _HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
+_READ_MAX = 1 << 18
 _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
@@ -29,6 +30,7 @@ _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 class Readiness:
     """Whether a service became ready, after how many seconds, and if not, why not.
 
+    `doubt`: why it is unknown whether the answer came from the service.
     `blocked`: another program already answered at its address, so that nothing was started.
     """
 
@@ -36,6 +38,7 @@ class Readiness:
     seconds: float
     why: str = ""
     blocked: bool = False
+    doubt: str = ""
 
 
 def address(ready: ReadyTest) -> tuple[str, int]:
@@ -68,30 +71,30 @@ def try_http(url: str) -> str:
     Redirects are not followed and no proxy is used: the service itself has to answer.
     """
     try:
-        with time_limit(_HTTP_SECONDS), _get(url) as answer:
+        with _time_limit(_HTTP_SECONDS), _get(url) as answer:
             return "" if answer.status < 400 else f"HTTP status {answer.status}"
-    except NotHttpError as error:
+    except _NotHttpError as error:
         return f"the answer is not HTTP ({error})"
-    except (OSError, ValueError, TooSlow) as error:
+    except (OSError, ValueError, _TooSlow) as error:
         return _FAILURES.get(type(error), type(error).__name__)
 
 
 def fetch(url: str, most: int) -> bytes:
     """The first `most` bytes of a page, empty where there is none; as `try_http`, no redirect and no proxy."""
     try:
-        with time_limit(_HTTP_SECONDS), _get(url) as answer:
+        with _time_limit(_HTTP_SECONDS), _get(url) as answer:
             return answer.read(most) if answer.status == 200 else b""
-    except (OSError, ValueError, TooSlow):
+    except (OSError, ValueError, _TooSlow):
         return b""
 
 
-class NotHttpError(ValueError):
+class _NotHttpError(ValueError):
     """The answer is not HTTP, in the word that `http.client` has for it."""
 
 
 @contextmanager
 def _get(url: str) -> "Iterator[HTTPResponse]":
-    """An answer whose body is not read yet. Raises OSError, NotHttpError.
+    """An answer whose body is not read yet. Raises OSError, _NotHttpError.
 
     The standard library's client, which sends just this: no proxy, no password of the job, no second request.
     """
@@ -108,7 +111,7 @@ def _get(url: str) -> "Iterator[HTTPResponse]":
             with line.getresponse() as answer:
                 yield answer
         except client.HTTPException as error:
-            raise NotHttpError(type(error).__name__) from error
+            raise _NotHttpError(type(error).__name__) from error
 
 
 class LocalNetwork:
@@ -134,7 +137,7 @@ class LogWatch:
     def read(self) -> None:
         """Reads what has arrived; `open` is false at the end of a pipe, and while a file has nothing more."""
         try:
-            data = os.read(self.handle, 1 << 16)
+            data = os.read(self.handle, _READ_MAX)
         except BlockingIOError:
             return
         self.open = bool(data)
@@ -143,29 +146,29 @@ class LogWatch:
         if self.found or self.too_slow:
             return
         try:
-            with time_limit(_MATCH_SECONDS):
+            with _time_limit(_MATCH_SECONDS):
                 self.found = any(self._pattern.search(line[:_LINE_MAX].decode("utf-8", "replace")) for line in lines)
-        except TooSlow:
+        except _TooSlow:
             self.too_slow = True
 
 
-class TooSlow(Exception):
-    """The time of `time_limit` is over."""
+class _TooSlow(Exception):
+    """The time of `_time_limit` is over."""
 
 
 #: What went wrong with a connection, in words; of another error its name says more.
 _FAILURES = {
     ConnectionRefusedError: "connection refused", ConnectionResetError: "connection reset", TimeoutError: "no answer in time",
-    TooSlow: "no answer in time",
+    _TooSlow: "no answer in time",
 }  # fmt: skip
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TooSlow after `seconds`, also inside a search that never ends. Main thread only."""
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raises _TooSlow after `seconds`, also inside a search that never ends. Main thread only."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise TooSlow
+        raise _TooSlow
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)

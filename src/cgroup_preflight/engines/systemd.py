@@ -257,7 +257,11 @@ class Manager:
         todo = tuple(launches)
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
-            self._argv("systemd-run", *argvs.systemd_run(launch, sleep=self._sleep, systemd=self._version))
+            self._argv(
+                "systemd-run",
+                # The manager of a user may not make a mount namespace everywhere.
+                *argvs.systemd_run(launch, sleep=self._sleep, systemd=self._version, protect=not self.user),
+            )
             for launch in todo
         ]
         answers: list[Completed] = []

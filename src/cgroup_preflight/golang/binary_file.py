@@ -56,7 +56,7 @@ class BytesImage:
         return len(self.data)
 
     def read(self, offset: int, length: int) -> bytes:
-        check_range(self.size, offset, length)
+        _check_range(self.size, offset, length)
         return self.data[offset : offset + length]
 
 
@@ -69,7 +69,7 @@ class SubImage:
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        check_range(self.size, offset, length)
+        _check_range(self.size, offset, length)
         return self.whole.read(self.start + offset, length)
 
 
@@ -81,7 +81,7 @@ class FileImage:
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        check_range(self.size, offset, length)
+        _check_range(self.size, offset, length)
         try:
             data = os.pread(self.descriptor, length, offset)
         except OSError as error:
@@ -91,7 +91,7 @@ class FileImage:
         return data
 
 
-def check_range(size: int, offset: int, length: int) -> None:
+def _check_range(size: int, offset: int, length: int) -> None:
     """Refuse a range that is not wholly inside `size` bytes, or longer than _MAX_READ.
 
     Raises:
@@ -185,7 +185,7 @@ class Layout:
         return (part for part in self.mapped if part.address <= address < part.address + part.size)
 
 
-def clip(region: Region, image: Image) -> Region | None:
+def clip_region(region: Region, image: Image) -> Region | None:
     """The part of a region that the file really holds; None if that is nothing.
 
     A truncated file keeps the build info that precedes the cut.

@@ -12,15 +12,15 @@ from cgroup_preflight.golang import elf
 from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, open_image
 from cgroup_preflight.golang.blob import find_blob
 from cgroup_preflight.golang.elf import elf_layout
-from cgroup_preflight.golang.executable import Executable, Kind, identify_image, is_macho
+from cgroup_preflight.golang.executable import Executable, FileKind, identify_image, is_macho
 from cgroup_preflight.golang.macho import macho_layout
 from cgroup_preflight.golang.modinfo import BuildInfo, Module, parse
 from cgroup_preflight.golang.pe import pe_layout
 
 __all__ = ["BinaryError", "BuildInfo", "Module", "NotGoError", "PackedError", "read", "read_image"]
 
-_LAYOUTS: Mapping[Kind, Callable[[Image], Layout]] = MappingProxyType(
-    {Kind.ELF: elf_layout, Kind.PE: pe_layout, Kind.MACHO: macho_layout}
+_LAYOUTS: Mapping[FileKind, Callable[[Image], Layout]] = MappingProxyType(
+    {FileKind.ELF: elf_layout, FileKind.PE: pe_layout, FileKind.MACHO: macho_layout}
 )
 
 #: UPX writes its mark into the first of its own headers, far before this offset, bytes.
@@ -84,8 +84,8 @@ def _is_packed(start: bytes) -> bool:
 
 
 def _what_else(executable: Executable) -> str:
-    if executable.kind is Kind.SCRIPT:
+    if executable.kind is FileKind.SCRIPT:
         return "is a script, not a Go program; the program that it starts is another file"
-    if executable.kind is Kind.EMPTY:
+    if executable.kind is FileKind.EMPTY:
         return "is an empty file"
     return "is no program file (neither ELF, PE nor Mach-O)"

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip_region
 
 MAGIC = b"\x7fELF"
 PT_LOAD, PT_INTERP = 1, 3
@@ -53,7 +53,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class ElfSection:
     """One section header; `name` is an offset into the section name table."""
 
     name: int
@@ -121,8 +121,8 @@ def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
     return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
 
 
-def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
-    """Section headers, one by one, so that a search can stop early; nothing if there are none.
+def _read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
+    """ElfSection headers, one by one, so that a search can stop early; nothing if there are none.
 
     Raises:
         BinaryError: the table lies outside the file or is impossibly large.
@@ -141,7 +141,7 @@ def read_sections(image: Image, header: ElfHeader) -> Iterator[Section]:
     table = image.read(header.shoff, count * header.shentsize)
     for index in range(count):
         name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(table, index * header.shentsize)
-        yield Section(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)
+        yield ElfSection(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)
 
 
 SECTION = b".go.buildinfo\0"
@@ -177,7 +177,7 @@ def _region(segment: Segment) -> Region:
 
 
 def _clipped(image: Image, regions: list[Region]) -> tuple[Region, ...]:
-    return tuple(found for region in regions if (found := clip(region, image)) is not None)
+    return tuple(found for region in regions if (found := clip_region(region, image)) is not None)
 
 
 def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
@@ -187,7 +187,7 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
     """
     try:
         names = _names(image, header)
-        for section in read_sections(image, header):
+        for section in _read_sections(image, header):
             matches = names[section.name : section.name + len(SECTION)] == SECTION
             if matches and section.type != _SHT_NOBITS:
                 return Region(address=section.addr, offset=section.offset, size=section.size)
@@ -209,8 +209,8 @@ def _names(image: Image, header: ElfHeader) -> bytes:
     return image.read(table.offset, table.size)
 
 
-def _name_section(image: Image, header: ElfHeader) -> Section | None:
-    for index, section in enumerate(read_sections(image, header)):
+def _name_section(image: Image, header: ElfHeader) -> ElfSection | None:
+    for index, section in enumerate(_read_sections(image, header)):
         if index == header.shstrndx:
             return section
     return None

@@ -75,14 +75,14 @@ _COMPATIBLE: Mapping[tuple[str, str], Fit] = MappingProxyType(
 )
 
 
-def elf_machine(header: ElfHeader) -> Machine:
+def _elf_machine(header: ElfHeader) -> Machine:
     """The machine that an ELF header names, with Go's and the kernel's words for it."""
     big_endian = header.order == ">"
     goarch, uname = _MACHINES.get((header.machine, header.bits, big_endian), (None, None))
     return Machine(number=header.machine, bits=header.bits, big_endian=big_endian, goarch=goarch, uname=uname)
 
 
-def canonical(machine: str) -> str:
+def _canonical(machine: str) -> str:
     """One spelling for the many that kernels use: i386 .. i686, armv6l .. armv8l, amd64, arm64."""
     if machine in ("i386", "i486", "i586", "i686", "x86"):
         return "i686"
@@ -91,9 +91,9 @@ def canonical(machine: str) -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
-def fit_machine(built_for: Machine, machine: str) -> Fit:
+def _fit_machine(built_for: Machine, machine: str) -> Fit:
     """Whether a program built for one machine runs on a kernel whose `uname -m` is `machine`."""
-    target = canonical(machine)
+    target = _canonical(machine)
     if built_for.uname is None:
         return Fit(ok=False, why=f"it was built for {built_for}, and Go has no port to such a Linux machine")
     if target not in {uname for _, uname in _MACHINES.values()}:
@@ -111,7 +111,7 @@ def fit_machine(built_for: Machine, machine: str) -> Fit:
     )
 
 
-__all__ = ["BinaryError", "ElfType", "Executable", "Fit", "Kind", "Machine", "fit", "identify"]
+__all__ = ["BinaryError", "ElfType", "Executable", "FileKind", "Fit", "Machine", "fit", "identify"]
 
 #: Linux reads no more of a script's first line, bytes (BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h).
 _SHEBANG_MAX = 256
@@ -126,7 +126,7 @@ _MACHO_FAT = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
 
 
 @enum.unique
-class Kind(enum.StrEnum):
+class FileKind(enum.StrEnum):
     """File formats that are told apart; OTHER is everything else, text and archives included."""
 
     ELF = "elf"
@@ -157,7 +157,7 @@ class Executable:
     `missing` is how many bytes of its own an ELF file lacks: a copy of it was cut off.
     """
 
-    kind: Kind
+    kind: FileKind
     machine: Machine | None = None
     elf_type: ElfType | None = None
     entry: int | None = None
@@ -186,14 +186,14 @@ def identify_image(image: Image) -> Executable:
     """
     start = image.read(0, min(image.size, _SHEBANG_MAX))
     if not start:
-        return Executable(kind=Kind.EMPTY)
+        return Executable(kind=FileKind.EMPTY)
     if start.startswith(elf.MAGIC):
         return _elf(image)
     if start.startswith(b"#!"):
         return _script(start)
     if start.startswith(b"MZ") and _is_pe(image, start):
-        return Executable(kind=Kind.PE)
-    return Executable(kind=Kind.MACHO if is_macho(start) else Kind.OTHER)
+        return Executable(kind=FileKind.PE)
+    return Executable(kind=FileKind.MACHO if is_macho(start) else FileKind.OTHER)
 
 
 def fit(executable: Executable, machine: str) -> Fit:
@@ -201,7 +201,7 @@ def fit(executable: Executable, machine: str) -> Fit:
 
     The answer is about formats only: whether an interpreter exists on the target is for the caller to see.
     """
-    if executable.kind is not Kind.ELF:
+    if executable.kind is not FileKind.ELF:
         return _FIT_BY_KIND[executable.kind]
     if executable.elf_type not in (ElfType.EXEC, ElfType.DYN) or executable.machine is None:
         return Fit(ok=False, why="it is an ELF file, but not a linked program")
@@ -209,15 +209,15 @@ def fit(executable: Executable, machine: str) -> Fit:
         return Fit(ok=False, why=f"it is cut off: {executable.missing} bytes are missing at its end")
     if executable.elf_type is ElfType.DYN and not executable.entry and not executable.interpreter:
         return Fit(ok=False, why="it is a shared library, not a program")
-    return fit_machine(executable.machine, machine)
+    return _fit_machine(executable.machine, machine)
 
 
 _FIT_BY_KIND = {
-    Kind.SCRIPT: Fit(ok=True, why="it is a script, and its interpreter runs it"),
-    Kind.PE: Fit(ok=False, why="it is a Windows program (PE); build it with GOOS=linux"),
-    Kind.MACHO: Fit(ok=False, why="it is a macOS program (Mach-O); build it with GOOS=linux"),
-    Kind.EMPTY: Fit(ok=False, why="the file is empty"),
-    Kind.OTHER: Fit(ok=False, why="it is not a program: neither ELF nor a script with a #! line"),
+    FileKind.SCRIPT: Fit(ok=True, why="it is a script, and its interpreter runs it"),
+    FileKind.PE: Fit(ok=False, why="it is a Windows program (PE); build it with GOOS=linux"),
+    FileKind.MACHO: Fit(ok=False, why="it is a macOS program (Mach-O); build it with GOOS=linux"),
+    FileKind.EMPTY: Fit(ok=False, why="the file is empty"),
+    FileKind.OTHER: Fit(ok=False, why="it is not a program: neither ELF nor a script with a #! line"),
 }
 
 
@@ -226,8 +226,8 @@ def _elf(image: Image) -> Executable:
     segments = elf.read_segments(image, header)
     types = {1: ElfType.REL, 2: ElfType.EXEC, 3: ElfType.DYN, 4: ElfType.CORE}
     return Executable(
-        kind=Kind.ELF,
-        machine=elf_machine(header),
+        kind=FileKind.ELF,
+        machine=_elf_machine(header),
         elf_type=types.get(header.type, ElfType.OTHER),
         entry=header.entry,
         interpreter=_interpreter(image, segments),
@@ -255,7 +255,7 @@ def _interpreter(image: Image, segments: Sequence[elf.Segment]) -> str | None:
 def _script(start: bytes) -> Executable:
     line = start[2:].split(b"\n", 1)[0].decode("utf-8", "backslashreplace").strip(" \t\r")
     words = line.split(maxsplit=1)
-    return Executable(kind=Kind.SCRIPT, shebang=line, interpreter=words[0] if words else None)
+    return Executable(kind=FileKind.SCRIPT, shebang=line, interpreter=words[0] if words else None)
 
 
 def _is_pe(image: Image, start: bytes) -> bool:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, SubImage, clip
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, SubImage, clip_region
 
 SECTION = b"__go_buildinfo"
 LC_SEGMENT, LC_SEGMENT_64 = 0x1, 0x19
@@ -73,7 +73,7 @@ def _segment(image: Image, body: bytes, order: str, bits: int, found: _Found) ->
     if len(body) < head.size:
         raise BinaryError("is damaged: a segment is cut short")
     name, address, _, offset, size, _, protection, sections, _ = head.unpack_from(body)
-    region = clip(Region(address=address, offset=offset, size=size), image)
+    region = clip_region(Region(address=address, offset=offset, size=size), image)
     if region is not None and name.rstrip(b"\0") != b"__PAGEZERO":
         found.mapped.append(region)
         if protection == _READ_WRITE:
@@ -82,6 +82,6 @@ def _segment(image: Image, body: bytes, order: str, bits: int, found: _Found) ->
         raise BinaryError("is damaged: a segment has room for fewer sections than it claims")
     for index in range(sections):
         title, start, length, where = row.unpack_from(body, head.size + index * row.size)
-        section = clip(Region(address=start, offset=where, size=length), image)
+        section = clip_region(Region(address=start, offset=where, size=length), image)
         if section is not None and title.rstrip(b"\0") == SECTION:
             found.named.append(section)

@@ -6,7 +6,7 @@ initialised, readable and writable data.
 
 import struct
 
-from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip
+from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip_region
 
 #: Characteristics: initialised data, read, write; the bits that must be set or clear, without the alignment.
 DATA, DATA_MASK = 0xC0000040, 0xE00000E0
@@ -29,7 +29,7 @@ def pe_layout(image: Image) -> Layout:
     table = image.read(start + 24 + optional_size, 40 * count)
     mapped, candidates = [], []
     for _, virtual, rva, raw, offset, _, _, _, _, flags in struct.iter_unpack("<8sIIIIIIHHI", table):
-        region = clip(Region(address=base + rva, offset=offset, size=min(virtual, raw)), image)
+        region = clip_region(Region(address=base + rva, offset=offset, size=min(virtual, raw)), image)
         if region is not None:
             mapped.append(region)
             if flags & DATA_MASK == DATA:

@@ -36,7 +36,7 @@ class Binary:
     names: frozenset[str] = field(default_factory=frozenset)
 
 
-def survey(path: str) -> Binary:
+def read_program(path: str) -> Binary:
     """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
     try:
         executable = identify(path)
@@ -52,9 +52,9 @@ def survey(path: str) -> Binary:
     return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(path))
 
 
-def survey_all(paths: Mapping[str, str]) -> dict[str, Binary]:
+def read_programs(paths: Mapping[str, str]) -> dict[str, Binary]:
     """The same for several files, by the caller's names for them."""
-    return {name: survey(path) for name, path in paths.items()}
+    return {name: read_program(path) for name, path in paths.items()}
 
 
 def _linked(path: str) -> frozenset[str]:

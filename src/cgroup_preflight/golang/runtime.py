@@ -94,7 +94,7 @@ def updates(build_info: BuildInfo, environment: Mapping[str, str]) -> bool:
     return env.godebug_numbers(default, environment.get("GODEBUG", ""))["updatemaxprocs"] != 0
 
 
-def aware_procs(quota: float | None, cpus: int) -> int:
+def _aware_procs(quota: float | None, cpus: int) -> int:
     """GOMAXPROCS of a runtime that sees `quota` (CPUs) on `cpus` CPUs."""
     return cpus if quota is None else min(cpus, max(_FLOOR, math.ceil(quota)))
 
@@ -119,11 +119,11 @@ def _procs(
     ignored = (f"GOMAXPROCS={text!r} is not a positive whole number, so the runtime ignores it",) if text else ()
     seen = chain.v1_cpus if chain.v1_cpu else chain.leaf.cpus
     if aware is None:
-        number = cpus if aware_procs(seen, cpus) == cpus else None
+        number = cpus if _aware_procs(seen, cpus) == cpus else None
         return _Procs(number=number, follows=False, why=(*ignored, switch))
     if not aware:
         return _Procs(number=cpus, follows=False, why=(*ignored, switch, f"it takes all {cpus} CPUs of its mask"))
-    number = aware_procs(seen, cpus)
+    number = _aware_procs(seen, cpus)
     has_file = chain.v1_cpu or chain.leaf.has_cpu_max
     follows = has_file and updates(build_info, environment)
     return _Procs(number=number, follows=follows, why=(*ignored, switch, *_aware_why(chain, seen, number, cpus)))

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.codes import NO_MATCH
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.host import globs
 
 _TREE = "project"
 _ABSOLUTE = "absolute"
@@ -20,8 +22,9 @@ _BYTES_MAX = 1 << 30
 class Project:
     """`inputs` are files of the host by their names in the input folder; `folder` is the config's folder in the guest.
 
-    `outside` are the binaries with absolute paths, as pairs of (path where it arrives, path in the config), both in the
-    guest. `size` is in bytes.
+    `outside` are the binaries with absolute paths and the `paths` of `[target]`, as pairs of (path where it arrives, path
+    that the services know), both in the guest. `programs` are the binaries by the names that the config has for them.
+    `size` is in bytes, without what is in folders.
     """
 
     inputs: Mapping[str, Path]
@@ -29,10 +32,26 @@ class Project:
     config_name: str
     outside: tuple[tuple[str, str], ...]
     size: int
+    programs: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Path]:
+        """The files of the host by their paths in the guest, also those in folders."""
+        places = {f"{INPUT_DIR}/{name}": path for name, path in self.inputs.items()}
+        for arrived, place in self.outside:
+            places[place] = places[arrived]
+        found: dict[str, Path] = {}
+        for place, path in places.items():
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            found.update((os.path.normpath(f"{place}/{file.relative_to(path)}"), file) for file in files)
+        return found
 
 
 def project_of(config: Config, names: Iterable[str] = ()) -> Project:
-    """The files for the services `names` (empty: all). Raises UsageError for too many files or bytes, OSError."""
+    """The files for the services `names` (empty: all).
+
+    Raises UsageError for too many files or bytes, ConfigError where a glob of `[target]` matches no file, OSError.
+    """
     wanted = set(names)
     home = Path(config.folder)
     binaries = [item.binary for item in config.services if not wanted or item.name in wanted]
@@ -41,15 +60,18 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
-    places = {_inside(top, path): path for path in (*near, *map(str, _files(home, config.target.files)))}
+    places = {_inside(top, path): path for path in (*near, *_files(config))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
+    places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(home, config.target.paths)}
+    outside += tuple(place for place, _ in config.target.paths if place not in outside)
     # The target of a link goes in, because the link itself would be dangling in the guest.
     inputs = {name: Path(os.path.realpath(path)) for name, path in places.items()}
     return Project(
         inputs=inputs, folder=str(PurePosixPath(INPUT_DIR) / _TREE / home.relative_to(top)), config_name=config_name,
         outside=tuple((f"{INPUT_DIR}/{_ABSOLUTE}{path}", path) for path in outside),
         size=sum(path.stat().st_size for path in inputs.values()),
+        programs={binary: Path(os.path.realpath(home / binary)) for binary in binaries},
     )  # fmt: skip
 
 
@@ -57,19 +79,65 @@ def _inside(top: Path, path: str) -> str:
     return f"{_TREE}/{Path(path).relative_to(top)}"
 
 
-def _files(home: Path, globs: Iterable[str]) -> Iterable[Path]:
-    """Regular files below `home` that match; links that lead out of `home` are left out."""
-    found: dict[Path, None] = {}
+def _paths(home: Path, paths: Iterable[tuple[str, str]]) -> Iterable[tuple[str, Path]]:
+    """Each path in the guest with the file or folder of the project for it, never one outside of the project."""
+    for place, name in paths:
+        path = Path(os.path.realpath(home / name))
+        if not path.exists() or not path.is_relative_to(os.path.realpath(home)):
+            raise UsageError(
+                f"{name!r} {'is a link out of the folder of the config' if path.exists() else 'does not exist'}",
+                where=f'[target.paths] "{place}"',
+                remedy=Remedy(title="name a file or folder below the folder of the config, as deploy/etc"),
+            )  # fmt: skip
+        yield place, path
+
+
+def _files(config: Config) -> Iterable[str]:
+    """Files below the config's folder that match; links that lead out of it are left out."""
+    home = config.folder
+    top = os.path.realpath(home)
+    found: dict[str, None] = {}
     total = 0
-    for pattern in globs:
-        for path in sorted(home.glob(pattern)):
-            if not path.is_file() or not path.resolve().is_relative_to(home.resolve()) or path in found:
+    missing = []
+    for pattern in config.target.files:
+        near = [path for path in globs.files(home, pattern) if _is_below(top, path)]
+        if not near:
+            missing.append(_without_file(config, pattern))
+        for path in near:
+            if path in found:
                 continue
             found[path] = None
-            total += path.stat().st_size
+            total += os.stat(path).st_size
             if len(found) > _FILES_MAX or total > _BYTES_MAX:
                 raise UsageError(
                     f"files in [target] match more than {_FILES_MAX} files or {_BYTES_MAX >> 30}G", where=pattern,
                     remedy=Remedy(title="name only what the services read"),
                 )  # fmt: skip
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} glob(s) of [target] match no file", where=config.path, findings=tuple(missing),
+            remedy=Remedy(title="correct the lines named above"),
+        )  # fmt: skip
     return found
+
+
+def _is_below(top: str, path: str) -> bool:
+    real = os.path.realpath(path)
+    return os.path.isfile(real) and os.path.commonpath((top, real)) == top
+
+
+def _without_file(config: Config, pattern: str) -> Finding:
+    """A service would not find its files in the guest: better told before the boot."""
+    if any(globs.folders(config.folder, pattern)):
+        what, remedy = (
+            "matches a folder, and only files are copied",
+            f"use {pattern.rstrip('/')}/** for all files in it",
+        )
+    elif globs.files(config.folder, pattern):
+        what, remedy = "matches nothing but what is outside of the folder of the config", "copy the files into it"
+    else:
+        what, remedy = "matches no file", "make the files first, or correct the glob (relative to the config's folder)"
+    return NO_MATCH.finding(
+        Status.FAIL, pattern, f"files in [target]: {pattern!r} {what}", Remedy(title=remedy),
+        location=config.target.files_location,
+    )  # fmt: skip

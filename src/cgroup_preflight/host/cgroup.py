@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import (
     parse_cpu_max,
@@ -17,7 +17,11 @@ from cgroup_preflight.host.fs import LiveFs
 
 N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
-Tightest = tuple[N | None, str]
+_Tightest = tuple[N | None, str]
+
+
+#: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
+MEMORY_PARTS = ("anon", "file", "kernel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class Counters:
     memory_current: Reading[int | None]
     pids_events: Reading[Mapping[str, int]]
     pressure: Mapping[str, Reading[Mapping[str, float]]]
+    pids_peak: Reading[int | None] = Missing(source="pids.peak", why=Why.ABSENT)
 
 
 class Observer:
@@ -51,20 +56,46 @@ class Observer:
     def __init__(self, fs: LiveFs, mount: str) -> None:
         self._fs = fs
         self._mount = mount.rstrip("/")
+        self._held: dict[str, Reading[int]] = {}
+
+    def path(self, cgroup: str, attribute: str) -> str:
+        """The path of one attribute file."""
+        return f"{self._mount}{cgroup}/{attribute}"
 
     def read(self, cgroup: str, attribute: str) -> Reading[str]:
         """The text of one attribute file."""
-        return self._fs.read(f"{self._mount}{cgroup}/{attribute}")
+        path = self.path(cgroup, attribute)
+        held = self._held.get(path)
+        if held is None:
+            return self._fs.read(path)
+        return self._fs.reread(held.value, path) if isinstance(held, Known) else held
+
+    def hold(self, cgroup: str, attributes: Iterable[str]) -> None:
+        """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
+        device = value_or(self._fs.device(self._mount or "/"), "")
+        for attribute in attributes:
+            path = self.path(cgroup, attribute)
+            if path not in self._held:
+                reading = self._fs.hold(path, device)
+                if isinstance(reading, Known) or reading.why is not Why.ABSENT:
+                    self._held[path] = reading
+
+    def release(self) -> None:
+        """Closes what `hold` opened."""
+        held, self._held = self._held, {}
+        for reading in held.values():
+            if isinstance(reading, Known):
+                self._fs.release(reading.value)
 
     def exists(self, cgroup: str) -> bool:
-        """Whether the cgroup is still there."""
+        """Whether the cgroup still exists."""
         return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
-        memory: Tightest[int] = (None, "")
-        cpus: Tightest[float] = (None, "")
-        tasks: Tightest[int] = (None, "")
+        memory: _Tightest[int] = (None, "")
+        cpus: _Tightest[float] = (None, "")
+        tasks: _Tightest[int] = (None, "")
         for level in levels(cgroup):
             memory = _tighter(memory, self._limit(level, "memory.max"), level)
             cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
@@ -79,6 +110,10 @@ class Observer:
         reading = parsed(self.read(cgroup, attribute), parse_limit)
         return reading.value if isinstance(reading, Known) else None
 
+    def cpu_stat(self, cgroup: str) -> Mapping[str, int]:
+        """The counters of CPU time of one cgroup, empty where they cannot be read."""
+        return value_or(parsed(self.read(cgroup, "cpu.stat"), parse_flat_keyed), {})
+
     def counters(self, cgroup: str) -> Counters:
         """Everything the kernel counted for one cgroup."""
         return Counters(
@@ -88,10 +123,19 @@ class Observer:
             memory_peak=parsed(self.read(cgroup, "memory.peak"), parse_limit),
             memory_current=parsed(self.read(cgroup, "memory.current"), parse_limit),
             pids_events=parsed(self.read(cgroup, "pids.events"), parse_flat_keyed),
+            pids_peak=parsed(self.read(cgroup, "pids.peak"), parse_limit),
             pressure={
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },
         )
+
+    def memory_parts(self, cgroup: str) -> dict[str, int]:
+        """What the memory of a cgroup is, in bytes: `anon`, `file` and `kernel` of memory.stat; empty where unknown.
+
+        Anonymous memory is of processes alone, file memory the cache of files; kernels before 5.18 have no `kernel`.
+        """
+        stat = value_or(parsed(self.read(cgroup, "memory.stat"), parse_flat_keyed), {})
+        return {key: stat[key] for key in MEMORY_PARTS if key in stat}
 
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""
@@ -123,7 +167,7 @@ class Observer:
     def children(self) -> dict[int, list[int]]:
         """The children of each process that has some."""
         found: dict[int, list[int]] = {}
-        for each in self._pids():
+        for each in self.pids():
             stat = self._proc(f"/proc/{each}/stat")
             if isinstance(stat, Known):
                 found.setdefault(_parent(stat.value), []).append(each)
@@ -142,13 +186,14 @@ class Observer:
         """Processes with one of these invocation ids, which systemd gives to a unit and every child inherits."""
         wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
         found: dict[int, str] = {}
-        for pid in self._pids():
+        for pid in self.pids():
             reading = self._proc(f"/proc/{pid}/environ")
             words = reading.value.split("\0") if isinstance(reading, Known) else ()
             found.update((pid, wanted[word]) for word in words if word in wanted)
         return found
 
-    def _pids(self) -> tuple[int, ...]:
+    def pids(self) -> tuple[int, ...]:
+        """Every process of the machine."""
         names = self._fs.names("/proc")
         return tuple(int(name) for name in (names.value if isinstance(names, Known) else ()) if name.isdigit())
 
@@ -171,7 +216,7 @@ def _parent(stat: str) -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
-def _tighter(known: Tightest[N], value: N | None, level: str) -> Tightest[N]:
+def _tighter(known: _Tightest[N], value: N | None, level: str) -> _Tightest[N]:
     if value is not None and (known[0] is None or value < known[0]):
         return value, level
     return known

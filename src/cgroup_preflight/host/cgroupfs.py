@@ -182,7 +182,7 @@ class CgroupReading:
 _DEPTH_MAX = 64
 
 
-def way_down(path: str) -> tuple[str, ...]:
+def _way_down(path: str) -> tuple[str, ...]:
     """The paths from the mount (an empty one) down to `path`: "", "/a", "/a/b"."""
     parts = [part for part in path.split("/") if part][:_DEPTH_MAX]
     return tuple("".join(f"/{part}" for part in parts[:end]) for end in range(len(parts) + 1))
@@ -207,7 +207,7 @@ def read_levels(
 ) -> tuple[CgroupReading, ...]:
     """Every level from the mount down to `path`; those of `known` are not read again."""
     there = {level.path: level for level in known}
-    return tuple(there.get(item) or _level(fs, mount_point, item) for item in way_down(path))
+    return tuple(there.get(item) or _level(fs, mount_point, item) for item in _way_down(path))
 
 
 def _level(fs: HostFs, mount_point: str, path: str) -> CgroupReading:

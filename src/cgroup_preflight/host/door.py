@@ -3,7 +3,6 @@
 Whoever needs one of them is handed a door, so that the machine can be another one, or none in a unit test.
 """
 
-import math
 import os
 import select
 import signal
@@ -57,11 +56,11 @@ class Processes:
 
     def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
         """The handles whose process has ended (of pipes: that can be read), after at most `seconds`."""
-        # Not select(2), which takes no handle above 1023.
+        # Not select(2), which knows no descriptor above 1023.
         poll = select.poll()
         for handle in handles:
             poll.register(handle, select.POLLIN)
-        return [handle for handle, _ in poll.poll(math.ceil(seconds * 1000))]
+        return [handle for handle, _ in poll.poll(max(seconds, 0.0) * 1000)]
 
 
 class Network(Protocol):

@@ -15,6 +15,7 @@ else:
 #: No kernel file this tool reads is near this size; a larger one is refused, not cut.
 TEXT_MAX = 4 << 20
 _SELF = "/proc/self"
+_PAGE = 1 << 16
 #: Parts and links of one path; more is a loop.
 _STEPS_MAX = 400
 
@@ -132,6 +133,32 @@ class LiveFs:
         except OSError as error:
             return missing(path, error)
 
+    def hold(self, path: str, device: str) -> Reading[int]:
+        """A descriptor for `reread`, which the caller gives to `release`; `device` is that of its file system.
+
+        A file of another one is malformed: something was mounted over the one that is wanted.
+        """
+        try:
+            handle = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            return missing(path, error)
+        number = os.fstat(handle).st_dev
+        if f"{os.major(number)}:{os.minor(number)}" != device:
+            os.close(handle)
+            return Missing(source=path, why=Why.MALFORMED, detail="another file is mounted over it")
+        return Known(value=handle, source=path)
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        """The whole text of an open file, as it is now; at most a page, as of most kernel files."""
+        try:
+            return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), _text)
+        except OSError as error:
+            return missing(path, error)
+
+    def release(self, handle: int) -> None:
+        """Closes a file that was open."""
+        os.close(handle)
+
     def read_only(self, path: str) -> Reading[bool]:
         """ST_RDONLY of the file system."""
         try:
@@ -175,7 +202,7 @@ def inside(root: str, path: str) -> str:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+def _pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     """The pieces of `text` that contain one of `keep`, in order; a kernel config has ten thousand, so no loop over all."""
     found: dict[int, str] = {}
     for word in keep:
@@ -191,7 +218,7 @@ def pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str, 
 
 def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
     # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
-    found = pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
+    found = _pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
         "".join(found).encode()
     except UnicodeEncodeError:

@@ -25,14 +25,14 @@ from cgroup_preflight.host.systemd import disabled_controllers
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner
 
-CGROUP_ROOT = "/sys/fs/cgroup"
+_CGROUP_ROOT = "/sys/fs/cgroup"
 #: The kernel parameters that decide about cgroups; no other part of the command line is kept.
-PARAMETERS = (
+_PARAMETERS = (
     "cgroup_disable=", "cgroup_enable=", "cgroup_no_v1=", "cgroup_memory=", "cgroup.memory=", "psi=", "swapaccount=",
     "systemd.unified_cgroup_hierarchy", "systemd.legacy_systemd_cgroup_controller", "rt_group_sched=",
 )  # fmt: skip
 #: Every complete mountinfo has the line of /proc: without it the file is cut off.
-_MOUNTS = (" cgroup ", " cgroup2 ", f" {CGROUP_ROOT} ", " / /proc ")
+_MOUNTS = (" cgroup ", " cgroup2 ", f" {_CGROUP_ROOT} ", " / /proc ")
 _ATTRIBUTES = ("cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.")
 _DISKS_MAX = 32
 _NOT_NEEDED = Missing(source="/proc/1/mountinfo", why=Why.ABSENT, detail="not needed")
@@ -69,7 +69,7 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
         manager_mount=_manager_mount(fs, cgroups.mount, read_only) if runs else _NOT_NEEDED,
         cgroup_namespace=read_namespace(fs),
         container=read_container(fs, kernel),
-        cmdline=parsed(fs.pieces("/proc/cmdline", PARAMETERS, " "), lambda words: " ".join(words).strip()),
+        cmdline=parsed(fs.pieces("/proc/cmdline", _PARAMETERS, " "), lambda words: " ".join(words).strip()),
         kernel_config=_kernel_config(fs, kernel),
         boot_loader=read_boot_loader(fs, kernel),
         systemd_running=running,
@@ -94,7 +94,7 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
 def _cgroups(fs: HostFs) -> _Cgroups:
     mounts = parsed(fs.pieces("/proc/self/mountinfo", _MOUNTS, "\n"), _mounts)
     mount = _cgroup_mount(fs, mounts)
-    point = mount.value.point if isinstance(mount, Known) else CGROUP_ROOT
+    point = mount.value.point if isinstance(mount, Known) else _CGROUP_ROOT
     own_path = read_kernel(fs, "/proc/self/cgroup", parse_proc_cgroup)
     below = below_mount(own_path.value, value_or(mount, None)) if isinstance(own_path, Known) else None
     own = () if below is None else read_levels(fs, point, below)
@@ -120,14 +120,14 @@ def _cgroup_mount(fs: HostFs, mounts: Reading[tuple[Mount, ...]]) -> Reading[Mou
     """
     if isinstance(mounts, Missing):
         return mounts
-    top = mount_at(mounts.value, CGROUP_ROOT)
+    top = mount_at(mounts.value, _CGROUP_ROOT)
     if top is not None and top.fs_type == "cgroup2":
         return _seen(fs, top, mounts.source)
     # A mount that another one hides is in use by nobody.
     elsewhere = [mount for mount in of_type(mounts.value, "cgroup2") if mount_at(mounts.value, mount.point) is mount]
     if elsewhere and not of_type(mounts.value, "cgroup"):
         return _seen(fs, elsewhere[-1], mounts.source)
-    detail = f"{CGROUP_ROOT} is {top.fs_type}" if top else f"nothing is mounted at {CGROUP_ROOT}"
+    detail = f"{_CGROUP_ROOT} is {top.fs_type}" if top else f"nothing is mounted at {_CGROUP_ROOT}"
     return Missing(source=mounts.source, why=Why.ABSENT, detail=detail)
 
 
@@ -146,7 +146,7 @@ def _seen(fs: HostFs, mount: Mount, source: str) -> Reading[Mount]:
 def _manager_mount(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) -> Reading[Mount]:
     """What PID 1 has at /sys/fs/cgroup: PID 1 starts the units, and this job can have another view."""
     if isinstance(mount, Known):
-        if mount.value.point == CGROUP_ROOT and not (value_or(read_only, default=False) or mount.value.read_only):
+        if mount.value.point == _CGROUP_ROOT and not (value_or(read_only, default=False) or mount.value.read_only):
             return _NOT_NEEDED
         if "ro" in mount.value.super_options:
             # The file system itself is read-only, for every process.
@@ -154,9 +154,9 @@ def _manager_mount(fs: HostFs, mount: Reading[Mount], read_only: Reading[bool]) 
     mounts = parsed(fs.pieces("/proc/1/mountinfo", _MOUNTS, "\n"), _mounts)
     if isinstance(mounts, Missing):
         return mounts
-    seen = mount_at(mounts.value, CGROUP_ROOT)
+    seen = mount_at(mounts.value, _CGROUP_ROOT)
     if seen is None or seen.fs_type != "cgroup2":
-        return Missing(source=mounts.source, why=Why.ABSENT, detail=f"PID 1 has no cgroup2 at {CGROUP_ROOT}")
+        return Missing(source=mounts.source, why=Why.ABSENT, detail=f"PID 1 has no cgroup2 at {_CGROUP_ROOT}")
     return Known(value=seen, source=mounts.source)
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.host.redact import Entry, needed, replaced, replacer
+from cgroup_preflight.host.redact import Answer, needed, replaced, replacer
 
 FORMAT = 1
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class RecordingFs:
 
     def __init__(self, fs: HostFs) -> None:
         self._fs = fs
-        self.answers: dict[str, Entry] = {}
+        self.answers: dict[str, Answer] = {}
 
     def _keep(self, question: str, reading: Reading[T]) -> Reading[T]:
         self.answers[question] = _entry(reading)
@@ -74,7 +74,7 @@ class RecordingRunner:
 
     def __init__(self, runner: CommandRunner) -> None:
         self._runner = runner
-        self.answers: dict[str, Entry] = {}
+        self.answers: dict[str, Answer] = {}
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
         """As `CommandRunner.run`."""
@@ -90,7 +90,7 @@ def names_question(path: str, keep: tuple[str, ...] | None) -> str:
     return f"names {path}" if keep is None else f"names {path} {','.join(keep)}"
 
 
-def _entry(reading: "Reading[object]") -> Entry:
+def _entry(reading: "Reading[object]") -> Answer:
     if isinstance(reading, Known):
         value: object = list(reading.value) if isinstance(reading.value, tuple) else reading.value
         return {"value": value}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 #: One answer of a recording.
-Entry = dict[str, object]
+Answer = dict[str, object]
 
 #: Words that the facts' parsers, and the paths they are read from, are made of.
 _WORDS = frozenset((
@@ -28,7 +28,7 @@ _WORDS = frozenset((
 ))  # fmt: skip
 
 
-def needed(question: str, entry: Entry) -> Entry:
+def needed(question: str, entry: Answer) -> Answer:
     """The entry without what its pieces contain besides the answer: other users, real names, parameters of another name.
 
     A piece was kept for what it contains: `:1000:` is also the group of other users (passwd(5)), and `psi=` is in
@@ -58,7 +58,7 @@ def replacer(names: Mapping[str, str]) -> Callable[[str], str]:
     return lambda text: pattern.sub(lambda match: names[match[0]], text)
 
 
-def replaced(entry: Entry, replace: Callable[[str], str]) -> Entry:
+def replaced(entry: Answer, replace: Callable[[str], str]) -> Answer:
     """The entry with every text of it replaced; its keys, reasons and error names come from this tool."""
     texts = {"value", "out", "err", "detail"}
     return {key: _replaced_value(value, replace) if key in texts else value for key, value in entry.items()}

@@ -13,16 +13,16 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.record import FORMAT, names_question
-from cgroup_preflight.host.redact import Entry
+from cgroup_preflight.host.redact import Answer
 
-SIZE_MAX = 32 << 20
+_SIZE_MAX = 32 << 20
 T = TypeVar("T")
 
 
 class SnapshotFs:
     """Answers from a recording."""
 
-    def __init__(self, answers: Mapping[str, Entry]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
 
     def _answer(self, question: str, convert: Callable[[object], T], source: str = "") -> Reading[T]:
@@ -85,7 +85,7 @@ class SnapshotFs:
 class SnapshotRunner:
     """Answers commands from a recording; starts nothing."""
 
-    def __init__(self, answers: Mapping[str, Entry]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
@@ -101,7 +101,7 @@ class SnapshotRunner:
         return _missing(entry, source)
 
 
-def _missing(entry: Entry, source: str) -> Missing:
+def _missing(entry: Answer, source: str) -> Missing:
     """The recorded reason; one that this version does not know is malformed, never a value."""
     words = {why.value: why for why in Why}
     number = getattr(errno, str(entry.get("errno", "")), None)
@@ -116,11 +116,11 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
     remedy = Remedy(title="record the host again: cgroup-preflight snapshot -o FILE")
     try:
         with open(path, "rb") as file:
-            data = file.read(SIZE_MAX + 1)
+            data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         raise UsageError(f"cannot read the snapshot: {error.strerror}", where=path, remedy=remedy) from None
     try:
-        if len(data) > SIZE_MAX:
+        if len(data) > _SIZE_MAX:
             raise ValueError("larger than 32M")
         document = json.loads(data)
         if not isinstance(document, dict) or document.get("format") != FORMAT or document["format"] is True:
@@ -130,7 +130,7 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
             raise ValueError("host and commands are not tables of answers")
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not a snapshot: {str(error)[:200]}", where=path, remedy=remedy) from None
-    host, commands = cast("list[dict[str, Entry]]", parts)
+    host, commands = cast("list[dict[str, Answer]]", parts)
     return SnapshotFs(host), SnapshotRunner(commands)
 
 

@@ -39,7 +39,7 @@ _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "st
 
 
 def systemd_running(fs: HostFs, pid1: Reading[str]) -> Reading[bool]:
-    """Whether systemd is PID 1 here: its folder is there (sd_booted(3)), and PID 1 is not another program.
+    """Whether systemd is PID 1 here: its folder exists (sd_booted(3)), and PID 1 is not another program.
 
     A container can be given the folder of the host below, with all of /run. Where PID 1 is hidden from others
     (hidepid, proc(5)), the folder decides if this is the first PID namespace.
@@ -71,7 +71,7 @@ def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[s
 
 
 def version_of(release: str) -> int:
-    """The version of a release: properties come with versions, not with the releases that mend them."""
+    """The version of a release: properties come with versions, not with the releases that fix them."""
     return int(release.partition(".")[0])
 
 
@@ -143,7 +143,7 @@ def _user_name(lines: tuple[str, ...], uid: int) -> str:
 
 
 #: Above units with a slice of their own, units without, and those of user managers.
-SLICES = ("-.slice", "system.slice", "user.slice")
+_SLICES = ("-.slice", "system.slice", "user.slice")
 #: The first two have no file of their own; `slice.d` is for all slices.
 _FILES = ("-.slice", "system.slice", "user.slice.d", "slice.d")
 #: systemd.unit(5), the search path of the system manager; the last is what `set-property` writes.
@@ -154,7 +154,7 @@ _FOLDERS = (
 
 
 def disabled_controllers(fs: HostFs, runner: "CommandRunner", *, running: bool) -> "Reading[dict[str, frozenset[str]]]":
-    """What is kept out of each of SLICES. Only where a file could say something, systemd is asked."""
+    """What is kept out of each of `_SLICES`. Only where a file could say something, systemd is asked."""
     if not running:
         return Missing(source="DisableControllers", why=Why.ABSENT, detail="systemd does not run")
     listed = [fs.names(folder, _FILES) for folder in _FOLDERS]
@@ -163,13 +163,13 @@ def disabled_controllers(fs: HostFs, runner: "CommandRunner", *, running: bool) 
             return names
     if not any(isinstance(names, Known) and names.value for names in listed):
         return Known(value={}, source=_FOLDERS[0])
-    answer = runner.run(("systemctl", "show", "--property=Id,DisableControllers", "--", *SLICES))
+    answer = runner.run(("systemctl", "show", "--property=Id,DisableControllers", "--", *_SLICES))
     return parsed(answer, lambda done: _by_slice(done.stdout))
 
 
 def _by_slice(text: str) -> dict[str, frozenset[str]]:
     found = {unit.get("Id", ""): parse_words(unit["DisableControllers"])
              for unit in parse_unit_show(text) if "DisableControllers" in unit}  # fmt: skip
-    if set(found) != set(SLICES):
+    if set(found) != set(_SLICES):
         raise ValueError("not an answer about each of the slices")
     return found

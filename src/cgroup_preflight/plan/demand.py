@@ -11,6 +11,8 @@ from cgroup_preflight.plan.model import Plan
 class Demand:
     """The largest single limit of each kind (bytes, CPUs, tasks; 0 for none), and the bytes guaranteed in total.
 
+    `memory_bytes`, `cpus` and `tasks` are those of services, `slice_...` those of slices.
+
     A percentage of the host's memory or tasks is never above what the host has, so it does not count here.
     """
 
@@ -18,6 +20,9 @@ class Demand:
     cpus: float
     tasks: int
     guaranteed_bytes: int
+    slice_memory_bytes: int = 0
+    slice_cpus: float = 0.0
+    slice_tasks: int = 0
 
 
 def demand(plan: Plan | None) -> Demand:
@@ -25,6 +30,7 @@ def demand(plan: Plan | None) -> Demand:
     if plan is None:
         return Demand(memory_bytes=0, cpus=0.0, tasks=0, guaranteed_bytes=0)
     levels = [level_of(item.unit, item.own_settings) for item in plan.services]
+    above = [level_of(item.unit, item.settings) for item in plan.slices]
     services = [setting for item in plan.services for setting in item.own_settings]
     # A slice within a slice guarantees only a part of what the outer one does.
     slices = [setting for item in plan.slices if "-" not in item.label for setting in item.settings]
@@ -33,6 +39,9 @@ def demand(plan: Plan | None) -> Demand:
         cpus=max((level.cpus or 0.0 for level in levels), default=0.0),
         tasks=max((level.tasks_max or 0 for level in levels), default=0),
         guaranteed_bytes=max(_guaranteed(services), _guaranteed(slices)),
+        slice_memory_bytes=max((level.memory_max or 0 for level in above), default=0),
+        slice_cpus=max((level.cpus or 0.0 for level in above), default=0.0),
+        slice_tasks=max((level.tasks_max or 0 for level in above), default=0),
     )
 
 

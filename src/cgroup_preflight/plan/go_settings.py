@@ -53,10 +53,10 @@ def procs_for(quota: float) -> int:
     return down if down >= _LEAST_USE * quota else math.ceil(quota)
 
 
-Items = tuple[tuple[GoItem, ...], str]
+_Items = tuple[tuple[GoItem, ...], str]
 
 
-def _memory(info: BuildInfo, chain: Chain, environment: Mapping[str, str], ratio: float) -> Items:
+def _memory(info: BuildInfo, chain: Chain, environment: Mapping[str, str], ratio: float) -> _Items:
     limit, level, name = chain.memory()
     rules = rules_for(info.go_version)
     if limit is None or level is None:
@@ -92,7 +92,7 @@ def _percentage(chain: Chain) -> str:
     )
 
 
-def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapping[str, str]) -> Items:
+def _cpu(info: BuildInfo, units: Sequence[Unit], chain: Chain, environment: Mapping[str, str]) -> _Items:
     quota, level = chain.cpus()
     if quota is None or level is None:
         return (), ""

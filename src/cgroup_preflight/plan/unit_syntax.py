@@ -55,6 +55,18 @@ def setting_lines(settings: Iterable[Setting]) -> list[str]:
     return [f"{item.property}={item.text}" for item in settings]
 
 
+def drop_in_lines(settings: Iterable[Setting]) -> list[str]:
+    """As `setting_lines`, for a drop-in: a list would add to that of the unit (systemd.resource-control(5)).
+
+    So an empty value comes first, which resets it.
+    """
+    lines = []
+    for item in settings:
+        lines += [f"{item.property}="] if isinstance(item.value, frozenset) else []
+        lines += setting_lines([item])
+    return lines
+
+
 def comment_lines(text: str) -> list[str]:
     """A comment of any length."""
     return textwrap.wrap(one_line(text), 110, initial_indent="# ", subsequent_indent="#   ")

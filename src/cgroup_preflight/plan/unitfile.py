@@ -11,6 +11,7 @@ from cgroup_preflight.plan.model import Plan, ServicePlan, UnitFile
 from cgroup_preflight.plan.unit_syntax import (
     command_line,
     comment_lines,
+    drop_in_lines,
     one_line,
     setting_lines,
     specifiers,
@@ -111,7 +112,7 @@ def _head(plan: Plan) -> tuple[str, ...]:
 def _service_lines(service: ServicePlan) -> Iterator[str]:
     if service.slices:
         yield f"Slice={service.slices[-1]}"
-    yield from setting_lines(service.own_settings)
+    yield from drop_in_lines(service.own_settings)
     yield from (variable_line(name, value) for name, value in service.environment)
     yield from _go_lines(service)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class RequestClock:
     """`monotonic` for deadlines, `wall` (Unix time) for dates in answers, `sleep` in seconds."""
 
     monotonic: Callable[[], float] = time.monotonic
@@ -20,7 +20,7 @@ class Outside:
     """`say` prints one line to stdout, where GitHub's runner looks for commands."""
 
     say: Callable[[str], None]
-    clock: Clock
+    clock: RequestClock
 
 
 def run_within(seconds: float, job: Callable[[], None]) -> None:

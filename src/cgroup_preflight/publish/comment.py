@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cgroup_preflight.core.report import Verdict
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.comment_state import LINE_MAX, RunId, State, decode, encode, fitted, join
 from cgroup_preflight.publish.http import ForgeError
 from cgroup_preflight.publish.receipt import Delivery, Outcome
@@ -89,7 +89,7 @@ class CommentSpec:
 _Own = tuple[Comment, State]
 
 
-def publish(comments: Comments, spec: CommentSpec, clock: Clock, *, settle: float) -> Outcome:
+def publish(comments: Comments, spec: CommentSpec, clock: RequestClock, *, settle: float) -> Outcome:
     """Creates or updates the comment; `settle` is the pause of a leg in seconds. Raises ForgeError."""
     wrote: Comment | None = None
     recreated = False

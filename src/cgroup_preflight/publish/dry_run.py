@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.http import Transport, shown_path
 
 _NOBODY = "dry-run"
@@ -17,7 +17,7 @@ class DryRun(Transport):
     """Answers as a server without comments does, and accepts every write."""
 
     def __init__(self, base: str, *, say: Callable[[str], None]) -> None:
-        super().__init__(base, deadline=float("inf"), clock=Clock())
+        super().__init__(base, deadline=float("inf"), clock=RequestClock())
         self._say = say
         self._written: list[dict[str, object]] = []
 

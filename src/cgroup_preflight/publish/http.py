@@ -22,7 +22,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 
 #: Limit for connecting, and for each wait for a byte, in one attempt, seconds.
 TIMEOUT = 15.0
@@ -92,7 +92,7 @@ class Transport(HTTPAdapter):
     A POST to one of the addresses in `reads` changes nothing, so it is repeated like a GET.
     """
 
-    def __init__(self, base: str, *, deadline: float, clock: Clock, reads: Collection[str] = ()) -> None:
+    def __init__(self, base: str, *, deadline: float, clock: RequestClock, reads: Collection[str] = ()) -> None:
         super().__init__(max_retries=0)
         self._origin = _origin(base)
         self._deadline = deadline

@@ -9,8 +9,6 @@ from cgroup_preflight.publish.comment import Draft
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg, Merged, merge
 
-COMMENT_MODES = ("auto", "always", "never")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

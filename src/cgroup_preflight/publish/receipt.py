@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
-from cgroup_preflight.publish.clock import Clock, run_within
+from cgroup_preflight.publish.clock import RequestClock, run_within
 from cgroup_preflight.publish.http import ForgeError, Trouble
 from cgroup_preflight.report.annotations import no_command
 from cgroup_preflight.report.escape import clip, plain
 
-#: Code and name of the finding for each channel, by the first word of the channel's name.
+#: The code of each channel's finding, by the first word of the channel's name.
 CODES = {
     "report": codes.PUBLISH_FILES, "log": codes.PUBLISH_LOG, "summary": codes.PUBLISH_SUMMARY,
     "outputs": codes.PUBLISH_OUTPUTS, "check": codes.PUBLISH_CHECK_RUN,
@@ -79,7 +79,9 @@ class Receipt:
         """Runs one channel; an exception becomes an outcome."""
         self.add(_run(name, channel, _no_hint))
 
-    def run_timed(self, channels: Mapping[str, TimedChannel], *, seconds: float, clock: Clock, hint: Hint) -> None:
+    def run_timed(
+        self, channels: Mapping[str, TimedChannel], *, seconds: float, clock: RequestClock, hint: Hint
+    ) -> None:
         """Runs channels that send requests, all within `seconds`; each gets an equal share of the time that is left."""
         for number, (name, channel) in enumerate(channels.items()):
             share, began = seconds / (len(channels) - number), clock.monotonic()

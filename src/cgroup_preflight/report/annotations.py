@@ -19,7 +19,7 @@ from cgroup_preflight.report.escape import clip, plain
 from cgroup_preflight.report.place import Placed, place
 
 #: Annotations in one request (GitHub's limit), and in all: a bounded number of requests, and more than anybody reads.
-BATCH = 50
+_BATCH = 50
 LIMIT = 250
 _LEVELS = {Status.FAIL: "failure", Status.UNVERIFIED: "warning", Status.WARN: "notice"}
 
@@ -27,11 +27,11 @@ Annotation = dict[str, str | int]
 
 
 def batches(report: Report) -> list[list[Annotation]]:
-    """At most LIMIT annotations, the worst first, in lists of at most BATCH; without findings one empty list."""
+    """At most LIMIT annotations, the worst first, in lists of at most `_BATCH`; without findings one empty list."""
     placed = list(place(report, PROBLEMS))
     placed.sort(key=lambda item: PROBLEMS.index(item.finding.status))
     found = [_annotation(item) for item in placed[:LIMIT]]
-    return [found[start : start + BATCH] for start in range(0, len(found), BATCH)] or [[]]
+    return [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)] or [[]]
 
 
 def _annotation(item: Placed) -> Annotation:
@@ -57,12 +57,12 @@ def _details(item: Placed) -> str:
 
 
 #: Annotations of one kind that one step can show.
-COMMANDS_MAX = 10
+_COMMANDS_MAX = 10
 _KINDS = {Status.FAIL: "error", Status.UNVERIFIED: "warning", Status.WARN: "notice"}
 
 
 def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | None = None) -> str:
-    """One line for each problem, at most COMMANDS_MAX of one kind (error, warning, notice); the last counts the rest.
+    """One line for each problem, at most `_COMMANDS_MAX` of one kind (error, warning, notice); the last counts the rest.
 
     With `placed`, an annotation is shown at its line of the config; without it, the message names the line. `taken` is
     how many of each kind the step has shown already.
@@ -74,7 +74,7 @@ def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | No
     return "".join(
         line
         for kind in _KINDS.values()
-        for line in _group(kind, groups[kind], placed=placed, room=COMMANDS_MAX - used.get(kind, 0))
+        for line in _group(kind, groups[kind], placed=placed, room=_COMMANDS_MAX - used.get(kind, 0))
     )
 
 

@@ -10,11 +10,11 @@ from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import markdown as markdown_format
 from cgroup_preflight.report.escape import code, prose
 from cgroup_preflight.report.headline import headline
-from cgroup_preflight.report.markdown import VERDICT_MARKS, Budget, Section
+from cgroup_preflight.report.markdown import VERDICT_MARKS, Budget, MarkdownSection
 from cgroup_preflight.report.merge import Merged, Row, some
 
 #: Columns that a phone can show next to the names.
-COLUMNS_MAX = 5
+_COLUMNS_MAX = 5
 #: The table of runners may use a third of the bytes.
 _SHARE = 3
 _MARKS = {
@@ -51,16 +51,16 @@ def _runners(merged: Merged, limit: int) -> str:
     counts = ", ".join(f"{mark} {merged.verdicts[item]} {item.value}" for item, mark in VERDICT_MARKS.items()
                        if merged.verdicts.get(item))  # fmt: skip
     budget = Budget(f"\n**{merged.count} runners:** {counts}{_differ(merged)}\n", limit=max(limit, 2000))
-    shown = merged.codes[:COLUMNS_MAX]
+    shown = merged.codes[:_COLUMNS_MAX]
     head = f"\n| Runner |{''.join(f' {code(name, 20)} |' for name in shown)}\n|---|{'---|' * len(shown)}\n"
     rows = (_row(row, len(shown)) for row in merged.rows)
-    budget.add(Section(name="rows of runners", head=head, count=len(merged.rows), rows=rows))
+    budget.add(MarkdownSection(name="rows of runners", head=head, count=len(merged.rows), rows=rows))
     return budget.text()
 
 
 def _differ(merged: Merged) -> str:
-    more = len(merged.codes) - COLUMNS_MAX
-    columns = f" The table has the first {COLUMNS_MAX} of {len(merged.codes)} checks." if more > 0 else ""
+    more = len(merged.codes) - _COLUMNS_MAX
+    columns = f" The table has the first {_COLUMNS_MAX} of {len(merged.codes)} checks." if more > 0 else ""
     if len(merged.rows) == 1:
         return f". All have the same results.{columns}"
     return f". Checks with different results come first.{columns}"

@@ -6,23 +6,28 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.config.properties import BOUNDS, BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import (
     VERDICTS_WORST_FIRST,
     CpuUsage,
     Finding,
+    HostSummary,
     LimitResult,
     Report,
     ServiceResult,
     Status,
     Verdict,
 )
+from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 
 #: Files of shares: where the kernel has none, the share has no effect, which is a warning and not a fail.
 SHARES = frozenset({"cpu.weight", "cpu.idle", "io.weight"})
+#: Files of limits that bound a service by themselves: a pass has at least one for each service.
+_BOUNDS = frozenset(BY_NAME[name].attribute for name in BOUNDS)
 _RUN = codes.SERVICE_RUN.code
 
 
@@ -43,7 +48,7 @@ def contradictions(report: Report) -> Iterator[str]:
         if item.cpu is not None:
             yield from _cpu(item.cpu, f"{at}.cpu")
         if report.verdict is Verdict.PASS:
-            yield from _passed(item, about[item.name], at)
+            yield from _passed(item, about[item.name], at, report.host)
 
 
 def _verdict(report: Report) -> Iterator[str]:
@@ -76,21 +81,34 @@ def _cpu(cpu: CpuUsage, at: str) -> Iterator[str]:
         yield f"{at}.nr_throttled is more than nr_periods"
 
 
-def _passed(item: ServiceResult, own: Iterable[Finding], at: str) -> Iterator[str]:
+def _passed(item: ServiceResult, own: Iterable[Finding], at: str, host: HostSummary | None) -> Iterator[str]:
     """What a service shows when every limit of it was in force and it ran to its end (`smoke.outcome`)."""
     judged = [finding for finding in own if finding.code == LIMITS_IN_FORCE]
     for index, limit in enumerate(item.limits):
         if not limit.ok and not _is_excused(limit, judged):
             yield f"{at}.limits[{index}].ok is false, and the verdict is pass"
     yield from _counted(item, judged, at)
+    if not any(limit.ok and _attribute(limit) in _BOUNDS and limit.expected[:3] != "max" for limit in item.limits):
+        yield f"{at} has no limit in force, and the verdict is pass"
     if not any(finding.code == _RUN and finding.status is Status.PASS for finding in own):
         yield f"{at} has no finding {_RUN} that passed, and the verdict is pass"
+    if _is_above(item, host):
+        yield f"{at}.memory_peak_bytes is above memory_max_bytes, and the verdict is pass"
     if item.oom_kills:
         yield f"{at}.oom_kills is above 0, and the verdict is pass"
     if item.oom_kills is None and any(_attribute(limit) in ("memory.max", "memory.high") for limit in item.limits):
         yield f"{at}.oom_kills is null where memory is limited, and the verdict is pass"
     if item.result not in ("success", "exit-code") or item.exit_status is None:
         yield f"{at} did not end well (result, exit_status), and the verdict is pass"
+
+
+def _is_above(item: ServiceResult, host: HostSummary | None) -> bool:
+    """More than the kernel charges above a limit that is in force all the time."""
+    if item.memory_peak_bytes is None or item.memory_max_bytes is None:
+        return False
+    page_size = 4 << 10 if host is not None and host.machine == "x86_64" else 64 << 10
+    cpus = host.cpus if host is not None and host.cpus else 1
+    return item.memory_peak_bytes > item.memory_max_bytes + memory_slack(cpus, page_size)
 
 
 def _is_excused(limit: LimitResult, judged: Iterable[Finding]) -> bool:

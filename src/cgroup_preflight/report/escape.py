@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 #: Longest foreign text shown in one place, characters; log lines of a megabyte exist.
-CLIP = 2000
+_CLIP = 2000
 #: How much of the end of a service's log is shown or written: lines, and characters of each (24 kB at most).
 LOG_LINES, LOG_LINE_MAX = 20, 300
 
@@ -39,7 +39,7 @@ def log_lines(tail: Sequence[str]) -> list[str]:
     return [plain(line[:LOG_LINE_MAX])[:LOG_LINE_MAX] for line in tail[-LOG_LINES:]]
 
 
-def clip(text: str, limit: int = CLIP) -> str:
+def clip(text: str, limit: int = _CLIP) -> str:
     """At most `limit` characters of `text`, and how many are missing."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} characters left out)"
 
@@ -64,12 +64,12 @@ def _reference(char: str) -> str:
     return f"&#{ord(char)};"
 
 
-def code(text: str, limit: int = CLIP) -> str:
+def code(text: str, limit: int = _CLIP) -> str:
     """Foreign text as an inline `code` element for Markdown, one line."""
     return f"<code>{markdown(clip(text, limit)) or ' '}</code>"
 
 
-def prose(text: str, limit: int = CLIP) -> str:
+def prose(text: str, limit: int = _CLIP) -> str:
     """A sentence for Markdown: plain words stay words; text that GitHub or GitLab could act on becomes code."""
     parts: list[str] = []
     for word in clip(text, limit).split(" "):
@@ -94,7 +94,7 @@ def _split(word: str) -> tuple[str, str, str]:
     return word[:start], core, word[start + len(core) :]
 
 
-def pre(lines: str, limit: int = CLIP) -> str:
+def pre(lines: str, limit: int = _CLIP) -> str:
     """Lines of foreign text as a `pre` block for Markdown: no fence that text could close, no line that is a command.
 
     GitLab reads `/close` at the start of a line as a quick action, in some versions even inside a fence.
@@ -104,7 +104,7 @@ def pre(lines: str, limit: int = CLIP) -> str:
                                  for line in text.split("\n")) + "\n</pre>"  # fmt: skip
 
 
-def sarif(text: str, limit: int = CLIP) -> str:
+def sarif(text: str, limit: int = _CLIP) -> str:
     """Text for a SARIF message: brackets would be links, braces placeholders (SARIF 2.1.0, 3.11.5 and 3.11.6)."""
     shown = plain(clip(text, limit), keep_newlines=True)
     return re.sub(r"[\[\]\\]", lambda found: f"\\{found[0]}", shown).replace("{", "{{").replace("}", "}}")

@@ -24,7 +24,7 @@ from cgroup_preflight.report.escape import LOG_LINE_MAX, LOG_LINES
 SCHEMA_VERSION = 1
 TOOL = "cgroup-preflight"
 #: Largest number, so that sums and fractions of numbers stay in the range of a float.
-NUMBER_MAX = 2**63
+_NUMBER_MAX = 2**63
 
 Schema = Mapping[str, object]
 _TEXT: Schema = {"type": "string"}
@@ -32,10 +32,10 @@ _TEXT: Schema = {"type": "string"}
 KINDS: Mapping[str, tuple[str, Schema]] = {
     "text": ("a text", _TEXT),
     "flag": ("true or false", {"type": "boolean"}),
-    "whole": ("a whole number", {"type": "integer", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX}),
-    "count": ("a whole number of 0 or more", {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}),
-    "line": ("a line number", {"type": "integer", "minimum": 1, "maximum": NUMBER_MAX}),
-    "seconds": ("a number of 0 or more", {"type": "number", "minimum": 0, "maximum": NUMBER_MAX}),
+    "whole": ("a whole number", {"type": "integer", "minimum": -_NUMBER_MAX, "maximum": _NUMBER_MAX}),
+    "count": ("a whole number of 0 or more", {"type": "integer", "minimum": 0, "maximum": _NUMBER_MAX}),
+    "line": ("a line number", {"type": "integer", "minimum": 1, "maximum": _NUMBER_MAX}),
+    "seconds": ("a number of 0 or more", {"type": "number", "minimum": 0, "maximum": _NUMBER_MAX}),
     "argv": ("a list of texts", {"type": "array", "items": _TEXT, "minItems": 1}),
     "evidence": (
         "an object of texts, numbers, true, false and null",

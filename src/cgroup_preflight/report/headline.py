@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.core.report import PROBLEMS, Finding, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import plain
 
 #: Checks named in the line; the others are counted.
@@ -105,6 +105,12 @@ def _proven(report: Report) -> str:
     if proves_limits(report):
         return "the limits are in force; the report of each run counts them"
     return "no service ran, so no limit is proven"
+
+
+def service_word(report: Report, name: str) -> Verdict:
+    """The verdict about one service, by the findings about it that the report has."""
+    seen = {item.status for item in report.findings if item.subject == name}
+    return next((Verdict(status.value) for status in NO_PASS if status in seen), Verdict.PASS)
 
 
 def proves_limits(report: Report) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.headline import Runners, headline, problems
+from cgroup_preflight.report.headline import Runners, headline, problems, service_word
 from cgroup_preflight.report.place import relative
 
 #: Room for the line that counts what was left out, bytes.
@@ -19,7 +19,7 @@ _RESERVE = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class MarkdownSection:
     """`count` rows between `head` and `foot`; left out as a whole where no row fits.
 
     `rows` may be a generator; it is not read past the first row that does not fit.
@@ -44,7 +44,7 @@ class Budget:
         self._parts = [head]
         self._omitted: list[str] = []
 
-    def add(self, section: Section) -> None:
+    def add(self, section: MarkdownSection) -> None:
         """Adds the first rows, as many as fit; the worst come first, so they stay."""
         room = self._left - _size(section.head) - _size(section.foot)
         kept = []
@@ -97,14 +97,14 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
     tails = {item.name: item.log_tail for item in report.services}
     budget = Budget(_head(report, worst, runners), limit=limit)
     # The most important first.
-    budget.add(Section(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
-    services = map(_service_row, report.services)
-    budget.add(Section(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
+    budget.add(MarkdownSection(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
+    services = (_service_row(item, service_word(report, item.name)) for item in report.services)
+    budget.add(MarkdownSection(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
     more = [item for item in worst if item.evidence or item.remedies or tails.get(item.subject)]
     details = (_details(item, tails.get(item.subject, ())) for item in more)
-    budget.add(Section(name="details", count=len(more), rows=details))
+    budget.add(MarkdownSection(name="details", count=len(more), rows=details))
     passed, foot = map(_finding_row, rest), "\n</details>\n"
-    budget.add(Section(name="passed checks", head=_passed_head(rest), foot=foot, count=len(rest), rows=passed))
+    budget.add(MarkdownSection(name="passed checks", head=_passed_head(rest), foot=foot, count=len(rest), rows=passed))
     return budget.text()
 
 
@@ -184,10 +184,10 @@ def _remedy(item: Remedy) -> str:
     return "\n".join(lines)
 
 
-def _service_row(item: ServiceResult) -> str:
+def _service_row(item: ServiceResult, word: Verdict) -> str:
     """Four columns, which a phone can show."""
     good = sum(entry.ok for entry in item.limits)
-    result = "" if item.result in (None, "success") else f"<br>❌ {code(item.result, 80)}"
+    result = "" if word is Verdict.PASS else f"<br>{VERDICT_MARKS[word]} {word}"
     limits = f"{'✅' if good == len(item.limits) else '❌'} {good}/{len(item.limits)}"
     return f"| {code(item.name, 120)}{result} | {limits} | {_memory(item)} | {_cpu(item)} |\n"
 

@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
-from cgroup_preflight.report.headline import headline, problems
+from cgroup_preflight.report.headline import headline, problems, service_word
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
 _ARTIFACT = codes.ARTIFACT.code
 #: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
 _GO_MEMORY = codes.GO_MEMORY_VIEW.code
+_COUNTERS = codes.KERNEL_COUNTERS.code
+#: What the memory of a service was at the end of its time.
+_PARTS = (("anonymous", "anon memory"), ("file", "file memory"), ("kernel", "kernel memory"))
+#: Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference.
 _GO_COLUMNS = (
     ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
@@ -29,10 +33,15 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
-        lines += ["", *_table(report.services)]
+        lines += ["", *_table(report)]
+    parts = [
+        item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
+    ]
+    if parts:
+        lines += ["", *_memory("memory", _PARTS, parts)]
     memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
-        lines += ["", *_go_memory(memory)]
+        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory)]
     failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
@@ -89,15 +98,15 @@ def _remedy(item: Remedy) -> Iterable[str]:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
 
-def _table(services: Iterable[ServiceResult]) -> Iterable[str]:
+def _table(report: Report) -> Iterable[str]:
     rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
-    yield from _aligned([*rows, *(_row(item) for item in services)])
+    yield from _aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)])
 
 
-def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
-    """Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference."""
-    rows = [["Go memory", *(title for title, _ in _GO_COLUMNS)]]
-    rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in _GO_COLUMNS)] for item in findings]
+def _memory(title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> Iterable[str]:
+    """One row for each finding; a column is a title and a key of the evidence, in bytes."""
+    rows = [[title, *(name for name, _ in columns)]]
+    rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in columns)] for item in findings]
     yield from _aligned(rows)
 
 
@@ -113,7 +122,7 @@ def _aligned(rows: list[list[str]]) -> Iterable[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _row(item: ServiceResult) -> list[str]:
+def _row(item: ServiceResult, word: str) -> list[str]:
     limit, peak = item.memory_max_bytes, item.memory_peak_bytes
     headroom = f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     cpu = item.cpu
@@ -122,5 +131,5 @@ def _row(item: ServiceResult) -> list[str]:
     throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
-        plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", plain(item.result or "-"),
+        plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", word,
     ]  # fmt: skip

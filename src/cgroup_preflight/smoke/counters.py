@@ -7,10 +7,11 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.run_scope import PREFIX
-from cgroup_preflight.host.cgroup import Counters, Effective
+from cgroup_preflight.host.cgroup import MEMORY_PARTS, Counters, Effective
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 
 _EVENTS = ("high", "max", "oom", "oom_kill")
+_PART_NAMES = {"anon": "anonymous", "file": "file", "kernel": "kernel"}
 _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
 
 
@@ -23,14 +24,19 @@ def _counted(seen: ServiceEvidence, own: Counters) -> Finding:
     levels = (own, *reversed(seen.slices))
     evidence: dict[str, str | int | float | bool | None] = {}
     for level in levels:
-        evidence.update(_numbers(_name(level.cgroup), level))
+        evidence.update(_numbers(unit_name(level.cgroup), level))
+    memory = seen.stay.memory if seen.stay else {}
+    evidence.update((f"{key} memory", memory[key]) for key in MEMORY_PARTS if key in memory)
     evidence.update(_effective(seen.effective) if seen.effective else ())
-    words = "; ".join(f"{_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
+    words = "; ".join(f"{unit_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
+    if memory:
+        parts = ", ".join(f"{_PART_NAMES[key]} {format_bytes(memory[key])}" for key in MEMORY_PARTS if key in memory)
+        words += f"; memory while it ran: {parts}"
     message = words or "the kernel has no counters here"
     return codes.KERNEL_COUNTERS.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
-def _name(cgroup: str) -> str:
+def unit_name(cgroup: str) -> str:
     """The unit without the generated name of the run: `api.slice`, and `run.slice` for the run's own.
 
     A cgroup that is not of the run keeps its whole path.
@@ -48,7 +54,7 @@ def _effective(tightest: Effective) -> Iterator[tuple[str, float | str]]:
     ):
         if value is not None:
             yield f"effective {attribute}", value
-            yield f"effective {attribute} is of", _name(level)
+            yield f"effective {attribute} is of", unit_name(level)
 
 
 def _numbers(name: str, level: Counters) -> Iterator[tuple[str, float]]:

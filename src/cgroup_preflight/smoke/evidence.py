@@ -1,5 +1,8 @@
 """What one smoke run saw of one service: frozen, complete, undecided."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.base import UnitState
@@ -8,24 +11,45 @@ from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.go_view import GoView
 from cgroup_preflight.smoke.limits import LimitReading
+from cgroup_preflight.smoke.watch import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """Where the processes were while the service ran: its main process, and those outside its cgroup."""
+    """Where the processes were while the service ran: its main process, and those outside its cgroup.
+
+    `memory` is what its memory was then, as `Observer.memory_parts` returns it.
+    """
 
     main_cgroup: Reading[str]
     strays: tuple[tuple[int, str], ...]
     processes: int
     allowed_cpus: str
+    memory: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """`cpu.stat` of one cgroup when all services were ready, and at the end of their time."""
+
+    cgroup: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+
+    def counted(self, key: str) -> int:
+        """How much a counter grew meanwhile."""
+        return max(self.after.get(key, 0) - self.before.get(key, 0), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
     """One service from start to end; `state` is its last one, at the gate after its end.
 
+    `hold` is that of its cgroup and of each slice above it, empty where it did not run until the end of its time.
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed.
+    `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
+    `left`: how many processes ran on after the main process had ended with success.
     """
 
     service: ServicePlan
@@ -40,8 +64,13 @@ class ServiceEvidence:
     ended_early: bool = False
     silent: str = ""
     killed: bool = False
+    left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
+    hold: tuple[Hold, ...] = ()
+    watched: tuple[Watched, ...] = ()
+    cpus: int = 1
+    page_size: int = 4096
     state: UnitState = UnitState()
     log: tuple[str, ...] = ()
     duration_seconds: float = 0.0

@@ -9,21 +9,19 @@ from collections.abc import Iterable
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.config.properties import Role
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
 from cgroup_preflight.engines.base import Exit, How
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.run_scope import PREFIX
-from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
 _CLEAN = Exit(how=How.EXITED, status=0)
-#: Of how many CPU periods a service was throttled when its quota may be why it was not ready, in percent.
-_THROTTLED = 50
 
 
 def service_result(seen: ServiceEvidence) -> ServiceResult:
@@ -87,16 +85,12 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     bad = [item for item in seen.limits if not _limit(item).ok]
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
-    if not seen.limits:
-        yield codes.LIMITS_IN_FORCE.finding(
-            Status.WARN,
-            seen.service,
-            "no limit is set for this service or for a slice above it",
-            Remedy(title="set MemoryMax, CPUQuota and TasksMax"),
-        )
-    elif not bad:
+    slipped = tuple(contradictions(seen))
+    yield from slipped
+    if seen.limits and not bad and not slipped:
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
-        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence={"files": len(seen.limits)})
+        evidence = {"files": len(seen.limits), **sampled(seen)}
+        yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)
 
 
 def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, ...], *, swap: bool) -> Finding:
@@ -191,13 +185,17 @@ def _cpu(seen: ServiceEvidence) -> CpuUsage | None:
 def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
     result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if _oom_kills(seen) or result == "oom-kill":
-        yield _oom(seen)
+        yield oom_finding(seen, _oom_kills(seen))
+    elif seen.left:
+        yield _forked(seen)
     elif seen.ready is not None and not seen.ready.ok and not seen.ended_early:
-        yield _not_ready(seen)
+        yield not_ready(seen)
     elif seen.ended_early or seen.ready is None:
         yield _ended_early(seen)
     elif seen.silent:
-        yield _fell_silent(seen)
+        yield fell_silent(seen)
+    elif seen.ready.doubt:
+        yield doubtful(seen, seen.ready.doubt)
     elif seen.killed or result == "timeout":
         seconds = seen.service.smoke.stop_timeout
         yield codes.STOP.finding(
@@ -244,75 +242,6 @@ def _memory_limited(seen: ServiceEvidence) -> bool:
     return any(item.expected.attribute in ("memory.max", "memory.high") for item in seen.limits)
 
 
-def _oom(seen: ServiceEvidence) -> Finding:
-    effective = seen.effective
-    limit = effective.memory_bytes if effective else None
-    peak = value_or(seen.counters.memory_peak, None) if seen.counters else None
-    # The kernel counts in batches, so the peak can be a few pages above the limit.
-    proposed = proposed_max(min(peak or limit or 0, limit or peak or 0))
-    location = next((item.location for item in seen.service.settings if item.property == "MemoryMax"), None)
-    at = f" (limit {format_bytes(limit)} at {effective.memory_at or 'the unit'})" if limit and effective else ""
-    return codes.OOM_KILL.finding(
-        Status.FAIL,
-        seen.service,
-        f"the kernel killed a process for memory: peak {format_bytes(peak) if peak else 'unknown'}{at}",
-        Remedy(
-            title=f"raise MemoryMax to {proposed} and run again, or reduce what the service uses",
-            why="the peak stops at the limit, so the real need can be higher",
-        ),
-        location=location,
-        evidence={
-            "memory_peak_bytes": peak,
-            "memory_max_bytes": limit,
-            "oom_kill": _oom_kills(seen),
-            "result": seen.state.result or None,
-        },
-    )
-
-
-def proposed_max(peak: int) -> str:
-    """One and a half times the peak, in whole steps of 16M, as systemd spells it."""
-    step = 16 << 20
-    megabytes = max(-(-peak * 3 // 2 // step), 1) * step >> 20
-    return f"{megabytes // 1024}G" if megabytes % 1024 == 0 else f"{megabytes}M"
-
-
-def _not_ready(seen: ServiceEvidence) -> Finding:
-    why = seen.ready.why if seen.ready else "never started"
-    result, status = seen.state.result, _status(seen)
-    ended = f" (result {result}, exit status {status})" if why == ENDED_FIRST else ""
-    seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
-    return codes.READINESS.finding(
-        Status.FAIL,
-        seen.service,
-        f"not ready{seconds}: {why}{ended}{_throttled(seen)}",
-        Remedy(title="read its log below; if it only needs longer, raise start_timeout in its smoke table"),
-        location=seen.service.ready_location,
-        evidence={"result": result, "exit_status": status},
-    )
-
-
-def _throttled(seen: ServiceEvidence) -> str:
-    """That the CPU quota may be the reason, where it throttled the service most of the time."""
-    stat = value_or(seen.counters.cpu_stat, {}) if seen.counters else {}
-    quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")
-    share = 100 * stat.get("nr_throttled", 0) / max(stat.get("nr_periods", 0), 1)
-    if share < _THROTTLED:
-        return ""
-    limit = f"CPUQuota={quota}" if quota else "a CPU quota of a slice above"
-    return f" (throttled in {share:.0f}% of periods: {limit} may be too low)"
-
-
-def _fell_silent(seen: ServiceEvidence) -> Finding:
-    return codes.READINESS.finding(
-        Status.FAIL,
-        seen.service,
-        f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}",
-        Remedy(title="read its log below: it still runs, but hangs or refuses connections"),
-        location=seen.service.ready_location,
-    )
-
-
 def _ended_early(seen: ServiceEvidence) -> Finding:
     result, ended, status = seen.state.result, seen.state.exit, _status(seen)
     if ended and ended.how is How.EXITED:
@@ -325,7 +254,7 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         how = f"could not be executed (result {result or 'unknown'})"
     if status == "203":
         how += ": systemd could not execute it (EXEC)"
-    remedy = Remedy(title="look at its log below and run it by hand with the same arguments")
+    remedy = Remedy(title=f"{read_log(seen)}, and run it by hand with the same arguments")
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
@@ -338,6 +267,19 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         f"it {how}",
         remedy,
         evidence={"result": result, "exit_status": status, "tasks_refused": refused},
+    )
+
+
+def _forked(seen: ServiceEvidence) -> Finding:
+    return codes.SERVICE_RUN.finding(
+        Status.FAIL,
+        seen.service,
+        f"it forked: its main process ended with status 0, and {seen.left} process(es) still run",
+        Remedy(
+            title="give it the option that keeps it in the foreground",
+            why="systemd takes the end of the main process for the end of the service, and ends what is left",
+        ),
+        evidence={"processes left": seen.left},
     )
 
 

@@ -84,7 +84,7 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
         pid=pid,
         cgroup=cgroup,
         info=info,
-        environ=parsed(parsed(fs.data(f"/proc/{pid}/environ"), os.fsdecode), parse_environ),
+        environ=parsed(parsed(fs.data(f"/proc/{pid}/environ"), os.fsdecode), _parse_environ),
         cpu_max_open=_open_cpu_max(fs, pid),
         chain=kernel_chain(observer, cgroup, v1_cpu=_v1_cpu(fs, pid)),
         cpus=_cpus(observer.allowed_cpus(pid)),
@@ -93,7 +93,7 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
     )
 
 
-def parse_environ(text: str) -> Mapping[str, str]:
+def _parse_environ(text: str) -> Mapping[str, str]:
     """The variables of /proc/PID/environ, NUL after each (proc(5)); of two with one name the first counts."""
     pairs = (item.partition("=") for item in reversed(text.split("\0")) if item)
     return {name: value for name, _, value in pairs}

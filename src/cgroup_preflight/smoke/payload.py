@@ -93,9 +93,9 @@ def crowd(folder, count, deadline):
     """
     until = time.monotonic() + deadline
     stay, leave = os.pipe()
-    children = []
-    started, refused = 0, False
-    while count - started > GROUP and not refused and time.monotonic() < until:
+    groups = {}
+    started, refused, killed = 0, False, False
+    while count - started > GROUP and not (refused or killed) and time.monotonic() < until:
         answer, tell = os.pipe()
         try:
             pid = os.fork()
@@ -107,20 +107,32 @@ def crowd(folder, count, deadline):
             os.write(tell, b"%d %d" % threads(GROUP - 1, until))
             os.read(stay, 1)
             os._exit(0)
-        children.append(pid)
         os.close(tell)
         more, ended = os.read(answer, 64).split() or (0, 0)
         os.close(answer)
-        started += 1 + int(more)
+        groups[pid] = 1 + int(more)
+        started += groups[pid]
         refused = bool(int(ended))
-    if not refused:
+        # The kernel kills a group for memory: the next ones would only take its place.
+        killed = forget_ended(groups)
+    more = 0
+    if not (refused or killed):
         more, refused = threads(count - started, until)
-        started += more
+        killed = forget_ended(groups)
     values = tasks_files(folder)
     os.close(leave)
-    for pid in children:
+    for pid in groups:
         os.waitpid(pid, 0)
-    say(started=started, refused=bool(refused), **values)
+    say(started=started + more, alive=sum(groups.values()) + more, refused=bool(refused), killed=killed, **values)
+
+
+def forget_ended(groups):
+    """Removes the children that have ended, which none does by itself; whether there was one."""
+    before = len(groups)
+    for pid in list(groups):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            del groups[pid]
+    return len(groups) < before
 
 
 def threads(count, until):

@@ -12,20 +12,47 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.smoke.probe_plan import KINDS, Untried
+from cgroup_preflight.smoke.probe_plan import KINDS, Probe, Untried
 from cgroup_preflight.smoke.probes import ProbeEvidence
 
 _CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
+_MEMORY_FIRST = Remedy(
+    title="lower TasksMax, or raise MemoryMax, if TasksMax is to stop the service",
+    why="each task takes some kilobytes of memory, so the memory limit stops the service before TasksMax does",
+)
 _ACCOUNT = Remedy(title="run the preflight on a kernel with swap accounting")
 _REPORT = Remedy(title="do not rely on limits of this host; check its kernel and which programs write to its cgroups")
 
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
     """One finding for each limit that was tested or could not be."""
-    return (*(_probed(item) for item in seen), *(_untried(item) for item in untried))
+    found = [(item, _probed(item)) for item in seen]
+    proven = [item.probe for item, finding in found if item.probe.kind == "max" and finding.status is Status.PASS]
+    judged = (_out_of_reach(item) if _is_cut_off(item, finding, proven) else finding for item, finding in found)
+    return (*judged, *(_untried(item) for item in untried))
+
+
+def _is_cut_off(seen: ProbeEvidence, finding: Finding, proven: Iterable[Probe]) -> bool:
+    """Whether memory ended a probe of tasks, under a MemoryMax around it that another probe proved."""
+    if seen.probe.kind != "tasks" or finding.status is not Status.UNVERIFIED or not _killed(seen):
+        return False
+    return any(item.target == seen.probe.target or (item.is_slice and _within(seen.probe, item)) for item in proven)
+
+
+def _within(probe: Probe, outer: Probe) -> bool:
+    """Whether a probe runs in the slice of `outer`, or in one nested in it (systemd.slice(5))."""
+    return probe.in_slice == outer.target or probe.in_slice.startswith(f"{outer.target.removesuffix('.slice')}-")
+
+
+def _out_of_reach(seen: ProbeEvidence) -> Finding:
+    _, message, numbers = _tasks(seen)
+    return codes.LIMIT_ENFORCED.finding(
+        Status.SKIP, seen.probe.label, f"{_WORDS['tasks']}: {message}; the MemoryMax around it is proven",
+        _MEMORY_FIRST, location=seen.probe.expectation.location, evidence=numbers,
+    )  # fmt: skip
 
 
 def _untried(item: Untried) -> Finding:
@@ -52,21 +79,22 @@ def _probed(seen: ProbeEvidence) -> Finding:
         judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max, "swap": _swap}[probe.kind]
         status, message, numbers = judge(seen)
         evidence.update(numbers)
-        remedy = _RETRY if status is Status.UNVERIFIED else _REPORT
+        first = _MEMORY_FIRST if probe.kind == "tasks" and _killed(seen) else _RETRY
+        remedy = first if status is Status.UNVERIFIED else _REPORT
     return codes.LIMIT_ENFORCED.finding(
         status, probe.label, f"{_WORDS[probe.kind]}: {message}", *(() if status is Status.PASS else (remedy,)),
         location=probe.expectation.location, evidence=evidence,
     )  # fmt: skip
 
 
-Judged = tuple[Status, str, dict[str, str | int | float | bool | None]]
+_Judged = tuple[Status, str, dict[str, str | int | float | bool | None]]
 
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _cpu(seen: ProbeEvidence) -> Judged:
+def _cpu(seen: ProbeEvidence) -> _Judged:
     line = next((item for item in seen.said if "stat" in item), None)
     stat = line["stat"] if line else None
     if line is None or not isinstance(stat, dict):
@@ -86,23 +114,39 @@ def _cpu(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too few to reach the quota", numbers
 
 
-def _tasks(seen: ProbeEvidence) -> Judged:
-    line = next((item for item in seen.said if "refused" in item), None)
+def _tasks(seen: ProbeEvidence) -> _Judged:
+    """By what was alive at once, by the probe's own count and the kernel's: the kernel may kill some for memory."""
+    line, killed = next((item for item in seen.said if "refused" in item), None), _killed(seen)
     if line is None:
-        return Status.UNVERIFIED, "the probe ended without a measurement", {}
+        first = "memory was reached first, and the kernel killed the probe" if killed else ""
+        return Status.UNVERIFIED, first or "the probe ended without a measurement", {"memory.events oom_kill": killed}
     counted = seen.after.get("max", 0) - seen.before.get("max", 0)
-    current, limit = line.get("pids.current"), line.get("pids.max")
+    current, limit, alive = line.get("pids.current"), line.get("pids.max"), int(_number(line.get("alive")))
     numbers: dict[str, str | int | float | bool | None] = {
-        "started": int(_number(line["started"])), "refused": bool(line["refused"]), "pids.events max": counted,
-        "pids.current": str(current), "pids.max": str(limit),
+        "started": int(_number(line.get("started"))), "alive": alive, "refused": bool(line["refused"]),
+        "pids.events max": counted, "pids.current": str(current), "pids.max": str(limit), "memory.events oom_kill": killed,
     }  # fmt: skip
     if line["refused"] and counted > 0 and isinstance(limit, str) and current == limit:
         return Status.PASS, f"the kernel refused one task more than {limit}", numbers
-    if _number(line["started"]) >= seen.probe.limit:
-        return Status.FAIL, f"{line['started']} tasks were started under a limit of {seen.probe.limit:g}", numbers
+    if alive >= seen.probe.limit and _above(current, seen.probe.limit):
+        return Status.FAIL, f"{alive} tasks were alive at once under a limit of {seen.probe.limit:g}", numbers
+    if killed:
+        return Status.UNVERIFIED, f"memory was reached first, with {alive} tasks alive at once", numbers
+    if line.get("killed"):
+        return Status.UNVERIFIED, f"tasks of the probe were killed, and {alive} were alive at once", numbers
     if not line["refused"]:
-        return Status.UNVERIFIED, f"only {line['started']} tasks could be started in time, too few to reach it", numbers
+        return Status.UNVERIFIED, f"only {alive} tasks could be started in time, too few to reach it", numbers
     return Status.UNVERIFIED, "another limit refused tasks first", numbers
+
+
+def _killed(seen: ProbeEvidence) -> int:
+    """How many processes the kernel killed for memory while the probe ran."""
+    return seen.after.get("oom_kill", 0) - seen.before.get("oom_kill", 0)
+
+
+def _above(current: object, limit: float) -> bool:
+    """Whether the kernel counted more tasks than the limit; it does not contradict the probe where it has no count."""
+    return not isinstance(current, str) or not current.isdigit() or int(current) > limit
 
 
 def _memory_numbers(seen: ProbeEvidence) -> dict[str, str | int | float | bool | None]:
@@ -117,7 +161,7 @@ def _used_up(seen: ProbeEvidence) -> bool:
     return line is not None and (not isinstance(current, int) or current >= seen.probe.limit)
 
 
-def _max(seen: ProbeEvidence) -> Judged:
+def _max(seen: ProbeEvidence) -> _Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events oom"]) > 0 and _number(numbers["memory.events oom_kill"]) > 0:
         return (
@@ -134,7 +178,7 @@ def _max(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, "the probe ended before it reached the limit", numbers
 
 
-def _high(seen: ProbeEvidence) -> Judged:
+def _high(seen: ProbeEvidence) -> _Judged:
     numbers = _memory_numbers(seen)
     if _number(numbers["memory.events high"]) > 0:
         return (
@@ -151,7 +195,7 @@ def _high(seen: ProbeEvidence) -> Judged:
     return Status.UNVERIFIED, "the probe did not reach the limit in time", numbers
 
 
-def _swap(seen: ProbeEvidence) -> Judged:
+def _swap(seen: ProbeEvidence) -> _Judged:
     """Killed although the host has swap left. Swap that is allowed must be used up, by the kernel's count: near the
     limit the kernel stops swapping, so that its counter of refusals (`max`) alone does not show it.
     """

@@ -179,12 +179,16 @@ class Probes:
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.
 
-        A refused fork counts at the cgroup that tried it before kernel 6.11, and at that of the limit since.
+        A refused fork counts at the cgroup that tried it before kernel 6.11, and at that of the limit since. A memory
+        limit can end a probe of tasks first, which the count of kills tells.
         """
         if kind == "cpu":
             return {}
         if kind == "tasks":
-            return {"max": sum(self._keyed(cgroup, "pids.events").get("max", 0) for cgroup in {own, target})}
+            return {
+                "max": sum(self._keyed(cgroup, "pids.events").get("max", 0) for cgroup in {own, target}),
+                "oom_kill": max(self._keyed(cgroup, "memory.events").get("oom_kill", 0) for cgroup in {own, target}),
+            }
         if kind == "swap":
             peak = parsed(self._observer.read(target, "memory.swap.peak"), parse_limit)
             return {

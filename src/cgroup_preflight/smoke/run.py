@@ -1,6 +1,7 @@
 """One smoke run from plan to findings; the only function of this room that the command line calls."""
 
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,15 +27,18 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
 #: The longest that one service makes another one wait, on a busy machine.
 _TURN_SECONDS = 10.0
+_FILES = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +75,25 @@ def smoke(
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
     guest, which ends with the run, nothing is removed, and the output of services stays in files.
     """
+    _allow_files()
     uid = value_or(facts.uid, 0)
     door = local_door(bus_environment(choice, uid))
     engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
-    return prove(config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside)
+    return prove(
+        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
+        before_start=_drop_caches if inside else lambda: None,
+    )  # fmt: skip
 
 
 def prove(
     config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
-    user: tuple[int, int] | None = None, inside: bool = False,
+    user: tuple[int, int] | None = None, inside: bool = False, before_start: Callable[[], None] = lambda: None,
 ) -> SmokeResult:  # fmt: skip
-    """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid)."""
+    """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid).
+
+    `before_start` is called once, right before the first service starts.
+    """
     run_name = run_scope.new_name()
     plan = scoped(shipped, run_name)
     observer = Observer(door.files, facts.mount_point)
@@ -97,6 +108,7 @@ def prove(
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
+        before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
         seen = Services(engine, observer, run.cgroups, say, door).run_all(proofs)
         policed = _policed(plan, engine)
@@ -110,6 +122,8 @@ def prove(
             pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    findings += required_findings(plan, config.require)
+    findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*probe_findings(pushed, untried), *policed]
     return SmokeResult(
@@ -117,6 +131,14 @@ def prove(
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _allow_files() -> None:
+    """Each service takes a dozen descriptors; the usual soft limit of 1024 is for programs with select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _policed(plan: Plan, engine: Engine) -> tuple[Finding, ...]:
@@ -136,6 +158,17 @@ def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
     finally:
         if not stays:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _drop_caches() -> None:
+    """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
+
+    The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
+    (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
+    """
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("3")
 
 
 def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:

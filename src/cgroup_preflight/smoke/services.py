@@ -2,17 +2,18 @@
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.session import ServiceRun, Session
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
-from cgroup_preflight.smoke.evidence import ServiceEvidence, Stay
+from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
+from cgroup_preflight.smoke.watch import Watch
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -33,6 +34,7 @@ class Proof:
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
         self.go: GoView | None = None
+        self.hold: tuple[Hold, ...] = ()
         self.escaped: list[int] = []
 
 
@@ -47,7 +49,9 @@ class Services:
         self._slices = slice_cgroups
         self._say = say
         self._door = door
-        self._session = Session(engine, observer, door)
+        self._machine = (os.cpu_count() or 1, value_or(door.files.page_size(), 4096))
+        self._watch = Watch(observer, door)
+        self._session = Session(engine, observer, self._watch.door)
 
     def run_all(self, proofs: Sequence[Proof]) -> tuple[ServiceEvidence, ...]:
         """Runs all services and reads the kernel's files before, while and after. Raises HostError."""
@@ -56,38 +60,81 @@ class Services:
         started = [proof for proof in proofs if proof.run in runs]
         try:
             session.wait_for_gates(runs)
+            self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)
             self._say("waiting until the services are ready")
             session.bring_up(runs)
+            ready = self._cpu_stats(started)
             self._say("running the services under their limits")
             session.run_for_duration(runs)
+            self._note_hold(started, ready)
+            session.count_left(runs)
             session.check_again(runs)
             children = self._observer.children()
             for proof in started:
+                self._read_again(proof)
                 if proof.run.alive:
                     self._read_alive(proof, children)
             self._say("stopping the services")
             session.stop(runs)
+            self._watch.sample()
             self._find_left(started)
             return tuple(self._evidence(proof) for proof in proofs)
         finally:
+            self._watch.end()
             for proof in proofs:
                 self._close(proof)
+
+    def _limited(self, proofs: Iterable[Proof]) -> dict[str, tuple[str, ...]]:
+        """By cgroup, the files that have a limit of the plan."""
+        return {
+            cgroup: tuple(item.attribute for item in expected)
+            for proof in proofs
+            for unit, expected in proof.expected
+            if (cgroup := self._cgroup(proof, unit))
+        }
+
+    def _cgroup(self, proof: Proof, unit: str) -> str:
+        return proof.run.cgroup if unit == proof.run.service.unit else self._slices.get(unit, "")
 
     def _read_limits(self, proof: Proof) -> tuple[LimitReading, ...]:
         found: list[LimitReading] = []
         for unit, expected in proof.expected:
-            cgroup = proof.run.cgroup if unit == proof.run.service.unit else self._slices.get(unit, "")
+            cgroup = self._cgroup(proof, unit)
             found.extend(read_limits(self._observer, unit, cgroup, expected) if cgroup else nowhere(unit, expected))
         return tuple(found)
 
-    def _read_alive(self, proof: Proof, children: Mapping[int, Sequence[int]]) -> None:
-        """Limits a second time, now that the program has run, and where its processes are."""
-        run = proof.run
+    def _cpu_stats(self, proofs: Sequence[Proof]) -> dict[str, Mapping[str, int]]:
+        """`cpu.stat` of the cgroups of services and of their slices, by cgroup."""
+        cgroups = {cgroup for proof in proofs for cgroup in self._chain(proof)}
+        return {cgroup: self._observer.cpu_stat(cgroup) for cgroup in cgroups}
+
+    def _chain(self, proof: Proof) -> tuple[str, ...]:
+        """The cgroup of a service and those of the slices above it, the innermost first."""
+        slices = (self._slices.get(unit, "") for unit in reversed(proof.run.service.slices))
+        return tuple(cgroup for cgroup in (proof.run.cgroup, *slices) if cgroup)
+
+    def _note_hold(self, proofs: Sequence[Proof], ready: Mapping[str, Mapping[str, int]]) -> None:
+        """What the CPU quotas did after the start: a start may be throttled, work may not."""
+        lasting = [proof for proof in proofs if proof.run.is_ready and proof.run.alive]
+        now = self._cpu_stats(lasting)
+        for proof in lasting:
+            proof.hold = tuple(
+                Hold(cgroup=cgroup, before=ready.get(cgroup, {}), after=now[cgroup]) for cgroup in self._chain(proof)
+            )
+
+    def _read_again(self, proof: Proof) -> None:
+        """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
+        if not self._observer.exists(proof.run.cgroup):
+            return
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
+
+    def _read_alive(self, proof: Proof, children: Mapping[int, Sequence[int]]) -> None:
+        """Where the processes of a service are while it runs."""
+        run = proof.run
         inside = self._observer.processes(run.cgroup)
         strays = []
         for pid, reading in self._observer.descendants(run.pid, children).items():
@@ -98,7 +145,7 @@ class Services:
                 self._keep_handle(proof, pid, where)
         proof.stay = Stay(
             main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
-            allowed_cpus=self._observer.allowed_cpus(run.pid),
+            allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
         )  # fmt: skip
         proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 
@@ -137,9 +184,12 @@ class Services:
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
             limits=proof.limits, effective=self._observer.effective(run.cgroup) if run.cgroup else None,
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
-            silent=run.silent, killed=run.killed,
+            silent=run.silent, killed=run.killed, left=run.left,
             counters=self._observer.counters(run.cgroup) if run.cgroup else None,
-            slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices), state=run.state,
+            slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
+            hold=proof.hold, state=run.state,
+            watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
+            cpus=self._machine[0], page_size=self._machine[1],
             log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip

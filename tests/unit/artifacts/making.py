@@ -1,4 +1,4 @@
-"""Artifacts and wishes for tests, made with other tools than those under test: tarfile, zipfile, dpkg-deb."""
+"""Artifacts and requests for tests, made with other tools than those under test: tarfile, zipfile, dpkg-deb."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""A plan, and files beside it that change what it says or do not."""
+"""A plan, and files next to it that change what it says or do not."""
 
 from tests.unit.artifacts.making import UNITS
 

@@ -1,4 +1,4 @@
-"""Signatures and checksums beside an artifact."""
+"""Signatures and checksums next to an artifact."""
 
 import hashlib
 import os

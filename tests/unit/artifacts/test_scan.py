@@ -2,14 +2,14 @@
 
 import pytest
 
-from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, ArtifactError, Kind, Limits, Member
+from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, ArtifactError, Limits, Member, MemberKind
 from cgroup_preflight.artifacts.overrides import Override, UnitPaths
 from cgroup_preflight.artifacts.scan import Scan
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, request
 from tests.unit.artifacts.overrides import NESTED
 
 
-def _member(path: str, kind: Kind = Kind.FILE, **more: object) -> Member:
+def _member(path: str, kind: MemberKind = MemberKind.FILE, **more: object) -> Member:
     values: dict[str, object] = {"path": path, "raw_name": path, "kind": kind, "executable": False}
     return Member(**(values | more))  # type: ignore[arg-type]
 
@@ -32,11 +32,11 @@ def test_limits_hold_exactly() -> None:
 
 def test_folders_may_repeat_and_files_may_not() -> None:
     scan = _scan()
-    scan.member(_member("usr", Kind.FOLDER))
-    scan.member(_member("usr", Kind.FOLDER))
+    scan.member(_member("usr", MemberKind.FOLDER))
+    scan.member(_member("usr", MemberKind.FOLDER))
     assert scan.folders == {"usr"}
     scan.member(_member("a"))
-    for kind in (Kind.FILE, Kind.SYMLINK):
+    for kind in (MemberKind.FILE, MemberKind.SYMLINK):
         with pytest.raises(ArtifactError, match="in the artifact twice"):
             scan.member(_member("a", kind, link="b"))
 
@@ -111,23 +111,24 @@ def test_a_program_is_noted_with_its_hash_and_copied_once(tmp_path) -> None:
 
 def test_links_to_programs_need_a_second_scan_and_only_one() -> None:
     scan = _scan()
-    scan.member(_member("bin/user-api", Kind.SYMLINK, link="../lib/real"))
-    scan.member(_member("sbin/user-api", Kind.HARDLINK, link="lib/real", executable=True))
+    scan.member(_member("bin/user-api", MemberKind.SYMLINK, link="../lib/real"))
+    scan.member(_member("sbin/user-api", MemberKind.HARDLINK, link="lib/real", executable=True))
     again = scan.again()
     assert again is not None
     assert again.linked == {"lib/real": [("bin/user-api", "user-api"), ("sbin/user-api", "user-api")]}
     assert again.member(_member("lib/real"))
     again.content(_member("lib/real"), [b"elf"])
     assert [item.path for item in again.programs["user-api"]] == ["bin/user-api", "sbin/user-api"]
-    again.member(_member("bin/user-api", Kind.SYMLINK, link="../lib/real"))
+    again.member(_member("bin/user-api", MemberKind.SYMLINK, link="../lib/real"))
     assert again.again() is None
     assert _scan().again() is None
 
 
 @pytest.mark.parametrize(
-    ("kind", "refused"), [(Kind.SYMLINK, False), (Kind.HARDLINK, False), (Kind.OTHER, True), (Kind.FOLDER, True)]
+    ("kind", "refused"),
+    [(MemberKind.SYMLINK, False), (MemberKind.HARDLINK, False), (MemberKind.OTHER, True), (MemberKind.FOLDER, True)],
 )
-def test_a_unit_may_be_a_link_and_nothing_else(kind: Kind, refused: bool) -> None:
+def test_a_unit_may_be_a_link_and_nothing_else(kind: MemberKind, refused: bool) -> None:
     scan = Scan(request=request(service_units=True), limits=Limits())
     member = _member(f"{UNITS}/user-api.service", kind, link="x.service")
     if refused:
@@ -137,17 +138,17 @@ def test_a_unit_may_be_a_link_and_nothing_else(kind: Kind, refused: bool) -> Non
         assert scan.member(member) is False
 
 
-@pytest.mark.parametrize("kind", [Kind.SYMLINK, Kind.HARDLINK, Kind.OTHER, Kind.FILE])
-def test_a_folder_above_a_unit_must_be_one(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [MemberKind.SYMLINK, MemberKind.HARDLINK, MemberKind.OTHER, MemberKind.FILE])
+def test_a_folder_above_a_unit_must_be_one(kind: MemberKind) -> None:
     with pytest.raises(ArtifactError, match="must be a folder for unit files, but is a"):
         _scan().member(_member("usr/lib", kind, link="x"))
 
 
 def test_hard_links_to_what_may_change_are_noted() -> None:
     scan = _scan()
-    scan.member(_member("copy", Kind.HARDLINK, link=SLICE))
-    scan.member(_member("other", Kind.HARDLINK, link="README"))
-    scan.member(_member("soft", Kind.SYMLINK, link=DROP_IN))
+    scan.member(_member("copy", MemberKind.HARDLINK, link=SLICE))
+    scan.member(_member("other", MemberKind.HARDLINK, link="README"))
+    scan.member(_member("soft", MemberKind.SYMLINK, link=DROP_IN))
     assert scan.link_targets == {SLICE}
 
 

@@ -45,6 +45,10 @@ def _config(unit: str = "", require: str = "") -> str:
     return f'{_HEAD}[require]\ncontrollers = ["memory"]\n{require}\n[services.a]\nbinary = "a"\n{unit}\n'
 
 
+def _in_slice(setting: str) -> str:
+    return f'{_HEAD}[slices.s]\n{setting}\n[services.a]\nbinary = "a"\nslice = "s"\n'
+
+
 def _without(host: str, *names: str) -> dict[str, Any]:
     return {"value": [name for name in hosts.recording(host)["host"][_SAMPLE]["value"] if name not in names]}
 
@@ -168,8 +172,13 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP124", Case(host="gitlab-docker", says="warn")),
     ("CGP125", Case(host="debian-12", says="fail", config=_MEMORY, change=_SERVICES_CAPPED)),
     ("CGP125", Case(host="debian-12-user-slice-capped", says="fail", config=_config('MemoryMax = "96M"'))),
+    ("CGP125", Case(host="debian-12-user-slice-capped", says="warn", config=_in_slice('MemoryMax = "96M"'))),
     ("CGP126", Case(host="debian-12", says="fail", config=_config('MemoryMin = "64G"'))),
     ("CGP126", Case(host="debian-12", says="warn", config=_config('CPUQuota = "800%"'))),
+    ("CGP126", Case(host="debian-12", says="warn", config=_in_slice('MemoryMax = "64G"'))),
+    ("CGP126", Case(host="debian-12", says="warn", config=_in_slice('CPUQuota = "800%"'))),
+    ("CGP126", Case(host="debian-12", says="warn", config=_in_slice("TasksMax = 4194304"))),
+    ("CGP126", Case(host="debian-12", says="warn", config=_config("TasksMax = 4194304"))),
     ("CGP127", Case(host="debian-12", says="fail", change=_stray("memory"))),
     ("CGP127", Case(host="debian-12", says="warn", change=_stray("net_cls"))),
 )  # fmt: skip

@@ -70,6 +70,19 @@ def test_help_of_each_command(in_process, command):
     assert f"cgroup-preflight {command}" in out
 
 
+_CALLS = [[name] for name in COMMANDS] + [["guest", name] for name in ("build", "list", "remove", "shell", "run")]
+
+
+@pytest.mark.parametrize("words", _CALLS, ids=" ".join)
+def test_help_of_each_command_teaches_its_use_in_80_columns(in_process, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = in_process(*words, "--help")
+    about = out.partition("\n\n")[2].partition("\noptions:")[0]
+    assert f"\n    cgroup-preflight {' '.join(words)}" in about, "an example"
+    assert "Use" in about, "when to use it"
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

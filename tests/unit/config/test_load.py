@@ -298,7 +298,7 @@ def test_an_unknown_key_names_the_nearest(text, nearest):
 
 def test_an_unknown_key_far_from_all_lists_what_is_allowed():
     (item,) = mistakes_of("[require]\nxyzzy = 1")
-    assert item.remedies[0].title == "allowed: controllers, kernel, systemd"
+    assert item.remedies[0].title == "allowed: controllers, kernel, limits, systemd"
 
 
 @pytest.mark.parametrize(

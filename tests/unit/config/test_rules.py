@@ -216,6 +216,30 @@ def test_order_of_limits(low, high):
     assert high in item.message
 
 
+@pytest.mark.parametrize(("low", "high"), [("MemoryMin", "MemoryMax"), ("MemoryLow", "MemoryHigh")])
+def test_order_of_percentages(low, high):
+    assert mistakes_of(f"[slices.a]\n{low} = '10%'\n{high} = '10%'\n") == ()
+    (item,) = mistakes_of(f"[slices.a]\n{low} = '90%'\n{high} = '10%'\n")
+    assert (item.code, item.location.line) == ("CGP210", 2)
+
+
+@pytest.mark.parametrize("name", ["MemoryMax", "MemoryHigh"])
+def test_a_share_that_is_tiny_even_on_a_large_machine(name):
+    assert mistakes_of(f"[slices.a]\n{name} = '0.1%'\n") == ()
+    assert mistakes_of("[slices.a]\nMemoryLow = '0.01%'\n") == ()
+    (item,) = mistakes_of(f"[slices.a]\n{name} = '0.01%'\n")
+    assert (item.code, item.location.line) == ("CGP208", 2)
+    assert "allow_tiny_limits" in item.remedies[0].title
+    assert mistakes_of(f"[smoke]\nallow_tiny_limits = true\n[slices.a]\n{name} = '0.01%'\n") == ()
+
+
+def test_a_share_of_tasks_that_is_none_on_a_small_machine():
+    assert mistakes_of("[slices.a]\nTasksMax = '0.03%'\n") == ()
+    (item,) = mistakes_of("[slices.a]\nTasksMax = '0.01%'\n")
+    assert (item.code, item.location.line) == ("CGP208", 2)
+    assert "no task" in item.message
+
+
 def test_order_is_not_judged_between_sizes_and_percentages():
     assert mistakes_of("[slices.a]\nMemoryHigh = '90%'\nMemoryMax = '64M'\nMemoryLow = 'infinity'\n") == ()
 
@@ -249,3 +273,9 @@ def test_a_value_on_two_lines_says_what_is_wrong_with_it_and_what_to_write():
 def test_limits_out_of_order_say_which_number_to_change():
     (item,) = mistakes_of("[slices.a]\nMemoryHigh = '65M'\nMemoryMax = '64M'\n")
     assert item.remedies[0].title == "lower MemoryHigh to 64M, or raise MemoryMax to 65M"
+
+
+def test_an_empty_value_says_that_the_line_can_go():
+    (item,) = mistakes_of('[slices.a]\nMemoryMax = " "\n')
+    assert (item.code, item.message) == ("CGP204", "MemoryMax: the value is empty")
+    assert "remove the line" in item.remedies[0].title

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyTest
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
@@ -45,10 +46,13 @@ class Machine:
         self.cgroups: set[str] = {""}
         self.processes: dict[int, Process] = {}
         self.handles: dict[int, int] = {}
+        self.held: dict[int, str] = {}
         self.signals: list[tuple[int, int]] = []
         self.denied: set[int] = set()
         self.answers: dict[str, str] = {}
         self.listening: set[str] = set()
+        #: Sockets by address: an inode, and the process that has it open (0: nobody who can be seen).
+        self.sockets: dict[str, tuple[int, int]] = {}
         self.pages: dict[str, bytes] = {}
         self.ticks: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
@@ -128,7 +132,23 @@ class Machine:
         text = self._text(path)
         return Missing(source=path, why=Why.ABSENT) if text is None else Known(value=text, source=path)
 
+    def listen(self, address: str, process: Process | None) -> None:
+        """The process answers at an address from now on."""
+        self.listening.add(address)
+        self.sockets[address] = (next(self._numbers), process.pid if process else 0)
+
+    def _table(self) -> str:
+        """/proc/net/tcp of a little-endian machine."""
+        ports = [
+            (urlsplit(item if "//" in item else f"//{item}").port or 80, inode)
+            for item, (inode, _) in self.sockets.items()
+        ]
+        rows = [f"   0: 0100007F:{port:04X} 00000000:0000 0A 0:0 00:0 0 0 0 {inode} 1\n" for port, inode in ports]
+        return "".join(["  sl  local_address\n", *rows])
+
     def _text(self, path: str) -> str | None:
+        if path == "/proc/net/tcp":
+            return self.files.get(path, self._table())
         parts = path.split("/")
         if path.startswith("/proc/") and parts[2].isdigit():
             process = self.processes.get(int(parts[2]))
@@ -144,7 +164,32 @@ class Machine:
         except OSError:
             return None
 
+    def page_size(self) -> Reading[int]:
+        return Known(value=4096, source="page size")
+
+    def device(self, path: str) -> Reading[str]:
+        return Known(value="0:26", source=path)
+
+    def hold(self, path: str, device: str) -> Reading[int]:
+        if self._text(path) is None:
+            return Missing(source=path, why=Why.ABSENT)
+        handle = 100_000 + next(self._numbers)
+        self.held[handle] = path
+        return Known(value=handle, source=path)
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        assert self.held[handle] == path
+        return self.read(path)
+
+    def release(self, handle: int) -> None:
+        del self.held[handle]
+
     def names(self, path: str, keep: object = None) -> Reading[tuple[str, ...]]:
+        if path.endswith("/fd"):
+            pid = int(path.split("/")[2])
+            if pid in self.denied:
+                return Missing(source=path, why=Why.DENIED, errno=13)
+            return Known(value=tuple(str(inode) for inode, owner in self.sockets.values() if owner == pid), source=path)
         if path == "/proc":
             return Known(value=("self", *map(str, self.processes)), source=path)
         if path.startswith(MOUNT):
@@ -161,6 +206,8 @@ class Machine:
         return Known(value=tuple(item for item in below if "/" not in item), source=path)
 
     def link(self, path: str) -> Reading[str]:
+        if "/fd/" in path:
+            return Known(value=f"socket:[{path.rpartition('/')[2]}]", source=path)
         return (
             Known(value="pid:[42]", source=path)
             if path == "/proc/self/ns/pid"
@@ -220,7 +267,7 @@ class Unit:
     def state(self) -> UnitState:
         return UnitState(
             phase=self.phase, word=self.phase.value, mark=self.phase.value, cgroup=self.cgroup, invocation=self.invocation,
-            gate_pid=self.gate.pid if self.gate and self.phase is Phase.AT_GATE else 0,
+            gate_pid=self.gate.pid if self.gate and self.phase in (Phase.AT_GATE, Phase.AFTER_END) else 0,
             main_pid=self.main.pid if self.main and self.main.alive else 0, result=self.result, exit=self.exit,
         )  # fmt: skip
 
@@ -246,6 +293,7 @@ class Units:
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
         self.refuses: dict[str, str] = {}
         self.written: list[tuple[str, str]] = []
+        self.journal = b"hello\nlistening on 1\n"
 
     def _called(self, name: str, units: Iterable[str]) -> None:
         self.calls.append((name, tuple(units)))
@@ -361,25 +409,38 @@ class Units:
         unit.phase = Phase.STARTED
         unit.main = machine.spawn("app", unit.cgroup, environ=f"INVOCATION_ID={unit.invocation}\0")
         if program.address and program.listens_after is not None:
-            machine.later(program.listens_after, lambda: machine.listening.add(program.address))
+            machine.later(program.listens_after, lambda: machine.listen(program.address, unit.main))
         if program.hangs_after is not None:
             machine.later(program.hangs_after, lambda: machine.listening.discard(program.address))
         if program.ends_after is not None:
-            machine.later(program.ends_after, lambda: self.finish(unit, program.ended, program.result))
+            machine.later(program.ends_after, lambda: self._ends(unit))
         if program.does:
             program.does(self, unit)
+
+    def _ends(self, unit: Unit) -> None:
+        """By itself: with success the unit stays, with what else runs in its cgroup (RemainAfterExit=yes)."""
+        program = unit.program
+        if program.ended != Exit(how=How.EXITED, status=0) or unit.main is None or not unit.main.alive:
+            self.finish(unit, program.ended, program.result)
+            return
+        self.machine.end(unit.main)
+        unit.exit, unit.result, unit.phase = program.ended, program.result, Phase.ENDED
+        self.machine.listening.discard(program.address)
+
+    def _after_end(self, unit: Unit) -> None:
+        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
+            self.machine.end(process)
+        unit.phase = Phase.AFTER_END
+        unit.gate = self.machine.spawn("sleep", unit.cgroup)
 
     def finish(self, unit: Unit, ended: Exit, result: str) -> None:
         """The main process ends, and the gate after it begins."""
         if unit.main is None or not unit.main.alive:
             return
-        for process in [item for item in self.machine.processes.values() if item.cgroup.startswith(unit.cgroup)]:
-            self.machine.end(process)
         unit.main.alive = False
         unit.exit, unit.result = ended, result
-        unit.phase = Phase.AFTER_END
         self.machine.listening.discard(unit.program.address)
-        unit.gate = self.machine.spawn("sleep", unit.cgroup)
+        self._after_end(unit)
 
     def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         return {name: self.units[name].state() for name in units if name in self.units}
@@ -398,7 +459,9 @@ class Units:
     def stop(self, units: Sequence[str]) -> None:
         self._called("stop", units)
         for unit in [self.units[name] for name in units if name in self.units]:
-            if unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+            if unit.phase is Phase.ENDED:
+                self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
+            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
                     unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")
@@ -417,7 +480,7 @@ class Units:
     def follow(self, invocation: str) -> object:
         self._called("follow", [invocation])
         reading, writing = os.pipe()
-        os.write(writing, b"hello\nlistening on 1\n")
+        os.write(writing, self.journal)
         os.close(writing)
         return SimpleNamespace(stdout=os.fdopen(reading, "rb"))
 

@@ -174,8 +174,10 @@ def test_nothing_of_a_config_becomes_an_option_or_is_expanded(args, env, folder,
         "TimeoutStartSec",
         "TimeoutStopSec",
         "RuntimeMaxSec",
+        "LogRateLimitIntervalSec",
         "StandardOutput",
         "StandardError",
+        "RemainAfterExit",
     }
     program, *rest = command
     assert program == "/src/web"

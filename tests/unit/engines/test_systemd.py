@@ -167,14 +167,15 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
         *(({"ActiveState": "deactivating", "SubState": name}, Phase.STOPPING)
           for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
         ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
+        ({"ActiveState": "active", "SubState": "exited"}, Phase.ENDED),
     ],
 )  # fmt: skip
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
     state = unit_state(shown)
     assert state.phase is phase
-    assert state.gate_pid == (9 if phase is Phase.AT_GATE else 0)
+    assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
-    assert state.has_ended is (phase in (Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    assert state.has_ended is (phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.golang.binary_file import BytesImage
-from cgroup_preflight.golang.executable import BinaryError, ElfType, Executable, Kind, fit, identify, identify_image
+from cgroup_preflight.golang.executable import BinaryError, ElfType, Executable, FileKind, fit, identify, identify_image
 from tests.unit.golang.binaries import Part, elf, macho, pe
 
 INTERPRETER = Part(data=b"/lib64/ld-linux-x86-64.so.2\0", kind=3, flags=4)
@@ -55,7 +55,7 @@ def test_every_linux_port_of_go_is_named(goarch: str, uname: str, machine: int, 
 
 def test_a_static_program_has_no_interpreter() -> None:
     executable = of(elf())
-    assert executable.kind is Kind.ELF
+    assert executable.kind is FileKind.ELF
     assert executable.elf_type is ElfType.EXEC
     assert executable.interpreter is None
 
@@ -74,27 +74,27 @@ def test_a_copy_that_was_cut_off_does_not_run() -> None:
 def test_a_file_on_disk_is_identified(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(write(tmp_path, elf()))
-    assert identify(link).kind is Kind.ELF
-    assert identify(str(link)).kind is Kind.ELF
+    assert identify(link).kind is FileKind.ELF
+    assert identify(str(link)).kind is FileKind.ELF
 
 
 @pytest.mark.parametrize(
     ("data", "kind", "runs"),
     [
-        (b"", Kind.EMPTY, False),
-        (b"#!/bin/sh\n", Kind.SCRIPT, True),
-        (pe(), Kind.PE, False),
-        (macho(), Kind.MACHO, False),
-        (macho(order=">", bits=32), Kind.MACHO, False),
-        (bytes.fromhex("cafebabe00000002"), Kind.MACHO, False),
-        (bytes.fromhex("cafebabe00000034"), Kind.OTHER, False),  # a Java class, version 52
-        (b"MZ".ljust(64, b"\0"), Kind.OTHER, False),
-        (b"MZ", Kind.OTHER, False),
-        (b"hello\n", Kind.OTHER, False),
-        (b"#", Kind.OTHER, False),
+        (b"", FileKind.EMPTY, False),
+        (b"#!/bin/sh\n", FileKind.SCRIPT, True),
+        (pe(), FileKind.PE, False),
+        (macho(), FileKind.MACHO, False),
+        (macho(order=">", bits=32), FileKind.MACHO, False),
+        (bytes.fromhex("cafebabe00000002"), FileKind.MACHO, False),
+        (bytes.fromhex("cafebabe00000034"), FileKind.OTHER, False),  # a Java class, version 52
+        (b"MZ".ljust(64, b"\0"), FileKind.OTHER, False),
+        (b"MZ", FileKind.OTHER, False),
+        (b"hello\n", FileKind.OTHER, False),
+        (b"#", FileKind.OTHER, False),
     ],
 )
-def test_other_formats(data: bytes, kind: Kind, runs: bool) -> None:
+def test_other_formats(data: bytes, kind: FileKind, runs: bool) -> None:
     executable = of(data)
     assert executable.kind is kind
     answer = fit(executable, "x86_64")
@@ -193,7 +193,7 @@ def test_any_bytes_give_an_answer_or_the_own_error(data: bytes, prefix: bytes) -
         executable = of(prefix + data)
     except BinaryError:
         return
-    assert fit(executable, "x86_64").why or executable.kind is Kind.ELF
+    assert fit(executable, "x86_64").why or executable.kind is FileKind.ELF
 
 
 @settings(max_examples=300)

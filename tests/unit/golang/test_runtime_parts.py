@@ -7,7 +7,7 @@ import pytest
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.golang import runtime_env as env
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
-from cgroup_preflight.golang.program import survey
+from cgroup_preflight.golang.program import read_program
 from cgroup_preflight.golang.runtime_libs import AUTOMAXPROCS, AUTOMEMLIMIT, Effect, effects
 from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
@@ -144,36 +144,36 @@ def go_program(*, interpreter: str | None = None, more: bytes = b"") -> bytes:
     return elf(segments=segments, sections=[Part(data=blob, name=".go.buildinfo")]) + more
 
 
-def test_survey_of_a_go_program(tmp_path: Path) -> None:
+def test_reading_a_go_program(tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_bytes(go_program(more=b"\0runtime/cgo.init\0" + bytes(5 << 20) + b"\0runtime/debug.SetMemoryLimit\0"))
-    seen = survey(str(path))
+    seen = read_program(str(path))
     assert seen.info is not None
     assert seen.info.go_version == "go1.25.5"
     assert seen.names == {"cgo", "set_memory_limit"}
     assert seen.interpreter_here
 
 
-def test_survey_finds_names_across_the_pieces_it_reads(tmp_path: Path) -> None:
+def test_names_are_found_across_the_pieces_it_reads(tmp_path: Path) -> None:
     path, name = tmp_path / "program", b"\0runtime/debug.SetMemoryLimit\0"
     start = go_program()
     for shift in (1, 15, len(name) - 1):
         path.write_bytes(start + bytes((4 << 20) - len(start) - shift) + name)
-        assert survey(str(path)).names == {"set_memory_limit"}
+        assert read_program(str(path)).names == {"set_memory_limit"}
 
 
-def test_survey_of_what_is_no_go_program(tmp_path: Path) -> None:
+def test_what_is_no_go_program(tmp_path: Path) -> None:
     script, packed, nothing = tmp_path / "script", tmp_path / "packed", tmp_path / "nothing"
     script.write_bytes(b"#!/bin/sh\nexec true\n")
     packed.write_bytes(elf() + b"UPX!")
-    assert "is a script" in survey(str(script)).why_not
-    assert (survey(str(packed)).unreadable, survey(str(packed)).info) == (True, None)
-    assert "No such file" in survey(str(nothing)).why_not
+    assert "is a script" in read_program(str(script)).why_not
+    assert (read_program(str(packed)).unreadable, read_program(str(packed)).info) == (True, None)
+    assert "No such file" in read_program(str(nothing)).why_not
 
 
-def test_survey_sees_that_the_interpreter_is_not_here(tmp_path: Path) -> None:
+def test_an_interpreter_that_is_not_here_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_bytes(go_program(interpreter="/nowhere/ld.so"))
-    assert not survey(str(path)).interpreter_here
+    assert not read_program(str(path)).interpreter_here
     path.write_bytes(go_program(interpreter="/bin/sh"))
-    assert survey(str(path)).interpreter_here
+    assert read_program(str(path)).interpreter_here

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.config.model import Target
-from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.guest import project
 from tests.unit.core.making import config_of
 
@@ -75,7 +75,7 @@ def test_named_files_but_no_link_out_of_the_folder(tmp_path):
     secret = program(tmp_path, "secret.yaml")
     (home / "etc" / "c.yaml").symlink_to(secret)
     (home / "etc" / "d.yaml").symlink_to("a.yaml")
-    found = project.project_of(config(home, "web", files=("etc/*.yaml", "etc/*.yaml", "nothing/**")))
+    found = project.project_of(config(home, "web", files=("etc/*.yaml", "etc/*.yaml")))
     assert sorted(name for name in found.inputs if "etc" in name) == ["project/etc/a.yaml", "project/etc/d.yaml"]
 
 
@@ -91,3 +91,65 @@ def test_a_file_that_is_gone_is_told(tmp_path):
     with pytest.raises(FileNotFoundError):
         project.project_of(config(tmp_path, "gone"))
     assert os.listdir(tmp_path) == ["shop.toml"]
+
+
+def test_two_stars_take_all_files_below_on_every_python(tmp_path):
+    for name in ("web", "static/a.css", "static/deep/er/b.css", "static/.well-known/c"):
+        program(tmp_path, name)
+    found = project.project_of(config(tmp_path, "web", files=("static/**",)))
+    assert sorted(name for name in found.inputs if "static" in name) == [
+        "project/static/.well-known/c", "project/static/a.css", "project/static/deep/er/b.css",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("glob", "says", "do"),
+    [
+        ("nothing/**", "matches no file", "correct the glob"),
+        ("static", "matches a folder", "static/**"),
+        ("out.yaml", "outside of the folder", "copy"),
+    ],
+)
+def test_a_glob_without_a_file_is_an_error_with_its_line(tmp_path, glob, says, do):
+    home = tmp_path / "home"
+    program(home, "web")
+    program(home, "static/a.css")
+    (home / "out.yaml").symlink_to(program(tmp_path, "secret.yaml"))
+    with pytest.raises(ConfigError) as caught:
+        project.project_of(config(home, "web", files=("static/**", glob)))
+    assert caught.value.exit_status == 2
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.subject) == ("CGP216", glob)
+    assert says in finding.message
+    assert do in finding.remedies[0].title
+
+
+def with_paths(folder, **paths):
+    program(folder, "web")
+    made = config(folder, "web")
+    return replace(made, target=Target(paths=tuple((f"/{name}", value) for name, value in paths.items())))
+
+
+def test_files_and_folders_that_have_an_absolute_path_in_the_guest(tmp_path):
+    program(tmp_path, "deploy/etc/app.toml")
+    library = program(tmp_path, "lib/libx.so.1")
+    found = project.project_of(with_paths(tmp_path, etc="deploy/etc", opt="lib/libx.so.1"))
+    assert found.outside == (
+        ("/run/preflight/in/absolute/etc", "/etc"), ("/run/preflight/in/absolute/opt", "/opt"),
+    )  # fmt: skip
+    assert found.inputs["absolute/etc"] == tmp_path / "deploy/etc"
+    assert found.given["/etc/app.toml"] == tmp_path / "deploy/etc/app.toml"
+    assert found.given["/opt"] == library
+    assert found.programs == {"web": tmp_path / "web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("gone", "does not exist"), ("out", "is a link out of the folder"), ("x/../../secret", "out of the folder")],
+)
+def test_a_path_outside_of_the_project_never_goes_in(tmp_path, name, what):
+    home = tmp_path / "home"
+    (home / "x").mkdir(parents=True)
+    (home / "out").symlink_to(program(tmp_path, "secret"))
+    with pytest.raises(UsageError, match=what):
+        project.project_of(with_paths(home, etc=name))

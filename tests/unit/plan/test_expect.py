@@ -122,7 +122,7 @@ def test_zero_stays_zero():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("64", "64"), ("infinity", "max"), ("10%", "3276"), ("100%", "32768"), ("0.01%", "3")]
+    ("text", "value"), [("64", "64"), ("infinity", "max"), ("10%", "3276"), ("100%", "32768"), ("0.03%", "9")]
 )
 def test_tasks(text, value):
     assert expected(TasksMax=text) == {"pids.max": value}

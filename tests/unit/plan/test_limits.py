@@ -136,8 +136,10 @@ TasksMax = 100
 MemoryLow = "20M"
 MemoryMin = "5M"
 """
-    # A slice in a slice guarantees a part of what the outer one does; percentages and slices are no single limits.
-    assert demand(plan_of(text)) == Demand(memory_bytes=256 << 20, cpus=1.5, tasks=100, guaranteed_bytes=130 << 20)
+    # A slice in a slice guarantees a part of what the outer one does; percentages are no single limits; slices are apart.
+    assert demand(plan_of(text)) == Demand(
+        memory_bytes=256 << 20, cpus=1.5, tasks=100, guaranteed_bytes=130 << 20, slice_tasks=9999
+    )  # fmt: skip
     services = text[text.index("[services.a]") :]
     assert demand(plan_of(services)).guaranteed_bytes == 30 << 20
     assert demand(plan_of("[services.a]\nbinary = 'a'\n")) == demand(None)

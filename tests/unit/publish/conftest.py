@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.cli import publish
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from tests.contract.forge.github import GitHub
 from tests.contract.forge.gitlab import GitLab
 
 #: A second takes a twentieth of it; deadlines stay what they are.
-QUICK = Clock(sleep=lambda seconds: time.sleep(seconds / 20))
+QUICK = RequestClock(sleep=lambda seconds: time.sleep(seconds / 20))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.github.api import GithubApi
 from cgroup_preflight.publish.github.comments import GithubComments, pull_of_run
 from cgroup_preflight.publish.github.job import GithubJob, Source
@@ -20,7 +20,7 @@ NOTES = "/projects/42/merge_requests/5/notes"
 
 
 def _transport(server):
-    clock = Clock(sleep=lambda _seconds: None)
+    clock = RequestClock(sleep=lambda _seconds: None)
     return Transport(server.url, deadline=clock.monotonic() + 60, clock=clock)
 
 

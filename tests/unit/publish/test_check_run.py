@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.publish import forges
-from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.clock import Outside, RequestClock
 from cgroup_preflight.publish.options import Options, Results, view
 from cgroup_preflight.publish.receipt import Delivery
 from cgroup_preflight.report.merge import Leg
@@ -31,7 +31,7 @@ def send(github, tmp_path):
             forges.detect(environ | (env or {})),
             Results(legs=legs, merged=view(legs)),
             Options(comment="never", **options),
-            Outside(say=str, clock=Clock(sleep=run.slept.append)),
+            Outside(say=str, clock=RequestClock(sleep=run.slept.append)),
         )
         return next(item for item in receipt.outcomes if item.channel.startswith("check run"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.core.report import Status, Verdict
 from cgroup_preflight.publish import forges
-from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.clock import Outside, RequestClock
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import Options, Results, view
 from cgroup_preflight.publish.receipt import Delivery
@@ -44,7 +44,7 @@ class Job:
             forges.detect(env),
             Results(legs=legs, merged=view(legs)),
             Options(check=False, leg=leg, **options),
-            Outside(say=str, clock=Clock(sleep=sleep)),
+            Outside(say=str, clock=RequestClock(sleep=sleep)),
         )
         return next(item for item in receipt.outcomes if item.channel == "comment")
 
@@ -253,7 +253,7 @@ def test_a_pass_that_differs_from_the_target_branch_is_worth_a_comment(github, j
         forges.detect(env),
         Results(legs=legs, merged=view(legs), baseline=baseline),
         Options(check=False),
-        Outside(say=str, clock=Clock(sleep=lambda _seconds: None)),
+        Outside(say=str, clock=RequestClock(sleep=lambda _seconds: None)),
     )
     assert len(github.comments) == created
 

@@ -10,7 +10,7 @@ import pytest
 
 from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import forges
-from cgroup_preflight.publish.clock import Clock, Outside
+from cgroup_preflight.publish.clock import Outside, RequestClock
 from cgroup_preflight.publish.options import Options, Results, view
 from cgroup_preflight.report.merge import Leg
 from tests.contract.forge import github as gh
@@ -288,7 +288,7 @@ def test_legs_that_publish_at_once_converge(github, env, tmp_path, monkeypatch):
         legs = (Leg(name=f"leg-{number}", report=made, attempt=1),)
         results = Results(legs=legs, merged=view(legs))
         options = Options(leg=f"leg-{number}", comment="always", check=False, settle=0.5)
-        receipts.append(forges.publish(forge, results, options, Outside(say=str, clock=Clock())))
+        receipts.append(forges.publish(forge, results, options, Outside(say=str, clock=RequestClock())))
 
     threads = [threading.Thread(target=leg, args=(number,)) for number in range(6)]
     for thread in threads:

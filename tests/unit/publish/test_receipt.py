@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.github import hints as github_hints
 from cgroup_preflight.publish.gitlab import hints as gitlab_hints
 from cgroup_preflight.publish.http import Answer, ForgeError, Trouble
@@ -95,7 +95,7 @@ def test_channels_share_the_time_that_is_left():
     receipt = Receipt()
     receipt.run_timed(
         {"check run": channel("check run", 10.0), "comment": channel("comment", 500.0), "note": channel("note", 1.0)},
-        seconds=60.0, clock=Clock(monotonic=lambda: now[0]), hint=lambda error, name: "",
+        seconds=60.0, clock=RequestClock(monotonic=lambda: now[0]), hint=lambda error, name: "",
     )  # fmt: skip
     assert shares == {"check run": 20.0, "comment": 25.0, "note": 25.0}
     assert [item.channel for item in receipt.outcomes] == ["check run", "comment", "note"]
@@ -109,7 +109,7 @@ def test_a_channel_that_does_not_end_is_abandoned():
         stop.wait(60)
         return _channel(Delivery.DELIVERED)
 
-    receipt.run_timed({"comment": endless}, seconds=0.1, clock=Clock(), hint=lambda error, name: "")
+    receipt.run_timed({"comment": endless}, seconds=0.1, clock=RequestClock(), hint=lambda error, name: "")
     stop.set()
     assert [(item.delivery, item.detail) for item in receipt.outcomes] == [(Delivery.FAILED, "no result after 0 s")]
 
@@ -121,7 +121,7 @@ def test_a_failing_channel_gets_the_hint_of_its_name():
         raise _error(status=403)
 
     receipt.run_timed(
-        {"check run": refused}, seconds=9, clock=Clock(), hint=lambda error, name: f"{name} {error.status}"
+        {"check run": refused}, seconds=9, clock=RequestClock(), hint=lambda error, name: f"{name} {error.status}"
     )
     assert receipt.outcomes[0].hint == "check run 403"
 

@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.http import ForgeError, Transport, Trouble, shown_path
 from tests.contract.forge import github as gh
 
@@ -21,8 +21,8 @@ class Timer:
         self.slept.append(seconds)
         self.now += seconds
 
-    def clock(self) -> Clock:
-        return Clock(monotonic=lambda: self.now, wall=lambda: 1_700_000_000.0 + self.now, sleep=self.sleep)
+    def clock(self) -> RequestClock:
+        return RequestClock(monotonic=lambda: self.now, wall=lambda: 1_700_000_000.0 + self.now, sleep=self.sleep)
 
 
 @pytest.fixture

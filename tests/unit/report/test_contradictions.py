@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cgroup_preflight import __version__
 from cgroup_preflight.artifacts import request as asked
 from cgroup_preflight.cli import guard
+from cgroup_preflight.config.model import Require
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
@@ -29,6 +30,7 @@ from cgroup_preflight.report.read import ReportShapeError, report_from, report_o
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
+from cgroup_preflight.smoke.required import required_findings
 from tests.unit.artifacts.making import ONE_SERVICE, request
 from tests.unit.core.making import config_of
 from tests.unit.report.samples import GOOD, PROVED, few, finding, report, reports
@@ -157,7 +159,7 @@ def test_a_report_about_a_key_that_is_there_twice_is_refused_by_all(tmp_path, ca
     [
         ([(["services"], [])], f"no result of {NAME}"),
         ([([*S, "name"], "other"), (["findings", 0, "subject"], "other"), (["findings", 1, "subject"], "other")], "no result"),
-        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], f"no limit of {NAME}, but the config sets some"),
+        ([([*S, "limits"], []), (["findings", 0, "status"], "warn")], "has no limit in force"),
         ([(["findings", 2, "evidence", "config_sha256"], "d" * 64)], "used another config"),
         ([(["findings", 2], None)], "names no tested program"),
         ([(["findings", 1], codec.document(PROOF)["findings"][2])], "has no finding CGP503"),
@@ -178,13 +180,12 @@ def test_a_program_that_was_tested_twice_is_no_proof(tmp_path):
         asked.with_report(path, request())
 
 
-def test_a_swap_limit_alone_need_not_be_in_the_report(tmp_path):
-    """A kernel without swap accounting has no file for it, and without swap there is nothing to limit."""
+def test_a_swap_limit_alone_proves_nothing(tmp_path):
+    """A kernel without swap accounting has no file for it, so the service would run without any limit."""
     path, _ = _put(tmp_path, _edited(([*S, "limits"], []), (["findings", 0, "status"], "skip")))
     only_swap = ONE_SERVICE.replace('MemoryMax = "{limit}"', "MemorySwapMax = 0").replace('CPUQuota = "50%"\n', "")
-    assert asked.with_report(path, request(only_swap)).tested.verdict == "pass"
-    with pytest.raises(UsageError, match="shows no limit"):
-        asked.with_report(path, request(only_swap + "TasksMax = 64\n"))
+    with pytest.raises(UsageError, match="has no limit in force"):
+        asked.with_report(path, request(only_swap))
 
 
 def test_a_proof_of_several_guests(tmp_path):
@@ -293,6 +294,8 @@ def test_what_a_run_reports_is_always_read(data):
     required = data.draw(st.sampled_from([(), ("cpu", "io")]))
     swap = data.draw(st.booleans())
     findings = [item for one in seen for item in service_findings(one, required=required, swap=swap)]
+    plans = [replace(fake.plan(), services=(one.service,)) for one in seen]
+    findings += [item for made in plans for item in required_findings(made, Require())]
     made = report(*findings, *counted_findings(seen), services=tuple(map(service_result, seen)))
     back = report_of(codec.render(made).encode())
     logs = tuple(replace(item, log_tail=tuple(log_lines(item.log_tail))) for item in made.services)

@@ -61,9 +61,7 @@ def test_tables_and_folded_details() -> None:
         "| ❌ fail <code>CGP501</code> limits-in-force<br><code>user-api</code> | <code>memory.max</code> is not in "
         "force (at <code>deploy/cgroup-preflight.toml&#58;12</code>) |\n"
     ) in text
-    assert (
-        "| <code>user-api</code><br>❌ <code>oom-kill</code> | ❌ 1/2 | 60M of 64M, 6% free | 1.50s, 25% throttled |\n"
-    ) in text
+    assert ("| <code>user-api</code><br>❌ fail | ❌ 1/2 | 60M of 64M, 6% free | 1.50s, 25% throttled |\n") in text
     assert text.count("<details>") == text.count("</details>") == 4
     assert "<pre>\nsudo systemctl set-property 'a b' x=1\n</pre>" in text
     assert "fatal&#58; &#64;<wbr>everyone" in text

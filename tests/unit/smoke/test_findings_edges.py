@@ -41,7 +41,7 @@ def test_an_oom_kill_shows_its_limit_where_it_is_known(tightest, limit, place):
     assert found.evidence["memory_max_bytes"] == limit
     assert place in found.message
     assert ("limit" in found.message) is (limit is not None)
-    assert found.remedies[0].title.startswith(f"raise MemoryMax to {'96M' if limit else '128M'} ")
+    assert found.remedies[0].title.startswith(f"raise MemoryMax to {'128M' if limit else '160M'} ")
 
 
 def test_a_kernel_without_the_counter_of_refused_tasks_blames_no_limit_of_tasks():

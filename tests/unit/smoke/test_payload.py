@@ -28,7 +28,8 @@ def test_starts_as_many_tasks_as_asked_for(tmp_path, count):
     (tmp_path / "pids.current").write_text("7\n")
     up, crowd, over = answers(f"tasks {count} 50 {tmp_path}")
     assert "up" in up
-    assert crowd == {"started": count, "refused": False, "pids.current": "7", "pids.max": None}
+    same = {"refused": False, "killed": False, "pids.current": "7", "pids.max": None}
+    assert crowd == {"started": count, "alive": count, **same}
     assert over == {"over": "tasks"}
 
 

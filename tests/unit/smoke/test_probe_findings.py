@@ -24,9 +24,9 @@ def probe(kind, settings=""):
     return made[0]
 
 
-def judged(kind, said=(), before=None, after=None, *, in_force=None, refused="", settings=""):
+def seen_by(kind, said=(), before=None, after=None, *, in_force=None, refused="", settings=""):
     made = probe(kind, settings)
-    seen = ProbeEvidence(
+    return ProbeEvidence(
         probe=made,
         cgroup=CGROUP,
         in_force=made.expectation.text if in_force is None else in_force or None,
@@ -35,7 +35,10 @@ def judged(kind, said=(), before=None, after=None, *, in_force=None, refused="",
         after=after or {},
         refused=refused,
     )
-    (found,) = probe_findings([seen], [])
+
+
+def judged(*args, **changes):
+    (found,) = probe_findings([seen_by(*args, **changes)], [])
     assert found.code == "CGP511"
     assert found.message
     assert (found.status is Status.PASS) == (not found.remedies)
@@ -116,9 +119,14 @@ def test_a_cpu_probe_that_says_odd_things_never_passes(said):
 # --- tasks --------------------------------------------------------------------------------------------------
 
 
-def tasks(started=63, refused=True, current="64", limit="64", before=2, after=3):
-    said = [{"started": started, "refused": refused, "pids.current": current, "pids.max": limit}]
-    return judged("tasks", said, {"max": before}, {"max": after})
+def tasks(started=63, refused=True, current="64", limit="64", before=2, after=3, alive=None, oom_kill=0, **more):
+    said = [
+        {
+            "started": started, "alive": started if alive is None else alive, "refused": refused,
+            "pids.current": current, "pids.max": limit, **more,
+        }
+    ]  # fmt: skip
+    return judged("tasks", said, {"max": before, "oom_kill": 1}, {"max": after, "oom_kill": 1 + oom_kill})
 
 
 def test_tasks_refused_at_the_limit_and_counted():
@@ -130,8 +138,9 @@ def test_tasks_refused_at_the_limit_and_counted():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"refused": False, "started": 64},
-        {"refused": False, "started": 128},
+        {"refused": False, "started": 64, "current": "66"},
+        {"refused": False, "started": 128, "current": "130"},
+        {"refused": False, "started": 128, "current": None},
         {"refused": True, "started": 64, "after": 2, "current": "65"},
     ],
 )
@@ -145,6 +154,43 @@ def test_more_tasks_than_the_limit_are_a_fail(changes):
 def test_tasks_refused_by_something_else_are_unverified(changes):
     """ulimit, pid_max, another slice, memory: not counted at this limit, or not at it."""
     assert tasks(**changes).status is Status.UNVERIFIED
+
+
+def test_tasks_that_were_not_alive_at_once_are_no_fail_of_the_host():
+    """The kernel kills whole groups for memory, and the probe starts others: more were started than may be alive."""
+    found = tasks(refused=False, started=1564, alive=40, current="42", oom_kill=3, killed=True)
+    assert found.status is Status.UNVERIFIED
+    assert "memory was reached first, with 40 tasks alive at once" in found.message
+    assert "MemoryMax" in found.remedies[0].title
+    assert found.evidence["memory.events oom_kill"] == 3
+
+
+def test_the_kernels_own_count_speaks_against_a_fail():
+    assert tasks(refused=False, started=64, alive=64, current="64").status is Status.UNVERIFIED
+
+
+def test_a_probe_that_was_killed_by_something_else_is_unverified():
+    found = tasks(refused=False, started=300, alive=32, current="34", killed=True)
+    assert (found.status, "were killed" in found.message) == (Status.UNVERIFIED, True)
+
+
+def test_a_probe_of_tasks_that_memory_killed_whole_says_so():
+    found = judged("tasks", [], {"oom_kill": 0}, {"oom_kill": 1})
+    assert found.status is Status.UNVERIFIED
+    assert "memory was reached first" in found.message
+    assert "less busy" not in found.remedies[0].title
+
+
+@pytest.mark.parametrize(
+    ("kills", "status"), [({"oom": 1, "oom_kill": 1}, Status.SKIP), ({}, Status.UNVERIFIED)]
+)  # fmt: skip
+def test_tasks_beyond_a_memory_limit_that_is_proven_are_out_of_reach(kills, status):
+    """Nothing is unverified then: the limit that stops the service is the proven one."""
+    said = [{"started": 300, "alive": 32, "refused": False, "killed": True, "pids.current": "34", "pids.max": "64"}]
+    crowd, memory = seen_by("tasks", said, {}, {"oom_kill": 1}), seen_by("max", [], {}, kills)
+    found = probe_findings([crowd, memory], ())
+    assert found[0].status is status
+    assert "memory was reached first" in found[0].message
 
 
 def test_too_few_tasks_in_time_is_said_to_be_that():

@@ -149,7 +149,7 @@ def test_a_refused_fork_counts_at_the_probe_or_at_the_slice(tmp_path):
     trial = Trial(tmp_path, "[slices.api]\nTasksMax = 90\n[services.web]\nbinary = 'x'\nslice = 'api'\n")
     trial.reply = reply
     (seen,) = trial.run()
-    assert (seen.before, seen.after) == ({"max": 0}, {"max": 3})
+    assert (seen.before, seen.after) == ({"max": 0, "oom_kill": 0}, {"max": 3, "oom_kill": 0})
 
 
 def test_swap_has_counters_of_its_own(tmp_path):

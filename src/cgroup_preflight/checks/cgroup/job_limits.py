@@ -81,7 +81,30 @@ def _tight(level: CgroupReading, wanted: "Demand", *, on_way: bool) -> list[Find
     if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.tasks:
         words = f"{tasks.value} tasks, the config up to {wanted.tasks}"
         found.append(_finding(tasks.source, tasks.value, words, on_way=on_way))
-    return found
+    return [*found, *(_tight_for_slices(level, wanted, found) if on_way else ())]
+
+
+def _tight_for_slices(level: CgroupReading, wanted: "Demand", told: list[Finding]) -> list[Finding]:
+    """Limits of slices that this level is below: the slice's has no effect, and its services may fit all the same."""
+    from cgroup_preflight.core.quantities import format_bytes
+
+    memory, tasks, cpu = level.memory_max, level.pids_max, level.cpu_max
+    tighter: list[tuple[str, int | str, str]] = []
+    if isinstance(memory, Known) and memory.value is not None and memory.value < wanted.slice_memory_bytes:
+        words = f"{format_bytes(memory.value)}, a slice of the config up to {format_bytes(wanted.slice_memory_bytes)}"
+        tighter.append((memory.source, memory.value, words))
+    if isinstance(cpu, Known) and cpu.value.cpus is not None and cpu.value.cpus < wanted.slice_cpus:
+        words = f"{cpu.value.cpus:g} CPUs, a slice of the config up to {wanted.slice_cpus:g}"
+        tighter.append((cpu.source, f"{cpu.value.quota} {cpu.value.period}", words))
+    if isinstance(tasks, Known) and tasks.value is not None and tasks.value < wanted.slice_tasks:
+        words = f"{tasks.value} tasks, a slice of the config up to {wanted.slice_tasks}"
+        tighter.append((tasks.source, tasks.value, words))
+    known = {finding.subject for finding in told}
+    return [
+        CODE.finding(Status.WARN, source, f"{source} allows {words}: the limit of the slice has no effect",
+                     Remedy(title=f"raise {source}, or give the slice less", docs=PAGE.sources[0]), evidence={source: value})
+        for source, value, words in tighter if source not in known
+    ]  # fmt: skip
 
 
 def _finding(source: str, value: int | str, words: str, *, on_way: bool) -> Finding:

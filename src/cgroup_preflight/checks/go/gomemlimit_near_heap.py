@@ -1,6 +1,6 @@
 """CGP408: GOMEMLIMIT is not too near what the program really keeps, as the smoke run measured it.
 
-Within a tenth of the live heap throughput falls to a twentieth while nothing dies; with a quarter on top the cost
+Within a tenth of the live heap throughput drops to a twentieth while nothing dies; with a quarter on top the cost
 is a fifth (measured with Go 1.24 and 1.27 on a live heap of 200 MiB; golang/go#58106, golang/go#66569).
 """
 
@@ -18,7 +18,7 @@ PAGE = Page(
         "Checks that GOMEMLIMIT is at least a quarter above what the program keeps, as measured, and never below 4M."
     ),
     fails=(
-        "Near the size of the live heap the garbage collector runs all the time: throughput falls to a twentieth, "
+        "Near the size of the live heap the garbage collector runs all the time: throughput drops to a twentieth, "
         "and nothing is killed."
     ),
     fix="Raise MemoryMax, and GOMEMLIMIT with it.",

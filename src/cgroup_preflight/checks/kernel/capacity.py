@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cgroup_preflight.checks.base import Check, Context, unverified
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
-from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 
 CODE = Code("CGP126", "capacity")
@@ -41,17 +41,35 @@ def _run(context: Context) -> Iterable[Finding]:
         message = f"the config guarantees {format_bytes(wanted.guaranteed_bytes)}, the host has {format_bytes(total)}"
         remedy = Remedy(title="lower MemoryMin and MemoryLow, or use a host with more memory")
         findings.append(CODE.finding(Status.FAIL, "memory", message, remedy, evidence=evidence))
-    if wanted.memory_bytes > total:
-        limit = format_bytes(wanted.memory_bytes)
+    memory, cpus = max(wanted.memory_bytes, wanted.slice_memory_bytes), max(wanted.cpus, wanted.slice_cpus)
+    if memory > total:
+        limit = format_bytes(memory)
         message = f"a limit of {limit} is above the host's {format_bytes(total)}: it has no effect"
         remedy = Remedy(title="lower MemoryMax, or use a host with more memory")
         findings.append(CODE.finding(Status.WARN, "memory", message, remedy, evidence=evidence))
-    if wanted.cpus > len(online.value):
-        message = f"a quota of {wanted.cpus:g} CPUs is above the host's {len(online.value)}: it has no effect"
+    if cpus > len(online.value):
+        message = f"a quota of {cpus:g} CPUs is above the host's {len(online.value)}: it has no effect"
         remedy = Remedy(title="lower CPUQuota, or use a host with more CPUs")
         findings.append(CODE.finding(Status.WARN, "cpu", message, remedy, evidence={online.source: len(online.value)}))  # fmt: skip
+    findings += _tasks(context, max(wanted.tasks, wanted.slice_tasks))
     message = "the host has the memory and the CPUs that the config assumes"
     return findings or [CODE.finding(Status.PASS, "capacity", message, evidence=evidence)]
 
 
-CHECK = Check(code=CODE, page=PAGE, needs=("meminfo", "online_cpus"), run=_run)
+def _tasks(context: Context, wanted: int) -> Iterable[Finding]:
+    from cgroup_preflight.checks.numbers import numbers_of
+
+    numbers, facts = numbers_of(context.facts), context.facts
+    if numbers is not None and wanted > numbers.tasks_max:
+        message = f"a limit of {wanted} tasks is above the host's {numbers.tasks_max}: it has no effect"
+        evidence = {item.source: item.value for item in (facts.pid_max, facts.threads_max) if isinstance(item, Known)}
+        yield CODE.finding(Status.WARN, "tasks", message, Remedy(title="lower TasksMax"), evidence=evidence)
+
+
+CHECK = Check(
+    code=CODE,
+    page=PAGE,
+    needs=("meminfo", "online_cpus"),
+    uses=("pid_max", "threads_max", "root", "page_size"),
+    run=_run,
+)

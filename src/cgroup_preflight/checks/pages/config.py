@@ -88,4 +88,51 @@ CONFIG_PAGES: dict[Code, Page] = {
         fix="Build the program first, or correct `binary` in the config.",
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
     ),
+    codes.ABOVE_SLICE: Page(
+        what="Checks that no limit is above the same limit of a slice over the unit.",
+        fails=(
+            "The tightest level decides, so the larger limit has no effect. A protection (MemoryMin, MemoryLow) is at "
+            "most what every slice above protects, which is nothing where it is not set."
+        ),
+        fix="Lower the limit, or raise that of the slice.",
+        about=("validate", "MemoryMax", "MemoryMin", "MemoryLow", "TasksMax", "CPUQuota", "AllowedCPUs"),
+        sources=(_KERNEL, _CONTROL),
+    ),
+    codes.WEIGHT_ALONE: Page(
+        what="Checks that a unit with CPUWeight or IOWeight shares its slice with another unit.",
+        fails="The unit is alone in its slice. A weight divides what the units of one slice compete for, so it has no effect.",
+        fix="Set the weight on the slice, or put the units that compete into one slice.",
+        about=("validate", "CPUWeight", "IOWeight"),
+        sources=(_KERNEL,),
+    ),
+    codes.BEYOND_KERNEL: Page(
+        what="Checks that the kernel takes every value as it is.",
+        fails=(
+            "The kernel refuses a pids.max above 4194304, and takes a memory limit of about 8E as none. A quota is at "
+            "least 1ms in a period of at most 1s, so less than 0.1% becomes 0.1%, and a shorter period becomes longer."
+        ),
+        fix="Use a value within the range that the message names.",
+        about=("validate", "TasksMax", "MemoryMax", "CPUQuota", "CPUQuotaPeriodSec"),
+        sources=(
+            "https://docs.kernel.org/admin-guide/cgroup-v1/pids.html",
+            "https://docs.kernel.org/scheduler/sched-bwc.html",
+        ),
+    ),
+    codes.PERCENT_LIMIT: Page(
+        what="Checks that a percentage is a usable limit on each machine that may run the unit.",
+        fails=(
+            "A percentage of MemoryMax or TasksMax is a share of the machine, not of the slice. On a small machine it can "
+            "be below 16M or no task at all, on a large one above the limit of its slice."
+        ),
+        fix="Use an absolute value, or a larger share.",
+        about=("validate", "percent", "MemoryMax", "TasksMax"),
+        sources=(_CONTROL,),
+    ),
+    codes.NO_MATCH: Page(
+        what="Checks that each glob of `files` in [target] matches a file.",
+        fails="A service that lacks its files in the guest fails there, and the guest looks like the cause.",
+        fix="Correct the glob. For all files of a folder write folder/**.",
+        about=("glob", "files", "target"),
+        sources=("https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html",),
+    ),
 }

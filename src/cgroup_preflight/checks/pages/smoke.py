@@ -45,12 +45,18 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=("https://systemd.io/CGROUP_DELEGATION/",),
     ),
     codes.LIMITS_IN_FORCE: Page(
-        what="Checks that the kernel's file has each limit, at the unit and at every slice above it.",
+        what=(
+            "Checks that each service has a limit, those that [require] limits names, and that the kernel's file has "
+            "each limit, at the unit and at every slice above it."
+        ),
         fails=(
             "systemd accepted the limit, but the kernel does not have it: a level above does not enable the "
             "controller. Only the file proves a limit; `systemctl show` repeats what systemd was told."
         ),
-        fix="Run `cgroup-preflight check`; it names the level where the controller ends.",
+        fix=(
+            "Set the limit that the message names. If the kernel does not have it, run `cgroup-preflight check`: it "
+            "names the level where the controller ends."
+        ),
         about=(*BY_NAME, *(item.attribute for item in BY_NAME.values() if item.attribute)),
         sources=(_KERNEL,),
     ),
@@ -79,9 +85,18 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.READINESS: Page(
-        what="Checks that the service became ready in time, and still answered at the end.",
-        fails="It did not answer within start_timeout, or stopped answering. A quota makes every start slower.",
-        fix="Read its log. Raise start_timeout if it only needs longer, or CPUQuota if it is throttled.",
+        what=(
+            "Checks that the service became ready in time, and still answered at the end. The socket that answers must "
+            "belong to a process in the cgroup of the service."
+        ),
+        fails=(
+            "It did not answer within start_timeout, stopped answering, or another program answered at its address: a "
+            "proxy, a socket unit or another service. A quota makes every start slower."
+        ),
+        fix=(
+            "Read its log. Raise start_timeout if it only needs longer, or CPUQuota if it is throttled. Let `ready` name "
+            "an address on which the service itself listens."
+        ),
         about=("ready", "CPUQuota"),
         sources=(_SERVICE,),
     ),
@@ -144,5 +159,25 @@ SMOKE_PAGES: dict[Code, Page] = {
         fix="Run systemd-oomd where the service runs, or remove the setting.",
         about=("ManagedOOMMemoryPressure", "oom", "oomd"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",),
+    ),
+    codes.HEADROOM: Page(
+        what="Checks that memory was left at the peak: 20% of MemoryMax, or what [policy] headroom_min says.",
+        fails=(
+            "The run was near MemoryMax, and the kernel kills at it. A real load, or the next version, needs more than a "
+            "short test. The peak includes file cache, which the kernel can reclaim."
+        ),
+        fix="Set MemoryMax to the value that the remedy proposes, or lower headroom_min for this service.",
+        about=("memory.peak", "memory.max", "MemoryMax", "headroom", "headroom_min"),
+        sources=(_KERNEL,),
+    ),
+    codes.THROTTLED: Page(
+        what=(
+            "Checks that a CPU quota stopped a service or slice in few of its periods: in 25%, or what [policy] "
+            "throttled_max says. Only periods after the start count, and at least 10 of them."
+        ),
+        fails="A throttled service waits in each period until the next one begins, so its answers are late.",
+        fix="Raise CPUQuota to the value that the remedy proposes, or raise throttled_max for work that can wait.",
+        about=("cpu.stat", "cpu.max", "CPUQuota", "throttled", "throttled_max"),
+        sources=(_KERNEL, "https://docs.kernel.org/scheduler/sched-bwc.html"),
     ),
 }  # fmt: skip

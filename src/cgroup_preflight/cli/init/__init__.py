@@ -15,12 +15,16 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.report.escape import plain
 
 _ABOUT = f"""\
-Looks at this folder (go.mod files, `package main`, built programs) and writes a commented {FILE_NAME}
-with the slices api and worker and a service for each program. Starts nothing, and never overwrites a file
-without --force.
+Writes a commented {FILE_NAME} for this folder: the slices api
+and worker, and one service for each program that it finds from go.mod files,
+`package main` and built programs. It runs no program.
+
+Use it once, at the start. Then edit the limits, and run the preflight.
 
     cgroup-preflight init
     cgroup-preflight init --output deploy/{FILE_NAME}
+
+Exit status: 0, or 2 if the file exists already; --force overwrites it.
 """
 
 
@@ -44,7 +48,7 @@ def main(words: list[str]) -> int:
             "the path from there to this folder cannot be written in TOML", where=str(args.output), remedy=remedy
         )
     starter = Starter(project=project_name(found, folder.name), programs=services, base=base)
-    options.write_file(args.output, write(starter))
+    options.write_text(args.output, write(starter))
     _tell(args.output, found, services)
     return 0
 

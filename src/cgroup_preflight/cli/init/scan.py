@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from cgroup_preflight.cli.init.gosource import GoFile, read_file
 from cgroup_preflight.golang import buildinfo
-from cgroup_preflight.golang.executable import BinaryError, ElfType, Kind, identify
+from cgroup_preflight.golang.executable import BinaryError, ElfType, FileKind, identify
 from cgroup_preflight.host.files import open_regular
 
 #: Folders that hold other people's programs or test data; hidden ones and those with `_` in front go too.
 SKIPPED = frozenset({"vendor", "node_modules", "testdata", "__pycache__", "site-packages"})
-DEPTH_MAX = 10
+_DEPTH_MAX = 10
 ENTRIES_MAX = 20_000
 SOURCES_MAX = 3_000
-BINARIES_MAX = 200
+_BINARIES_MAX = 200
 _SOURCE_BYTES = 256 << 10
 _MODULE = re.compile(r'^module[ \t]+"?([^\s"]{1,300})"?', re.MULTILINE)
 
@@ -52,11 +52,11 @@ def scan(folder: str) -> SourceTree:
             facts = read_file(entry.name, _read(entry.path)) if sources <= SOURCES_MAX else None
             if facts is not None:
                 packages.setdefault(parent, []).append(facts)
-        elif len(binaries) < BINARIES_MAX and _is_program(entry):
+        elif len(binaries) < _BINARIES_MAX and _is_program(entry):
             binaries[path] = _is_go(entry.path)
     return SourceTree(
         modules=modules, packages={name: tuple(files) for name, files in packages.items()}, binaries=binaries,
-        complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < BINARIES_MAX,
+        complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < _BINARIES_MAX,
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ class _Walk:
                 if _is(entry, stat.S_IFREG):
                     yield parent, entry
                 elif _is(entry, stat.S_IFDIR) and not _is_skipped(entry.name):
-                    if parent.count("/") + 1 < DEPTH_MAX:
+                    if parent.count("/") + 1 < _DEPTH_MAX:
                         pending.append(f"{parent}/{entry.name}" if parent else entry.name)
                     else:
                         self.cut = True
@@ -136,7 +136,7 @@ def _is_program(entry: "os.DirEntry[str]") -> bool:
         program = identify(entry.path)
     except (OSError, BinaryError):
         return False
-    if program.kind is not Kind.ELF or program.elf_type not in (ElfType.EXEC, ElfType.DYN):
+    if program.kind is not FileKind.ELF or program.elf_type not in (ElfType.EXEC, ElfType.DYN):
         return False
     return program.elf_type is ElfType.EXEC or bool(program.interpreter or program.entry)
 

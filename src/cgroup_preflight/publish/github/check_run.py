@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cgroup_preflight.publish.clock import Clock
+from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.comment import OWN_KEY
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.github.api import GithubApi
@@ -59,7 +59,7 @@ class CheckRun:
         return hashlib.sha256(self.job.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
-def publish(api: GithubApi, check: CheckRun, clock: Clock) -> Outcome:
+def publish(api: GithubApi, check: CheckRun, clock: RequestClock) -> Outcome:
     """Creates the check run, unless it exists. Raises ForgeError."""
     channel = f"check run {check.name}"
     for attempt in (1, 2, 3):

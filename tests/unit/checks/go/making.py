@@ -6,7 +6,7 @@ from cgroup_preflight.checks.go.base import Measured, Subject
 from cgroup_preflight.checks.go.runner import run_go_checks
 from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject
 from cgroup_preflight.core.report import Finding, Status
-from cgroup_preflight.golang.executable import ElfType, Executable, Kind, Machine
+from cgroup_preflight.golang.executable import ElfType, Executable, FileKind, Machine
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan
@@ -32,7 +32,7 @@ def go_program(
         settings=(*settings, *stamp),
         deps=tuple(Module(path=path, version=number) for path, number in deps),
     )
-    executable = Executable(kind=Kind.ELF, machine=AMD64, elf_type=ElfType.EXEC, entry=1, interpreter=interpreter)
+    executable = Executable(kind=FileKind.ELF, machine=AMD64, elf_type=ElfType.EXEC, entry=1, interpreter=interpreter)
     return Binary(path="/src/bin", executable=executable, info=info, names=names)
 
 

@@ -1,4 +1,4 @@
-"""Programs of which little is known, and settings just beside the rule."""
+"""Programs of which little is known, and settings just outside the rule."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.golang.program import survey_all
+from cgroup_preflight.golang.program import read_programs
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from tests.unit.checks.go.making import app, findings, go_program, of, subjects
 from tests.unit.core.making import config_of
@@ -60,7 +60,7 @@ def test_programs_that_cannot_run_here_are_found_before_a_run(tmp_path) -> None:
         (tmp_path / name).write_bytes(content)
     text = "".join(f'[services.{name}]\nbinary = "{tmp_path}/{name}"\n' for name in ("other", "text"))
     config = config_of(text)
-    plan = build_plan(config, programs=survey_all(binary_paths(config)))
+    plan = build_plan(config, programs=read_programs(binary_paths(config)))
     found = unrunnable_programs(plan.services, facts())
     assert [(item.code, item.status, item.subject, item.location.line) for item in found] == [
         ("CGP401", "fail", "other", 1),

@@ -10,11 +10,13 @@ from cgroup_preflight.checks.go.base import GoCheck
 from cgroup_preflight.checks.go.runner import load_check, run_go_checks
 from cgroup_preflight.checks.reference import entry, known_codes
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.golang.executable import Executable, Kind
+from cgroup_preflight.golang.executable import Executable, FileKind
 from cgroup_preflight.golang.program import Binary
 from tests.unit.checks.go.making import STAMP, TARGET, app, findings, go_program, of, statuses, subjects
 
-SCRIPT = Binary(path="/src/bin", executable=Executable(kind=Kind.SCRIPT, interpreter="/bin/sh"), why_not="is a script")
+SCRIPT = Binary(
+    path="/src/bin", executable=Executable(kind=FileKind.SCRIPT, interpreter="/bin/sh"), why_not="is a script"
+)
 
 
 def test_a_fitting_program_is_in_order() -> None:

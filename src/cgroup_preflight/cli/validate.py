@@ -1,0 +1,39 @@
+"""`cgroup-preflight validate`: the config and its plan, with nothing run."""
+
+from cgroup_preflight.checks.plan import plan_findings
+from cgroup_preflight.cli import common, options
+from cgroup_preflight.core.errors import ConfigError, ExitStatus
+from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.plan.build import build_plan
+
+_ABOUT = """\
+Reads the config and says what the plan alone shows: mistakes with their lines, limits above those of their
+slice, weights without siblings, values that the kernel does not take, percentages that are too little or too
+much on some machines. Runs nothing, asks nothing of this host, and needs no binary: use it as an editor's or
+a pre-commit check. `check` adds what this host shows, `run` proves the limits.
+
+    cgroup-preflight validate
+    cgroup-preflight validate --config deploy/cgroup-preflight.toml --format sarif=plan.sarif
+
+Exit status: 0 nothing failed (a warning does not fail), 1 a limit of the plan cannot be in force, 2 the config is
+wrong (its mistakes are in the report, too), 3 the config sets no limit.
+"""
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError."""
+    started = common.start()
+    parser = options.parser("validate", _ABOUT)
+    options.add_config(parser)
+    options.add_report(parser)
+    args = parser.parse_args(words)
+    wanted = options.outputs(args.format, args.output)
+    try:
+        config = common.load_config(args.config)
+    except ConfigError as error:
+        options.deliver(common.report(started, None, error.findings), wanted, verbose=args.verbose)
+        return ExitStatus.PASS if args.exit_zero else error.exit_status
+    findings = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
+    report = common.report(started, None, findings)
+    options.deliver(report, wanted, verbose=args.verbose)
+    return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

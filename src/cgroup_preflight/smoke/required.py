@@ -1,0 +1,39 @@
+"""Which services of the plan have no limit, or not those that [require] names: told by the plan alone. Pure."""
+
+from collections.abc import Iterator
+
+from cgroup_preflight.config.model import Require
+from cgroup_preflight.config.properties import BOUNDS
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.quantities import Infinity
+from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.plan.model import Plan, ServicePlan
+
+
+def required_findings(plan: Plan, require: Require) -> tuple[Finding, ...]:
+    """Findings about the services that lack a limit; none about the others."""
+    return tuple(finding for service in plan.services for finding in _lacking(service, plan, require))
+
+
+def _lacking(service: ServicePlan, plan: Plan, require: Require) -> Iterator[Finding]:
+    settings = [*service.own_settings, *(item for level in plan.above(service) for item in level.settings)]
+    limited = {item.property for item in settings if not isinstance(item.value, Infinity)}
+    missing = [name for name in require.limits if name not in limited]
+    where = f"[services.{service.label}]" + (", or in a slice above it" if len(service.slices) > 1 else "")
+    if not limited.intersection(BOUNDS):
+        yield codes.LIMITS_IN_FORCE.finding(
+            Status.FAIL, service, "no limit is set for this service or for a slice above it",
+            Remedy(title=f"set MemoryMax, CPUQuota and TasksMax in {where}",
+                   why="without a limit, the service can use all memory and CPUs of the host"),
+        )  # fmt: skip
+    if missing:
+        yield codes.LIMITS_IN_FORCE.finding(
+            Status.FAIL, service, f"[require] limits names {', '.join(missing)}, which no level sets for this service",
+            Remedy(title=f"set {' and '.join(missing)} in {where}"),
+        )  # fmt: skip
+    elif limited.intersection(BOUNDS) and "MemoryMax" not in limited:
+        yield codes.LIMITS_IN_FORCE.finding(
+            Status.WARN, service, "MemoryMax is not set for this service or for a slice above it",
+            Remedy(title=f"set MemoryMax in {where}",
+                   why="without it, a leak in this service takes memory from all others of the host"),
+        )  # fmt: skip

@@ -1,0 +1,194 @@
+"""Watches the limit files and the CPU time of a run's cgroups from the gate to the end.
+
+A limit can be lifted and put back between two readings. Where the run waits it samples meanwhile, without a thread:
+through descriptors that were opened before anything of the services ran.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cgroup_preflight.core.reading import Known, Reading, parsed
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.cgroupfs import CpuMax, parse_cpu_max, parse_flat_keyed
+from cgroup_preflight.host.door import Clock, Door, Processes
+
+if TYPE_CHECKING:
+    import signal
+
+#: Seconds between two samples; longer where a sample takes more than a twentieth of that.
+INTERVAL = 0.1
+_SHARE = 20
+#: Files in which a service that slips its limits would write.
+WATCHED = frozenset({"memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max"})
+_COUNTERS = ("memory.peak", "memory.current", "memory.events", "cpu.stat", "pids.peak", "pids.events")
+_CHANGES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A limit file had another text than at the gate; `seconds` after that."""
+
+    attribute: str
+    before: str
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What the samples of one cgroup showed.
+
+    `cpu_excess_usec`: the most CPU time above quota times time in any span between two samples, `quota` that of the
+    gate; `standstill`: the longest time in seconds that a wait took more than it should, as on a machine that stood
+    still. `longest_gap` between two samples is in seconds.
+    """
+
+    cgroup: str
+    changes: tuple[Change, ...] = ()
+    quota: CpuMax | None = None
+    cpu_excess_usec: float = 0.0
+    standstill: float = 0.0
+    samples: int = 0
+    longest_gap: float = 0.0
+
+
+class _Level:
+    """One cgroup: texts of its limit files at the gate, and the least CPU time above its quota so far."""
+
+    def __init__(self, observer: Observer, cgroup: str, attributes: Iterable[str]) -> None:
+        self.cgroup = cgroup
+        self._observer = observer
+        texts = ((name, observer.read(cgroup, name)) for name in attributes)
+        self._first = {name: reading.value for name, reading in texts if isinstance(reading, Known)}
+        limit = parsed(Known(value=self._first.get("cpu.max", ""), source=cgroup), parse_cpu_max)
+        self.quota = limit.value if isinstance(limit, Known) and limit.value.quota is not None else None
+        self.changes: list[Change] = []
+        self.excess = 0.0
+        self._least: float | None = None
+
+    def sample(self, clock: Clock, begun: float) -> None:
+        for name, before in self._first.items():
+            reading = self._observer.read(self.cgroup, name)
+            if isinstance(reading, Known) and reading.value != before and len(self.changes) < _CHANGES_MAX:
+                change = Change(
+                    attribute=name, before=before.strip(), text=reading.value.strip(),
+                    seconds=clock.monotonic() - begun,
+                )  # fmt: skip
+                if all((change.attribute, change.text) != (known.attribute, known.text) for known in self.changes):
+                    self.changes.append(change)
+        if self.quota is not None and self.quota.cpus is not None:
+            self._sample_cpu(clock, self.quota.cpus)
+
+    def _sample_cpu(self, clock: Clock, cpus: float) -> None:
+        before = clock.monotonic()
+        stat: Reading[Mapping[str, int]] = parsed(self._observer.read(self.cgroup, "cpu.stat"), parse_flat_keyed)
+        if not isinstance(stat, Known) or "usage_usec" not in stat.value:
+            return
+        used = stat.value["usage_usec"]
+        # The time of the reading itself counts for the service: no span is taken for shorter than it was.
+        if self._least is not None:
+            self.excess = max(self.excess, used - cpus * clock.monotonic() * 1e6 - self._least)
+        lowest = used - cpus * before * 1e6
+        self._least = lowest if self._least is None else min(self._least, lowest)
+
+
+class Watch:
+    """The samples of one run, taken where `door` waits; `also` is called with each sample."""
+
+    def __init__(self, observer: Observer, door: Door, also: Callable[[], None] = lambda: None) -> None:
+        self._observer, self._clock, self._also = observer, door.clock, also
+        self._levels: dict[str, _Level] = {}
+        self._begun = self._last = self._standstill = self._gap = 0.0
+        self._due = float("inf")
+        self._samples = 0
+        self.door = replace(door, clock=_Clock(self, door.clock), processes=_Processes(self, door.processes))
+
+    def begin(self, limits: Mapping[str, Iterable[str]]) -> None:
+        """Opens the files of these cgroups, before their programs run: by cgroup the attributes that have a limit."""
+        for cgroup, attributes in limits.items():
+            names = tuple(attributes)
+            self._observer.hold(cgroup, (*names, *_COUNTERS))
+            watched = [name for name in names if name in WATCHED]
+            self._levels[cgroup] = _Level(self._observer, cgroup, watched)
+        self._begun = self._last = self._clock.monotonic()
+        self.sample()
+
+    def sample(self) -> None:
+        """Reads all files once, now."""
+        if not self._levels:
+            return
+        now = self._clock.monotonic()
+        self._gap = max(self._gap, now - self._last)
+        self._last = now
+        self._samples += 1
+        for level in self._levels.values():
+            level.sample(self._clock, self._begun)
+        self._also()
+        after = self._clock.monotonic()
+        self._due = after + max(INTERVAL, (after - now) * _SHARE)
+
+    def seen(self, cgroup: str) -> Watched:
+        """What was seen of one cgroup."""
+        level = self._levels.get(cgroup)
+        if level is None:
+            return Watched(cgroup=cgroup)
+        return Watched(
+            cgroup=cgroup, changes=tuple(level.changes), quota=level.quota, cpu_excess_usec=level.excess,
+            standstill=self._standstill, samples=self._samples, longest_gap=self._gap,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """Closes the files."""
+        self._due = float("inf")
+        self._levels = {}
+        self._observer.release()
+
+    def wait(self, seconds: float, wait: Callable[[float], Sequence[int]]) -> Sequence[int]:
+        """Waits with `wait` in pieces, and samples whenever that is due."""
+        end = self._clock.monotonic() + seconds
+        while True:
+            begun = self._clock.monotonic()
+            piece = max(min(end, self._due) - begun, 0.0)
+            ended = wait(piece)
+            now = self._clock.monotonic()
+            self._standstill = max(self._standstill, now - begun - piece)
+            if now >= self._due:
+                self.sample()
+            if ended or now >= end:
+                return ended
+
+
+class _Clock(Clock):
+    """A clock that samples while it sleeps."""
+
+    def __init__(self, watch: Watch, clock: Clock) -> None:
+        self._watch, self._clock = watch, clock
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        def nap(piece: float) -> tuple[int, ...]:
+            self._clock.sleep(piece)
+            return ()
+
+        self._watch.wait(seconds, nap)
+
+
+class _Processes(Processes):
+    """Processes that are waited for while samples are taken."""
+
+    def __init__(self, watch: Watch, processes: Processes) -> None:
+        self._watch, self._processes = watch, processes
+
+    def open(self, pid: int) -> int | None:
+        return self._processes.open(pid)
+
+    def close(self, handle: int) -> None:
+        self._processes.close(handle)
+
+    def signal(self, handle: int, number: "signal.Signals") -> None:
+        self._processes.signal(handle, number)
+
+    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
+        return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece))

@@ -1,0 +1,99 @@
+"""Whether counters and samples contradict the limits of a service and of the slices above it. Pure."""
+
+from collections.abc import Iterator
+
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.reading import Known, parsed, value_or
+from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.host.cgroup import Counters
+from cgroup_preflight.host.cgroupfs import parse_limit
+from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.watch import Watched
+
+#: kernel/sched/fair.c: each CPU takes its share of a quota in slices (sched_cfs_bandwidth_slice_us, 5 ms) and may keep
+#: one into the next period; a task above its slice runs on to the next tick, at most 10 ms away (CONFIG_HZ=100).
+_CPU_USEC = 5_000 + 10_000
+#: kernel/cgroup/pids.c, pids_can_attach: a process that is moved in is never refused. systemd moves in at most the gate
+#: and one control process.
+_TASKS_MOVED_IN = 2
+_LIFTED = Remedy(
+    title="do not change the limits from within the service; set other ones in the config if it needs them",
+    why="a limit that was lifted for a time limited nothing",
+)
+_SLIPPED = Remedy(
+    title="find out what lifted the limit: the service itself, or another program on this machine",
+    why="the kernel lets no cgroup use more than a limit that is in force all the time",
+)
+
+
+def contradictions(seen: ServiceEvidence) -> Iterator[Finding]:
+    """A finding for each limit that was changed during the run, and for each that a counter contradicts."""
+    counted = {level.cgroup: level for level in (seen.counters, *seen.slices) if level is not None}
+    for watched in seen.watched:
+        for change in watched.changes:
+            file = f"{watched.cgroup.lstrip('/')}/{change.attribute}"
+            message = f"{file} was {change.text!r} {change.seconds:.1f} s after the start, and not {change.before!r}"
+            yield _fail(seen, message, _LIFTED, {file: change.text, "at the start": change.before})
+        if watched.cgroup in counted:
+            yield from _counted(seen, counted[watched.cgroup])
+        yield from _cpu(seen, watched)
+
+
+def sampled(seen: ServiceEvidence) -> dict[str, str | int | float | bool | None]:
+    """How often the limit files were read during the run, as evidence."""
+    watched = next((item for item in seen.watched if item.samples), None)
+    if watched is None:
+        return {}
+    return {"samples": watched.samples, "longest time between samples in s": round(watched.longest_gap, 2)}
+
+
+def _fail(
+    seen: ServiceEvidence, message: str, remedy: Remedy, evidence: dict[str, str | int | float | bool | None]
+) -> Finding:
+    return codes.LIMITS_IN_FORCE.finding(Status.FAIL, seen.service, message, remedy, evidence=evidence)
+
+
+def _counted(seen: ServiceEvidence, level: Counters) -> Iterator[Finding]:
+    at = level.cgroup.lstrip("/")
+    most, peak = _limit(seen, f"{at}/memory.max"), value_or(level.memory_peak, None)
+    if most is not None and peak is not None and peak > most + memory_slack(seen.cpus, seen.page_size):
+        message = (
+            f"{at}/memory.peak is {format_bytes(peak)}, above memory.max {format_bytes(most)}: it was not in force"
+        )
+        yield _fail(seen, message, _SLIPPED, {f"{at}/memory.peak": peak, f"{at}/memory.max": most})
+    most, peak = _limit(seen, f"{at}/pids.max"), value_or(level.pids_peak, None)
+    if most is not None and peak is not None and peak > most + _TASKS_MOVED_IN:
+        message = f"{at}/pids.peak is {peak}, above pids.max {most}: the limit was not in force all the time"
+        yield _fail(seen, message, _SLIPPED, {f"{at}/pids.peak": peak, f"{at}/pids.max": most})
+
+
+def _limit(seen: ServiceEvidence, file: str) -> int | None:
+    """What the kernel had as this limit, None for no limit or where the plan has none."""
+    reading = next((item.actual for item in seen.limits if item.file == file), None)
+    number = parsed(reading, parse_limit) if isinstance(reading, Known) else None
+    return number.value if isinstance(number, Known) else None
+
+
+def cpu_slack(watched: Watched, cpus: int) -> float:
+    """Microseconds that a cgroup may use above quota times time in any span: one period's quota more than there were
+    whole periods, what each CPU keeps or overruns, and the time that the machine stood still.
+    """
+    quota = watched.quota.quota or 0 if watched.quota else 0
+    return quota + cpus * (_CPU_USEC + watched.standstill * 1e6)
+
+
+def _cpu(seen: ServiceEvidence, watched: Watched) -> Iterator[Finding]:
+    slack = cpu_slack(watched, seen.cpus)
+    if watched.quota is None or watched.cpu_excess_usec <= slack:
+        return
+    at = watched.cgroup.lstrip("/")
+    message = (
+        f"{at}/cpu.stat: {watched.cpu_excess_usec / 1e6:.2f} s of CPU time above its quota of "
+        f"{watched.quota.quota} in {watched.quota.period} us: the limit was not in force all the time"
+    )
+    yield _fail(
+        seen, message, _SLIPPED,
+        {"CPU time above the quota in us": round(watched.cpu_excess_usec), "tolerance in us": round(slack)},
+    )  # fmt: skip
