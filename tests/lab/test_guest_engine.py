@@ -234,7 +234,10 @@ def test_a_binary_reaches_neither_files_nor_network_of_the_host(
     secret = bench.folder / "secret.txt"
     secret.write_text("the host's")
     script = _INTRUDER.format(host_file=str(secret), secret=SECRET, port=port, name=socket.gethostname())
-    bench.write(config({"job": service("job.py", ready="exit", MemoryMax="64M")}, target={"files": ["etc/*.txt"]}), {"job.py": script})
+    bench.write(
+        config({"job": service("job.py", ready="exit", MemoryMax="64M")}, target={"files": ["etc/*.txt"]}),
+        {"job.py": script},
+    )
     (bench.project / "private.txt").write_text("not named by the config")
     (bench.project / "etc").mkdir()
     (bench.project / "etc" / "named.txt").write_text("named")

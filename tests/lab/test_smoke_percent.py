@@ -71,8 +71,9 @@ def test_each_share_is_in_force_as_the_plan_expects_it(lab: Lab, user: str | Non
     outcome = lab.run("smoke", folder="/var/tmp/lab/percent", user=user, timeout=600.0)
     seen: dict[str, str | None] = {}
     for label in _services():
-        assert outcome.statuses(label)["CGP501"] == "pass", outcome.findings("CGP501", label)
-        assert outcome.statuses(label)["CGP503"] == "pass"
+        statuses = outcome.statuses(label)
+        # CGP511 is unverified here: the slice is tighter.
+        assert (statuses["CGP501"], statuses.get("CGP503")) == ("pass", "pass"), outcome.text
         seen |= outcome.limits(label)
     assert {file: text for file, text in seen.items() if file.count("/") > 1} == _expected(lab)
     assert {row["engine"] for row in outcome.report["services"]} == {"user" if user else "systemd"}

@@ -36,7 +36,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = Fal
         # Without it systemd ends what the program left behind before anybody can see it.
         *((("RemainAfterExit", "yes"),) if launch.hold_after else ()),
         *((("ProtectControlGroups", "yes"),) if protect and not delegates else ()),
-        ("TimeoutStartSec", f"{launch.start_timeout:g}s"),
+        # The tool keeps the time of the start, too: systemd's would count how long the gate waits for other services.
+        ("TimeoutStartSec", f"{launch.start_timeout + launch.hold_before:g}s"),
         # The gate after the end counts as stopping: systemd's own time-out must not open it. The tool keeps the time.
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),

@@ -28,6 +28,8 @@ PREFIX = "cgpf"
 _SCOPE = re.compile(rf"({PREFIX}[0-9a-f]{{12}})\.slice")
 _OWNER = re.compile(r"# owner: pid (\d+) started (\d+) namespace (\d+)")
 _TEARDOWN_SECONDS = 30.0
+#: What each further service adds to that.
+_EACH_SECONDS = 0.5
 _GONE_SECONDS = 2.0
 _FOREIGN_AGE_SECONDS = 7200.0
 
@@ -114,9 +116,11 @@ def _owned(file: UnitFile, scope: str, files: "LiveFs") -> UnitFile:
 
 def tear_down(engine: Engine, clock: "Clock", scope: str, files: Iterable[str]) -> tuple[str, ...]:
     """Kills and stops every unit of a run, removes its files; the units that are active all the same."""
-    deadline = clock.monotonic() + _TEARDOWN_SECONDS
-    pause = 0.01
-    while (services := engine.active(scope, ".service")) and clock.monotonic() < deadline:
+    began, most, pause = clock.monotonic(), 0, 0.01
+    while services := engine.active(scope, ".service"):
+        most = max(most, len(services))
+        if clock.monotonic() - began > _TEARDOWN_SECONDS + _EACH_SECONDS * (most - 1):
+            break
         engine.stop(services)
         # A unit that is stopping starts the gate after its end first, so one kill is not enough.
         engine.kill(services)

@@ -5,25 +5,27 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.engines.base import Engine, Launch, Phase, UnitState
+from cgroup_preflight.engines.base import Engine, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
-from cgroup_preflight.engines.output import UNREAD_MAX, Output
+from cgroup_preflight.engines.output import UNREAD_MAX
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
+from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.door import Clock, Door, Processes
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.plan.model import ServicePlan
-
-if TYPE_CHECKING:
-    import subprocess
 
 _GATE_SECONDS = 20.0
+#: What each service adds to the time in which all of them must be at their gates.
+_EACH_SECONDS = 1.0
+#: So many services start, or stop, at the same time: their time-outs must not depend on how many others there are.
+_AT_ONCE = 8
+#: After these seconds the next one starts all the same: a service may wait for one that starts later.
+_TURN_SECONDS = 2.0
+_STOP_PAUSE = 0.02
 _POLL_MAX = 0.2
-#: Most services write to their output, and in less time. Then the last look, before the time is over.
-_JOURNAL_SECONDS = 2.0
+#: The last look into the journal for a ready line, before the time is over.
 _JOURNAL_LAST = 0.5
 _JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
@@ -44,51 +46,6 @@ def local_door(environment: Mapping[str, str]) -> Door:
     return Door(
         files=LiveFs(), processes=Processes(), programs=LiveRunner(environment), clock=Clock(), network=LocalNetwork()
     )
-
-
-class ServiceRun:
-    """One service from its start to its end, as far as it has come; spans and moments in seconds.
-
-    `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
-    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
-    process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
-    the main process has ended. `journal_after`: when to look for its line in the journal, in
-    seconds after its start.
-    """
-
-    def __init__(self, service: ServicePlan, launch: Launch) -> None:
-        self.service, self.launch = service, launch
-        self.state = UnitState()
-        self.refused = self.cgroup = self.invocation = self.silent = self.doubt = ""
-        self.handle, self.pid = -1, 0
-        self.end_gate, self.no_gates = 0, set[int]()
-        self.alive = self.ended_early = self.killed = False
-        self.left = 0
-        self.readiness: Readiness | None = None
-        self.ready_at = self.released_at = self.ended_at = 0.0
-        self.output = Output(launch.output) if launch.output else None
-        self.frozen = False
-        #: `cpu.stat` when it became ready.
-        self.ready_stat: Mapping[str, int] = {}
-        self.watch: LogWatch | None = None
-        self.journal_after = _JOURNAL_SECONDS
-        self.follower: subprocess.Popen[bytes] | None = None
-
-    @property
-    def blocked(self) -> bool:
-        """Whether another program answers at its address, so that it was not started."""
-        return self.readiness is not None and self.readiness.blocked
-
-    @property
-    def is_job(self) -> bool:
-        """Whether it ends by itself when its work is done."""
-        return self.service.smoke.ready.kind is ReadyKind.EXIT
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it became ready."""
-        return self.readiness is not None and self.readiness.ok
 
 
 class Session:
@@ -119,15 +76,42 @@ class Session:
 
     def wait_for_gates(self, runs: Sequence[ServiceRun]) -> None:
         """Waits until each service has a cgroup and its program has not begun; opens the log of those that need it."""
-        self._poll(runs, lambda run: run.state.has_begun, _GATE_SECONDS)
+        self._poll(runs, lambda run: run.state.has_begun, _GATE_SECONDS + _EACH_SECONDS * len(runs))
         for run in runs:
             run.cgroup = run.state.cgroup
             run.invocation = run.state.invocation
             if run.service.smoke.ready.kind is ReadyKind.LOG:
                 run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
 
-    def open_gates(self, runs: Sequence[ServiceRun]) -> None:
-        """Starts the programs, and takes a handle of each main process."""
+    def bring_up(self, runs: Sequence[ServiceRun]) -> None:
+        """Starts the programs, a few at a time; returns when each is ready, has ended, or its start_timeout is over.
+
+        The clock of a service starts when its own gate opens.
+        """
+        todo, waiting = list(runs), list[ServiceRun]()
+        while todo or waiting:
+            room = self._room(run.released_at for run in waiting)
+            if todo and room:
+                self._open_gates(todo[:room])
+                waiting += todo[:room]
+                todo = todo[room:]
+            self._note_exits(waiting)
+            for run in waiting:
+                self._try_ready(run)
+            self._bound_output(runs)
+            waiting = [run for run in waiting if run.readiness is None]
+            if waiting and not (todo and self._room(run.released_at for run in waiting)):
+                handles = [run.handle for run in waiting if run.alive]
+                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                self._door.processes.wait(handles, _READY_PAUSE)
+
+    def _room(self, begun: Iterable[float]) -> int:
+        """How many more services may start or stop now; `begun` is when the others did."""
+        now = self._clock.monotonic()
+        return max(_AT_ONCE - sum(now - moment < _TURN_SECONDS for moment in begun), 0)
+
+    def _open_gates(self, runs: Sequence[ServiceRun]) -> None:
+        """Starts programs, and takes a handle of each main process."""
         for run in runs:
             gate = run.state.gate_pid
             if run.state.phase is Phase.AT_GATE and gate:
@@ -145,20 +129,6 @@ class Session:
             if not run.alive:
                 run.ended_at = self._clock.monotonic()
 
-    def wait_until_ready(self, runs: Sequence[ServiceRun]) -> None:
-        """Waits until each service is ready, has ended, or its start_timeout is over."""
-        waiting = list(runs)
-        while waiting:
-            for run in waiting:
-                self._note_exit(run)
-                self._try_ready(run)
-            self._bound_output(runs)
-            waiting = [run for run in waiting if run.readiness is None]
-            if waiting:
-                handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
-                self._door.processes.wait(handles, _READY_PAUSE)
-
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
         """Waits until each ready service has run for its duration; not for those that end earlier."""
         lasting = [run for run in runs if run.is_ready and not run.is_job]
@@ -170,10 +140,9 @@ class Session:
             writes = any(run.output for run in runs)
             self._door.processes.wait(handles, min(left, _OUTPUT_PAUSE) if writes else left)
             self._bound_output(runs)
-            for run in runs:
-                self._note_exit(run)
+            self._note_exits(runs)
+        self._note_exits(runs)
         for run in runs:
-            self._note_exit(run)
             run.ended_early = not run.alive and not run.is_job
 
     def count_left(self, runs: Iterable[ServiceRun]) -> None:
@@ -194,29 +163,43 @@ class Session:
         asked = [run for run in runs if run.alive and run.is_ready and run.service.smoke.ready.kind in _ADDRESSED]
         for run in asked:
             run.silent = "not asked yet"
-        # All get the same time: no service waits for the silent ones before it.
-        wait_until(self._clock, lambda: not [run for run in asked if not self._still_answers(run)], _AGAIN_SECONDS)
+        silent = [run for run in asked if not self._still_answers(run)]
+        # All get the same time, after the first look at all of them: no service waits for the silent ones before it.
+        wait_until(self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS)
 
     def stop(self, runs: Sequence[ServiceRun]) -> None:
-        """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
-        if not runs:
-            return
+        """Stops services, a few at a time; kills those that outlast their stop_timeout.
+
+        Their states are the last ones then.
+        """
         for run in runs:
             self._freeze(run, frozen=False)
-        self._engine.stop([run.service.unit for run in runs])
-        asked = self._clock.monotonic()
-        for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
-            left = asked + run.service.smoke.stop_timeout - self._clock.monotonic()
-            ended = wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), left)  # type: ignore[misc]
-            if not ended and self._still_runs(run):
-                run.killed = True
-                self._engine.kill([run.service.unit])
-        for run in runs:
-            wait_until(self._clock, lambda run=run: self._is_at_end(run, runs), _KILL_SECONDS)  # type: ignore[misc]
+        todo, stopping = list(runs), list[tuple[ServiceRun, float]]()
+        while todo or stopping:
+            batch = todo[: self._room(asked for _, asked in stopping)]
+            if batch:
+                self._engine.stop([run.service.unit for run in batch])
+                stopping += [(run, self._clock.monotonic()) for run in batch]
+                todo = todo[len(batch) :]
+            self._note_exits(runs)
+            self._find_end_gates(run for run, _ in stopping)
+            stopping = [(run, asked) for run, asked in stopping if self._is_stopping(run, asked)]
+            if stopping and not (todo and self._room(asked for _, asked in stopping)):
+                self._clock.sleep(_STOP_PAUSE)
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()
         self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
+
+    def _is_stopping(self, run: ServiceRun, asked: float) -> bool:
+        """Whether a service that was `asked` to stop has not ended yet; kills it when its time is over."""
+        if self._is_at_end(run):
+            return False
+        late = self._clock.monotonic() - asked - run.service.smoke.stop_timeout
+        if late > 0 and not run.killed and self._still_runs(run):
+            run.killed = True
+            self._engine.kill([run.service.unit])
+        return late <= _KILL_SECONDS
 
     def close(self, run: ServiceRun) -> None:
         """Gives back what the session holds of a service."""
@@ -235,14 +218,16 @@ class Session:
         while todo:
             known = {run.service.unit: run.state for run in todo}
             # The whole state of a unit takes long to ask: so when it has changed, at the longest pause, and at the end.
-            whole = pause == _POLL_MAX or self._clock.monotonic() > deadline
+            asked = self._clock.monotonic()
+            whole = pause == _POLL_MAX or asked > deadline
             states = self._engine.states(known) if whole else self._engine.changed(known)
             for run in todo:
                 run.state = states.get(run.service.unit, UnitState() if whole else run.state)
             todo = [run for run in todo if not done(run)]
             if not todo or self._clock.monotonic() > deadline:
                 return
-            self._clock.sleep(pause)
+            # With many units an answer takes long: asking never takes more than a third of the time.
+            self._clock.sleep(max(pause, 2 * (self._clock.monotonic() - asked)))
             pause = min(pause * 2, _POLL_MAX)
 
     def _open_log(self, run: ServiceRun) -> int:
@@ -265,10 +250,11 @@ class Session:
             run.frozen = frozen
             self._engine.write_attribute(self._observer.path(run.cgroup, "cgroup.freeze"), "1" if frozen else "0")
 
-    def _note_exit(self, run: ServiceRun) -> None:
-        if run.alive and self._door.processes.wait([run.handle], 0):
-            run.alive = False
-            run.ended_at = self._clock.monotonic()
+    def _note_exits(self, runs: Iterable[ServiceRun]) -> None:
+        alive = {run.handle: run for run in runs if run.alive}
+        for handle in self._door.processes.wait(list(alive), 0) if alive else ():
+            alive[handle].alive = False
+            alive[handle].ended_at = self._clock.monotonic()
 
     def _try_ready(self, run: ServiceRun) -> None:
         now = self._clock.monotonic()
@@ -339,11 +325,8 @@ class Session:
         """Whether this process is the gate of the service, or has ended."""
         return gate_process(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
 
-    def _is_at_end(self, run: ServiceRun, runs: Iterable[ServiceRun]) -> bool:
-        """Whether only the gate after the end is left of a service; notes the exits of all `runs` meanwhile."""
-        for one in runs:
-            self._note_exit(one)
-        self._find_end_gates(runs)
+    def _is_at_end(self, run: ServiceRun) -> bool:
+        """Whether only the gate after the end is left of a service."""
         return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
 
     def _still_runs(self, run: ServiceRun) -> bool:

@@ -48,6 +48,7 @@ _POLL_SECONDS = 5.0
 #: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
 _BASE_SECONDS = 180.0
 _PROBE_SECONDS = 35.0
+_SERVICE_SECONDS = 3.0
 _PROBES_MAX = 40
 _BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
 #: A guest that ends sooner than this while it boots is booted once more.
@@ -244,6 +245,7 @@ def _time_limit(task: GuestTask) -> float:
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
+    longest += _SERVICE_SECONDS * len(smokes)
     return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 

@@ -1,7 +1,7 @@
 """Reads the kernel's files of one cgroup and of every level above it. Reads only, decides nothing."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
@@ -166,18 +166,22 @@ class Observer:
         reading = self._proc(f"/proc/{pid}/comm")
         return reading.value.strip() if isinstance(reading, Known) else ""
 
-    def descendants(self, pid: int) -> dict[int, Reading[str]]:
-        """The process and its children's children, each with the cgroup it is in."""
-        parents: dict[int, list[int]] = {}
+    def children(self) -> dict[int, list[int]]:
+        """The children of each process that has some."""
+        found: dict[int, list[int]] = {}
         for each in self.pids():
             stat = self.stat(each)
             if stat is not None:
-                parents.setdefault(stat.parent, []).append(each)
+                found.setdefault(stat.parent, []).append(each)
+        return found
+
+    def descendants(self, pid: int, children: Mapping[int, Sequence[int]]) -> dict[int, Reading[str]]:
+        """The process and its children's children, each with the cgroup it is in; `children` are those of all."""
         found, todo = dict[int, Reading[str]](), [pid]
         while todo:
             current = todo.pop()
             found[current] = self.cgroup_of(current)
-            todo.extend(child for child in parents.get(current, ()) if child not in found)
+            todo.extend(child for child in children.get(current, ()) if child not in found)
         return found
 
     def invoked(self, invocations: Iterable[str]) -> dict[int, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _EVERY_MS = 250
 _LINES = 2
+_AT_ONCE = 8
 #: Seconds for the lines: they come within one, except on a busy machine.
 _DEADLINE = 30.0
 _LOOK = 0.05
@@ -46,7 +47,7 @@ def parse_trace(text: bytes) -> Trace:
 def started_traces(
     engine: Engine, clock: "Clock", launches: Mapping[str, Launch], scope: str, folder: str
 ) -> Iterator[Callable[[], dict[str, Trace]]]:  # fmt: skip
-    """Starts one run for each launch, all at the same time; gives a function that waits for their lines and ends them.
+    """Starts one run for each launch, a few at a time; gives a function that waits for their lines and ends them.
 
     That returns the traces by the launches' keys. Raises HostError.
     """
@@ -54,16 +55,25 @@ def started_traces(
         name: _traced(launch, f"{scope}-_gotrace-{number}.service", folder)
         for number, (name, launch) in enumerate(launches.items())
     }
+    ordered = list(todo.values())
+    batches = [ordered[first : first + _AT_ONCE] for first in range(0, len(ordered), _AT_ONCE)]
+    refused: dict[str, str] = {}
     with ExitStack() as stack:
-        if todo:
-            stack.callback(engine.kill, [launch.unit for launch in todo.values()])
-        refused = stack.enter_context(engine.started(list(todo.values()))) if todo else {}
+
+        def begin(batch: list[Launch]) -> None:
+            stack.callback(engine.kill, [launch.unit for launch in batch])
+            refused.update(stack.enter_context(engine.started(batch)))
 
         def finish() -> dict[str, Trace]:
-            _wait(engine, clock, list(todo.values()))
-            stack.close()
+            for number, batch in enumerate(batches):
+                if number:
+                    begin(batch)
+                _wait(engine, clock, batch)
+                stack.close()
             return {name: _trace(launch, refused.get(launch.unit, "")) for name, launch in todo.items()}
 
+        for batch in batches[:1]:
+            begin(batch)
         yield finish
 
 

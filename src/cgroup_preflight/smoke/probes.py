@@ -25,6 +25,8 @@ _TASKS_DEADLINE = 60.0
 _UP_SECONDS = 20.0
 #: The longest time before the first push.
 _MEANWHILE_SECONDS = 60.0
+#: The most units that wait at the same time: each is a process of Python.
+_AT_ONCE = 8
 _PAUSE = 0.02
 _LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
@@ -47,7 +49,7 @@ class ProbeEvidence:
 
 
 class Probes:
-    """Runs probes: all their processes wait in their cgroups from the beginning, and push when they are asked."""
+    """Runs probes: their processes, a few units at a time, wait in their cgroups and push when they are asked."""
 
     def __init__(
         self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], mount: str, folder: str,
@@ -93,9 +95,12 @@ class Probes:
                 running.remove(number)
 
         longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
-        with self._started(units, longest=longest) as refused:
-            meanwhile()
-            self._together([lane(numbers) for numbers in lanes(scope, units)])
+        for first in range(0, len(units), _AT_ONCE):
+            some = units[first : first + _AT_ONCE]
+            with self._started(some, longest=longest) as refused:
+                if not first:
+                    meanwhile()
+                self._together([lane(numbers) for numbers in lanes(scope, some)])
         return tuple(seen[number] for number in range(len(probes)))
 
     @contextmanager

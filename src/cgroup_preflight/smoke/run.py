@@ -14,7 +14,8 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
-from cgroup_preflight.engines.session import ServiceRun, local_door
+from cgroup_preflight.engines.service_run import ServiceRun
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
@@ -37,6 +38,8 @@ from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
 Say = Callable[[str], None]
+#: The longest that one service makes another one wait, on a busy machine.
+_TURN_SECONDS = 10.0
 _FILES = 16384
 
 
@@ -187,9 +190,9 @@ def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
 
 
 def _longest(plan: Plan) -> float:
-    """Seconds that all services together may take: each one, and the gate after its end, waits for the slowest."""
+    """Seconds that all services together may take: each one, and its gates, waits for the slowest and for its turn."""
     spans = [(item.smoke.start_timeout, item.smoke.duration, item.smoke.stop_timeout) for item in plan.services]
-    return float(sum(max(column) for column in zip(*spans, strict=True)))
+    return float(sum(max(column) for column in zip(*spans, strict=True)) + _TURN_SECONDS * len(spans))
 
 
 def _launch(
@@ -201,7 +204,7 @@ def _launch(
         command=(service.binary, *smoke_settings.args), settings=command_lines.setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
-        runtime_max=longest + 120.0, hold_after=longest + GATE_SECONDS,
+        runtime_max=longest + 120.0, hold_before=longest + GATE_SECONDS, hold_after=longest + GATE_SECONDS,
         output=os.path.join(folder, service.label) if folder else "",
     )  # fmt: skip
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.engines.base import Engine
-from cgroup_preflight.engines.session import ServiceRun, Session
+from cgroup_preflight.engines.service_run import ServiceRun
+from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Counters, Effective, Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
@@ -73,19 +74,19 @@ class Services:
             self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)
-            session.open_gates(runs)
             self._say("waiting until the services are ready")
-            session.wait_until_ready(runs)
+            session.bring_up(runs)
             ready = self._cpu_stats(started)
             self._say("running the services under their limits")
             session.run_for_duration(runs)
             self._note_hold(started, ready)
             session.count_left(runs)
             session.check_again(runs)
+            children = self._observer.children()
             for proof in started:
                 self._read_again(proof)
                 if proof.run.alive:
-                    self._read_alive(proof)
+                    self._read_alive(proof, children)
             self._say("stopping the services")
             session.stop(runs)
             self._watch.sample()
@@ -150,12 +151,12 @@ class Services:
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
 
-    def _read_alive(self, proof: Proof) -> None:
+    def _read_alive(self, proof: Proof, children: Mapping[int, Sequence[int]]) -> None:
         """Where the processes of a service are while it runs."""
         run = proof.run
         inside = self._observer.processes(run.cgroup)
         strays = []
-        for pid, reading in self._observer.descendants(run.pid).items():
+        for pid, reading in self._observer.descendants(run.pid, children).items():
             where = reading.value if isinstance(reading, Known) else ""
             # A child whose cgroup cannot be read has ended, or may be anywhere.
             if not _within(where, run.cgroup) and (where or self._observer.comm(pid)):

@@ -6,7 +6,8 @@ import pytest
 
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.engines.command_lines import setting_pairs
-from cgroup_preflight.engines.session import ServiceRun, Session, local_door
+from cgroup_preflight.engines.service_run import ServiceRun
+from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.plan.build import build_plan
 from tests.unit.core.making import config_of
@@ -37,8 +38,7 @@ class Played:
         for run in (runs := self.session.start([self.run])):
             assert run is self.run
         self.session.wait_for_gates(runs)
-        self.session.open_gates(runs)
-        self.session.wait_until_ready(runs)
+        self.session.bring_up(runs)
         return self.run
 
 
@@ -64,7 +64,7 @@ def test_one_that_is_not_ready_in_time_is_not_waited_for_any_longer():
 
 def test_nothing_to_do_takes_no_call():
     played = Played(Program())
-    for step in ("wait_for_gates", "open_gates", "wait_until_ready", "run_for_duration", "check_again", "stop"):
+    for step in ("wait_for_gates", "bring_up", "run_for_duration", "check_again", "stop"):
         getattr(played.session, step)([])
     assert played.session.start([]) == []
     assert (played.units.calls, played.machine.now) == ([], 1000)
@@ -78,8 +78,116 @@ def test_the_engine_is_asked_less_and_less_often():
     played.units.changed = lambda known: moments.append(played.machine.now) or changed(known)
     played.units._to_gate = lambda _unit: None  # it never reaches its gate
     played.session.wait_for_gates(played.session.start([played.run]))
-    assert 1020 < played.machine.now < 1021
+    assert 1021 < played.machine.now < 1022
     assert [round(after - before, 3) for before, after in itertools.pairwise(moments)] == [0.01, 0.02, 0.04, 0.08]
+
+
+class Crowd:
+    """Many services, each with its own address, and the moments at which their programs began and were stopped."""
+
+    def __init__(self, programs: list[Program], *, start_timeout: str = "9s", stop_timeout: str = "3s") -> None:
+        text = "".join(
+            f'[services.s{number:03}]\nbinary = "x"\n[services.s{number:03}.smoke]\n'
+            f'ready = "http://127.0.0.1:{8000 + number}/"\nstart_timeout = "{start_timeout}"\nstop_timeout = "{stop_timeout}"\n'
+            for number in range(len(programs))
+        )
+        services = build_plan(config_of(text)).services
+        for service, program in zip(services, programs, strict=True):
+            program.address = service.smoke.ready.target
+        self.machine = Machine()
+        self.units = Units(
+            self.machine, "/nowhere", {item.unit: one for item, one in zip(services, programs, strict=True)}
+        )
+        self.units.slices = {"app.slice": "/app.slice"}
+        self.runs = [
+            ServiceRun(
+                item, Launch(unit=item.unit, slice="app.slice", description="", command=("x",), settings=())
+            )
+            for item in services
+        ]  # fmt: skip
+        self.session = Session(self.units, self.machine.observer(), self.machine.door())
+
+    def up(self) -> None:
+        runs = self.session.start(self.runs)
+        self.session.wait_for_gates(runs)
+        self.session.bring_up(runs)
+
+    def down(self) -> None:
+        self.session.stop(self.runs)
+        for run in self.runs:
+            self.session.close(run)
+        assert not self.machine.handles
+
+
+def test_a_few_services_start_at_a_time_and_the_clock_of_each_is_its_own():
+    """Each takes 1.5 s to be ready: all together 15 times that, which is more than the time of one."""
+    crowd = Crowd([Program(listens_after=1.5) for _ in range(120)])
+    crowd.up()
+    assert all(run.is_ready for run in crowd.runs)
+    assert max(run.readiness.seconds for run in crowd.runs) < 2
+    last = max(run.ready_at for run in crowd.runs)
+    assert last - 1000 > 9, "or nothing was waited for"
+    for moment in (run.released_at for run in crowd.runs):
+        assert sum(run.released_at <= moment < run.ready_at for run in crowd.runs) <= 8
+    crowd.down()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_few_services_start_all_at_once(count):
+    crowd = Crowd([Program(listens_after=1.5) for _ in range(count)])
+    crowd.up()
+    assert max(run.released_at for run in crowd.runs) - min(run.released_at for run in crowd.runs) < 0.5
+    crowd.down()
+
+
+def test_services_may_wait_for_one_that_starts_later():
+    """The first twenty answer only when the last one does."""
+
+    def wakes_all(units: Units, _unit: object) -> None:
+        for run in crowd.runs:
+            units.machine.listening.add(run.service.smoke.ready.target)
+
+    crowd = Crowd([*(Program(listens_after=None) for _ in range(20)), Program(does=wakes_all)])
+    crowd.up()
+    assert all(run.is_ready for run in crowd.runs)
+    crowd.down()
+
+
+def test_one_that_is_never_ready_fails_alone_and_at_its_own_time():
+    crowd = Crowd([Program(listens_after=None if number == 3 else 0.5) for number in range(40)])
+    crowd.up()
+    assert [run.is_ready for run in crowd.runs] == [number != 3 for number in range(40)]
+    assert 9 < crowd.runs[3].readiness.seconds < 9.2
+    crowd.down()
+
+
+def test_a_few_services_stop_at_a_time_and_the_clock_of_each_is_its_own():
+    """Each takes a second to stop, 5 of them do not: those alone are killed."""
+    crowd = Crowd([Program(stop_after=None if number < 5 else 1.0) for number in range(60)])
+    crowd.up()
+    began = crowd.machine.now
+    crowd.down()
+    assert [run.killed for run in crowd.runs] == [number < 5 for number in range(60)]
+    assert crowd.machine.now - began > 3 + 2, "more than the time of one"
+    assert max(len(units) for name, units in crowd.units.calls if name == "stop") == 8
+    assert all(run.state.is_at_end for run in crowd.runs)
+
+
+def test_asking_for_many_units_takes_a_third_of_the_time_at_most():
+    crowd = Crowd([Program() for _ in range(10)])
+    asked: list[float] = []
+    states = crowd.units.states
+
+    def slow(units: object) -> object:
+        asked.append(crowd.machine.now)
+        crowd.machine.now += 1.0
+        return states(units)
+
+    crowd.units.states = slow
+    crowd.units._to_gate = lambda _unit: None  # none reaches its gate
+    crowd.session.wait_for_gates(crowd.session.start(crowd.runs))
+    assert all(after - before >= 3 for before, after in itertools.pairwise(asked))
+    assert crowd.machine.now > 1000 + 20 + 10, "each has some time more"
 
 
 def test_the_door_to_this_machine():

@@ -1,0 +1,60 @@
+"""One service of a session, from its start to its end, as far as it has come."""
+
+from collections.abc import Mapping
+
+from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.base import Launch, UnitState
+from cgroup_preflight.engines.output import Output
+from cgroup_preflight.engines.ready import LogWatch, Readiness
+from cgroup_preflight.plan.model import ServicePlan
+
+if TYPE_CHECKING:
+    import subprocess
+
+#: When to look for a ready line in the journal first: most services write to their output, and in less time.
+JOURNAL_SECONDS = 2.0
+
+
+class ServiceRun:
+    """One service from its start to its end, as far as it has come; spans and moments in seconds.
+
+    `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
+    time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
+    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
+    process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
+    the main process has ended. `journal_after`: when to look for its line in the journal, in seconds after its start.
+    """
+
+    def __init__(self, service: ServicePlan, launch: Launch) -> None:
+        self.service, self.launch = service, launch
+        self.state = UnitState()
+        self.refused = self.cgroup = self.invocation = self.silent = self.doubt = ""
+        self.handle, self.pid = -1, 0
+        self.end_gate, self.no_gates = 0, set[int]()
+        self.alive = self.ended_early = self.killed = False
+        self.left = 0
+        self.readiness: Readiness | None = None
+        self.ready_at = self.released_at = self.ended_at = 0.0
+        self.output = Output(launch.output) if launch.output else None
+        self.frozen = False
+        #: `cpu.stat` when it became ready.
+        self.ready_stat: Mapping[str, int] = {}
+        self.watch: LogWatch | None = None
+        self.journal_after = JOURNAL_SECONDS
+        self.follower: subprocess.Popen[bytes] | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether another program answers at its address, so that it was not started."""
+        return self.readiness is not None and self.readiness.blocked
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it ends by itself when its work is done."""
+        return self.service.smoke.ready.kind is ReadyKind.EXIT
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it became ready."""
+        return self.readiness is not None and self.readiness.ok

@@ -1,0 +1,87 @@
+"""Many services in one run: none fails because it waited for the others, and the time grows no faster than their number."""
+
+import time
+
+import pytest
+
+from cgroup_preflight.guest.session import Guest
+from tests.lab.configs import Lab, Outcome, config, fixture, service
+from tests.lab.conftest import KINDS, Boot
+
+#: Counts for so many rounds before it listens: a start that takes CPU time, and so longer where others start.
+_SLOW = """\
+#!/usr/bin/python3
+import socket, sys, time
+for number in range(300_000):
+    pass
+listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(300)
+"""
+#: What one service may take on a slow machine, where a few others do the same; all 60 together take longer than systemd's
+#: time-out of a start, which once ended the first ones.
+_TIMES = {"start_timeout": "90s", "stop_timeout": "60s"}
+
+
+def _services(count: int) -> dict[str, dict[str, object]]:
+    """Of five services, one answers late, one is a job, and three only run; each has limits of its own."""
+    made: dict[str, dict[str, object]] = {}
+    for number in range(count):
+        limits = {"slice": "many", "MemoryMax": "64M", "TasksMax": 20}
+        port = 20_000 + number
+        made[f"s{number:03}"] = (
+            service("slow.py", str(port), ready=f"tcp://127.0.0.1:{port}", smoke=_TIMES, **limits)
+            if number % 5 == 0
+            else fixture("exiter", "--code=0", ready="exit", smoke=_TIMES, **limits)
+            if number % 5 == 1
+            else service("/bin/sleep", "300", smoke=_TIMES, **limits)
+        )
+    return made
+
+
+def _bad(outcome: Outcome) -> list[str]:
+    return [f"{item['subject']}: {item['code']} {item['message']}" for item in outcome.report["findings"]
+            if item["status"] not in ("pass", "skip") and item["code"].startswith("CGP5")]  # fmt: skip
+
+
+def _config_slices() -> dict[str, object]:
+    return {"many": {"CPUWeight": 50}}
+
+
+@pytest.mark.timeout(900)
+def test_sixty_services_on_one_cpu(boot: Boot, fixtures: object) -> None:
+    """Nothing fails because of the others, and a bad service still does."""
+    guest: Guest = boot()
+    lab = Lab(guest)
+    services = _services(60)
+    services["never"] = fixture(
+        "neverready", ready="tcp://127.0.0.1:19999", smoke={"start_timeout": "3s"}, MemoryMax="64M"
+    )
+    services["first"] = fixture("exiter", "--code=3", MemoryMax="64M")
+    folder = lab.write("sixty", config(services, _config_slices()), {"slow.py": _SLOW})
+    outcome = lab.run("smoke", folder=folder, timeout=800.0)
+    bad = [line for line in _bad(outcome) if not line.startswith(("never:", "first:"))]
+    assert not bad, bad
+    assert outcome.statuses("never")["CGP505"] == "fail"
+    assert outcome.statuses("first")["CGP503"] == "fail"
+    assert len(outcome.report["services"]) == 62
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(1800)
+def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object, capsys) -> None:
+    """25, 50, 100 and 200 services in one guest, all at the same time within each run."""
+    guest: Guest = boot(base=KINDS[1].spec)
+    lab = Lab(guest)
+    seconds: dict[int, float] = {}
+    for count in (25, 50, 100, 200):
+        folder = lab.write(f"many-{count}", config(_services(count), _config_slices()), {"slow.py": _SLOW})
+        began = time.monotonic()
+        outcome = lab.run("smoke", folder=folder, timeout=900.0)
+        seconds[count] = time.monotonic() - began
+        assert _bad(outcome) == []
+        assert len(outcome.report["services"]) == count
+    with capsys.disabled():
+        print(f"\nseconds by number of services: { {count: round(value, 1) for count, value in seconds.items()} }")
+    # Whatever a run takes without services is in each: twice as many never take much more than twice as long.
+    for few, many in ((25, 50), (50, 100), (100, 200)):
+        assert seconds[many] < seconds[few] * 2.6, seconds
