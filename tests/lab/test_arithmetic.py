@@ -24,7 +24,7 @@ from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import GuestEngine
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
-from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.plan.model import Plan, SlicePlan
 from cgroup_preflight.plan.unitfile import slice_files
 from tests.lab.arithmetic_values import Case, cases
 from tests.lab.configs import ENVIRONMENT
@@ -120,6 +120,11 @@ def test_the_kernel_has_what_the_plan_expects(system: Guest, way: str, capsys: p
             outcome = _outcome(
                 item.property.since <= seen["systemd"], agrees(item, actual), actual, unit.label in impossible
             )
+            absent = max(_cpus_of(unit), default=0) >= seen["cpus"]
+            if outcome == "unexplained" and absent and kernel[unit.unit]["cpuset.cpus"] == "":
+                outcome = (
+                    "a CPU that the machine lacks: the kernel refuses the whole list, and `check` says so (CGP120)"
+                )
             counts[outcome] += 1
             if outcome == "unexplained":
                 unexplained.append(f"{unit.settings}: {item.attribute} expected {item.text!r}, is {actual!r}")
@@ -135,6 +140,10 @@ def test_the_kernel_has_what_the_plan_expects(system: Guest, way: str, capsys: p
     assert not unexplained, "\n".join(unexplained)
     assert not counts["no such file in this kernel"]
     assert counts["agrees"] > (100 if in_qemu else 600)
+
+
+def _cpus_of(unit: SlicePlan) -> frozenset[int]:
+    return frozenset(cpu for item in unit.settings if isinstance(item.value, frozenset) for cpu in item.value)
 
 
 def _outcome(known: bool, right: bool, actual: str, impossible: bool) -> str:

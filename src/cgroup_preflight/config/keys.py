@@ -176,6 +176,28 @@ def _input_glob(text: str) -> str:
     return _glob(text)
 
 
+def parse_guest_path(text: str) -> str:
+    """A path in the guest that a file or folder of the project is to have. Raises QuantityError."""
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts or "." in parts or "" in parts[1:]:
+        raise q.QuantityError(f"{text!r} is not an absolute path", "a path such as /etc/app, without . and ..")
+    if parts[1] in _GUESTS_OWN or text == "/run/preflight" or text.startswith("/run/preflight/"):
+        raise q.QuantityError(f"{text!r} belongs to the guest's system", "another folder, such as /etc/app or /srv")
+    return _path(text)
+
+
+#: Folders of the guest that the kernel fills.
+_GUESTS_OWN = ("proc", "sys", "dev")
+
+
+def _input_path(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise q.QuantityError(
+            f"{text!r} is outside the folder of the config", "a file or folder below that folder, such as deploy/etc"
+        )
+    return _path(text)
+
+
 def _user(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
         raise q.QuantityError(f"{text!r} is not the name of a user", "the name of a system user, such as shop")
@@ -233,6 +255,8 @@ SECTIONS: Mapping[str, Section] = {
             schema={"enum": list(_MACHINES)}),
         Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
+        Key(name="paths", kind="paths", doc="Files and folders of the project that have an absolute path in the guest.",
+            parse=_input_path, examples=({"/etc/app": "deploy/etc"},)),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
     )),
     "artifacts": Section(doc="Build artifacts.", keys=(

@@ -117,6 +117,7 @@ class Target:
     distro: str = ""
     machine: str = "auto"
     files: tuple[str, ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
     network: bool = False
     files_location: Location | None = None
 

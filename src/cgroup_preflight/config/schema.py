@@ -90,6 +90,10 @@ def _shape(key: Key) -> Schema:
             "type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
             "additionalProperties": {"type": "string", "maxLength": _TEXT_MAX},
         },
+        "paths": {
+            "type": "object", "propertyNames": {"pattern": "^/[^\\u0000-\\u001f\\u007f]+$"},
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": _TEXT_MAX},
+        },
     }  # fmt: skip
     return shapes[key.kind]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.config.keys import SECTIONS, Key
+from cgroup_preflight.config.keys import SECTIONS, Key, parse_guest_path
 from cgroup_preflight.config.toml_lines import Path
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import QuantityError
@@ -117,6 +117,8 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
         return _read_strings(key, path, raw, mistakes)
     if key.kind == "map":
         return _read_map(key, path, raw, mistakes)
+    if key.kind == "paths":
+        return _read_paths(key, path, raw, mistakes)
     if key.kind == "ratio":
         if isinstance(raw, int | float) and not isinstance(raw, bool):
             return _parse(key, path, repr(raw)[:100], mistakes)
@@ -162,6 +164,19 @@ def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed |
         if not name.isidentifier() or not name.isascii():
             mistakes.add(codes.BAD_VALUE, (*path, name), f"{name[:80]!r} is not a variable name",
                          "use letters, digits and '_', not beginning with a digit")  # fmt: skip
+        _parse(key, (*path, name), value, mistakes)
+    return Parsed(text="", value=tuple(raw.items()), location=mistakes.at(path))
+
+
+def _read_paths(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
+    if not isinstance(raw, dict) or not all(isinstance(item, str) for item in raw.values()):
+        _wrong_type(path, raw, 'a table of paths, { "/etc/app" = "deploy/etc" }', mistakes)
+        return None
+    for name, value in raw.items():
+        try:
+            parse_guest_path(name[:4096])
+        except QuantityError as error:
+            mistakes.add(codes.BAD_VALUE, (*path, name), _short(str(error)), f"use {error.hint}")
         _parse(key, (*path, name), value, mistakes)
     return Parsed(text="", value=tuple(raw.items()), location=mistakes.at(path))
 

@@ -13,6 +13,8 @@ from cgroup_preflight.engines.base import Launch
 
 #: systemd-run expands `$` in arguments by default before 254 has the switch; there `$$` is the literal.
 _EXPAND_SWITCH_SINCE = 254
+#: The first systemd with LogRateLimitIntervalSec for units (systemd NEWS).
+_LOG_RATE_SINCE = 240
 
 
 def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
@@ -39,6 +41,9 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = Fal
         ("TimeoutStopSec", f"{launch.stop_timeout + launch.hold_after:g}s"),
         ("RuntimeMaxSec", f"{launch.runtime_max:g}s"),
     ]
+    if systemd >= _LOG_RATE_SINCE:
+        # journald leaves out lines of a service that writes many, and the ready line may be one of those.
+        properties.append(("LogRateLimitIntervalSec", "0"))
     if launch.input:
         properties.append(("StandardInput", f"file:{launch.input}"))
     if launch.output:

@@ -22,6 +22,7 @@ _ANSWER_SECONDS = 2.0
 _HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
+_READ_MAX = 1 << 18
 _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
@@ -136,7 +137,7 @@ class LogWatch:
     def read(self) -> None:
         """Reads what has arrived; `open` is false at the end of a pipe, and while a file has nothing more."""
         try:
-            data = os.read(self.handle, 1 << 16)
+            data = os.read(self.handle, _READ_MAX)
         except BlockingIOError:
             return
         self.open = bool(data)

@@ -7,6 +7,8 @@ from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine, Launch, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
+from cgroup_preflight.engines.listeners import Listeners
+from cgroup_preflight.engines.output import UNREAD_MAX, Output
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 _GATE_SECONDS = 20.0
 _POLL_MAX = 0.2
+_JOURNAL_SECONDS = 2.0
 _READY_PAUSE = 0.05
+#: How often the files that services write to are looked at, in seconds.
+_OUTPUT_PAUSE = 0.1
 _KILL_SECONDS = 10.0
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
@@ -41,21 +46,27 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `killed`: it had not ended when its time to stop was over. `follower` prints its log meanwhile. `end_gate` is the process of the gate after its end;
-    `no_gates` look like one, and are none. `left`: how many processes run on although the main process has ended.
+    time. `doubt`: why it is unknown who answered. `killed`: it had not ended when its time to stop was over.
+    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
+    process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
+    the main process has ended. `journal` watches what it sends to the journal itself,
+    where its output goes to a file.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
         self.service, self.launch = service, launch
         self.state = UnitState()
-        self.refused = self.cgroup = self.invocation = self.silent = ""
+        self.refused = self.cgroup = self.invocation = self.silent = self.doubt = ""
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False
         self.left = 0
         self.readiness: Readiness | None = None
         self.ready_at = self.released_at = self.ended_at = 0.0
+        self.output = Output(launch.output) if launch.output else None
+        self.frozen = False
         self.watch: LogWatch | None = None
+        self.journal: LogWatch | None = None
         self.follower: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,6 +93,7 @@ class Session:
         self._observer = observer
         self._door = door
         self._clock = door.clock
+        self._listeners = Listeners(door.files, observer)
 
     def start(self, runs: Iterable[ServiceRun]) -> list[ServiceRun]:
         """Starts services at the same time; those that now run, or wait at their gate."""
@@ -134,10 +146,12 @@ class Session:
             for run in waiting:
                 self._note_exit(run)
                 self._try_ready(run)
+            self._bound_output(runs)
             waiting = [run for run in waiting if run.readiness is None]
             if waiting:
                 handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
+                watches = [watch for run in waiting for watch in (run.watch, run.journal) if watch is not None]
+                handles += [watch.handle for watch in watches if watch.open]
                 self._door.processes.wait(handles, _READY_PAUSE)
 
     def run_for_duration(self, runs: Sequence[ServiceRun]) -> None:
@@ -148,7 +162,9 @@ class Session:
             handles = [run.handle for run in runs if run.alive]
             if not handles:
                 break
-            self._door.processes.wait(handles, left)
+            writes = any(run.output for run in runs)
+            self._door.processes.wait(handles, min(left, _OUTPUT_PAUSE) if writes else left)
+            self._bound_output(runs)
             for run in runs:
                 self._note_exit(run)
         for run in runs:
@@ -180,6 +196,8 @@ class Session:
         """Stops services; kills those that outlast their stop_timeout. Their states are the last ones then."""
         if not runs:
             return
+        for run in runs:
+            self._freeze(run, frozen=False)
         self._engine.stop([run.service.unit for run in runs])
         asked = self._clock.monotonic()
         for run in sorted(runs, key=lambda run: run.service.smoke.stop_timeout):
@@ -202,9 +220,9 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        elif run.watch is not None:
+        if run.watch is not None and (run.follower is None or run.journal is not None):
             os.close(run.watch.handle)
-        run.watch = run.follower = None
+        run.watch = run.journal = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -229,6 +247,19 @@ class Session:
         assert run.follower.stdout is not None
         return run.follower.stdout.fileno()
 
+    def _bound_output(self, runs: Iterable[ServiceRun]) -> None:
+        """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
+        for run in runs:
+            if run.output is not None:
+                searches = run.watch is not None and run.readiness is None and not run.watch.found
+                unread = run.output.free(run.watch.handle if run.watch is not None and searches else None)
+                self._freeze(run, frozen=unread > UNREAD_MAX)
+
+    def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:
+        if run.frozen is not frozen and run.cgroup:
+            run.frozen = frozen
+            self._engine.write_attribute(self._observer.path(run.cgroup, "cgroup.freeze"), "1" if frozen else "0")
+
     def _note_exit(self, run: ServiceRun) -> None:
         if run.alive and self._door.processes.wait([run.handle], 0):
             run.alive = False
@@ -239,11 +270,11 @@ class Session:
         seconds = now - run.released_at
         answer = self._answer(run)
         if answer == "":
-            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds), now
+            run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
         elif seconds > run.service.smoke.start_timeout:
-            run.readiness = Readiness(ok=False, seconds=seconds, why=answer)
+            run.readiness = Readiness(ok=False, seconds=seconds, why=f"{answer}{self._elsewhere(run)}")
 
     def _answer(self, run: ServiceRun) -> str:
         """Empty when ready, else what is missing."""
@@ -251,19 +282,48 @@ class Session:
         if test.kind is ReadyKind.EXIT:
             return "" if not run.alive else "it is still running"
         if test.kind is ReadyKind.LOG and run.watch is not None:
-            run.watch.read()
-            slow = f"matching {test.target!r} against its log takes too long"
-            return (
-                "" if run.watch.found else slow if run.watch.too_slow else f"no line of its log matches {test.target!r}"
-            )
+            return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
-        if test.kind is ReadyKind.HTTP:
-            failure = self._door.network.try_http(test.target)
-            return f"{failure} at {test.target}" if failure else ""
-        if test.kind is ReadyKind.TCP:
-            return "" if self._door.network.listens(test) else f"no program listens at {test.target}"
-        return ""
+        if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
+            return f"{failure} at {test.target}"
+        if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
+            return f"no program listens at {test.target}"
+        return self._other_program(run) if test.kind in _ADDRESSED else ""
+
+    def _other_program(self, run: ServiceRun) -> str:
+        """Empty where the service itself listens at its address, or where that cannot be told."""
+        found = self._listeners.answerer(run.service.smoke.ready, run.cgroup)
+        run.doubt = found.doubt
+        return f"another program listens at {run.service.smoke.ready.target}: {found.other}" if found.other else ""
+
+    def _elsewhere(self, run: ServiceRun) -> str:
+        """Where a service listens that is not ready at its address."""
+        if run.service.smoke.ready.kind not in _ADDRESSED or not run.cgroup:
+            return ""
+        found = self._listeners.addresses(run.cgroup)
+        return f"; the service listens at {', '.join(found[:3])}" if found else "; the service listens at no address"
+
+    def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
+        test = run.service.smoke.ready
+        output.read()
+        waited = self._clock.monotonic() - run.released_at
+        if not output.found and run.launch.output and run.follower is None and waited > self._journal_after(run):
+            run.follower = self._engine.follow(run.invocation)
+            assert run.follower.stdout is not None
+            run.journal = LogWatch(run.follower.stdout.fileno(), test.target)
+        if run.journal is not None:
+            run.journal.read()
+        watches = [watch for watch in (output, run.journal) if watch is not None]
+        if any(watch.found for watch in watches):
+            return ""
+        if any(watch.too_slow for watch in watches):
+            return f"matching {test.target!r} against its log takes too long"
+        return f"no line of its log matches {test.target!r}"
+
+    def _journal_after(self, run: ServiceRun) -> float:
+        """Seconds after which a line may as well be in the journal: most services write to their output, in less."""
+        return min(_JOURNAL_SECONDS, run.service.smoke.start_timeout / 2)
 
     def _still_answers(self, run: ServiceRun) -> bool:
         if run.silent:

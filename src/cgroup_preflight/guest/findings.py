@@ -5,6 +5,7 @@ host stay in the report under the subject `this host: ...` and never decide: a f
 services are to run on this machine), an unverified check is skipped (the guest did it).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,35 @@ _ABOUT_KERNEL = frozenset({kernel_version.CODE.code})
 _OTHER_GUEST = Remedy(title='choose another [target] or machine = "qemu", or run on a host that has it')
 _CHECK_TARGET = Remedy(title="also check the machine that will run the services, on that machine",
                        commands=(("cgroup-preflight", "check"),))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Something that guests lack: `said` is how programs and the C library say so, `engine` None for every guest."""
+
+    what: str
+    said: re.Pattern[str]
+    remedy: str
+    engine: GuestEngine | None = None
+
+
+#: Errors of ld.so(8), of dlopen(3), and of errno(3): EAFNOSUPPORT, ENETUNREACH; EAI_AGAIN of getaddrinfo(3).
+LACKS = (
+    Lack(
+        what="a shared library", said=re.compile(r"\.so[.0-9]*: cannot open shared object file"),
+        remedy='copy the library into the project, and name it below [target.paths], as in '
+        '"/usr/lib/x86_64-linux-gnu/libx.so.1" = "lib/libx.so.1"',
+    ),
+    Lack(
+        what="IPv6", said=re.compile(r"address family not supported by protocol", re.IGNORECASE), engine=GuestEngine.UML,
+        remedy='set machine = "qemu" in [target]: user-mode-linux has no IPv6',
+    ),
+    Lack(
+        what="a network", said=re.compile(r"network is unreachable|temporary failure in name resolution", re.IGNORECASE),
+        remedy="set network = true in [target], or let the service start without a network",
+    ),
+)  # fmt: skip
+_START_CODES = frozenset({codes.SERVICE_RUN.code, codes.READINESS.code, codes.SERVICE_START.code})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +105,30 @@ def guest_findings(made: GuestReport) -> tuple[Finding, ...]:
 def _adopted(made: GuestReport, item: Finding) -> Finding:
     # The guest knows the config under another path.
     place = None if item.location is None else Location(file=made.config_path, line=item.location.line)
+    lacking = _lacking(made, item)
     item = replace(item, location=place, subject=_labelled(made, item.subject))
+    if lacking is not None:
+        return replace(item, status=Status.UNVERIFIED, message=f"the guest lacks {lacking.what}: {item.message}",
+                       remedies=(Remedy(title=lacking.remedy),))  # fmt: skip
     if item.status is not Status.FAIL or item.code not in CHECKS or _counts(made, item.code):
         return item
     # We made the guest: what it lacks is not a fault of the project.
     return replace(item, status=Status.UNVERIFIED, message=f"the guest lacks what the config needs: {item.message}",
                    remedies=(_OTHER_GUEST,))  # fmt: skip
+
+
+def _lacking(made: GuestReport, item: Finding) -> Lack | None:
+    """What the guest lacks by the last lines of a service that failed to start or to become ready, None if nothing.
+
+    The lines are the service's own word. That is enough: this never makes a pass.
+    """
+    if item.status is not Status.FAIL or item.code not in _START_CODES:
+        return None
+    lines = [line for one in made.run.report.services if one.name == item.subject for line in one.log_tail]
+    for lack in LACKS:
+        if lack.engine in (None, made.run.machine.engine) and any(lack.said.search(line) for line in lines):
+            return lack
+    return None
 
 
 def _counts(made: GuestReport, code: str) -> bool:

@@ -1,4 +1,4 @@
-"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,manifest.json[,vmlinuz,vmlinux]}`.
+"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,manifest.json[,vmlinuz,vmlinux]}`.
 
 An image is built in another folder and then renamed, so that it appears complete. Parallel jobs wait for the builder.
 """
@@ -25,7 +25,7 @@ from cgroup_preflight.host.files import write_file
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
-_MANIFEST, _ROOT = "manifest.json", "root.ext4"
+_MANIFEST, _ROOT, _LISTING = "manifest.json", "root.ext4", "listing"
 #: As root, mmdebstrap mounts /dev/shm of this machine into the new root. In a separate namespace, a clean-up after a
 #: crash cannot reach those mounts, and all processes end with us. Root in a container cannot make a namespace, but there
 #: mmdebstrap cannot mount either.
@@ -34,11 +34,15 @@ _NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootImage:
-    """A root file system that can boot; `kernel` only if the recipe has one."""
+    """A root file system that can boot; `kernel` only if the recipe has one.
+
+    `listing` has the paths of its programs and libraries, one in each line.
+    """
 
     name: str
     root: Path
     kernel: Path | None
+    listing: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +139,10 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
 
 
 def _image(name: str, home: Path) -> RootImage:
-    return RootImage(name=name, root=home / _ROOT, kernel=kernel_image.found_in(home))
+    listing = home / _LISTING
+    return RootImage(
+        name=name, root=home / _ROOT, kernel=kernel_image.found_in(home), listing=listing if listing.exists() else None
+    )
 
 
 def _write_manifest(home: Path) -> None:

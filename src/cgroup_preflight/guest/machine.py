@@ -1,15 +1,15 @@
-"""Starts the engine of a guest: makes the guest's folder with the input archive, the command line and the fence."""
+"""Starts the engine of a guest: makes the guest's folder with the input disk, the command line and the fence."""
 
 import os
 import shutil
-import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
@@ -24,11 +24,9 @@ _SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urand
 #: QEMU's user network resolves names with the name servers of this host.
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
-_INPUT = "input.tar"
+_INPUT = "input.ext4"
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
-#: Folders that never go into a guest.
-_SKIPPED = frozenset({"__pycache__", ".git", ".mypy_cache", ".ruff_cache"})
 
 
 def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
@@ -44,7 +42,7 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        _write_input({**spec.inputs, **source}, folder / _INPUT)
+        write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
         command = _COMMANDS[spec.engine](spec, image, program, folder)
     except BaseException as error:
         for made in (folder, memory):
@@ -62,25 +60,6 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
     return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
-
-
-def _write_input(inputs: Mapping[str, Path], target: Path) -> None:
-    """Writes each file or folder of `inputs` under its name to the archive `target`; raises OSError.
-
-    The owner is root and times are zero, so that the same content gives the same bytes.
-    """
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in sorted(inputs.items()):
-            archive.add(path, arcname=name, filter=_plain)
-
-
-def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if _SKIPPED.intersection(Path(info.name).parts):
-        return None
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    info.mtime = 0
-    return info
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:

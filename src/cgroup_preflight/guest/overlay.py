@@ -1,6 +1,6 @@
 """Files that are added to the guest's root when it is built: units, sudo rights, settings for a short boot.
 
-The agent is not one of them: it arrives in the input archive of each boot, so that an image outlives its changes.
+The agent is not one of them: it arrives on the input disk of each boot, so that an image outlives its changes.
 Every change of a text here is a new image.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the guest unpacks the input archive (a memory file system, read-only afterwards).
+#: Where the guest mounts the input disk.
 INPUT_DIR = "/run/preflight/in"
 QUICK_TARGET = "preflight-quick.target"
 FULL_TARGET = "multi-user.target"
@@ -93,17 +93,17 @@ class OverlayFile:
     link: str = ""
 
 
-#: Imports the standard library modules of agent and tool while the input is unpacked, then becomes the agent.
+#: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
 _AGENT_START = f"""
 import argparse, dataclasses, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
 _, status = os.wait()
 if status:
-    sys.exit("the input could not be unpacked")
+    sys.exit("the input disk could not be mounted")
 sys.path.insert(0, "{INPUT_DIR}/agent")
 runpy.run_module("cgroup_preflight.guest.inside.agent", run_name="__main__", alter_sys=True)
 """
 _STARTER_TEXT = f"""#!/bin/sh
-# Unpacks this boot's input and becomes the agent that came with it.
+# Mounts this boot's input disk and becomes the agent that came with it.
 set -eu
 read -r words < /proc/cmdline
 for word in $words; do
@@ -112,16 +112,13 @@ for word in $words; do
         {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
     esac
 done
-unpack() {{
+attach() {{
     case $input in
         /dev/vd*) modprobe virtio_blk ;;
     esac
-    mount --mkdir -t tmpfs -o mode=0755,nosuid,nodev,size=80% preflight {INPUT_DIR}
-    # In pieces of 512 KiB: each reading and writing is a matter of its own for an emulated CPU.
-    tar -b 1024 -xf "$input" -C {INPUT_DIR} --no-same-owner
-    mount -o remount,ro {INPUT_DIR}
+    mount --mkdir -t ext4 -o nosuid,nodev,noatime "$input" {INPUT_DIR}
 }}
-unpack &
+attach &
 cd /
 export PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel"

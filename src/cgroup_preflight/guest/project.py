@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config
@@ -22,8 +22,9 @@ _BYTES_MAX = 1 << 30
 class Project:
     """`inputs` are files of the host by their names in the input folder; `folder` is the config's folder in the guest.
 
-    `outside` are the binaries with absolute paths, as pairs of (path where it arrives, path in the config), both in the
-    guest. `size` is in bytes.
+    `outside` are the binaries with absolute paths and the `paths` of `[target]`, as pairs of (path where it arrives, path
+    that the services know), both in the guest. `programs` are the binaries by the names that the config has for them.
+    `size` is in bytes, without what is in folders.
     """
 
     inputs: Mapping[str, Path]
@@ -31,6 +32,19 @@ class Project:
     config_name: str
     outside: tuple[tuple[str, str], ...]
     size: int
+    programs: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Path]:
+        """The files of the host by their paths in the guest, also those in folders."""
+        places = {f"{INPUT_DIR}/{name}": path for name, path in self.inputs.items()}
+        for arrived, place in self.outside:
+            places[place] = places[arrived]
+        found: dict[str, Path] = {}
+        for place, path in places.items():
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            found.update((os.path.normpath(f"{place}/{file.relative_to(path)}"), file) for file in files)
+        return found
 
 
 def project_of(config: Config, names: Iterable[str] = ()) -> Project:
@@ -49,17 +63,33 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     places = {_inside(top, path): path for path in (*near, *_files(config))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
+    places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(home, config.target.paths)}
+    outside += tuple(place for place, _ in config.target.paths if place not in outside)
     # The target of a link goes in, because the link itself would be dangling in the guest.
     inputs = {name: Path(os.path.realpath(path)) for name, path in places.items()}
     return Project(
         inputs=inputs, folder=str(PurePosixPath(INPUT_DIR) / _TREE / home.relative_to(top)), config_name=config_name,
         outside=tuple((f"{INPUT_DIR}/{_ABSOLUTE}{path}", path) for path in outside),
         size=sum(path.stat().st_size for path in inputs.values()),
+        programs={binary: Path(os.path.realpath(home / binary)) for binary in binaries},
     )  # fmt: skip
 
 
 def _inside(top: Path, path: str) -> str:
     return f"{_TREE}/{Path(path).relative_to(top)}"
+
+
+def _paths(home: Path, paths: Iterable[tuple[str, str]]) -> Iterable[tuple[str, Path]]:
+    """Each path in the guest with the file or folder of the project for it, never one outside of the project."""
+    for place, name in paths:
+        path = Path(os.path.realpath(home / name))
+        if not path.exists() or not path.is_relative_to(os.path.realpath(home)):
+            raise UsageError(
+                f"{name!r} {'is a link out of the folder of the config' if path.exists() else 'does not exist'}",
+                where=f'[target.paths] "{place}"',
+                remedy=Remedy(title="name a file or folder below the folder of the config, as deploy/etc"),
+            )  # fmt: skip
+        yield place, path
 
 
 def _files(config: Config) -> Iterable[str]:

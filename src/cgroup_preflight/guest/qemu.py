@@ -53,7 +53,7 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
         # With snapshot, writes go to a temporary file that QEMU unlinks as soon as it is open.
         *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
-        *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,read-only=on"),
+        *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,cache=unsafe"),
         # Only one disk is NVMe: the kernel probes several in parallel, and their names would change between boots.
         *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
         *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),

@@ -99,13 +99,16 @@ def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple
 
 #: Unpacks both archives, moves the kernel out, makes the file system. $1 is its size in MiB, $2 is "kernel" or "".
 #: One script, because an ordinary user has to run all of it in one user namespace.
+#: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
 #: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
 #: No journal and no reserved blocks, because an image is written once.
-_IMAGE_SCRIPT = """
+_IMAGE_SCRIPT = r"""
 mkdir root
 tar -xpf root.tar -C root --numeric-owner --exclude=./dev/*
 tar -xpf overlay.tar -C root --numeric-owner --owner=0 --group=0
 touch root/etc/.updated root/var/.updated
+(cd root && find bin/ sbin/ usr/bin/ usr/sbin/ lib/ lib64/ usr/lib/ usr/lib64/ ! -type d \
+    '(' -path '*bin/*' -o -name '*.so' -o -name '*.so.*' ')' -printf '/%p\n') > listing
 if [ "$2" = kernel ]; then
     cp root/boot/vmlinuz-* vmlinuz
     rm -r root/boot/*

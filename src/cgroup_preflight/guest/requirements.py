@@ -1,13 +1,14 @@
 """Chooses the machine of a guest for a config: user-mode-linux where that is enough, QEMU for the rest. Pure.
 
-user-mode-linux boots in one or two seconds, but has one CPU, no cpuset controller, no pressure information (PSI) and no
-network device. QEMU has all of them, and emulates every instruction where KVM does not work.
+user-mode-linux boots in one or two seconds, but has one CPU, no cpuset controller, no pressure information (PSI), no
+network device and no IPv6. QEMU has all of them, and emulates every instruction where KVM does not work.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cgroup_preflight.config.model import Config, Setting
+from cgroup_preflight.config.model import Config, ReadyKind, Setting, Smoke
 from cgroup_preflight.core.quantities import Infinity, Permyriad, Size
 from cgroup_preflight.guest.spec import GuestEngine
 
@@ -21,6 +22,9 @@ _UNLIMITED_MIB = 128
 #: The most CPUs of a guest. More CPUs than the host has slow each other down.
 _CPUS_MAX = 16
 _CPUS_EMULATED = 4
+#: The largest share of the guest's memory that a limit may be, in hundredths of a percent. A probe has to fill it while
+#: the system of the guest keeps what it needs: with a larger share, the guest would need gigabytes for that.
+SHARE_MAX = 9_000
 _SIZES = ("MemoryMax", "MemoryHigh", "MemoryMin", "MemoryLow")
 #: A CPUQuota of one whole CPU, in hundredths of a percent.
 _ONE_CPU = 10_000
@@ -30,7 +34,9 @@ _ONE_CPU = 10_000
 class Requirements:
     """What testing the limits of a config takes; `reasons` say why user-mode-linux is not enough.
 
-    `memory_bytes` is the largest memory limit, `unlimited` the number of services without a MemoryMax.
+    `memory_bytes` is the largest memory limit in bytes, `share` the largest in hundredths of a percent of the memory.
+    `unlimited` is the number of services without a MemoryMax. `ipv6` names the services whose readiness is tested at an
+    IPv6 address.
     """
 
     cpus: int
@@ -39,6 +45,19 @@ class Requirements:
     memory_bytes: int
     unlimited: int
     reasons: tuple[str, ...]
+    share: int = 0
+    ipv6: tuple[str, ...] = ()
+
+    def impossible(self, machine: "GuestMachine") -> str:
+        """Why this machine could not run the services, whatever they are like; empty where it can."""
+        if self.ipv6 and machine.engine is GuestEngine.UML:
+            return f"user-mode-linux has no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
+        if self.share > SHARE_MAX:
+            return f"a memory limit of {self.share / 100:g}% leaves too little memory for the system of a guest"
+        if self.share and (needed := _least_mib(self, machine.engine)) > machine.memory_mib:
+            return (f"a memory limit of {self.share / 100:g}% needs a guest with {needed} MiB, and this host can give it "
+                    f"{machine.memory_mib} MiB")  # fmt: skip
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +94,25 @@ def requirements_of(config: Config) -> Requirements:
         reasons.append("ManagedOOM needs pressure information (PSI)")
     if config.target.network:
         reasons.append("network = true needs a network device")
+    if any(_has_ipv6(item.smoke) for item in config.services):
+        reasons.append("an IPv6 address needs IPv6")
     return Requirements(
         cpus=max(quota // _ONE_CPU + 1, allowed, 1), cpuset=cpuset, network=config.target.network,
         memory_bytes=max(_sizes(settings), default=0), reasons=tuple(reasons),
         unlimited=sum(not _has_memory_max(item.settings) for item in config.services),
+        share=max(_shares(settings), default=0),
+        ipv6=tuple(item.name for item in config.services if _is_ready_at_ipv6(item.smoke)),
     )  # fmt: skip
 
 
-def choose_machine(
-    required: Requirements, wanted: str, host: HostCapacity, *, input_bytes: int
-) -> GuestMachine:  # fmt: skip
-    """The machine for `required`. `wanted` is auto, uml or qemu; `input_bytes` are the files that go into the guest.
+def choose_machine(required: Requirements, wanted: str, host: HostCapacity) -> GuestMachine:
+    """The machine for `required`. `wanted` is auto, uml or qemu.
 
     A program that this host lacks is reported when the machine is started.
     """
     use_qemu = wanted == "qemu" or (wanted == "auto" and _takes_qemu(required, host))
     engine = GuestEngine.QEMU if use_qemu else GuestEngine.UML
-    memory = _memory_mib(required, engine, host, input_bytes)
+    memory = _memory_mib(required, engine, host)
     if engine is GuestEngine.UML:
         gaps = (f"{', '.join(required.reasons)}: unverified without QEMU",) if required.reasons else ()
         return GuestMachine(engine=engine, cpus=1, memory_mib=memory, gaps=gaps)
@@ -101,15 +122,38 @@ def choose_machine(
 
 
 def _takes_qemu(required: Requirements, host: HostCapacity) -> bool:
-    # user-mode-linux could test nothing at all without cpuset or a network: a missing QEMU is then the error to report.
-    return bool(required.reasons) and (host.qemu or required.cpuset or required.network)
+    # user-mode-linux could test nothing at all without cpuset, a network or IPv6: a missing QEMU is then the error to
+    # report.
+    return bool(required.reasons) and (host.qemu or required.cpuset or required.network or bool(required.ipv6))
 
 
-def _memory_mib(required: Requirements, engine: GuestEngine, host: HostCapacity, input_bytes: int) -> int:
+def _memory_mib(required: Requirements, engine: GuestEngine, host: HostCapacity) -> int:
     """In whole steps; at most half of the host's available memory, but never below the least of the engine."""
-    limits = -(-(required.memory_bytes + input_bytes) >> 20) + _UNLIMITED_MIB * required.unlimited
-    mebibytes = max(_SYSTEM_MIB[engine] + _SPARE_MIB + limits, _LEAST_MIB[engine])
-    return min(-(-mebibytes // _STEP_MIB) * _STEP_MIB, max(host.memory_mib // 2, _LEAST_MIB[engine]))
+    return min(_least_mib(required, engine), max(host.memory_mib // 2, _LEAST_MIB[engine]))
+
+
+def _least_mib(required: Requirements, engine: GuestEngine) -> int:
+    """The memory of a guest that can test each limit, in whole steps."""
+    own = _SYSTEM_MIB[engine] + _SPARE_MIB
+    limits = -(-required.memory_bytes >> 20) + _UNLIMITED_MIB * required.unlimited
+    share = min(required.share, SHARE_MAX)
+    # What is left beside the largest share has to be enough for the system.
+    mebibytes = max(own + limits, -(-own * 10_000 // (10_000 - share)) if share else 0, _LEAST_MIB[engine])
+    return -(-mebibytes // _STEP_MIB) * _STEP_MIB
+
+
+def _is_ready_at_ipv6(smoke: Smoke) -> bool:
+    return smoke.ready.kind in (ReadyKind.HTTP, ReadyKind.TCP) and "[" in smoke.ready.target
+
+
+def _has_ipv6(smoke: Smoke) -> bool:
+    """Whether an address of the config is an IPv6 address: of readiness, in an argument or in a variable."""
+    words = (*smoke.args, *(value for _, value in smoke.env))
+    return _is_ready_at_ipv6(smoke) or any(_IPV6.search(word) for word in words)
+
+
+#: An IPv6 address with a port, as programs take it: `[::1]:8080`, `http://[fe80::1]/`.
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]")
 
 
 def _has_memory_max(settings: Iterable[Setting]) -> bool:
@@ -123,6 +167,10 @@ def _quotas(settings: Iterable[Setting]) -> list[int]:
 def _allowed(settings: Iterable[Setting]) -> list[int]:
     """The highest CPU number of each AllowedCPUs."""
     return [max(item.value, default=-1) for item in settings if isinstance(item.value, frozenset)]
+
+
+def _shares(settings: Iterable[Setting]) -> list[int]:
+    return [item.value.value for item in settings if item.property in _SIZES and isinstance(item.value, Permyriad)]
 
 
 def _sizes(settings: Iterable[Setting]) -> list[int]:

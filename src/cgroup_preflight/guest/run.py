@@ -5,6 +5,7 @@ guest whose report is incomplete, contradictory or about something else has veri
 """
 
 import contextlib
+import itertools
 import os
 import time
 from collections import Counter
@@ -18,8 +19,9 @@ from cgroup_preflight.core.errors import ExitStatus
 from cgroup_preflight.core.quantities import Permyriad
 from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
-from cgroup_preflight.guest import bytecode, image, tools
+from cgroup_preflight.guest import bytecode, image, programs, tools
 from cgroup_preflight.guest.findings import GuestRun
+from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
@@ -31,6 +33,10 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
+_OTHER_MACHINE = Remedy(
+    title='set machine = "auto" or "qemu" in [target] for an IPv6 address; a limit in bytes instead of a percentage, or a host '
+    "with more memory, for a large percentage"
+)
 Say = Callable[[str], None]
 #: Makes a guest that boots when its `with` block is entered.
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
@@ -70,12 +76,14 @@ def run_task(
     GuestError if the guest was lost, UsageError, OSError.
     """
     project = project_of(task.config, task.names)
-    machine = choose_machine(
-        requirements_of(task.config), task.config.target.machine, _host(), input_bytes=project.size
-    )  # fmt: skip
+    required = requirements_of(task.config)
+    machine = choose_machine(required, task.config.target.machine, _host())
+    if what := required.impossible(machine):
+        raise GuestError(f"{what}; no service was run", remedy=_OTHER_MACHINE)
     folder = image.cache_folder(environment)
     recipe = recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU)
-    root = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine],))
+    root = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine], DISK_MAKER))
+    _require_system(task, root, project)
     compiled = bytecode.cached(folder, root.name)
     spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
     clock = _Clock(now)
@@ -95,6 +103,18 @@ def run_task(
     return GuestRun(
         report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
     )  # fmt: skip
+
+
+def _require_system(task: GuestTask, root: image.RootImage, project: Project) -> None:
+    """Raises GuestError that names all files of a system that the programs need and the image lacks."""
+    if root.listing is None:
+        return
+    found = programs.lacking(project.programs, root.listing.read_text().splitlines(), project.given)
+    if found:
+        raise GuestError(
+            f"the {task.distro} guest lacks {programs.told(found)}; no service was run",
+            remedy=programs.remedy_for(found),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -179,14 +199,25 @@ def _spec(
     )  # fmt: skip
 
 
+#: Binds each path that arrived to the path that it is to have.
+_PLACE_SCRIPT = """
+while [ $# -gt 0 ]; do
+    if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "${2%/*}"; [ -e "$2" ] || : > "$2"; fi
+    mount --bind "$1" "$2"
+    shift 2
+done
+"""
+
+
 def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
-    """Puts binaries with absolute paths in their places, and starts the network if the config allows one."""
-    for arrived, place in project.outside:
-        script = 'mkdir -p "${1%/*}" && { [ -e "$1" ] || : > "$1"; } && mount --bind "$0" "$1"'
-        done = guest.run(["sh", "-c", script, arrived, place])
+    """Puts files with absolute paths in their places, and starts the network if the config allows one."""
+    if project.outside:
+        done = guest.run(["sh", "-euc", _PLACE_SCRIPT, "place", *itertools.chain.from_iterable(project.outside)])
         if done.returncode != 0:
-            raise GuestError(f"could not put {place} into the guest: {done.stderr.decode(errors='replace')[:200]}",
-                             remedy=Remedy(title="name the binary by a path below the config's folder"))  # fmt: skip
+            raise GuestError(
+                f"could not put a file at its absolute path: {done.stderr.decode(errors='replace').strip()[:200]}",
+                remedy=Remedy(title="name the binary by a path below the config's folder, or choose another path in [target.paths]"),
+            )  # fmt: skip
     if network:
         guest.start_network()
 

@@ -35,7 +35,7 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         f"uml_dir={machine.work}/",
         f"hostfs={machine.work / 'empty'}",
         f"ubd0={machine.work / 'root.cow'},{machine.root}",
-        f"ubd1r={machine.input}",
+        f"ubd1={machine.input}",
         "root=/dev/ubda",
         "rw",
         "con=null",

@@ -22,6 +22,10 @@ _Tightest = tuple[N | None, str]
 _COMMAND_MAX = 120
 
 
+#: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
+MEMORY_PARTS = ("anon", "file", "kernel")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """The tightest limits over the whole chain, each with the cgroup that sets it; None: no limit."""
@@ -56,9 +60,13 @@ class Observer:
         self._mount = mount.rstrip("/")
         self._held: dict[str, Reading[int]] = {}
 
+    def path(self, cgroup: str, attribute: str) -> str:
+        """The path of one attribute file."""
+        return f"{self._mount}{cgroup}/{attribute}"
+
     def read(self, cgroup: str, attribute: str) -> Reading[str]:
         """The text of one attribute file."""
-        path = f"{self._mount}{cgroup}/{attribute}"
+        path = self.path(cgroup, attribute)
         held = self._held.get(path)
         if held is None:
             return self._fs.read(path)
@@ -68,7 +76,7 @@ class Observer:
         """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
         device = value_or(self._fs.device(self._mount or "/"), "")
         for attribute in attributes:
-            path = f"{self._mount}{cgroup}/{attribute}"
+            path = self.path(cgroup, attribute)
             if path not in self._held:
                 reading = self._fs.hold(path, device)
                 if isinstance(reading, Known) or reading.why is not Why.ABSENT:
@@ -122,6 +130,14 @@ class Observer:
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },
         )
+
+    def memory_parts(self, cgroup: str) -> dict[str, int]:
+        """What the memory of a cgroup is, in bytes: `anon`, `file` and `kernel` of memory.stat; empty where unknown.
+
+        Anonymous memory is of processes alone, file memory the cache of files; kernels before 5.18 have no `kernel`.
+        """
+        stat = value_or(parsed(self.read(cgroup, "memory.stat"), parse_flat_keyed), {})
+        return {key: stat[key] for key in MEMORY_PARTS if key in stat}
 
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""

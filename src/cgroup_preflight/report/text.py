@@ -12,6 +12,10 @@ _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip"
 _ARTIFACT = codes.ARTIFACT.code
 #: The finding whose evidence is the table of what the kernel charges against what the Go runtime counts.
 _GO_MEMORY = codes.GO_MEMORY_VIEW.code
+_COUNTERS = codes.KERNEL_COUNTERS.code
+#: What the memory of a service was at the end of its time.
+_PARTS = (("anonymous", "anon memory"), ("file", "file memory"), ("kernel", "kernel memory"))
+#: Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference.
 _GO_COLUMNS = (
     ("charged", "memory_current"), ("peak", "memory_peak"), ("anon", "memory_anon"), ("file", "memory_file"),
     ("kernel", "memory_kernel"), ("Go counts", "go_counts"), ("heap in use", "go_heap_in_use"),
@@ -30,9 +34,14 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
         lines += ["", *_table(report)]
+    parts = [
+        item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
+    ]
+    if parts:
+        lines += ["", *_memory("memory", _PARTS, parts)]
     memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
-        lines += ["", *_go_memory(memory)]
+        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory)]
     failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
@@ -94,10 +103,10 @@ def _table(report: Report) -> Iterable[str]:
     yield from _aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)])
 
 
-def _go_memory(findings: Iterable[Finding]) -> Iterable[str]:
-    """Memory as the kernel charges it and as the Go runtime counts it: GOMEMLIMIT does not limit the difference."""
-    rows = [["Go memory", *(title for title, _ in _GO_COLUMNS)]]
-    rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in _GO_COLUMNS)] for item in findings]
+def _memory(title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> Iterable[str]:
+    """One row for each finding; a column is a title and a key of the evidence, in bytes."""
+    rows = [[title, *(name for name, _ in columns)]]
+    rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in columns)] for item in findings]
     yield from _aligned(rows)
 
 

@@ -105,7 +105,9 @@ def throttled_words(seen: ServiceEvidence) -> str:
 def _other_port(seen: ServiceEvidence) -> str:
     """That the service says in its log which port it listens on, where the readiness test asks another one."""
     ready = seen.service.smoke.ready
-    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
+    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP) or (
+        seen.ready and "the service listens at " in seen.ready.why
+    ):
         return ""
     port = str(address(ready)[1])
     for line in seen.log:

@@ -7,10 +7,11 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.run_scope import PREFIX
-from cgroup_preflight.host.cgroup import Counters, Effective
+from cgroup_preflight.host.cgroup import MEMORY_PARTS, Counters, Effective
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 
 _EVENTS = ("high", "max", "oom", "oom_kill")
+_PART_NAMES = {"anon": "anonymous", "file": "file", "kernel": "kernel"}
 _THROTTLING = ("nr_periods", "nr_throttled", "throttled_usec")
 
 
@@ -24,8 +25,13 @@ def _counted(seen: ServiceEvidence, own: Counters) -> Finding:
     evidence: dict[str, str | int | float | bool | None] = {}
     for level in levels:
         evidence.update(_numbers(unit_name(level.cgroup), level))
+    memory = seen.stay.memory if seen.stay else {}
+    evidence.update((f"{key} memory", memory[key]) for key in MEMORY_PARTS if key in memory)
     evidence.update(_effective(seen.effective) if seen.effective else ())
     words = "; ".join(f"{unit_name(level.cgroup)} {text}" for level in levels if (text := _words(level)))
+    if memory:
+        parts = ", ".join(f"{_PART_NAMES[key]} {format_bytes(memory[key])}" for key in MEMORY_PARTS if key in memory)
+        words += f"; memory while it ran: {parts}"
     message = words or "the kernel has no counters here"
     return codes.KERNEL_COUNTERS.finding(Status.PASS, seen.service, message, evidence=evidence)
 

@@ -1,6 +1,7 @@
 """What one smoke run saw of one service: frozen, complete, undecided."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.records import dataclass
@@ -15,12 +16,16 @@ from cgroup_preflight.smoke.watch import Watched
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """Where the processes were while the service ran: its main process, and those outside its cgroup."""
+    """Where the processes were while the service ran: its main process, and those outside its cgroup.
+
+    `memory` is what its memory was then, as `Observer.memory_parts` returns it.
+    """
 
     main_cgroup: Reading[str]
     strays: tuple[tuple[int, str], ...]
     processes: int
     allowed_cpus: str
+    memory: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

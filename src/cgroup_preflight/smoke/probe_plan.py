@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.limits import Chain, Level
-from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.quantities import Permyriad, format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Location
 from cgroup_preflight.engines import command_lines
@@ -109,7 +109,10 @@ def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[t
             if case in seen:
                 continue
             seen.add(case)
-            reason = _reason_against(kind, limit, place.above, capacity)
+            relative = any(
+                isinstance(item.value, Permyriad) for item in place.settings if item.property == expected.property.name
+            )
+            reason = _reason_against(kind, limit, place.above, capacity, relative=relative)
             if reason is None:
                 probes.append(_probe(kind, limit, place, expected, capacity))
             else:
@@ -166,8 +169,13 @@ def shown(kind: str, limit: float) -> str:
     return f"{limit:g}" if kind == "tasks" else format_bytes(int(limit))
 
 
-def _reason_against(kind: str, limit: float, above: Chain, capacity: Capacity) -> tuple[str, str] | None:
-    """Why no probe can reach a limit here, and what would help; None when one can."""
+def _reason_against(
+    kind: str, limit: float, above: Chain, capacity: Capacity, *, relative: bool
+) -> tuple[str, str] | None:  # fmt: skip
+    """Why no probe can reach a limit here, and what would help; None when one can.
+
+    A `relative` limit is a percentage of the machine's memory, so a larger machine does not help.
+    """
     if kind == "cpu" and limit >= capacity.cpus:
         return (f"was not tested: this machine has {capacity.cpus} CPU(s), too few to use up the quota",
                 "run the preflight on a machine with more CPUs than the quota")  # fmt: skip
@@ -175,6 +183,7 @@ def _reason_against(kind: str, limit: float, above: Chain, capacity: Capacity) -
         return _reason_against_swap(kind, limit, above, capacity)
     if kind in ("max", "high") and limit + OVER + SPARE > capacity.available_bytes:
         return (f"was not tested: only {capacity.available_bytes >> 20}M of memory are available",
+                "set a size such as 2G, or a smaller percentage: a larger machine has a larger limit" if relative else
                 "run the preflight on a machine with more free memory than the limit")  # fmt: skip
     if kind == "tasks" and limit > THREADS_MAX:
         return f"was not tested: a probe starts at most {THREADS_MAX} threads", "set a limit nearer to the need"

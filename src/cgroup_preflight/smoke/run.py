@@ -79,14 +79,20 @@ def smoke(
     door = local_door(bus_environment(choice, uid))
     engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
-    return prove(config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside)
+    return prove(
+        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
+        before_start=_drop_caches if inside else lambda: None,
+    )  # fmt: skip
 
 
 def prove(
     config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
-    user: tuple[int, int] | None = None, inside: bool = False,
+    user: tuple[int, int] | None = None, inside: bool = False, before_start: Callable[[], None] = lambda: None,
 ) -> SmokeResult:  # fmt: skip
-    """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid)."""
+    """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid).
+
+    `before_start` is called once, right before the first service starts.
+    """
     run_name = run_scope.new_name()
     plan = scoped(shipped, run_name)
     observer = Observer(door.files, facts.mount_point)
@@ -101,6 +107,7 @@ def prove(
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
+        before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
         services = Services(engine, observer, run.cgroups, say, door, inside=inside)
         seen = services.run_all(proofs)
@@ -152,6 +159,17 @@ def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
     finally:
         if not stays:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _drop_caches() -> None:
+    """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
+
+    The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
+    (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
+    """
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("3")
 
 
 def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:

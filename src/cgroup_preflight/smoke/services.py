@@ -161,7 +161,7 @@ class Services:
                 self._keep_handle(proof, pid, where)
         proof.stay = Stay(
             main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
-            allowed_cpus=self._observer.allowed_cpus(run.pid),
+            allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
         )  # fmt: skip
         proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 

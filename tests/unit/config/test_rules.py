@@ -273,3 +273,9 @@ def test_a_value_on_two_lines_says_what_is_wrong_with_it_and_what_to_write():
 def test_limits_out_of_order_say_which_number_to_change():
     (item,) = mistakes_of("[slices.a]\nMemoryHigh = '65M'\nMemoryMax = '64M'\n")
     assert item.remedies[0].title == "lower MemoryHigh to 64M, or raise MemoryMax to 65M"
+
+
+def test_an_empty_value_says_that_the_line_can_go():
+    (item,) = mistakes_of('[slices.a]\nMemoryMax = " "\n')
+    assert (item.code, item.message) == ("CGP204", "MemoryMax: the value is empty")
+    assert "remove the line" in item.remedies[0].title

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyTest
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
@@ -51,6 +52,8 @@ class Machine:
         self.denied: set[int] = set()
         self.answers: dict[str, str] = {}
         self.listening: set[str] = set()
+        #: Sockets by address: an inode, and the process that has it open (0: nobody who can be seen).
+        self.sockets: dict[str, tuple[int, int]] = {}
         self.pages: dict[str, bytes] = {}
         self.ticks: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
@@ -138,7 +141,23 @@ class Machine:
         text = self._text(path)
         return Missing(source=path, why=Why.ABSENT) if text is None else Known(value=text, source=path)
 
+    def listen(self, address: str, process: Process | None) -> None:
+        """The process answers at an address from now on."""
+        self.listening.add(address)
+        self.sockets[address] = (next(self._numbers), process.pid if process else 0)
+
+    def _table(self) -> str:
+        """/proc/net/tcp of a little-endian machine."""
+        ports = [
+            (urlsplit(item if "//" in item else f"//{item}").port or 80, inode)
+            for item, (inode, _) in self.sockets.items()
+        ]
+        rows = [f"   0: 0100007F:{port:04X} 00000000:0000 0A 0:0 00:0 0 0 0 {inode} 1\n" for port, inode in ports]
+        return "".join(["  sl  local_address\n", *rows])
+
     def _text(self, path: str) -> str | None:
+        if path == "/proc/net/tcp":
+            return self.files.get(path, self._table())
         parts = path.split("/")
         if path.startswith("/proc/") and parts[2].isdigit():
             process = self.processes.get(int(parts[2]))
@@ -175,6 +194,11 @@ class Machine:
         del self.held[handle]
 
     def names(self, path: str, keep: object = None) -> Reading[tuple[str, ...]]:
+        if path.endswith("/fd"):
+            pid = int(path.split("/")[2])
+            if pid in self.denied:
+                return Missing(source=path, why=Why.DENIED, errno=13)
+            return Known(value=tuple(str(inode) for inode, owner in self.sockets.values() if owner == pid), source=path)
         if path == "/proc":
             return Known(value=("self", *map(str, self.processes)), source=path)
         if path.startswith(MOUNT):
@@ -191,6 +215,8 @@ class Machine:
         return Known(value=tuple(item for item in below if "/" not in item), source=path)
 
     def link(self, path: str) -> Reading[str]:
+        if "/fd/" in path:
+            return Known(value=f"socket:[{path.rpartition('/')[2]}]", source=path)
         return (
             Known(value="pid:[42]", source=path)
             if path == "/proc/self/ns/pid"
@@ -278,6 +304,7 @@ class Units:
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
         self.refuses: dict[str, str] = {}
         self.written: list[tuple[str, str]] = []
+        self.journal = b"hello\nlistening on 1\n"
 
     def _called(self, name: str, units: Iterable[str]) -> None:
         self.calls.append((name, tuple(units)))
@@ -393,7 +420,7 @@ class Units:
         unit.phase = Phase.STARTED
         unit.main = machine.spawn("app", unit.cgroup, environ=f"INVOCATION_ID={unit.invocation}\0")
         if program.address and program.listens_after is not None:
-            machine.later(program.listens_after, lambda: machine.listening.add(program.address))
+            machine.later(program.listens_after, lambda: machine.listen(program.address, unit.main))
         if program.hangs_after is not None:
             machine.later(program.hangs_after, lambda: machine.listening.discard(program.address))
         if program.ends_after is not None:
@@ -464,7 +491,7 @@ class Units:
     def follow(self, invocation: str) -> object:
         self._called("follow", [invocation])
         reading, writing = os.pipe()
-        os.write(writing, b"hello\nlistening on 1\n")
+        os.write(writing, self.journal)
         os.close(writing)
         return SimpleNamespace(stdout=os.fdopen(reading, "rb"))
 

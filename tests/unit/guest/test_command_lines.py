@@ -14,7 +14,7 @@ from cgroup_preflight.guest.uml import UmlMachine, uml_argv
 UML = UmlMachine(
     program="linux.uml",
     root=Path("/cache/root.ext4"),
-    input=Path("/scratch/g1/input.tar"),
+    input=Path("/scratch/g1/input.ext4"),
     work=Path("/scratch/g1"),
     channel_fd=7,
     memory_mib=256,
@@ -24,7 +24,7 @@ QEMU = QemuMachine(
     program="qemu-system-x86_64",
     kernel=Path("/cache/vmlinuz"),
     root=Path("/cache/root.ext4"),
-    input=Path("/scratch/g1/input.tar"),
+    input=Path("/scratch/g1/input.ext4"),
     channel_fd=7,
     cpus=4,
     memory_mib=1024,
@@ -36,7 +36,7 @@ def test_uml_keeps_to_its_own_folder():
     argv = uml_argv(UML)
     assert {"umid=g1", "uml_dir=/scratch/g1/", "hostfs=/scratch/g1/empty"} <= set(argv)
     assert "ubd0=/scratch/g1/root.cow,/cache/root.ext4" in argv
-    assert "ubd1r=/scratch/g1/input.tar" in argv
+    assert "ubd1=/scratch/g1/input.ext4" in argv
     assert not any(word.startswith(("eth", "vec")) for word in argv)
 
 

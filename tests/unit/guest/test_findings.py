@@ -154,3 +154,49 @@ def test_the_summary_is_of_the_guests():
     assert guest_findings.guest_summary([made_in_guest(host=None)]) is None
     (late,) = [guest_findings.guest_summary([made_in_guest(host=None), with_host(kernel=None, systemd="257")])]
     assert (late.kernel, late.systemd) == (None, "257")
+
+
+def with_log(made, *lines):
+    service = replace(SERVICE, log_tail=lines)
+    return replace(made, run=replace(made.run, report=replace(made.run.report, services=(service,))))
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        (
+            "x: error while loading shared libraries: libpq.so.5: cannot open shared object file: No such file",
+            "a shared library",
+        ),
+        ("ImportError: libGL.so: cannot open shared object file", "a shared library"),
+        ("listen tcp [::1]:80: socket: address family not supported by protocol", "IPv6"),
+        ("dial tcp 10.0.0.1:5432: connect: network is unreachable", "a network"),
+        ("could not resolve host: Temporary failure in name resolution", "a network"),
+    ],
+)
+@pytest.mark.parametrize("code", ["CGP503", "CGP505"])
+def test_a_fail_that_the_guest_explains_is_unverified(line, lacks, code):
+    made = with_log(made_in_guest(finding(code, Status.FAIL)), "begin", line)
+    _, found = guest_findings.guest_findings(made)
+    assert (found.status, found.message) == (Status.UNVERIFIED, f"the guest lacks {lacks}: m")
+    assert "[target" in found.remedies[0].title
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "line", "engine"),
+    [
+        ("CGP503", Status.FAIL, "panic: libpq.so.5 is bad", GuestEngine.UML),
+        ("CGP504", Status.FAIL, "libpq.so.5: cannot open shared object file", GuestEngine.UML),
+        ("CGP503", Status.PASS, "libpq.so.5: cannot open shared object file", GuestEngine.UML),
+        ("CGP505", Status.FAIL, "socket: address family not supported by protocol", GuestEngine.QEMU),
+    ],
+)
+def test_what_the_guest_does_not_explain_stays(code, status, line, engine):
+    made = with_log(made_in_guest(finding(code, status), engine=engine), line)
+    _, found = guest_findings.guest_findings(made)
+    assert (found.status, found.message) == (status, "m")
+
+
+def test_the_lines_of_another_service_explain_nothing():
+    made = with_log(made_in_guest(finding("CGP503", Status.FAIL, subject="api")), "network is unreachable")
+    assert guest_findings.guest_findings(made)[1].status is Status.FAIL

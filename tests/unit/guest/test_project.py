@@ -122,3 +122,34 @@ def test_a_glob_without_a_file_is_an_error_with_its_line(tmp_path, glob, says, d
     assert (finding.code, finding.subject) == ("CGP216", glob)
     assert says in finding.message
     assert do in finding.remedies[0].title
+
+
+def with_paths(folder, **paths):
+    program(folder, "web")
+    made = config(folder, "web")
+    return replace(made, target=Target(paths=tuple((f"/{name}", value) for name, value in paths.items())))
+
+
+def test_files_and_folders_that_have_an_absolute_path_in_the_guest(tmp_path):
+    program(tmp_path, "deploy/etc/app.toml")
+    library = program(tmp_path, "lib/libx.so.1")
+    found = project.project_of(with_paths(tmp_path, etc="deploy/etc", opt="lib/libx.so.1"))
+    assert found.outside == (
+        ("/run/preflight/in/absolute/etc", "/etc"), ("/run/preflight/in/absolute/opt", "/opt"),
+    )  # fmt: skip
+    assert found.inputs["absolute/etc"] == tmp_path / "deploy/etc"
+    assert found.given["/etc/app.toml"] == tmp_path / "deploy/etc/app.toml"
+    assert found.given["/opt"] == library
+    assert found.programs == {"web": tmp_path / "web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("gone", "does not exist"), ("out", "is a link out of the folder"), ("x/../../secret", "out of the folder")],
+)
+def test_a_path_outside_of_the_project_never_goes_in(tmp_path, name, what):
+    home = tmp_path / "home"
+    (home / "x").mkdir(parents=True)
+    (home / "out").symlink_to(program(tmp_path, "secret"))
+    with pytest.raises(UsageError, match=what):
+        project.project_of(with_paths(home, etc=name))

@@ -18,7 +18,7 @@ SERVICE = '[services.web]\nbinary = "web"\n'
 
 
 def machine(text: str, host: HostCapacity = BOTH, wanted: str = "auto"):
-    return choose_machine(requirements_of(config_of(text)), wanted, host, input_bytes=0)
+    return choose_machine(requirements_of(config_of(text)), wanted, host)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_the_users_word_counts():
 def test_each_reason_is_said(text, reason):
     required = requirements_of(config_of(SERVICE + text))
     assert required.reasons == (reason,)
-    assert choose_machine(required, "uml", BOTH, input_bytes=0).gaps == (f"{reason}: unverified without QEMU",)
+    assert choose_machine(required, "uml", BOTH).gaps == (f"{reason}: unverified without QEMU",)
 
 
 def test_all_reasons_are_said_together():
     required = requirements_of(
         config_of(SERVICE + 'CPUQuota = "150%"\nAllowedCPUs = "0-1"\n[target]\nnetwork = true\n')
     )
-    (gap,) = choose_machine(required, "uml", BOTH, input_bytes=0).gaps
+    (gap,) = choose_machine(required, "uml", BOTH).gaps
     assert gap == (
         "CPUQuota=150% needs more than one CPU, AllowedCPUs needs the cpuset controller, "
         "network = true needs a network device: unverified without QEMU"
@@ -121,11 +121,10 @@ MIB = 1 << 20
     name=st.sampled_from(["MemoryMax", "MemoryHigh"]),
     in_slice=st.booleans(),
     unlimited=st.integers(0, 3),
-    files=st.integers(0, 300 * MIB),
     wanted=st.sampled_from(["uml", "qemu"]),
 )
-def test_the_memory_is_enough_for_every_probe(limits, name, in_slice, unlimited, files, wanted):
-    """The largest limit can be tested next to the system, the input files and services without a limit."""
+def test_the_memory_is_enough_for_every_probe(limits, name, in_slice, unlimited, wanted):
+    """The largest limit can be tested next to the system and services without a limit."""
     kind = "slices" if in_slice else "services"
     text = "".join(
         f'[{kind}.x{number}]\n{name} = "{limit}M"\n' + ("" if in_slice else 'binary = "x"\n')
@@ -134,10 +133,9 @@ def test_the_memory_is_enough_for_every_probe(limits, name, in_slice, unlimited,
     text += "".join(f'[services.free{number}]\nbinary = "x"\n' for number in range(unlimited))
     config = config_of(text)
     free = sum(all(item.property != "MemoryMax" for item in one.settings) for one in config.services)
-    found = choose_machine(requirements_of(config), wanted, HostCapacity(qemu=True, cpus=2, memory_mib=1 << 20),
-                           input_bytes=files)  # fmt: skip
+    found = choose_machine(requirements_of(config), wanted, HostCapacity(qemu=True, cpus=2, memory_mib=1 << 20))
     probed = max(limits) * MIB + OVER + SPARE
-    needed = SYSTEM_MIB[wanted] * MIB + files + probed + 128 * MIB * free
+    needed = SYSTEM_MIB[wanted] * MIB + probed + 128 * MIB * free
     assert needed <= found.memory_mib * MIB
     # And no more than that, since a large machine takes longer to boot.
     assert found.memory_mib * MIB <= max(needed + 64 * MIB, (256 if wanted == "uml" else 512) * MIB)
@@ -182,12 +180,53 @@ def test_it_is_bounded_by_half_of_the_host_and_by_the_least(wanted, host_mib, li
     assert machine(SERVICE + f'MemoryMax = "{limit}"\n', host, wanted).memory_mib == mebibytes
 
 
-def test_files_take_memory_up_to_the_last_byte():
-    required = requirements_of(config_of(SERVICE + 'MemoryMax = "64M"\n'))
-    sizes = [
-        choose_machine(required, "uml", BOTH, input_bytes=size).memory_mib for size in (0, 1, 32 * MIB, 32 * MIB + 1)
-    ]
-    assert sizes == [288, 320, 320, 352]
+@pytest.mark.parametrize(
+    ("wanted", "share", "mebibytes"),
+    [("uml", "75%", 896), ("uml", "90%", 2240), ("uml", "1%", 256), ("qemu", "75%", 1408)],
+)
+def test_a_share_of_the_memory_leaves_enough_for_the_system(wanted, share, mebibytes):
+    text = SERVICE + f'MemoryMax = "{share}"\n'
+    found = machine(text, wanted=wanted)
+    assert found.memory_mib == mebibytes
+    assert requirements_of(config_of(text)).impossible(found) == ""
+
+
+def test_a_share_that_no_guest_can_test_is_impossible():
+    required = requirements_of(config_of('[slices.a]\nMemoryMax = "90.01%"\n' + SERVICE))
+    assert "limit of 90.01% leaves too little" in required.impossible(choose_machine(required, "auto", BOTH))
+    required = requirements_of(config_of(SERVICE + 'MemoryHigh = "90%"\n'))
+    small = HostCapacity(qemu=True, cpus=2, memory_mib=4000)
+    assert "needs a guest with 2240 MiB, and this host can give it 2000 MiB" in required.impossible(
+        choose_machine(required, "auto", small)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "ready"),
+    [
+        ('[services.web.smoke]\nready = "http://[::1]:8080/healthz"\n', ("web",)),
+        ('[services.web.smoke]\nready = "tcp://[::1]:8080"\n', ("web",)),
+        ('[services.web.smoke]\nargs = ["--listen=[::1]:80"]\n', ()),
+        ('[services.web.smoke]\nenv = { ADDRESS = "[::]:80" }\n', ()),
+    ],
+)
+def test_an_ipv6_address_takes_qemu(text, ready):
+    required = requirements_of(config_of(SERVICE + text))
+    assert (required.reasons, required.ipv6) == (("an IPv6 address needs IPv6",), ready)
+    assert choose_machine(required, "auto", BOTH).engine is GuestEngine.QEMU
+    # Without QEMU it is the missing program where a service could not become ready.
+    assert choose_machine(required, "auto", ALONE).engine is (GuestEngine.QEMU if ready else GuestEngine.UML)
+    named = choose_machine(required, "uml", BOTH)
+    assert ("web is to be ready at an IPv6 address" in required.impossible(named)) is bool(ready)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['ready = "log:[a-f:]"\n', 'ready = "http://127.0.0.1:80"\n', 'args = ["[x:y]", "[12]", "a:b"]\n'],
+)
+def test_what_only_looks_like_an_ipv6_address_does_not(text):
+    required = requirements_of(config_of(SERVICE + "[services.web.smoke]\n" + text))
+    assert (required.reasons, required.ipv6) == ((), ())
 
 
 def test_the_config_knows_the_guests_distributions():

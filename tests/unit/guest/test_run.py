@@ -15,14 +15,15 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import LimitResult, Remedy, Status, Verdict
 from cgroup_preflight.guest import bytecode, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
-from cgroup_preflight.guest.image import cache_folder
-from cgroup_preflight.guest.project import Project
+from cgroup_preflight.guest.image import RootImage, cache_folder
+from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.run import GuestTask
 from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.report import codec
 from tests.unit.core.making import config_of
+from tests.unit.golang.test_dynamic import elf
 from tests.unit.guest.played import LIMITS, PlayedGuest, config, ended, finding, report
 from tests.unit.guest.test_image import put_image
 
@@ -236,17 +237,18 @@ def test_the_time_limit_grows_with_the_slowest_service_and_with_the_limits():
     assert guest_engine._time_limit(task(config=config_of(many))) == 180 + 3 * (30 + 5 + 10) + 35 * 40
 
 
-def test_binaries_with_absolute_paths_are_put_in_their_places():
-    outside = (("/in/absolute/opt/a", "/opt/a"), ("/in/absolute/opt/b", "/opt/b"))
+def test_files_with_absolute_paths_are_put_in_their_places():
+    outside = (("/in/absolute/opt/a", "/opt/a"), ("/in/absolute/etc/b", "/etc/b"))
     with PlayedGuest() as guest:
         guest_engine._prepare(guest, replace(PROJECT, outside=outside), network=False)
-    assert [argv[-2:] for argv in guest.asked] == list(outside)
-    assert all(argv[:2] == ("sh", "-c") for argv in guest.asked)
+    (argv,) = guest.asked
+    assert argv[:2] == ("sh", "-euc")
+    assert argv[4:] == (*outside[0], *outside[1])
     assert guest.network == 0
     bad = PlayedGuest(mount=ended(returncode=1, stderr=b"read-only \xff" + b"y" * 300))
-    with bad, pytest.raises(GuestError, match="could not put /opt/a into the guest: read-only \ufffd") as lost:
+    with bad, pytest.raises(GuestError, match="could not put a file at its absolute path: read-only \ufffd") as lost:
         guest_engine._prepare(bad, replace(PROJECT, outside=outside), network=True)
-    assert (len(lost.value.what), bad.network) == (len("could not put /opt/a into the guest: ") + 200, 0)
+    assert (len(lost.value.what), bad.network) == (len("could not put a file at its absolute path: ") + 200, 0)
 
 
 def test_the_network_is_started_only_where_the_config_has_one():
@@ -304,7 +306,7 @@ def test_twice_is_lost_and_so_is_one_that_took_its_time(seconds, boots):
 def place(tmp_path, monkeypatch):
     """A project with two programs, a cache with a finished image, and the engines' programs installed."""
     (tmp_path / "bin").mkdir()
-    for name in ("linux.uml", "qemu-system-x86_64"):
+    for name in ("linux.uml", "qemu-system-x86_64", "mke2fs"):
         (tmp_path / "bin" / name).touch(mode=0o755)
     monkeypatch.setattr(tools, "_SEARCH_PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(qemu, "_KVM", str(tmp_path / "kvm"))
@@ -426,3 +428,28 @@ def test_an_image_that_was_never_booted_is(place, engine, memory, seconds):
     assert spec.inputs == {"src/cgroup_preflight": bytecode.source_folder()}
     assert "copytree" in guest.asked[0][3]
     assert said == ["booting it once"]
+
+
+def test_what_the_image_lacks_is_told_before_the_boot(place):
+    """All of it at once; and the same programs run where the image has it."""
+    (place / "api").write_text("#!/usr/bin/node\n")
+    (place / "web").write_bytes(elf("/lib64/ld.so", ("libpq.so.5",)))
+    made = task(config=config(path="shop.toml", folder=str(place)))
+    root = RootImage(name="x", root=place / "root", kernel=None, listing=place / "listing")
+    root.listing.write_text("/lib64/ld.so\n/bin/sh\n")
+    handed = project_of(made.config)
+    with pytest.raises(GuestError) as lost:
+        guest_engine._require_system(made, root, handed)
+    assert lost.value.what == (
+        "the debian-12 guest lacks /usr/bin/node (needed by api), libpq.so.5 (needed by web); no service was run"
+    )
+    root.listing.write_text("/lib64/ld.so\n/usr/bin/node\n/usr/lib/libpq.so.5\n")
+    guest_engine._require_system(made, root, handed)
+    guest_engine._require_system(made, replace(root, listing=None), handed)
+
+
+def test_a_machine_without_ipv6_is_refused_before_the_boot(place):
+    text = '[services.api]\nbinary = "api"\n[services.api.smoke]\nready = "tcp://[::1]:80"\n[target]\nmachine = "uml"\n'
+    made = replace(config_of(text), path="shop.toml", folder=str(place))
+    with pytest.raises(GuestError, match="has no IPv6, and api is to be ready"):
+        guest_engine.run_task(task(config=made), {"XDG_CACHE_HOME": str(place)}, pytest.fail, boot=pytest.fail)

@@ -200,3 +200,14 @@ def test_the_variables_of_a_run_come_after_those_that_ship():
     )  # fmt: skip
     assert sorted((variables.path, shipped.path)) == [shipped.path, variables.path]
     assert variables.content == '[Service]\nEnvironment="B=50%%"\n'
+
+
+def test_a_drop_in_resets_a_list_before_it_sets_it():
+    """systemd adds AllowedCPUs= of a drop-in to that of the unit, unless an empty one comes first."""
+    plan = build_plan(
+        config_of('[slices.s]\nAllowedCPUs = "0-1"\n[services.a]\nbinary = "a"\nAllowedCPUs = "1"\nTasksMax = 9\n')
+    )
+    (drop_in,) = drop_in_files(plan)
+    assert "TasksMax=9\n" in drop_in.content
+    assert "\nAllowedCPUs=\nAllowedCPUs=1\n" in drop_in.content
+    assert "AllowedCPUs=\n" not in slice_files(plan)[0].content

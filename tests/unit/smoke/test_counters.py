@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from cgroup_preflight.smoke.counters import counted_findings
-from tests.unit.smoke.fabricate import ABSENT, SLICE, counters, effective, evidence, known
+from tests.unit.smoke.fabricate import ABSENT, SLICE, counters, effective, evidence, known, stay
 
 ABOVE = replace(
     counters(peak=80 << 20, cpu={"usage_usec": 9, "nr_periods": 10, "nr_throttled": 5, "throttled_usec": 70}),
@@ -51,3 +51,11 @@ def test_nothing_counted_is_no_number():
 
 def test_a_service_that_never_ran_has_none():
     assert counted_findings([evidence(counters=None)]) == ()
+
+
+def test_what_the_memory_was_while_the_service_ran():
+    seen = evidence(stay=replace(stay(), memory={"anon": 1 << 20, "file": 7 << 20}))
+    (found,) = counted_findings([seen])
+    assert found.message.endswith("; memory while it ran: anonymous 1M, file 7M")
+    assert (found.evidence["anon memory"], found.evidence["file memory"]) == (1 << 20, 7 << 20)
+    assert "kernel memory" not in found.evidence

@@ -319,3 +319,12 @@ def test_every_property_is_tried_read_back_or_asked_of_systemd(item):
     (one,) = plan(text).services
     assert bool(expectations(one.settings, NUMBERS)) is (item.role not in (Role.PARAMETER, Role.POLICY))
     assert len(policies(plan(text))) == (2 if item.role is Role.POLICY else 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "remedy"), [("99%", "set a size such as 2G, or a smaller percentage"), ("8G", "with more free memory")]
+)
+def test_no_machine_has_more_free_memory_than_nearly_all_of_its_memory(limit, remedy):
+    made = plan(f"[services.a]\nbinary='x'\nMemoryMax='{limit}'\n")
+    _, (untried,) = plan_probes(made, NUMBERS, Capacity(cpus=2, available_bytes=1 << 30))
+    assert remedy in untried.remedy

@@ -145,7 +145,7 @@ def test_a_job_that_does_not_end_is_not_ready(tmp_path):
 def test_one_that_is_never_ready(tmp_path):
     seen = Trial(tmp_path, Program(address=URL, listens_after=None)).one()
     assert seen.ready is not None
-    assert seen.ready.why == f"connection refused at {URL}"
+    assert seen.ready.why == f"connection refused at {URL}; the service listens at no address"
     assert 30 < seen.ready.seconds < 31
     assert statuses(seen)["CGP505"] is Status.FAIL
 
@@ -174,7 +174,85 @@ def test_tcp_and_what_listens_there(tmp_path):
     assert set(statuses(seen).values()) == {Status.PASS}
     seen = Trial(tmp_path, Program(address="127.0.0.1:81"), text).one()
     assert seen.ready is not None
-    assert seen.ready.why == "no program listens at 127.0.0.1:80"
+    assert seen.ready.why == "no program listens at 127.0.0.1:80; the service listens at 127.0.0.1:81"
+
+
+def test_an_answer_of_another_program_does_not_make_a_service_ready(tmp_path):
+    """Two services, of which one listens on the ports of both: only that one is ready."""
+
+    def squat(units: Units, unit: Unit) -> None:
+        other = units.machine.spawn("b", "/b.slice/b.service")
+        units.machine.later(0.1, lambda: units.machine.listen(URL, other))
+
+    seen = Trial(tmp_path, Program(does=squat)).one()
+    assert seen.ready is not None
+    assert not seen.ready.ok
+    assert seen.ready.why.startswith(f"another program listens at {URL}: b (PID ")
+    assert " of b.service" in seen.ready.why
+    assert statuses(seen)["CGP505"] is Status.FAIL
+
+
+def test_an_answer_of_which_nobody_can_tell_whose_it_is_is_unverified(tmp_path):
+    def hide(units: Units, unit: Unit) -> None:
+        assert unit.main is not None
+        units.machine.denied.add(unit.main.pid)
+
+    seen = Trial(tmp_path, Program(address=URL, does=hide)).one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, "EACCES" in seen.ready.doubt) == (True, True)
+    assert statuses(seen)["CGP505"] is Status.UNVERIFIED
+
+
+def test_another_program_that_takes_the_address_over_is_seen_at_the_end(tmp_path):
+    def lose(units: Units, unit: Unit) -> None:
+        other = units.machine.spawn("b", "/b.slice/b.service")
+        units.machine.later(2.0, lambda: units.machine.listen(URL, other))
+
+    seen = Trial(tmp_path, Program(address=URL, does=lose)).one()
+    assert "another program listens" in seen.silent
+    assert statuses(seen)["CGP505"] is Status.FAIL
+
+
+def test_the_periods_after_the_start_are_counted_for_the_service_and_its_slices(tmp_path):
+    trial = Trial(tmp_path)
+    texts = {
+        "before": "usage_usec 1\nnr_periods 300\nnr_throttled 290\n",
+        "after": "nr_periods 350\nnr_throttled 291\n",
+    }
+
+    def turn() -> None:
+        for cgroup in (CGROUP, SLICE):
+            when = "before" if trial.machine.now < 1002 else "after"
+            trial.machine.files[f"{MOUNT}{cgroup}/cpu.stat"] = texts[when]
+
+    trial.machine.ticks.append(turn)
+    seen = trial.one()
+    assert [(item.cgroup, item.counted("nr_periods"), item.counted("nr_throttled")) for item in seen.hold[:2]] == [
+        (CGROUP, 50, 1), (SLICE, 50, 1),
+    ]  # fmt: skip
+
+
+def test_a_service_that_is_not_ready_or_ended_has_no_hold(tmp_path):
+    assert Trial(tmp_path, Program(address=URL, listens_after=None)).one().hold == ()
+    assert Trial(tmp_path, Program(address=URL, ends_after=1.0)).one().hold == ()
+
+
+def test_a_service_waits_while_much_of_its_output_is_unread(tmp_path):
+    trial = Trial(tmp_path, Program(), LOG, journal=False)
+    unread = (1 << 18) * 80 * "y"
+
+    def flood() -> None:
+        if trial.machine.now > 1000.3 and not trial.machine.ticks[1:]:
+            trial.machine.ticks.append(lambda: None)
+            with open(f"{trial.output}-web", "a") as file:
+                file.write(f"{unread}\nlistening on 1\n")
+
+    trial.machine.ticks.append(flood)
+    seen = trial.one()
+    assert seen.ready is not None
+    assert seen.ready.ok
+    frozen = [text for path, text in trial.units.written if path == f"{MOUNT}{CGROUP}/cgroup.freeze"]
+    assert frozen == ["1", "0"]
 
 
 def test_started_is_ready_at_once(tmp_path):
@@ -206,9 +284,22 @@ def test_a_line_of_its_output_file_makes_it_ready_and_its_last_lines_are_kept(tm
 @pytest.mark.parametrize(("text", "why"), [("nothing\n", "no line of its log matches '^listening on \\\\d'")])
 def test_a_log_without_the_line(tmp_path, text, why):
     (tmp_path / "out-web").write_text(text)
-    seen = Trial(tmp_path, Program(), LOG, journal=False).one()
+    trial = Trial(tmp_path, Program(), LOG, journal=False)
+    trial.units.journal = b"hello\n"
+    seen = trial.one()
     assert seen.ready is not None
     assert seen.ready.why == why
+
+
+def test_a_line_that_went_to_the_journal_and_not_to_the_output_makes_it_ready(tmp_path):
+    """Looked for once the output has had its time, and with one program."""
+    trial = Trial(tmp_path, Program(), LOG, journal=False)
+    seen = trial.one()
+    assert seen.ready is not None
+    assert seen.ready.ok
+    assert 2 <= seen.ready.seconds < 2.5
+    names = [name for name, _ in trial.units.calls]
+    assert (names.count("follow"), names.count("end_follow")) == (1, 1)
 
 
 def test_only_the_last_whole_lines_of_a_long_output_are_kept(tmp_path):

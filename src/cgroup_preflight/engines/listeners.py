@@ -1,0 +1,96 @@
+"""Whose socket answers at an address: that of a process in a service's cgroup, or of another program.
+
+A connection alone shows only that somebody listens: a proxy, systemd for a socket unit, or another service of the run.
+"""
+
+from collections.abc import Iterable
+
+from cgroup_preflight.config.model import ReadyTest
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.engines.ready import address
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.fs import HostFs
+from cgroup_preflight.host.sockets import Listener, parse_listeners, reached
+
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_SYSTEMD = "systemd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answerer:
+    """Who listens at an address: the service if both are empty; `other` names another program.
+
+    `doubt`: why it is unknown.
+    """
+
+    other: str = ""
+    doubt: str = ""
+
+
+class Listeners:
+    """The listening TCP sockets of one machine and their owners."""
+
+    def __init__(self, files: HostFs, observer: Observer) -> None:
+        self._files = files
+        self._observer = observer
+        self._known: dict[int, str] = {}
+
+    def answerer(self, test: ReadyTest, cgroup: str) -> Answerer:
+        """Who listens at the address of an HTTP or TCP test of the service in `cgroup`."""
+        listeners, missing = self._listeners()
+        inodes = reached(listeners, *address(test))
+        if not inodes:
+            return Answerer(doubt=str(missing) if missing else "no socket of this machine listens there")
+        own, denied = self._sockets(self._observer.processes(cgroup))
+        foreign = inodes - own
+        if not foreign:
+            return Answerer()
+        other = self._owner(min(foreign))
+        if denied and not other:
+            return Answerer(doubt=str(denied))
+        return Answerer(other=other or "a program of another user")
+
+    def addresses(self, cgroup: str) -> tuple[str, ...]:
+        """Where the processes in a cgroup listen, as far as that can be read."""
+        own, _ = self._sockets(self._observer.processes(cgroup))
+        listeners, _ = self._listeners()
+        return tuple(sorted({item.shown for item in listeners if item.inode in own}))
+
+    def _listeners(self) -> tuple[list[Listener], Missing | None]:
+        """All that can be read, and why the rest cannot; a kernel without IPv6 has no table of it."""
+        readings: list[Reading[tuple[Listener, ...]]] = [
+            parsed(self._files.read(path), parse_listeners) for path in _TABLES
+        ]
+        found = [item for reading in readings if isinstance(reading, Known) for item in reading.value]
+        return found, next((reading for reading in readings if isinstance(reading, Missing)), None)
+
+    def _sockets(self, pids: Iterable[int]) -> tuple[frozenset[int], Missing | None]:
+        """The inodes of the sockets that processes have open, and why those of some cannot be read."""
+        found, denied = set[int](), None
+        for pid in pids:
+            names = self._files.names(f"/proc/{pid}/fd")
+            if isinstance(names, Missing):
+                # A process that ended has no sockets.
+                denied = names if names.why is not Why.ABSENT else denied
+                continue
+            for name in names.value:
+                target = self._files.link(f"/proc/{pid}/fd/{name}")
+                if isinstance(target, Known) and target.value.startswith("socket:["):
+                    found.add(int(target.value[len("socket:[") : -1]))
+        return frozenset(found), denied
+
+    def _owner(self, inode: int) -> str:
+        """The program of a socket, empty where it cannot be told; it looks into every process, so once a socket."""
+        if inode not in self._known:
+            self._known[inode] = next(
+                (self._words(pid) for pid in self._observer.pids() if inode in self._sockets((pid,))[0]), ""
+            )
+        return self._known[inode]
+
+    def _words(self, pid: int) -> str:
+        comm, cgroup = self._observer.comm(pid), self._observer.cgroup_of(pid)
+        if comm == _SYSTEMD:
+            return f"systemd (PID {pid}), for a socket unit"
+        unit = cgroup.value.rpartition("/")[2] if isinstance(cgroup, Known) else ""
+        return f"{comm or 'a program'} (PID {pid})" + (f" of {unit}" if unit else "")

@@ -1,0 +1,76 @@
+"""Who listens at an address: the service itself, another program that is named, or nobody knows, with the reason."""
+
+import pytest
+
+from cgroup_preflight.config.keys import parse_ready
+from cgroup_preflight.engines.listeners import Answerer, Listeners
+from tests.unit.engines.machine import Machine
+
+TEST = parse_ready("http://127.0.0.1:8080/healthz")
+OWN = "/a.slice/web.service"
+
+
+def machine(**owners: str):
+    """One process listens at the address; `owners` are its name and cgroup."""
+    made = Machine()
+    made.cgroups |= {OWN, f"{OWN}/child", "/b.slice/other.service"}
+    process = made.spawn(owners.get("comm", "app"), owners.get("cgroup", OWN))
+    made.listen(TEST.target, process)
+    return made, process
+
+
+def answerer(made: Machine) -> Answerer:
+    return Listeners(made, made.observer()).answerer(TEST, OWN)
+
+
+@pytest.mark.parametrize("cgroup", [OWN, f"{OWN}/child"])
+def test_the_socket_of_the_service_or_of_a_cgroup_below_it(cgroup):
+    assert answerer(machine(cgroup=cgroup)[0]) == Answerer()
+
+
+def test_another_service_is_named():
+    made, process = machine(comm="b", cgroup="/b.slice/other.service")
+    assert answerer(made) == Answerer(other=f"b (PID {process.pid}) of other.service")
+
+
+def test_systemd_that_listens_for_a_socket_unit_is_named_as_that():
+    made, process = machine(comm="systemd", cgroup="/init.scope")
+    assert answerer(made) == Answerer(other=f"systemd (PID {process.pid}), for a socket unit")
+
+
+def test_a_socket_that_the_service_got_from_systemd_is_its_own_only_if_nobody_else_can_be_reached():
+    made, _ = machine()
+    other = made.spawn("proxy", "/b.slice/other.service")
+    made.listen("127.0.0.1:8080", other)  # the same port again, by SO_REUSEPORT
+    assert answerer(made).other.startswith("proxy ")
+
+
+def test_a_process_that_cannot_be_looked_into_leaves_a_doubt():
+    made, process = machine()
+    made.denied.add(process.pid)
+    assert answerer(made) == Answerer(doubt=f"/proc/{process.pid}/fd: denied (EACCES)")
+
+
+def test_another_users_program_is_not_the_service():
+    """All processes of the service could be read, and the socket is none of theirs."""
+    made, process = machine(cgroup="/b.slice/other.service")
+    made.denied.add(process.pid)
+    assert answerer(made) == Answerer(other="a program of another user")
+
+
+def test_an_address_without_a_socket_here_leaves_a_doubt():
+    assert "no socket of this machine" in answerer(Machine()).doubt
+
+
+def test_tables_that_cannot_be_read_leave_a_doubt():
+    made = Machine()
+    made.files["/proc/net/tcp"] = "head\nnonsense\n"
+    assert "/proc/net/tcp: malformed" in answerer(made).doubt
+
+
+def test_where_a_service_listens():
+    made, process = machine()
+    made.listen("127.0.0.1:81", process)
+    listeners = Listeners(made, made.observer())
+    assert listeners.addresses(OWN) == ("127.0.0.1:8080", "127.0.0.1:81")
+    assert listeners.addresses("/b.slice/other.service") == ()

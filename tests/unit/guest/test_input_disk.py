@@ -1,0 +1,111 @@
+"""The disk with a guest's input: what is on it, and whose it is. Needs mke2fs, as a guest does."""
+
+import os
+import subprocess
+
+import pytest
+
+from cgroup_preflight.guest import input_disk, tools
+
+pytestmark = [
+    pytest.mark.starts_processes,
+    pytest.mark.skipif(not tools.is_installed("mke2fs"), reason="e2fsprogs is not installed"),
+]
+
+
+def made(tmp_path, inputs):
+    input_disk.write_disk(inputs, tmp_path / "disk", tmp_path / "staging")
+    assert not (tmp_path / "staging").exists()
+    return tmp_path / "disk"
+
+
+def asked(disk, *requests):
+    """The answers of debugfs(8), which is part of e2fsprogs."""
+    return [subprocess.run([tools.find("debugfs"), "-R", request, disk], capture_output=True, text=True, check=True, timeout=30).stdout
+            for request in requests]  # fmt: skip
+
+
+def test_files_folders_and_links_with_their_modes(tmp_path):
+    source = tmp_path / "source"
+    (source / "deep" / "__pycache__").mkdir(parents=True)
+    (source / "deep" / "__pycache__" / "x.pyc").write_bytes(b"x")
+    (source / "deep" / "data").write_bytes(b"content" * 1000)
+    (source / "link").symlink_to("deep/data")
+    (source / "deep" / "up").symlink_to("..")
+    os.mkfifo(source / "fifo")
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o750)
+    program_before = program.stat()
+    disk = made(tmp_path, {"a/b": source, "project/run": program})
+    checked = subprocess.run(
+        [tools.find("e2fsck"), "-fn", disk], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert checked.returncode == 0, checked
+    content, below, link, run, top = asked(
+        disk, "cat /a/b/deep/data", "ls -p /a/b/deep", "stat /a/b/link", "stat /project/run", "ls -p /a/b"
+    )
+    assert content == "content" * 1000
+    assert "pycache" not in below
+    assert "/up/" in below
+    assert 'Fast link dest: "deep/data"' in link
+    assert "Mode:  0750" in run
+    assert "fifo" not in top
+    after = program.stat()
+    assert (after.st_mtime_ns, after.st_uid, after.st_nlink) == (program_before.st_mtime_ns, program_before.st_uid, 1)
+
+
+def test_root_owns_everything_and_no_time_of_the_host_is_in_it(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    if os.geteuid() == 0:
+        os.chown(file, 70_000, 70_001)
+    (status,) = asked(made(tmp_path, {"file": file}), "stat /file")
+    assert "User:     0   Group:     0" in status
+    assert [line.split()[1] for line in status.splitlines() if "time:" in line] == ["0x00000000:00000000"] * 4
+
+
+@pytest.mark.parametrize("count", [1, 6000])
+def test_it_has_room_for_what_services_write(tmp_path, count):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(count):
+        (source / str(number)).write_text("x")
+    (text,) = asked(made(tmp_path, {"many": source}), "stats")
+    numbers = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    assert int(numbers["Free blocks"]) * 4096 > 400 << 20
+    assert int(numbers["Free inodes"]) > 4000
+    # And that room takes no space on the host.
+    assert (tmp_path / "disk").stat().st_blocks * 512 < (8 << 20) + count * 8192
+
+
+def test_a_file_that_is_gone_is_told_and_nothing_is_left(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        input_disk.write_disk({"x": tmp_path / "gone"}, tmp_path / "disk", tmp_path / "staging")
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_no_link_can_be_made_the_file_is_copied(tmp_path):
+    source, place = tmp_path / "source", tmp_path / "place"
+    source.write_text("x")
+    source.chmod(0o751)
+
+    def refused(_source, _place):
+        raise PermissionError
+
+    input_disk._link(source, place, refused)
+    assert (place.read_text(), place.stat().st_mode & 0o777, source.stat().st_nlink) == ("x", 0o751, 1)
+    input_disk._link(source, tmp_path / "second")
+    assert source.stat().st_nlink == 2
+
+
+def test_the_umask_of_the_job_does_not_matter(tmp_path):
+    source = tmp_path / "file"
+    source.write_text("x")
+    before = os.umask(0o077)
+    try:
+        (status, folder) = asked(made(tmp_path, {"p/q/file": source}), "stat /", "stat /p/q")
+    finally:
+        os.umask(before)
+    assert "Mode:  0755" in status
+    assert "Mode:  0755" in folder
