@@ -40,14 +40,16 @@ class Watched:
     """What the samples of one cgroup showed.
 
     `cpu_excess_usec`: the most CPU time above quota times time in any span between two samples, `quota` that of the
-    gate; `standstill`: the longest time in seconds that a wait took more than it should, as on a machine that stood
-    still. `longest_gap` between two samples is in seconds.
+    gate; `cpu_jump_usec`: the part of that which one pair of neighbouring samples shows alone. `standstill`: the longest
+    time in seconds that a wait took more than it should, as on a machine that stood still. `longest_gap` between two
+    samples is in seconds.
     """
 
     cgroup: str
     changes: tuple[Change, ...] = ()
     quota: CpuMax | None = None
     cpu_excess_usec: float = 0.0
+    cpu_jump_usec: float = 0.0
     standstill: float = 0.0
     samples: int = 0
     longest_gap: float = 0.0
@@ -64,8 +66,9 @@ class _Level:
         limit = parsed(Known(value=self._first.get("cpu.max", ""), source=cgroup), parse_cpu_max)
         self.quota = limit.value if isinstance(limit, Known) and limit.value.quota is not None else None
         self.changes: list[Change] = []
-        self.excess = 0.0
+        self.excess = self.jump = 0.0
         self._least: float | None = None
+        self._lowest = 0.0
 
     def sample(self, seconds: float) -> None:
         """Compares the limit files with what they were at the gate, `seconds` ago."""
@@ -87,8 +90,10 @@ class _Level:
         """CPU time that was read between two moments; no span is taken for shorter than it was."""
         cpus = self.quota.cpus or 0.0 if self.quota is not None else 0.0
         if self._least is not None:
-            self.excess = max(self.excess, used - cpus * after * 1e6 - self._least)
-        lowest = used - cpus * before * 1e6
+            highest = used - cpus * after * 1e6
+            self.excess = max(self.excess, highest - self._least)
+            self.jump = max(self.jump, highest - self._lowest)
+        lowest = self._lowest = used - cpus * before * 1e6
         self._least = lowest if self._least is None else min(self._least, lowest)
 
 
@@ -140,7 +145,7 @@ class Watch:
             return Watched(cgroup=cgroup)
         return Watched(
             cgroup=cgroup, changes=tuple(level.changes), quota=level.quota, cpu_excess_usec=level.excess,
-            standstill=self._standstill, samples=self._samples, longest_gap=self._gap,
+            cpu_jump_usec=level.jump, standstill=self._standstill, samples=self._samples, longest_gap=self._gap,
         )  # fmt: skip
 
     def end(self) -> None:

@@ -79,11 +79,12 @@ def _limit(seen: ServiceEvidence, file: str) -> int | None:
 def cpu_slack(watched: Watched, cpus: int) -> float:
     """Microseconds that a cgroup may use above quota times time in any span.
 
-    One period's quota more than there were whole periods, what each CPU keeps or overruns, and the time that the
-    machine stood still.
+    One period's quota more than there were whole periods, what each CPU keeps or overruns, the time that the machine
+    stood still, and one jump between two samples: a virtual CPU that stands still while a task runs on it counts that
+    time as used, all at once, and the kernel makes the cgroup pay it back. A lifted quota shows in many samples.
     """
     quota = watched.quota.quota or 0 if watched.quota else 0
-    return quota + cpus * (_CPU_USEC + watched.standstill * 1e6)
+    return quota + cpus * (_CPU_USEC + watched.standstill * 1e6) + watched.cpu_jump_usec
 
 
 def _cpu(seen: ServiceEvidence, watched: Watched) -> Iterator[Finding]:

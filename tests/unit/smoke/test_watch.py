@@ -111,6 +111,13 @@ def test_cpu_time_up_to_the_quota_is_none():
     assert not list(contradictions(fake.evidence(watched=(seen,))))
 
 
+def test_a_virtual_cpu_that_stood_still_under_a_task_is_no_lifted_quota():
+    """The time counts as used in one piece, and the kernel makes the cgroup pay it back."""
+    seen = uses(machine(), [(1.0, 0.5), (0.1, 4.0), (1.0, 0.0), (1.0, 0.5)])
+    assert seen.cpu_excess_usec > cpu_slack(seen, 1) - seen.cpu_jump_usec
+    assert not list(contradictions(fake.evidence(watched=(seen,))))
+
+
 @given(st.integers(1, 64), st.floats(0, 5))
 def test_the_tolerance_of_cpu_time_is_a_period_and_a_slice_and_a_tick_for_each_cpu(cpus, standstill):
     quota = CpuMax(50_000, 100_000)
