@@ -59,13 +59,11 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.PROCESS_PLACE: Page(
-        what=(
-            "Checks four times a second that every process of a service is in the cgroup of its unit, whoever its "
-            "parent is. In a guest, every other new process counts too, unless systemd started it by itself."
-        ),
+        what="Checks four times a second that every process of a service is in the cgroup of its unit.",
         fails=(
             "A process moved to another cgroup, or a service started a program through the service manager, so that "
-            "none of the unit's limits apply to it. The run ends such a process."
+            "none of the unit's limits apply to it. The run ends such a process. In a guest, every other new process counts "
+            "too, unless systemd started it by itself."
         ),
         fix="Do not move processes between cgroups; run helpers as services with limits of their own.",
         about=("cgroup.procs",),
