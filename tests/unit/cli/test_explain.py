@@ -89,7 +89,7 @@ def test_a_word_of_one_code_alone_shows_its_page(capsys):
     ("word", "near"),
     [
         ("MemryMax", "MemoryMax"),
-        ("CGP50S", "CGP50"),
+        ("CGP6O4", "CGP604"),
         ("memory.maxx", "memory.max"),
         ("limits-in-forse", "limits-in-force"),
     ],

@@ -45,13 +45,7 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=("https://systemd.io/CGROUP_DELEGATION/",),
     ),
     codes.LIMITS_IN_FORCE: Page(
-        what=(
-            "Checks that each service has a limit, those that [require] limits names, and that the kernel's file has "
-            "each limit, at the unit and at every slice above it. The files are opened before the programs begin and "
-            "read ten times a second until the services have ended, once a second where there are hundreds; the "
-            "evidence has the longest time between two readings. memory.peak, pids.peak and the CPU time must agree "
-            "with the limits."
-        ),
+        what="Checks that each service has a limit, and that the kernel has it, at the unit and at each slice above.",
         fails=(
             "systemd accepted the limit, but the kernel does not have it: a level above does not enable the "
             "controller. Only the file proves a limit; `systemctl show` repeats what systemd was told. Or the limit "
@@ -65,13 +59,11 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.PROCESS_PLACE: Page(
-        what=(
-            "Checks four times a second that every process of a service is in the cgroup of its unit, whoever its "
-            "parent is. In a guest, every other new process counts too, unless systemd started it by itself."
-        ),
+        what="Checks four times a second that every process of a service is in the cgroup of its unit.",
         fails=(
             "A process moved to another cgroup, or a service started a program through the service manager, so that "
-            "none of the unit's limits apply to it. The run ends such a process."
+            "none of the unit's limits apply to it. The run ends such a process. In a guest, every other new process counts "
+            "too, unless systemd started it by itself."
         ),
         fix="Do not move processes between cgroups; run helpers as services with limits of their own.",
         about=("cgroup.procs",),
@@ -101,10 +93,7 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.READINESS: Page(
-        what=(
-            "Checks that the service became ready in time, and still answered at the end. The socket that answers must "
-            "belong to a process in the cgroup of the service."
-        ),
+        what="Checks that the service itself became ready in time, and still answered at the end.",
         fails=(
             "It did not answer within start_timeout, stopped answering, or another program answered at its address: a "
             "proxy, a socket unit or another service. A quota makes every start slower."
@@ -187,10 +176,7 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.THROTTLED: Page(
-        what=(
-            "Checks that a CPU quota stopped a service or slice in few of its periods: in 25%, or what [policy] "
-            "throttled_max says. Only periods after the start count, and at least 10 of them."
-        ),
+        what="Checks that a quota stopped a service in few periods after its start: 25%, or throttled_max.",
         fails="A throttled service waits in each period until the next one begins, so its answers are late.",
         fix="Raise CPUQuota to the value that the remedy proposes, or raise throttled_max for work that can wait.",
         about=("cpu.stat", "cpu.max", "CPUQuota", "throttled", "throttled_max"),
