@@ -30,15 +30,15 @@ _SLIPPED = Remedy(
 
 def contradictions(seen: ServiceEvidence) -> Iterator[Finding]:
     """A finding for each limit that was changed during the run, and for each that a counter contradicts."""
-    counted = {level.cgroup: level for level in (seen.counters, *seen.slices) if level is not None}
     for watched in seen.watched:
         for change in watched.changes:
             file = f"{watched.cgroup.lstrip('/')}/{change.attribute}"
             message = f"{file} was {change.text!r} {change.seconds:.1f} s after the start, and not {change.before!r}"
             yield _fail(seen, message, _LIFTED, {file: change.text, "at the start": change.before})
-        if watched.cgroup in counted:
-            yield from _counted(seen, counted[watched.cgroup])
         yield from _cpu(seen, watched)
+    for level in (seen.counters, *seen.slices):
+        if level is not None:
+            yield from _counted(seen, level)
 
 
 def sampled(seen: ServiceEvidence) -> dict[str, str | int | float | bool | None]:
@@ -58,6 +58,8 @@ def _fail(
 def _counted(seen: ServiceEvidence, level: Counters) -> Iterator[Finding]:
     at = level.cgroup.lstrip("/")
     most, peak = _limit(seen, f"{at}/memory.max"), value_or(level.memory_peak, None)
+    if level is seen.counters and seen.effective is not None and seen.effective.memory_bytes is not None:
+        most = min(most or seen.effective.memory_bytes, seen.effective.memory_bytes)
     if most is not None and peak is not None and peak > most + memory_slack(seen.cpus, seen.page_size):
         message = (
             f"{at}/memory.peak is {format_bytes(peak)}, above memory.max {format_bytes(most)}: it was not in force"

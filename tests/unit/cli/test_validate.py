@@ -48,7 +48,7 @@ def test_no_config_is_a_wrong_call(tmp_path):
 
 def test_help_teaches_what_it_does(tmp_path):
     text = call(tmp_path, "validate", "--help").out
-    for word in ("weights without siblings", "Exit status", "Runs nothing", "--format"):
+    for word in ("weights without siblings", "Exit status", "runs nothing", "--format"):
         assert word in text
 
 
