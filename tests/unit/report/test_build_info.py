@@ -20,7 +20,9 @@ def test_both_are_needed_to_say_more_than_why_not():
 
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_the_runtime_does_and_what_it_was_built_from(verbose):
-    choice = RuntimePrediction(gomaxprocs=2, gomemlimit_bytes=None, follows_cpu_max=True, why=("the quota is 1.5 CPUs",))
+    choice = RuntimePrediction(
+        gomaxprocs=2, gomemlimit_bytes=None, follows_cpu_max=True, why=("the quota is 1.5 CPUs",)
+    )
     text = build_info.render("app", INFO, choice, "", (), verbose=verbose, colour=False)
     assert text.startswith("app: go1.25.5, example.org/app v1.2.3\n")
     assert "GOMAXPROCS 2, memory limit none, follows changes of cpu.max" in text
