@@ -280,14 +280,17 @@ class Session:
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
             return f"{failure} at {test.target}"
         if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
-            return f"no program listens at {test.target}"
+            # A program that accepts no connection answers only until its queue is full.
+            return run.intruder or f"no program listens at {test.target}"
         return self._other_program(run) if test.kind in _ADDRESSED else ""
 
     def _other_program(self, run: ServiceRun) -> str:
         """Empty where the service itself listens at its address, or where that cannot be told."""
         found = self._listeners.answerer(run.service.smoke.ready, run.cgroup)
         run.doubt = found.doubt
-        return f"another program listens at {run.service.smoke.ready.target}: {found.other}" if found.other else ""
+        if found.other:
+            run.intruder = f"another program listens at {run.service.smoke.ready.target}: {found.other}"
+        return run.intruder if found.other else ""
 
     def _elsewhere(self, run: ServiceRun) -> str:
         """Where a service listens that is not ready at its address."""
