@@ -17,6 +17,10 @@ _EXPAND_SWITCH_SINCE = 254
 _LOG_RATE_SINCE = 240
 
 
+#: systemd.service(5): ExecStop= runs also after the main process has ended with success, with no MAINPID then.
+_END_GATE = """-/bin/sh -c '[ -n "$$MAINPID" ] || exec {sleep} {seconds:g}'"""
+
+
 def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
     """Settings as (property, text), exactly as the unit file has them."""
     return tuple((item.property, item.text) for item in settings)
@@ -33,8 +37,8 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = Fal
     properties = [
         *((("ExecStartPre", f"-{sleep} {launch.hold_before:g}"),) if launch.hold_before else ()),
         *((("ExecStopPost", f"-{sleep} {launch.hold_after:g}"),) if launch.hold_after else ()),
-        # Without it systemd ends what the program left behind before anybody can see it.
-        *((("RemainAfterExit", "yes"),) if launch.hold_after else ()),
+        # Where the program ends by itself, this keeps its cgroup, and what it left behind runs on until it has been seen.
+        *((("ExecStop", _END_GATE.format(sleep=sleep, seconds=launch.hold_after)),) if launch.hold_after else ()),
         *((("ProtectControlGroups", "yes"),) if protect and not delegates else ()),
         # The tool keeps the time of the start, too: systemd's would count how long the gate waits for other services.
         ("TimeoutStartSec", f"{launch.start_timeout + launch.hold_before:g}s"),

@@ -147,14 +147,14 @@ class Session:
 
     def count_left(self, runs: Iterable[ServiceRun]) -> None:
         """Counts what still runs of services whose main process has ended with success; its children may end, too."""
-        ended = {run.service.unit: run for run in runs if not run.alive and run.cgroup}
-        states = self._engine.states(ended) if ended else {}
-        ended = {unit: run for unit, run in ended.items() if states.get(unit, UnitState()).phase is Phase.ENDED}
+        over = [run for run in runs if not run.alive and run.cgroup and run.handle >= 0]
+        self._poll(over, lambda run: run.state.has_ended, _GATE_SECONDS)
+        ended = [run for run in over if run.state.phase is Phase.ENDED]
 
         def none_left() -> bool:
-            for run in ended.values():
-                run.left = len(self._observer.processes(run.cgroup))
-            return not any(run.left for run in ended.values())
+            for run in ended:
+                run.left = len(self._observer.processes(run.cgroup) - {run.state.gate_pid})
+            return not any(run.left for run in ended)
 
         wait_until(self._clock, none_left, _CHILDREN_SECONDS)
 
@@ -179,6 +179,12 @@ class Session:
             batch = todo[: self._room(asked for _, asked in stopping)]
             if batch:
                 self._engine.stop([run.service.unit for run in batch])
+                for run in batch:
+                    if run.state.phase is Phase.ENDED:
+                        gate = run.state.gate_pid
+                        open_gate(
+                            self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate
+                        )
                 stopping += [(run, self._clock.monotonic()) for run in batch]
                 todo = todo[len(batch) :]
             self._note_exits(runs)

@@ -9,6 +9,7 @@ from cgroup_preflight.engines.base import Exit, How, Phase, UnitState
 _HOW = {"1": How.EXITED, "2": How.KILLED, "3": How.DUMPED}
 
 _PHASES = {"start-pre": Phase.AT_GATE, "exited": Phase.ENDED, "stop-post": Phase.AFTER_END}
+_GATED = (Phase.AT_GATE, Phase.ENDED, Phase.AFTER_END)
 
 
 def unit_state(shown: Mapping[str, str]) -> UnitState:
@@ -17,7 +18,7 @@ def unit_state(shown: Mapping[str, str]) -> UnitState:
     return UnitState(
         phase=Phase.QUEUED if phase is Phase.AT_GATE and not control else phase,
         word=shown.get("ActiveState", "unknown"), mark=mark(shown),
-        gate_pid=control if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0, main_pid=int(shown.get("MainPID", "0") or 0),
+        gate_pid=control if phase in _GATED else 0, main_pid=int(shown.get("MainPID", "0") or 0),
         cgroup=shown.get("ControlGroup", ""), invocation=shown.get("InvocationID", ""), result=shown.get("Result", ""),
         exit=_exit(shown.get("ExecMainCode", ""), shown.get("ExecMainStatus", "")),
     )  # fmt: skip
@@ -28,6 +29,8 @@ def _phase(shown: Mapping[str, str]) -> Phase:
         # With a job a unit is inactive because it has not begun yet.
         return Phase.OVER if shown.get("Job", "") in ("", "0") else Phase.QUEUED
     sub = shown.get("SubState", "")
+    if sub == "stop" and shown.get("MainPID", "0") in ("", "0"):
+        return Phase.ENDED
     if sub.startswith(("stop", "final")) and sub not in _PHASES:
         return Phase.STOPPING
     return _PHASES.get(sub, Phase.STARTED)

@@ -429,7 +429,7 @@ class Units:
             program.does(self, unit)
 
     def _ends(self, unit: Unit) -> None:
-        """By itself: with success the unit stays, with what else runs in its cgroup (RemainAfterExit=yes)."""
+        """By itself: with success the unit stays, with what else runs in its cgroup."""
         program = unit.program
         if program.ended != Exit(how=How.EXITED, status=0) or unit.main is None or not unit.main.alive:
             self.finish(unit, program.ended, program.result)

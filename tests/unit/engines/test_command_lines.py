@@ -177,7 +177,7 @@ def test_nothing_of_a_config_becomes_an_option_or_is_expanded(args, env, folder,
         "LogRateLimitIntervalSec",
         "StandardOutput",
         "StandardError",
-        "RemainAfterExit",
+        "ExecStop",
     }
     program, *rest = command
     assert program == "/src/web"
