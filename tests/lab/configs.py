@@ -47,6 +47,9 @@ for pid in (name for name in os.listdir("/proc") if name.isdigit() and int(name)
 """
 
 
+_WORST_FIRST = ("fail", "unverified", "pass", "warn", "skip")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A finished call: the report of `--format json` (empty for none), and the text on stdout and stderr."""
@@ -66,9 +69,10 @@ class Outcome:
         return [f for f in self.report["findings"] if f["code"] == code and subject in (None, f["subject"])]
 
     def finding(self, code: str, subject: str) -> dict[str, Any]:
-        """The one finding with this code about this subject."""
-        (found,) = self.findings(code, subject)
-        return dict(found)
+        """The finding with this code about this subject; of several the worst."""
+        found = sorted(self.findings(code, subject), key=lambda item: _WORST_FIRST.index(item["status"]))
+        assert found, f"no {code} about {subject}"
+        return dict(found[0])
 
     def statuses(self, subject: str) -> dict[str, str]:
         """Code to status of all that was found about a subject."""

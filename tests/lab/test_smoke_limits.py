@@ -41,13 +41,14 @@ def spelled(boot, fixtures) -> Outcome:
         # More than 15% of what the host has, which is what systemd gives a service that asks for nothing.
         "a": {"MemoryMax": "160M", "TasksMax": 600},
         "a-b": {"MemoryHigh": "64M", "MemoryMax": "96M", "CPUWeight": "idle"},
+        "roof": {"MemoryMax": "48M"},
     }
     services = {
         "protected": _job(slice="a-b", MemoryMin="8M", MemoryLow="16777217", MemoryHigh="40M"),
         "shares": _job(slice="a-b", IOWeight=60, CPUWeight=300),
         "percent": _job(MemoryMax="10%", TasksMax="10%"),
         "period": _job(CPUQuota="20%", CPUQuotaPeriodSec="50ms"),
-        "endless": _job(MemoryMax="infinity", TasksMax="infinity"),
+        "endless": _job(slice="roof", MemoryMax="infinity", TasksMax="infinity"),
     }
     lab = Lab(boot())
     return lab.run("smoke", folder=lab.write("spelled", config(services, slices)))
@@ -73,7 +74,11 @@ def test_every_spelling_is_read_back(spelled: Outcome, numbers: tuple[int, int])
         "percent.service/pids.max": str(tasks // 10),
     }
     assert spelled.limits("period") == {"period.service/cpu.max": "10000 50000"}
-    assert spelled.limits("endless") == {"endless.service/memory.max": "max", "endless.service/pids.max": "max"}
+    assert spelled.limits("endless") == {
+        "roof.slice/memory.max": str(48 * _MIB),
+        "roof.slice/endless.service/memory.max": "max",
+        "roof.slice/endless.service/pids.max": "max",
+    }
 
 
 #: Settings whose file needs arithmetic; each is set on a slice of its own kind and the file compared with the plan's.
@@ -136,6 +141,7 @@ def test_what_can_bite_does_bite(spelled: Outcome) -> None:
         ("a.slice", "TasksMax"): "pass",
         ("a-b.slice", "MemoryHigh"): "pass",
         ("a-b.slice", "MemoryMax"): "pass",
+        ("roof.slice", "MemoryMax"): "pass",
     }
     assert (spelled.verdict, spelled.exit_status) == ("pass", 0)
 
@@ -154,7 +160,8 @@ def test_a_quota_above_the_cpus_is_unverified(lab: Lab) -> None:
 
 _ESCAPE = """\
 #!/bin/sh
-# Needs root: moves itself, or a child, to a cgroup that no limit of the unit reaches.
+# Needs root: moves itself, or a child, to a cgroup that no limit of the unit reaches. What the unit sees is read-only.
+mount -o remount,rw,bind /sys/fs/cgroup
 mkdir -p /sys/fs/cgroup/lab-elsewhere
 away='echo $$ > /sys/fs/cgroup/lab-elsewhere/cgroup.procs; exec sleep 311'
 case $1 in
