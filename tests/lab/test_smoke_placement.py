@@ -52,9 +52,10 @@ def _pushed(outcome: Outcome) -> dict[str, str]:
 @pytest.mark.usefixtures("swap")
 def test_swap_limits_are_pushed_against_where_there_is_swap(lab: Lab) -> None:
     services = {
-        "none": _stays(slice="s", MemorySwapMax=0),
-        "some": _stays(slice="s", MemorySwapMax="8M"),
-        "more": _stays(MemorySwapMax="1G"),
+        # A limit of swap alone holds nothing back.
+        "none": _stays(slice="s", MemorySwapMax=0, TasksMax=64),
+        "some": _stays(slice="s", MemorySwapMax="8M", TasksMax=64),
+        "more": _stays(MemorySwapMax="1G", TasksMax=64),
     }
     outcome = lab.run("smoke", folder=lab.write("swap", config(services, {"s": {"MemorySwapMax": "24M"}})), timeout=300)
     assert _pushed(outcome) == {"none": "pass", "some": "pass", "s.slice": "pass", "more": "unverified"}, outcome.text
