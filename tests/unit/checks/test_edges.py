@@ -149,3 +149,26 @@ def test_of_the_pressure_only_the_last_ten_seconds_are_shown():
 )
 def test_all_of_the_host_is_not_more_than_the_host(line, status):
     assert one("CGP126", gathered(), config=_service(line)).status is status
+
+
+@pytest.mark.parametrize(
+    ("option", "controller"),
+    [("CONFIG_MEMCG", "memory"), ("CONFIG_CGROUP_SCHED", "cpu"), ("CONFIG_CGROUP_PIDS", "pids"),
+     ("CONFIG_CPUSETS", "cpuset"), ("CONFIG_BLK_CGROUP", "io")],
+)  # fmt: skip
+def test_an_option_that_the_kernel_lacks_fails_only_where_its_controller_is_required(option, controller):
+    found = dataclasses.replace(facts(), kernel_config=Known(value={option: "n"}, source="/proc/config.gz"))
+    (finding,) = run("CGP113", found, required=(controller,))
+    assert (finding.status, option in finding.message) == (Status.FAIL, True)
+    assert one("CGP113", found, required=("none",)).status is Status.PASS
+
+
+@pytest.mark.parametrize(("flag", "option"), [(True, "rw"), (False, "ro"), (True, "ro"), (False, "rw")])
+def test_a_mount_is_read_only_by_its_flag_or_by_its_options(flag, option):
+    found = facts()
+    mount = dataclasses.replace(found.cgroup_mount.value, options=(option, "relatime"))
+    found = dataclasses.replace(
+        found, cgroup_mount=Known(value=mount, source="mountinfo"), cgroup_read_only=Known(value=flag, source="statfs")
+    )
+    finding = one("CGP108", found)
+    assert ("read-write" in finding.message and "alone" not in finding.message) is (not flag and option == "rw")

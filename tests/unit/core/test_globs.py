@@ -113,3 +113,12 @@ def test_what_is_no_glob_is_refused_with_a_hint(text, hint):
 def test_a_hostile_glob_ends_in_time():
     assert not matches(parse("*a" * 1000 + "b"), "a" * 4000)
     assert not matches(parse("/".join(["**", "a"] * 200 + ["b"])), "/".join("a" * 400))
+
+
+@pytest.mark.parametrize(
+    ("glob", "yes", "no"),
+    [("[!a]", "b", "a"), ("[!]a]", "b", "]"), ("[!]a]", "!", "a"), ("[]a]", "]", "b"), ("[a!]", "!", "b")],
+)
+def test_a_bracket_right_after_the_beginning_of_a_set_is_a_character_of_it(glob, yes, no):
+    made = parse(glob)
+    assert (matches(made, yes), matches(made, no)) == (True, False)

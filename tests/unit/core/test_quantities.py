@@ -509,3 +509,12 @@ def test_bytes_for_people(count, text):
 def test_bytes_for_people_are_near_and_parse(count):
     back = q.parse_size(q.format_bytes(count)).bytes
     assert abs(back - count) * 20 <= count
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected", "actual", "same"),
+    [("io.weight", "60", "default 60\n8:0 100\n", True), ("io.weight", "60", "60\n", False),
+     ("io.weight", "60", "default 61\n", False), ("memory.max", "60", "60\n", True), ("memory.max", "60", "default 60\n", False)],
+)  # fmt: skip
+def test_the_kernel_has_a_way_of_its_own_to_say_an_io_weight(attribute, expected, actual, same):
+    assert q.says(attribute, expected, actual) is same
