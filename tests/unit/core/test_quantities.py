@@ -77,8 +77,10 @@ def sizes(draw):
 
 @given(sizes())
 def test_sizes_round_trip(case):
+    """A fraction is a double for systemd, so it may differ from the exact one in its last digits."""
     text, total = case
-    assert q.parse_size(text).bytes == total
+    slack = max(total >> 50, 1) * text.count(".")
+    assert abs(q.parse_size(text).bytes - total) <= slack
 
 
 @pytest.mark.parametrize(
