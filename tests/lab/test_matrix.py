@@ -49,7 +49,7 @@ from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.expect import memory_bytes
-from cgroup_preflight.smoke.run import host_numbers
+from cgroup_preflight.checks.numbers import host_numbers
 numbers = host_numbers(gather(LiveFs(), LiveRunner()))
 print(memory_bytes(q.Permyriad(value=3330), numbers))
 print(numbers.tasks_max * 1250 // 10000)

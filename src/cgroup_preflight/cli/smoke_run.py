@@ -54,7 +54,8 @@ def try_services(
         from cgroup_preflight.smoke.findings import not_run
 
         return [*go, not_run(context.engine)], ()
-    from cgroup_preflight.smoke.run import host_numbers, smoke
+    from cgroup_preflight.checks.numbers import host_numbers
+    from cgroup_preflight.smoke.run import smoke
 
     if not config.allow_tiny_limits:
         from cgroup_preflight.plan.safe_sizes import refuse_tiny

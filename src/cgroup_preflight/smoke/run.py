@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass
@@ -50,22 +51,6 @@ class SmokeResult:
     findings: tuple[Finding, ...]
     services: tuple[ServiceResult, ...]
     processes_started: int
-
-
-def host_numbers(facts: Facts) -> HostNumbers:
-    """The numbers that percentages and rounding refer to.
-
-    systemd, limits-util.c: `system_tasks_max` and `physical_memory` take the minimum of the kernel's limit and of the
-    root cgroup's, which in a container can be lower.
-    """
-    limits = (value_or(facts.pid_max, 0), value_or(facts.threads_max, 0), value_or(facts.root.pids_max, None))
-    memory = value_or(facts.meminfo, {}).get("MemTotal", 0)
-    most = value_or(facts.root.memory_max, None)
-    if most is not None:
-        memory = min(memory, most // facts.page_size * facts.page_size)
-    return HostNumbers(
-        page_size=facts.page_size, memory_bytes=memory, tasks_max=min((value for value in limits if value), default=0)
-    )
 
 
 def smoke(

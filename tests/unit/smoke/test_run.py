@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.base import Exit, How, Launch
@@ -14,7 +15,7 @@ from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan, only
 from cgroup_preflight.smoke import run as run_module
-from cgroup_preflight.smoke.run import SmokeResult, host_numbers, prove
+from cgroup_preflight.smoke.run import SmokeResult, prove
 from tests.unit.core.making import config_of
 from tests.unit.engines.machine import MOUNT, Machine, Program, Unit, Units
 from tests.unit.host.fabricate import facts, unreadable
