@@ -48,6 +48,8 @@ _MASKED_UNITS = (
     "systemd-pcrphase.service",
     "ldconfig.service",
     "systemd-networkd-wait-online.service",
+    # Debian 13's needs a library that only a guest with a kernel of its own has.
+    "systemd-modules-load.service",
     "systemd-timesyncd.service",
     # Loads drivers for devices that no guest has, which takes ten seconds on an emulated CPU.
     "systemd-udev-trigger.service",

@@ -138,6 +138,8 @@ def _unpack(package: _Package, root: Path, excluded: Iterable[str]) -> str:
 def _write_triggers(packages: Iterable[_Package], folder: Path) -> None:
     """Who is interested in which file or event (deb-triggers(5)), for packages that somebody installs later."""
     folder.mkdir(exist_ok=True)
+    # Without this file, dpkg takes the folder for one of a version without triggers, and activates them all.
+    (folder / "Unincorp").touch()
     for package in packages:
         for line in package.control.get("triggers", b"").decode().splitlines():
             how, _, what = line.partition(" ")
