@@ -120,7 +120,7 @@ def _unpack(package: _Package, root: Path, excluded: Iterable[str]) -> str:
             stdin=reader.stdout,
         )  # fmt: skip
     if reader.returncode != 0:
-        raise subprocess.CalledProcessError(reader.returncode, "dpkg-deb")
+        raise subprocess.CalledProcessError(reader.returncode, ("dpkg-deb", str(package.file)))
     paths = [line.removeprefix(".").rstrip("/") or "/." for line in names.decode().splitlines()]
     info = root / _DATABASE / "info"
     (info / f"{package.stem}.list").write_text("".join(f"{path}\n" for path in paths))
@@ -171,4 +171,8 @@ def _call(argv: tuple[str, ...], stdin: "IO[bytes] | None" = None) -> bytes:
 
 
 if __name__ == "__main__":
-    unpack(Path(sys.argv[1]), sys.argv[2:])
+    try:
+        unpack(Path(sys.argv[1]), sys.argv[2:])
+    except subprocess.CalledProcessError as error:
+        # The command may be a script of a hundred lines; its own message is on stderr.
+        sys.exit(f"{' '.join(error.cmd[:2])} exited with {error.returncode}")
