@@ -99,7 +99,7 @@ def test_injected_package_installs_limits_and_leaves_nothing(
     before = _files(guest)
     _sh(guest, f"dpkg -i {work}/demo.deb")
     new = _files(guest) - before
-    assert "/usr/lib/systemd/system/lab-demo.service.d/50-cgroup-preflight.conf" in new
+    assert "/usr/lib/systemd/system/lab-demo.service.d/10-cgroup-preflight-lab-demo.conf" in new
     assert "/usr/share/cgroup-preflight/lab-demo.json" in new
     assert _sh(guest, "dpkg -V lab-demo") == "", "dpkg finds every file as its list says"
     _sh(guest, "systemctl daemon-reload && systemctl start lab-demo.service")

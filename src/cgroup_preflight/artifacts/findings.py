@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
+from cgroup_preflight.artifacts.content import PRESENT, chosen
 from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.inject import Comparison, Written
 from cgroup_preflight.artifacts.model import ArtifactError
@@ -13,6 +14,7 @@ from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, 
 
 #: A longer diff is cut; other tools can show the rest.
 _DIFF_MAX = 20_000
+_NAMES_MAX = 8
 _PRESENT = Remedy(
     title="if it should contain one: pack the program under the name in `binary`, or set services to all; "
     "otherwise leave this artifact out"
@@ -50,9 +52,20 @@ def _what(item: Written) -> str:
     if not item.compared.expected:
         return f"contains no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
+    absent = _absent(item.compared)
     if not item.changed:
-        return f"contains the plan already, nothing was written (sha256 {item.after})"
-    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
+        return f"contains the plan already, nothing was written (sha256 {item.after}){absent}"
+    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after}){absent}"
+
+
+def _absent(compared: Comparison) -> str:
+    """Which services of the plan got no file, because neither their program nor their unit is in the artifact."""
+    if compared.scan.request.services != PRESENT:
+        return ""
+    with_files = {service.label for service in chosen(compared.scan.request, compared.scan.contents())}
+    absent = [item.label for item in compared.scan.request.plan.services if item.label not in with_files]
+    more = f" and {len(absent) - _NAMES_MAX} more" if len(absent) > _NAMES_MAX else ""
+    return f"; not in this artifact, so without files: {', '.join(absent[:_NAMES_MAX])}{more}" if absent else ""
 
 
 def _stale(path: str, place: str) -> Finding:

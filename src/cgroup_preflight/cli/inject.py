@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layout", choices=LAYOUTS, help="units of the system manager, or of users' managers")
     parser.add_argument("--prefix", metavar="FOLDER", help="the folder in the artifact that is unpacked to /")
     parser.add_argument("--services", metavar="WHICH",
-                        help="all, present (those with a program or unit in the artifact), or NAME,NAME")  # fmt: skip
+                        help="present (those with a program or unit in the artifact), all, or NAME,NAME")  # fmt: skip
     parser.add_argument("--service-units", action="store_true", default=None,
                         help="write a whole unit for a service without one in the artifact")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace files of the same name with other content")

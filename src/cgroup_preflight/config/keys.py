@@ -266,8 +266,8 @@ SECTIONS: Mapping[str, Section] = {
             parse=_one_of("system", "user"), default="system", schema={"enum": ["system", "user"]}),
         Key(name="prefix", kind="string", doc="Folder in the artifacts that is unpacked to /.", parse=parse_prefix,
             examples=("shop-1.2",)),
-        Key(name="services", kind="string", doc="Files of all services, or only of those whose program or unit is in the "
-            "artifact.", parse=_one_of("all", "present"), default="all", schema={"enum": ["all", "present"]}),
+        Key(name="services", kind="string", doc="Files of those services whose program or unit is in the artifact, or of "
+            "all.", parse=_one_of("all", "present"), default="present", schema={"enum": ["all", "present"]}),
         Key(name="service_units", kind="bool", doc="Write a whole unit for a service that has none in the artifact: "
             "its program, the arguments of its smoke run, its limits.", default=False),
         Key(name="user", kind="string", doc="The user that services of such units run as; root without it.", parse=_user,

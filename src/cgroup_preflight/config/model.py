@@ -128,7 +128,7 @@ class Artifacts:
 
     layout: str = "system"
     prefix: str = ""
-    services: str = "all"
+    services: str = "present"
     service_units: bool = False
     user: str = ""
     rewrite_checksums: bool = False

@@ -25,6 +25,8 @@ from tests.unit.artifacts.making import (
     write,
 )
 
+#: As those of other artifacts, but with the name of the package.
+_SLICE, _DROP_IN = (path.replace("preflight.conf", "preflight-user-api.conf") for path in (SLICE, DROP_IN))
 _MANIFEST = "usr/share/cgroup-preflight/user-api.json"
 
 
@@ -39,11 +41,11 @@ def test_data_and_the_lists_that_follow_from_it(tmp_path: Path, codec: str) -> N
     suffix = f".{codec}" if codec else ""
     data = making.members(UNPACKERS[codec](new[f"data.tar{suffix}"]))
     control = making.members(UNPACKERS[codec](new[f"control.tar{suffix}"]))
-    # 3 files of less than 1 KiB; new folders: usr/lib, its two below, the drop-in's, usr/share and ours.
-    assert control["./control"] == CONTROL.replace(b"Installed-Size: 100", b"Installed-Size: 109")
+    # 3 files of less than 1 KiB; new folders: usr/lib, its two below, two of drop-ins, usr/share and ours.
+    assert control["./control"] == CONTROL.replace(b"Installed-Size: 100", b"Installed-Size: 110")
     lines = control["./md5sums"].decode().splitlines()
     assert lines[0] == md5sums.decode().strip()
-    assert [line[34:] for line in lines] == sorted(["usr/bin/user-api", SLICE, DROP_IN, _MANIFEST])
+    assert [line[34:] for line in lines] == sorted(["usr/bin/user-api", _SLICE, _DROP_IN, _MANIFEST])
     for line in lines[1:]:
         assert hashlib.md5(data[f"./{line[34:]}"]).hexdigest() == line[:32]
     assert control["./postinst"] == b"#!/bin/sh\n"
@@ -88,7 +90,7 @@ def test_files_below_etc_are_conffiles(tmp_path: Path, conffiles: bytes) -> None
     path = write(tmp_path, "a.deb", deb("xz", md5sums=b"", **lists))
     put(path, request(prefix="etc"))
     control = making.members(UNPACKERS["xz"](ar_parts(Path(path).read_bytes())["control.tar.xz"]))
-    assert f"/etc/{SLICE}" in control["./conffiles"].decode().splitlines()
+    assert f"/etc/{_SLICE}" in control["./conffiles"].decode().splitlines()
     assert control["./conffiles"].startswith(conffiles)
     assert control["./md5sums"] == b""
 
