@@ -40,7 +40,7 @@ def written(item: Written) -> tuple[Finding, ...]:
     remedies = () if compared.expected else (_PRESENT,)
     status = Status.PASS if compared.expected else Status.WARN
     done = codes.ARTIFACT.finding(status, compared.path, _what(item), *remedies, evidence=evidence)
-    return (done, *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
+    return (done, *_idle(compared), *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
             *(_stale(compared.path, place) for place in item.stale),
             *(_rewritten(compared.path, place) for place in item.rewritten))  # fmt: skip
 
@@ -81,6 +81,16 @@ def _rewritten(path: str, place: str) -> Finding:
     return codes.STALE_SIGNATURE.finding(
         Status.PASS, path, f"the checksum in {place} was corrected", evidence={"file": place}
     )
+
+
+def _idle(compared: Comparison) -> Iterator[Finding]:
+    """Programs without the x bit: systemd cannot start them, whatever the plan says."""
+    for label, path in sorted(compared.scan.idle.items()):
+        if label not in compared.scan.programs:
+            yield codes.ARTIFACT.finding(
+                Status.FAIL, compared.path, f"{path}, the program of {label}, has no x bit, so systemd cannot start it",
+                Remedy(title=f"chmod +x {path.rpartition('/')[2]} before it is packed"),
+            )  # fmt: skip
 
 
 def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
@@ -155,7 +165,13 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
         same = codes.ARTIFACT.finding(
             Status.PASS, compared.path, f"matches the plan: {len(compared.expected)} files", evidence=evidence
         )
-    return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
+    return (
+        same,
+        *_idle(compared),
+        *hidden(compared, Status.FAIL),
+        *_others(compared, Status.UNVERIFIED),
+        *_proof(compared),
+    )
 
 
 def diff(compared: Comparison) -> str:
@@ -188,7 +204,7 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
         path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
             message = f"{item.service} was injected without a run that passed"
-            yield _tested(compared, item.service, Status.UNVERIFIED, message)
+            yield _tested(compared, item.service, Status.UNVERIFIED, message, _WITH_REPORT)
         elif not path:
             yield _tested(compared, item.service, Status.UNVERIFIED,
                           f"the artifact contains no executable file with the name of the binary of {item.service}")  # fmt: skip
@@ -201,9 +217,20 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
         yield _tested(compared, compared.path, Status.FAIL, f"the run before this injection ended with {said.verdict}")
 
 
-def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
-    title = "run the preflight on this build; after a pass, it injects"
-    remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
+_RUN = Remedy(
+    title="run the preflight on this build; after a pass, it injects", commands=(("cgroup-preflight", "run"),)
+)
+_WITH_REPORT = Remedy(
+    title="if a run of this build passed, inject its report as the proof",
+    commands=(
+        ("cgroup-preflight", "run", "--format", "json=report.json"),
+        ("cgroup-preflight", "inject", "--report", "report.json", "ARTIFACT"),
+    ),
+)
+
+
+def _tested(compared: Comparison, subject: str, status: Status, message: str, *more: Remedy) -> Finding:
+    remedies = () if status is Status.PASS else (*more, _RUN)
     return codes.TESTED_BINARY.finding(status, subject, f"{compared.path}: {message}", *remedies)
 
 

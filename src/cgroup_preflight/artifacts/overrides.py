@@ -95,6 +95,10 @@ class UnitPaths:
         folder, _, name = path.rpartition("/")
         return self._units.get(name) if folder in self._unit_folders else None
 
+    def names_unit(self, path: str) -> bool:
+        """Whether `path` has the name of the unit of a service, in whatever folder."""
+        return path.rpartition("/")[2] in self._units
+
     def has_unit_name(self, path: str) -> bool:
         """Whether `path`, through links not known yet, may be a unit file or drop-in that is read with ours."""
         folder, _, name = path.rpartition("/")

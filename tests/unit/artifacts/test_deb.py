@@ -20,8 +20,10 @@ from tests.unit.artifacts.making import (
     ar,
     ar_parts,
     deb,
+    entry,
     put,
     request,
+    tar,
     write,
 )
 
@@ -109,7 +111,18 @@ def test_what_stands_behind_the_data_stays(tmp_path: Path) -> None:
     assert list(ar_parts(Path(path).read_bytes()).items())[-1] == ("extra", b"odd")
 
 
+_PAX = [entry("./", None), entry("./usr/share/" + "long" * 40, pax_headers={"comment": "x"})]
 _BROKEN = {
+    "pax headers in its data": (
+        ar(
+            [
+                ("debian-binary", b"2.0\n"),
+                ("control.tar", tar([entry("./control", CONTROL)])),
+                ("data.tar", tar(_PAX, tarfile.PAX_FORMAT)),
+            ]
+        ),
+        "dpkg refuses",
+    ),
     "data twice": (deb(more=[("data.tar.xz", b"")]), "not a Debian package"),
     "not a package": (ar([("x.o", b"elf")]), "not a Debian package"),
     "format 3": (deb().replace(b"2.0\n", b"3.0\n"), "format"),

@@ -60,7 +60,8 @@ def test_the_newest_member_gives_the_time() -> None:
     ("member", "wanted"),
     [
         (_member("opt/user-api", executable=True), True),
-        (_member("opt/user-api"), False),
+        (_member("opt/user-api"), True),
+        (_member("opt/user-api.txt"), False),
         (_member("etc/init.d/user-api", executable=True), False),
         (_member("opt/etc/user-api", executable=True), True),
         (_member("opt/other", executable=True), False),
