@@ -102,6 +102,16 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
         codes.HIDDEN_UNIT.finding(status, compared.path, text, remedy)
         for text in describe_overrides(overrides, compared.expected)
     ]
+    changed = Remedy(
+        title="remove it there, or set it in Environment of the service in the config, so that a run has it"
+    )
+    found += [
+        codes.HIDDEN_UNIT.finding(
+            status if item.certain else Status.WARN, compared.path, f"{unit}: {item.message}", changed
+        )
+        for unit, item in compared.scan.sources.conflicts()
+        if unit in {service.unit for service in chosen(compared.scan.request, compared.scan.contents())}
+    ]
     units = {
         path.rpartition("/")[2].removesuffix(".service") for path in compared.expected if path.endswith(".service")
     }

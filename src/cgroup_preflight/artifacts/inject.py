@@ -269,7 +269,10 @@ def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
             item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
             for item in absent
         }  # fmt: skip
-        yield Scan(request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, copies=files)
+        yield Scan(
+            request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, also=scan.also,
+            copies=files,
+        )  # fmt: skip
 
 
 def _with_programs(copying: Scan) -> ContentRequest:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ContentRequest
+from cgroup_preflight.artifacts.environment import assignments
 from cgroup_preflight.artifacts.model import FoundMember
 from cgroup_preflight.plan.unitfile import drop_in_name
 
@@ -99,6 +100,12 @@ class UnitPaths:
         """Whether `path` has the name of the unit of a service, in whatever folder."""
         return path.rpartition("/")[2] in self._units
 
+    def precedence(self, path: str) -> int:
+        """The place of a unit file among those of the same name: systemd reads the one with the least alone."""
+        # Our folder is the last but for lib/, where it is not the same folder.
+        order = (*self._unit_folders[1:-1], self._folder, self._unit_folders[-1])
+        return order.index(posixpath.dirname(path))
+
     def has_unit_name(self, path: str) -> bool:
         """Whether `path`, through links not known yet, may be a unit file or drop-in that is read with ours."""
         folder, _, name = path.rpartition("/")
@@ -170,9 +177,9 @@ def _said(found: FoundMember, override: Override, ours: bytes) -> str:
     if found.data is None:
         return f"{path!r} ({found.member.kind.value}) may change {override.ours!r}: its content is unknown"
     planned: dict[str, list[str]] = {}
-    for key, value in _assignments(ours):
+    for key, value in _settings(ours):
         planned.setdefault(key, []).append(value)
-    changes = sorted({f"{key}={value}" for key, value in _assignments(found.data) if _changes(planned, key, value)})
+    changes = sorted({f"{key}={value}" for key, value in _settings(found.data) if _changes(planned, key, value)})
     return f"{path!r} changes {override.ours!r}: {', '.join(changes)}" if changes else ""
 
 
@@ -186,14 +193,7 @@ def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
     return not value or (value not in planned[key] and any(f"{name}=" in value for name in names))
 
 
-def _assignments(data: bytes) -> Iterator[tuple[str, str]]:
-    """`Key=value` of the sections that hold settings (systemd.syntax(7)); lines that end in a backslash go on."""
-    section = ""
-    for line in data.decode("utf-8", "replace").replace("\\\n", " ").splitlines():
-        text = line.strip()
-        if text.startswith("["):
-            section = text
-        elif section in ("[Service]", "[Slice]") and not text.startswith(("#", ";")):
-            key, equals, value = text.partition("=")
-            if equals:
-                yield key.strip(), value.strip()
+def _settings(data: bytes) -> Iterator[tuple[str, str]]:
+    text = data.decode("utf-8", "replace")
+    yield from assignments(text, "[Service]")
+    yield from assignments(text, "[Slice]")

@@ -25,6 +25,7 @@ from cgroup_preflight.artifacts.model import (
     unsupported,
 )
 from cgroup_preflight.artifacts.overrides import Override, UnitPaths
+from cgroup_preflight.artifacts.unit_sources import UnitSources
 from cgroup_preflight.core.report import Remedy
 
 #: As the kernel: more links in one path are taken for a loop (path_resolution(7)).
@@ -94,7 +95,7 @@ class Scan:
     """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
     `idle`: programs without the x bit, by service. `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
-    get a copy of a service's first program.
+    get a copy of a service's first program. `also`: further files that `sources` keeps.
     """
 
     request: ContentRequest
@@ -102,6 +103,8 @@ class Scan:
     package: str = ""
     linked: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()
+    sources: UnitSources = field(init=False)
     found: dict[str, FoundMember] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     units: dict[str, set[str]] = field(default_factory=dict)
@@ -126,6 +129,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         self._paths = UnitPaths(self.request, self.package)
+        self.sources = UnitSources(self.request, self._paths, self.also)
         self._links = Links(self.request.prefix, self.limits.members // 10)
         for service in self.request.plan.services:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
@@ -151,6 +155,7 @@ class Scan:
             return False
         has_unit_name = self._paths.reserved(member.path) or self._paths.has_unit_name(member.path)
         wanted = bool(labels or has_unit_name or member.path in self.linked or self._may_be_idle(member))
+        wanted = wanted or self.sources.wants(member.path)
         if wanted and member.sparse:
             raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it again without --sparse")
         if not has_unit_name and self._paths.has_plan_name(member.path):
@@ -160,7 +165,8 @@ class Scan:
     def content(self, member: Member, chunks: Iterable[bytes]) -> None:
         """Takes the content of a member for which `member` returned True."""
         noted, has_unit_name = self._paths.reserved(member.path), self._paths.has_unit_name(member.path)
-        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name else 0
+        source = self.sources.wants(member.path)
+        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name or source else 0
         named = [(member.path, label) for label in self._labels(member)]
         named += self.linked.get(member.path, ())
         copies = [self.copies[label] for _, label in named if label in self.copies and label not in self.programs]
@@ -180,6 +186,8 @@ class Scan:
         if noted:
             _bounded(self.found)
             self.found[member.path] = found
+        if source:
+            self.sources.add(member.path, found.data)
         if has_unit_name:
             self._add_candidate(found)
         for path, label in named:
@@ -205,14 +213,15 @@ class Scan:
         return real
 
     def again(self) -> "Scan | None":
-        """A second scan that follows links to programs, if there are any: their targets may come before them."""
+        """A second scan, if links lead to programs or units name environment files: those may come before them."""
         linked: dict[str, list[tuple[str, str]]] = {}
         for member, labels in self._program_links:
             target = member.link if member.kind is MemberKind.HARDLINK else self._links.target(member.path)
             linked.setdefault(target, []).extend((member.path, label) for label in labels)
-        if not linked or self.linked:
+        also = self.sources.missing(lambda path: hash(path) in self._seen)
+        if not (linked or also) or self.linked or self.also:
             return None
-        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked)
+        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked, also=also)
 
     @property
     def top_folder(self) -> str:
