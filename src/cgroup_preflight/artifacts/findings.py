@@ -84,11 +84,11 @@ def _rewritten(path: str, place: str) -> Finding:
 
 
 def _idle(compared: Comparison) -> Iterator[Finding]:
-    """Programs without the x bit: systemd cannot start them, whatever the plan says."""
+    """Programs without execute permission: systemd cannot start them, whatever the plan says."""
     for label, path in sorted(compared.scan.idle.items()):
         if label not in compared.scan.programs:
             yield codes.ARTIFACT.finding(
-                Status.FAIL, compared.path, f"{path}, the program of {label}, has no x bit, so systemd cannot start it",
+                Status.FAIL, compared.path, f"{path}, the program of {label}, is not executable, so systemd cannot start it",
                 Remedy(title=f"chmod +x {path.rpartition('/')[2]} before it is packed"),
             )  # fmt: skip
 

@@ -94,7 +94,7 @@ class Links:
 class Scan:
     """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `idle`: programs without the x bit, by service. `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
+    `idle`: programs without execute permission, by service. `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
     get a copy of a service's first program. `also`: further files that `sources` keeps.
     """
 
@@ -285,13 +285,13 @@ class Scan:
         if not member.path or len(self._tops) > 1:
             return
         self._has_unit = self._has_unit or self._paths.names_unit(member.path)
-        # What this tool put beside the folder is not part of the archive.
+        # What this tool put next to the folder is not part of the archive.
         if not (self._paths.reserved(member.path) or member.path in self._paths.parents):
             top, slash, _ = member.path.partition("/")
             self._tops.add(top if slash or member.kind is MemberKind.FOLDER else "")
 
     def _may_be_idle(self, member: Member) -> bool:
-        """Whether this may be a program that was packed without the x bit."""
+        """Whether this may be a program that was packed without execute permission."""
         named = member.path.rpartition("/")[2] in self._names
         return named and member.kind is MemberKind.FILE and not member.executable
 

@@ -73,13 +73,13 @@ def test_files_that_were_put_beside_the_folder_do_not_pass(tmp_path: Path) -> No
     assert not _failed(path)
 
 
-def test_a_program_without_the_x_bit_never_passes(tmp_path: Path) -> None:
+def test_a_program_without_execute_permission_never_passes(tmp_path: Path) -> None:
     members = [entry("usr/bin/user-api", b"\x7fELF", mode=0o666), entry(f"{UNITS}/user-api.service", b"[Service]\n")]
     path = write(tmp_path, "a.tar", tar(members))
     written = artifact_findings.written(put(path, _GOAL))
     for findings in (written, artifact_findings.checked(check(path, _GOAL))):
         (found,) = [item for item in findings if item.status is Status.FAIL]
-        assert "usr/bin/user-api, the program of user-api, has no x bit" in found.message
+        assert "usr/bin/user-api, the program of user-api, is not executable" in found.message
         assert found.remedies[0].title == "chmod +x user-api before it is packed"
     # A file of that name that is no program, such as the completion of a shell.
     other = [entry("usr/bin/user-api", b"\x7fELF"), entry("usr/share/complete/user-api", b"#!", mode=0o644)]
