@@ -17,7 +17,7 @@ TARGET = 0.4
 
 
 def main() -> None:
-    """Print both times and their ratio for each distribution; downloads all packages anew each time."""
+    """Print both times and their ratio for each distribution; downloads all packages each time."""
     for distro in ("debian-12", "debian-13"):
         recipe = recipe_for(distro)
         pairs = [(_build(distro), _minbase(recipe)) for _ in range(ROUNDS)]
