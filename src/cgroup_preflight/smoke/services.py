@@ -70,7 +70,10 @@ class Services:
         started = [proof for proof in proofs if proof.run in runs]
         try:
             session.wait_for_gates(runs)
-            self._outside.belongs({run.invocation: run.service.unit for run in runs if run.invocation})
+            self._outside.belongs(
+                {run.invocation: run.service.unit for run in runs if run.invocation},
+                {run.cgroup: run.service.unit for run in runs if run.cgroup},
+            )
             self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)

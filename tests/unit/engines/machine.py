@@ -56,6 +56,8 @@ class Machine:
         self.sockets: dict[str, tuple[int, int]] = {}
         self.pages: dict[str, bytes] = {}
         self.ticks: list[Callable[[], None]] = []
+        #: Names in folders of the machine that the test's own disk does not have.
+        self.folders_of: dict[str, tuple[str, ...]] = {}
         self._numbers = itertools.count(1)
         self._due: list[tuple[float, int, Callable[[], object]]] = []
 
@@ -204,6 +206,8 @@ class Machine:
         if path.startswith(MOUNT):
             known = path.removeprefix(MOUNT) in self.cgroups
             return Known(value=("cgroup.procs",), source=path) if known else Missing(source=path, why=Why.ABSENT)
+        if path in self.folders_of:
+            return Known(value=self.folders_of[path], source=path)
         try:
             return Known(value=tuple(sorted(os.listdir(path))), source=path)
         except OSError:
