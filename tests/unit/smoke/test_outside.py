@@ -193,7 +193,7 @@ def test_a_whole_run_finds_and_ends_a_daemon_without_an_environment(tmp_path, te
 
 def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
     played, above = Played(tmp_path), "/user.slice/user@1000.service"
-    played.outside.belongs({}, {f"{above}{RUN}": UNIT})
+    played.outside.belongs({}, {RUN: UNIT, f"{above}{RUN}": UNIT})
     child = played.machine.spawn("x", f"{above}{RUN}/sub", parent=played.manager.pid)
     played.outside.look_now()
     child.cgroup = "/user.slice/user@1000.service/app.slice"
