@@ -49,6 +49,7 @@ class ServiceEvidence:
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed.
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
+    `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `left`: how many processes ran on after the main process had ended with success.
     """
 
@@ -67,6 +68,7 @@ class ServiceEvidence:
     left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
+    sharing: Mapping[str, int] = MappingProxyType({})
     hold: tuple[Hold, ...] = ()
     watched: tuple[Watched, ...] = ()
     cpus: int = 1

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
@@ -96,7 +97,8 @@ class Services:
             self._outside.finish()
             self._find_left(started)
             self._note_strays(started)
-            return tuple(self._evidence(proof) for proof in proofs)
+            sharing = Counter(unit for proof in started for unit in proof.run.service.slices)
+            return tuple(self._evidence(proof, sharing) for proof in proofs)
         finally:
             self._watch.end()
             for proof in proofs:
@@ -206,7 +208,8 @@ class Services:
                 self.strangers.append(stray)
         self.units = tuple(sorted(self._outside.units))
 
-    def _evidence(self, proof: Proof) -> ServiceEvidence:
+    def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
+        """All of one service; `sharing` is how many services of the run each slice has."""
         run, now = proof.run, self._door.clock.monotonic()
         output = run.launch.output
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
@@ -220,6 +223,7 @@ class Services:
             silent=run.silent, killed=run.killed, left=run.left,
             counters=counters,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
+            sharing={self._slices[unit]: count for unit, count in sharing.items() if unit in self._slices},
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
             cpus=self._machine[0], page_size=self._machine[1],

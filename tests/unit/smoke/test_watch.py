@@ -178,6 +178,20 @@ def test_a_peak_above_the_limit_is_never_a_pass(seen, words):
     assert words in found[0].message
 
 
+@pytest.mark.parametrize(("peak", "fails"), [(20 + 2 * 3, False), (20 + 2 * 3 + 1, True)])
+def test_each_service_of_a_slice_may_have_two_tasks_moved_in(peak, fails):
+    text = fake.TEXT.replace('MemoryMax = "256M"', "TasksMax = 20", 1)
+    level = replace(fake.counters(), cgroup=fake.SLICE, pids_peak=fake.known(peak))
+    seen = replace(fake.evidence(text), slices=(level,), sharing={fake.SLICE: 3})
+    assert [f"pids.peak is {peak}" in item.message for item in contradictions(seen)] == [True] * fails
+
+
+def test_a_run_counts_the_services_of_each_slice(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL)).one()
+    assert set(seen.sharing.values()) == {1}
+    assert set(seen.sharing) == {level.cgroup for level in seen.slices}
+
+
 def test_a_change_is_named_with_its_file_value_and_moment():
     change = Change(attribute="memory.max", before="67108864", text="max", seconds=2.34)
     seen = fake.evidence(watched=(Watched(cgroup=fake.CGROUP, changes=(change,)),))
