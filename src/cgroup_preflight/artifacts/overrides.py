@@ -21,6 +21,11 @@ _BEFORE = {
              "usr/local/share/systemd/user", "usr/share/systemd/user", "usr/local/lib/systemd/user"),
 }  # fmt: skip
 
+#: Settings that change the effect of another one (systemd.resource-control(5)); `StartupX=` replaces X during the boot.
+_REPLACES = {"CPUQuotaPeriodSec": "CPUQuota"}
+#: systemd.exec(5): with pam_systemd, the program runs in the scope of a session, without the limits of the unit.
+_ESCAPES = frozenset({"PAMName"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
@@ -135,13 +140,16 @@ def _said(found: FoundMember, override: Override, ours: bytes) -> str:
     planned: dict[str, list[str]] = {}
     for key, value in _assignments(ours):
         planned.setdefault(key, []).append(value)
+    if override.ours.endswith(".slice"):
+        # It takes limits away, and the plan never sets it (systemd.resource-control(5)).
+        planned["DisableControllers"] = [""]
     changes = sorted({f"{key}={value}" for key, value in _assignments(found.data) if _changes(planned, key, value)})
     return f"{path!r} changes {override.ours!r}: {', '.join(changes)}" if changes else ""
 
 
 def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
     if key not in planned:
-        return False
+        return bool(value) and (key in _ESCAPES or _REPLACES.get(key, key.removeprefix("Startup")) in planned)
     if key != "Environment":
         return value != planned[key][-1]
     # A list of variables: what it adds does not matter; what it empties or sets again does.
@@ -152,7 +160,7 @@ def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
 def _assignments(data: bytes) -> Iterator[tuple[str, str]]:
     """`Key=value` of the sections that hold settings (systemd.syntax(7)); lines that end in a backslash go on."""
     section = ""
-    for line in data.decode("utf-8", "replace").replace("\\\n", " ").splitlines():
+    for line in data.decode("utf-8-sig", "replace").replace("\\\n", " ").splitlines():
         text = line.strip()
         if text.startswith("["):
             section = text
