@@ -260,10 +260,11 @@ class Program:
         self, *, address: str = "", listens_after: float | None = 0.3, hangs_after: float | None = None,
         ends_after: float | None = None, ended: Exit | None = None, result: str = "success",
         stop_after: float | None = 0.1, does: "Callable[[Units, Unit], None] | None" = None, gate: bool = True,
-        refused: str = "", never_runs: bool = False, dies_at_kill: bool = True,
+        refused: str = "", never_runs: bool = False, dies_at_kill: bool = True, signal_after: float = 0.01,
     ) -> None:  # fmt: skip
         self.address, self.listens_after, self.hangs_after = address, listens_after, hangs_after
         self.ends_after, self.ended, self.result = ends_after, ended or Exit(how=How.EXITED, status=0), result
+        self.signal_after = signal_after
         self.stop_after, self.does, self.gate = stop_after, does, gate
         self.refused, self.never_runs, self.dies_at_kill = refused, never_runs, dies_at_kill
 
@@ -476,11 +477,21 @@ class Units:
         for unit in [self.units[name] for name in units if name in self.units]:
             if unit.phase is Phase.ENDED:
                 self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
-            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+                continue
+            if unit.phase is not Phase.STARTED:
+                continue
+            unit.phase = Phase.BEFORE_SIGNAL
+            self.machine.later(unit.program.signal_after, lambda unit=unit: self._signal(unit))
+            if unit.program.stop_after is not None:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
-                    unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")
+                    unit.program.signal_after + unit.program.stop_after,
+                    lambda unit=unit, ended=ended: self.finish(unit, ended, "success"),
                 )
+
+    def _signal(self, unit: Unit) -> None:
+        if unit.phase is Phase.BEFORE_SIGNAL:
+            unit.phase = Phase.STOPPING
 
     def kill(self, units: Sequence[str]) -> None:
         self._called("kill", units)
