@@ -15,6 +15,14 @@ from cgroup_preflight.smoke.watch import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unlimited:
+    """A thread that no CPU quota applies to, in words, and bytes of huge pages: the most that one process has."""
+
+    thread: str = ""
+    huge_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
     """Where the processes were while the service ran: its main process, and those outside its cgroup.
 
@@ -26,6 +34,7 @@ class Stay:
     processes: int
     allowed_cpus: str
     memory: Mapping[str, int] = MappingProxyType({})
+    unlimited: Unlimited = Unlimited()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
@@ -85,9 +86,9 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     bad = [item for item in seen.limits if not _limit(item).ok]
     for item in bad:
         yield _bad_limit(seen, item, required, swap=swap)
-    slipped = tuple(contradictions(seen))
+    slipped = (*contradictions(seen), *unlimited_findings(seen))
     yield from slipped
-    if seen.limits and not bad and not slipped:
+    if seen.limits and not bad and all(item.status is not Status.FAIL for item in slipped):
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
         evidence = {"files": len(seen.limits), **sampled(seen)}
         yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)

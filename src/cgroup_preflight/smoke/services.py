@@ -16,6 +16,7 @@ from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
+from cgroup_preflight.smoke.unlimited import unlimited
 from cgroup_preflight.smoke.watch import Watch
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ class Services:
         proof.stay = Stay(
             main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
             allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
+            unlimited=unlimited(self._door.files, inside),
         )  # fmt: skip
         proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 
