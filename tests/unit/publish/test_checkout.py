@@ -8,6 +8,7 @@ import pytest
 
 from cgroup_preflight.publish.checkout import head_commit, named_and_found
 
+pytestmark = pytest.mark.starts_processes  # git
 A, B = "a" * 40, "b" * 40
 
 
