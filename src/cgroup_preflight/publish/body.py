@@ -1,6 +1,6 @@
 """The body of one answer: bounded, also after it is unpacked, and read until a deadline.
 
-`requests` unpacks without a limit and waits anew for every byte: an answer of 30 kB can become gigabytes, and one byte
+`requests` unpacks without a limit and waits again for every byte: an answer of 30 kB can become gigabytes, and one byte
 every ten seconds has no end.
 """
 
