@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 import zlib
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.publish.answers import dig, id_of, sha_of, text_of, url_of
-from cgroup_preflight.publish.body import DEPTH_MAX, BrokenError, TooLargeError, is_json, read_body
+from cgroup_preflight.publish.body import DEPTH_MAX, BrokenError, LateError, TooLargeError, is_json, read_body
 from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.http import ForgeError, Transport, Trouble
 from tests.contract.forge import github as gh
@@ -334,6 +335,27 @@ def test_the_limit_to_the_byte(size, error, packed):
             return
         with pytest.raises(error):
             read_body(response, limit=1000, left=lambda: 1.0)
+
+
+def test_a_bomb_takes_no_memory():
+    bomb = gzip.compress(b" " * (200 << 20), 1)
+    with serving(whole(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n", bomb)) as server:
+        response = requests.get(server.url, stream=True, timeout=10)
+        tracemalloc.start()
+        try:
+            with pytest.raises(TooLargeError):
+                read_body(response, limit=2 << 20, left=lambda: 1.0)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_reading_ends_with_the_time():
+    with serving(whole(b"HTTP/1.1 200 OK\r\n", b"[]")) as server:
+        response = requests.get(server.url, stream=True, timeout=10)
+        with pytest.raises(LateError):
+            read_body(response, limit=1000, left=lambda: 0.0)
 
 
 def test_a_body_that_ends_early():
