@@ -84,6 +84,8 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     ):  # fmt: skip
         if environ.get(name):
             words.append(f"{option}={environ[name]}")
+    # With target publish the reports come from other jobs: what is checked out here tells nothing about them.
+    words.append(f"--commit={environ.get('CGPF_COMMIT') or ('event' if merging else 'checkout')}")
     if name := leg(environ):
         words.append(f"--leg={name}")
     if prefix not in ("", ".") and not merging:

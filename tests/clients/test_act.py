@@ -59,6 +59,7 @@ def go(act, action, github, tmp_path, project):
         variables = {
             "GITHUB_API_URL": github.api_url,
             "GITHUB_GRAPHQL_URL": f"{github.url}/api/graphql",
+            "GITHUB_SERVER_URL": "https://github.example",  # that of the addresses in the answers
             "GITHUB_REPOSITORY": "org/demo",
             "GITHUB_RUN_ID": "100",
         } | ({"XDG_CACHE_HOME": image_cache()} if folders else {})

@@ -24,7 +24,7 @@ TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
 HEAD, JOBS = re.split(r"^---$", TEMPLATE, flags=re.MULTILINE)
 INPUTS = yaml.safe_load(HEAD)["spec"]["inputs"]
 #: Inputs that one forge has no use for.
-ONLY_GITHUB = {"formats", "reports", "check", "leg", "pull-request", "token", "version"}
+ONLY_GITHUB = {"commit", "formats", "reports", "check", "leg", "pull-request", "token", "version"}
 ONLY_GITLAB = {"package", "apt", "stage", "job-prefix", "image", "allow-failure"}
 
 

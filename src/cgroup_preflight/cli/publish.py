@@ -58,7 +58,7 @@ def run(words: list[str], clock: RequestClock) -> int:
     from cgroup_preflight.publish.options import Results, view
     from cgroup_preflight.publish.secret import redact
 
-    forge = forges.detect(os.environ, args.provider)
+    forge = forges.detect(os.environ, args.provider, commit=_commit(args.commit))
     secrets = forges.secrets_of(os.environ)
     root = forge.root if forge else ""
     legs = reports.read_legs(args.reports, hide=secrets, name=args.leg, root=root, prefix=args.prefix)
@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--receipt", metavar="FILE", default="", help="write the receipt as JSON")
     add("--pull-request", metavar="N", default="",
         help="number from an artifact; used only if its head is the commit of the run")  # fmt: skip
+    add("--commit", metavar="SHA", default="checkout",
+        help="the commit that was tested: an id, checkout (default) for the one that is checked out here, or event if "
+             "the reports come from other jobs of this run")  # fmt: skip
     add("--deadline", metavar="SECONDS", default="60", help="time for all requests to GitHub or GitLab (default: 60)")
     add("--dry-run", action="store_true", help="print the exact requests (method, path, JSON) and send nothing")
     add("--format", action="append", metavar="FORMAT=FILE", default=[], help="the merged report with the receipt in it")
@@ -142,6 +145,15 @@ def _number(text: str) -> int | None:
         raise UsageError("this is not the number of a pull request", where="--pull-request",
                          remedy=Remedy(title="use digits only, or leave out the option: the pull request is then looked up"))  # fmt: skip
     return int(text)
+
+
+def _commit(text: str) -> str:
+    from cgroup_preflight.publish.answers import sha_of
+
+    if text not in ("checkout", "event") and not sha_of(text):
+        raise UsageError("this is not a commit", where="--commit",
+                         remedy=Remedy(title="use checkout, event, or all 40 or 64 hexadecimal digits of a commit id"))  # fmt: skip
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -48,8 +48,10 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
     return tuple(found for name in names if (found := secret(environ.get(name, ""))))
 
 
-def detect(environ: Mapping[str, str], provider: str = "auto") -> Forge | None:
+def detect(environ: Mapping[str, str], provider: str = "auto", *, commit: str = "checkout") -> Forge | None:
     """The forge named `provider` (github, gitlab, none), or with auto the one whose variables are set.
+
+    `commit` says which commit was tested, as in `checkout.named_and_found`.
 
     Raises UsageError if both are set, or if the environment is incomplete.
     """
@@ -63,11 +65,11 @@ def detect(environ: Mapping[str, str], provider: str = "auto") -> Forge | None:
     if provider == "github":
         from cgroup_preflight.publish.github.forge import GithubForge
 
-        return GithubForge(job=github_job.read_job(environ))
+        return GithubForge(job=github_job.read_job(environ, commit))
     if provider == "gitlab":
         from cgroup_preflight.publish.gitlab.forge import GitlabForge
 
-        return GitlabForge(job=gitlab_job.read_job(environ))
+        return GitlabForge(job=gitlab_job.read_job(environ, commit))
     return None
 
 

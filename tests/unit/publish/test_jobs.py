@@ -36,7 +36,8 @@ def _pull(head="o/r", base="o/r", **more):
     (_pull(), "pull_request", A), (_pull(), "pull_request_target", A), (_pull(), "push", B), ({}, "pull_request", B),
     ({"workflow_run": {"head_sha": A}}, "workflow_run", A), ({"merge_group": {"head_sha": A}}, "merge_group", A),
     ({"workflow_run": {"head_sha": A + "0"}}, "workflow_run", ""), ({"merge_group": {"head_sha": 7}}, "merge_group", B),
-    ({"merge_group": {"head_sha": A.upper()}}, "merge_group", ""),
+    ({"merge_group": {"head_sha": A.upper()}}, "merge_group", B),
+    ({}, "workflow_run", ""),
 ])  # fmt: skip
 def test_the_commit(read, event, name, sha):
     assert read(event, GITHUB_EVENT_NAME=name, GITHUB_SHA=B).sha == sha
@@ -45,7 +46,7 @@ def test_the_commit(read, event, name, sha):
 @pytest.mark.parametrize(("event", "name", "number"), [
     (_pull(), "pull_request", 7), (_pull(), "pull_request_target", 7), (_pull(), "push", None),
     ({"number": 9}, "pull_request", 9), ({"number": 9} | _pull(), "pull_request", 7), ({}, "pull_request", None),
-    ({"number": True}, "pull_request", None), ({"number": -9}, "pull_request", None), ({"number": "9"}, "pull_request", 9),
+    ({"number": True}, "pull_request", None), ({"number": -9}, "pull_request", None), ({"number": "9"}, "pull_request", None),
 ])  # fmt: skip
 def test_the_pull_request(read, event, name, number):
     assert read(event, GITHUB_EVENT_NAME=name).pull == number
@@ -54,7 +55,9 @@ def test_the_pull_request(read, event, name, number):
 @pytest.mark.parametrize(("event", "name", "token", "read_only"), [
     (_pull(), "pull_request", "ghs_x", False), (_pull(head="stranger/r"), "pull_request", "ghs_x", True),
     (_pull(head=None), "pull_request", "", True), (_pull(base=None), "pull_request", "ghs_x", False),
-    (_pull(head="stranger/r"), "pull_request_target", "ghs_x", False),
+    (_pull(head="stranger/r"), "pull_request_target", "ghs_x", False), (_pull(), "pull_request_review", "ghs_x", False),
+    (_pull(head="stranger/r"), "pull_request_review", "ghs_x", True),
+    (_pull(head="stranger/r"), "pull_request_review_comment", "ghs_x", True),
     (_pull(head="stranger/r"), "pull_request", "ghp_x", False), (_pull(head="stranger/r"), "pull_request", "github_pat_x", False),
 ])  # fmt: skip
 def test_a_fork_may_only_read_with_the_token_of_the_job(read, event, name, token, read_only):

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from cgroup_preflight.publish.answers import id_of, text_of, url_of
 from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.comment import OWN_KEY
 from cgroup_preflight.publish.comment_state import RunId
@@ -29,7 +30,10 @@ _WORST_FIRST = ("failure", "action_required", "neutral", "success")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRun:
-    """What to show; `batches` have at most 50 annotations each, and the first one goes with the POST."""
+    """What to show; `batches` have at most 50 annotations each, and the first one goes with the POST.
+
+    `server` is the URL of GitHub for people: only addresses there are shown.
+    """
 
     name: str
     key: str
@@ -41,6 +45,7 @@ class CheckRun:
     summary: str
     batches: list[list[Annotation]]
     details_url: str = ""
+    server: str = ""
 
     @property
     def digest(self) -> str:
@@ -101,11 +106,11 @@ def _known(api: GithubApi, check: CheckRun) -> _Known | None:
     """Our newest check run on this commit."""
     found = []
     for item in api.items(f"/commits/{check.sha}/check-runs", "check_runs", check_name=check.name, filter="latest"):
-        match = _ID.fullmatch(str(item.get("external_id") or ""))
+        match = _ID.fullmatch(text_of(item.get("external_id")))
         if match and match[1] == check.key:
             found.append(_Known(
                 run=RunId(run=int(match[2]), attempt=int(match[3])), job_digest=match[4], digest=match[5],
-                conclusion=str(item.get("conclusion") or ""), url=str(item.get("html_url") or ""),
+                conclusion=text_of(item.get("conclusion")), url=url_of(item.get("html_url"), check.server),
             ))  # fmt: skip
     return max(found, default=None, key=lambda entry: entry.run)
 
@@ -134,7 +139,7 @@ def _create(api: GithubApi, check: CheckRun, channel: str) -> Outcome:
         # GitHub may refuse an annotation, for example for its path; the check run is created without them.
         refused = error
         made = api.one("POST", "/check-runs", {**head, "output": output})
-    url = str(made.get("html_url") or "")
+    url = url_of(made.get("html_url"), check.server)
     if refused is not None:
         return Outcome(channel=channel, delivery=Delivery.DEGRADED, url=url, status=422,
                        detail="created without annotations, because GitHub refused them")  # fmt: skip
@@ -146,7 +151,7 @@ def _rest(api: GithubApi, check: CheckRun, made: dict[str, Any], output: dict[st
     for number, batch in enumerate(check.batches[1:], 2):
         try:
             # GitHub adds the annotations of each update to the earlier ones.
-            api.one("PATCH", f"/check-runs/{int(made.get('id') or 0)}", {"output": output | {"annotations": batch}})
+            api.one("PATCH", f"/check-runs/{id_of(made.get('id')) or 0}", {"output": output | {"annotations": batch}})
         except ForgeError as error:
             shown = 50 * (number - 1)
             return Outcome(channel=done.channel, delivery=Delivery.DEGRADED, url=done.url, status=error.status,

@@ -20,6 +20,7 @@ from cgroup_preflight.report.escape import pre
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.github.api import GithubApi
+    from cgroup_preflight.publish.github.commit import Aim
 
 _CHECK_RUN, _COMMENT = "check run", "comment"
 #: A required check counts `neutral` as passed, so unverified is `neutral` only if the caller allows it.
@@ -160,21 +161,31 @@ class _Publication:
         deadline = self.outside.clock.monotonic() + seconds
         return Transport(self.job.api_url, deadline=deadline, clock=self.outside.clock, reads=(self.job.graphql_url,))
 
+    def _aim(self, api: "GithubApi") -> "Aim":
+        from cgroup_preflight.publish.github import commit
+
+        if self.options.dry_run:  # no server says which commit is the head
+            return commit.Aim(sha=self.job.stated or self.job.sha or self.job.found)
+        return commit.aim(api, self.job)
+
     def _check_run(self, seconds: float) -> Outcome:
         api = self._connect(seconds)
         from cgroup_preflight.publish.github import check_run
 
-        if not self.job.sha:
+        aim = self._aim(api)
+        if aim.obstacle:
+            return _refused(_CHECK_RUN, aim)
+        if not aim.sha:
             return Outcome(channel=_CHECK_RUN, delivery=Delivery.SKIPPED, detail="the event names no commit")
         merged, options = self.results.merged, self.options
         allowed = merged.verdict is Verdict.UNVERIFIED and options.allow_unverified
         key = "" if options.key == "default" else f" {options.key}"
         leg = f" ({options.leg[:100]})" if options.leg else ""
         return check_run.publish(api, check_run.CheckRun(
-            name=f"cgroup-preflight{key}{leg}", key=options.key, run=self.job.run, job=self.job.name, sha=self.job.sha,
+            name=f"cgroup-preflight{key}{leg}", key=options.key, run=self.job.run, job=self.job.name, sha=aim.sha,
             conclusion="neutral" if allowed else _CONCLUSIONS[merged.verdict], title=comment_body.title(merged)[:250],
             summary=comment_body.render(merged, limit=check_run.SUMMARY_MAX), batches=batches(merged.report),
-            details_url=self.job.run_url,
+            details_url=self.job.run_url, server=self.job.server_url,
         ), self.outside.clock)  # fmt: skip
 
     def _comment(self, seconds: float) -> Outcome:
@@ -185,15 +196,25 @@ class _Publication:
         number = pull_of_run(api, job, options.claimed) if job.event == "workflow_run" else job.pull
         if number is None:
             return Outcome(channel=_COMMENT, delivery=Delivery.SKIPPED, detail=self._no_pull())
-        return comment.publish(GithubComments(api, number), comment.CommentSpec(
-            channel=_COMMENT, key=options.key, run=job.run, sha=job.sha, job=job.name, limit=markdown_format.LIMIT,
+        aim = self._aim(api)
+        if aim.obstacle:
+            return _refused(_COMMENT, aim)
+        return comment.publish(GithubComments(api, number, job.server_url), comment.CommentSpec(
+            channel=_COMMENT, key=options.key, run=job.run, sha=aim.sha, job=job.name, limit=markdown_format.LIMIT,
             draft=drafter(self.results, options.comment), leg=self.results.legs[0] if options.leg else None,
         ), self.outside.clock, settle=options.settle)  # fmt: skip
 
     def _no_pull(self) -> str:
         if self.job.event != "workflow_run":
-            return f"the event {self.job.event or 'of this run'} belongs to no pull request"
+            return self.job.no_pull
         commit = f"{self.job.sha[:12]}, the commit of the run"
         if self.options.claimed is not None:
             return f"the head of pull request {self.options.claimed} is not {commit}"
         return f"no open pull request has the head {commit}"
+
+
+def _refused(channel: str, aim: "Aim") -> Outcome:
+    """A result of another commit: shown in the log and the summary only, never as that of the pull request."""
+    from cgroup_preflight.publish.github.commit import HINT
+
+    return Outcome(channel=channel, delivery=Delivery.FAILED, detail=aim.obstacle, hint=HINT)

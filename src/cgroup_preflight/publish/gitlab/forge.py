@@ -51,6 +51,9 @@ class GitlabForge:
         """Writes the note; the report files are already written."""
         if options.comment == "never":
             return
+        if self.job.obstacle:
+            receipt.add(Outcome(channel=_NOTE, delivery=Delivery.FAILED, detail=self.job.obstacle, hint=hints.COMMIT))
+            return
         token = self.job.token or self.job.job_token or (Secret("dry-run") if options.dry_run else None)
         if token is None:
             receipt.add(Outcome(channel=_NOTE, delivery=Delivery.SKIPPED, hint=hints.PROJECT_TOKEN,
@@ -95,7 +98,7 @@ def _write(client: "gitlab.Gitlab", job: GitlabJob, results: Results, options: O
         return Outcome(
             channel=_NOTE, delivery=Delivery.SKIPPED, detail="no open merge request has this commit as its head"
         )
-    return comment.publish(GitlabNotes(client, *found), comment.CommentSpec(
+    return comment.publish(GitlabNotes(client, *found, job.server_url), comment.CommentSpec(
         channel=_NOTE, key=options.key, run=job.run, sha=job.sha, job=job.job_name, limit=BODY_MAX,
         draft=drafter(results, options.comment), leg=results.legs[0] if options.leg else None,
     ), outside.clock, settle=options.settle)  # fmt: skip
