@@ -1,0 +1,161 @@
+"""The accepted values of the differential as a run gives them to its services, with both engines, on each systemd.
+
+A run's settings are a drop-in of a transient unit (see `engines.systemd.Manager.create_slices`). A service here has one
+value of each property, so that a hundred services carry all values; the kernel's files and the manager's properties are
+compared with what the plan expects.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from cgroup_preflight.checks.plan import plan_findings
+from cgroup_preflight.config.load import parse
+from cgroup_preflight.config.model import Setting
+from cgroup_preflight.core import quantities as q
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import GuestEngine
+from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations, memory_bytes, tasks
+from cgroup_preflight.plan.model import Plan, SlicePlan
+from tests.lab.arithmetic_judge import AGREES, SYSTEMS, UNEXPLAINED, cases_for, config_text, judged, outcome, seen_in
+from tests.lab.arithmetic_values import Case
+from tests.lab.conftest import Boot
+
+#: Below this not even the gate of a service lives; bytes.
+_LIVES = 2 << 20
+#: What the manager calls a property that its unit files call something else.
+_SHOWN_AS = {"CPUQuota": "CPUQuotaPerSecUSec", "CPUQuotaPeriodSec": "CPUQuotaPeriodUSec"}
+_PROPERTIES = (
+    "MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax", "MemorySwapMax", "MemoryZSwapMax", "CPUWeight", "IOWeight",
+    "TasksMax", "AllowedCPUs", *_SHOWN_AS.values(),
+)  # fmt: skip
+#: What one more service gets, and what the comparison is told: each is as close as two values can be.
+_GIVEN = {"MemoryMin": "0", "MemoryLow": "1M", "MemoryHigh": "60M", "MemoryMax": "67112960", "MemorySwapMax": "4096",
+          "TasksMax": "101", "CPUQuota": "50.01%", "CPUWeight": "101"}  # fmt: skip
+_TOLD = {"MemoryMin": "4K", "MemoryLow": "1028K", "MemoryHigh": "infinity", "MemoryMax": "64M", "MemorySwapMax": "0",
+         "TasksMax": "100", "CPUQuota": "50%", "CPUWeight": "100"}  # fmt: skip
+_SERVICE = '[services.base]\nbinary = "/bin/sleep"\nMemoryMax = "64M"\n'
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request: pytest.FixtureRequest, boot: Boot) -> Guest:
+    """A guest of each distribution."""
+    return boot(base=SYSTEMS[request.param])
+
+
+def _units(cases: Sequence[Case], plan: Plan) -> dict[str, list[str]]:
+    """Which cases each service has: no property twice, and a value that ends its process alone."""
+    lanes: dict[str, list[str]] = {}
+    alone = []
+    by_label = {item.label: item for item in plan.slices}
+    for case in cases:
+        if _is_deadly(by_label[case.name]):
+            alone.append([case.name])
+        else:
+            lane = "CPUQuota" if case.about == "CPUQuotaPeriodSec" else case.about
+            lanes.setdefault(lane, []).append(case.name)
+    rows = [[name for name in row if name] for row in itertools.zip_longest(*lanes.values())]
+    return {f"u{number:03}": row for number, row in enumerate([*rows, *alone])}
+
+
+def _is_deadly(unit: SlicePlan) -> bool:
+    sizes = {item.property: item.value.bytes for item in unit.settings if isinstance(item.value, q.Size)}
+    shares = {item.property: item.value.value for item in unit.settings if isinstance(item.value, q.Permyriad)}
+    return sizes.get("MemoryMax", _LIVES) < _LIVES or shares.get("MemoryMax", 100) < 100
+
+
+def _shown_agrees(setting: Setting, host: HostNumbers, shown: Mapping[str, str]) -> bool:
+    """Whether the manager's property says what the setting does."""
+    text, value = shown[_SHOWN_AS.get(setting.property, setting.property)], setting.value
+    if setting.property == "CPUQuota" and isinstance(value, q.Permyriad):
+        return q.parse_span(text) == value.value * 100
+    if setting.property == "CPUQuotaPeriodSec":
+        return q.parse_span(text) == value
+    if isinstance(value, frozenset):
+        return q.parse_cpus(text) == value
+    if value == "idle":
+        return text in ("idle", "0")
+    if setting.property == "TasksMax":
+        return text == str(tasks(value, host) if value != q.INFINITY else "infinity")
+    if isinstance(value, int):
+        return text == str(value)
+    if isinstance(value, q.Size):
+        return text == str(value.bytes)
+    return text == ("infinity" if value == q.INFINITY else str(memory_bytes(value, host)))
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("user", [None, "tester"], ids=["systemd", "user"])
+def test_a_run_has_what_the_plan_expects(
+    system: Guest, user: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    in_qemu = system.spec.engine is GuestEngine.QEMU
+    if user and in_qemu:
+        pytest.skip("a user's manager has neither the controller cpuset nor io")
+    if user:
+        system.start_user_manager(user)
+    all_cases = cases_for(system)
+    plan, refused = judged(all_cases)
+    cases = [case for case in all_cases if case.name not in refused]
+    work = {"config": config_text(cases) + _SERVICE, "units": _units(cases, plan), "properties": _PROPERTIES,
+            "second": _GIVEN}  # fmt: skip
+    seen = seen_in(system, "run", work, user=user)
+    host = HostNumbers(**seen["numbers"])
+    impossible = {item.subject for item in plan_findings(plan, host, tiny=True) if item.status is Status.FAIL}
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    unit_of = {case: unit for unit, row in work["units"].items() for case in row}
+    for item in plan.slices:
+        _judge(item, unit_of[item.label], seen, host, item.label in impossible, counts, wrong)
+    with capsys.disabled():
+        print(f"\nsystemd {seen['systemd']}, kernel {seen['kernel']}, {seen['cpus']} CPUs, engine {seen['engine']}:"
+              f" {len(cases)} values in {len(work['units'])} services: {dict(counts)}; {seen['seconds']} {[(u, p, work['units'][u]) for u,p in seen['late'].items()]}")  # fmt: skip
+    assert not wrong, "\n".join(wrong)
+    assert (seen["refused"], seen["left"], seen["engine"]) == ({}, [], "user" if user else "systemd")
+    assert counts[AGREES] > (70 if in_qemu else 550)
+    if not in_qemu:
+        _finds_each_wrong_value(seen, host)
+
+
+def _finds_each_wrong_value(seen: Mapping[str, Any], host: HostNumbers) -> None:
+    """The other way: the comparison finds what differs by one page, one task, one hundredth of a percent."""
+    text = config_text([Case(name="second", about="", settings=_TOLD)])
+    told = build_plan(parse(text.encode(), shown="second.toml", folder="/")).slices[0]
+    wrong: list[str] = []
+    _judge(told, "second", seen, host, False, Counter(), wrong)
+    assert {line.split("=")[0] for line in wrong if "the manager says" in line} == set(_TOLD)
+    assert len(wrong) == 2 * len(_TOLD), wrong
+
+
+def _judge(
+    item: SlicePlan, unit: str, seen: Mapping[str, Any], host: HostNumbers, impossible: bool, counts: Counter[str],
+    wrong: list[str],
+) -> None:  # fmt: skip
+    kernel, shown = seen["seen"][unit], seen["shown"][unit]
+    known = {one.property: True for one in item.settings}
+    for expected in expectations(item.settings, host):
+        actual = kernel[expected.attribute]
+        known[expected.property.name] = expected.property.since <= seen["systemd"]
+        reason = outcome(known[expected.property.name], agrees(expected, actual), actual, impossible)
+        if actual.startswith("!") and _is_deadly(item):
+            reason = "no process lives with that"
+        elif reason == UNEXPLAINED and expected.property.name == "AllowedCPUs" and _lacks(item, seen["cpus"]):
+            reason = "a CPU that the machine lacks"
+        counts[reason] += 1
+        if reason in (UNEXPLAINED, "no such file in this kernel"):
+            wrong.append(f"{item.settings}: {expected.attribute} expected {expected.text!r}, is {actual!r}")
+    for setting in item.settings:
+        if known[setting.property]:
+            good = _shown_agrees(setting, host, shown)
+            counts["the manager agrees" if good else "the manager differs"] += 1
+            if not good:
+                wrong.append(f"{setting.property}={setting.text}: the manager says {shown}")
+
+
+def _lacks(item: SlicePlan, cpus: int) -> bool:
+    return any(isinstance(one.value, frozenset) and max(one.value) >= cpus for one in item.settings)
