@@ -32,6 +32,7 @@ _ATTRIBUTES = (
 )
 UNEXPLAINED = "unexplained"
 AGREES = "agrees"
+NO_FILE = "no such file in this kernel"
 
 
 def cases_for(guest: Guest) -> list[Case]:
@@ -80,7 +81,7 @@ def outcome(known: bool, right: bool, actual: str, impossible: bool) -> str:
     if not known:
         return "property too new for this systemd"
     if actual.startswith("!"):
-        return "no such file in this kernel"
+        return NO_FILE
     if right:
         return AGREES
     return "the plan says that the kernel refuses it" if impossible else UNEXPLAINED

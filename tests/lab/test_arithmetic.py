@@ -18,7 +18,7 @@ from cgroup_preflight.guest.spec import GuestEngine
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
 from cgroup_preflight.plan.model import SlicePlan
 from cgroup_preflight.plan.unitfile import slice_files
-from tests.lab.arithmetic_judge import AGREES, SEED, SYSTEMS, UNEXPLAINED, cases_for, judged, outcome, seen_in
+from tests.lab.arithmetic_judge import AGREES, NO_FILE, SEED, SYSTEMS, UNEXPLAINED, cases_for, judged, outcome, seen_in
 from tests.lab.arithmetic_values import Case, cases
 from tests.lab.conftest import Boot
 
@@ -81,7 +81,7 @@ def test_the_kernel_has_what_the_plan_expects(system: Guest, capsys: pytest.Capt
         print(f"\nsystemd {seen['systemd']}, kernel {seen['kernel']}, {seen['cpus']} CPUs, as files: {len(found)} values,"
               f" {len(plan.slices)} accepted: {dict(counts)}")  # fmt: skip
     assert not unexplained, "\n".join(unexplained)
-    assert not counts["no such file in this kernel"]
+    assert not counts[NO_FILE]
     assert counts[AGREES] > (100 if system.spec.engine is GuestEngine.QEMU else 600)
 
 

@@ -50,7 +50,7 @@ def _tables(rng: random.Random) -> Iterator[str]:
         own, above = ({"CPUQuota": f"{rng.uniform(10, 490):.{rng.randrange(3)}f}%"} for _ in range(2))
         if rng.random() < 0.5:
             own["CPUQuotaPeriodSec"] = span(rng)
-        settings = {"slice": {}, "service": {}}
+        settings: dict[str, dict[str, str]] = {"slice": {}, "service": {}}
         kind = number % 4
         settings["service"] |= own if kind in (0, 1) else {}
         settings["slice"] |= above if kind in (1, 2) else {}
