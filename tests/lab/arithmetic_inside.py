@@ -103,7 +103,10 @@ def from_run(work):
     times = [time.monotonic()]
     with run_scope.run_scope(engine, door, plan, name, facts.mount_point) as run:
         times.append(time.monotonic())
-        refused = engine.start(launches)
+        refused = {}
+        # A few at a time: each call has 30 s, also on a busy machine.
+        for at in range(0, len(launches), 2):
+            refused |= engine.start(launches[at : at + 2])
         times.append(time.monotonic())
         second = f"{name}-second.service"
         words = [f"--property={key}={text}" for key, text in work["second"].items()]
