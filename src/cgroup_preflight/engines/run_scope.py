@@ -30,7 +30,8 @@ _OWNER = re.compile(r"# owner: pid (\d+) started (\d+) namespace (\d+)")
 _TEARDOWN_SECONDS = 30.0
 #: What each further service adds to that.
 _EACH_SECONDS = 0.5
-_GONE_SECONDS = 2.0
+#: A killed process below a small quota ends no sooner than its turn comes, and its cgroup goes after it.
+_GONE_SECONDS = 10.0
 _FOREIGN_AGE_SECONDS = 7200.0
 
 
