@@ -61,6 +61,8 @@ def run_scope(
     files = tuple(_owned(file, scope, door.files) for file in run_files(plan))
     # Of a drop-in its folder, which belongs to the run, too.
     names = list(dict.fromkeys(file.path.partition("/")[0] for file in files))
+    # Root's engine writes a file for each service, too.
+    names += [item.unit for item in plan.services]
     run = RunScope()
     try:
         run.cgroups = engine.create_slices(files, [item.unit for item in plan.slices])

@@ -97,7 +97,7 @@ class OverlayFile:
 
 #: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
 _AGENT_START = f"""
-import argparse, dataclasses, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
+import argparse, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
 _, status = os.wait()
 if status:
     sys.exit("the input disk could not be mounted")
