@@ -37,6 +37,8 @@ def check_inputs(environ: Mapping[str, str]) -> None:
         raise InputError("the input require goes with target: check; for a run it is [require] in the config")
     if target == "publish" and not _lines(environ, "CGPF_REPORTS"):
         raise InputError("target: publish needs the input reports")
+    if environ.get("CGPF_EXPECT") and target != "publish":
+        raise InputError("the input expect goes with target: publish")
 
 
 def _lines(environ: Mapping[str, str], name: str) -> list[str]:
@@ -59,18 +61,39 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
     return words
 
 
-def leg(environ: Mapping[str, str]) -> str:
-    """The name of this leg: as it was given, or the values of the matrix, which is the input's default."""
-    given = environ.get("CGPF_LEG", "")
-    if environ.get("CGPF_TARGET") == "publish" and given.startswith("{"):
-        return ""  # one result of many reports is no leg
+def leg_words(environ: Mapping[str, str]) -> list[str]:
+    """Options that tell this leg from the others of the job: its whole matrix and its position; and its name for people.
+
+    By default, the input `leg` is the matrix, too: then its values are the name.
+    """
+    given, matrix = environ.get("CGPF_LEG", ""), environ.get("CGPF_MATRIX", "")
+    words = []
+    if environ.get("CGPF_TARGET") != "publish":
+        words += [f"--leg={name}"] if (name := _name(given)) else []
+    elif given and not given.startswith("{"):
+        words.append(f"--leg={given}")  # a step that publishes the one report of its leg
+    if matrix not in ("", "null", "{}"):
+        words.append(f"--matrix={matrix}")
+    index, total = environ.get("CGPF_JOB_INDEX", ""), environ.get("CGPF_JOB_TOTAL", "")
+    if index.isdecimal() and total.isdecimal() and int(index) < int(total):
+        words.append(f"--position={int(index) + 1}/{int(total)}")
+    return words
+
+
+def _name(given: str) -> str:
     try:
         matrix = json.loads(given)
     except ValueError:
         return given
     if not isinstance(matrix, dict):
         return "" if matrix is None else given
-    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())[:100]
+    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())
+
+
+def _expected(environ: Mapping[str, str]) -> list[str]:
+    """What must have reported: GitHub's context `needs` as JSON, which has several lines, or one job a line."""
+    text = environ.get("CGPF_EXPECT", "").strip()
+    return [text] if text.startswith("{") else _lines(environ, "CGPF_EXPECT")
 
 
 def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
@@ -84,8 +107,8 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     ):  # fmt: skip
         if environ.get(name):
             words.append(f"{option}={environ[name]}")
-    if name := leg(environ):
-        words.append(f"--leg={name}")
+    words += leg_words(environ)
+    words += [f"--expect={item}" for item in _expected(environ)]
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
     # The run's own report is written once more, with the receipt in it.

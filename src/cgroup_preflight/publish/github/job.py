@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.publish.comment_state import RunId
+from cgroup_preflight.publish.origin import JobId
 from cgroup_preflight.publish.secret import Secret, first_secret
 
 _TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
@@ -33,7 +34,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GithubJob:
-    """One job; `name` is its name in the workflow, `pull` the number of its pull request.
+    """One job; `name` is its name in the file `workflow`, `number` that of the job context's `check_run_id` (0: unknown),
+    `pull` the number of its pull request.
 
     `read_only` says why the token may only read. `doubtful` says why it may only read unless the workflow gives it
     more permissions. Both are empty for other jobs.
@@ -49,12 +51,19 @@ class GithubJob:
     server_url: str
     token: Secret | None
     name: str = ""
+    workflow: str = ""
+    number: int = 0
     read_only: str = ""
     doubtful: str = ""
     workspace: str = ""
     summary_file: str = ""
     output_file: str = ""
     source: Source | None = None
+
+    @property
+    def id(self) -> JobId:
+        """What tells this job from all others."""
+        return JobId(workflow=self.workflow, name=self.name, run=self.run, id=self.number)
 
     @property
     def run_url(self) -> str:
@@ -80,7 +89,9 @@ def read_job(environ: Mapping[str, str]) -> GithubJob:
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
         api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
         server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
-        name=environ.get("GITHUB_JOB", "")[:100],
+        name=environ.get("GITHUB_JOB", ""),
+        workflow=environ.get("GITHUB_WORKFLOW_REF", "").partition("@")[0].rpartition("/")[2],
+        number=_number(environ.get("CGROUP_PREFLIGHT_JOB_ID")),
         read_only=_read_only(name, event, token),
         doubtful="a run started by Dependabot" if environ.get("GITHUB_ACTOR") == "dependabot[bot]" else "",
         workspace=environ.get("GITHUB_WORKSPACE", ""),
