@@ -66,18 +66,35 @@ def leg_words(environ: Mapping[str, str]) -> list[str]:
 
     By default, the input `leg` is the matrix, too: then its values are the name.
     """
-    given, matrix = environ.get("CGPF_LEG", ""), environ.get("CGPF_MATRIX", "")
+    given, identity = environ.get("CGPF_LEG", ""), _identity(environ)
     words = []
     if environ.get("CGPF_TARGET") != "publish":
         words += [f"--leg={name}"] if (name := _name(given)) else []
     elif given and not given.startswith("{"):
         words.append(f"--leg={given}")  # a step that publishes the one report of its leg
-    if matrix not in ("", "null", "{}"):
-        words.append(f"--matrix={matrix}")
-    index, total = environ.get("CGPF_JOB_INDEX", ""), environ.get("CGPF_JOB_TOTAL", "")
-    if index.isdecimal() and total.isdecimal() and int(index) < int(total):
-        words.append(f"--position={int(index) + 1}/{int(total)}")
+    if matrix := identity["matrix"]:
+        words.append(f"--matrix={matrix if isinstance(matrix, str) else json.dumps(matrix)}")
+    index, total = _whole(identity["index"]), _whole(identity["total"])
+    if index is not None and total is not None and index < total:
+        words.append(f"--position={index + 1}/{total}")
     return words
+
+
+def _identity(environ: Mapping[str, str]) -> dict[str, object]:
+    """The input `identity`: as action.yml makes it, or any other text that tells this leg from others."""
+    text = environ.get("CGPF_IDENTITY", "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = text
+    parts = ("matrix", "index", "total", "job")
+    if not isinstance(found, dict) or not found.keys() <= set(parts):
+        return {"matrix": text, "index": "", "total": "", "job": ""}
+    return {part: found.get(part, "") for part in parts}
+
+
+def _whole(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _name(given: str) -> str:
@@ -168,6 +185,7 @@ def _prefix(environ: Mapping[str, str]) -> str:
 def _publish(environ: Mapping[str, str]) -> int:
     from cgroup_preflight.cli import main
 
+    os.environ["CGROUP_PREFLIGHT_JOB_ID"] = str(_whole(_identity(environ)["job"]) or "")
     return int(main(publish_words(environ, _prefix(environ))))
 
 

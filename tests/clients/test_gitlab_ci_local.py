@@ -50,9 +50,15 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
 
 
 def _reports(folder, job="cgroup-preflight"):
-    found = [path for path in folder.rglob("junit.xml") if path.parent.name == job]
+    """The folder of reports that a job made; the names of the folders are the numbers of the jobs."""
+    found = [path.parent for path in folder.rglob("merged.json") if _origin(path)["job"] == job]
     assert found, f"no reports of {job} below {folder}"
-    return found[0].parent
+    return found[0]
+
+
+def _origin(path):
+    document = json.loads(path.read_text())
+    return document["origin"] or {"job": ""}
 
 
 @contextmanager

@@ -101,7 +101,9 @@ def _results(
     else:
         legs = join(legs)
         legs = named((*legs, *absent(legs, expected)))
-    return Results(legs=legs, merged=view(legs), baseline=_baseline(args.baseline))
+    merged = view(legs)
+    report = replace(merged.report, origin=origin or merged.report.origin)
+    return Results(legs=legs, merged=replace(merged, report=report), baseline=_baseline(args.baseline))
 
 
 def _expected(words: list[str]) -> "tuple[Expected, ...]":

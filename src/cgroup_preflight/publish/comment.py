@@ -14,7 +14,7 @@ from cgroup_preflight.core.report import Origin, Verdict
 from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.comment_state import EARLIER, LINE_MAX, RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.http import ForgeError
-from cgroup_preflight.publish.legs import join, key_of
+from cgroup_preflight.publish.legs import Key, join, key_of
 from cgroup_preflight.publish.receipt import Delivery, Outcome
 from cgroup_preflight.report.merge import Leg
 
@@ -75,7 +75,7 @@ class Draft:
 class CommentSpec:
     """What a job of `run` writes about commit `sha`.
 
-    `leg` is the result of the job, with its origin. `draft` makes the text from the other legs that count, the number
+    `leg` is the result of the job, with its origin, and `covers` the legs whose reports it collected. `draft` makes the text from the other legs that count, the number
     of legs that did not fit, and a limit in bytes.
     """
 
@@ -86,6 +86,7 @@ class CommentSpec:
     draft: Callable[[tuple[Leg, ...], int, int], Draft]
     limit: int
     leg: Leg
+    covers: frozenset[Key] = frozenset()
 
     @property
     def origin(self) -> Origin:
@@ -234,7 +235,10 @@ def _body(own: Sequence[_Own], spec: CommentSpec, wrote: Comment | None) -> tupl
 def _known(own: Sequence[_Own], spec: CommentSpec) -> list[Leg]:
     """The stored legs that count; what an earlier version of this tool wrote counts in its own run only."""
     found = [leg for _, state in own if _is_current(state, spec) for leg in state.legs]
-    return [leg for leg in found if leg.report.origin and not _is_replaced(leg.report.origin, spec.origin)]
+    origins = ((leg, leg.report.origin) for leg in found if leg.report.origin)
+    return [
+        leg for leg, origin in origins if not _is_replaced(origin, spec.origin) and not _is_covered(origin, spec.covers)
+    ]
 
 
 def _is_replaced(old: Origin, new: Origin) -> bool:
@@ -242,6 +246,12 @@ def _is_replaced(old: Origin, new: Origin) -> bool:
     if not old.id.startswith(EARLIER):
         return False
     return old.run != new.run or old.name in (new.name[:100], new.job[:100])
+
+
+def _is_covered(old: Origin, covers: frozenset[Key]) -> bool:
+    """Whether our result has this one in it, or a later attempt of the same leg."""
+    later = (old.run, old.attempt)
+    return key_of(old) in covers or any(key[0] == old.id and key[1:3] > later for key in covers)
 
 
 def _legs(own: Sequence[_Own], spec: CommentSpec, *, add_ours: bool = True) -> tuple[Leg, ...]:

@@ -46,7 +46,11 @@ def join(legs: Iterable[Leg]) -> tuple[Leg, ...]:
     return (*plain, *kept)
 
 
-def key_of(origin: Origin) -> tuple[str, int, int, int]:
+#: Id, run, attempt and number of the job.
+Key = tuple[str, int, int, int]
+
+
+def key_of(origin: Origin) -> Key:
     """One report of one leg: another attempt has another key."""
     return origin.id, origin.run, origin.attempt, origin.job_id
 

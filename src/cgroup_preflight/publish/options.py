@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from cgroup_preflight.core.report import PROBLEMS, Origin, Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.comment import Draft
-from cgroup_preflight.publish.legs import absent, too_many
+from cgroup_preflight.publish.legs import Key, absent, key_of, too_many
 from cgroup_preflight.publish.origin import LegId, named
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg, Merged, merge
@@ -45,6 +45,11 @@ class Results:
     def as_leg(self, origin: Origin) -> Leg:
         """The whole result as that of one job."""
         return Leg(name=origin.name, report=replace(self.merged.report, origin=origin))
+
+    def covers(self, origin: Origin) -> frozenset[Key]:
+        """The legs other than `origin` whose reports are in the result."""
+        origins = (leg.report.origin for leg in self.legs)
+        return frozenset(key_of(item) for item in origins if item and item.id != origin.id)
 
 
 def view(legs: tuple[Leg, ...], *, shortened: bool = False) -> Merged:

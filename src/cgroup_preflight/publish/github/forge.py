@@ -185,12 +185,14 @@ class _Publication:
         from cgroup_preflight.publish.github.comments import GithubComments, pull_of_run
 
         job, options = self.job, self.options
+        origin = origin_of(job.id, options.leg)
         number = pull_of_run(api, job, options.claimed) if job.event == "workflow_run" else job.pull
         if number is None:
             return Outcome(channel=_COMMENT, delivery=Delivery.SKIPPED, detail=self._no_pull())
         return comment.publish(GithubComments(api, number), comment.CommentSpec(
             channel=_COMMENT, key=options.key, run=job.run, sha=job.sha, limit=markdown_format.LIMIT,
-            draft=drafter(self.results, options.comment), leg=self.results.as_leg(origin_of(job.id, options.leg)),
+            draft=drafter(self.results, options.comment), leg=self.results.as_leg(origin),
+            covers=self.results.covers(origin),
         ), self.outside.clock, settle=options.settle)  # fmt: skip
 
     def _no_pull(self) -> str:

@@ -103,7 +103,8 @@ def _write(client: "gitlab.Gitlab", job: GitlabJob, results: Results, options: O
         return Outcome(
             channel=_NOTE, delivery=Delivery.SKIPPED, detail="no open merge request has this commit as its head"
         )
+    origin = _origin(job, options.leg)
     return comment.publish(GitlabNotes(client, *found), comment.CommentSpec(
         channel=_NOTE, key=options.key, run=job.run, sha=job.sha, limit=BODY_MAX,
-        draft=drafter(results, options.comment), leg=results.as_leg(_origin(job, options.leg)),
+        draft=drafter(results, options.comment), leg=results.as_leg(origin), covers=results.covers(origin),
     ), outside.clock, settle=options.settle)  # fmt: skip
