@@ -100,11 +100,13 @@ def expected_of(words: Iterable[str]) -> tuple[Expected, ...]:
 
 
 def _needs(text: str) -> list[Expected]:
-    needs = json.loads(text)
-    results = {job: item.get("result") if isinstance(item, dict) else None for job, item in needs.items()}
-    if not all(isinstance(result, str) for result in results.values()):
-        raise ValueError("a job has no result")
-    return [Expected(job=job, result=result) for job, result in results.items()]
+    found = []
+    for job, item in json.loads(text).items():
+        result = item.get("result") if isinstance(item, dict) else None
+        if not isinstance(result, str):
+            raise ValueError(f"the job {job} has no result")  # noqa: TRY004 - a text with a mistake in it
+        found.append(Expected(job=job, result=result))
+    return found
 
 
 def absent(legs: Sequence[Leg], expected: Sequence[Expected] = ()) -> tuple[Leg, ...]:
