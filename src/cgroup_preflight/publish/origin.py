@@ -51,9 +51,9 @@ class LegId:
 def origin_of(job: JobId, leg: LegId) -> Origin:
     """The origin of a report that `job` publishes for `leg`."""
     folder = "" if leg.folder == "." else leg.folder
-    group = _hash(job.workflow, job.name, folder)
+    group = _hash(job.workflow, job.name)
     return Origin(
-        id=_hash(group, _canonical(leg.matrix), leg.name), group=group, name=clip(leg.name or job.name, 300),
+        id=_hash(group, _canonical(leg.matrix), leg.name, folder), group=group, name=clip(leg.name or job.name, 300),
         job=clip(job.name, 300), index=leg.index, total=leg.total, run=job.run.run, attempt=job.run.attempt,
         job_id=job.id,
     )  # fmt: skip

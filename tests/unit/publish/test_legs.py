@@ -188,6 +188,15 @@ def test_positions_tell_which_legs_are_missing():
     assert _said([_leg(index=7, total=2)])[0][0] == "leg: leg 1 of 2"
 
 
+def test_legs_of_a_job_in_different_folders_are_of_one_job():
+    made = [
+        replace(PASS, origin=origin_of(_job(job_id=at), LegId(matrix=f'"{at}"', folder=folder, index=at, total=2)))
+        for at, folder in ((1, "a"), (2, "b"))
+    ]
+    assert _said([Leg(name="x", report=item) for item in made]) == []
+    assert [name for name, _ in _said([Leg(name="x", report=made[1])])] == ["leg: leg 1 of 2"]
+
+
 def _needs(**results):
     return json.dumps({job: {"result": result, "outputs": {}} for job, result in results.items()})
 
