@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.report import Origin, Remedy
 from cgroup_preflight.publish import files
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.github import job as github_job
 from cgroup_preflight.publish.gitlab import job as gitlab_job
 from cgroup_preflight.publish.options import Options, Results
+from cgroup_preflight.publish.origin import LegId
 from cgroup_preflight.publish.receipt import Delivery, Receipt
 from cgroup_preflight.publish.secret import Secret, secret
 
@@ -22,9 +23,8 @@ class Forge(Protocol):
     def root(self) -> str:
         """The folder of the repository on this machine; empty if unknown."""
 
-    @property
-    def attempt(self) -> int:
-        """A number that is higher if the same job runs again; 0 if unknown."""
+    def origin(self, leg: LegId) -> Origin:
+        """The origin of a report that this job publishes for `leg`."""
 
     @property
     def reads_commands(self) -> bool:

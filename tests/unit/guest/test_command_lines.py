@@ -89,7 +89,11 @@ def test_recipe_key_is_stable_and_follows_the_content(distro):
     recipe = recipe_for(distro)
     assert recipe.key == recipe_for(distro).key
     assert recipe.name == f"{distro}-{recipe.key}"
-    others = [recipe_for(distro, with_kernel=True), replace(recipe, scripts=()), replace(recipe, files=recipe.files[1:])]
+    others = [
+        recipe_for(distro, with_kernel=True),
+        replace(recipe, scripts=()),
+        replace(recipe, files=recipe.files[1:]),
+    ]
     assert len({recipe.key, *(other.key for other in others)}) == 4
 
 

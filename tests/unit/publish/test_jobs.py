@@ -8,6 +8,7 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.github import job as github_job
 from cgroup_preflight.publish.gitlab import job as gitlab_job
+from cgroup_preflight.publish.origin import LegId
 from tests.contract.forge import github as gh
 
 REPO = {"GITHUB_REPOSITORY": "o/r"}
@@ -81,7 +82,7 @@ def test_the_rest_of_a_github_job(read):
     assert (job.source.owner, job.source.branch) == ("me", "topic")
     assert (job.api_url, job.graphql_url) == ("https://h/api/v3", "https://h/api/v3/graphql")
     assert job.run_url == "https://h/o/r/actions/runs/5"
-    assert (job.name, job.run.attempt, job.doubtful) == ("j" * 100, 2, "a run started by Dependabot")
+    assert (job.name, job.run.attempt, job.doubtful) == ("j" * 150, 2, "a run started by Dependabot")
     assert (job.workspace, job.summary_file, job.output_file) == ("/w", "/s", "/o")
     bare = read()
     assert (bare.api_url, bare.graphql_url) == ("https://api.github.com", "https://api.github.com/graphql")
@@ -141,14 +142,14 @@ def test_the_rest_of_a_gitlab_job():
         "CI_SERVER_TLS_CA_FILE": "/ca", "CI_JOB_URL": "https://j", "CI_PIPELINE_URL": "https://p", "CI_PROJECT_DIR": "/d",
     })  # fmt: skip
     assert (job.server_url, job.project, job.own_project, job.iid) == ("https://gitlab.example/root", 42, 42, None)
-    assert (job.sha, job.run.attempt, job.job_name) == (A, 9, "j" * 100)
+    assert (job.sha, job.run.attempt, job.job_name) == (A, 9, "j" * 150)
     assert (job.ca_file, job.project_dir) == ("/ca", "/d")
     forge = forges.detect(
         SERVER | {"CI_JOB_URL": "https://j", "CI_PIPELINE_URL": "https://p", "CI_PROJECT_DIR": "/d"}, "gitlab"
     )
     assert dict(forge.links) == {"job": "https://j", "pipeline": "https://p"}
     assert dict(forges.detect(SERVER, "gitlab").links) == {}
-    assert (forge.root, forge.attempt, forge.reads_commands) == ("/d", 0, False)
+    assert (forge.root, forge.origin(LegId()).attempt, forge.reads_commands) == ("/d", 0, False)
     fork = gitlab_job.read_job(
         SERVER | {"CI_MERGE_REQUEST_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "5", "CI_COMMIT_SHA": "x"}
     )

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cgroup_preflight.core.report import NO_PASS, Verdict
+from cgroup_preflight.core.report import NO_PASS, Origin, Verdict
 from cgroup_preflight.publish import comment
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.github import hints, job_files, log
 from cgroup_preflight.publish.github.job import GithubJob
 from cgroup_preflight.publish.http import ForgeError, Transport, Trouble
 from cgroup_preflight.publish.options import Options, Results, drafter
+from cgroup_preflight.publish.origin import LegId, artifact_name, origin_of, unique_name
 from cgroup_preflight.publish.receipt import Delivery, Outcome, Receipt, TimedChannel, lines, undelivered
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import comment as comment_body
@@ -40,10 +41,9 @@ class GithubForge:
         """The workspace."""
         return self.job.workspace
 
-    @property
-    def attempt(self) -> int:
-        """The attempt of the run."""
-        return self.job.run.attempt
+    def origin(self, leg: LegId) -> Origin:
+        """The origin of a report that this job publishes for `leg`."""
+        return origin_of(self.job.id, leg)
 
     @property
     def links(self) -> Mapping[str, str]:
@@ -99,7 +99,9 @@ class _Publication:
     def write_outputs(self) -> None:
         found = self.results.merged.report.findings
         wrong = sum(item.status in NO_PASS for item in found)
-        self._append_outputs({"verdict": self.results.merged.verdict.value, "findings": str(wrong)})
+        artifact = artifact_name(origin_of(self.job.id, self.options.leg))
+        values = {"verdict": self.results.merged.verdict.value, "findings": str(wrong), "artifact": artifact}
+        self._append_outputs(values)
 
     def _append_outputs(self, values: dict[str, str]) -> None:
         if self.job.output_file:
@@ -180,9 +182,10 @@ class _Publication:
         merged, options = self.results.merged, self.options
         allowed = merged.verdict is Verdict.UNVERIFIED and options.allow_unverified
         key = "" if options.key == "default" else f" {options.key}"
-        leg = f" ({options.leg[:100]})" if options.leg else ""
+        leg = unique_name(self.job.id, options.leg)
         return check_run.publish(api, check_run.CheckRun(
-            name=f"cgroup-preflight{key}{leg}", key=options.key, run=self.job.run, job=self.job.name, sha=aim.sha,
+            name=f"cgroup-preflight{key}{f' ({leg})' if leg else ''}", key=options.key,
+            origin=origin_of(self.job.id, options.leg), sha=aim.sha,
             conclusion="neutral" if allowed else _CONCLUSIONS[merged.verdict], title=comment_body.title(merged)[:250],
             summary=comment_body.render(merged, limit=check_run.SUMMARY_MAX), batches=batches(merged.report),
             details_url=self.job.run_url, server=self.job.server_url,
@@ -193,6 +196,7 @@ class _Publication:
         from cgroup_preflight.publish.github.comments import GithubComments, pull_of_run
 
         job, options = self.job, self.options
+        origin = origin_of(job.id, options.leg)
         number = pull_of_run(api, job, options.claimed) if job.event == "workflow_run" else job.pull
         if number is None:
             return Outcome(channel=_COMMENT, delivery=Delivery.SKIPPED, detail=self._no_pull())
@@ -200,8 +204,9 @@ class _Publication:
         if aim.obstacle:
             return _refused(_COMMENT, aim)
         return comment.publish(GithubComments(api, number, job.server_url), comment.CommentSpec(
-            channel=_COMMENT, key=options.key, run=job.run, sha=aim.sha, job=job.name, limit=markdown_format.LIMIT,
-            draft=drafter(self.results, options.comment), leg=self.results.legs[0] if options.leg else None,
+            channel=_COMMENT, key=options.key, run=job.run, sha=aim.sha, limit=markdown_format.LIMIT,
+            draft=drafter(self.results, options.comment), leg=self.results.as_leg(origin),
+            covers=self.results.covers(origin),
         ), self.outside.clock, settle=options.settle)  # fmt: skip
 
     def _no_pull(self) -> str:

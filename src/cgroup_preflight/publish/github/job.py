@@ -14,6 +14,7 @@ from cgroup_preflight.publish.answers import dig, sha_of, text_of
 from cgroup_preflight.publish.checkout import named_and_found
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.github.events import Checkout, subject
+from cgroup_preflight.publish.origin import JobId
 from cgroup_preflight.publish.secret import Secret, first_secret
 
 _TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
@@ -36,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GithubJob:
-    """One job; `name` is its name in the workflow.
+    """One job; `name` is its name in the file `workflow`, `number` that of the job context's `check_run_id` (0: unknown).
 
     `sha`, `pull`, `no_pull` and `checkout` are the event's subject. `default_sha` is GITHUB_SHA, `found` the commit that
     is checked out, `stated` the commit that the caller names as the tested one; each is empty if unknown.
@@ -54,6 +55,8 @@ class GithubJob:
     server_url: str
     token: Secret | None
     name: str = ""
+    workflow: str = ""
+    number: int = 0
     read_only: str = ""
     doubtful: str = ""
     workspace: str = ""
@@ -65,6 +68,11 @@ class GithubJob:
     default_sha: str = ""
     found: str = ""
     stated: str = ""
+
+    @property
+    def id(self) -> JobId:
+        """What tells this job from all others."""
+        return JobId(workflow=self.workflow, name=self.name, run=self.run, id=self.number)
 
     @property
     def run_url(self) -> str:
@@ -94,7 +102,9 @@ def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GithubJob:
         run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
         api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
         server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
-        name=environ.get("GITHUB_JOB", "")[:100],
+        name=environ.get("GITHUB_JOB", ""),
+        workflow=environ.get("GITHUB_WORKFLOW_REF", "").partition("@")[0].rpartition("/")[2],
+        number=_number(environ.get("CGROUP_PREFLIGHT_JOB_ID")),
         read_only=_read_only(name, event, token),
         doubtful="a run started by Dependabot" if environ.get("GITHUB_ACTOR") == "dependabot[bot]" else "",
         workspace=workspace,

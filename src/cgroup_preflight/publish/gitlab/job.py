@@ -13,19 +13,23 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.publish.answers import sha_of
 from cgroup_preflight.publish.checkout import named_and_found
 from cgroup_preflight.publish.comment_state import RunId
+from cgroup_preflight.publish.origin import JobId
 from cgroup_preflight.publish.secret import Secret, first_secret, secret
 
 _TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
 #: Every variable that can hold a token.
 SECRETS = (*_TOKENS, "CI_JOB_TOKEN", "CI_REGISTRY_PASSWORD")
+#: What GitLab adds to the name of a job with `parallel`.
+_MATRIX = re.compile(r"(?:: \[.*\]| \d+/\d+)\Z", re.DOTALL)
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabJob:
-    """One job. The merge request is in `project`, the pipeline runs in `own_project`; they differ for forks.
+    """One job, number `index` of the `total` jobs that `parallel` makes of it.
 
-    `sha` is the head of the merge request or of the branch; `obstacle` says why the result is not about it, or is empty.
+    The merge request is in `project`, the pipeline runs in `own_project`; they differ for forks. `sha` is the head of the
+    merge request or of the branch; `obstacle` says why the result is not about it, or is empty.
     """
 
     server_url: str
@@ -42,6 +46,15 @@ class GitlabJob:
     project_dir: str = ""
     job_name: str = ""
     obstacle: str = ""
+    index: int = 0
+    total: int = 0
+    is_child: bool = False
+
+    @property
+    def id(self) -> JobId:
+        """What tells this job from all others. Child pipelines of one parent can have jobs of the same name."""
+        workflow = f"pipeline {self.run.run}" if self.is_child else ""
+        return JobId(workflow=workflow, name=_MATRIX.sub("", self.job_name), run=self.run, id=self.run.attempt)
 
 
 def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GitlabJob:
@@ -62,7 +75,9 @@ def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GitlabJob:
         token=first_secret(environ.get(variable, "") for variable in _TOKENS),
         job_token=secret(environ.get("CI_JOB_TOKEN", "")), ca_file=environ.get("CI_SERVER_TLS_CA_FILE", ""),
         job_url=environ.get("CI_JOB_URL", ""), pipeline_url=environ.get("CI_PIPELINE_URL", ""),
-        project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", "")[:100],
+        project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", ""),
+        index=_number(environ.get("CI_NODE_INDEX")), total=_number(environ.get("CI_NODE_TOTAL")),
+        is_child=environ.get("CI_PIPELINE_SOURCE") == "parent_pipeline",
     )  # fmt: skip
 
 
