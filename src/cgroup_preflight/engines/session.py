@@ -36,7 +36,7 @@ _KILL_SECONDS = 10.0
 _CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
-_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
+_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.UNIX)
 #: Why a service is not ready that ended before it was.
 ENDED_FIRST = "it ended before it was ready"
 
@@ -64,9 +64,8 @@ class Session:
         for run in runs:
             test = run.service.smoke.ready
             if test.kind in _ADDRESSED and self._door.network.listens(test):
-                run.readiness = Readiness(
-                    ok=False, seconds=0.0, why="another program already answers at this address", blocked=True
-                )
+                holder = self._listeners.holder(test) or "another program"
+                run.readiness = Readiness(ok=False, seconds=0.0, why=f"{holder} already answers", blocked=True)
             else:
                 free.append(run)
         refused = self._engine.start(run.launch for run in free)
@@ -285,7 +284,7 @@ class Session:
             return "it ended"
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
             return f"{failure} at {test.target}"
-        if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
+        if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):
             # A program that accepts no connection answers only until its queue is full.
             return run.intruder or f"no program listens at {test.target}"
         return self._other_program(run) if test.kind in _ADDRESSED else ""

@@ -45,7 +45,7 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     `swap`: the host has swap, so that a missing swap limit matters.
     """
     if seen.ready is not None and seen.ready.blocked:
-        return (_blocked(seen),)
+        return (_blocked(seen, seen.ready.why),)
     if seen.refused or not seen.cgroup:
         return (_not_started(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
@@ -298,13 +298,13 @@ def _not_started(seen: ServiceEvidence) -> Finding:
     )
 
 
-def _blocked(seen: ServiceEvidence) -> Finding:
+def _blocked(seen: ServiceEvidence, why: str) -> Finding:
     target = seen.service.smoke.ready.target
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"another program already answers at {target}, so the service was not started",
-        Remedy(title="stop the program that listens there, or give the service another port in args and ready"),
+        f"{why} at {target}, so the service was not started",
+        Remedy(title="stop the program that listens there, or give the service another address in args and ready"),
         location=seen.service.ready_location,
     )
 

@@ -177,6 +177,15 @@ def test_tcp_and_what_listens_there(tmp_path):
     assert seen.ready.why == "no program listens at 127.0.0.1:80; the service listens at 127.0.0.1:81"
 
 
+def test_a_unix_socket_and_what_listens_there(tmp_path):
+    text = TEXT.replace(URL, "unix:/run/app.sock")
+    seen = Trial(tmp_path, Program(address="/run/app.sock"), text).one()
+    assert set(statuses(seen).values()) == {Status.PASS}
+    seen = Trial(tmp_path, Program(address="/run/other.sock"), text).one()
+    assert seen.ready is not None
+    assert seen.ready.why == "no program listens at /run/app.sock; the service listens at /run/other.sock"
+
+
 def test_an_answer_of_another_program_does_not_make_a_service_ready(tmp_path):
     """Two services, of which one listens on the ports of both: only that one is ready."""
 
@@ -349,6 +358,7 @@ def test_what_answers_before_the_start_blocks(tmp_path):
     seen = trial.one()
     assert seen.ready is not None
     assert (seen.ready.blocked, seen.ready.ok, seen.cgroup) == (True, False, "")
+    assert seen.ready.why == "another program already answers"
     assert statuses(seen) == {"CGP507": Status.UNVERIFIED}
     assert not trial.units.units
     assert not trial.units.calls
