@@ -78,7 +78,8 @@ def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object
         began = time.monotonic()
         outcome = lab.run("smoke", folder=folder, timeout=900.0)
         seconds[count] = time.monotonic() - began
-        assert _bad(outcome) == []
+        bad = _bad(outcome)
+        assert not bad, (seconds, bad)
         assert len(outcome.report["services"]) == count
     with capsys.disabled():
         print(f"\nseconds by number of services: { {count: round(value, 1) for count, value in seconds.items()} }")

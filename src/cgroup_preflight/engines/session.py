@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.engines.base import Engine, Phase, UnitState
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
@@ -165,6 +166,9 @@ class Session:
         silent = [run for run in asked if not self._still_answers(run)]
         # All get the same time, after the first look at all of them: no service waits for the silent ones before it.
         wait_until(self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS)
+        for run in asked:
+            if run.readiness is not None and run.doubt and not run.silent:
+                run.readiness = replace(run.readiness, doubt=run.doubt)
 
     def stop(self, runs: Sequence[ServiceRun]) -> None:
         """Stops services, a few at a time; kills those that outlast their stop_timeout.

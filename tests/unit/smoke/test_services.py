@@ -212,6 +212,18 @@ def test_an_answer_of_which_nobody_can_tell_whose_it_is_is_unverified(tmp_path):
     assert statuses(seen)["CGP505"] is Status.UNVERIFIED
 
 
+def test_a_service_that_hides_its_sockets_later_is_unverified(tmp_path):
+    def hide(units: Units, unit: Unit) -> None:
+        assert unit.main is not None
+        pid = unit.main.pid
+        units.machine.later(2.0, lambda: units.machine.denied.add(pid))
+
+    seen = Trial(tmp_path, Program(address=URL, does=hide)).one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, "EACCES" in seen.ready.doubt, seen.silent) == (True, True, "")
+    assert statuses(seen)["CGP505"] is Status.UNVERIFIED
+
+
 def test_another_program_that_takes_the_address_over_is_seen_at_the_end(tmp_path):
     def lose(units: Units, unit: Unit) -> None:
         other = units.machine.spawn("b", "/b.slice/b.service")
@@ -415,6 +427,14 @@ def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
     assert seen.killed
     assert ("kill", (WEB,)) in trial.units.calls
     assert statuses(seen)["CGP506"] is Status.FAIL
+
+
+def test_the_limits_of_one_that_was_killed_are_those_it_ran_under(tmp_path):
+    """Its cgroup is gone in the end, and those above it have other limits."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+    trial.machine.write("/user.slice", pids_max="9999\n")
+    assert trial.one().effective.tasks != 9999
+    assert trial.one().effective.tasks is not None
 
 
 def test_one_that_stops_in_time_is_not_killed(tmp_path):
