@@ -21,7 +21,8 @@ class ServiceRun:
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
     time. `doubt`: why it is unknown who answered. `intruder`: that another
-    program did. `killed`: it had not ended when its time to stop was over.
+    program did. `killed`: it had not ended when its time to stop was over; `outlasting`
+    are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
     the main process has ended. `journal_after`: when to look for its line in the journal, in seconds after its start.
@@ -31,6 +32,7 @@ class ServiceRun:
         self.service, self.launch = service, launch
         self.state = UnitState()
         self.refused = self.cgroup = self.invocation = self.silent = self.doubt = self.intruder = ""
+        self.outlasting, self.stopping = tuple[str, ...](), ""
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False

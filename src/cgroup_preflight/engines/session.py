@@ -33,6 +33,8 @@ _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
 _KILL_SECONDS = 10.0
+#: Of the processes that outlast a stop, so many are named.
+_SHOWN = 3
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
@@ -205,8 +207,8 @@ class Session:
         if self._is_at_end(run):
             return False
         late = self._clock.monotonic() - asked - run.service.smoke.stop_timeout
-        if late > 0 and not run.killed and self._still_runs(run):
-            run.killed = True
+        if late > 0 and not run.killed and (pids := self._still_running(run)):
+            run.killed, run.outlasting = True, tuple(self._observer.command(pid) for pid in sorted(pids)[:_SHOWN])
             self._engine.kill([run.service.unit])
         return late <= _KILL_SECONDS
 
@@ -341,13 +343,14 @@ class Session:
         """Whether only the gate after the end is left of a service."""
         return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
 
-    def _still_runs(self, run: ServiceRun) -> bool:
-        """Whether a process of a service has not ended; on a busy machine only the gate after its end may be late.
+    def _still_running(self, run: ServiceRun) -> frozenset[int]:
+        """The processes of a service that have not ended; on a busy machine only the gate after its end may be late.
 
         systemd starts that gate as soon as the main process has ended, also while its children still run.
         """
         state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
-        return state.phase is not Phase.OVER and bool(self._observer.processes(run.cgroup) - {state.gate_pid})
+        run.stopping = state.mark
+        return self._observer.processes(run.cgroup) - {state.gate_pid} if state.phase is not Phase.OVER else frozenset()
 
     def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
         """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""

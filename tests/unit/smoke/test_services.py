@@ -427,6 +427,8 @@ def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
     assert seen.killed
     assert ("kill", (WEB,)) in trial.units.calls
     assert statuses(seen)["CGP506"] is Status.FAIL
+    assert len(seen.outlasting) == 1
+    assert seen.outlasting[0].endswith("--work")
 
 
 def test_the_limits_of_one_that_was_killed_are_those_it_ran_under(tmp_path):
