@@ -19,7 +19,7 @@ JOURNAL_SECONDS = 2.0
 class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
-    `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
+    `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
     time. `doubt`: why it is unknown who answered. `intruder`: that another
     program did. `killed`: it had not ended when its time to stop was over; `outlasting`
     are the commands that still ran then, `stopping` is the engine's word for its state.
@@ -38,7 +38,7 @@ class ServiceRun:
         self.alive = self.ended_early = self.killed = False
         self.left = 0
         self.readiness: Readiness | None = None
-        self.ready_at = self.released_at = self.ended_at = 0.0
+        self.ready_at = self.released_at = self.ended_at = self.waited = 0.0
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False
         #: `cpu.stat` when it became ready.

@@ -165,6 +165,8 @@ class Machine:
     def _text(self, path: str) -> str | None:
         if path == "/proc/net/unix":
             return self.files.get(path, self._unix_table())
+        if path == "/proc/stat":  # not that of the machine below the tests
+            return self.files.get(path)
         if path == "/proc/net/tcp":
             return self.files.get(path, self._table())
         parts = path.split("/")
@@ -481,7 +483,9 @@ class Units:
         for unit in [self.units[name] for name in units if name in self.units]:
             if unit.phase is Phase.ENDED:
                 self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
-            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+            elif unit.phase is Phase.STARTED:
+                unit.phase = Phase.STOPPING
+            if unit.program.stop_after is not None and unit.phase is Phase.STOPPING:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
                     unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")

@@ -449,7 +449,7 @@ def test_a_unit_that_outlives_its_kill_is_waited_for_no_longer(tmp_path):
     trial = Trial(tmp_path, Program(address=URL, stop_after=None, dies_at_kill=False))
     seen = trial.one()
     assert seen.killed
-    assert seen.state.phase is Phase.STARTED
+    assert seen.state.phase is Phase.STOPPING
     assert trial.machine.now < 1100
 
 
