@@ -5,8 +5,8 @@ One run for each engine, because a boot and a run cost more than a service.
 
 import pytest
 
-from cgroup_preflight.guest.session import Guest
 from tests.lab.configs import Lab, Outcome, config, service
+from tests.lab.conftest import KINDS, Boot
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
 _SCRIPT = r"""#!/usr/bin/python3
@@ -202,9 +202,10 @@ _HONEST = ("memory-honest", "cpu-honest", "cpu-small", "stays", "job", "unix")
 _JOBS = ("forks", "job")
 
 
-@pytest.fixture
-def lab(guest: Guest) -> Lab:
-    return Lab(guest)
+@pytest.fixture(params=[KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.measured)], ids=["uml", "qemu"])
+def lab(request: pytest.FixtureRequest, boot: Boot) -> Lab:
+    """The second kind, with its other systemd and kernel, takes too long for each change of the code."""
+    return Lab(boot(base=request.param.spec))
 
 
 def _ready(mode: str, uid: int) -> str:

@@ -439,6 +439,39 @@ def test_the_limits_of_one_that_was_killed_are_those_it_ran_under(tmp_path):
     assert trial.one().effective.tasks is not None
 
 
+@pytest.mark.parametrize(("ends_after", "killed"), [(2.0, False), (9.0, True)])
+def test_the_time_of_a_stop_begins_with_the_signal(tmp_path, ends_after, killed):
+    """The manager needs 20 s to send it, longer than the stop_timeout of 3 s."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+
+    def stopping(names) -> None:
+        unit = trial.units.units[WEB]
+        unit.phase = Phase.BEFORE_SIGNAL
+
+        def signal() -> None:
+            unit.phase = Phase.STOPPING
+            ended = Exit(how=How.KILLED, status=15)
+            trial.machine.later(ends_after, lambda: trial.units.finish(unit, ended, "success"))
+
+        trial.machine.later(20.0, signal)
+
+    trial.units.stop = stopping
+    seen = trial.one()
+    assert seen.killed is killed
+    assert statuses(seen).get("CGP506") is (Status.FAIL if killed else None)
+
+
+def test_a_manager_that_never_sends_the_signal_is_not_waited_for(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+
+    def stopping(names) -> None:
+        trial.units.units[WEB].phase = Phase.BEFORE_SIGNAL
+
+    trial.units.stop = stopping
+    assert trial.one().killed
+    assert 120 < trial.machine.now - 1000 < 200
+
+
 def test_one_that_stops_in_time_is_not_killed(tmp_path):
     trial = Trial(tmp_path, Program(address=URL, stop_after=2.8))
     assert not trial.one().killed
