@@ -302,9 +302,9 @@ SECTIONS: Mapping[str, Section] = {
             examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "exit")),
         Key(name="duration", kind="span", doc="How long it runs under its limits.", parse=_seconds,
             default=f"{Smoke().duration:g}s", examples=("5s",)),
-        Key(name="start_timeout", kind="span", doc="Time to become ready.", parse=_timeout,
+        Key(name="start_timeout", kind="span", doc="Time to become ready; it counts slower while no CPU is idle and other services start.", parse=_timeout,
             default=f"{Smoke().start_timeout:g}s", examples=("30s",), schema={"minimum": 1}),
-        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM.", parse=_timeout,
+        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM; it counts as that of a start.", parse=_timeout,
             default=f"{Smoke().stop_timeout:g}s", examples=("10s",), schema={"minimum": 1}),
     )),
 }  # fmt: skip
