@@ -37,6 +37,7 @@ class FolderFormat:
     """A folder at the absolute path `root`."""
 
     all_folders = True
+    wraps = False
     package = ""
     signatures: tuple[str, ...] = ()
 
