@@ -111,7 +111,7 @@ if mode == "memory-lifted":
 elif mode == "memory-honest":
     fill(20)
 elif mode == "cpu-lifted":
-    lifted("cpu.max", lambda: burn(2))
+    lifted("cpu.max", lambda: burn(5))
 elif mode == "cpu-honest":
     burn(2)
 elif mode == "cpu-between":
