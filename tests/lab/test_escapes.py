@@ -241,11 +241,14 @@ def _messages(outcome: Outcome, name: str) -> str:
     return "; ".join(item["message"] for item in outcome.findings("CGP501", name))
 
 
+@pytest.mark.timeout(1200)
 def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     """The run has the guest for itself (`--inside`), so that a unit which a service starts counts, too."""
     honest = (*_HONEST, "mounted-honest", "hidden")
     made = config(_services((*_FAILS, *_MOUNTED, *honest, "unit")), {"api": {"CPUWeight": 50}})
-    outcome = lab.run("smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True)
+    outcome = lab.run(
+        "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True, timeout=900
+    )
     lab.shell(_END)
     assert lab.leftovers() == []
     _judge(outcome, _FAILS, honest)
@@ -262,11 +265,12 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
 def test_cpu_time_tells_that_a_quota_was_lifted_between_samples(lab: Lab) -> None:
     """Alone, because the tolerance of CPU time grows with the time between two samples, and that with the load."""
     made = config(_services(("cpu-between", "cpu-small")))
-    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": _SCRIPT}))
+    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": _SCRIPT}), timeout=900)
     assert "of CPU time above its quota of 10000 in 100000 us" in _messages(outcome, "cpu-between"), outcome.text
     assert outcome.statuses("cpu-small")["CGP501"] == "pass"
 
 
+@pytest.mark.timeout(1200)
 def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> None:
     """The user owns the cgroup files; what left its cgroup has ended with the run.
 
@@ -275,7 +279,9 @@ def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> No
     lab.guest.start_user_manager("tester")
     fails = {**_FAILS, "hidden": "CGP505"}
     made = config(_services((*fails, *_HONEST), uid=1000), {"api": {"CPUWeight": 50}})
-    outcome = lab.run("smoke", folder=lab.write("escapes-user", made, {"escape.py": _SCRIPT}), user="tester")
+    outcome = lab.run(
+        "smoke", folder=lab.write("escapes-user", made, {"escape.py": _SCRIPT}), user="tester", timeout=900
+    )
     _judge(outcome, fails, _HONEST)
     hidden = outcome.finding("CGP505", "hidden")
     assert hidden["status"] == "unverified"
