@@ -15,7 +15,7 @@ import socket, sys, time
 for number in range(300_000):
     pass
 listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-time.sleep(300)
+time.sleep(3600)
 """
 #: What one service may take on a slow machine, where a few others do the same; all 60 together take longer than systemd's
 #: time-out of a start, which once ended the first ones.
@@ -33,7 +33,7 @@ def _services(count: int) -> dict[str, dict[str, object]]:
             if number % 5 == 0
             else fixture("exiter", "--code=0", ready="exit", smoke=_TIMES, **limits)
             if number % 5 == 1
-            else service("/bin/sleep", "300", smoke=_TIMES, **limits)
+            else service("/bin/sleep", "3600", smoke=_TIMES, **limits)
         )
     return made
 
@@ -67,7 +67,7 @@ def test_sixty_services_on_one_cpu(boot: Boot, fixtures: object) -> None:
 
 
 @pytest.mark.measured
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(5400)
 def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object, capsys) -> None:
     """25, 50, 100 and 200 services in one guest, all at the same time within each run."""
     guest: Guest = boot(base=KINDS[1].spec)
@@ -76,9 +76,12 @@ def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object
     for count in (25, 50, 100, 200):
         folder = lab.write(f"many-{count}", config(_services(count), _config_slices()), {"slow.py": _SLOW})
         began = time.monotonic()
-        outcome = lab.run("smoke", folder=folder, timeout=900.0)
+        outcome = lab.run("smoke", folder=folder, timeout=2400.0)
         seconds[count] = time.monotonic() - began
-        assert _bad(outcome) == []
+        with capsys.disabled():
+            print(f"\n{count} services: {seconds[count]:.0f} s, {outcome.verdict}", flush=True)
+        bad = _bad(outcome)
+        assert not bad, (seconds, bad)
         assert len(outcome.report["services"]) == count
     with capsys.disabled():
         print(f"\nseconds by number of services: { {count: round(value, 1) for count, value in seconds.items()} }")

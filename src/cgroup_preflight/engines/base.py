@@ -109,7 +109,7 @@ class UnitState:
     @property
     def has_ended(self) -> bool:
         """Whether the program is ending, has ended, or never starts."""
-        return self.phase in (Phase.ENDED, Phase.BEFORE_SIGNAL, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+        return self.phase not in (Phase.QUEUED, Phase.AT_GATE, Phase.STARTED)
 
     @property
     def is_at_end(self) -> bool:

@@ -178,7 +178,8 @@ def test_the_words_of_systemctl_are_a_phase(shown, phase):
     assert state.phase is phase
     assert state.gate_pid == (9 if shown.get("ControlPID") == "9" else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
-    assert state.has_ended is (phase in (Phase.ENDED, Phase.BEFORE_SIGNAL, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    ended = (Phase.BEFORE_SIGNAL, Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+    assert state.has_ended is (phase in ended)
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
 
 
