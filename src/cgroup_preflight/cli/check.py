@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     required = _controllers(args.require)
-    config = common.try_config(args.config)
+    config = common.try_config(args.config, args.allow_outside)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
     findings = (*run_checks(context), *common.plan_findings(context, config))
     report = common.report(started, context, findings)

@@ -58,9 +58,11 @@ def _columns() -> int:
 
 
 def add_config(to: argparse.ArgumentParser) -> None:
-    """`--config`."""
+    """`--config` and `--allow-outside`."""
     to.add_argument("--config", metavar="FILE", type=_path,
                     help="the config (default: cgroup-preflight.toml in this folder or one above)")  # fmt: skip
+    to.add_argument("--allow-outside", metavar="DIR", action="append", default=[],
+                    help="let paths of the config lead into this folder, too; may be repeated")  # fmt: skip
 
 
 def _path(text: str) -> "Path":
