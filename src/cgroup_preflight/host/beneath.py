@@ -15,7 +15,7 @@ _HAS_NAMES = hasattr(os, "O_PATH") and os.path.isdir("/proc/self/fd")
 
 
 class MovedError(OSError):
-    """A folder on the way is a link by now, or gone."""
+    """A folder on the way is a link now, or gone."""
 
 
 @contextlib.contextmanager
