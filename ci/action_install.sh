@@ -17,22 +17,24 @@ fi
 home=$(mktemp -d "$RUNNER_TEMP/cgroup-preflight-XXXXXXXXXX")
 lib=$home/lib
 mkdir "$lib" "$home/tmp"
-TMPDIR=$home/tmp
-export TMPDIR
 
-# --isolated: variables and files of the job can name another interpreter or index. With hashes an index may be named.
-install() {
-  "$CGPF_PYTHON" -I -m pip --isolated install --quiet --disable-pip-version-check --no-input --no-compile --no-deps \
-    --only-binary :all: --root-user-action ignore --target "$lib" "$@"
-}
+# Variables and files of the job can name another interpreter (PIP_PYTHON, ~/.config/pip/pip.conf), and --isolated does
+# not ignore that. So pip gets a home of its own and no variables but these. What an index delivers has to have the hashes.
 set --
+for name in HTTPS_PROXY HTTP_PROXY NO_PROXY https_proxy http_proxy no_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE; do
+  eval "value=\${$name:-}"
+  [ -z "$value" ] || set -- "$@" "$name=$value"
+done
+set -- env -i HOME="$home/tmp" TMPDIR="$home/tmp" PATH="$PATH" "$@" "$CGPF_PYTHON" -I -m pip --isolated install --quiet \
+  --disable-pip-version-check --no-input --no-compile --no-deps --only-binary :all: --root-user-action ignore --target "$lib"
+echo "::group::Install cgroup-preflight"
+if [ -n "$CGPF_VERSION" ]; then
+  # No hash is known for it, so the index is the one of the machine (/etc/pip.conf), and nothing that the job names.
+  "$@" "cgroup-preflight==$CGPF_VERSION"
+fi
 [ -z "${PIP_INDEX_URL:-}" ] || set -- "$@" --index-url "$PIP_INDEX_URL"
 [ -z "${PIP_CERT:-}" ] || set -- "$@" --cert "$PIP_CERT"
-echo "::group::Install cgroup-preflight"
-install "$@" --require-hashes --requirement "$GITHUB_ACTION_PATH/ci/action-requirements.txt"
-if [ -n "$CGPF_VERSION" ]; then
-  install --no-cache-dir "cgroup-preflight==$CGPF_VERSION"
-fi
+"$@" --require-hashes --requirement "$GITHUB_ACTION_PATH/ci/action-requirements.txt"
 echo "::endgroup::"
 
 seal=$(cat "$GITHUB_ACTION_PATH/ci/action_seal.py")
