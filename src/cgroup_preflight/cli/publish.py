@@ -72,7 +72,7 @@ def run(words: list[str], clock: RequestClock) -> int:
     receipt = forges.publish(
         forge, results, _options(args), Outside(say=_say, clock=clock), hide=lambda text: redact(text, secrets)
     )
-    sys.stderr.write("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
+    options.write_stderr("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
     report = results.merged.report
     told = receipts.with_receipt(report, receipt.outcomes)
     _write_formats(results, told, wanted, fenced=forge is not None and forge.reads_commands)
