@@ -20,7 +20,8 @@ from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, uns
 from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
 from cgroup_preflight.artifacts.streams import ChunkStream, read_range
-from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch, parse_header
+from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch
+from cgroup_preflight.artifacts.tar_header import parse_header
 from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.core.errors import UsageError

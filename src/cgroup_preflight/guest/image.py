@@ -197,7 +197,7 @@ def damaged(image: RootImage) -> str:
         records = _read_manifest(image.root.parent)
         return next((name for name, item in records.items() if _sha256(image.root.parent / name) != item.sha256), "")
     except (OSError, ValueError, TypeError):
-        return _MANIFEST
+        return ""  # removed or built again meanwhile
 
 
 def _sha256(path: Path) -> str:

@@ -215,7 +215,7 @@ class Guest:
     def _lost(self, what: str) -> HostError:
         # The missing answer could still arrive, and would then be taken for the answer to a later request.
         self._channel = None
-        if self._image is None or not (name := damaged(self._image)):
+        if not (name := damaged(self._image)):
             return self._failed(what)
         remedy = Remedy(title="remove the image: the next run builds it again",
                         commands=(("cgroup-preflight", "guest", "remove", self._image.name),))  # fmt: skip

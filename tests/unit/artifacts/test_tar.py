@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.artifacts import tar as tar_format
+from cgroup_preflight.artifacts import tar_header
 from cgroup_preflight.artifacts.model import ArtifactError
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, request, tar, write
@@ -234,7 +234,7 @@ def test_the_short_way_to_read_a_header_is_the_one_of_the_library(name, kind, st
     if again:
         block[148:156] = b" " * 8
         block[148:156] = b"%06o\0 " % sum(block)
-    ours = tar_format._plain_header(bytes(block))
+    ours = tar_header._plain_header(bytes(block))
     if ours is None:
         return
     theirs = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
@@ -250,4 +250,4 @@ def test_the_short_way_applies_to_what_tar_writes():
         for kind in (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE):
             info = tarfile.TarInfo("usr/bin/x")
             info.type = kind
-            assert tar_format._plain_header(info.tobuf(style)) is not None
+            assert tar_header._plain_header(info.tobuf(style)) is not None

@@ -6,10 +6,12 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
@@ -66,7 +68,7 @@ UID = ended(b"1000\n", size=5)
 
 
 def booted(process: Process, spec: GuestSpec = SPEC) -> Guest:
-    return Guest(spec, None, lambda *_: process)
+    return Guest(spec, RootImage(name="none", root=Path("/gone/root.ext4"), kernel=None), lambda *_: process)
 
 
 @pytest.mark.parametrize("code", [0, 3, -9])
