@@ -6,7 +6,7 @@ One run for each engine, because a boot and a run cost more than a service.
 import pytest
 
 from cgroup_preflight.guest.session import Guest
-from tests.lab.configs import Lab, Outcome, config, service
+from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
 _SCRIPT = r"""#!/usr/bin/python3
@@ -116,12 +116,6 @@ print("up", flush=True)
 while True:
     time.sleep(60)
 """
-#: A run with `--inside` leaves that to the end of the machine.
-_END = (
-    "systemctl stop --no-block 'cgpf*.slice'; while ls -d /sys/fs/cgroup/cgpf*.slice; do"
-    " systemctl kill -s KILL 'cgpf*.service'; sleep 0.2; done >/dev/null 2>&1;"
-    " rm -rf /run/systemd/system/cgpf* /tmp/cgpf*; systemctl daemon-reload; systemctl reset-failed"
-)
 _LIMITS = {"slice": "api", "MemoryMax": "64M", "CPUQuota": "40%", "TasksMax": 20}
 #: Code of the finding that fails, by what a service does; the others pass.
 _FAILS = {
@@ -164,7 +158,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     modes = (*_FAILS, *_HONEST, "unit")
     folder = lab.write("escapes", config(_services(modes), {"api": {"CPUWeight": 50}}), {"escape.py": _SCRIPT})
     outcome = lab.run("smoke", "--inside", folder=folder, leaves=True)
-    lab.shell(_END)
+    lab.shell(END_OF_RUN)
     assert lab.leftovers() == []
     _judge(outcome)
     units = [found for found in outcome.findings("CGP502", "run") if "run-escaped.service" in found["message"]]

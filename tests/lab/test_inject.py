@@ -99,7 +99,7 @@ def test_injected_package_installs_limits_and_leaves_nothing(
     before = _files(guest)
     _sh(guest, f"dpkg -i {work}/demo.deb")
     new = _files(guest) - before
-    assert "/usr/lib/systemd/system/lab-demo.service.d/50-cgroup-preflight.conf" in new
+    assert "/usr/lib/systemd/system/lab-demo.service.d/10-cgroup-preflight-lab-demo.conf" in new
     assert "/usr/share/cgroup-preflight/lab-demo.json" in new
     assert _sh(guest, "dpkg -V lab-demo") == "", "dpkg finds every file as its list says"
     _sh(guest, "systemctl daemon-reload && systemctl start lab-demo.service")
@@ -132,7 +132,11 @@ def test_a_tarball_with_a_whole_unit_starts_under_its_limits(guest: Guest, prefl
     finally:
         _sh(guest, "systemctl stop lab-demo.service", ok=False)
         files = [shlex.quote(f"/{name}") for name in names if not name.endswith("/")]
-        _sh(guest, f"rm -f {' '.join(files)}; rm -rf /usr/share/cgroup-preflight; systemctl daemon-reload", ok=False)
+        _sh(
+            guest,
+            f"rm -f {' '.join(files)}; rm -rf /usr/lib/systemd/*/labinject.slice.d /usr/share/cgroup-preflight; systemctl daemon-reload",
+            ok=False,
+        )
     assert _files(guest) - before == set()
 
 
@@ -163,7 +167,11 @@ def test_a_whole_unit_of_the_user_layout_starts_in_a_users_manager(
     finally:
         guest.run(["systemctl", "--user", "stop", "lab-demo.service"], user="tester", env=environment)
         files = [shlex.quote(f"/{name}") for name in names if not name.endswith("/")]
-        _sh(guest, f"rm -f {' '.join(files)}; rm -rf /usr/share/cgroup-preflight", ok=False)
+        _sh(
+            guest,
+            f"rm -f {' '.join(files)}; rm -rf /usr/lib/systemd/*/labinject.slice.d /usr/share/cgroup-preflight",
+            ok=False,
+        )
         guest.run(["systemctl", "--user", "daemon-reload"], user="tester", env=environment)
         guest.run(["loginctl", "disable-linger", "tester"])
     assert _files(guest) - before == set()
@@ -178,7 +186,8 @@ def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
     guest.write_file(unit, b"[Service]\nExecStart=/bin/true\n")
     show = (
         "systemctl daemon-reload; systemctl show -P MemoryMax shop-api.slice; systemctl show -P CPUQuotaPerSecUSec "
-        "user-api.service; systemctl show -P Environment user-api.service | grep -ow MODE=fast || true"
+        "user-api.service; (systemctl show -P Environment user-api.service | grep -ow MODE=fast || true); "
+        "systemctl show -P LoadState shop-api.slice"
     )
     wrong = []
     try:
@@ -188,7 +197,7 @@ def test_systemd_agrees_on_what_changes_the_plan(guest: Guest) -> None:
             # Not the folders above it: without /run/systemd/system systemd says that it was not booted.
             undo = f"rm -f /{path}; rmdir /{path.rpartition('/')[0]} || true" if ".d/" in path else f"rm -f /{path}"
             said = _sh(guest, f"{show}; {undo}").split()
-            if (said != [str(192 << 20), "500ms", "MODE=fast"]) != changes:
+            if (said != [str(192 << 20), "500ms", "MODE=fast", "loaded"]) != changes:
                 wrong.append((name, said))
     finally:
         _sh(guest, f"rm -rf {unit} " + " ".join(f"/{place}" for place in ours) + f"; rmdir {unit}.d; {show}", ok=False)

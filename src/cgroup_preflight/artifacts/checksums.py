@@ -19,6 +19,7 @@ _LIST = re.compile(rf".*checksums?(?:\.txt)?|{_HASH}sums?(?:\.txt)?|.*\.{_HASH}(
 #: Debian's upload files sign the packages that they list.
 _LISTS_SIGNED = (".changes", ".buildinfo")
 _TEXT_MAX = 4 << 20
+_DIGEST = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32,128}(?![0-9a-fA-F])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +86,32 @@ def stale(path: str, before: Digests) -> tuple[SideFile, ...]:
     return tuple(found)
 
 
-def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
+def outdated(path: str, now: Digests) -> tuple[SideFile, ...]:
+    """Lists next to `path` that contain no digest of it as it is: an earlier change made them wrong."""
+    texts = {place: (_text(place) or "").lower() for place in candidates(path)[1]}
+    return tuple(
+        SideFile(path=place, digest="unknown")
+        for place, text in texts.items()
+        if not any(value in text for value in now.by_name.values())
+    )
+
+
+def rewrite(item: SideFile, before: Digests, after: Digests, name: str = "") -> bool:
     """Replaces the old digest by the new one; False where the file did not contain the old one.
 
-    A checksum that did not match before stays as it is: a correction would hide that.
+    With `name`, that of an artifact which an earlier injection changed: else the digest on the lines that name it.
+    Without, a checksum that did not match before stays as it is, because a correction would hide that.
     """
     text = _text(item.path)
-    if text is None or item.digest not in before.by_name:
+    if text is None:
         return False
-    old = before.by_name[item.digest]
-    fresh = re.sub(rf"(?<![0-9a-fA-F]){old}(?![0-9a-fA-F])", after.by_name[item.digest], text, flags=re.IGNORECASE)
+    fresh = text
+    if item.digest in before.by_name:
+        old = before.by_name[item.digest]
+        fresh = re.sub(rf"(?<![0-9a-fA-F]){old}(?![0-9a-fA-F])", after.by_name[item.digest], text, flags=re.IGNORECASE)
+    if fresh == text and name:
+        own = os.path.basename(item.path).startswith(name)
+        fresh = "".join(_corrected(line, name, after, own=own) for line in text.splitlines(keepends=True))
     if fresh == text:
         return False
     try:
@@ -106,9 +123,24 @@ def rewrite(item: SideFile, before: Digests, after: Digests) -> bool:
     return True
 
 
+def _corrected(line: str, name: str, after: Digests, *, own: bool) -> str:
+    """The line with the digest of the artifact, if it names it; a line of its `own` list may be a digest alone."""
+    found = _DIGEST.findall(line)
+    if len(found) != 1 or not (_is_named(line, name) or (own and line.strip() == found[0])):
+        return line
+    algorithm = next(
+        (item for item in _ALGORITHMS if hashlib.new(item, usedforsecurity=False).digest_size * 2 == len(found[0])), ""
+    )
+    return line.replace(found[0], after.by_name[algorithm]) if algorithm in after.by_name else line
+
+
 def _names(place: str, name: str) -> bool:
-    """Whether the list names the artifact, and not only one whose name contains this name."""
-    return re.search(rf"(?<![\w.+~-]){re.escape(name)}(?![\w.+~-])", _text(place) or "") is not None
+    return _is_named(_text(place) or "", name)
+
+
+def _is_named(text: str, name: str) -> bool:
+    """Whether a text names the artifact, and not only one whose name contains this name."""
+    return re.search(rf"(?<![\w.+~-]){re.escape(name)}(?![\w.+~-])", text) is not None
 
 
 def _text(path: str) -> str | None:

@@ -12,7 +12,7 @@ from cgroup_preflight.artifacts.model import PackedProgram, other_binary, unsupp
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_files, slice_files, whole_service
+from cgroup_preflight.plan.unitfile import drop_in_files, drop_in_name, slice_drop_in_files, whole_service
 
 LAYOUTS = ("system", "user")
 #: `services`: the whole plan, or what belongs to the programs and units in the artifact.
@@ -32,7 +32,7 @@ class ContentRequest:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
-    run as `user` (empty: root). `absent` are services whose program is not on this machine, so that the plan does not
+    run as `user` (empty: root). `auto_prefix`: the prefix is the top folder of an archive, if it has one. `absent` are services whose program is not on this machine, so that the plan does not
     contain yet what a Go program needs; `replan` makes the plan again with the programs in an artifact.
     """
 
@@ -40,7 +40,8 @@ class ContentRequest:
     config_sha256: str
     layout: str = "system"
     prefix: str = ""
-    services: str | frozenset[str] = ALL
+    auto_prefix: bool = False
+    services: str | frozenset[str] = PRESENT
     service_units: bool = False
     user: str = ""
     tested: Tested = field(default_factory=Tested)
@@ -81,17 +82,18 @@ def wanted_files(request: ContentRequest, has: Contents) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     slices = {name for service in services for name in service.slices}
     whole = len(services) == len(request.plan.services)
-    for unit in slice_files(request.plan):
-        if whole or unit.path in slices:
+    name = drop_in_name(has.package)
+    for unit in slice_drop_in_files(request.plan, name):
+        if whole or unit.path.partition(".d/")[0] in slices:
             files[f"{request.unit_folder}/{unit.path}"] = unit.content.encode()
-    drop_ins = {unit.path: unit.content for unit in drop_in_files(request.plan)}
+    drop_ins = {unit.path: unit.content for unit in drop_in_files(request.plan, name)}
     for service in services:
-        text = drop_ins[f"{service.unit}.d/{DROP_IN}"]
+        path = f"{service.unit}.d/{name}"
         if request.service_units and service.label not in has.units:
             unit_text = _service_unit(service, has.programs.get(service.label, ()), request)
             files[f"{request.unit_folder}/{service.unit}"] = unit_text.encode()
         else:
-            files[f"{request.unit_folder}/{service.unit}.d/{DROP_IN}"] = text.encode()
+            files[f"{request.unit_folder}/{path}"] = drop_ins[path].encode()
     files[request.manifest_path(has.package)] = manifest.dump(_manifest(request, has, services, files))
     return files
 

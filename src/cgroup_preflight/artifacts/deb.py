@@ -54,6 +54,7 @@ class _ArMember:
 class DebFormat:
     """A Debian binary package, format 2.0."""
 
+    wraps = False
     all_folders = True  # dpkg removes only folders that a package names.
 
     def __init__(self, file: BinaryIO, length: int, limits: Limits) -> None:
@@ -118,7 +119,9 @@ class DebFormat:
         suffix = member.name.removeprefix(name)
         if suffix not in _CODECS:
             raise unsupported(f"{member.name}: compression {suffix!r}", Remedy(title="build it with dpkg-deb -Zxz"))
-        return TarPart(self._file, member.start, member.size, _CODECS[suffix], self._limits)
+        return TarPart(
+            self._file, member.start, member.size, _CODECS[suffix], self._limits, for_dpkg=name == "data.tar"
+        )
 
     def _read_control(self) -> None:
         """Reads the lists that follow from the content. Raises ArtifactError."""

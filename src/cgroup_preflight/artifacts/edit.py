@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import wanted_files
 from cgroup_preflight.artifacts.model import FoundMember, NewFile, PackedProgram, conflict, unsafe
+from cgroup_preflight.artifacts.overrides import is_drop_in
 from cgroup_preflight.artifacts.scan import Scan
-from cgroup_preflight.plan.unitfile import DROP_IN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def _of_earlier(scan: Scan) -> tuple[set[str], set[str]]:
 
     A drop-in with our name is ours; slices and units that were changed since belong to somebody else.
     """
-    ours = {path for path in scan.found if path.endswith(f"/{DROP_IN}")}
+    ours = {path for path in scan.found if is_drop_in(path)}
     for item in other_projects(scan).values():
         ours -= {path for path, digest in item.files if path in ours and scan.found[path].sha256 == digest}
     return set(scan.owned), ours - scan.owned

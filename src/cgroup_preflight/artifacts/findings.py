@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
+from cgroup_preflight.artifacts.content import PRESENT, chosen
 from cgroup_preflight.artifacts.edit import other_projects
 from cgroup_preflight.artifacts.inject import Comparison, Written
 from cgroup_preflight.artifacts.model import ArtifactError
@@ -13,6 +14,7 @@ from cgroup_preflight.core.report import Evidence, Finding, Remedy, RemedyFile, 
 
 #: A longer diff is cut; other tools can show the rest.
 _DIFF_MAX = 20_000
+_NAMES_MAX = 8
 _PRESENT = Remedy(
     title="if it should contain one: pack the program under the name in `binary`, or set services to all; "
     "otherwise leave this artifact out"
@@ -38,7 +40,7 @@ def written(item: Written) -> tuple[Finding, ...]:
     remedies = () if compared.expected else (_PRESENT,)
     status = Status.PASS if compared.expected else Status.WARN
     done = codes.ARTIFACT.finding(status, compared.path, _what(item), *remedies, evidence=evidence)
-    return (done, *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
+    return (done, *_idle(compared), *hidden(compared, Status.WARN), *_others(compared, Status.WARN),
             *(_stale(compared.path, place) for place in item.stale),
             *(_rewritten(compared.path, place) for place in item.rewritten))  # fmt: skip
 
@@ -50,9 +52,20 @@ def _what(item: Written) -> str:
     if not item.compared.expected:
         return f"contains no program and no unit of any service{gone or ', nothing was written'}"
     names = len(edit.added) + len(edit.replaced)
+    absent = _absent(item.compared)
     if not item.changed:
-        return f"contains the plan already, nothing was written (sha256 {item.after})"
-    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after})"
+        return f"contains the plan already, nothing was written (sha256 {item.after}){absent}"
+    return f"{names} files added{gone}{slowly} (sha256 before {item.compared.sha256}, after {item.after}){absent}"
+
+
+def _absent(compared: Comparison) -> str:
+    """Which services of the plan got no file, because neither their program nor their unit is in the artifact."""
+    if compared.scan.request.services != PRESENT:
+        return ""
+    with_files = {service.label for service in chosen(compared.scan.request, compared.scan.contents())}
+    absent = [item.label for item in compared.scan.request.plan.services if item.label not in with_files]
+    more = f" and {len(absent) - _NAMES_MAX} more" if len(absent) > _NAMES_MAX else ""
+    return f"; not in this artifact, so without files: {', '.join(absent[:_NAMES_MAX])}{more}" if absent else ""
 
 
 def _stale(path: str, place: str) -> Finding:
@@ -70,6 +83,16 @@ def _rewritten(path: str, place: str) -> Finding:
     )
 
 
+def _idle(compared: Comparison) -> Iterator[Finding]:
+    """Programs without execute permission: systemd cannot start them, whatever the plan says."""
+    for label, path in sorted(compared.scan.idle.items()):
+        if label not in compared.scan.programs:
+            yield codes.ARTIFACT.finding(
+                Status.FAIL, compared.path, f"{path}, the program of {label}, is not executable, so systemd cannot start it",
+                Remedy(title=f"chmod +x {path.rpartition('/')[2]} before it is packed"),
+            )  # fmt: skip
+
+
 def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
     """Files in the artifact that override the plan, with `status`, and services without a unit in it."""
     remedy = Remedy(title="remove it from the artifact, or move its settings into the config")
@@ -78,6 +101,16 @@ def hidden(compared: Comparison, status: Status) -> tuple[Finding, ...]:
     found = [
         codes.HIDDEN_UNIT.finding(status, compared.path, text, remedy)
         for text in describe_overrides(overrides, compared.expected)
+    ]
+    changed = Remedy(
+        title="remove it there, or set it in Environment of the service in the config, so that a run has it"
+    )
+    found += [
+        codes.HIDDEN_UNIT.finding(
+            status if item.certain else Status.WARN, compared.path, f"{unit}: {item.message}", changed
+        )
+        for unit, item in compared.scan.sources.conflicts()
+        if unit in {service.unit for service in chosen(compared.scan.request, compared.scan.contents())}
     ]
     units = {
         path.rpartition("/")[2].removesuffix(".service") for path in compared.expected if path.endswith(".service")
@@ -142,7 +175,13 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
         same = codes.ARTIFACT.finding(
             Status.PASS, compared.path, f"matches the plan: {len(compared.expected)} files", evidence=evidence
         )
-    return (same, *hidden(compared, Status.FAIL), *_others(compared, Status.UNVERIFIED), *_proof(compared))
+    return (
+        same,
+        *_idle(compared),
+        *hidden(compared, Status.FAIL),
+        *_others(compared, Status.UNVERIFIED),
+        *_proof(compared),
+    )
 
 
 def diff(compared: Comparison) -> str:
@@ -175,7 +214,7 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
         path = item.path or next((path for path, digest in at.items() if digest == item.sha256), "")
         if item.sha256 is None or said.verdict == manifest.UNTESTED:
             message = f"{item.service} was injected without a run that passed"
-            yield _tested(compared, item.service, Status.UNVERIFIED, message)
+            yield _tested(compared, item.service, Status.UNVERIFIED, message, _WITH_REPORT)
         elif not path:
             yield _tested(compared, item.service, Status.UNVERIFIED,
                           f"the artifact contains no executable file with the name of the binary of {item.service}")  # fmt: skip
@@ -188,9 +227,20 @@ def _proof(compared: Comparison) -> Iterable[Finding]:
         yield _tested(compared, compared.path, Status.FAIL, f"the run before this injection ended with {said.verdict}")
 
 
-def _tested(compared: Comparison, subject: str, status: Status, message: str) -> Finding:
-    title = "run the preflight on this build; after a pass, it injects"
-    remedies = () if status is Status.PASS else (Remedy(title=title, commands=(("cgroup-preflight", "run"),)),)
+_RUN = Remedy(
+    title="run the preflight on this build; after a pass, it injects", commands=(("cgroup-preflight", "run"),)
+)
+_WITH_REPORT = Remedy(
+    title="if a run of this build passed, inject its report as the proof",
+    commands=(
+        ("cgroup-preflight", "run", "--format", "json=report.json"),
+        ("cgroup-preflight", "inject", "--report", "report.json", "ARTIFACT"),
+    ),
+)
+
+
+def _tested(compared: Comparison, subject: str, status: Status, message: str, *more: Remedy) -> Finding:
+    remedies = () if status is Status.PASS else (*more, _RUN)
     return codes.TESTED_BINARY.finding(status, subject, f"{compared.path}: {message}", *remedies)
 
 

@@ -38,6 +38,7 @@ class FolderFormat:
     """A folder at the absolute path `root`, which may be a name of `host.beneath`."""
 
     all_folders = True
+    wraps = False
     package = ""
     signatures: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ Nothing is written before everything is decided.
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
@@ -96,6 +96,8 @@ class _Format(Protocol):
     """What every file format offers."""
 
     all_folders: bool
+    #: Whether all of it may be in one folder, which is unpacked to /.
+    wraps: bool
 
     @property
     def package(self) -> str: ...
@@ -137,17 +139,33 @@ def put(
             compared = replace(compared, path=path)
             planned(compared)
             if compared.edit.empty:
-                return Written(compared=compared, after=before.sha256)
+                rest = checksums.outdated(place, before)
+                done = _corrected(compared, rest, options, before, before)
+                left = tuple(_beside(path, item.path) for item in rest if item.path not in done)
+                return Written(
+                    compared=compared, after=before.sha256, stale=left,
+                    rewritten=tuple(_beside(path, item) for item in done),
+                )  # fmt: skip
             stale = checksums.stale(place, before)
             with replacing(place, file, since) as sink:
                 kind.write(sink, compared.edit, compared.scan, epoch(options.source_date, compared.scan))
         after = checksums.digests(place, algorithms)
-        done = [item.path for item in stale if options.rewrite_checksums and checksums.rewrite(item, before, after)]
+        done = _corrected(compared, stale, options, before, after)
         left = tuple(_beside(path, item.path) for item in stale if item.path not in done)
-        done = [_beside(path, item) for item in done]
         return Written(
-            compared=compared, after=after.sha256, stale=(*left, *compared.signatures), rewritten=tuple(done)
-        )
+            compared=compared, after=after.sha256, stale=(*left, *compared.signatures),
+            rewritten=tuple(_beside(path, item) for item in done),
+        )  # fmt: skip
+
+
+def _corrected(
+    compared: Comparison, stale: Sequence[checksums.SideFile], options: InjectOptions, before: checksums.Digests,
+    after: checksums.Digests,
+) -> tuple[str, ...]:  # fmt: skip
+    """The checksum files that were corrected; none unless the options say so."""
+    name = os.path.basename(compared.path) if compared.manifest is not None else ""
+    lists = (item for item in stale if item.digest and options.rewrite_checksums)
+    return tuple(item.path for item in lists if checksums.rewrite(item, before, after, name))
 
 
 def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
@@ -183,6 +201,11 @@ def _open_format(
         raise unsupported("an rpm cannot be changed after it was built", rpm_remedy(staging_of(request)))
     if head.startswith(deb.MAGIC):
         return "deb", DebFormat(file, length, limits)
+    if name.lower().endswith(".whl"):
+        raise unsupported(
+            "a wheel lists its files and their digests in RECORD, which a new file would contradict",
+            Remedy(title="add the files while the wheel is built, or ship them in another artifact"),
+        )
     if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):
         return "zip", ZipFormat(file, length, limits)
     codec = codec_of(head)
@@ -215,9 +238,15 @@ def _unknown(what: str) -> ArtifactError:
 
 
 def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limits) -> Scan:
-    """What the artifact contains; it is read twice where a link leads to a program. Raises ArtifactError."""
+    """What the artifact contains; it is read again where a link leads to a program, or all of it is in one folder.
+
+    Raises ArtifactError.
+    """
     scan = Scan(request=request, limits=limits, package=kind.package)
     kind.scan(scan)
+    if request.auto_prefix and kind.wraps and (top := scan.top_folder):
+        scan = Scan(request=replace(request, prefix=top, auto_prefix=False), limits=limits)
+        kind.scan(scan)
     scan.finish()
     if (more := scan.again()) is not None:
         scan = more
@@ -256,7 +285,10 @@ def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
             item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
             for item in absent
         }  # fmt: skip
-        yield Scan(request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, copies=files)
+        yield Scan(
+            request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, also=scan.also,
+            copies=files,
+        )  # fmt: skip
 
 
 def _with_programs(copying: Scan) -> ContentRequest:

@@ -1,16 +1,20 @@
 """Where the files of a plan go in an artifact, and which other files would override them. Pure.
 
-An override is a file that systemd reads instead of ours (it hides the unit) or after it (a drop-in that changes it).
+An override is a file that systemd reads instead of ours (it hides it), or after it (a drop-in that changes it), or one
+that masks the unit.
 Sources: systemd.unit(5), "System Unit Search Path", "User Unit Search Path" and what it says about drop-ins.
 """
 
+import enum
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ContentRequest
+from cgroup_preflight.artifacts.environment import assignments
 from cgroup_preflight.artifacts.model import FoundMember
-from cgroup_preflight.plan.unitfile import DROP_IN
+from cgroup_preflight.plan.unitfile import drop_in_name
 
 #: Folders that systemd reads before usr/lib: a file of the same name there hides ours.
 _BEFORE = {
@@ -21,13 +25,36 @@ _BEFORE = {
              "usr/local/share/systemd/user", "usr/share/systemd/user", "usr/local/lib/systemd/user"),
 }  # fmt: skip
 
+#: Settings that change the effect of another one (systemd.resource-control(5)); `StartupX=` replaces X during the boot.
+_REPLACES = {"CPUQuotaPeriodSec": "CPUQuota"}
+#: systemd.exec(5): with pam_systemd, the program runs in the scope of a session, without the limits of the unit.
+_ESCAPES = frozenset({"PAMName"})
+
+
+#: The names of our drop-ins, in any package and of any version of this tool.
+_DROP_IN = re.compile(r"(?:10|50)-cgroup-preflight(?:-[a-z0-9+.-]+)?\.conf", re.ASCII)
+_MASK = "/dev/null"
+
+
+class Effect(enum.Enum):
+    """What a file does to one of ours: it is read instead, or after it, or it is the unit and may mask it."""
+
+    HIDES = "hides"
+    CHANGES = "changes"
+    MAY_MASK = "may mask"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """A file that overrides `ours`, a file of the plan; `hides`: systemd reads it instead, else after it."""
+    """A file that may override `ours`, a file of the plan."""
 
     ours: str
-    hides: bool
+    effect: Effect
+
+
+def is_drop_in(path: str) -> bool:
+    """Whether `path` has the name of a drop-in of this tool."""
+    return _DROP_IN.fullmatch(path.rpartition("/")[2]) is not None
 
 
 class UnitPaths:
@@ -41,19 +68,20 @@ class UnitPaths:
         self._manifests = posixpath.dirname(self._manifest)
         manifests = {self._manifest, request.manifest_path()}
         self._units = {service.unit: service.label for service in request.plan.services}
-        slices = [item.unit for item in request.plan.slices]
+        self._slices = frozenset(item.unit for item in request.plan.slices)
         # lib/ is usr/lib/ itself on most systems; elsewhere it is read after it.
         before = [request.below(folder) for folder in (*_BEFORE[request.layout], f"lib/systemd/{request.layout}")]
         self._unit_folders = (self._folder, *before)
         #: Which units a drop-in folder of that name applies to: owner (`api.slice`, `service`, `a-.slice`) to units.
         self._owners: dict[str, list[str]] = {}
-        for unit in (*slices, *self._units):
+        for unit in (*self._slices, *self._units):
             for owner in _owners(unit):
                 self._owners.setdefault(owner, []).append(unit)
-        drop_ins = {f"{self._folder}/{unit}.d/{DROP_IN}" for unit in self._units}
+        self._drop_ins = frozenset({drop_in_name(""), drop_in_name(package)})
+        drop_ins = {self._our_drop_in(unit, name) for unit in (*self._slices, *self._units) for name in self._drop_ins}
         whole = {f"{self._folder}/{unit}" for unit in self._units} if request.service_units else set()
         #: Every path that the plan may have, independent of what is in the artifact.
-        self.goals = frozenset({*manifests, *drop_ins, *whole, *(f"{self._folder}/{unit}" for unit in slices)})
+        self.goals = frozenset({*manifests, *drop_ins, *whole})
         #: Every folder above those.
         self.parents = frozenset(parent for path in self.goals for parent in _parents(path))
         self._names = {posixpath.basename(path) for path in self.goals | self.parents}
@@ -65,7 +93,7 @@ class UnitPaths:
             return name.endswith((".slice", ".service"))
         if folder == self._manifests:
             return name.endswith(".json")
-        if name != DROP_IN or not folder.endswith(".service.d"):
+        if not folder.endswith((".service.d", ".slice.d")) or not is_drop_in(name):
             return False
         return posixpath.dirname(folder) in (*self._unit_folders, *self._both_layouts)
 
@@ -74,11 +102,21 @@ class UnitPaths:
         folder, _, name = path.rpartition("/")
         return self._units.get(name) if folder in self._unit_folders else None
 
+    def names_unit(self, path: str) -> bool:
+        """Whether `path` has the name of the unit of a service, in whatever folder."""
+        return path.rpartition("/")[2] in self._units
+
+    def precedence(self, path: str) -> int:
+        """The place of a unit file among those of the same name: systemd reads the one with the least alone."""
+        # Our folder is the last but for lib/, where it is not the same folder.
+        order = (*self._unit_folders[1:-1], self._folder, self._unit_folders[-1])
+        return order.index(posixpath.dirname(path))
+
     def has_unit_name(self, path: str) -> bool:
         """Whether `path`, through links not known yet, may be a unit file or drop-in that is read with ours."""
         folder, _, name = path.rpartition("/")
         if name.endswith((".slice", ".service")):
-            return name in self._names
+            return name in self._names or name in self._slices
         return name.endswith(".conf") and folder.rpartition("/")[2].removesuffix(".d") in self._owners
 
     def has_plan_name(self, path: str) -> bool:
@@ -91,21 +129,27 @@ class UnitPaths:
         rest = path.removeprefix(f"{folder}/") if folder else ""
         same = f"{self._folder}/{rest}"
         if same in self.goals:
-            return (Override(ours=same, hides=True),) if folder != self._folder else ()
+            return (Override(ours=same, effect=Effect.HIDES),) if folder != self._folder else ()
+        if rest in self._slices:
+            return self._changed(rest, Effect.MAY_MASK)
         owner, mark, name = rest.partition(".d/")
         if not mark or "/" in name or not name.endswith(".conf"):
             return ()
-        found = []
+        found: list[Override] = []
         for unit in self._owners.get(owner, ()):
             # Drop-ins are read in the order of their names, from all folders together, after the unit file.
-            if unit not in self._units:
-                found.append(Override(ours=f"{self._folder}/{unit}", hides=False))
-                continue
             if f"{self._folder}/{unit}" in self.goals:
-                found.append(Override(ours=f"{self._folder}/{unit}", hides=False))
-            if name > DROP_IN:
-                found.append(Override(ours=f"{self._folder}/{unit}.d/{DROP_IN}", hides=False))
+                found.append(Override(ours=f"{self._folder}/{unit}", effect=Effect.CHANGES))
+            found += self._changed(unit, Effect.CHANGES, name)
         return tuple(found)
+
+    def _our_drop_in(self, unit: str, name: str) -> str:
+        return f"{self._folder}/{unit}.d/{name}"
+
+    def _changed(self, unit: str, effect: Effect, name: str = "") -> tuple[Override, ...]:
+        """Our drop-ins of a unit; with `name`, those that systemd reads before a drop-in of that name."""
+        ours = sorted(item for item in self._drop_ins if not name or item < name)
+        return tuple(Override(ours=self._our_drop_in(unit, item), effect=effect) for item in ours)
 
 
 def _owners(unit: str) -> list[str]:
@@ -130,20 +174,27 @@ def describe_overrides(
 
 def _said(found: FoundMember, override: Override, ours: bytes) -> str:
     path = found.member.path
-    if override.hides:
+    if override.effect is Effect.HIDES:
         return "" if found.data == ours else f"{path!r} hides {override.ours!r}"
+    if override.effect is Effect.MAY_MASK:
+        # An empty file masks a unit as a link to /dev/null does (systemd.unit(5)).
+        masks = found.data == b"" or found.member.link == _MASK
+        return f"{path!r} masks the unit of {override.ours!r}" if masks else ""
     if found.data is None:
         return f"{path!r} ({found.member.kind.value}) may change {override.ours!r}: its content is unknown"
     planned: dict[str, list[str]] = {}
-    for key, value in _assignments(ours):
+    for key, value in _settings(ours):
         planned.setdefault(key, []).append(value)
-    changes = sorted({f"{key}={value}" for key, value in _assignments(found.data) if _changes(planned, key, value)})
+    if override.ours.partition(".d/")[0].endswith(".slice"):
+        # It takes limits away, and the plan never sets it (systemd.resource-control(5)).
+        planned["DisableControllers"] = [""]
+    changes = sorted({f"{key}={value}" for key, value in _settings(found.data) if _changes(planned, key, value)})
     return f"{path!r} changes {override.ours!r}: {', '.join(changes)}" if changes else ""
 
 
 def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
     if key not in planned:
-        return False
+        return bool(value) and (key in _ESCAPES or _REPLACES.get(key, key.removeprefix("Startup")) in planned)
     if key != "Environment":
         return value != planned[key][-1]
     # A list of variables: what it adds does not matter; what it empties or sets again does.
@@ -151,14 +202,7 @@ def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
     return not value or (value not in planned[key] and any(f"{name}=" in value for name in names))
 
 
-def _assignments(data: bytes) -> Iterator[tuple[str, str]]:
-    """`Key=value` of the sections that hold settings (systemd.syntax(7)); lines that end in a backslash go on."""
-    section = ""
-    for line in data.decode("utf-8", "replace").replace("\\\n", " ").splitlines():
-        text = line.strip()
-        if text.startswith("["):
-            section = text
-        elif section in ("[Service]", "[Slice]") and not text.startswith(("#", ";")):
-            key, equals, value = text.partition("=")
-            if equals:
-                yield key.strip(), value.strip()
+def _settings(data: bytes) -> Iterator[tuple[str, str]]:
+    text = data.decode("utf-8-sig", "replace")
+    yield from assignments(text, "[Service]")
+    yield from assignments(text, "[Slice]")

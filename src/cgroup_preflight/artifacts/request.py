@@ -8,7 +8,7 @@ from dataclasses import replace
 from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import ContentRequest, Tested
 from cgroup_preflight.artifacts.inject import OUTSIDE
-from cgroup_preflight.config.model import Config, Setting
+from cgroup_preflight.config.model import AUTO_PREFIX, Config, Setting
 from cgroup_preflight.config.places import allows, path_of
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
@@ -30,7 +30,8 @@ def request_of(config: Config, plan: Plan, tested: Tested | None = None) -> Cont
     with_go = {service.name for service in config.services if service.go_settings}
     return ContentRequest(
         plan=plan, config_sha256=config_hash(config), layout=settings.layout,
-        prefix=settings.prefix, services=settings.services, service_units=settings.service_units, user=settings.user,
+        prefix="" if settings.prefix == AUTO_PREFIX else settings.prefix,
+        auto_prefix=settings.prefix == AUTO_PREFIX, services=settings.services, service_units=settings.service_units, user=settings.user,
         tested=tested or Tested(),
         absent=frozenset(
             name for name, path in binary_paths(config).items() if name in with_go and not os.path.exists(path)

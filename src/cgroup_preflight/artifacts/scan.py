@@ -26,12 +26,17 @@ from cgroup_preflight.artifacts.model import (
     unsupported,
 )
 from cgroup_preflight.artifacts.overrides import Override, UnitPaths
+from cgroup_preflight.artifacts.unit_sources import UnitSources
 from cgroup_preflight.core.report import Remedy
 
 #: As the kernel: more links in one path are taken for a loop (path_resolution(7)).
 _HOPS_MAX = 40
+_ELF = b"\x7fELF"
 #: First members of packages that are tar files with a checksum list of their own (Arch, Alpine).
 _PACKAGE_MARKS = frozenset({".PKGINFO", ".MTREE"})
+#: Folders of a root file system (FHS 3.0, 3.2): what is in one of them alone is no archive with a folder around it.
+_ROOT_FOLDERS = frozenset(("bin", "boot", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "root", "run",
+                           "sbin", "srv", "tmp", "usr", "var"))  # fmt: skip
 #: Most members that matter, programs by name, links to them: far above any artifact.
 _NOTED_MAX = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -91,8 +96,8 @@ class Links:
 class Scan:
     """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
-    get a copy of a service's first program.
+    `idle`: programs without execute permission, by service. `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
+    get a copy of a service's first program. `also`: further files that `sources` keeps.
     """
 
     request: ContentRequest
@@ -100,11 +105,14 @@ class Scan:
     package: str = ""
     linked: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()
+    sources: UnitSources = field(init=False)
     found: dict[str, FoundMember] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     units: dict[str, set[str]] = field(default_factory=dict)
     overrides: list[tuple[FoundMember, Override]] = field(default_factory=list)
     programs: dict[str, list[PackedProgram]] = field(default_factory=dict)
+    idle: dict[str, str] = field(default_factory=dict)
     link_targets: set[str] = field(default_factory=set)
     has_folders: bool = False
     dotted: bool = False
@@ -116,11 +124,14 @@ class Scan:
     _names: dict[str, list[str]] = field(default_factory=dict)
     _program_links: list[tuple[Member, list[str]]] = field(default_factory=list)
     _candidates: list[FoundMember] = field(default_factory=list)
+    _tops: set[str] = field(default_factory=set)
+    _has_unit: bool = False
     _kept: int = 0
     _seen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._paths = UnitPaths(self.request, self.package)
+        self.sources = UnitSources(self.request, self._paths, self.also)
         self._links = Links(self.request.prefix, self.limits.members // 10)
         for service in self.request.plan.services:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
@@ -131,6 +142,7 @@ class Scan:
         if self.count == 1:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
         self.newest = max(self.newest, member.mtime)
+        self._note_top(member)
         self._refuse_in_the_way(member)
         if member.kind is MemberKind.FOLDER:
             self.has_folders = True
@@ -144,7 +156,8 @@ class Scan:
             self._note_link(member, labels)
             return False
         has_unit_name = self._paths.reserved(member.path) or self._paths.has_unit_name(member.path)
-        wanted = bool(labels or has_unit_name or member.path in self.linked)
+        wanted = bool(labels or has_unit_name or member.path in self.linked or self._may_be_idle(member))
+        wanted = wanted or self.sources.wants(member.path)
         if wanted and member.sparse:
             raise unsafe(f"{member.path!r} is stored as a sparse file", "pack it again without --sparse")
         if not has_unit_name and self._paths.has_plan_name(member.path):
@@ -154,23 +167,29 @@ class Scan:
     def content(self, member: Member, chunks: Iterable[bytes]) -> None:
         """Takes the content of a member for which `member` returned True."""
         noted, has_unit_name = self._paths.reserved(member.path), self._paths.has_unit_name(member.path)
-        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name else 0
+        source = self.sources.wants(member.path)
+        room = min(KEEP_MAX, KEEP_ALL_MAX - self._kept) if noted or has_unit_name or source else 0
         named = [(member.path, label) for label in self._labels(member)]
         named += self.linked.get(member.path, ())
         copies = [self.copies[label] for _, label in named if label in self.copies and label not in self.programs]
-        digest, kept, size = hashlib.sha256(), bytearray(), 0
+        digest, kept, size, head = hashlib.sha256(), bytearray(), 0, b""
         for chunk in chunks:
+            head = head or bytes(chunk[:4])
             digest.update(chunk)
             for copy in copies:
                 copy.write(chunk)
             size += len(chunk)
             if size <= room:
                 kept += chunk
+        if head == _ELF and self._may_be_idle(member):
+            self.idle |= dict.fromkeys(self._names[member.path.rpartition("/")[2]], member.path)
         self._kept += len(kept)
         found = FoundMember(member=member, sha256=digest.hexdigest(), data=bytes(kept) if size <= room else None)
         if noted:
             _bounded(self.found)
             self.found[member.path] = found
+        if source:
+            self.sources.add(member.path, found.data)
         if has_unit_name:
             self._add_candidate(found)
         for path, label in named:
@@ -196,14 +215,22 @@ class Scan:
         return real
 
     def again(self) -> "Scan | None":
-        """A second scan that follows links to programs, if there are any: their targets may come before them."""
+        """A second scan, if links lead to programs or units name environment files: those may come before them."""
         linked: dict[str, list[tuple[str, str]]] = {}
         for member, labels in self._program_links:
             target = member.link if member.kind is MemberKind.HARDLINK else self._links.target(member.path)
             linked.setdefault(target, []).extend((member.path, label) for label in labels)
-        if not linked or self.linked:
+        also = self.sources.missing(lambda path: hash(path) in self._seen)
+        if not (linked or also) or self.linked or self.also:
             return None
-        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked)
+        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked, also=also)
+
+    @property
+    def top_folder(self) -> str:
+        """The folder that the whole archive is in, with a program or unit of the plan; empty where there is none."""
+        top = next(iter(self._tops), "") if len(self._tops) == 1 else ""
+        plain = all(32 < ord(char) < 127 for char in top)
+        return top if plain and top not in _ROOT_FOLDERS and (self.programs or self.idle or self._has_unit) else ""
 
     @property
     def manifest(self) -> Manifest | None:
@@ -255,6 +282,20 @@ class Scan:
         alias = member.kind in (MemberKind.SYMLINK, MemberKind.HARDLINK) and self._paths.unit_of(path)
         if path in self._paths.goals and member.kind is not MemberKind.FILE and not alias:
             raise unsafe(f"{path!r} is the path of a file of the plan, but is a {member.kind.value}")
+
+    def _note_top(self, member: Member) -> None:
+        if not member.path or len(self._tops) > 1:
+            return
+        self._has_unit = self._has_unit or self._paths.names_unit(member.path)
+        # What this tool put next to the folder is not part of the archive.
+        if not (self._paths.reserved(member.path) or member.path in self._paths.parents):
+            top, slash, _ = member.path.partition("/")
+            self._tops.add(top if slash or member.kind is MemberKind.FOLDER else "")
+
+    def _may_be_idle(self, member: Member) -> bool:
+        """Whether this may be a program that was packed without execute permission."""
+        named = member.path.rpartition("/")[2] in self._names
+        return named and member.kind is MemberKind.FILE and not member.executable
 
     def _labels(self, member: Member) -> list[str]:
         """Services whose program this may be, by its name; nothing is run from etc/ (FHS 3.0, 3.7)."""

@@ -62,6 +62,8 @@ _KINDS = {
 _LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _LABEL = b"V"
+#: Pax headers, sparse files, volume labels: deb(5) names what data.tar may have, and dpkg takes nothing else.
+_NOT_FOR_DPKG = (*_EXTENDED, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE, _LABEL)
 #: In a header for all members these would rename, resize or change the owner of every one, ours among them.
 _PER_MEMBER = ("path", "linkpath", "size", "GNU.", "uid", "gid", "uname", "gname", "SCHILY.", "LIBARCHIVE.", "RHT.")
 
@@ -145,9 +147,9 @@ def resized(block: bytes, size: int) -> bytes:
     return changed[:148] + b"%06o\0 " % sum(changed) + changed[156:]
 
 
-def _scan_tar(stream: Stream, scan: Scan) -> Ending:
+def _scan_tar(stream: Stream, scan: Scan, *, for_dpkg: bool) -> Ending:
     """Shows every member to `scan`. Raises ArtifactError (CGP304 to CGP306) for anything ambiguous."""
-    for entry in entries(stream):
+    for entry in entries(stream, for_dpkg=for_dpkg):
         if scan.member(entry.member):
             scan.content(entry.member, take(stream, entry.size))
             stream.skip(padded(entry.size) - entry.size)
@@ -165,8 +167,11 @@ def ending(stream: Stream) -> Ending:
     return Ending(marker=marker, total=stream.position)
 
 
-def entries(stream: Stream) -> Iterator[TarEntry]:
-    """Each member; the caller reads or skips its padded content. Ends after the first zero block."""
+def entries(stream: Stream, *, for_dpkg: bool = False) -> Iterator[TarEntry]:
+    """Each member; the caller reads or skips its padded content. Ends after the first zero block.
+
+    `for_dpkg` refuses the header types that dpkg does not unpack (deb(5), "data.tar").
+    """
     records: dict[str, bytes] = {}
     start = stream.position
     while True:
@@ -179,6 +184,10 @@ def entries(stream: Stream) -> Iterator[TarEntry]:
                 raise corrupt("the tar archive ends after an extended header")
             return
         info = parse_header(block)
+        if for_dpkg and info.type in _NOT_FOR_DPKG:
+            raise corrupt(
+                f"data.tar has a header of type {info.type.decode('ascii', 'replace')!r}, which dpkg refuses to unpack"
+            )
         if info.type in _LONG or info.type in _EXTENDED or info.type == tarfile.XGLTYPE:
             more = _extension(info, _payload(stream, info.size))
             if info.type == tarfile.XGLTYPE:
@@ -308,11 +317,15 @@ class TarPart:
     """A tar archive that fills `length` bytes of `file` from `start`, packed by `codec` (empty: not packed)."""
 
     all_folders = False
+    wraps = True
     package = ""
     signatures: tuple[str, ...] = ()
 
-    def __init__(self, file: BinaryIO, start: int, length: int, codec: str, limits: Limits) -> None:
+    def __init__(
+        self, file: BinaryIO, start: int, length: int, codec: str, limits: Limits, *, for_dpkg: bool = False
+    ) -> None:  # fmt: skip
         self._file, self._start, self._length, self._limits = file, start, length, limits
+        self._for_dpkg = for_dpkg
         self.codec = codec
         self._ending = Ending(marker=0, total=0)
 
@@ -324,7 +337,7 @@ class TarPart:
 
     def scan(self, scan: Scan) -> None:
         """Looks at every member. Raises ArtifactError."""
-        self._ending = _scan_tar(self.stream(), scan)
+        self._ending = _scan_tar(self.stream(), scan, for_dpkg=self._for_dpkg)
 
     def write(self, sink: Sink, edit: Edit, scan: Scan, mtime: int) -> None:
         """Writes the edited archive."""

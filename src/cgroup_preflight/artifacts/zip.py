@@ -126,6 +126,7 @@ class ZipFormat:
     """A zip file of `length` bytes."""
 
     all_folders = False
+    wraps = True
     package = ""
     signatures: tuple[str, ...] = ()
 

@@ -3,8 +3,13 @@
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.verdict import exit_status_of
+
+if TYPE_CHECKING:
+    from cgroup_preflight.checks.base import Context
+    from cgroup_preflight.core.report import Finding
 
 _ABOUT = """\
 Checks whether this host can limit services: cgroup v2 is mounted where they
@@ -17,6 +22,7 @@ Use it first on a new host or CI runner, or when a limit has no effect there.
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
     cgroup-preflight check --root host.json       (a host that `snapshot` saved)
+    cgroup-preflight check --units                (after changes of running units)
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 a required
 check could not run, for example because this job may not read a file.
@@ -32,16 +38,35 @@ def main(words: list[str]) -> int:
                         help="check a recorded host (a file of `snapshot`), or the files of one mounted at this folder;"
                         " systemd cannot be queried there, so files alone are never a pass")  # fmt: skip
     parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be available: memory,cpu")
+    parser.add_argument("--units", action="store_true",
+                        help="also compare what systemd says of every unit's limits with the files of its cgroup")  # fmt: skip
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
+    if args.units and args.root:
+        raise UsageError("systemd cannot be queried in a recording", where="--units",
+                         remedy=Remedy(title="run check --units on the host itself"))  # fmt: skip
     required = _controllers(args.require)
     config = common.try_config(args.config, args.allow_outside)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
     findings = (*run_checks(context), *common.plan_findings(context, config))
+    if args.units:
+        findings = (*findings, *_unit_findings(context))
     report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _unit_findings(context: "Context") -> "tuple[Finding, ...]":
+    from cgroup_preflight.checks.units import unit_findings
+    from cgroup_preflight.core.reading import value_or
+    from cgroup_preflight.host.command import LiveRunner
+    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.units import read_units
+
+    facts = context.facts
+    units = read_units(LiveFs(), LiveRunner(), facts.mount_point)
+    return unit_findings(units, page_size=facts.page_size, systemd=value_or(facts.systemd_version, 0))
 
 
 def _path(text: str) -> str:

@@ -16,7 +16,7 @@ from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.model import AUTO_PREFIX, Config
 from cgroup_preflight.config.places import allowed
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core import codes
@@ -92,9 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--emit", choices=KINDS, help="print a snippet for a project that builds its packages itself")
     parser.add_argument("--report", metavar="FILE", help="the JSON report of the run that tested these programs")
     parser.add_argument("--layout", choices=LAYOUTS, help="units of the system manager, or of users' managers")
-    parser.add_argument("--prefix", metavar="FOLDER", help="the folder in the artifact that is unpacked to /")
+    parser.add_argument(
+        "--prefix",
+        metavar="FOLDER",
+        help="the folder in the artifact that is unpacked to / (default: the one folder that all of an archive is in)",
+    )
     parser.add_argument("--services", metavar="WHICH",
-                        help="all, present (those with a program or unit in the artifact), or NAME,NAME")  # fmt: skip
+                        help="present (those with a program or unit in the artifact), all, or NAME,NAME")  # fmt: skip
     parser.add_argument("--service-units", action="store_true", default=None,
                         help="write a whole unit for a service without one in the artifact")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace files of the same name with other content")
@@ -123,7 +127,8 @@ def _request(args: argparse.Namespace, config: Config) -> ContentRequest:
     except QuantityError as error:
         raise UsageError(str(error), where="--prefix", remedy=Remedy(title=f"use {error.hint}")) from None
     request = replace(
-        request, prefix=prefix, layout=args.layout or request.layout,
+        request, prefix="" if prefix == AUTO_PREFIX else prefix,
+        auto_prefix=prefix == AUTO_PREFIX or (args.prefix is None and request.auto_prefix), layout=args.layout or request.layout,
         services=_services(args.services, request) if args.services else request.services,
         service_units=request.service_units if args.service_units is None else args.service_units,
     )  # fmt: skip

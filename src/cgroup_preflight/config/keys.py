@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
-from cgroup_preflight.config.model import CONTROLLERS, GOMEMLIMIT_RATIO, Policy, ReadyKind, ReadyTest, Smoke
+from cgroup_preflight.config.model import (
+    AUTO_PREFIX,
+    CONTROLLERS,
+    GOMEMLIMIT_RATIO,
+    Policy,
+    ReadyKind,
+    ReadyTest,
+    Smoke,
+)
 from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.globs import parse as parse_glob
@@ -264,10 +272,10 @@ SECTIONS: Mapping[str, Section] = {
             examples=(["dist/*.tar.gz", "dist/*.deb"],)),
         Key(name="layout", kind="string", doc="Units of the system manager, or of users' managers.",
             parse=_one_of("system", "user"), default="system", schema={"enum": ["system", "user"]}),
-        Key(name="prefix", kind="string", doc="Folder in the artifacts that is unpacked to /.", parse=parse_prefix,
-            examples=("shop-1.2",)),
-        Key(name="services", kind="string", doc="Files of all services, or only of those whose program or unit is in the "
-            "artifact.", parse=_one_of("all", "present"), default="all", schema={"enum": ["all", "present"]}),
+        Key(name="prefix", kind="string", doc="Folder in the artifacts that is unpacked to /; auto takes the one folder that "
+            "all of an archive is in.", parse=parse_prefix, default=AUTO_PREFIX, examples=("shop-1.2",)),
+        Key(name="services", kind="string", doc="Files of those services whose program or unit is in the artifact, or of "
+            "all.", parse=_one_of("all", "present"), default="present", schema={"enum": ["all", "present"]}),
         Key(name="service_units", kind="bool", doc="Write a whole unit for a service that has none in the artifact: "
             "its program, the arguments of its smoke run, its limits.", default=False),
         Key(name="user", kind="string", doc="The user that services of such units run as; root without it.", parse=_user,

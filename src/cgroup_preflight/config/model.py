@@ -122,13 +122,17 @@ class Target:
     files_location: Location | None = None
 
 
+#: The one folder at the top of an archive, if it has one with a program or unit of the plan in it.
+AUTO_PREFIX = "auto"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
     """What goes into which artifacts: see `[artifacts]` in `keys.SECTIONS`."""
 
     layout: str = "system"
-    prefix: str = ""
-    services: str = "all"
+    prefix: str = AUTO_PREFIX
+    services: str = "present"
     service_units: bool = False
     user: str = ""
     rewrite_checksums: bool = False

@@ -50,6 +50,8 @@ class Code:
         )  # fmt: skip
 
 
+UNIT_LIMITS = Code("CGP128", "unit-limits")
+
 NOT_TOML = Code("CGP201", "not-toml")
 UNKNOWN_KEY = Code("CGP202", "unknown-key")
 WRONG_TYPE = Code("CGP203", "wrong-type")

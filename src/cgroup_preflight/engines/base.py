@@ -52,13 +52,15 @@ class Launch:
 class Phase(enum.StrEnum):
     """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
 
-    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
+    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on. BEFORE_SIGNAL:
+    the unit was told to stop, and its program was not yet.
     """
 
     QUEUED = "queued"
     AT_GATE = "at the gate"
     STARTED = "started"
     ENDED = "ended"
+    BEFORE_SIGNAL = "before its signal"
     STOPPING = "stopping"
     AFTER_END = "after the end"
     OVER = "over"
@@ -107,7 +109,7 @@ class UnitState:
     @property
     def has_ended(self) -> bool:
         """Whether the program is ending, has ended, or never starts."""
-        return self.phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+        return self.phase in (Phase.ENDED, Phase.BEFORE_SIGNAL, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
 
     @property
     def is_at_end(self) -> bool:

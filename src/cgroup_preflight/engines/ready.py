@@ -23,6 +23,8 @@ _HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
 _READ_MAX = 1 << 18
+#: After so many reads that found nothing more, what has no newline yet is a line.
+_IDLE_READS = 20
 _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
@@ -131,6 +133,11 @@ def matches(pattern: str, lines: Iterable[str]) -> bool:
         return False
 
 
+def _shown(line: bytes) -> str:
+    """A line as a terminal shows it: some programs end lines as Windows does."""
+    return line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r")
+
+
 class LogWatch:
     """Searches for a pattern in what arrives at a descriptor (a pipe, or a file that grows), and never waits."""
 
@@ -138,6 +145,7 @@ class LogWatch:
         self.handle = handle
         self._pattern = re.compile(pattern)
         self._rest = b""
+        self._idle = 0
         self.found = False
         self.open = True
         self.too_slow = False
@@ -152,11 +160,15 @@ class LogWatch:
         self.open = bool(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LINE_MAX:]
+        # A prompt, or a last line, may have no newline.
+        self._idle = 0 if data else self._idle + 1
+        if self._idle == _IDLE_READS:
+            lines.append(self._rest)
         if self.found or self.too_slow:
             return
         try:
             with _time_limit(_MATCH_SECONDS):
-                self.found = any(self._pattern.search(line[:_LINE_MAX].decode("utf-8", "replace")) for line in lines)
+                self.found = any(self._pattern.search(_shown(line)) for line in lines)
         except _TooSlow:
             self.too_slow = True
 

@@ -20,7 +20,7 @@ class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
     `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `doubt`: why it is unknown who answered. `intruder`: that another
+    time. `signalled_at`: when it was seen to have its signal to stop. `doubt`: why it is unknown who answered. `intruder`: that another
     program did. `killed`: it had not ended when its time to stop was over.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
@@ -36,7 +36,7 @@ class ServiceRun:
         self.alive = self.ended_early = self.killed = False
         self.left = 0
         self.readiness: Readiness | None = None
-        self.ready_at = self.released_at = self.ended_at = 0.0
+        self.ready_at = self.released_at = self.ended_at = self.signalled_at = 0.0
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False
         #: `cpu.stat` when it became ready.

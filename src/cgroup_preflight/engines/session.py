@@ -175,6 +175,7 @@ class Session:
         for run in runs:
             self._freeze(run, frozen=False)
         todo, stopping = list(runs), list[tuple[ServiceRun, float]]()
+        look = self._clock.monotonic() + _POLL_MAX
         while todo or stopping:
             batch = todo[: self._room(asked for _, asked in stopping)]
             if batch:
@@ -189,6 +190,9 @@ class Session:
                 todo = todo[len(batch) :]
             self._note_exits(runs)
             self._find_end_gates(run for run, _ in stopping)
+            if self._clock.monotonic() > look:
+                self._note_signals([run for run, _ in stopping if not run.signalled_at and not self._is_at_end(run)])
+                look = self._clock.monotonic() + _POLL_MAX
             stopping = [(run, asked) for run, asked in stopping if self._is_stopping(run, asked)]
             if stopping and not (todo and self._room(asked for _, asked in stopping)):
                 self._clock.sleep(_STOP_PAUSE)
@@ -198,14 +202,25 @@ class Session:
         self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
 
     def _is_stopping(self, run: ServiceRun, asked: float) -> bool:
-        """Whether a service that was `asked` to stop has not ended yet; kills it when its time is over."""
+        """Whether a service that was `asked` to stop has not ended yet; kills it when its time is over.
+
+        Its time begins with its signal: before that, systemd starts a gate under the CPU quota of the service.
+        """
         if self._is_at_end(run):
             return False
-        late = self._clock.monotonic() - asked - run.service.smoke.stop_timeout
+        begun = run.signalled_at or asked + _GATE_SECONDS
+        late = self._clock.monotonic() - begun - run.service.smoke.stop_timeout
         if late > 0 and not run.killed and self._still_runs(run):
             run.killed = True
             self._engine.kill([run.service.unit])
         return late <= _KILL_SECONDS
+
+    def _note_signals(self, runs: Sequence[ServiceRun]) -> None:
+        """Notes which services have their signal to stop."""
+        phases = self._engine.phases([run.service.unit for run in runs]) if runs else {}
+        for run in runs:
+            if phases.get(run.service.unit) not in (Phase.STARTED, Phase.ENDED, Phase.BEFORE_SIGNAL):
+                run.signalled_at = self._clock.monotonic()
 
     def close(self, run: ServiceRun) -> None:
         """Gives back what the session holds of a service."""

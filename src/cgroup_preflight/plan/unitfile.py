@@ -18,7 +18,9 @@ from cgroup_preflight.plan.unit_syntax import (
     variable_line,
 )
 
-DROP_IN = "50-cgroup-preflight.conf"
+#: Before the names that `systemctl set-property` and administrators use, so that theirs win: systemd recommends 10 to 40
+#: for what packages ship (systemd.unit(5), standard-conf.xml).
+DROP_IN = "10-cgroup-preflight.conf"
 #: Read after DROP_IN: systemd goes by the names of the files (systemd.unit(5)).
 _RUN_DROP_IN = "60-cgroup-preflight-run.conf"
 
@@ -37,11 +39,25 @@ def slice_files(plan: Plan) -> tuple[UnitFile, ...]:
     )  # fmt: skip
 
 
-def drop_in_files(plan: Plan) -> tuple[UnitFile, ...]:
-    """One drop-in for each service: the slice it belongs to and its own settings."""
+def drop_in_files(plan: Plan, name: str = DROP_IN) -> tuple[UnitFile, ...]:
+    """One drop-in for each service: the slice it belongs to and its own settings. `name` is that of the files."""
     return tuple(
-        UnitFile(path=f"{item.unit}.d/{DROP_IN}", content=_text(*_head(plan), "", "[Service]", *_service_lines(item)))
+        UnitFile(path=f"{item.unit}.d/{name}", content=_text(*_head(plan), "", "[Service]", *_service_lines(item)))
         for item in plan.services
+    )
+
+
+def slice_drop_in_files(plan: Plan, name: str = DROP_IN) -> tuple[UnitFile, ...]:
+    """One drop-in for each slice with settings, for packages: two packages cannot both ship one `.slice` file.
+
+    systemd loads a slice that has drop-ins alone (systemd.slice(5)), and settings of its own file stay in force.
+    """
+    return tuple(
+        UnitFile(
+            path=f"{item.unit}.d/{name}", content=_text(*_head(plan), "", "[Slice]", *setting_lines(item.settings))
+        )
+        for item in plan.slices
+        if item.settings
     )
 
 
@@ -66,6 +82,11 @@ def _other_variables(service: ServicePlan) -> Iterator[tuple[str, str]]:
     if service.go is not None:
         shipped = dict(service.go.environment(service.environment))
     return ((name, value) for name, value in service.smoke.env if shipped.get(name, value) != value)
+
+
+def drop_in_name(package: str) -> str:
+    """The name of the drop-ins in a package (empty: in what is none), so that each package has files of its own."""
+    return f"{DROP_IN.removesuffix('.conf')}-{package}.conf" if package else DROP_IN
 
 
 def drop_in_text(lines: Iterable[str]) -> str:

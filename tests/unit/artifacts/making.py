@@ -23,8 +23,10 @@ else:
     from backports import zstd
 
 UNITS = "usr/lib/systemd/system"
-SLICE = f"{UNITS}/api.slice"
-DROP_IN = f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf"
+SLICE = f"{UNITS}/api.slice.d/10-cgroup-preflight.conf"
+DROP_IN = f"{UNITS}/user-api.service.d/10-cgroup-preflight.conf"
+#: The slice's own file, which packages bring and this tool leaves alone.
+SLICE_UNIT = f"{UNITS}/api.slice"
 MANIFEST = "usr/share/cgroup-preflight/shop.json"
 TIME = 1_700_000_000
 ONE_SERVICE = """
@@ -53,6 +55,7 @@ UNPACKERS = {
 
 def request(text: str = ONE_SERVICE, *, limit: str = "192M", **more: Any) -> ContentRequest:
     plan = build_plan(config_of(text.replace("{limit}", limit)))
+    more = {"services": "all", **more}  # Most artifacts of the tests hold no program.
     return ContentRequest(plan=plan, config_sha256=more.pop("config_sha256", "c" * 64), **more)
 
 

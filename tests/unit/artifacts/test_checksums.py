@@ -39,7 +39,25 @@ def test_what_becomes_wrong_is_named_and_left_alone(path: Path) -> None:
         "a_1.0_amd64.changes",
     ]
     assert sums.read_text() == before
-    assert put(str(path)).stale == (), "nothing was written, so nothing became wrong"
+    assert [Path(place).name for place in put(str(path)).stale] == ["SHA256SUMS"], "it is still wrong"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("SHA256SUMS", "1111  b.tar\n{}  a.tar\n"),
+        ("a.tar.sha256", "{}\n"),
+        ("sums.sha512sums", "SHA512 (a.tar) = {}\nSHA512 (b.tar) = " + "1" * 128),
+    ],
+)
+def test_checksums_can_be_corrected_after_the_injection(path: Path, name: str, line: str) -> None:
+    sums, algorithm = path.with_name(name), "sha512" if "512" in name else "sha256"
+    sums.write_text(line.format(_hash(path, algorithm)))
+    assert put(str(path)).stale == (str(sums),)
+    done = put(str(path), rewrite_checksums=True)
+    assert (done.changed, done.rewritten, done.stale) == (False, (str(sums),), ())
+    assert sums.read_text() == line.format(_hash(path, algorithm))
+    assert put(str(path), rewrite_checksums=True).rewritten == ()
 
 
 @pytest.mark.parametrize(

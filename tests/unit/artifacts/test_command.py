@@ -245,9 +245,11 @@ def test_wrong_options_are_two(project: Path, words: tuple[str, str]) -> None:
 
 
 def test_a_file_that_hides_ours_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["etc/systemd/system/api.slice", "lib/systemd/system/user-api.service.d/90-more.conf"]
-    (project / "out/a.tar").write_bytes(tar([entry(name, b"[Service]\nCPUQuota=90%\n") for name in names]))
-    status, report = _report(project, capsys, "out/a.tar")
+    names = ["etc/systemd/system/api.slice.d/90-more.conf", "lib/systemd/system/user-api.service.d/90-more.conf"]
+    (project / "out/a.tar").write_bytes(
+        tar([entry(name, b"[Service]\nCPUQuota=90%\n[Slice]\nMemoryMax=9G\n") for name in names])
+    )
+    status, report = _report(project, capsys, "--services", "all", "out/a.tar")
     warned = [item["message"] for item in report["findings"] if item["status"] == "warn"]
     assert status == 0
     assert all(any(name in message for message in warned) for name in names)

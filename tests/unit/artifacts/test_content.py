@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts import manifest
-from cgroup_preflight.artifacts.content import ContentRequest, Contents, wanted_files
+from cgroup_preflight.artifacts.content import Contents, wanted_files
 from cgroup_preflight.artifacts.model import ArtifactError, PackedProgram
-from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
+from cgroup_preflight.plan.unitfile import drop_in_files, slice_drop_in_files
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, manifest_in, proof, request
 
 TWO = """
@@ -38,11 +38,12 @@ def _has(*units: str, **programs: str) -> Contents:
     return Contents(programs=found, units=frozenset(units))
 
 
-def test_the_units_are_those_of_slices_out() -> None:
+def test_slices_and_services_have_drop_ins() -> None:
     goal = request(TWO)
     files = wanted_files(goal, NOTHING)
     units = {
-        f"{UNITS}/{unit.path}": unit.content.encode() for unit in (*slice_files(goal.plan), *drop_in_files(goal.plan))
+        f"{UNITS}/{unit.path}": unit.content.encode()
+        for unit in (*slice_drop_in_files(goal.plan), *drop_in_files(goal.plan))
     }
     assert {path: data for path, data in files.items() if path != MANIFEST} == units
 
@@ -68,10 +69,10 @@ def test_another_build_of_a_tested_program_is_refused() -> None:
 @pytest.mark.parametrize(
     ("services", "has", "paths"),
     [
-        ("present", _has("worker"), {"jobs.slice", "jobs-night.slice", "worker.service.d"}),
-        ("present", _has(user_api="x"), {"api.slice", "user-api.service.d"}),
+        ("present", _has("worker"), {"jobs-night.slice.d", "worker.service.d"}),
+        ("present", _has(user_api="x"), {"api.slice.d", "user-api.service.d"}),
         ("present", NOTHING, set()),
-        (frozenset({"worker"}), NOTHING, {"jobs.slice", "jobs-night.slice", "worker.service.d"}),
+        (frozenset({"worker"}), NOTHING, {"jobs-night.slice.d", "worker.service.d"}),
     ],
 )
 def test_services_can_be_chosen(services: str | frozenset[str], has: Contents, paths: set[str]) -> None:
@@ -102,9 +103,11 @@ def test_prefix_is_left_out_of_the_command() -> None:
     assert b"ExecStart=/opt/user-api\n" in wanted_files(goal, has)["shop-1/usr/lib/systemd/system/user-api.service"]
 
 
-def test_packages_of_one_project_have_manifests_of_their_own() -> None:
-    goal: ContentRequest = request()
-    assert goal.manifest_path("shop-api") != goal.manifest_path("shop-worker")
+def test_packages_of_one_project_have_no_file_in_common() -> None:
+    has = [Contents(programs={}, units=frozenset(), package=name) for name in ("shop-api", "shop-worker", "")]
+    paths = [set(wanted_files(request(TWO), item)) for item in has]
+    assert not paths[0] & paths[1] and not paths[0] & paths[2]
+    assert f"{UNITS}/api.slice.d/10-cgroup-preflight-shop-api.conf" in paths[0]
 
 
 @given(data=st.binary(max_size=200) | st.sampled_from([b"{}", b'{"schema_version": 1}', b"[" * 5000]))

@@ -20,11 +20,15 @@ from tests.unit.artifacts.making import (
     ar,
     ar_parts,
     deb,
+    entry,
     put,
     request,
+    tar,
     write,
 )
 
+#: As those of other artifacts, but with the name of the package.
+_SLICE, _DROP_IN = (path.replace("preflight.conf", "preflight-user-api.conf") for path in (SLICE, DROP_IN))
 _MANIFEST = "usr/share/cgroup-preflight/user-api.json"
 
 
@@ -39,11 +43,11 @@ def test_data_and_the_lists_that_follow_from_it(tmp_path: Path, codec: str) -> N
     suffix = f".{codec}" if codec else ""
     data = making.members(UNPACKERS[codec](new[f"data.tar{suffix}"]))
     control = making.members(UNPACKERS[codec](new[f"control.tar{suffix}"]))
-    # 3 files of less than 1 KiB; new folders: usr/lib, its two below, the drop-in's, usr/share and ours.
-    assert control["./control"] == CONTROL.replace(b"Installed-Size: 100", b"Installed-Size: 109")
+    # 3 files of less than 1 KiB; new folders: usr/lib, its two below, two of drop-ins, usr/share and ours.
+    assert control["./control"] == CONTROL.replace(b"Installed-Size: 100", b"Installed-Size: 110")
     lines = control["./md5sums"].decode().splitlines()
     assert lines[0] == md5sums.decode().strip()
-    assert [line[34:] for line in lines] == sorted(["usr/bin/user-api", SLICE, DROP_IN, _MANIFEST])
+    assert [line[34:] for line in lines] == sorted(["usr/bin/user-api", _SLICE, _DROP_IN, _MANIFEST])
     for line in lines[1:]:
         assert hashlib.md5(data[f"./{line[34:]}"]).hexdigest() == line[:32]
     assert control["./postinst"] == b"#!/bin/sh\n"
@@ -88,7 +92,7 @@ def test_files_below_etc_are_conffiles(tmp_path: Path, conffiles: bytes) -> None
     path = write(tmp_path, "a.deb", deb("xz", md5sums=b"", **lists))
     put(path, request(prefix="etc"))
     control = making.members(UNPACKERS["xz"](ar_parts(Path(path).read_bytes())["control.tar.xz"]))
-    assert f"/etc/{SLICE}" in control["./conffiles"].decode().splitlines()
+    assert f"/etc/{_SLICE}" in control["./conffiles"].decode().splitlines()
     assert control["./conffiles"].startswith(conffiles)
     assert control["./md5sums"] == b""
 
@@ -107,7 +111,18 @@ def test_what_stands_behind_the_data_stays(tmp_path: Path) -> None:
     assert list(ar_parts(Path(path).read_bytes()).items())[-1] == ("extra", b"odd")
 
 
+_PAX = [entry("./", None), entry("./usr/share/" + "long" * 40, pax_headers={"comment": "x"})]
 _BROKEN = {
+    "pax headers in its data": (
+        ar(
+            [
+                ("debian-binary", b"2.0\n"),
+                ("control.tar", tar([entry("./control", CONTROL)])),
+                ("data.tar", tar(_PAX, tarfile.PAX_FORMAT)),
+            ]
+        ),
+        "dpkg refuses",
+    ),
     "data twice": (deb(more=[("data.tar.xz", b"")]), "not a Debian package"),
     "not a package": (ar([("x.o", b"elf")]), "not a Debian package"),
     "format 3": (deb().replace(b"2.0\n", b"3.0\n"), "format"),

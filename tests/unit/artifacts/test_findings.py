@@ -154,7 +154,7 @@ def test_an_override_fails_the_check_and_warns_after_writing(artifact: str) -> N
 
 def test_an_override_that_goes_with_this_edit_is_none(artifact: str) -> None:
     """A drop-in of ours in etc/ hides the one of the plan until this very edit removes it."""
-    _changed(artifact, {"etc/systemd/system/user-api.service.d/50-cgroup-preflight.conf": b"[Service]\nCPUQuota=9%\n"})
+    _changed(artifact, {"etc/systemd/system/user-api.service.d/10-cgroup-preflight.conf": b"[Service]\nCPUQuota=9%\n"})
     compared = check(artifact)
     assert [found.member.path for found in compared.edit.dropped]
     assert artifact_findings.hidden(compared, Status.FAIL) == ()

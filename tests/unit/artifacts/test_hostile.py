@@ -29,8 +29,8 @@ HOSTILE = {
     "linked file": ([entry(SLICE, None, **_LINK)], "is a symbolic link"),
     "hard-linked file": ([entry("x"), entry(SLICE, None, type=tarfile.LNKTYPE, linkname="x")], "is a hard link"),
     "second way": (
-        [entry("short", None, type=tarfile.SYMTYPE, linkname="usr/lib"), entry("short/systemd/system/api.slice")],
-        "'short/systemd/system/api.slice' leads through a link to 'usr/lib/systemd/system/api.slice', where the plan is written",
+        [entry("short", None, type=tarfile.SYMTYPE, linkname="usr/lib"), entry("short/systemd/system/api.slice.d")],
+        "'short/systemd/system/api.slice.d' leads through a link to 'usr/lib/systemd/system/api.slice.d', where the plan is written",
     ),
     "second way by the root": (
         [entry("a/b", None, type=tarfile.SYMTYPE, linkname="../.."), entry(f"a/b/{SLICE}")],
@@ -49,7 +49,7 @@ HOSTILE = {
     "second name by a sparse header": ([entry(SLICE, b"x", pax_headers={"GNU.sparse.name": "a"})], "second name"),
     "name too long": ([entry("a/" * 3000 + "b")], "a name of 6001 bytes"),
     "link too long": ([entry("a", None, type=tarfile.SYMTYPE, linkname="a/" * 3000)], "a link of 6000 bytes"),
-    "folder for a unit": ([entry(f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf", None)], "is a folder"),
+    "folder for a unit": ([entry(f"{UNITS}/user-api.service.d/10-cgroup-preflight.conf", None)], "is a folder"),
     "Arch package": ([entry(".PKGINFO", b"x")], "marks an Arch or Alpine package"),
     "huge extended header": ([entry("a", b"x", pax_headers={"comment": "x" * (2 << 20)})], "extended tar header of"),
 }

@@ -25,6 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "dist/user-api").write_bytes(b"\x7fELF program")
     (home / "dist/user-api").chmod(0o755)
     (tmp_path / "victim/a.tar").write_bytes(_DATA)
+    (tmp_path / "victim/tree/usr/bin/user-api").write_bytes(b"\x7fELF program")
+    (tmp_path / "victim/tree/usr/bin/user-api").chmod(0o755)
     monkeypatch.chdir(home)
     return home
 

@@ -27,24 +27,52 @@ def test_what_overrides_the_plan_fails_the_check(tmp_path: Path, name: str) -> N
     assert all(item.code == "CGP308" and repr(override) in item.message for item in failed)
 
 
-def test_a_mask_overrides_and_the_same_file_twice_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "setting", "changes"),
+    [
+        ("user-api.service", "CPUQuotaPeriodSec=10ms", True),
+        ("user-api.service", "StartupCPUQuota=90%", True),
+        ("user-api.service", "StartupMemoryMax=1G", False),
+        ("user-api.service", "PAMName=login", True),
+        ("user-api.service", "PAMName=", False),
+        ("user-api.service", "DisableControllers=memory", False),
+        ("shop-api.slice", "DisableControllers=memory", True),
+        ("shop-api.slice", "DisableControllers=", False),
+        ("shop-api.slice", "CPUQuotaPeriodSec=10ms", False),
+        ("shop-api.slice", "StartupMemoryMax=1G", True),
+    ],
+)
+def test_settings_that_change_what_a_setting_of_the_plan_does(tmp_path: Path, unit: str, setting: str, changes: bool):
+    goal, drop_in = request(NESTED), f"{UNITS}/{unit}.d/90-x.conf"
+    section = "Slice" if unit.endswith(".slice") else "Service"
+    changed = entry(drop_in, f"[{section}]\n{setting}\n".encode())
+    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), changed]))
+    put(path, goal)
+    failed = [item for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL]
+    assert [setting in item.message for item in failed] == [True] * changes
+
+
+def test_a_mask_overrides_and_a_slice_of_the_artifact_does_not(tmp_path: Path) -> None:
     mask = entry("etc/systemd/system/api.slice", None, type=tarfile.SYMTYPE, linkname="/dev/null")
     path = write(tmp_path, "a.tar", tar([mask]))
     put(path)
     assert [item.code for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
-    same = making.check(path).expected[SLICE]
-    path = write(tmp_path, "b.tar", tar([entry("etc/systemd/system/api.slice", same)]))
+    shipped = entry(making.SLICE_UNIT, b"[Slice]\nIOWeight=50\nMemoryMax=9G\n")
+    path = write(tmp_path, "b.tar", tar([shipped]))
     put(path)
+    assert making.members(Path(path).read_bytes())[making.SLICE_UNIT] == shipped[1], "it keeps its other settings"
     assert not [item for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL]
 
 
 def test_overrides_through_links_and_in_the_user_layout(tmp_path: Path) -> None:
     link = entry("conf", None, type=tarfile.SYMTYPE, linkname="etc")
-    path = write(tmp_path, "a.tar", tar([entry("conf/systemd/system/api.slice", b"[Slice]\nMemoryMax=9G\n"), link]))
+    path = write(
+        tmp_path, "a.tar", tar([entry("conf/systemd/system/api.slice.d/x.conf", b"[Slice]\nMemoryMax=9G\n"), link])
+    )
     put(path)
     assert [item.code for item in artifact_findings.checked(check(path)) if item.status is Status.FAIL] == ["CGP308"]
     goal = request(layout="user", prefix="opt/shop")
-    override = entry("opt/shop/usr/share/systemd/user/api.slice", b"[Slice]\n")
+    override = entry("opt/shop/usr/share/systemd/user/api.slice", b"")
     path = write(tmp_path, "b.tar", tar([override]))
     put(path, goal)
     assert [item.code for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL] == [
@@ -61,7 +89,10 @@ _CHAINS = {
 
 
 @pytest.mark.parametrize("name", _CHAINS)
-@pytest.mark.parametrize("last", ["lib/systemd/system/api.slice", "lib/systemd", "share/cgroup-preflight/shop.json"])
+@pytest.mark.parametrize(
+    "last",
+    ["lib/systemd/system/api.slice.d/10-cgroup-preflight.conf", "lib/systemd", "share/cgroup-preflight/shop.json"],
+)
 @pytest.mark.parametrize("first", [True, False])
 def test_no_chain_of_links_leads_to_our_places(tmp_path: Path, name: str, last: str, first: bool) -> None:
     links = [entry(path, None, type=tarfile.SYMTYPE, linkname=target) for path, target in _CHAINS[name]]
@@ -83,7 +114,7 @@ def test_links_of_a_zip_are_followed(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("b")
         link.external_attr, link.create_system = 0o120777 << 16, 3
         archive.writestr(link, b"usr")
-        archive.writestr("b/lib/systemd/system/api.slice", b"x")
+        archive.writestr("b/lib/systemd/system/api.slice.d/10-cgroup-preflight.conf", b"x")
     with pytest.raises(ArtifactError, match="through a link"):
         put(str(tmp_path / "a.zip"))
 
@@ -110,12 +141,12 @@ def test_units_that_are_links_are_no_conflict(tmp_path: Path) -> None:
     members = [entry(f"{UNITS}/{name}.service", None, type=tarfile.SYMTYPE, linkname=to) for name, to in links]
     path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), *members]))
     put(path, request(service_units=True))
-    assert f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf" in making.members(Path(path).read_bytes())
+    assert f"{UNITS}/user-api.service.d/10-cgroup-preflight.conf" in making.members(Path(path).read_bytes())
 
 
 @pytest.mark.parametrize("folder", [f"{UNITS}/old", "etc/systemd/system/user-api", "lib/systemd/system/user-api"])
 def test_a_drop_in_of_ours_that_nothing_accounts_for_fails_the_check(tmp_path: Path, folder: str) -> None:
-    stale = f"{folder}.service.d/50-cgroup-preflight.conf"
+    stale = f"{folder}.service.d/10-cgroup-preflight.conf"
     path = write(tmp_path, "a.tar", tar([entry(stale, b"[Service]\nMemoryMax=1G\n")]))
     assert [found.member.path for found in check(path).edit.dropped] == [stale]
     with pytest.raises(ArtifactError, match="nor a manifest") as caught:
@@ -160,7 +191,7 @@ def test_so_many_links_that_they_cannot_be_remembered(tmp_path: Path) -> None:
 def test_a_drop_in_of_another_project_is_theirs_only_as_they_left_it(tmp_path: Path, changed: bool) -> None:
     path = write(tmp_path, "a.tar", tar(making.tree()))
     put(path, request(f'[project]\nname = "store"\n{making.ONE_SERVICE.replace("api", "web")}'))
-    theirs = f"{UNITS}/user-web.service.d/50-cgroup-preflight.conf"
+    theirs = f"{UNITS}/user-web.service.d/10-cgroup-preflight.conf"
     members = making.members(Path(path).read_bytes())
     assert theirs in members
     if changed:
@@ -169,9 +200,9 @@ def test_a_drop_in_of_another_project_is_theirs_only_as_they_left_it(tmp_path: P
     assert [found.member.path for found in check(path).edit.dropped] == ([theirs] if changed else [])
 
 
-@pytest.mark.parametrize("folder", [f"{UNITS}/other.slice.d", f"{UNITS}/other.d", "opt/other.service.d"])
+@pytest.mark.parametrize("folder", [f"{UNITS}/other.socket.d", f"{UNITS}/other.d", "opt/other.service.d"])
 def test_the_name_of_our_drop_in_elsewhere_is_not_ours(tmp_path: Path, folder: str) -> None:
-    name = f"{folder}/50-cgroup-preflight.conf"
+    name = f"{folder}/10-cgroup-preflight.conf"
     path = write(tmp_path, "a.tar", tar([entry(name, b"theirs")]))
     put(path)
     assert making.members(Path(path).read_bytes())[name] == b"theirs"

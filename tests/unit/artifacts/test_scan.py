@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.artifacts.model import KEEP_ALL_MAX, KEEP_MAX, ArtifactError, Limits, Member, MemberKind
-from cgroup_preflight.artifacts.overrides import Override, UnitPaths
+from cgroup_preflight.artifacts.overrides import Effect, Override, UnitPaths
 from cgroup_preflight.artifacts.scan import Scan
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, SLICE, UNITS, request
 from tests.unit.artifacts.overrides import NESTED
@@ -60,7 +60,8 @@ def test_the_newest_member_gives_the_time() -> None:
     ("member", "wanted"),
     [
         (_member("opt/user-api", executable=True), True),
-        (_member("opt/user-api"), False),
+        (_member("opt/user-api"), True),
+        (_member("opt/user-api.txt"), False),
         (_member("etc/init.d/user-api", executable=True), False),
         (_member("opt/etc/user-api", executable=True), True),
         (_member("opt/other", executable=True), False),
@@ -153,8 +154,8 @@ def test_hard_links_to_what_may_change_are_noted() -> None:
 
 
 _PATHS = UnitPaths(request(NESTED), "")
-_OURS = f"{UNITS}/user-api.service.d/50-cgroup-preflight.conf"
-_NESTED_SLICE, _TOP_SLICE = f"{UNITS}/shop-api.slice", f"{UNITS}/shop.slice"
+_OURS = f"{UNITS}/user-api.service.d/10-cgroup-preflight.conf"
+_NESTED_SLICE, _TOP_SLICE = (f"{UNITS}/{unit}.slice.d/10-cgroup-preflight.conf" for unit in ("shop-api", "shop"))
 
 
 @pytest.mark.parametrize(
@@ -162,33 +163,34 @@ _NESTED_SLICE, _TOP_SLICE = f"{UNITS}/shop-api.slice", f"{UNITS}/shop.slice"
     [
         (_OURS, []),
         (_NESTED_SLICE, []),
-        ("etc/systemd/system/shop-api.slice", [(_NESTED_SLICE, True)]),
-        ("etc/systemd/system/user-api.service.d/50-cgroup-preflight.conf", [(_OURS, True)]),
-        ("etc/systemd/system/user-api.service.d/90-x.conf", [(_OURS, False)]),
-        (f"{UNITS}/user-api.service.d/50-cgroup-preflight.cong.conf", [(_OURS, False)]),
-        (f"{UNITS}/user-api.service.d/50-cgroup-preflighs.conf", []),
+        (f"{UNITS}/shop-api.slice", [(_NESTED_SLICE, Effect.MAY_MASK)]),
+        ("etc/systemd/system/shop-api.slice", [(_NESTED_SLICE, Effect.MAY_MASK)]),
+        ("etc/systemd/system/user-api.service.d/10-cgroup-preflight.conf", [(_OURS, Effect.HIDES)]),
+        ("etc/systemd/system/user-api.service.d/90-x.conf", [(_OURS, Effect.CHANGES)]),
+        (f"{UNITS}/user-api.service.d/10-cgroup-preflight.cong.conf", [(_OURS, Effect.CHANGES)]),
+        (f"{UNITS}/user-api.service.d/10-cgroup-preflighs.conf", []),
         (f"{UNITS}/user-api.service.d/90-x.conf.bak", []),
         (f"{UNITS}/user-api.service.d/sub/90-x.conf", []),
-        (f"{UNITS}/service.d/90-x.conf", [(_OURS, False)]),
-        (f"{UNITS}/user-.service.d/90-x.conf", [(_OURS, False)]),
-        (f"{UNITS}/shop-api.slice.d/10-x.conf", [(_NESTED_SLICE, False)]),
-        (f"{UNITS}/shop-.slice.d/10-x.conf", [(_NESTED_SLICE, False)]),
-        (f"{UNITS}/slice.d/10-x.conf", [(_NESTED_SLICE, False)]),
+        (f"{UNITS}/service.d/90-x.conf", [(_OURS, Effect.CHANGES)]),
+        (f"{UNITS}/user-.service.d/90-x.conf", [(_OURS, Effect.CHANGES)]),
+        (f"{UNITS}/shop-api.slice.d/10-x.conf", [(_NESTED_SLICE, Effect.CHANGES)]),
+        (f"{UNITS}/shop-.slice.d/10-x.conf", [(_NESTED_SLICE, Effect.CHANGES)]),
+        (f"{UNITS}/slice.d/10-x.conf", [(_NESTED_SLICE, Effect.CHANGES)]),
         ("opt/user-api.service.d/90-x.conf", []),
         ("etc/systemd/user/shop-api.slice", []),
     ],
 )
-def test_which_files_override_which(path: str, expected: list[tuple[str, bool]]) -> None:
+def test_which_files_override_which(path: str, expected: list[tuple[str, Effect]]) -> None:
     found = [item for item in _PATHS.overrides(path) if item.ours != _TOP_SLICE]
-    assert found == [Override(ours=ours, hides=hides) for ours, hides in expected]
+    assert found == [Override(ours=ours, effect=effect) for ours, effect in expected]
 
 
 @pytest.mark.parametrize("service_units", [True, False])
 def test_a_drop_in_overrides_a_whole_unit_whatever_its_name(service_units: bool) -> None:
     """The unit file is read before all drop-ins; ours among them is read before those with later names."""
     paths = UnitPaths(request(service_units=service_units), "")
-    unit = Override(ours=f"{UNITS}/user-api.service", hides=False)
-    assert paths.overrides(f"{UNITS}/user-api.service.d/10-x.conf") == ((unit,) if service_units else ())
+    unit = Override(ours=f"{UNITS}/user-api.service", effect=Effect.CHANGES)
+    assert paths.overrides(f"{UNITS}/user-api.service.d/05-x.conf") == ((unit,) if service_units else ())
     assert (unit in paths.overrides(f"{UNITS}/user-api.service.d/90-x.conf")) is service_units
 
 

@@ -148,7 +148,7 @@ def test_a_new_plan_replaces_what_the_old_one_put_in(tmp_path: Path) -> None:
     renamed = making.ONE_SERVICE.replace("api]", "web]", 1).replace('slice = "api"', 'slice = "web"')
     put(path, request(renamed))
     assert SLICE not in _order(path), "a slice that the plan has no more is removed"
-    assert f"{making.UNITS}/web.slice" in _order(path)
+    assert SLICE.replace("api.slice", "web.slice") in _order(path)
 
 
 def test_other_content_is_a_conflict_that_names_both(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_prefix_and_user_layout(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tar", tar([entry("shop-1/user-api", b"elf")]))
     put(path, request(prefix="shop-1", layout="user"))
     names = _order(path)
-    assert "shop-1/usr/lib/systemd/user/api.slice" in names
+    assert "shop-1/usr/lib/systemd/user/api.slice.d/10-cgroup-preflight.conf" in names
     assert "shop-1/usr/share/cgroup-preflight/shop.json" in names
 
 

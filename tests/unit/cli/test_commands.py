@@ -192,7 +192,7 @@ def test_slices_are_shown_or_written_the_same_bytes(tmp_path):
     first = {
         path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "units").rglob("*") if path.is_file()
     }
-    assert {str(path) for path in first} == {"units/deep/api.slice", "units/deep/a.service.d/50-cgroup-preflight.conf"}
+    assert {str(path) for path in first} == {"units/deep/api.slice", "units/deep/a.service.d/10-cgroup-preflight.conf"}
     assert call(tmp_path, "slices", "--out", "units/deep").status == 0
     assert first == {
         path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "units").rglob("*") if path.is_file()

@@ -244,6 +244,32 @@ def test_a_log_in_pieces_and_in_odd_bytes(log):
     assert watch.found
 
 
+def test_a_last_line_without_a_newline_is_one_when_nothing_more_comes(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"starting\nready")
+    watch = LogWatch(os.open(path, os.O_RDONLY), "ready$")
+    for _ in range(15):
+        watch.read()
+    with path.open("ab") as file:
+        file.write(b" soon")
+    for _ in range(30):
+        watch.read()
+    assert not watch.found
+    with path.open("ab") as file:
+        file.write(b"\nready")
+    for _ in range(22):
+        watch.read()
+    assert watch.found
+    os.close(watch.handle)
+
+
+def test_a_line_that_ends_as_windows_does_is_matched_as_it_is_shown(log):
+    watch, write = log("^ready$")
+    os.write(write, b"ready\r\n")
+    watch.read()
+    assert watch.found
+
+
 def test_a_log_that_never_ends_a_line_stays_small(log):
     watch, write = log("ready")
     for _ in range(50):

@@ -168,15 +168,38 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
           for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
         ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
         ({"ActiveState": "active", "SubState": "exited"}, Phase.ENDED),
+        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "0", "ControlPID": "9"}, Phase.ENDED),
+        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "7"}, Phase.BEFORE_SIGNAL),
+        ({"ActiveState": "deactivating", "SubState": "stop"}, Phase.BEFORE_SIGNAL),
     ],
 )  # fmt: skip
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
     state = unit_state(shown)
     assert state.phase is phase
-    assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
+    assert state.gate_pid == (9 if shown.get("ControlPID") == "9" else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
-    assert state.has_ended is (phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    assert state.has_ended is (phase in (Phase.ENDED, Phase.BEFORE_SIGNAL, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "status", "said"),
+    [
+        ("resources", "", "", "resources"),
+        ("resources", "2", "15", "success"),
+        ("resources", "1", "143", "exit-code"),
+        ("resources", "2", "9", "signal"),
+        ("resources", "3", "6", "core-dump"),
+        ("signal", "1", "0", "success"),
+        ("signal", "2", "1", "success"),
+        ("signal", "2", "9", "signal"),
+        ("signal", "2", "11", "signal"),
+        ("timeout", "1", "0", "timeout"),
+        ("oom-kill", "2", "15", "oom-kill"),
+    ],
+)
+def test_the_result_of_a_gate_is_not_that_of_the_program(result, code, status, said):
+    assert unit_state({"Result": result, "ExecMainCode": code, "ExecMainStatus": status}).result == said
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,14 @@ def test_byte_for_byte():
     files = _files()
     assert files["api.slice"] == f"{HEAD}[Unit]\nDescription=shop: api\n\n[Slice]\nMemoryMax=2G\nCPUWeight=80\n"
     assert files["api-batch.slice"] == f"{HEAD}[Unit]\nDescription=shop: api-batch\n\n[Slice]\nCPUQuota=50%\n"
-    assert files["user-api.service.d/50-cgroup-preflight.conf"].startswith(
+    assert files["user-api.service.d/10-cgroup-preflight.conf"].startswith(
         f"{HEAD}[Service]\nSlice=api.slice\nMemoryMax=512M\nCPUQuota=150%\n"
     )
     assert list(files) == [
         "api.slice",
         "api-batch.slice",
-        "free.service.d/50-cgroup-preflight.conf",
-        "user-api.service.d/50-cgroup-preflight.conf",
+        "free.service.d/10-cgroup-preflight.conf",
+        "user-api.service.d/10-cgroup-preflight.conf",
     ]
 
 
@@ -61,8 +61,8 @@ def test_the_same_config_gives_the_same_bytes_whatever_its_order_and_place():
 
 def test_slice_of_the_innermost_level():
     files = _files("[slices.a-b-c]\n[services.x]\nbinary='x'\nslice='a-b-c'\n")
-    assert "Slice=a-b-c.slice\n" in files["x.service.d/50-cgroup-preflight.conf"]
-    assert set(files) == {"a.slice", "a-b.slice", "a-b-c.slice", "x.service.d/50-cgroup-preflight.conf"}
+    assert "Slice=a-b-c.slice\n" in files["x.service.d/10-cgroup-preflight.conf"]
+    assert set(files) == {"a.slice", "a-b.slice", "a-b-c.slice", "x.service.d/10-cgroup-preflight.conf"}
 
 
 def test_scoped_files_differ_in_their_names_only():
@@ -189,7 +189,7 @@ def test_a_run_has_the_very_text_that_ships():
     first, *files = run_files(scoped(plan, "cgpf00"))
     assert first.path == "cgpf00.slice"
     assert {item.path.removeprefix("cgpf00-"): item.content.replace("cgpf00-", "") for item in files} == shipped
-    assert [item.path for item in files] == ["cgpf00-web.service.d/50-cgroup-preflight.conf", "cgpf00-api.slice"]
+    assert [item.path for item in files] == ["cgpf00-web.service.d/10-cgroup-preflight.conf", "cgpf00-api.slice"]
 
 
 def test_the_variables_of_a_run_come_after_those_that_ship():
@@ -198,7 +198,7 @@ def test_the_variables_of_a_run_come_after_those_that_ship():
     _, shipped, variables, _ = run_files(plan)
     assert "Environment=B=2\n" in shipped.content
     assert (shipped.path, variables.path) == (
-        f"{folder}/50-cgroup-preflight.conf", f"{folder}/60-cgroup-preflight-run.conf"
+        f"{folder}/10-cgroup-preflight.conf", f"{folder}/60-cgroup-preflight-run.conf"
     )  # fmt: skip
     assert sorted((variables.path, shipped.path)) == [shipped.path, variables.path]
     assert variables.content == '[Service]\nEnvironment="B=50%%"\n'

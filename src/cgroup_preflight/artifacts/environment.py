@@ -1,0 +1,116 @@
+"""What the units in an artifact do to the environment that the plan gives a service. Pure.
+
+Variables of EnvironmentFile= override those of Environment=, also those of a later drop-in (systemd.exec(5)), so a file
+of the package can undo what was tested.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cgroup_preflight.plan.model import ServicePlan
+
+#: Variables that the Go runtime reads (package runtime, "Environment Variables").
+_GO = ("GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+#: One word of Environment=: quoted as a whole, or up to the next space (systemd.syntax(7), "Quoting").
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|(\S+)', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """What `source` does to the environment of a service; `certain`: it changes a variable of the plan for sure."""
+
+    source: str
+    message: str
+    certain: bool
+
+
+def assignments(text: str, section: str) -> Iterator[tuple[str, str]]:
+    """`Key=value` of one section of a unit file (systemd.syntax(7)); lines that end in a backslash go on."""
+    current = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        stripped = line.strip()
+        if stripped.startswith("["):
+            current = stripped
+        elif current == section and not stripped.startswith(("#", ";")):
+            key, equals, value = stripped.partition("=")
+            if equals:
+                yield key.strip(), value.strip()
+
+
+def variables_of_file(text: str) -> dict[str, str]:
+    """The variables that a file of EnvironmentFile= sets: one on each line, comments begin with # or ;."""
+    found = {}
+    for line in text.replace("\\\n", "").splitlines():
+        stripped = line.strip()
+        match = None if stripped.startswith(("#", ";")) else _ASSIGNMENT.fullmatch(stripped)
+        if match:
+            value = match[2].strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+            found[match[1]] = value[1:-1] if quoted else value
+    return found
+
+
+def environment_files(texts: Iterable[str], service: ServicePlan) -> list[str]:
+    """The absolute paths of EnvironmentFile= in unit files and drop-ins, in order; an empty one forgets the earlier.
+
+    Of the specifiers, those of the unit's name are replaced (systemd.unit(5)).
+    """
+    paths: list[str] = []
+    for text in texts:
+        for key, value in assignments(text, "[Service]"):
+            if key == "EnvironmentFile":
+                name = value.removeprefix("-").strip("\"'")
+                name = name.replace("%n", service.unit).replace("%N", service.label).replace("%p", service.label)
+                paths = [*paths, name] if name else []
+    return paths
+
+
+def own_variables(texts: Iterable[str]) -> dict[str, str]:
+    """The variables of Environment= in unit files and drop-ins; an empty one forgets the earlier."""
+    found: dict[str, str] = {}
+    for text in texts:
+        for key, value in assignments(text, "[Service]"):
+            if key == "Environment":
+                words = [next(filter(None, match.groups()), "") for match in _WORD.finditer(value)]
+                pairs = [word.partition("=") for word in words]
+                found = {**found, **{name: rest for name, _, rest in pairs}} if value else {}
+    return found
+
+
+def conflicts(service: ServicePlan, texts: Iterable[str], files: Mapping[str, bytes | None]) -> Iterator[Conflict]:
+    """What changes the environment of `service`; `files` are those of the artifact by absolute path (None: unread)."""
+    units = tuple(texts)
+    planned = dict(service.environment)
+    if service.go is not None:
+        planned = dict(service.go.environment(service.environment))
+    for path in environment_files(units, service):
+        names = [name for name in files if name == path or fnmatch.fnmatchcase(name, path)]
+        for name in names or [path]:
+            yield from _of_file(name, files.get(name), planned, in_artifact=bool(names))
+    run = dict(service.smoke.env)
+    for name, value in own_variables(units).items():
+        if name in _GO and name not in planned and run.get(name) != value:
+            message = f"the unit sets {name}={value}, which the run of this plan does not have"
+            yield Conflict(source=service.unit, message=message, certain=False)
+
+
+def _of_file(
+    path: str, data: bytes | None, planned: Mapping[str, str], *, in_artifact: bool
+) -> Iterator[Conflict]:  # fmt: skip
+    if data is None:
+        names = ", ".join(sorted(planned))
+        if planned:
+            why = "its content is unknown" if in_artifact else "it is not in this artifact"
+            message = f"EnvironmentFile={path} may change {names}: it overrides Environment=, and {why}"
+            yield Conflict(source=path, message=message, certain=False)
+        return
+    for name, value in variables_of_file(data.decode("utf-8", "replace")).items():
+        if planned.get(name, value) != value:
+            message = f"EnvironmentFile={path} sets {name}={value}, over {name}={planned[name]} of the plan"
+            yield Conflict(source=path, message=message, certain=True)
+        elif name in _GO and name not in planned:
+            message = f"EnvironmentFile={path} sets {name}={value}, which the run of this plan does not have"
+            yield Conflict(source=path, message=message, certain=False)

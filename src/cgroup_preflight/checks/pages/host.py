@@ -1,0 +1,21 @@
+"""The page of the code of `check --units`, which no check of every run owns."""
+
+from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.codes import Code
+
+HOST_PAGES: dict[Code, Page] = {
+    codes.UNIT_LIMITS: Page(
+        what="Checks that the kernel has the limits that systemd shows for each unit of the host (`check --units`).",
+        fails=(
+            "systemctl show prints what systemd wants. The kernel has something else: a changed unit file is not loaded, "
+            "systemd 257 kept the old limits after a reload, the controller is missing, or something wrote the file."
+        ),
+        fix="Have systemd write the limits again with systemctl set-property, or restart the unit; then check again.",
+        about=("set-property", "daemon-reload", "NeedDaemonReload", "MemoryMax", "CPUQuota", "stale"),
+        sources=(
+            "https://www.freedesktop.org/software/systemd/man/latest/systemctl.html#set-property%20UNIT%20PROPERTY=VALUE%E2%80%A6",
+            "https://github.com/systemd/systemd/pull/38190",
+        ),
+    ),
+}
