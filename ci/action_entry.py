@@ -43,6 +43,8 @@ def check_inputs(environ: Mapping[str, str]) -> None:
         raise InputError("the input require goes with target: check; for a run it is [require] in the config")
     if target == "publish" and not _lines(environ, "CGPF_REPORTS"):
         raise InputError("target: publish needs the input reports")
+    if environ.get("CGPF_EXPECT") and target != "publish":
+        raise InputError("the input expect goes with target: publish")
 
 
 def _lines(environ: Mapping[str, str], name: str) -> list[str]:
@@ -65,18 +67,56 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
     return words
 
 
-def leg(environ: Mapping[str, str]) -> str:
-    """The name of this leg: as it was given, or the values of the matrix, which is the input's default."""
-    given = environ.get("CGPF_LEG", "")
-    if environ.get("CGPF_TARGET") == "publish" and given.startswith("{"):
-        return ""  # one result of many reports is no leg
+def leg_words(environ: Mapping[str, str]) -> list[str]:
+    """Options that tell this leg from the others of the job: its whole matrix and its position; and its name for people.
+
+    By default, the input `leg` is the matrix, too: then its values are the name.
+    """
+    given, identity = environ.get("CGPF_LEG", ""), _identity(environ)
+    words = []
+    if environ.get("CGPF_TARGET") != "publish":
+        words += [f"--leg={name}"] if (name := _name(given)) else []
+    elif given and not given.startswith("{"):
+        words.append(f"--leg={given}")  # a step that publishes the one report of its leg
+    if matrix := identity["matrix"]:
+        words.append(f"--matrix={matrix if isinstance(matrix, str) else json.dumps(matrix)}")
+    index, total = _whole(identity["index"]), _whole(identity["total"])
+    if index is not None and total is not None and index < total:
+        words.append(f"--position={index + 1}/{total}")
+    return words
+
+
+def _identity(environ: Mapping[str, str]) -> dict[str, object]:
+    """The input `identity`: as action.yml makes it, or any other text that tells this leg from others."""
+    text = environ.get("CGPF_IDENTITY", "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = text
+    parts = ("matrix", "index", "total", "job")
+    if not isinstance(found, dict) or not found.keys() <= set(parts):
+        return {"matrix": text, "index": "", "total": "", "job": ""}
+    return {part: found.get(part, "") for part in parts}
+
+
+def _whole(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def _name(given: str) -> str:
     try:
         matrix = json.loads(given)
     except ValueError:
         return given
     if not isinstance(matrix, dict):
         return "" if matrix is None else given
-    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())[:100]
+    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())
+
+
+def _expected(environ: Mapping[str, str]) -> list[str]:
+    """What must have reported: GitHub's context `needs` as JSON, which has several lines, or one job a line."""
+    text = environ.get("CGPF_EXPECT", "").strip()
+    return [text] if text.startswith("{") else _lines(environ, "CGPF_EXPECT")
 
 
 def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
@@ -90,8 +130,10 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     ):  # fmt: skip
         if environ.get(name):
             words.append(f"{option}={environ[name]}")
-    if name := leg(environ):
-        words.append(f"--leg={name}")
+    # With target publish the reports come from other jobs: what is checked out here tells nothing about them.
+    words.append(f"--commit={environ.get('CGPF_COMMIT') or ('event' if merging else 'checkout')}")
+    words += leg_words(environ)
+    words += [f"--expect={item}" for item in _expected(environ)]
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
     # The run's own report is written once more, with the receipt in it.
@@ -198,6 +240,7 @@ def _publish(environ: Mapping[str, str]) -> int:
         raise InputError("the report changed after the run, so nothing is published")
     from cgroup_preflight.cli import main
 
+    os.environ["CGROUP_PREFLIGHT_JOB_ID"] = str(_whole(_identity(environ)["job"]) or "")
     return int(main(publish_words(environ, _prefix(environ))))
 
 

@@ -25,7 +25,9 @@ TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
 HEAD, JOBS = re.split(r"^---$", TEMPLATE, flags=re.MULTILINE)
 INPUTS = yaml.safe_load(HEAD)["spec"]["inputs"]
 #: Inputs that one forge has no use for.
-ONLY_GITHUB = {"formats", "reports", "check", "leg", "pull-request", "token", "version"}
+ONLY_GITHUB = {
+    "commit", "formats", "reports", "check", "leg", "identity", "expect", "pull-request", "token", "version",
+}  # fmt: skip
 ONLY_GITLAB = {"package", "apt", "stage", "job-prefix", "image", "allow-failure"}
 
 
@@ -104,6 +106,30 @@ def test_a_matrix_names_its_legs(given, wanted):
     assert [word for word in words if word.startswith("--leg")] == wanted
     merged = action_entry.publish_words(environ | {"CGPF_TARGET": "publish", "CGPF_REPORTS": "r"}, "")
     assert ("--leg=ubuntu-24.04, [1, 2], 3" in merged) is False
+
+
+IDENTITY = {"matrix": {"os": "a", "n": 1}, "index": "1", "total": "3", "job": "77"}
+
+
+@pytest.mark.parametrize(("identity", "wanted"), [
+    (IDENTITY, ['--matrix={"os": "a", "n": 1}', "--position=2/3"]),
+    (IDENTITY | {"matrix": None, "index": "0", "total": "1"}, ["--position=1/1"]),
+    (IDENTITY | {"index": "", "total": "", "job": ""}, ['--matrix={"os": "a", "n": 1}']),
+    (IDENTITY | {"index": "3"}, ['--matrix={"os": "a", "n": 1}']), ("", []), ("mine", ["--matrix=mine"]),
+    ({"os": "a"}, ['--matrix={"os": "a"}']), ([1], ["--matrix=[1]"]),
+])  # fmt: skip
+def test_the_whole_matrix_is_the_identity(identity, wanted):
+    given = identity if isinstance(identity, str) else json.dumps(identity)
+    assert action_entry.leg_words({"CGPF_IDENTITY": given}) == wanted
+
+
+@pytest.mark.parametrize(("given", "wanted"), [
+    ('{\n  "leg": {\n    "result": "failure"\n  }\n}\n', ['--expect={\n  "leg": {\n    "result": "failure"\n  }\n}']),
+    (" one \n\ntwo", ["--expect=one", "--expect=two"]), ("", []),
+])  # fmt: skip
+def test_expected_jobs_are_options(given, wanted):
+    words = action_entry.publish_words({"CGPF_REPORT": "r", "CGPF_EXPECT": given}, "")
+    assert [word for word in words if word.startswith("--expect")] == wanted
 
 
 def test_only_the_step_that_publishes_has_the_token():

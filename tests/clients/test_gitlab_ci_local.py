@@ -51,9 +51,15 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
 
 
 def _reports(folder, job="cgroup-preflight"):
-    found = [path for path in folder.rglob("junit.xml") if path.parent.name == job]
+    """The folder of reports that a job made; the names of the folders are the numbers of the jobs."""
+    found = [path.parent for path in folder.rglob("merged.json") if _origin(path)["job"] == job]
     assert found, f"no reports of {job} below {folder}"
-    return found[0].parent
+    return found[0]
+
+
+def _origin(path):
+    document = json.loads(path.read_text())
+    return document["origin"] or {"job": ""}
 
 
 @contextmanager
@@ -184,6 +190,39 @@ def test_a_folder_of_reports_that_is_a_link_is_refused(go, gitlab, tmp_path, lin
     assert "is a link" in text
     assert list(victim.iterdir()) == []
     assert gitlab.calls == []
+
+
+def test_legs_whose_slugs_are_equal_and_one_whose_installation_failed(go, gitlab, tmp_path):
+    """Three values that one slug stands for; of them one fails. A fourth leg never makes a report."""
+    impossible = f"{CONFIG}[require]\nsystemd = '>=9999'\n"
+    more = """
+cgroup-preflight:
+  parallel:
+    matrix:
+      - HOST: [a.b, a/b]
+      - HOST: a_b
+        CGPF_DIRECTORY: impossible
+      - HOST: broken
+        CGPF_PACKAGE: /absent/cgroup_preflight-0-py3-none-any.whl
+
+together:
+  extends: .cgroup-preflight-collect
+  stage: deploy
+  needs: [cgroup-preflight]
+"""
+    text, status, folder = go(
+        {"fail-on": "never", "comment": "never"}, more, files={"impossible/cgroup-preflight.toml": impossible}
+    )
+    merged = json.loads((_reports(folder, "together") / "merged.json").read_text())
+    missing = [item["subject"] for item in merged["findings"] if item["code"] == "CGP608"]
+    assert missing == ["cgroup-preflight: leg 4 of 4"], text
+    assert (merged["verdict"], status) == ("fail", 1)
+    (note,) = gitlab.notes
+    assert "**4 runners:** ❌ " in note["body"]
+    legs = [_origin(path) for path in folder.rglob("merged.json")]  # the client keeps copies
+    assert sorted({item["name"] for item in legs if item["job"] == "cgroup-preflight"}) == [
+        "cgroup-preflight: [a.b]", "cgroup-preflight: [a/b]", "cgroup-preflight: [a_b,impossible]"
+    ]  # fmt: skip
 
 
 def test_wrong_inputs_are_refused_by_the_client(go):

@@ -22,7 +22,8 @@ _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 _PERIOD_RANGE = range(1_000, 1_000_001)
-_ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
+#: None of these amounts may be above a later one.
+ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
 
 def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool) -> None:
@@ -118,7 +119,7 @@ def _address(service: Service) -> tuple[str, int] | None:
 
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one useless."""
-    amounts = [(name, by_name[name]) for name in _ORDER if name in by_name]
+    amounts = [(name, by_name[name]) for name in ORDER if name in by_name]
     sizes = [(name, item, item.value.bytes) for name, item in amounts if isinstance(item.value, Size)]
     shares = [(name, item, item.value.value) for name, item in amounts if isinstance(item.value, Permyriad)]
     # A size and a percentage can be compared on a machine only: see checks.plan.

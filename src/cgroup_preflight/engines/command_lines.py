@@ -26,11 +26,9 @@ def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
     return tuple((item.property, item.text) for item in settings)
 
 
-def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = False) -> tuple[str, ...]:
-    """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's.
+def run_properties(launch: Launch, *, sleep: str, systemd: int, protect: bool) -> list[tuple[str, str]]:
+    """What a run adds to a service: its gates, its time-outs, no limit on its log.
 
-    Its settings are not in it: systemd-run has its own reading of values, such as a percentage as a fraction of 2^32
-    (bus-unit-util.c, `UINT32_SCALE_FROM_PERMYRIAD`), so a drop-in of the unit has them as they ship.
     `protect`: the service cannot write to cgroup files, unless they are its own by `Delegate` (systemd.exec(5)).
     """
     delegates = any(name == "Delegate" for name, _ in launch.settings)
@@ -49,6 +47,16 @@ def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = Fal
     if systemd >= _LOG_RATE_SINCE:
         # journald leaves out lines of a service that writes many, and the ready line may be one of those.
         properties.append(("LogRateLimitIntervalSec", "0"))
+    return properties
+
+
+def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = False) -> tuple[str, ...]:
+    """The systemd-run call for a launch; the manager prefix (`--user`, sudo) is the engine's.
+
+    Its settings are not in it: systemd-run has its own reading of values, such as a percentage as a fraction of 2^32
+    (bus-unit-util.c, `UINT32_SCALE_FROM_PERMYRIAD`), so a drop-in of the unit has them as they ship.
+    """
+    properties = run_properties(launch, sleep=sleep, systemd=systemd, protect=protect)
     if launch.input:
         properties.append(("StandardInput", f"file:{launch.input}"))
     if launch.output:

@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from urllib.parse import SplitResult, urlsplit
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
@@ -63,8 +64,10 @@ def listens(ready: ReadyTest) -> bool:
 
 def prepare(tests: Iterable[ReadyTest]) -> None:
     """Imports the HTTP client while services start, where a second CPU is free: half a second on an emulated one."""
-    if len(os.sched_getaffinity(0)) > 1 and any(test.kind is ReadyKind.HTTP for test in tests):
-        threading.Thread(target=importlib.import_module, args=("http.client",), daemon=True).start()
+    targets = [test.target for test in tests if test.kind is ReadyKind.HTTP]
+    if len(os.sched_getaffinity(0)) > 1 and targets:
+        tls = any(target.startswith("https:") for target in targets)
+        threading.Thread(target=_client, kwargs={"tls": tls}, daemon=True).start()
 
 
 def try_http(url: str) -> str:
@@ -94,15 +97,28 @@ class _NotHttpError(ValueError):
     """The answer is not HTTP, in the word that `http.client` has for it."""
 
 
+def _client(*, tls: bool) -> ModuleType:
+    """The module http.client; without `tls` it is loaded without OpenSSL, which takes longer than all the rest."""
+    name = "http.client"
+    if not tls and name not in sys.modules and "ssl" not in sys.modules:
+        # An entry of None makes `import ssl` fail, and http.client can do without (importlib, "sys.modules").
+        sys.modules["ssl"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module(name)
+        finally:
+            del sys.modules["ssl"]
+    module = importlib.import_module(name)
+    return importlib.reload(module) if tls and not hasattr(module, "HTTPSConnection") else module
+
+
 @contextmanager
 def _get(url: str) -> "Iterator[HTTPResponse]":
     """An answer whose body is not read yet. Raises OSError, _NotHttpError.
 
     The standard library's client, which sends just this: no proxy, no password of the job, no second request.
     """
-    from http import client  # not every service is HTTP
-
     parts = urlsplit(url)
+    client = _client(tls=parts.scheme == "https")
     host, port = _host_and_port(parts)
     made = client.HTTPSConnection if parts.scheme == "https" else client.HTTPConnection
     with closing(made(host, port, timeout=_CONNECT_SECONDS)) as line:

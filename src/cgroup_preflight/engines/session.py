@@ -177,6 +177,7 @@ class Session:
         todo, stopping = list(runs), list[tuple[ServiceRun, float]]()
         look = self._clock.monotonic() + _POLL_MAX
         while todo or stopping:
+            looked = self._clock.monotonic()
             batch = todo[: self._room(asked for _, asked in stopping)]
             if batch:
                 self._engine.stop([run.service.unit for run in batch])
@@ -195,7 +196,8 @@ class Session:
                 look = self._clock.monotonic() + _POLL_MAX
             stopping = [(run, asked) for run, asked in stopping if self._is_stopping(run, asked)]
             if stopping and not (todo and self._room(asked for _, asked in stopping)):
-                self._clock.sleep(_STOP_PAUSE)
+                # On an emulated CPU a look takes long, and the services need that CPU to end.
+                self._clock.sleep(max(_STOP_PAUSE, 2 * (self._clock.monotonic() - looked)))
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()

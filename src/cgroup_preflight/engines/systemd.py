@@ -21,7 +21,7 @@ from cgroup_preflight.engines import command_lines as argvs
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
-from cgroup_preflight.engines.unit_file import drop_in, fits, unit_file_text
+from cgroup_preflight.engines.unit_file import archive, drop_in, fits, unit_file
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
@@ -152,10 +152,15 @@ class Manager:
         answer = self._programs.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
 
-    def _start_units(self, units: Sequence[str]) -> str:
-        """Starts units that have files, without waiting for them; the manager's words if it refused any."""
-        words = ("start", "--no-block", "--", *units)
-        return "" if self._on_bus(bus.start(units)) else self._words(self._systemctl(*words))
+    def _start_units(self, units: Sequence[str]) -> dict[str, str]:
+        """Starts units that have files, without waiting for them; the manager's words by unit, for those it refused."""
+        left = list(units)
+        if self._bus:
+            with suppress(bus.BusError):
+                answers = self._bus.call(bus.start(units))
+                left = [unit for unit, answer in zip(units, answers, strict=True) if answer is bus.REFUSED]
+        words = self._words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
+        return dict.fromkeys(left, words) if words else {}
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
         """Writes unit files and starts the slices `units`; their cgroups by unit. Raises HostError.
@@ -237,31 +242,45 @@ class Manager:
         From unit files, with one call, where a file can name their paths, else as transient units with a drop-in; the
         files go at the end. Raises HostError.
         """
-        files = [UnitFile(path=launch.unit, content=unit_file_text(launch)) for launch in launches if fits(launch)]
+        files = [
+            unit_file(launch, launch.settings, self._properties(launch, protect=False))
+            for launch in launches
+            if fits(launch)
+        ]
         names = [file.path for file in files]
         others = [launch for launch in launches if not fits(launch)]
         try:
             if others:
                 self._write_files(map(drop_in, others))
                 self._require("daemon-reload")
-            words = self._start_files(files) if files else ""
-            refused = dict.fromkeys(names, words) if words else {}
-            yield refused | self.start(others)
+            yield self._start_files(files) | self.start(others)
         finally:
             self.remove_files([*names, *(f"{launch.unit}.d" for launch in others)])
 
-    def _start_files(self, files: Sequence[UnitFile]) -> str:
-        names = [file.path for file in files]
+    def _start_files(self, files: Sequence[UnitFile]) -> dict[str, str]:
+        if not files:
+            return {}
         self._write_files(files)
-        if refused := self._start_units(names):
+        if refused := self._start_units([file.path for file in files]):
             # As with slices: a manager that has not seen the new files yet sees them after a reload.
             self._require("daemon-reload")
-            refused = self._start_units(names)
+            refused = self._start_units(list(refused))
         return refused
 
+    def _properties(self, launch: Launch, *, protect: bool) -> list[tuple[str, str]]:
+        return argvs.run_properties(launch, sleep=self._sleep, systemd=self._version, protect=protect)
+
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
-        """Starts transient services, whose settings are in a drop-in; the manager's words by unit, for those it refused."""
+        """Starts services, whose settings are in a drop-in; the manager's words by unit, for those it refused.
+
+        Root writes unit files, which one call starts. A user's manager, and sudo, start transient units.
+        """
         todo = tuple(launches)
+        if self._bus and all(map(fits, todo)):
+            return self._start_files([unit_file(launch, (), self._properties(launch, protect=True)) for launch in todo])
+        return self._run_transient(todo)
+
+    def _run_transient(self, todo: Sequence[Launch]) -> dict[str, str]:
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
             self._argv(
@@ -284,7 +303,9 @@ class Manager:
     def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
         if self._sudo:
-            done = self._answer((*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, _tar(files))
+            done = self._answer(
+                (*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, archive(files)
+            )
             if done.returncode != 0:
                 raise _cannot_write(self.unit_folder, first_line(done.stderr))
             return
@@ -366,20 +387,6 @@ def first_line(text: str) -> str:
         if line.strip():
             return "".join(char if char.isprintable() else "?" for char in line.strip())[:300]
     return ""
-
-
-def _tar(files: Iterable[UnitFile]) -> bytes:
-    import io
-    import tarfile  # only sudo needs it
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in files:
-            data = file.content.encode()
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(data), 0o644
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def _cannot_write(folder: str, reason: str) -> HostError:

@@ -114,7 +114,7 @@ def _require_system(task: GuestTask, root: image.RootImage, project: Project) ->
     if found:
         raise GuestError(
             f"the {task.distro} guest lacks {programs.told(found)}; no service was run",
-            remedy=programs.remedy_for(found),
+            remedy=programs.remedy_for(found, task.distro),
         )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -329,3 +331,16 @@ def test_what_http_takes_is_loaded_beside_where_it_is_needed_and_a_cpu_is_free(m
     prepare(map(parse_ready, tests))
     assert done.wait(30 if loaded else 0) is bool(loaded)
     assert found == loaded
+
+
+@pytest.mark.starts_processes
+def test_the_http_client_is_loaded_without_openssl_unless_it_is_needed():
+    """In a Python of its own, because this one has loaded it."""
+    code = (
+        "import sys; from cgroup_preflight.engines.ready import _client\n"
+        "for tls in (False, True, False):\n"
+        "    client = _client(tls=tls)\n"
+        "    print(hasattr(client, 'HTTPConnection'), hasattr(client, 'HTTPSConnection'), 'ssl' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout.splitlines() == ["True False False", "True True True", "True True True"]

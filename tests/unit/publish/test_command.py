@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cgroup_preflight.cli import COMMANDS, guard
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.forges import detect
+from cgroup_preflight.publish.origin import JobId, LegId, origin_of
 from cgroup_preflight.publish.receipt import CODES as OURS
 from cgroup_preflight.publish.secret import Secret, read_tokens, redact, secret
 from cgroup_preflight.report.merge import Leg
@@ -119,9 +121,15 @@ def test_tokens_come_by_stdin_instead(tmp_path):
     assert "sentinel" not in done.stdout + done.stderr
 
 
+def _origin(number):
+    job = JobId(workflow="ci.yml", name="leg", run=RunId(run=7, attempt=2), id=10**11 + number * 7919)
+    return origin_of(job, LegId(matrix=f'{{"n": {number}}}', index=number + 1, total=256))
+
+
 def test_states_come_back_and_stay_small():
     legs = tuple(
-        Leg(name=f"leg {number} <!-- -->", report=made, attempt=2) for number, made in enumerate(fleet(256, 20))
+        Leg(name=f"leg {number} <!-- -->", report=replace(made, origin=_origin(number)))
+        for number, made in enumerate(fleet(256, 20))
     )
     state = fitted(State(key="k", run=RunId(run=7, attempt=2), sha="1" * 40, legs=legs))
     line = encode(state)
