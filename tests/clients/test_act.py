@@ -22,7 +22,7 @@ HOSTILE_REPORT = report(
 STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
 
 
-def workflow(*steps, matrix=""):
+def workflow(*steps, matrix="", before=""):
     lines = [
         "on: [pull_request]",
         "permissions: {checks: write, pull-requests: write}",
@@ -32,6 +32,7 @@ def workflow(*steps, matrix=""):
         *([f"    strategy: {{matrix: {matrix}}}"] if matrix else []),
         "    steps:",
         "      - uses: actions/checkout@v6",
+        *([f"      - run: {json.dumps(before)}"] if before else []),
     ]
     for name, inputs in steps:
         outputs = {"O": "outcome", "V": "outputs.verdict", "F": "outputs.findings", "C": "outputs.comment-url"}
@@ -51,8 +52,8 @@ def workflow(*steps, matrix=""):
 def go(act, action, github, tmp_path, project):
     """`go(steps, event=..., files=...)`: what act printed, and the outcome of each step by its id."""
 
-    def start(*steps, event=None, files=None, folders=None, matrix="", text="", token=gh.TOKEN):
-        made = text or workflow(*steps, matrix=matrix)
+    def start(*steps, event=None, files=None, folders=None, matrix="", text="", token=gh.TOKEN, before=""):
+        made = text or workflow(*steps, matrix=matrix, before=before)
         folder = project({".github/workflows/ci.yml": made, **(files or {})}, folders)
         (tmp_path / "event.json").write_text(json.dumps(event or pull_event()))
         (tmp_path / "stub").mkdir()
@@ -286,3 +287,60 @@ def test_legs_that_publish_by_themselves_miss_one_whose_installation_failed(go, 
     (comment,) = github.comments
     assert said in comment["body"]
     assert len({item["name"] for item in github.checks}) == len(github.checks) == (2 if broken else 3)
+
+
+#: What a build of the pull request can leave for the steps after it. Each thing leaves a mark where it is used in a step
+#: of the action, which alone has variables of this name.
+PLANT = r"""
+mkdir -p EVIL/bin "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight" "$HOME/.config/pip"
+cat >EVIL/mark <<EOF
+case \$(/usr/bin/env) in *CGPF_*) echo "\$0" >>"EVIL/found" ;; esac
+EOF
+for name in sh bash python3 python3.13 pip mktemp cat env mkdir sed; do
+  { echo '#!/bin/sh'; cat EVIL/mark; echo "exec \$(PATH=/usr/local/bin:/usr/bin:/bin command -v $name) \"\$@\""; } >EVIL/bin/$name
+  chmod +x EVIL/bin/$name
+done
+cat >EVIL/module.py <<EOF
+import os, sys
+if any(name.startswith("CGPF_") for name in os.environ):
+    open("EVIL/found", "a").write(__file__ + "\n")
+EOF
+for name in sitecustomize usercustomize json requests urllib3 cgroup_preflight; do
+  cp EVIL/module.py $name.py
+  cp EVIL/module.py EVIL/$name.py
+done
+cp EVIL/module.py "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight/__init__.py"
+cp EVIL/module.py "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight/cli.py"
+printf '%s-' "$(python3 -I -c 'import sys, sysconfig; print(sysconfig.get_platform(), sys.version)')" >"$RUNNER_TEMP/cgroup-preflight/stamp"
+printf '[global]\npython = %s\n' "EVIL/bin/python3" >"$HOME/.config/pip/pip.conf"
+printf 'default login other password other\n' >"$HOME/.netrc"
+echo "EVIL/bin" >>"$GITHUB_PATH"
+{
+  echo "BASH_ENV=EVIL/mark"
+  echo "ENV=EVIL/mark"
+  echo "PYTHONPATH=EVIL"
+  echo "PYTHONSTARTUP=EVIL/module.py"
+  echo "PYTHONUSERBASE=EVIL"
+  echo "PIP_PYTHON=EVIL/bin/python3"
+  echo "PIP_TARGET=EVIL"
+  echo "TMPDIR=EVIL"
+} >>"$GITHUB_ENV"
+"""
+
+
+def test_nothing_that_an_earlier_step_planted_is_used(go, github, tmp_path):
+    """What was planted leaves no mark, and the result arrives as ever."""
+    evil, files = tmp_path / "evil", {"pass.json": codec.render(PASS)}
+    _, outcomes = go(
+        ("pass", _publish("pass.json", comment="always")), files=files, before=PLANT.replace("EVIL", str(evil))
+    )
+    found = evil / "found"
+    assert (evil / "bin" / "sh").is_file()
+    assert (found.read_text() if found.exists() else "") == ""
+    assert outcomes["pass"][:3] == ["success", "pass", "0"]
+    assert [item["conclusion"] for item in github.checks] == ["success"]
+    assert len(github.comments) == 1
+    # The other way: a shell that is searched in PATH is the planted one, and leaves its marks.
+    environment = {"PATH": f"{evil}/bin:/usr/bin:/bin", "BASH_ENV": f"{evil}/mark", "CGPF_X": "1"}
+    assert run(["/bin/sh", "-c", "bash -c true"], tmp_path, environment).returncode == 0
+    assert f"{evil}/bin/bash" in found.read_text()

@@ -65,6 +65,7 @@ class UnitPaths:
         self._both_layouts = [request.below(f"usr/lib/systemd/{layout}") for layout in _BEFORE]
         # A project that packages itself does not name the manifest after the package.
         self._manifest = request.manifest_path(package)
+        self._manifests = posixpath.dirname(self._manifest)
         manifests = {self._manifest, request.manifest_path()}
         self._units = {service.unit: service.label for service in request.plan.services}
         self._slices = frozenset(item.unit for item in request.plan.slices)
@@ -90,11 +91,11 @@ class UnitPaths:
         folder, _, name = path.rpartition("/")
         if folder in self._both_layouts:
             return name.endswith((".slice", ".service"))
-        if folder == posixpath.dirname(self._manifest):
+        if folder == self._manifests:
             return name.endswith(".json")
-        above = posixpath.dirname(folder)
-        of_unit = folder.endswith((".service.d", ".slice.d"))
-        return of_unit and is_drop_in(name) and above in (*self._unit_folders, *self._both_layouts)
+        if not folder.endswith((".service.d", ".slice.d")) or not is_drop_in(name):
+            return False
+        return posixpath.dirname(folder) in (*self._unit_folders, *self._both_layouts)
 
     def unit_of(self, path: str) -> str | None:
         """The service whose unit file is at `path`."""

@@ -41,20 +41,23 @@ def start() -> Started:
     return Started(wall=time.time(), steady=time.monotonic())
 
 
-def load_config(path: "Path | None") -> "Config":
-    """The config at `path`, or the one in this folder or above. Raises UsageError, ConfigError."""
+def load_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config":
+    """The config at `path`, or the one in this folder or above; its paths may lead into the folders `outside`, too.
+
+    Raises UsageError, ConfigError.
+    """
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
-    return load(path if path is not None else find(folder))
+    return load(path if path is not None else find(folder), outside)
 
 
-def try_config(path: "Path | None") -> "Config | None":
+def try_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config | None":
     """As `load_config`, or None where none is named and none exists. Raises UsageError, ConfigError."""
     # os.path, not Path: a folder that cannot be entered (sudo -u) has no config, and that is no error.
     if path is None and not any(os.path.isfile(f"{folder}/{FILE_NAME}") for folder in _folders()):
         return None
-    return load_config(path)
+    return load_config(path, outside)
 
 
 def _folders() -> tuple[str, ...]:

@@ -37,9 +37,9 @@ Use it as the last step of a job, or once for all jobs of a matrix.
     cgroup-preflight publish reports/           (all .json files below a folder)
     cgroup-preflight publish a.json b.json --format markdown=all.md
 
-Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN,
-GITHUB_TOKEN, GH_TOKEN; CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN,
-CI_JOB_TOKEN.
+Tokens come from the environment, or from stdin with --token-stdin:
+CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
+CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN, CI_JOB_TOKEN.
 
 Exit status: 0 for every verdict, because the job that made the report has
 returned it already; --fail-on changes that. 2 wrong call or report, 5 not
@@ -63,20 +63,29 @@ def run(words: list[str], clock: RequestClock) -> int:
     from cgroup_preflight.publish import receipt as receipts
     from cgroup_preflight.publish.secret import redact
 
-    forge = forges.detect(os.environ, args.provider, commit=_commit(args.commit))
-    secrets = forges.secrets_of(os.environ)
+    environ = {**os.environ, **(_tokens() if args.token_stdin else {})}
+    forge = forges.detect(environ, args.provider, commit=_commit(args.commit))
+    secrets = forges.secrets_of(environ)
     given = _options(args)
     results = _results(args, forge, given, secrets)
     receipt = forges.publish(
         forge, results, given, Outside(say=_say, clock=clock), hide=lambda text: redact(text, secrets)
     )
-    sys.stderr.write("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
+    options.write_stderr("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
     report = results.merged.report
     told = receipts.with_receipt(report, receipt.outcomes)
     _write_formats(results, told, wanted, fenced=forge is not None and forge.reads_commands)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
     return _exit_status(args, report, strict_failed=bool(receipts.undelivered(receipt.outcomes)))
+
+
+def _tokens() -> dict[str, str]:
+    """The tokens on stdin, read after this process was closed to others of its user. Raises UsageError."""
+    from cgroup_preflight.publish.secret import close_process, read_tokens
+
+    close_process()
+    return read_tokens(sys.stdin)
 
 
 def _results(
@@ -153,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the report files (default on GitLab: cgroup-preflight-reports)",
     )
     add("--receipt", metavar="FILE", default="", help="write the receipt as JSON")
+    add("--token-stdin", action="store_true",
+        help="read lines NAME=TOKEN from stdin, with the names that they have in the environment, which other processes can read")  # fmt: skip
     add("--pull-request", metavar="N", default="",
         help="number from an artifact; used only if its head is the commit of the run")  # fmt: skip
     add("--commit", metavar="SHA", default="checkout",

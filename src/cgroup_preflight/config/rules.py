@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
+from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
@@ -41,6 +42,12 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
         _check_address(service, mistakes, remote=remote)
         _check_duration(service, mistakes)
     _check_shared_addresses(config.services, mistakes)
+    for glob in config.inject:
+        if spells_outside(config, glob):
+            mistakes.add(codes.BAD_VALUE, ("artifacts", "inject"),
+                         f"inject: {glob!r} is outside the folder of the config",
+                         "use a glob below that folder, such as dist/*.deb, or allow the folder for this call: "
+                         "--allow-outside DIR")  # fmt: skip
 
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:

@@ -185,6 +185,15 @@ def _same_content(home: Path) -> bool:
     return True
 
 
+def damaged(image: RootImage) -> str:
+    """Which file of an image is not as it was built, although its size and time are; empty for none. Reads all of it."""
+    try:
+        records = _read_manifest(image.root.parent)
+        return next((name for name, item in records.items() if _sha256(image.root.parent / name) != item.sha256), "")
+    except (OSError, ValueError, TypeError):
+        return ""  # removed or built again meanwhile
+
+
 def _sha256(path: Path) -> str:
     """Of the places and contents of all blocks that are not zero: most of an image is a hole, or becomes zeros by a copy."""
     digest, size = hashlib.sha256(), path.stat().st_size

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, Service, Setting
+from cgroup_preflight.config.places import path_of
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.plan.model import GoSettings, Plan, ServicePlan, SlicePlan
 
@@ -27,7 +27,7 @@ def expand(name: str) -> tuple[str, ...]:
 
 def binary_paths(config: Config) -> dict[str, str]:
     """The absolute path of each service's program, by the name of the service."""
-    return {service.name: os.path.join(config.folder, service.binary) for service in config.services}
+    return {service.name: path_of(config.folder, service.binary) for service in config.services}
 
 
 def build_plan(config: Config, *, programs: Mapping[str, Binary] | None = None) -> Plan:
@@ -76,7 +76,7 @@ def _service(
     labels = expand(service.slice) if service.slice else ()
     return ServicePlan(
         label=service.name, unit=f"{service.name}.service", path=service.binary,
-        binary=os.path.join(folder, service.binary),
+        binary=path_of(folder, service.binary),
         slices=tuple(f"{label}.slice" for label in labels), settings=service.settings + (go.settings if go else ()),
         smoke=replace(service.smoke, env=_environment(service, go)), location=service.location,
         ready_location=service.ready_location, environment=service.environment,
