@@ -149,10 +149,10 @@ elif mode == "worker-leaves":
 elif mode == "comes-back":
     writable()
     detached("worker-comes-back")
-    time.sleep(2)
+    time.sleep(5)
 elif mode == "worker-comes-back":
     put(f"{elsewhere()}/cgroup.procs", str(os.getpid()))
-    time.sleep(1.5)
+    time.sleep(4)
     put(f"{OWN}/cgroup.procs", str(os.getpid()))
     time.sleep(300)
 elif mode == "stays":
