@@ -5,12 +5,12 @@ One run for each engine, because a boot and a run cost more than a service.
 
 import pytest
 
-from cgroup_preflight.guest.session import Guest
 from tests.lab.configs import Lab, Outcome, config, service
+from tests.lab.conftest import KINDS, Boot
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
 _SCRIPT = r"""#!/usr/bin/python3
-import os, signal, subprocess, sys, time
+import os, signal, socket, subprocess, sys, tempfile, time
 
 TOP = "/sys/fs/cgroup"
 OWN = TOP + open("/proc/self/cgroup").read().strip().partition("::")[2]
@@ -55,6 +55,44 @@ def lifted(name, action):
     put(f"{OWN}/{name}", before)
 
 
+def slipped():
+    # Shorter than the time between two samples, and again and again: only the CPU time is certain to tell.
+    writable()
+    with open(f"{OWN}/cpu.max") as file:
+        before = file.read()
+    while time.process_time() < 5:
+        put(f"{OWN}/cpu.max", "max")
+        burn(0.05)
+        put(f"{OWN}/cpu.max", before)
+
+
+def many_at_once():
+    # They live for a moment, together.
+    waits, lives = os.pipe()
+    pids = []
+    for _ in range(30):
+        pid = os.fork()
+        if pid == 0:
+            os.close(lives)
+            os.read(waits, 1)
+            os._exit(0)
+        pids.append(pid)
+    os.close(lives)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def masked(files, *, private):
+    # Over the cgroup's folder, or over one file of it; where the manager and the tool look, or only for this service.
+    fake = tempfile.mkdtemp(prefix="fake-")
+    for name in ("memory.max", "memory.peak", "cgroup.procs", "cgroup.controllers"):
+        with open(f"{OWN}/{name}") as file, open(f"{fake}/{name}", "w") as copy:
+            copy.write(file.read())
+    enter = [] if private else ["nsenter", "--mount=/proc/1/ns/mnt"]
+    for name in files:
+        subprocess.run([*enter, "mount", "--bind", f"{fake}{name}", f"{OWN}{name}"], check=True)
+
+
 def burn(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -69,13 +107,37 @@ def fill(megabytes):
 
 
 if mode == "memory-lifted":
-    lifted("memory.max", lambda: fill(100))
+    lifted("memory.max", lambda: fill(50))
 elif mode == "memory-honest":
-    fill(30)
+    fill(20)
 elif mode == "cpu-lifted":
     lifted("cpu.max", lambda: burn(2))
 elif mode == "cpu-honest":
     burn(2)
+elif mode == "cpu-between":
+    slipped()
+elif mode == "cpu-small":
+    while time.process_time() < 0.5:
+        pass
+elif mode == "tasks-between":
+    lifted("pids.max", many_at_once)
+elif mode == "mounted-file":
+    lifted("memory.max", lambda: (masked(["/memory.max"], private=False), fill(50)))
+elif mode == "mounted-folder":
+    lifted("memory.max", lambda: (masked([""], private=False), fill(50)))
+elif mode == "mounted-private":
+    lifted("memory.max", lambda: (masked(["/memory.max", "/memory.peak"], private=True), fill(50)))
+elif mode == "mounted-honest":
+    masked(["/memory.max", ""], private=True)
+    fill(20)
+elif mode in ("hidden", "unix"):
+    server = socket.socket(socket.AF_UNIX if mode == "unix" else socket.AF_INET)
+    server.bind(f"/tmp/lab-{os.geteuid()}.sock" if mode == "unix" else ("127.0.0.1", 9301))
+    if mode == "hidden":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: /proc/PID/fd is root's now
+    server.listen()
 elif mode == "tasks-lifted":
     lifted("pids.max", lambda: [child.wait() for child in [subprocess.Popen(["sleep", "1"]) for _ in range(30)]])
 elif mode == "leaves":
@@ -118,64 +180,103 @@ while True:
 """
 #: A run with `--inside` leaves that to the end of the machine.
 _END = (
-    "systemctl stop --no-block 'cgpf*.slice'; while ls -d /sys/fs/cgroup/cgpf*.slice; do"
+    "grep -o ' /sys/fs/cgroup/cgpf[^ ]*' /proc/mounts | xargs -r umount;"
+    # What ends below such a mount is not seen by systemd; a process that begins and ends there is.
+    "for folder in $(find /sys/fs/cgroup -path '*cgpf*' -name '*.service'); do sh -c \"echo \\$\\$ > $folder/cgroup.procs\"; done;"
+    " systemctl stop --no-block 'cgpf*.slice'; while ls -d /sys/fs/cgroup/cgpf*.slice; do"
     " systemctl kill -s KILL 'cgpf*.service'; sleep 0.2; done >/dev/null 2>&1;"
-    " rm -rf /run/systemd/system/cgpf* /tmp/cgpf*; systemctl daemon-reload; systemctl reset-failed"
+    " rm -rf /run/systemd/system/cgpf* /tmp/cgpf* /tmp/fake-*; systemctl daemon-reload; systemctl reset-failed"
 )
-_LIMITS = {"slice": "api", "MemoryMax": "64M", "CPUQuota": "40%", "TasksMax": 20}
+_LIMITS = {"slice": "api", "MemoryMax": "40M", "CPUQuota": "40%", "TasksMax": 20}
+_SMALL = {"MemoryMax": "40M", "CPUQuota": "10%", "TasksMax": 40}
 #: Code of the finding that fails, by what a service does; the others pass.
 _FAILS = {
-    "memory-lifted": "CGP501", "cpu-lifted": "CGP501", "tasks-lifted": "CGP501", "leaves": "CGP502",
-    "comes-back": "CGP502", "forks": "CGP503", "sleep": "CGP506",
+    "memory-lifted": "CGP501", "cpu-lifted": "CGP501",
+    "tasks-lifted": "CGP501", "tasks-between": "CGP501", "leaves": "CGP502", "comes-back": "CGP502",
+    "forks": "CGP503", "sleep": "CGP506",
 }  # fmt: skip
-_HONEST = ("memory-honest", "cpu-honest", "stays", "job")
+#: Only root can mount.
+_MOUNTED = ("mounted-file", "mounted-folder", "mounted-private")
+_HONEST = ("memory-honest", "cpu-honest", "stays", "job", "unix")
 _JOBS = ("forks", "job")
 
 
-@pytest.fixture
-def lab(guest: Guest) -> Lab:
-    return Lab(guest)
+@pytest.fixture(params=[KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.measured)], ids=["uml", "qemu"])
+def lab(request: pytest.FixtureRequest, boot: Boot) -> Lab:
+    """The second kind, with its other systemd and kernel, takes too long for each change of the code."""
+    return Lab(boot(base=request.param.spec))
 
 
-def _services(modes: tuple[str, ...]) -> dict[str, object]:
+def _ready(mode: str, uid: int) -> str:
+    if mode in _JOBS:
+        return "exit"
+    return {"hidden": "tcp://127.0.0.1:9301", "unix": f"unix:/tmp/lab-{uid}.sock"}.get(mode, "log:^up")
+
+
+def _services(modes: tuple[str, ...], uid: int = 0) -> dict[str, object]:
     return {
         mode: service(
-            "escape.py", mode, ready="exit" if mode in _JOBS else "log:^up",
-            smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"}, **_LIMITS,
+            "escape.py", mode, ready=_ready(mode, uid),
+            smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
+            **(_SMALL if mode in ("cpu-between", "cpu-small") else _LIMITS),
         )
         for mode in modes
     }  # fmt: skip
 
 
-def _judge(outcome: Outcome) -> None:
-    failed = {
-        name: {code for code, status in outcome.statuses(name).items() if status == "fail"}
-        for name in (*_FAILS, *_HONEST)
+def _judge(outcome: Outcome, fails: dict[str, str], honest: tuple[str, ...]) -> None:
+    failed: dict[str, set[str]] = {
+        name: {code for code, status in outcome.statuses(name).items() if status in ("fail", "unverified")}
+        for name in (*fails, *honest)
     }
-    assert failed == {name: {_FAILS[name]} if name in _FAILS else set() for name in failed}, outcome.text
+    assert failed == {name: {fails[name]} if name in fails else set() for name in failed}, outcome.text
+    assert "/pids.peak is 3" in _messages(outcome, "tasks-between"), outcome.text
     for name in ("leaves", "comes-back"):
         assert f"escape.py worker-{name}" in outcome.finding("CGP502", name)["message"]
     assert "foreground" in outcome.finding("CGP503", "forks")["remedies"][0]["title"]
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 
+def _messages(outcome: Outcome, name: str) -> str:
+    return "; ".join(item["message"] for item in outcome.findings("CGP501", name))
+
+
 def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     """The run has the guest for itself (`--inside`), so that a unit which a service starts counts, too."""
-    modes = (*_FAILS, *_HONEST, "unit")
-    folder = lab.write("escapes", config(_services(modes), {"api": {"CPUWeight": 50}}), {"escape.py": _SCRIPT})
-    outcome = lab.run("smoke", "--inside", folder=folder, leaves=True)
+    honest = (*_HONEST, "mounted-honest", "hidden")
+    made = config(_services((*_FAILS, *_MOUNTED, *honest, "unit")), {"api": {"CPUWeight": 50}})
+    outcome = lab.run("smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True)
     lab.shell(_END)
     assert lab.leftovers() == []
-    _judge(outcome)
+    _judge(outcome, _FAILS, honest)
+    for name in _MOUNTED:
+        assert "memory.max was 'max'" in _messages(outcome, name), outcome.text
+        assert "find the level" not in str(outcome.findings("CGP501", name))
+    covered = [name for name in (*_MOUNTED, *honest) if "is mounted over the folder" in _messages(outcome, name)]
+    assert covered == ["mounted-folder"], outcome.text
     units = [found for found in outcome.findings("CGP502", "run") if "run-escaped.service" in found["message"]]
     assert units, outcome.text
     assert lab.shell("systemctl is-active run-escaped.service || true").strip() != "active"
 
 
+def test_cpu_time_tells_that_a_quota_was_lifted_between_samples(lab: Lab) -> None:
+    """Alone, because the tolerance of CPU time grows with the time between two samples, and that with the load."""
+    made = config(_services(("cpu-between", "cpu-small")))
+    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": _SCRIPT}))
+    assert "of CPU time above its quota of 10000 in 100000 us" in _messages(outcome, "cpu-between"), outcome.text
+    assert outcome.statuses("cpu-small")["CGP501"] == "pass"
+
+
 def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> None:
-    """The user owns the cgroup files; what left its cgroup has ended with the run."""
+    """The user owns the cgroup files; what left its cgroup has ended with the run.
+
+    And the sockets of a program that is not dumpable cannot be read: whose socket it is stays unknown, so no pass.
+    """
     lab.guest.start_user_manager("tester")
-    folder = lab.write(
-        "escapes-user", config(_services((*_FAILS, *_HONEST)), {"api": {"CPUWeight": 50}}), {"escape.py": _SCRIPT}
-    )
-    _judge(lab.run("smoke", folder=folder, user="tester"))
+    fails = {**_FAILS, "hidden": "CGP505"}
+    made = config(_services((*fails, *_HONEST), uid=1000), {"api": {"CPUWeight": 50}})
+    outcome = lab.run("smoke", folder=lab.write("escapes-user", made, {"escape.py": _SCRIPT}), user="tester")
+    _judge(outcome, fails, _HONEST)
+    hidden = outcome.finding("CGP505", "hidden")
+    assert hidden["status"] == "unverified"
+    assert "/fd: denied" in hidden["message"]

@@ -28,6 +28,8 @@ _SCRIPTS = {
     # The working folder is the config's folder, and all of it can be written to.
     "writes.sh": "#!/bin/sh\n[ $PWD = /run/preflight/in/project ] && echo x > state.db && mkdir data && echo '# more' >> writes.sh\n",
     "paths.sh": '#!/bin/sh\n[ "$(cat /etc/app/app.toml)" = "key = 1" ] && [ "$(cat /srv/one)" = one ] && echo z > /etc/app/new\n',
+    # What is not handed in is not there, also not from this machine.
+    "nopath.sh": "#!/bin/sh\n[ -e /etc/other/app.toml ]\n",
     "home.sh": '#!/bin/sh\n[ "$(id -un)" = root ] && touch "${HOME:-/root}/x" /tmp/x /var/tmp/x\n',
     # Lines that go to no output: to the journal's own socket, and to syslog's. One says nothing of the kind.
     "journal.py": "#!/usr/bin/python3\nimport socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
@@ -38,7 +40,7 @@ _SCRIPTS = {
 
 
 def test_what_services_find_in_the_guest(bench: Bench) -> None:
-    services = {name.partition(".")[0]: job(name) for name in ("writes.sh", "paths.sh", "home.sh")}
+    services = {name.partition(".")[0]: job(name) for name in ("writes.sh", "paths.sh", "nopath.sh", "home.sh")}
     for name in ("journal.py", "syslog.py", "silent.py"):
         services[name.partition(".")[0]] = service(name, **_JOB, ready="log:now ready", smoke={"start_timeout": "15s"})
     bench.write(config(services), _SCRIPTS)
@@ -51,6 +53,7 @@ def test_what_services_find_in_the_guest(bench: Bench) -> None:
     for name in ("writes", "paths", "home", "journal", "syslog"):
         assert _of(report, "CGP503", name)["status"] == "pass", (name, report["services"], err)
     assert (status, _of(report, "CGP505", "silent")["status"]) == (1, "fail")
+    assert _of(report, "CGP503", "nopath")["status"] == "fail"
     # And nothing of it came back.
     assert sorted(path.name for path in bench.project.iterdir()) == [
         "cgroup-preflight.toml",

@@ -91,7 +91,7 @@ def parse_slice_name(text: str) -> str:
 
 
 def parse_ready(text: str) -> ReadyTest:
-    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `log:REGEX` or `exit`. Raises QuantityError."""
+    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `unix:/PATH`, `log:REGEX` or `exit`. Raises QuantityError."""
     if text == "exit":
         return ReadyTest(kind=ReadyKind.EXIT)
     if text.startswith("log:"):
@@ -107,9 +107,12 @@ def parse_ready(text: str) -> ReadyTest:
         return ReadyTest(kind=ReadyKind.HTTP, target=text)
     if re.fullmatch(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}", text, re.ASCII):
         return ReadyTest(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
+    # A path as the service names it to bind(2): at most 107 bytes (unix(7)), and not spelled like a URL.
+    if re.fullmatch(r"unix:(/(?!/)|@)[!-~]{1,106}", text, re.ASCII):
+        return ReadyTest(kind=ReadyKind.UNIX, target=text.removeprefix("unix:"))
     raise q.QuantityError(
         f"{text!r} is not a readiness test",
-        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, log:REGEX or exit",
+        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, unix:/PATH, log:REGEX or exit",
     )
 
 
@@ -303,13 +306,13 @@ SECTIONS: Mapping[str, Section] = {
     "services.*.smoke": Section(doc="How this service is tested.", keys=(
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),
-        Key(name="ready", kind="string", doc="How the service shows that it is ready.", parse=parse_ready,
-            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "log:ready", "exit")),
+        Key(name="ready", kind="string", doc="How the service shows that it is ready. A socket must be the service's own; `unix:@NAME` is an abstract one.", parse=parse_ready,
+            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "exit")),
         Key(name="duration", kind="span", doc="How long it runs under its limits.", parse=_seconds,
             default=f"{Smoke().duration:g}s", examples=("5s",)),
-        Key(name="start_timeout", kind="span", doc="Time to become ready.", parse=_timeout,
+        Key(name="start_timeout", kind="span", doc="Time to become ready; it counts slower while no CPU is idle and other services start.", parse=_timeout,
             default=f"{Smoke().start_timeout:g}s", examples=("30s",), schema={"minimum": 1}),
-        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM.", parse=_timeout,
+        Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM; it counts as that of a start.", parse=_timeout,
             default=f"{Smoke().stop_timeout:g}s", examples=("10s",), schema={"minimum": 1}),
     )),
 }  # fmt: skip

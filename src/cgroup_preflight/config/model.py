@@ -15,6 +15,7 @@ class ReadyKind(enum.StrEnum):
 
     HTTP = "http"
     TCP = "tcp"
+    UNIX = "unix"
     LOG = "log"
     EXIT = "exit"
     STARTED = "started"
@@ -22,7 +23,7 @@ class ReadyKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyTest:
-    """`target` is the URL, `host:port` or regular expression; empty for EXIT and STARTED."""
+    """`target` is the URL, `host:port`, path of a socket (`@name`: an abstract one) or regular expression; empty for EXIT and STARTED."""
 
     kind: ReadyKind
     target: str = ""

@@ -82,17 +82,21 @@ def _check_duration(service: Service, mistakes: Mistakes) -> None:
 
 def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> None:
     """All services run at the same time: with one address for two, the answer of one would make the other ready."""
-    first: dict[tuple[str, int], str] = {}
+    first: dict[str, str] = {}
     for service in services:
-        found = _address(service)
-        if found is None or found[1] == 0:
+        ready, found = service.smoke.ready, _address(service)
+        if ready.kind is ReadyKind.UNIX:
+            name = ready.target
+        elif found is not None and found[1] != 0:
+            name = f"{_SAME.get(found[0], found[0])}:{found[1]}"
+        else:
             continue
-        host, port = found
-        other = first.setdefault((_SAME.get(host, host), port), service.name)
+        other = first.setdefault(name, service.name)
         if other != service.name:
+            shown = f"{found[0]}:{found[1]}" if found else name
             mistakes.add(codes.BAD_ADDRESS, ("services", service.name, "smoke", "ready"),
-                         f"ready: {host}:{port} is the address of {other}, too, and both services run at the same time",
-                         "give each service a port of its own, in args and in ready")  # fmt: skip
+                         f"ready: {shown} is the address of {other}, too, and both services run at the same time",
+                         f"give each service a {'port' if found else 'socket'} of its own, in args and in ready")  # fmt: skip
 
 
 def _address(service: Service) -> tuple[str, int] | None:

@@ -52,6 +52,7 @@ class Launch:
 class Phase(enum.StrEnum):
     """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
 
+    BEFORE_SIGNAL: the unit is to stop, and its program does not know yet.
     ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
     """
 
@@ -59,6 +60,7 @@ class Phase(enum.StrEnum):
     AT_GATE = "at the gate"
     STARTED = "started"
     ENDED = "ended"
+    BEFORE_SIGNAL = "before its signal"
     STOPPING = "stopping"
     AFTER_END = "after the end"
     OVER = "over"
@@ -107,7 +109,7 @@ class UnitState:
     @property
     def has_ended(self) -> bool:
         """Whether the program is ending, has ended, or never starts."""
-        return self.phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+        return self.phase not in (Phase.QUEUED, Phase.AT_GATE, Phase.STARTED)
 
     @property
     def is_at_end(self) -> bool:

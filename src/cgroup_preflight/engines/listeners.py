@@ -3,18 +3,20 @@
 A connection alone shows only that somebody listens: a proxy, systemd for a socket unit, or another service of the run.
 """
 
+import os
 from collections.abc import Iterable
 
-from cgroup_preflight.config.model import ReadyTest
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.host.sockets import Listener, parse_listeners, reached
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.sockets import Listener, UnixListener, parse_listeners, parse_unix_listeners, reached
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_UNIX = "/proc/net/unix"
 _SYSTEMD = "systemd"
 
 
@@ -30,17 +32,16 @@ class Answerer:
 
 
 class Listeners:
-    """The listening TCP sockets of one machine and their owners."""
+    """The listening sockets of one machine and their owners."""
 
-    def __init__(self, files: HostFs, observer: Observer) -> None:
+    def __init__(self, files: LiveFs, observer: Observer) -> None:
         self._files = files
         self._observer = observer
         self._known: dict[int, str] = {}
 
     def answerer(self, test: ReadyTest, cgroup: str) -> Answerer:
-        """Who listens at the address of an HTTP or TCP test of the service in `cgroup`."""
-        listeners, missing = self._listeners()
-        inodes = reached(listeners, *address(test))
+        """Who listens at the address of a test of the service in `cgroup`."""
+        inodes, missing = self._reached(test)
         if not inodes:
             return Answerer(doubt=str(missing) if missing else "no socket of this machine listens there")
         own, denied = self._sockets(self._observer.processes(cgroup))
@@ -52,11 +53,32 @@ class Listeners:
             return Answerer(doubt=str(denied))
         return Answerer(other=other or "a program of another user")
 
+    def holder(self, test: ReadyTest) -> str:
+        """The program that listens at an address before any service runs, empty where it cannot be told."""
+        inodes, _ = self._reached(test)
+        return next((name for inode in sorted(inodes) if (name := self._owner(inode))), "")
+
     def addresses(self, cgroup: str) -> tuple[str, ...]:
         """Where the processes in a cgroup listen, as far as that can be read."""
         own, _ = self._sockets(self._observer.processes(cgroup))
         listeners, _ = self._listeners()
-        return tuple(sorted({item.shown for item in listeners if item.inode in own}))
+        sockets, _ = self._unix_listeners()
+        shown = {item.shown for item in listeners if item.inode in own}
+        return tuple(sorted(shown | {item.shown for item in sockets if item.inode in own}))
+
+    def _reached(self, test: ReadyTest) -> tuple[frozenset[int], Missing | None]:
+        """The inodes of the sockets that a connection can reach, and why some cannot be read."""
+        if test.kind is not ReadyKind.UNIX:
+            listeners, missing = self._listeners()
+            return reached(listeners, *address(test)), missing
+        sockets, missing = self._unix_listeners()
+        # Of several with one path the last one that was bound answers, which the table does not tell.
+        return frozenset(item.inode for item in sockets if item.path == test.target), missing
+
+    def _unix_listeners(self) -> tuple[tuple[UnixListener, ...], Missing | None]:
+        # A path is bytes, and one that is no text must not hide the others.
+        found = parsed(self._files.quick(_UNIX), lambda data: parse_unix_listeners(os.fsdecode(data)))
+        return (found.value, None) if isinstance(found, Known) else ((), found)
 
     def _listeners(self) -> tuple[list[Listener], Missing | None]:
         """All that can be read, and why the rest cannot; a kernel without IPv6 has no table of it."""

@@ -52,8 +52,21 @@ def _host_and_port(parts: SplitResult) -> tuple[str, int]:
 
 def listens(ready: ReadyTest) -> bool:
     """Whether something accepts connections at the address."""
+    if ready.kind is ReadyKind.UNIX:
+        return any(_connects(ready.target, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET))
     try:
         with socket.create_connection(address(ready), timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _connects(path: str, kind: socket.SocketKind) -> bool:
+    """Whether a unix socket of this kind accepts connections: one of another kind refuses them (EPROTOTYPE)."""
+    try:
+        with socket.socket(socket.AF_UNIX, kind) as line:
+            line.settimeout(_CONNECT_SECONDS)
+            line.connect(f"\0{path[1:]}" if path.startswith("@") else path)
             return True
     except OSError:
         return False

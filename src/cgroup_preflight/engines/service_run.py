@@ -19,9 +19,10 @@ JOURNAL_SECONDS = 2.0
 class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
-    `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
+    `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
     time. `doubt`: why it is unknown who answered. `intruder`: that another
-    program did. `killed`: it had not ended when its time to stop was over.
+    program did. `killed`: it had not ended when its time to stop was over; `outlasting`
+    are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
     the main process has ended. `journal_after`: when to look for its line in the journal, in seconds after its start.
@@ -31,12 +32,13 @@ class ServiceRun:
         self.service, self.launch = service, launch
         self.state = UnitState()
         self.refused = self.cgroup = self.invocation = self.silent = self.doubt = self.intruder = ""
+        self.outlasting, self.stopping = tuple[str, ...](), ""
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False
         self.left = 0
         self.readiness: Readiness | None = None
-        self.ready_at = self.released_at = self.ended_at = 0.0
+        self.ready_at = self.released_at = self.ended_at = self.waited = 0.0
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False
         #: `cpu.stat` when it became ready.

@@ -5,12 +5,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.engines.base import Engine, Phase, UnitState
+from cgroup_preflight.engines.fair_time import FairTime
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.output import UNREAD_MAX
 from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
 from cgroup_preflight.engines.service_run import ServiceRun
+from cgroup_preflight.engines.stopping import KILL_SECONDS, Stopper
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.door import Clock, Door, Processes
@@ -23,7 +26,6 @@ _EACH_SECONDS = 1.0
 _AT_ONCE = 8
 #: After these seconds the next one starts all the same: a service may wait for one that starts later.
 _TURN_SECONDS = 2.0
-_STOP_PAUSE = 0.02
 _POLL_MAX = 0.2
 #: The last look into the journal for a ready line, before the time is over.
 _JOURNAL_LAST = 0.5
@@ -31,12 +33,11 @@ _JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
-_KILL_SECONDS = 10.0
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
-_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP)
+_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.UNIX)
 #: Why a service is not ready that ended before it was.
 ENDED_FIRST = "it ended before it was ready"
 
@@ -64,9 +65,8 @@ class Session:
         for run in runs:
             test = run.service.smoke.ready
             if test.kind in _ADDRESSED and self._door.network.listens(test):
-                run.readiness = Readiness(
-                    ok=False, seconds=0.0, why="another program already answers at this address", blocked=True
-                )
+                holder = self._listeners.holder(test) or "another program"
+                run.readiness = Readiness(ok=False, seconds=0.0, why=f"{holder} already answers", blocked=True)
             else:
                 free.append(run)
         refused = self._engine.start(run.launch for run in free)
@@ -86,16 +86,19 @@ class Session:
     def bring_up(self, runs: Sequence[ServiceRun]) -> None:
         """Starts the programs, a few at a time; returns when each is ready, has ended, or its start_timeout is over.
 
-        The clock of a service starts when its own gate opens.
+        The clock of a service starts when its own gate opens, and runs slower while others take its CPU time.
         """
         todo, waiting = list(runs), list[ServiceRun]()
+        fair = FairTime(self._door.files, self._clock)
         while todo or waiting:
             room = self._room(run.released_at for run in waiting)
             if todo and room:
                 self._open_gates(todo[:room])
+                _count_time(waiting, fair)
                 waiting += todo[:room]
                 todo = todo[room:]
             self._note_exits(waiting)
+            _count_time(waiting, fair)
             for run in waiting:
                 self._try_ready(run)
             self._bound_output(runs)
@@ -166,6 +169,9 @@ class Session:
         silent = [run for run in asked if not self._still_answers(run)]
         # All get the same time, after the first look at all of them: no service waits for the silent ones before it.
         wait_until(self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS)
+        for run in asked:
+            if run.readiness is not None and run.doubt and not run.silent:
+                run.readiness = replace(run.readiness, doubt=run.doubt)
 
     def stop(self, runs: Sequence[ServiceRun]) -> None:
         """Stops services, a few at a time; kills those that outlast their stop_timeout.
@@ -174,38 +180,11 @@ class Session:
         """
         for run in runs:
             self._freeze(run, frozen=False)
-        todo, stopping = list(runs), list[tuple[ServiceRun, float]]()
-        while todo or stopping:
-            batch = todo[: self._room(asked for _, asked in stopping)]
-            if batch:
-                self._engine.stop([run.service.unit for run in batch])
-                for run in batch:
-                    if run.state.phase is Phase.ENDED:
-                        gate = run.state.gate_pid
-                        open_gate(
-                            self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate
-                        )
-                stopping += [(run, self._clock.monotonic()) for run in batch]
-                todo = todo[len(batch) :]
-            self._note_exits(runs)
-            self._find_end_gates(run for run, _ in stopping)
-            stopping = [(run, asked) for run, asked in stopping if self._is_stopping(run, asked)]
-            if stopping and not (todo and self._room(asked for _, asked in stopping)):
-                self._clock.sleep(_STOP_PAUSE)
+        Stopper(self._engine, self._observer, self._door, self._room, self._note_exits).stop(runs)
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()
-        self._poll(runs, lambda run: run.state.is_at_end, _KILL_SECONDS)
-
-    def _is_stopping(self, run: ServiceRun, asked: float) -> bool:
-        """Whether a service that was `asked` to stop has not ended yet; kills it when its time is over."""
-        if self._is_at_end(run):
-            return False
-        late = self._clock.monotonic() - asked - run.service.smoke.stop_timeout
-        if late > 0 and not run.killed and self._still_runs(run):
-            run.killed = True
-            self._engine.kill([run.service.unit])
-        return late <= _KILL_SECONDS
+        self._poll(runs, lambda run: run.state.is_at_end, KILL_SECONDS)
 
     def close(self, run: ServiceRun) -> None:
         """Gives back what the session holds of a service."""
@@ -271,7 +250,7 @@ class Session:
             run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
-        elif seconds > run.service.smoke.start_timeout:
+        elif run.waited > run.service.smoke.start_timeout:
             run.readiness = Readiness(ok=False, seconds=seconds, why=f"{answer}{self._elsewhere(run)}")
 
     def _answer(self, run: ServiceRun) -> str:
@@ -285,7 +264,7 @@ class Session:
             return "it ended"
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
             return f"{failure} at {test.target}"
-        if test.kind is ReadyKind.TCP and not self._door.network.listens(test):
+        if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):
             # A program that accepts no connection answers only until its queue is full.
             return run.intruder or f"no program listens at {test.target}"
         return self._other_program(run) if test.kind in _ADDRESSED else ""
@@ -334,30 +313,9 @@ class Session:
         """Whether this process is the gate of the service, or has ended."""
         return gate_process(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
 
-    def _is_at_end(self, run: ServiceRun) -> bool:
-        """Whether only the gate after the end is left of a service."""
-        return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
 
-    def _still_runs(self, run: ServiceRun) -> bool:
-        """Whether a process of a service has not ended; on a busy machine only the gate after its end may be late.
-
-        systemd starts that gate as soon as the main process has ended, also while its children still run.
-        """
-        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
-        return state.phase is not Phase.OVER and bool(self._observer.processes(run.cgroup) - {state.gate_pid})
-
-    def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
-        """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
-        found = {
-            run.service.unit: (run, pid)
-            for run in runs
-            if run.cgroup and not run.end_gate
-            and (pid := gate_process(self._observer, run.cgroup, other_than=run.pid)) not in {0, *run.no_gates}
-        }  # fmt: skip
-        states = self._engine.states(found) if found else {}
-        for unit, (run, pid) in found.items():
-            state = states.get(unit, UnitState())
-            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
-                run.end_gate = pid
-            else:
-                run.no_gates.add(pid)
+def _count_time(waiting: Sequence[ServiceRun], fair: FairTime) -> None:
+    """Charges the time since the last call to the services that are not ready yet."""
+    seconds = fair.passed(len(waiting))
+    for run in waiting:
+        run.waited += seconds

@@ -29,8 +29,8 @@ def _phase(shown: Mapping[str, str]) -> Phase:
         # With a job a unit is inactive because it has not begun yet.
         return Phase.OVER if shown.get("Job", "") in ("", "0") else Phase.QUEUED
     sub = shown.get("SubState", "")
-    if sub == "stop" and shown.get("MainPID", "0") in ("", "0"):
-        return Phase.ENDED
+    if sub == "stop":  # ExecStop= runs
+        return Phase.ENDED if shown.get("MainPID", "0") in ("", "0") else Phase.BEFORE_SIGNAL
     if sub.startswith(("stop", "final")) and sub not in _PHASES:
         return Phase.STOPPING
     return _PHASES.get(sub, Phase.STARTED)

@@ -19,6 +19,7 @@ from cgroup_preflight.core.errors import ExitStatus
 from cgroup_preflight.core.quantities import Permyriad
 from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, tools
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
@@ -241,12 +242,12 @@ def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now:
 
 
 def _time_limit(task: GuestTask) -> float:
-    """Seconds for the whole run: what the slowest service may take, three times, and a probe for each limit."""
+    """Seconds for the whole run: what the slowest service may take on a crowded machine, and a probe for each limit."""
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
     longest += _SERVICE_SECONDS * len(smokes)
-    return float(_BASE_SECONDS + 3 * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
+    return float(_BASE_SECONDS + SLOWEST * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 
 def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:

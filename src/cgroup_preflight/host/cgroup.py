@@ -59,6 +59,7 @@ class Observer:
         self._fs = fs
         self._mount = mount.rstrip("/")
         self._held: dict[str, Reading[int]] = {}
+        self._folders: dict[str, Reading[tuple[int, int]]] = {}
 
     def path(self, cgroup: str, attribute: str) -> str:
         """The path of one attribute file."""
@@ -74,6 +75,7 @@ class Observer:
 
     def hold(self, cgroup: str, attributes: Iterable[str]) -> None:
         """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
+        self._folders.setdefault(cgroup, self._fs.identity(f"{self._mount}{cgroup}"))
         device = value_or(self._fs.device(self._mount or "/"), "")
         for attribute in attributes:
             path = self.path(cgroup, attribute)
@@ -82,9 +84,14 @@ class Observer:
                 if isinstance(reading, Known) or reading.why is not Why.ABSENT:
                     self._held[path] = reading
 
+    def is_covered(self, cgroup: str) -> bool:
+        """Whether the folder of a cgroup is another one than at `hold`, because something was mounted over it."""
+        first, now = self._folders.get(cgroup), self._fs.identity(f"{self._mount}{cgroup}")
+        return isinstance(first, Known) and isinstance(now, Known) and first.value != now.value
+
     def release(self) -> None:
         """Closes what `hold` opened."""
-        held, self._held = self._held, {}
+        held, self._held, self._folders = self._held, {}, {}
         for reading in held.values():
             if isinstance(reading, Known):
                 self._fs.release(reading.value)

@@ -67,7 +67,7 @@ class Network(Protocol):
     """How services on the machine are asked whether they are ready."""
 
     def listens(self, test: "ReadyTest") -> bool:
-        """Whether something accepts connections at the address of an HTTP or TCP test."""
+        """Whether something accepts connections at the address of a test."""
 
     def try_http(self, url: str) -> str:
         """Empty when the address answers with a 2xx or 3xx status, else what happened instead."""

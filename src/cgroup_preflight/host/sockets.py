@@ -1,5 +1,9 @@
-"""/proc/net/tcp and /proc/net/tcp6: the sockets that listen, and which of them an address reaches (proc_net_tcp.rst)."""
+"""The sockets that listen, and which of them an address reaches.
 
+/proc/net/tcp and /proc/net/tcp6 (proc_net_tcp.rst), and /proc/net/unix (proc_net(5)).
+"""
+
+import re
 import socket
 import struct
 from collections.abc import Iterable
@@ -8,6 +12,9 @@ from cgroup_preflight.core.records import dataclass
 
 #: TCP_LISTEN of include/net/tcp_states.h, as the file spells it.
 _LISTEN = "0A"
+#: __SO_ACCEPTCON of include/linux/net.h: this socket listens.
+_ACCEPTS = 0x10000
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _ANY_4, _ANY_6, _MAPPED = "0.0.0.0", "::", "::ffff:"  # noqa: S104 - compared, not bound
 _NAMES = {"localhost": ("::1", "127.0.0.1")}
 
@@ -37,6 +44,42 @@ def parse_listeners(text: str) -> tuple[Listener, ...]:
             address, _, port = words[1].partition(":")
             found.append(Listener(address=_address(address), port=int(port, 16), inode=int(words[9])))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixListener:
+    """One unix socket that listens; `path` is what the program gave to bind(2), `@name` for an abstract one."""
+
+    path: str
+    inode: int
+
+    @property
+    def shown(self) -> str:
+        """The path without characters that a terminal would not print."""
+        return "".join(char if char.isprintable() else "?" for char in self.path)
+
+
+def parse_unix_listeners(text: str) -> tuple[UnixListener, ...]:
+    """The listening sockets of /proc/net/unix.
+
+    The kernel prints a path as it is, so one with a line end looks like a line of the table: it can add a socket to what
+    is found here, and take none away. What is no line is left out.
+    """
+    found = []
+    for line in text.split("\n")[1:]:
+        words = line.split(" ", 6)
+        # Num RefCount Protocol Flags Type St Inode Path; the inode is padded with spaces.
+        inode, _, path = words[-1].lstrip(" ").partition(" ")
+        if len(words) == 7 and path and _NUMBER.fullmatch(inode) and _is_accepting(words[3]):
+            found.append(UnixListener(path=path, inode=int(inode)))
+    return tuple(found)
+
+
+def _is_accepting(flags: str) -> bool:
+    try:
+        return bool(int(flags, 16) & _ACCEPTS)
+    except ValueError:
+        return False
 
 
 def _address(text: str) -> str:

@@ -30,6 +30,8 @@ def oom_finding(seen: ServiceEvidence, oom_kills: int | None) -> Finding:
     location = next((item.location for item in seen.service.settings if item.property == "MemoryMax"), None)
     at = f" (limit {format_bytes(limit)} at {effective.memory_at or 'the unit'})" if limit and effective else ""
     ready = "" if seen.ready is None or seen.ready.ok else " before it was ready"
+    if oom_kills and not _reached_a_limit(seen):
+        return _no_memory_left(seen, ready, peak)
     return codes.OOM_KILL.finding(
         Status.FAIL,
         seen.service,
@@ -46,6 +48,26 @@ def oom_finding(seen: ServiceEvidence, oom_kills: int | None) -> Finding:
             "result": seen.state.result or None,
         },
     )
+
+
+def _reached_a_limit(seen: ServiceEvidence) -> bool:
+    """Whether the kernel found a limit of the run reached, or it is unknown.
+
+    `oom` of memory.events counts that at the level of the limit and above it, `oom_kill` any kill (cgroup-v2.rst).
+    """
+    levels = [level.memory_events for level in (seen.counters, *seen.slices) if level is not None]
+    return any(value_or(events, {}).get("oom", 1) for events in levels)
+
+
+def _no_memory_left(seen: ServiceEvidence, ready: str, peak: int | None) -> Finding:
+    return codes.OOM_KILL.finding(
+        Status.UNVERIFIED, seen.service,
+        f"the kernel killed a process for memory{ready}, but no limit of the run was reached: the machine, or a cgroup "
+        f"above the run, had no memory left (peak {format_bytes(peak) if peak else 'unknown'})",
+        Remedy(title="run where more memory is free, or give the guest more with memory in [target]",
+               why="the limits of all services of a run can add up to more than the machine has"),
+        evidence={"memory_peak_bytes": peak, "oom": 0},
+    )  # fmt: skip
 
 
 def not_ready(seen: ServiceEvidence) -> Finding:

@@ -47,8 +47,10 @@ class ServiceEvidence:
 
     `hold` is that of its cgroup and of each slice above it, empty where it did not run until the end of its time.
     `silent`: why it did not answer any more at the end of its time, empty where it did.
-    `killed`: it had not ended when its stop_timeout was over, and was killed.
+    `killed`: it had not ended when its stop_timeout was over, and was killed; `outlasting` are the commands that still
+    ran then, `stopping` is the engine's word for its state.
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
+    `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.
     `left`: how many processes ran on after the main process had ended with success.
     """
 
@@ -64,6 +66,9 @@ class ServiceEvidence:
     ended_early: bool = False
     silent: str = ""
     killed: bool = False
+    outlasting: tuple[str, ...] = ()
+    stopping: str = ""
+    covered: tuple[str, ...] = ()
     left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()

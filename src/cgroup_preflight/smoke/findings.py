@@ -45,7 +45,7 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     `swap`: the host has swap, so that a missing swap limit matters.
     """
     if seen.ready is not None and seen.ready.blocked:
-        return (_blocked(seen),)
+        return (_blocked(seen, seen.ready.why),)
     if seen.refused or not seen.cgroup:
         return (_not_started(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
@@ -83,8 +83,11 @@ def _is_absent(item: LimitReading) -> bool:
 
 def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: bool) -> Iterable[Finding]:
     bad = [item for item in seen.limits if not _limit(item).ok]
+    # What was changed during the run is told with its time, below.
+    changed = {f"{level.cgroup.lstrip('/')}/{change.attribute}" for level in seen.watched for change in level.changes}
     for item in bad:
-        yield _bad_limit(seen, item, required, swap=swap)
+        if item.file not in changed:
+            yield _bad_limit(seen, item, required, swap=swap)
     slipped = tuple(contradictions(seen))
     yield from slipped
     if seen.limits and not bad and not slipped:
@@ -206,6 +209,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                 why="on every deploy systemd waits and then kills it",
             ),
+            evidence={"still running": ", ".join(seen.outlasting), "state": seen.stopping} if seen.outlasting else {},
         )
     elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
         "success",
@@ -298,13 +302,13 @@ def _not_started(seen: ServiceEvidence) -> Finding:
     )
 
 
-def _blocked(seen: ServiceEvidence) -> Finding:
+def _blocked(seen: ServiceEvidence, why: str) -> Finding:
     target = seen.service.smoke.ready.target
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,
-        f"another program already answers at {target}, so the service was not started",
-        Remedy(title="stop the program that listens there, or give the service another port in args and ready"),
+        f"{why} at {target}, so the service was not started",
+        Remedy(title="stop the program that listens there, or give the service another address in args and ready"),
         location=seen.service.ready_location,
     )
 

@@ -15,6 +15,7 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import command_lines, ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
@@ -176,7 +177,11 @@ def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
 
 def _longest(plan: Plan) -> float:
     """Seconds that all services together may take: each one, and its gates, waits for the slowest and for its turn."""
-    spans = [(item.smoke.start_timeout, item.smoke.duration, item.smoke.stop_timeout) for item in plan.services]
+    # On a crowded machine the time of a start and of a stop runs slower.
+    spans = [
+        (item.smoke.start_timeout * SLOWEST, item.smoke.duration, item.smoke.stop_timeout * SLOWEST)
+        for item in plan.services
+    ]
     return float(sum(max(column) for column in zip(*spans, strict=True)) + _TURN_SECONDS * len(spans))
 
 

@@ -37,7 +37,10 @@ class Proof:
         self.stay: Stay | None = None
         self.go: GoView | None = None
         #: Of one that has ended, before the unit is stopped: systemd may remove an empty cgroup at any time.
-        self.counted: tuple[Counters, Effective] | None = None
+        self.counted: Counters | None = None
+        #: While it ran: a killed service has no cgroup in the end.
+        self.effective: Effective | None = None
+        self.covered: tuple[str, ...] = ()
         self.hold: tuple[Hold, ...] = ()
         self.escaped: list[int] = []
 
@@ -144,9 +147,10 @@ class Services:
         """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""
         if not self._observer.exists(proof.run.cgroup):
             return
+        proof.effective = self._observer.effective(proof.run.cgroup)
+        proof.covered = tuple(filter(self._observer.is_covered, self._chain(proof)))
         if not proof.run.alive:
-            cgroup = proof.run.cgroup
-            proof.counted = self._observer.counters(cgroup), self._observer.effective(cgroup)
+            proof.counted = self._observer.counters(proof.run.cgroup)
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
         pairs = zip(proof.limits, self._read_limits(proof), strict=True)
         proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
@@ -208,13 +212,14 @@ class Services:
         output = run.launch.output
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
         effective = self._observer.effective(run.cgroup) if run.cgroup else None
-        if proof.counted and counters and isinstance(counters.cpu_stat, Missing):
-            counters, effective = proof.counted
+        if counters and isinstance(counters.cpu_stat, Missing):
+            counters, effective = proof.counted or counters, proof.effective or effective
         return ServiceEvidence(
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
             limits=proof.limits, effective=effective,
             ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
-            silent=run.silent, killed=run.killed, left=run.left,
+            covered=proof.covered, silent=run.silent, killed=run.killed, outlasting=run.outlasting,
+            stopping=run.stopping, left=run.left,
             counters=counters,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
             hold=proof.hold, state=run.state,

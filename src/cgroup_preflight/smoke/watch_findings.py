@@ -26,6 +26,10 @@ _SLIPPED = Remedy(
     title="find out what lifted the limit: the service itself, or another program on this machine",
     why="the kernel lets no cgroup use more than a limit that is in force all the time",
 )
+_COVERED = Remedy(
+    title="do not mount anything over the cgroup file system from within the service",
+    why="systemd and this tool read and write the files below /sys/fs/cgroup by their paths",
+)
 
 
 def contradictions(seen: ServiceEvidence) -> Iterator[Finding]:
@@ -36,6 +40,9 @@ def contradictions(seen: ServiceEvidence) -> Iterator[Finding]:
             message = f"{file} was {change.text!r} {change.seconds:.1f} s after the start, and not {change.before!r}"
             yield _fail(seen, message, _LIFTED, {file: change.text, "at the start": change.before})
         yield from _cpu(seen, watched)
+    for cgroup in seen.covered:
+        message = f"something is mounted over the folder of {cgroup}, so that the files there are not its own"
+        yield _fail(seen, message, _COVERED, {"cgroup": cgroup})
     for level in (seen.counters, *seen.slices):
         if level is not None:
             yield from _counted(seen, level)

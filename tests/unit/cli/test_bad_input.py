@@ -275,6 +275,18 @@ def test_two_services_with_one_address(tmp_path):
     assert "is the address of s4, too" in told(called, 20)
 
 
+def test_two_services_with_one_unix_socket(tmp_path):
+    addresses = ["unix:/run/a", "unix:@/run/a", "unix:/run/a"]
+    body = "".join(
+        f"[services.s{number}]\nbinary = 'x'\nsmoke.ready = '{address}'\n" for number, address in enumerate(addresses)
+    )
+    called = call(tmp_path, "run", config=HEAD + body)
+    assert called.status == 2
+    assert "/run/a is the address of s0, too" in told(called, 11)
+    assert "a socket of its own" in called.err
+    assert "s1" not in called.err
+
+
 def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
     ready = {"s0": "", "s1": "ready = 'exit'", "s2": "ready = 'tcp://127.0.0.1:1'", "s3": ""}
     body = "".join(

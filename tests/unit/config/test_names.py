@@ -112,6 +112,9 @@ def test_slices_of_ones_own(name):
         ("http://[::1]:80", ReadyTest(kind=ReadyKind.HTTP, target="http://[::1]:80")),
         ("tcp://127.0.0.1:80", ReadyTest(kind=ReadyKind.TCP, target="127.0.0.1:80")),
         ("tcp://[::1]:8080", ReadyTest(kind=ReadyKind.TCP, target="[::1]:8080")),
+        ("unix:/run/x.sock", ReadyTest(kind=ReadyKind.UNIX, target="/run/x.sock")),
+        ("unix:@x", ReadyTest(kind=ReadyKind.UNIX, target="@x")),
+        ("unix:/" + 106 * "x", ReadyTest(kind=ReadyKind.UNIX, target="/" + 106 * "x")),
         ("log:listening on .*", ReadyTest(kind=ReadyKind.LOG, target="listening on .*")),
     ],
 )
@@ -148,6 +151,12 @@ def test_readiness_tests(text, ready):
         "http://127.0.0.1/é",
         "gopher://127.0.0.1:80/",
         "unix:///run/x",
+        "unix:run/x",
+        "unix:/",
+        "unix:@",
+        "unix:/a b",
+        "unix:/a\n",
+        "unix:/" + 107 * "x",
     ],
 )
 def test_readiness_tests_refused(text):

@@ -151,11 +151,22 @@ class Machine:
         ports = [
             (urlsplit(item if "//" in item else f"//{item}").port or 80, inode)
             for item, (inode, _) in self.sockets.items()
+            if item[0] not in "/@"
         ]
         rows = [f"   0: 0100007F:{port:04X} 00000000:0000 0A 0:0 00:0 0 0 0 {inode} 1\n" for port, inode in ports]
         return "".join(["  sl  local_address\n", *rows])
 
+    def _unix_table(self) -> str:
+        """/proc/net/unix; a path can be bound twice, and `+` at the end of one is left out."""
+        rows = [f"0000: 00000002 00000000 00010000 0001 01 {inode:5} {item.rstrip('+')}\n"
+                for item, (inode, _) in self.sockets.items() if item[0] in "/@"]  # fmt: skip
+        return "".join(["Num       RefCount Protocol Flags    Type St Inode Path\n", *rows])
+
     def _text(self, path: str) -> str | None:
+        if path == "/proc/net/unix":
+            return self.files.get(path, self._unix_table())
+        if path == "/proc/stat":  # not that of the machine below the tests
+            return self.files.get(path)
         if path == "/proc/net/tcp":
             return self.files.get(path, self._table())
         parts = path.split("/")
@@ -472,7 +483,9 @@ class Units:
         for unit in [self.units[name] for name in units if name in self.units]:
             if unit.phase is Phase.ENDED:
                 self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
-            elif unit.program.stop_after is not None and unit.phase is Phase.STARTED:
+            elif unit.phase is Phase.STARTED:
+                unit.phase = Phase.STOPPING
+            if unit.program.stop_after is not None and unit.phase is Phase.STOPPING:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
                     unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")

@@ -74,3 +74,40 @@ def test_where_a_service_listens():
     listeners = Listeners(made, made.observer())
     assert listeners.addresses(OWN) == ("127.0.0.1:8080", "127.0.0.1:81")
     assert listeners.addresses("/b.slice/other.service") == ()
+
+
+UNIX = parse_ready("unix:/run/app.sock")
+
+
+@pytest.mark.parametrize(("cgroup", "other"), [(OWN, ""), ("/b.slice/other.service", "app (PID {}) of other.service")])
+def test_a_unix_socket_is_the_services_own_or_is_not(cgroup, other):
+    made = Machine()
+    made.cgroups |= {OWN, "/b.slice/other.service"}
+    process = made.spawn("app", cgroup)
+    made.listen("/run/app.sock", process)
+    listeners = Listeners(made, made.observer())
+    assert listeners.answerer(UNIX, OWN) == Answerer(other=other.format(process.pid))
+    assert listeners.addresses(cgroup) == ("/run/app.sock",)
+    assert listeners.holder(UNIX) == f"app (PID {process.pid}) of {cgroup.rpartition('/')[2]}"
+
+
+def test_a_unix_socket_that_another_service_bound_again_is_not_the_services_own():
+    made = Machine()
+    made.cgroups |= {OWN, "/b.slice/other.service"}
+    made.listen("/run/app.sock", made.spawn("app", OWN))
+    made.listen("/run/app.sock+", made.spawn("thief", "/b.slice/other.service"))
+    assert Listeners(made, made.observer()).answerer(UNIX, OWN).other.startswith("thief ")
+
+
+def test_a_unix_socket_with_another_name_leaves_a_doubt():
+    """A path that is relative to the folder of the service, for example."""
+    made = Machine()
+    made.cgroups.add(OWN)
+    made.listen("@/run/app.sock", made.spawn("app", OWN))
+    assert "no socket of this machine" in Listeners(made, made.observer()).answerer(UNIX, OWN).doubt
+
+
+def test_who_holds_an_address_before_the_run():
+    made, process = machine(comm="systemd", cgroup="/init.scope")
+    assert Listeners(made, made.observer()).holder(TEST) == f"systemd (PID {process.pid}), for a socket unit"
+    assert Listeners(Machine(), Machine().observer()).holder(TEST) == ""

@@ -165,6 +165,21 @@ def test_the_alarm_is_as_it_was():
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_unix_socket_that_listens_and_one_that_does_not(tmp_path, kind, abstract):
+    path = f"@{tmp_path}" if abstract else f"{tmp_path}/s"
+    test = parse_ready(f"unix:{path}")
+    with socket.socket(socket.AF_UNIX, kind) as server:
+        assert not listens(test)
+        server.bind(path.replace("@", "\0", 1))
+        assert not listens(test)
+        server.listen()
+        assert listens(test)
+    # The file of one that has ended stays.
+    assert not listens(test)
+
+
 def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

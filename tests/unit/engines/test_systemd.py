@@ -168,6 +168,8 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
           for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
         ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
         ({"ActiveState": "active", "SubState": "exited"}, Phase.ENDED),
+        ({"ActiveState": "deactivating", "SubState": "stop"}, Phase.ENDED),
+        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "9", "ControlPID": "8"}, Phase.BEFORE_SIGNAL),
     ],
 )  # fmt: skip
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
@@ -175,7 +177,8 @@ def test_the_words_of_systemctl_are_a_phase(shown, phase):
     assert state.phase is phase
     assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
-    assert state.has_ended is (phase in (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER))
+    ended = (Phase.BEFORE_SIGNAL, Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+    assert state.has_ended is (phase in ended)
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
 
 

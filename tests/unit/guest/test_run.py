@@ -230,11 +230,11 @@ def test_the_time_limit_grows_with_the_slowest_service_and_with_the_limits():
     smoke = '[services.{}.smoke]\nstart_timeout = "{}s"\nduration = "{}s"\nstop_timeout = "{}s"\n'
     text = '[services.a]\nbinary = "a"\n[services.b]\nbinary = "b"\n'
     base = task(config=config_of(text + smoke.format("a", 10, 2, 3) + smoke.format("b", 1, 20, 3)))
-    assert guest_engine._time_limit(base) == 180 + 3 * (10 + 20 + 3 + 2 * 3)
+    assert guest_engine._time_limit(base) == 180 + 8 * (10 + 20 + 3 + 2 * 3)
     # Four limits: of a slice, and of services.
-    assert guest_engine._time_limit(task()) == 180 + 3 * (30 + 5 + 10 + len(task().config.services) * 3) + 35 * 4
+    assert guest_engine._time_limit(task()) == 180 + 8 * (30 + 5 + 10 + len(task().config.services) * 3) + 35 * 4
     many = "".join(f'[services.s{number}]\nbinary = "s"\nMemoryMax = "64M"\nTasksMax = 9\n' for number in range(25))
-    assert guest_engine._time_limit(task(config=config_of(many))) == 180 + 3 * (30 + 5 + 10 + 25 * 3) + 35 * 40
+    assert guest_engine._time_limit(task(config=config_of(many))) == 180 + 8 * (30 + 5 + 10 + 25 * 3) + 35 * 40
 
 
 def test_files_with_absolute_paths_are_put_in_their_places():

@@ -204,6 +204,21 @@ def test_what_is_held_is_read_through_that(tmp_path):
     seen.release()
 
 
+def test_a_folder_in_the_place_of_a_cgroup_is_noticed(tmp_path):
+    """As with something that is mounted over it; a cgroup that is gone is not covered."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    seen = Observer(LiveFs(), str(tmp_path))
+    for cgroup in ("/a", "/b", "/c"):
+        seen.hold(cgroup, ())
+    (tmp_path / "a").rename(tmp_path / "real")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "c").rmdir()
+    assert [cgroup for cgroup in ("/a", "/b", "/c", "/never") if seen.is_covered(cgroup)] == ["/a"]
+    seen.release()
+    assert not seen.is_covered("/a")
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.host.sockets import Listener, parse_listeners, reached
+from cgroup_preflight.host.sockets import Listener, UnixListener, parse_listeners, parse_unix_listeners, reached
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -72,3 +72,47 @@ def test_a_real_socket():
             known = parse_listeners(file.read())
         (inode,) = reached(known, *server.getsockname())
         assert os.readlink(f"/proc/self/fd/{server.fileno()}") == f"socket:[{inode}]"
+
+
+UNIX_HEAD = "Num       RefCount Protocol Flags    Type St Inode Path\n"
+
+
+def test_a_table_of_unix_sockets():
+    """Of those that listen the path can have anything in it, and those that do not listen are none."""
+    text = (
+        f"{UNIX_HEAD}0000000000000000: 00000002 00000000 00010000 0001 01  4071 /run/a.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0005 01 123456 @an abstract one\n"
+        "0000000000000000: 00000003 00000000 00000000 0001 03  4072 /run/a.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01  4073\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01     7  two blanks\n"
+        "nonsense\n\n0: 1 2 00010000x 4 5 6 /run/b\n0: 1 2 00010000 4 5 six /run/b\n"
+    )
+    assert parse_unix_listeners(text) == (
+        UnixListener(path="/run/a.sock", inode=4071),
+        UnixListener(path="@an abstract one", inode=123456),
+        UnixListener(path=" two blanks", inode=7),
+    )
+
+
+def test_a_path_with_a_line_end_takes_no_socket_away():
+    forged = "/x\n0: 1 2 00010000 1 1 5 /run/a.sock"
+    text = f"{UNIX_HEAD}0: 1 2 00010000 1 1 9 {forged}\n0: 1 2 00010000 1 1 7 /run/a.sock\n"
+    found = parse_unix_listeners(text)
+    assert {item.inode for item in found if item.path == "/run/a.sock"} == {5, 7}
+    assert UnixListener(path="a\x1bb\udcff", inode=1).shown == "a?b?"
+
+
+@given(st.text(max_size=200))
+def test_hostile_unix_sockets_raise_nothing(text):
+    parse_unix_listeners(UNIX_HEAD + text)
+
+
+def test_a_real_unix_socket(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as idle:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        idle.bind(str(tmp_path / "idle"))
+        with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
+            found = [item for item in parse_unix_listeners(file.read()) if item.path.startswith(str(tmp_path))]
+        (only,) = found
+        assert os.readlink(f"/proc/self/fd/{server.fileno()}") == f"socket:[{only.inode}]"

@@ -53,6 +53,20 @@ def test_a_kill_before_it_was_ready_says_so_with_the_peak():
     assert "before" not in the(judged(evidence(counters=killed)), "CGP504").message
 
 
+@pytest.mark.parametrize(
+    ("own", "above", "status"),
+    [(0, 0, Status.UNVERIFIED), (1, 1, Status.FAIL), (0, 1, Status.FAIL)],
+)
+def test_a_kill_without_a_limit_that_was_reached_is_none_of_the_services_faults(own, above, status):
+    """The machine had no memory left; a limit of a slice counts at the slice only."""
+    killed = counters(events={"oom_kill": 1, "oom": own}, peak=40 << 20)
+    seen = evidence(counters=killed, slices=(counters(events={"oom_kill": 1, "oom": above}),))
+    found = the(judged(seen), "CGP504")
+    assert found.status is status
+    assert ("no limit of the run was reached" in found.message) is (status is Status.UNVERIFIED)
+    assert ("raise MemoryMax" in found.remedies[0].title) is (status is Status.FAIL)
+
+
 def test_an_answer_of_which_nobody_knows_whose_it_is_is_unverified():
     seen = evidence(ready=Readiness(ok=True, seconds=0.1, doubt="/proc/7/fd: denied (EACCES)"))
     found = the(judged(seen), "CGP505")

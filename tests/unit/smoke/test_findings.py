@@ -468,7 +468,7 @@ def test_a_place_that_could_not_be_read():
 
 def test_a_blocked_port_is_unverified_and_the_only_finding():
     seen = evidence(
-        ready=Readiness(ok=False, seconds=0.0, why="x", blocked=True),
+        ready=Readiness(ok=False, seconds=0.0, why="nginx (PID 7) already answers", blocked=True),
         cgroup="",
         limits=(),
         counters=None,
@@ -477,7 +477,7 @@ def test_a_blocked_port_is_unverified_and_the_only_finding():
     )
     (found,) = judged(seen)
     assert (found.code, found.status) == ("CGP507", Status.UNVERIFIED)
-    assert "http://127.0.0.1:8080/healthz" in found.message
+    assert "nginx (PID 7) already answers at http://127.0.0.1:8080/healthz, so" in found.message
     assert found.location == seen.service.ready_location
 
 

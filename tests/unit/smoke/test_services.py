@@ -177,6 +177,15 @@ def test_tcp_and_what_listens_there(tmp_path):
     assert seen.ready.why == "no program listens at 127.0.0.1:80; the service listens at 127.0.0.1:81"
 
 
+def test_a_unix_socket_and_what_listens_there(tmp_path):
+    text = TEXT.replace(URL, "unix:/run/app.sock")
+    seen = Trial(tmp_path, Program(address="/run/app.sock"), text).one()
+    assert set(statuses(seen).values()) == {Status.PASS}
+    seen = Trial(tmp_path, Program(address="/run/other.sock"), text).one()
+    assert seen.ready is not None
+    assert seen.ready.why == "no program listens at /run/app.sock; the service listens at /run/other.sock"
+
+
 def test_an_answer_of_another_program_does_not_make_a_service_ready(tmp_path):
     """Two services, of which one listens on the ports of both: only that one is ready."""
 
@@ -200,6 +209,18 @@ def test_an_answer_of_which_nobody_can_tell_whose_it_is_is_unverified(tmp_path):
     seen = Trial(tmp_path, Program(address=URL, does=hide)).one()
     assert seen.ready is not None
     assert (seen.ready.ok, "EACCES" in seen.ready.doubt) == (True, True)
+    assert statuses(seen)["CGP505"] is Status.UNVERIFIED
+
+
+def test_a_service_that_hides_its_sockets_later_is_unverified(tmp_path):
+    def hide(units: Units, unit: Unit) -> None:
+        assert unit.main is not None
+        pid = unit.main.pid
+        units.machine.later(2.0, lambda: units.machine.denied.add(pid))
+
+    seen = Trial(tmp_path, Program(address=URL, does=hide)).one()
+    assert seen.ready is not None
+    assert (seen.ready.ok, "EACCES" in seen.ready.doubt, seen.silent) == (True, True, "")
     assert statuses(seen)["CGP505"] is Status.UNVERIFIED
 
 
@@ -349,6 +370,7 @@ def test_what_answers_before_the_start_blocks(tmp_path):
     seen = trial.one()
     assert seen.ready is not None
     assert (seen.ready.blocked, seen.ready.ok, seen.cgroup) == (True, False, "")
+    assert seen.ready.why == "another program already answers"
     assert statuses(seen) == {"CGP507": Status.UNVERIFIED}
     assert not trial.units.units
     assert not trial.units.calls
@@ -405,6 +427,49 @@ def test_one_that_ignores_sigterm_is_killed_and_says_so(tmp_path):
     assert seen.killed
     assert ("kill", (WEB,)) in trial.units.calls
     assert statuses(seen)["CGP506"] is Status.FAIL
+    assert len(seen.outlasting) == 1
+    assert seen.outlasting[0].endswith("--work")
+
+
+def test_the_limits_of_one_that_was_killed_are_those_it_ran_under(tmp_path):
+    """Its cgroup is gone in the end, and those above it have other limits."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+    trial.machine.write("/user.slice", pids_max="9999\n")
+    assert trial.one().effective.tasks != 9999
+    assert trial.one().effective.tasks is not None
+
+
+@pytest.mark.parametrize(("ends_after", "killed"), [(2.0, False), (9.0, True)])
+def test_the_time_of_a_stop_begins_with_the_signal(tmp_path, ends_after, killed):
+    """The manager needs 20 s to send it, longer than the stop_timeout of 3 s."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+
+    def stopping(names) -> None:
+        unit = trial.units.units[WEB]
+        unit.phase = Phase.BEFORE_SIGNAL
+
+        def signal() -> None:
+            unit.phase = Phase.STOPPING
+            ended = Exit(how=How.KILLED, status=15)
+            trial.machine.later(ends_after, lambda: trial.units.finish(unit, ended, "success"))
+
+        trial.machine.later(20.0, signal)
+
+    trial.units.stop = stopping
+    seen = trial.one()
+    assert seen.killed is killed
+    assert statuses(seen).get("CGP506") is (Status.FAIL if killed else None)
+
+
+def test_a_manager_that_never_sends_the_signal_is_not_waited_for(tmp_path):
+    trial = Trial(tmp_path, Program(address=URL, stop_after=None))
+
+    def stopping(names) -> None:
+        trial.units.units[WEB].phase = Phase.BEFORE_SIGNAL
+
+    trial.units.stop = stopping
+    assert trial.one().killed
+    assert 120 < trial.machine.now - 1000 < 200
 
 
 def test_one_that_stops_in_time_is_not_killed(tmp_path):
@@ -417,7 +482,7 @@ def test_a_unit_that_outlives_its_kill_is_waited_for_no_longer(tmp_path):
     trial = Trial(tmp_path, Program(address=URL, stop_after=None, dies_at_kill=False))
     seen = trial.one()
     assert seen.killed
-    assert seen.state.phase is Phase.STARTED
+    assert seen.state.phase is Phase.STOPPING
     assert trial.machine.now < 1100
 
 

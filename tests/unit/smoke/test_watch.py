@@ -167,6 +167,22 @@ def test_a_change_is_named_with_its_file_value_and_moment():
         assert words in found.message
 
 
+def test_a_limit_that_was_lifted_and_not_put_back_is_one_fail_with_its_own_remedy():
+    change = Change(attribute="memory.max", before="67108864", text="max", seconds=2.34)
+    watched = (Watched(cgroup=fake.CGROUP, changes=(change,)),)
+    seen = fake.evidence(watched=watched, limits=fake.limits(memory_max="max"))
+    (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert found.status is Status.FAIL
+    assert found.remedies[0].title.startswith("do not change the limits")
+
+
+def test_what_is_mounted_over_a_cgroup_is_a_fail():
+    seen = fake.evidence(covered=(fake.SLICE,))
+    (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert found.status is Status.FAIL
+    assert f"mounted over the folder of {fake.SLICE}" in found.message
+
+
 def test_the_tolerance_of_memory_is_a_batch_for_each_cpu_and_a_megabyte():
     assert memory_slack(1, 4096) == MIB + 64 * 4096
     assert memory_slack(4, 65536) == MIB + 16 * MIB

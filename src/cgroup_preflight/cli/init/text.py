@@ -55,7 +55,7 @@ _EXAMPLE = """
 #
 # [services.hello.smoke]
 # args = ["--port=8080"]
-# ready = "http://127.0.0.1:8080/healthz"     # or tcp://127.0.0.1:8080, log:REGEX, exit
+# ready = "http://127.0.0.1:8080/healthz"     # or tcp://127.0.0.1:8080, unix:/PATH, log:REGEX, exit
 # duration = "5s"
 """
 _ARTIFACTS = """

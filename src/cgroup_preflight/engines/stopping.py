@@ -1,0 +1,128 @@
+"""Stops services, a few at a time. The time of each begins when its program got SIGTERM, which can be much later than
+when the manager was asked: on a busy machine it starts ExecStop first, and has others to stop.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.base import Engine, Phase, UnitState
+from cgroup_preflight.engines.fair_time import FairTime
+from cgroup_preflight.engines.hold import gate_process, open_gate
+from cgroup_preflight.engines.service_run import ServiceRun
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.cgroup import Observer
+    from cgroup_preflight.host.door import Door
+
+#: A service that was killed gets this long to end.
+KILL_SECONDS = 10.0
+_PAUSE = 0.02
+#: The manager is asked whether a program got its signal: each question can cost a process, so less and less often.
+_LOOK_FIRST, _LOOK_MAX = 0.1, 2.0
+#: After so long a stop counts as begun, should the manager never get there.
+_SIGNAL_SECONDS = 120.0
+#: Phases of a unit whose program got its signal, or needs none.
+_SIGNALLED = (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+#: Of the processes that outlast a stop, so many are named.
+_SHOWN = 3
+
+
+class Stop:
+    """The stop of one service: seconds of its own time since its signal, and when to ask for the signal next."""
+
+    def __init__(self, run: ServiceRun, now: float) -> None:
+        self.run, self.asked = run, now
+        self.signalled = False
+        self.seconds = 0.0
+        self.pause = _LOOK_FIRST
+        self.look_at = now + self.pause
+
+
+class Stopper:
+    """Stops the services of one session; `room` says how many more may stop, by when the others were asked to."""
+
+    def __init__(
+        self, engine: Engine, observer: "Observer", door: "Door", room: Callable[[Iterable[float]], int],
+        note_exits: Callable[[Sequence[ServiceRun]], None],
+    ) -> None:  # fmt: skip
+        self._engine, self._observer, self._door, self._clock = engine, observer, door, door.clock
+        self._room, self._note_exits = room, note_exits
+
+    def stop(self, runs: Sequence[ServiceRun]) -> None:
+        """Returns when each has ended, or was killed and outlasted that, too."""
+        todo, stopping = list(runs), list[Stop]()
+        fair = FairTime(self._door.files, self._clock)
+        while todo or stopping:
+            batch = todo[: self._room(stop.asked for stop in stopping)]
+            if batch:
+                self._ask(batch)
+                stopping += [Stop(run, self._clock.monotonic()) for run in batch]
+                todo = todo[len(batch) :]
+            self._note_exits(runs)
+            self._find_end_gates(stop.run for stop in stopping)
+            seconds = fair.passed(len(stopping))
+            self._note_signals(stopping)
+            stopping = [stop for stop in stopping if self._is_stopping(stop, seconds)]
+            if stopping and not (todo and self._room(stop.asked for stop in stopping)):
+                self._clock.sleep(_PAUSE)
+
+    def _ask(self, runs: Sequence[ServiceRun]) -> None:
+        self._engine.stop([run.service.unit for run in runs])
+        for run in runs:
+            if run.state.phase is Phase.ENDED:
+                gate = run.state.gate_pid
+                open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
+
+    def _note_signals(self, stopping: Iterable[Stop]) -> None:
+        """Asks the manager about those that may have had no signal yet."""
+        now = self._clock.monotonic()
+        due = {stop.run.service.unit: stop for stop in stopping if not stop.signalled and now >= stop.look_at}
+        states = self._engine.states(due) if due else {}
+        for unit, stop in due.items():
+            phase = states.get(unit, UnitState()).phase
+            stop.signalled = phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS
+            stop.pause = min(stop.pause * 2, _LOOK_MAX)
+            stop.look_at = self._clock.monotonic() + stop.pause
+
+    def _is_stopping(self, stop: Stop, seconds: float) -> bool:
+        """Whether a service has not ended yet; kills it when its time is over."""
+        run = stop.run
+        if self._is_at_end(run):
+            return False
+        if not stop.signalled:
+            return True
+        stop.seconds += seconds
+        late = stop.seconds - run.service.smoke.stop_timeout
+        if late > 0 and not run.killed and (pids := self._still_running(run)):
+            run.killed, run.outlasting = True, tuple(self._observer.command(pid) for pid in sorted(pids)[:_SHOWN])
+            self._engine.kill([run.service.unit])
+        return late <= KILL_SECONDS
+
+    def _is_at_end(self, run: ServiceRun) -> bool:
+        """Whether only the gate after the end is left of a service."""
+        return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
+
+    def _still_running(self, run: ServiceRun) -> frozenset[int]:
+        """The processes of a service that have not ended; on a busy machine only the gate after its end may be late.
+
+        systemd starts that gate as soon as the main process has ended, also while its children still run.
+        """
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+        run.stopping = state.mark
+        return self._observer.processes(run.cgroup) - {state.gate_pid} if state.phase is not Phase.OVER else frozenset()
+
+    def _find_end_gates(self, runs: Iterable[ServiceRun]) -> None:
+        """Asks the engine about each process that looks like a gate, once: a program can call a child `sleep`, too."""
+        found = {
+            run.service.unit: (run, pid)
+            for run in runs
+            if run.cgroup and not run.end_gate
+            and (pid := gate_process(self._observer, run.cgroup, other_than=run.pid)) not in {0, *run.no_gates}
+        }  # fmt: skip
+        states = self._engine.states(found) if found else {}
+        for unit, (run, pid) in found.items():
+            state = states.get(unit, UnitState())
+            if state.phase is Phase.OVER or (state.phase is Phase.AFTER_END and state.gate_pid == pid):
+                run.end_gate = pid
+            else:
+                run.no_gates.add(pid)
