@@ -123,9 +123,11 @@ class Session:
                 open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
             run.released_at = self._clock.monotonic()
         longest = max((run.service.smoke.start_timeout for run in runs), default=0.0)
-        self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended, longest)
+        self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended or run.state.is_active, longest)
         for run in runs:
-            run.pid = run.state.main_pid
+            # Of a service that forked, systemd may not know which of its processes is the main one.
+            first = min(self._observer.processes(run.cgroup), default=0) if run.state.is_active else 0
+            run.pid = run.state.main_pid or first
             handle = self._door.processes.open(run.pid) if run.pid else None
             run.alive = handle is not None
             run.handle = -1 if handle is None else handle
@@ -262,6 +264,9 @@ class Session:
             return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
+        if test.kind is ReadyKind.NOTIFY:
+            state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+            return "" if state.is_active else f"it has not told systemd that it is ready ({state.word})"
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
             return f"{failure} at {test.target}"
         if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):

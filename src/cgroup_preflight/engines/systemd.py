@@ -26,6 +26,7 @@ from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
+from cgroup_preflight.plan.unitfile import GATE_DROP_IN, drop_in_text
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -261,7 +262,8 @@ class Manager:
 
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
         """Starts transient services, whose settings are in a drop-in; the manager's words by unit, for those it refused."""
-        todo = tuple(launches)
+        given = tuple(launches)
+        todo = tuple(launch for launch in given if launch.own is None)
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
             self._argv(
@@ -275,11 +277,44 @@ class Manager:
         for first in range(0, len(calls), _PARALLEL):
             some = calls[first : first + _PARALLEL]
             answers += map(_answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
-        return {
+        refused = {
             launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
             for launch, done in zip(todo, answers, strict=True)
             if done.returncode
         }
+        return refused | self._start_own([launch for launch in given if launch.own is not None])
+
+    def _start_own(self, launches: Sequence[Launch]) -> dict[str, str]:
+        """Starts units of the project, whose files are written already, and their sockets before them."""
+        self._write_files(
+            UnitFile(
+                path=f"{launch.unit}.d/{GATE_DROP_IN}",
+                content=drop_in_text(
+                    argvs.own_unit_lines(
+                        launch, launch.own, sleep=self._sleep, systemd=self._version, protect=not self.user
+                    )
+                ),
+            )
+            for launch in launches
+            if launch.own is not None
+        )
+        refused = {}
+        for launch in launches:
+            socket = launch.own.socket_unit if launch.own is not None else ""
+            # One by one: of several, the manager says only of the first why it refused.
+            words = (self._words(self._systemctl("start", "--", socket)) if socket else "") or self._start_units(
+                [launch.unit]
+            )
+            if words:
+                refused[launch.unit] = self._why_refused(launch.unit) or words
+        return refused
+
+    def _why_refused(self, unit: str) -> str:
+        """What systemd says of the file itself, with its line; empty where it finds nothing wrong."""
+        words = ("systemd-analyze", *(("--user",) if self.user else ()), "verify", os.path.join(self.unit_folder, unit))
+        done = self._programs.run((*self._prefix, *words), timeout=_TIMEOUT)
+        lines = [] if isinstance(done, Missing) else done.value.stderr.splitlines()
+        return first_line(next((line for line in lines if unit in line), ""))
 
     def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""

@@ -1,11 +1,11 @@
 """The files of a project that go into a guest: its config, its binaries and the files that the config names."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.model import Config, Service
 from cgroup_preflight.core.codes import NO_MATCH
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -54,17 +54,22 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     """
     wanted = set(names)
     home = Path(config.folder)
-    binaries = [item.binary for item in config.services if not wanted or item.name in wanted]
+    services = [item for item in config.services if not wanted or item.name in wanted]
+    binaries = [item.binary for item in services if item.binary]
     near = [os.path.normpath(home / binary) for binary in binaries if not os.path.isabs(binary)]
     # A binary may be outside of the config's folder: the tree in the guest starts at the common parent of all.
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
-    places = {_inside(top, path): path for path in (*near, *_files(config))}
+    places = {_inside(top, path): path for path in (*near, *_files(config), *_unit_files(home, services))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
     places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(home, config.target.paths)}
-    outside += tuple(place for place, _ in config.target.paths if place not in outside)
+    # A unit of the project finds its program where its ExecStart= has it.
+    started = {item.source.program: item.binary for item in services if item.source is not None and item.binary}
+    places |= {f"{_ABSOLUTE}{place}": str(home / binary) for place, binary in started.items()}
+    named = (*started, *(place for place, _ in config.target.paths))
+    outside += tuple(place for place in dict.fromkeys(named) if place not in outside)
     # The target of a link goes in, because the link itself would be dangling in the guest.
     inputs = {name: Path(os.path.realpath(path)) for name, path in places.items()}
     return Project(
@@ -73,6 +78,13 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
         size=sum(path.stat().st_size for path in inputs.values()),
         programs={binary: Path(os.path.realpath(home / binary)) for binary in binaries},
     )  # fmt: skip
+
+
+def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:
+    """The unit files of services, with their drop-ins and sockets."""
+    for service in services:
+        if service.source is not None:
+            yield from (os.path.normpath(home / item.path) for item in (*service.source.files, *service.source.socket))
 
 
 def _inside(top: Path, path: str) -> str:

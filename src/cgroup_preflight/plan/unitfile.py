@@ -23,6 +23,8 @@ from cgroup_preflight.plan.unit_syntax import (
 DROP_IN = "10-cgroup-preflight.conf"
 #: Read after DROP_IN: systemd goes by the names of the files (systemd.unit(5)).
 _RUN_DROP_IN = "60-cgroup-preflight-run.conf"
+#: The last of all: the gates of a run around the commands of a unit of the project.
+GATE_DROP_IN = "zz-cgroup-preflight-gates.conf"
 
 
 def slice_files(plan: Plan) -> tuple[UnitFile, ...]:
@@ -73,8 +75,13 @@ def run_files(plan: Plan) -> tuple[UnitFile, ...]:
         for item in plan.services
         if (lines := [variable_line(name, value) for name, value in _other_variables(item)])
     )
+    own = [item.run_unit for item in plan.services if item.run_unit is not None]
+    units = [
+        UnitFile(path=item.unit, content=item.run_unit.text) for item in plan.services if item.run_unit is not None
+    ]
+    units += [UnitFile(path=item.socket_unit, content=item.socket) for item in own if item.socket_unit]
     # Slices come last: a manager that knows of one has seen the folders of the drop-ins, too.
-    return (first, *drop_in_files(plan), *variables, *others)
+    return (first, *units, *drop_in_files(plan), *variables, *others)
 
 
 def _other_variables(service: ServicePlan) -> Iterator[tuple[str, str]]:
