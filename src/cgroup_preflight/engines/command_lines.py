@@ -66,7 +66,12 @@ def own_unit_lines(launch: Launch, own: "RunUnit", *, sleep: str, systemd: int, 
         "ExecStopPost": (*own.after, *gates["ExecStopPost"]),
     }  # fmt: skip
     lines = [f"{name}={value}" for name, values in commands.items() for value in ("", *values)]
-    lines += ["Restart=no", *(f"{name}={value}" for name, value in _run_settings(launch, systemd, protect=protect))]
+    # An ended unit that remains active has no cgroup, and with it no counters.
+    lines += [
+        "Restart=no",
+        "RemainAfterExit=no",
+        *(f"{name}={value}" for name, value in _run_settings(launch, systemd, protect=protect)),
+    ]
     if launch.uid is not None and not own.has_user:
         lines += [f"User={launch.uid}", f"Group={launch.gid if launch.gid is not None else launch.uid}"]
     return tuple(lines)

@@ -35,6 +35,8 @@ _READY_PAUSE = 0.05
 _OUTPUT_PAUSE = 0.1
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
+#: systemd gets this long to start the next command of a unit.
+_NEXT_SECONDS = 5.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
 _ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.UNIX)
@@ -240,8 +242,23 @@ class Session:
     def _note_exits(self, runs: Iterable[ServiceRun]) -> None:
         alive = {run.handle: run for run in runs if run.alive}
         for handle in self._door.processes.wait(list(alive), 0) if alive else ():
-            alive[handle].alive = False
-            alive[handle].ended_at = self._clock.monotonic()
+            run = alive[handle]
+            run.alive = self._has_next_command(run)
+            if not run.alive:
+                run.ended_at = self._clock.monotonic()
+
+    def _has_next_command(self, run: ServiceRun) -> bool:
+        """Whether another command of ExecStart= runs now, as Type=oneshot has several (systemd.service(5))."""
+        if run.launch.own is None or run.launch.own.type != "oneshot":
+            return False
+        self._poll([run], lambda run: run.state.main_pid not in (0, run.pid) or run.state.has_ended, _NEXT_SECONDS)
+        pid = 0 if run.state.has_ended else run.state.main_pid
+        handle = self._door.processes.open(pid) if pid else None
+        if handle is None:
+            return False
+        self._door.processes.close(run.handle)
+        run.handle, run.pid = handle, pid
+        return True
 
     def _try_ready(self, run: ServiceRun) -> None:
         now = self._clock.monotonic()

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.core.errors import HostError, UsageError
-from cgroup_preflight.core.reading import Missing, Reading
+from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
+from cgroup_preflight.engines.answers import answered, cannot_write, first_line, tar_of
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
@@ -89,7 +90,7 @@ class Manager:
         return self._answer(self._argv("systemctl", *words), timeout)
 
     def _answer(self, argv: tuple[str, ...], timeout: float, stdin: bytes = b"") -> Completed:
-        return _answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
+        return answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
 
     def _require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         """One systemctl call that must succeed. Raises HostError with the manager's own words."""
@@ -276,7 +277,7 @@ class Manager:
         answers: list[Completed] = []
         for first in range(0, len(calls), _PARALLEL):
             some = calls[first : first + _PARALLEL]
-            answers += map(_answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
+            answers += map(answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
         refused = {
             launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
             for launch, done in zip(todo, answers, strict=True)
@@ -319,9 +320,11 @@ class Manager:
     def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
         if self._sudo:
-            done = self._answer((*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, _tar(files))
+            done = self._answer(
+                (*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, tar_of(files)
+            )
             if done.returncode != 0:
-                raise _cannot_write(self.unit_folder, first_line(done.stderr))
+                raise cannot_write(self.unit_folder, first_line(done.stderr))
             return
         try:
             os.makedirs(self.unit_folder, exist_ok=True)
@@ -335,9 +338,9 @@ class Manager:
             with suppress(PermissionError):
                 os.utime(self.unit_folder, ns=(now, now))
         except OSError as error:
-            raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
+            raise cannot_write(self.unit_folder, error.strerror or str(error)) from None
         except UsageError as error:
-            raise _cannot_write(error.where, error.message) from None
+            raise cannot_write(error.where, error.message) from None
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes files and folders of the run-time folder; those already gone do not matter."""
@@ -384,41 +387,3 @@ class Manager:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
         stop(process)
-
-
-def _answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:
-    if isinstance(answer, Missing):
-        raise HostError(
-            f"no answer: {answer}", where=" ".join(argv[:4]),
-            remedy=Remedy(title="look at the state of systemd", commands=(("systemctl", "status"),)),
-        )  # fmt: skip
-    return answer.value
-
-
-def first_line(text: str) -> str:
-    """The first line that is not empty, without control characters, cut to a readable length."""
-    for line in text.splitlines():
-        if line.strip():
-            return "".join(char if char.isprintable() else "?" for char in line.strip())[:300]
-    return ""
-
-
-def _tar(files: Iterable[UnitFile]) -> bytes:
-    import io
-    import tarfile  # only sudo needs it
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in files:
-            data = file.content.encode()
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(data), 0o644
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def _cannot_write(folder: str, reason: str) -> HostError:
-    return HostError(
-        f"cannot write unit files: {reason}", where=folder,
-        remedy=Remedy(title="run as root, or where this folder is writable"),
-    )  # fmt: skip

@@ -4,7 +4,8 @@ A run starts a copy under a name of its own, in the slice of the run. The copy h
 would start, stop or wait for other units of the host is left out, and so is [Install].
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.unit_source import PREFIXES, UnitSource, named_lines, program_of
 from cgroup_preflight.core.records import dataclass
@@ -16,6 +17,8 @@ _CONDITIONS = ("Condition", "Assert")
 #: What a run decides itself. The commands are put after its gate, see `Commands`.
 _OF_THE_RUN = ("Slice", "Restart", "RestartSec", "ExecStartPre", "ExecStop", "ExecStopPost", "Sockets",
                "StandardOutput", "StandardError")  # fmt: skip
+#: A name, and no number (systemd, user-util.c; https://systemd.io/USER_NAMES).
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.ASCII)
 _OF_THE_SOCKET = ("Service", "Slice", "Accept")
 _NO = ("no", "false", "0", "off", "n", "f")
 #: Folders of the host that belong to the unit by their names, not by its name (systemd.exec(5)).
@@ -70,9 +73,12 @@ def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The users and the groups that the unit names, without numbers and those that systemd makes (DynamicUser=)."""
     if source.last("DynamicUser") in ("yes", "true", "1", "on"):
         return (), ()
-    names = tuple(name for name in (source.last("User"),) if name and not name.isdigit())
     groups = (source.last("Group"), *(word for item in source.values("SupplementaryGroups") for word in item.split()))
-    return names, tuple(dict.fromkeys(name for name in groups if name and not name.isdigit()))
+    return _named((source.last("User"),)), _named(groups)
+
+
+def _named(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if _USER.fullmatch(name)))
 
 
 def _is_kept(item: UnitLine) -> bool:
