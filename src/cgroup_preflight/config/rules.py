@@ -77,7 +77,7 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     """A service has a program or a unit that names one; an instance belongs to a template (systemd.unit(5))."""
     path = ("services", service.name)
     is_template = service.unit.endswith("@.service")
-    if not service.binary and not service.unit and not mistakes.has(path):
+    if not service.binary and not service.unit and not any(mistakes.has((*path, key)) for key in ("binary", "unit")):
         mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit",
                      'add binary = "PROGRAM", or unit = "FILE.service"')  # fmt: skip
     if is_template and not service.instance:

@@ -37,7 +37,8 @@ def schema() -> Schema:
             "slice": _table("slices.*"),
             "service": _table(
                 "services.*", smoke={"$ref": "#/$defs/service_smoke"}, policy={"$ref": "#/$defs/service_policy"}
-            ),
+            )
+            | _PROGRAM,
             "service_smoke": _table("services.*.smoke"),
             "service_policy": _table("services.*.policy"),
         },
@@ -60,6 +61,10 @@ def _table(section: str, **more: Schema) -> Schema:
         "properties": {key.name: _key(key) for key in table.keys} | more,
         **({"required": required} if required else {}), "additionalProperties": False,
     }  # fmt: skip
+
+
+#: A service has a program, or a unit that names one.
+_PROGRAM: Schema = {"anyOf": [{"required": ["binary"]}, {"required": ["unit"]}]}
 
 
 def _required(keys: Iterable[Key]) -> list[str]:

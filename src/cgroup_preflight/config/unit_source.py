@@ -2,17 +2,11 @@
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.model import ReadyKind, Setting
-from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.core.report import Location
 from cgroup_preflight.core.unit_text import UnitLine, last, parse_unit, values, with_names
 
 #: Dependencies without which the unit would not start.
 _NEEDS = ("Requires", "Requisite", "BindsTo")
-#: Types whose readiness systemd learns of (systemd.service(5), Type=).
-_TELLING = ("notify", "notify-reload", "forking", "dbus")
 #: Prefixes of the path in ExecStart= (systemd.service(5), "Command lines").
 PREFIXES = "@-:+!|"
 
@@ -72,13 +66,6 @@ class UnitSource:
         return "dbus" if self.last("BusName") else "simple"
 
     @property
-    def ready(self) -> ReadyKind:
-        """How systemd learns that the unit is ready."""
-        if self.type in _TELLING:
-            return ReadyKind.NOTIFY
-        return ReadyKind.EXIT if self.type == "oneshot" else ReadyKind.STARTED
-
-    @property
     def program(self) -> str:
         """The absolute path of the first ExecStart=, without its prefixes; empty without one."""
         commands = self.values("ExecStart")
@@ -109,21 +96,6 @@ class UnitSource:
             found.append(Problem(message=f"{where}: Type={self.type} is not a type of service",
                                  remedy=f"use one of {', '.join(_TYPES)}"))  # fmt: skip
         return tuple(found)
-
-    def settings(self) -> tuple[Setting, ...]:
-        """Its own limits, of the properties that this tool proves; a value in another spelling is left out."""
-        found: dict[str, Setting] = {}
-        for item in self.lines:
-            if item.section != "Service" or item.key not in BY_NAME:
-                continue
-            found.pop(item.key, None)
-            try:
-                value = BY_NAME[item.key].parse(item.value)
-            except QuantityError:
-                continue
-            at = Location(file=item.file, line=item.line)
-            found[item.key] = Setting(property=item.key, text=item.value, value=value, location=at)
-        return tuple(found[name] for name in BY_NAME if name in found)
 
 
 def program_of(command: str) -> str:

@@ -11,6 +11,8 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.plan.model import GoSettings, Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:
+    from cgroup_preflight.config.unit_source import UnitSource
+
     # Not at run time: the reader of build info takes a third of the start-up, and only Go programs need it.
     from cgroup_preflight.golang.program import Binary
     from cgroup_preflight.plan.go_settings import Unit
@@ -87,7 +89,7 @@ def _service(
     labels, source = expand(_slice(service, declared)), service.source
     smoke = replace(service.smoke, env=_environment(service, go))
     if source is not None and smoke.ready.kind is ReadyKind.STARTED:
-        smoke = replace(smoke, ready=ReadyTest(kind=source.ready))
+        smoke = replace(smoke, ready=ReadyTest(kind=_readiness(source)))
     return ServicePlan(
         label=service.name, unit=_unit_name(service), path=service.binary or service.unit,
         binary=os.path.join(folder, service.binary) if service.binary or source is None else source.program,
@@ -111,11 +113,20 @@ def _slice(service: Service, declared: Mapping[str, tuple[Setting, ...]]) -> str
     return service.slice or (own if own in declared else "")
 
 
+def _readiness(source: UnitSource) -> ReadyKind:
+    from cgroup_preflight.plan.own_unit import readiness_of
+
+    return readiness_of(source)
+
+
 def _unit_settings(service: Service) -> tuple[Setting, ...]:
     """The limits of the unit that the config does not set, which stay in force next to those of the config."""
     ours = {item.property for item in service.settings}
-    found = service.source.settings() if service.source is not None else ()
-    return tuple(item for item in found if item.property not in ours)
+    if service.source is None:
+        return ()
+    from cgroup_preflight.plan.own_unit import own_limits  # most services have no unit of their own
+
+    return tuple(item for item in own_limits(service.source) if item.property not in ours)
 
 
 def _go_settings(

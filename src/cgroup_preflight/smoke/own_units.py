@@ -8,6 +8,7 @@ from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.plan.own_unit import own_limits
 from cgroup_preflight.plan.run_unit import host_conflicts, users
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def own_unit_findings(services: Iterable[Service]) -> Iterator[Finding]:
                 Status.SKIP, service.name, message, remedy, location=service.unit_location
             )
         ours = {item.property: item for item in service.settings}
-        for item in service.source.settings():
+        for item in own_limits(service.source):
             own = ours.get(item.property)
             if own is not None and own.value != item.value:
                 message = (
