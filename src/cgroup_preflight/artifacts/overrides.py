@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ContentRequest
-from cgroup_preflight.artifacts.environment import assignments
 from cgroup_preflight.artifacts.model import FoundMember
+from cgroup_preflight.core.unit_text import parse_unit
 from cgroup_preflight.plan.unitfile import drop_in_name
 
 #: Folders that systemd reads before usr/lib: a file of the same name there hides ours.
@@ -203,6 +203,6 @@ def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
 
 
 def _settings(data: bytes) -> Iterator[tuple[str, str]]:
-    text = data.decode("utf-8-sig", "replace")
-    yield from assignments(text, "[Service]")
-    yield from assignments(text, "[Slice]")
+    for item in parse_unit(data.decode("utf-8-sig", "replace")):
+        if item.section in ("Service", "Slice"):
+            yield item.key, item.value

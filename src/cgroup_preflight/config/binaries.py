@@ -16,7 +16,9 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
     """Raises ConfigError where the program of a service (of those in `names`, or of all) is no executable file."""
     findings: list[Finding] = []
     for service in config.services:
-        wrong = None if names and service.name not in names else _problem(config.folder, service.binary)
+        named = not names or service.name in names
+        # Without a binary, the program is the one that the unit names on the machine that runs it.
+        wrong = _problem(config.folder, service.binary) if named and service.binary else None
         if wrong:
             message = f"binary {service.binary!r} of {service.name}: {wrong[0]}"
             findings.append(

@@ -28,7 +28,11 @@ from cgroup_preflight.config.toml_lines import locate
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import QuantityError
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Location, Remedy, Status
+
+if TYPE_CHECKING:
+    from cgroup_preflight.config.unit_source import UnitSource
 
 _SIZE_MAX = 1 << 20
 _DOTS_MAX = 200
@@ -132,7 +136,7 @@ def _build(
             location=mistakes.at(("require",)) if "require" in tables else None,
         ),
         slices=_slices(tables.get("slices", {}), mistakes),
-        services=_services(tables.get("services", {}), policy, mistakes),
+        services=_services(tables.get("services", {}), policy, mistakes, folder),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
         inject_location=mistakes.at(("artifacts", "inject")) if "inject" in artifacts else None,
@@ -194,7 +198,9 @@ def _policy(table: Mapping[str, Parsed]) -> Policy:
     return Policy(**{key: item.value for key, item in table.items()})  # type: ignore[arg-type]
 
 
-def _services(tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes) -> tuple[Service, ...]:
+def _services(
+    tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes, folder: str
+) -> tuple[Service, ...]:  # fmt: skip
     services = []
     for name, raw in sorted(_named("services", tables, mistakes).items()):
         path = ("services", name)
@@ -205,11 +211,16 @@ def _services(tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes) 
             )
             for name in ("smoke", "policy")
         )
+        unit, instance = _get(table, "unit", ""), _get(table, "instance", "")
         environment, env = _get(table, "Environment", ()), _get(smoke, "env", ())
         services.append(
             Service(
                 name=name,
                 binary=_get(table, "binary", ""),
+                unit=unit,
+                instance=instance,
+                source=_source(folder, path, unit, instance, mistakes),
+                unit_location=table["unit"].location if "unit" in table else None,
                 slice=_get(table, "slice", None),
                 settings=_settings(table),
                 environment=environment,
@@ -226,3 +237,19 @@ def _services(tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes) 
             )
         )
     return tuple(services)
+
+
+def _source(folder: str, path: tuple[str, ...], unit: str, instance: str, mistakes: Mistakes) -> "UnitSource | None":
+    """What the unit file says; `mistakes` gets why it cannot be used."""
+    if not unit or (unit.endswith("@.service") and not instance):
+        return None
+    from cgroup_preflight.config.units import read_unit  # most services have none
+
+    try:
+        source = read_unit(folder, unit, instance)
+    except UsageError as error:
+        mistakes.add(codes.UNIT_FILE, (*path, "unit"), f"{error.where}: {error.message}", error.remedy.title)
+        return None
+    for problem in source.problems():
+        mistakes.add(codes.UNIT_FILE, (*path, "unit"), problem.message, problem.remedy)
+    return source

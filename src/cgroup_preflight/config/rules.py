@@ -39,6 +39,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
                          f"the slice {service.slice!r} is not declared in [slices]",
                          f"{nearest(service.slice, known)}add [slices.{service.slice}]"
                          + (f", or use one of: {', '.join(sorted(known))}" if known else ""))  # fmt: skip
+        _check_unit(service, mistakes)
         _check_address(service, mistakes, remote=remote)
         _check_duration(service, mistakes)
     _check_shared_addresses(config.services, mistakes)
@@ -78,6 +79,24 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
         mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
                      f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use a period from 1ms to 1s")  # fmt: skip
     _check_order(path, by_name, mistakes)
+
+
+def _check_unit(service: Service, mistakes: Mistakes) -> None:
+    """A service has a program or a unit that names one; an instance belongs to a template (systemd.unit(5))."""
+    path = ("services", service.name)
+    is_template = service.unit.endswith("@.service")
+    if not service.binary and not service.unit and not any(mistakes.has((*path, key)) for key in ("binary", "unit")):
+        mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit",
+                     'add binary = "PROGRAM", or unit = "FILE.service"')  # fmt: skip
+    if is_template and not service.instance:
+        mistakes.add(codes.MISSING_KEY, (*path, "unit"), f"{service.unit} is a template and needs an instance",
+                     'add instance = "NAME"')  # fmt: skip
+    if service.unit and service.smoke.args:
+        mistakes.add(codes.BAD_VALUE, (*path, "smoke", "args"), "args: the unit has the arguments of its program",
+                     "remove args, or write them into ExecStart= of the unit")  # fmt: skip
+    if service.instance and not is_template:
+        mistakes.add(codes.BAD_VALUE, (*path, "instance"),
+                     "instance: only a template (unit = \"NAME@.service\") has instances", "remove instance")  # fmt: skip
 
 
 def _check_duration(service: Service, mistakes: Mistakes) -> None:

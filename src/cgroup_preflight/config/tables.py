@@ -35,6 +35,11 @@ class Mistakes:
                 return Location(file=self.file, line=self.lines[path[:end]])
         return Location(file=self.file, line=1)
 
+    def has(self, path: Path) -> bool:
+        """Whether a mistake below `path` is known already."""
+        subject = ".".join(path)
+        return any(item.subject == subject or item.subject.startswith(f"{subject}.") for item in self.findings)
+
     def add(self, code: codes.Code, path: Path, message: str, remedy: str) -> None:
         """Adds a mistake at `path`; `remedy` says what to write instead."""
         self.findings.append(

@@ -6,9 +6,10 @@ systemd.service(5), systemd.exec(5).
 from collections.abc import Iterable
 
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.engines.command_lines import own_unit_lines
 from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.plan.unit_syntax import fits_unquoted, specifiers, variable_line
-from cgroup_preflight.plan.unitfile import DROP_IN, drop_in_text, service_text
+from cgroup_preflight.plan.unitfile import DROP_IN, GATE_DROP_IN, drop_in_text, service_text
 
 
 def drop_in(launch: Launch) -> UnitFile:
@@ -34,21 +35,13 @@ def unit_file(launch: Launch, settings: Iterable[tuple[str, str]], run: Iterable
     user = (launch.uid, launch.uid if launch.gid is None else launch.gid) if launch.uid is not None else None
     text = service_text(
         slice_unit=launch.slice, command=launch.command, output=launch.output, user=user, lines=lines,
-        stays=launch.hold_after > 0,
+        stays=launch.hold_after > 0, kind=launch.type,
     )  # fmt: skip
     return UnitFile(path=launch.unit, content=text)
 
 
-def archive(files: Iterable[UnitFile]) -> bytes:
-    """The files as a tar archive."""
-    import io
-    import tarfile  # only sudo needs it
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as packed:
-        for file in files:
-            data = file.content.encode()
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(data), 0o644
-            packed.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
+def gate_drop_in(launch: Launch, *, sleep: str, systemd: int, protect: bool) -> UnitFile:
+    """The gates of a unit of the project."""
+    assert launch.own is not None
+    lines = own_unit_lines(launch, launch.own, sleep=sleep, systemd=systemd, protect=protect)
+    return UnitFile(path=f"{launch.unit}.d/{GATE_DROP_IN}", content=drop_in_text(lines))

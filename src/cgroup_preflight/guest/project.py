@@ -1,7 +1,7 @@
 """The files of a project that go into a guest: its config, its binaries and the files that the config names."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -58,17 +58,21 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     home = Path(config.folder)
     services = [item for item in config.services if not wanted or item.name in wanted]
     _refuse_links_out(config, services)
-    binaries = [item.binary for item in services]
+    binaries = [item.binary for item in services if item.binary]
     near = [os.path.normpath(path_of(config.folder, binary)) for binary in binaries if not os.path.isabs(binary)]
     # A binary may be outside of the config's folder: the tree in the guest starts at the common parent of all.
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
-    places = {_inside(top, path): path for path in (*near, *_files(config))}
+    places = {_inside(top, path): path for path in (*near, *_files(config), *_unit_files(home, services))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
     places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(config)}
-    outside += tuple(place for place, _ in config.target.paths if place not in outside)
+    # A unit of the project finds its program where its ExecStart= has it.
+    started = {item.source.program: item.binary for item in services if item.source is not None and item.binary}
+    places |= {f"{_ABSOLUTE}{place}": path_of(config.folder, binary) for place, binary in started.items()}
+    named = (*started, *(place for place, _ in config.target.paths))
+    outside += tuple(place for place in dict.fromkeys(named) if place not in outside)
     # The target of a link goes in, because the link itself would be dangling in the guest.
     inputs = {name: Path(os.path.realpath(path)) for name, path in places.items()}
     return Project(
@@ -79,6 +83,13 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     )  # fmt: skip
 
 
+def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:
+    """The unit files of services, with their drop-ins and sockets."""
+    for service in services:
+        if service.source is not None:
+            yield from (os.path.normpath(home / item.path) for item in (*service.source.files, *service.source.socket))
+
+
 def _refuse_links_out(config: Config, services: Iterable[Service]) -> None:
     """A link would take another file of this machine into the guest, where a service can read it and send it away."""
     found = tuple(
@@ -87,7 +98,7 @@ def _refuse_links_out(config: Config, services: Iterable[Service]) -> None:
             Remedy(title="copy the program into that folder, or allow its folder for this call: --allow-outside DIR"),
             location=item.location,
         )
-        for item in services if not allows_program(config, item.binary)
+        for item in services if item.binary and not allows_program(config, item.binary)
     )  # fmt: skip
     if found:
         raise ConfigError(

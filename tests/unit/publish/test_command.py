@@ -114,7 +114,15 @@ def test_tokens_come_by_stdin_instead(tmp_path):
         assert "abcdefgh" not in str(caught.value)
     # The token is known: it is removed from what is written.
     write_report(tmp_path / "report.json", PASS)
-    words = ["-m", "cgroup_preflight", "publish", "--token-stdin", str(tmp_path / "report.json"), "--leg", "glpat-sentinel"]
+    words = [
+        "-m",
+        "cgroup_preflight",
+        "publish",
+        "--token-stdin",
+        str(tmp_path / "report.json"),
+        "--leg",
+        "glpat-sentinel",
+    ]
     done = subprocess.run([sys.executable, *words], input="GITLAB_TOKEN=glpat-sentinel\n", capture_output=True, text=True,
                           check=False, timeout=60, env={"PYTHONPATH": str(Path(cgroup_preflight.__file__).parents[1])})  # fmt: skip
     assert done.returncode == 0, done.stderr

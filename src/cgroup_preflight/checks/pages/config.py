@@ -129,6 +129,13 @@ CONFIG_PAGES: dict[Code, Page] = {
         about=("validate", "percent", "MemoryMax", "TasksMax"),
         sources=(_CONTROL,),
     ),
+    codes.UNIT_FILE: Page(
+        what="Checks that the unit file of a service can be read, has a program, and can be tried where the run is.",
+        fails="systemd would refuse the unit, or a copy of it would use folders, sockets or names of the real unit.",
+        fix="Correct the unit file or `unit` in the config; try units with folders of their own in a guest.",
+        about=("unit", "ExecStart", "StateDirectory", "template", "instance", "socket"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
+    ),
     codes.NO_MATCH: Page(
         what="Checks that each glob of `files` in [target] matches a file.",
         fails="A service that lacks its files in the guest fails there, and the guest looks like the cause.",
