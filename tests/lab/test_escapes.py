@@ -5,7 +5,7 @@ One run for each engine, because a boot and a run cost more than a service.
 
 import pytest
 
-from tests.lab.configs import Lab, Outcome, config, service
+from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS, Boot
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
@@ -178,15 +178,6 @@ print("up", flush=True)
 while True:
     time.sleep(60)
 """
-#: A run with `--inside` leaves that to the end of the machine.
-_END = (
-    "grep -o ' /sys/fs/cgroup/cgpf[^ ]*' /proc/mounts | xargs -r umount;"
-    # What ends below such a mount is not seen by systemd; a process that begins and ends there is.
-    "for folder in $(find /sys/fs/cgroup -path '*cgpf*' -name '*.service'); do sh -c \"echo \\$\\$ > $folder/cgroup.procs\"; done;"
-    " systemctl stop --no-block 'cgpf*.slice'; while ls -d /sys/fs/cgroup/cgpf*.slice; do"
-    " systemctl kill -s KILL 'cgpf*.service'; sleep 0.2; done >/dev/null 2>&1;"
-    " rm -rf /run/systemd/system/cgpf* /tmp/cgpf* /tmp/fake-*; systemctl daemon-reload; systemctl reset-failed"
-)
 _LIMITS = {"slice": "api", "MemoryMax": "40M", "CPUQuota": "40%", "TasksMax": 20}
 _SMALL = {"MemoryMax": "40M", "CPUQuota": "10%", "TasksMax": 40}
 #: Code of the finding that fails, by what a service does; the others pass.
@@ -249,7 +240,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     outcome = lab.run(
         "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True, timeout=900
     )
-    lab.shell(_END)
+    lab.shell(END_OF_RUN)
     assert lab.leftovers() == []
     _judge(outcome, _FAILS, honest)
     for name in _MOUNTED:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from cgroup_preflight.core.unit_text import parse_unit, with_names
 from cgroup_preflight.plan.model import ServicePlan
 
 #: Variables that the Go runtime reads (package runtime, "Environment Variables").
@@ -25,19 +26,6 @@ class Conflict:
     source: str
     message: str
     certain: bool
-
-
-def assignments(text: str, section: str) -> Iterator[tuple[str, str]]:
-    """`Key=value` of one section of a unit file (systemd.syntax(7)); lines that end in a backslash go on."""
-    current = ""
-    for line in text.replace("\\\n", " ").splitlines():
-        stripped = line.strip()
-        if stripped.startswith("["):
-            current = stripped
-        elif current == section and not stripped.startswith(("#", ";")):
-            key, equals, value = stripped.partition("=")
-            if equals:
-                yield key.strip(), value.strip()
 
 
 def variables_of_file(text: str) -> dict[str, str]:
@@ -60,10 +48,10 @@ def environment_files(texts: Iterable[str], service: ServicePlan) -> list[str]:
     """
     paths: list[str] = []
     for text in texts:
-        for key, value in assignments(text, "[Service]"):
-            if key == "EnvironmentFile":
-                name = value.removeprefix("-").strip("\"'")
-                name = name.replace("%n", service.unit).replace("%N", service.label).replace("%p", service.label)
+        for item in parse_unit(text):
+            if (item.section, item.key) == ("Service", "EnvironmentFile"):
+                name = item.value.removeprefix("-").strip("\"'")
+                name = with_names(name, service.unit)
                 paths = [*paths, name] if name else []
     return paths
 
@@ -72,11 +60,11 @@ def own_variables(texts: Iterable[str]) -> dict[str, str]:
     """The variables of Environment= in unit files and drop-ins; an empty one forgets the earlier."""
     found: dict[str, str] = {}
     for text in texts:
-        for key, value in assignments(text, "[Service]"):
-            if key == "Environment":
-                words = [next(filter(None, match.groups()), "") for match in _WORD.finditer(value)]
+        for item in parse_unit(text):
+            if (item.section, item.key) == ("Service", "Environment"):
+                words = [next(filter(None, match.groups()), "") for match in _WORD.finditer(item.value)]
                 pairs = [word.partition("=") for word in words]
-                found = {**found, **{name: rest for name, _, rest in pairs}} if value else {}
+                found = {**found, **{name: rest for name, _, rest in pairs}} if item.value else {}
     return found
 
 

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.places import path_of
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -15,7 +16,9 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
     """Raises ConfigError where the program of a service (of those in `names`, or of all) is no executable file."""
     findings: list[Finding] = []
     for service in config.services:
-        wrong = None if names and service.name not in names else _problem(config.folder, service.binary)
+        named = not names or service.name in names
+        # Without a binary, the program is the one that the unit names on the machine that runs it.
+        wrong = _problem(config.folder, service.binary) if named and service.binary else None
         if wrong:
             message = f"binary {service.binary!r} of {service.name}: {wrong[0]}"
             findings.append(
@@ -32,7 +35,7 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
 
 def _problem(folder: str, binary: str) -> tuple[str, str] | None:
     """What is wrong with the file and what to do; None for an executable file."""
-    path = Path(folder, binary)
+    path = Path(path_of(folder, binary))
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

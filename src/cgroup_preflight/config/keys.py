@@ -91,9 +91,9 @@ def parse_slice_name(text: str) -> str:
 
 
 def parse_ready(text: str) -> ReadyTest:
-    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `unix:/PATH`, `log:REGEX` or `exit`. Raises QuantityError."""
-    if text == "exit":
-        return ReadyTest(kind=ReadyKind.EXIT)
+    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `unix:/PATH`, `log:REGEX`, `notify` or `exit`. Raises QuantityError."""
+    if text in ("exit", "notify"):
+        return ReadyTest(kind=ReadyKind(text))
     if text.startswith("log:"):
         try:
             with warnings.catch_warnings():
@@ -112,7 +112,7 @@ def parse_ready(text: str) -> ReadyTest:
         return ReadyTest(kind=ReadyKind.UNIX, target=text.removeprefix("unix:"))
     raise q.QuantityError(
         f"{text!r} is not a readiness test",
-        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, unix:/PATH, log:REGEX or exit",
+        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, unix:/PATH, log:REGEX, notify or exit",
     )
 
 
@@ -131,11 +131,11 @@ def _timeout(text: str) -> float:
 
 
 def _specifier(text: str) -> str:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from cgroup_preflight.core import versions
 
     try:
-        return str(SpecifierSet(text))
-    except InvalidSpecifier:
+        return versions.canonical(text)
+    except ValueError:
         raise q.QuantityError(f"{text!r} is not a version specifier", ">=249 or >=249,<258") from None
 
 
@@ -207,6 +207,21 @@ def _input_path(text: str) -> str:
             f"{text!r} is outside the folder of the config", "a file or folder below that folder, such as deploy/etc"
         )
     return _path(text)
+
+
+def _unit_path(text: str) -> str:
+    name = _input_path(text).rpartition("/")[2]
+    if not name.endswith(".service") or not re.fullmatch(r"[A-Za-z0-9:_.@\\-]{1,255}", name, re.ASCII):
+        raise q.QuantityError(f"{text!r} is not the file of a service unit", "a file such as deploy/user-api.service")
+    return text
+
+
+def _instance(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\-]{1,100}", text, re.ASCII):
+        raise q.QuantityError(
+            f"{text!r} is not the name of an instance", "letters, digits and : _ . - (systemd-escape makes one)"
+        )
+    return text
 
 
 def _user(text: str) -> str:
@@ -290,8 +305,14 @@ SECTIONS: Mapping[str, Section] = {
         doc="One slice: limits that everything in it shares. Dashes in its name nest: a-b lies in a.", keys=_PROPERTY_KEYS
     ),
     "services.*": Section(doc="One program, its slice and its limits, spelled as systemd spells them.", keys=(
-        Key(name="binary", kind="string", doc="The program, relative to this file.", parse=_path, required=True,
-            examples=("dist/user-api",), schema={"minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"}),
+        Key(name="binary", kind="string", doc="The program, relative to this file. With `unit`, the file that takes the "
+            "place of the path in ExecStart.", parse=_path, examples=("dist/user-api",),
+            schema={"minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"}),
+        Key(name="unit", kind="string", doc="The service's own unit file, relative to this file. A run starts a copy of it "
+            "with its drop-ins, and with the socket unit of the same name.", parse=_unit_path,
+            examples=("deploy/user-api.service",)),
+        Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,
+            examples=("blue",)),
         Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,
             examples=("api",)),
         *_PROPERTY_KEYS,
@@ -307,7 +328,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),
         Key(name="ready", kind="string", doc="How the service shows that it is ready. A socket must be the service's own; `unix:@NAME` is an abstract one.", parse=parse_ready,
-            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "exit")),
+            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "notify", "exit")),
         Key(name="duration", kind="span", doc="How long it runs under its limits.", parse=_seconds,
             default=f"{Smoke().duration:g}s", examples=("5s",)),
         Key(name="start_timeout", kind="span", doc="Time to become ready; it counts slower while no CPU is idle and other services start.", parse=_timeout,

@@ -4,26 +4,33 @@ import enum
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
 from cgroup_preflight.config.properties import Value
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Location
+
+if TYPE_CHECKING:
+    from cgroup_preflight.config.unit_source import UnitSource
 
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 
 
 class ReadyKind(enum.StrEnum):
-    """How a service shows that it is ready; STARTED: the start of its program is enough."""
+    """How a service shows that it is ready. STARTED: the start of its program is enough; NOTIFY: systemd learns of it.
+
+    That is by sd_notify(3), or for a unit of the project also by forking or by its name on the bus.
+    """
 
     HTTP = "http"
     TCP = "tcp"
     UNIX = "unix"
     LOG = "log"
+    NOTIFY = "notify"
     EXIT = "exit"
     STARTED = "started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyTest:
-    """`target` is the URL, `host:port`, path of a socket (`@name`: an abstract one) or regular expression; empty for EXIT and STARTED."""
+    """`target` is the URL, `host:port`, path of a socket (`@name`: an abstract one) or regular expression; empty for the others."""
 
     kind: ReadyKind
     target: str = ""
@@ -76,6 +83,9 @@ GOMEMLIMIT_RATIO = 0.9
 class Service:
     """A service: `binary` is relative to the folder of the config, `slice` is a declared slice or None.
 
+    `unit` is the file of its own unit, also relative, `instance` that of a template, and `source` what the file says.
+    With a unit, `binary` may be empty: then the program is the one that the unit names.
+
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
     """
@@ -89,6 +99,10 @@ class Service:
     ready_location: Location
     environment: tuple[tuple[str, str], ...] = ()
     variables_at: tuple[tuple[str, Location], ...] = ()
+    unit: str = ""
+    instance: str = ""
+    source: "UnitSource | None" = None
+    unit_location: Location | None = None
     go_settings: bool = True
     gomemlimit_ratio: float = GOMEMLIMIT_RATIO
     policy: Policy = Policy()
@@ -141,7 +155,10 @@ class Artifacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file."""
+    """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file.
+
+    `outside` are more folders that its paths may lead into, without links: never from the file itself.
+    """
 
     path: str
     folder: str
@@ -151,10 +168,12 @@ class Config:
     services: tuple[Service, ...]
     engine: str = "auto"
     inject: tuple[str, ...] = ()
+    inject_location: Location | None = None
     allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
     policy: Policy = Policy()
+    outside: tuple[str, ...] = ()
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
+from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
@@ -21,7 +22,8 @@ _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 _PERIOD_RANGE = range(1_000, 1_000_001)
-_ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
+#: None of these amounts may be above a later one.
+ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
 
 def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool) -> None:
@@ -37,9 +39,16 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
                          f"the slice {service.slice!r} is not declared in [slices]",
                          f"{nearest(service.slice, known)}add [slices.{service.slice}]"
                          + (f", or use one of: {', '.join(sorted(known))}" if known else ""))  # fmt: skip
+        _check_unit(service, mistakes)
         _check_address(service, mistakes, remote=remote)
         _check_duration(service, mistakes)
     _check_shared_addresses(config.services, mistakes)
+    for glob in config.inject:
+        if spells_outside(config, glob):
+            mistakes.add(codes.BAD_VALUE, ("artifacts", "inject"),
+                         f"inject: {glob!r} is outside the folder of the config",
+                         "use a glob below that folder, such as dist/*.deb, or allow the folder for this call: "
+                         "--allow-outside DIR")  # fmt: skip
 
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
@@ -70,6 +79,24 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
         mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
                      f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use a period from 1ms to 1s")  # fmt: skip
     _check_order(path, by_name, mistakes)
+
+
+def _check_unit(service: Service, mistakes: Mistakes) -> None:
+    """A service has a program or a unit that names one; an instance belongs to a template (systemd.unit(5))."""
+    path = ("services", service.name)
+    is_template = service.unit.endswith("@.service")
+    if not service.binary and not service.unit and not any(mistakes.has((*path, key)) for key in ("binary", "unit")):
+        mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit",
+                     'add binary = "PROGRAM", or unit = "FILE.service"')  # fmt: skip
+    if is_template and not service.instance:
+        mistakes.add(codes.MISSING_KEY, (*path, "unit"), f"{service.unit} is a template and needs an instance",
+                     'add instance = "NAME"')  # fmt: skip
+    if service.unit and service.smoke.args:
+        mistakes.add(codes.BAD_VALUE, (*path, "smoke", "args"), "args: the unit has the arguments of its program",
+                     "remove args, or write them into ExecStart= of the unit")  # fmt: skip
+    if service.instance and not is_template:
+        mistakes.add(codes.BAD_VALUE, (*path, "instance"),
+                     "instance: only a template (unit = \"NAME@.service\") has instances", "remove instance")  # fmt: skip
 
 
 def _check_duration(service: Service, mistakes: Mistakes) -> None:
@@ -115,7 +142,7 @@ def _address(service: Service) -> tuple[str, int] | None:
 
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one useless."""
-    amounts = [(name, by_name[name]) for name in _ORDER if name in by_name]
+    amounts = [(name, by_name[name]) for name in ORDER if name in by_name]
     sizes = [(name, item, item.value.bytes) for name, item in amounts if isinstance(item.value, Size)]
     shares = [(name, item, item.value.value) for name, item in amounts if isinstance(item.value, Permyriad)]
     # A size and a percentage can be compared on a machine only: see checks.plan.

@@ -14,7 +14,7 @@ _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 _NOT_IN_NAME = r"\.\.|[^A-Za-z0-9_.-]"
 _NOT_IN_UNIT = rf"{_NOT_IN_NAME}|\.({'|'.join(UNIT_TYPES)})$"
 _NOT_IN_SLICE = rf"{_NOT_IN_UNIT}|^(system|user|machine|init)$|^user-"
-_READY = r"^(https?://[^\s/@?#\\]+([/?][!-~]*)?|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|unix:(/(?!/)|@)[!-~]{1,106}|log:[\s\S]*|exit)$"
+_READY = r"^(https?://[^\s/@?#\\]+([/?][!-~]*)?|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|unix:(/(?!/)|@)[!-~]{1,106}|log:[\s\S]*|notify|exit)$"
 _TEXT_MAX = 4096
 
 
@@ -37,7 +37,8 @@ def schema() -> Schema:
             "slice": _table("slices.*"),
             "service": _table(
                 "services.*", smoke={"$ref": "#/$defs/service_smoke"}, policy={"$ref": "#/$defs/service_policy"}
-            ),
+            )
+            | _PROGRAM,
             "service_smoke": _table("services.*.smoke"),
             "service_policy": _table("services.*.policy"),
         },
@@ -60,6 +61,10 @@ def _table(section: str, **more: Schema) -> Schema:
         "properties": {key.name: _key(key) for key in table.keys} | more,
         **({"required": required} if required else {}), "additionalProperties": False,
     }  # fmt: skip
+
+
+#: A service has a program, or a unit that names one.
+_PROGRAM: Schema = {"anyOf": [{"required": ["binary"]}, {"required": ["unit"]}]}
 
 
 def _required(keys: Iterable[Key]) -> list[str]:

@@ -68,6 +68,7 @@ WEIGHT_ALONE = Code("CGP213", "weight-without-siblings", Severity.WARNING)
 BEYOND_KERNEL = Code("CGP214", "beyond-kernel")
 PERCENT_LIMIT = Code("CGP215", "percent-limit")
 NO_MATCH = Code("CGP216", "no-match")
+UNIT_FILE = Code("CGP217", "unit-file")
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from cgroup_preflight.plan.model import UnitFile
+    from cgroup_preflight.plan.run_unit import RunUnit
 else:
     Protocol = object
 
@@ -24,9 +25,11 @@ GATE_SECONDS = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log.
+    `type` is systemd's Type= of a service without a unit of its own.
 
     `settings` are systemd's properties and their text; `Engine.start` finds them in the drop-in that `create_slices`
-    wrote. `input` is a file for stdin. A unit waits at a gate before its
+    wrote. `input` is a file for stdin. `own` is
+    a unit of the project, whose file `create_slices` wrote: it has command and folder then, and those here do not count. A unit waits at a gate before its
     program starts and again after it ended, so that the kernel's files can be read. The gates open by themselves after
     `hold_before` and `hold_after`, which must outlast what the tool does meanwhile; 0: there is no gate.
     """
@@ -47,13 +50,15 @@ class Launch:
     hold_after: float = GATE_SECONDS
     input: str = ""
     output: str = ""
+    own: "RunUnit | None" = None
+    type: str = "exec"
 
 
 class Phase(enum.StrEnum):
     """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
 
-    BEFORE_SIGNAL: the unit is to stop, and its program does not know yet.
-    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
+    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on. BEFORE_SIGNAL:
+    the unit was told to stop, and its program was not yet.
     """
 
     QUEUED = "queued"
@@ -100,6 +105,11 @@ class UnitState:
     invocation: str = ""
     result: str = ""
     exit: Exit | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the manager takes the unit for started: its program told it so, or its type needs no word."""
+        return self.word == "active" and self.phase is Phase.STARTED
 
     @property
     def has_begun(self) -> bool:

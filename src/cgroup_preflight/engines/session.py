@@ -35,6 +35,8 @@ _READY_PAUSE = 0.05
 _OUTPUT_PAUSE = 0.1
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
+#: systemd gets this long to start the next command of a unit.
+_NEXT_SECONDS = 5.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
 _ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.UNIX)
@@ -125,9 +127,11 @@ class Session:
                 open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
             run.released_at = self._clock.monotonic()
         longest = max((run.service.smoke.start_timeout for run in runs), default=0.0)
-        self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended, longest)
+        self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended or run.state.is_active, longest)
         for run in runs:
-            run.pid = run.state.main_pid
+            # Of a service that forked, systemd may not know which of its processes is the main one.
+            first = min(self._observer.processes(run.cgroup), default=0) if run.state.is_active else 0
+            run.pid = run.state.main_pid or first
             handle = self._door.processes.open(run.pid) if run.pid else None
             run.alive = handle is not None
             run.handle = -1 if handle is None else handle
@@ -240,8 +244,23 @@ class Session:
     def _note_exits(self, runs: Iterable[ServiceRun]) -> None:
         alive = {run.handle: run for run in runs if run.alive}
         for handle in self._door.processes.wait(list(alive), 0) if alive else ():
-            alive[handle].alive = False
-            alive[handle].ended_at = self._clock.monotonic()
+            run = alive[handle]
+            run.alive = self._has_next_command(run)
+            if not run.alive:
+                run.ended_at = self._clock.monotonic()
+
+    def _has_next_command(self, run: ServiceRun) -> bool:
+        """Whether another command of ExecStart= runs now, as Type=oneshot has several (systemd.service(5))."""
+        if run.launch.own is None or run.launch.own.type != "oneshot":
+            return False
+        self._poll([run], lambda run: run.state.main_pid not in (0, run.pid) or run.state.has_ended, _NEXT_SECONDS)
+        pid = 0 if run.state.has_ended else run.state.main_pid
+        handle = self._door.processes.open(pid) if pid else None
+        if handle is None:
+            return False
+        self._door.processes.close(run.handle)
+        run.handle, run.pid = handle, pid
+        return True
 
     def _try_ready(self, run: ServiceRun) -> None:
         now = self._clock.monotonic()
@@ -264,6 +283,9 @@ class Session:
             return self._log_answer(run, run.watch)
         if not run.alive:
             return "it ended"
+        if test.kind is ReadyKind.NOTIFY:
+            state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+            return "" if state.is_active else f"it has not told systemd that it is ready ({state.word})"
         if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
             return f"{failure} at {test.target}"
         if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.core.errors import HostError, UsageError
-from cgroup_preflight.core.reading import Missing, Reading
+from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
+from cgroup_preflight.engines.answers import answered, cannot_write, first_line, tar_of
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
-from cgroup_preflight.engines.unit_file import drop_in, fits, unit_file_text
+from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
@@ -88,7 +89,7 @@ class Manager:
         return self._answer(self._argv("systemctl", *words), timeout)
 
     def _answer(self, argv: tuple[str, ...], timeout: float, stdin: bytes = b"") -> Completed:
-        return _answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
+        return answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
 
     def _require(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         """One systemctl call that must succeed. Raises HostError with the manager's own words."""
@@ -152,10 +153,15 @@ class Manager:
         answer = self._programs.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
 
-    def _start_units(self, units: Sequence[str]) -> str:
-        """Starts units that have files, without waiting for them; the manager's words if it refused any."""
-        words = ("start", "--no-block", "--", *units)
-        return "" if self._on_bus(bus.start(units)) else self._words(self._systemctl(*words))
+    def _start_units(self, units: Sequence[str]) -> dict[str, str]:
+        """Starts units that have files, without waiting for them; the manager's words by unit, for those it refused."""
+        left = list(units)
+        if self._bus:
+            with suppress(bus.BusError):
+                answers = self._bus.call(bus.start(units))
+                left = [unit for unit, answer in zip(units, answers, strict=True) if answer is bus.REFUSED]
+        words = self._words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
+        return dict.fromkeys(left, words) if words else {}
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
         """Writes unit files and starts the slices `units`; their cgroups by unit. Raises HostError.
@@ -237,31 +243,48 @@ class Manager:
         From unit files, with one call, where a file can name their paths, else as transient units with a drop-in; the
         files go at the end. Raises HostError.
         """
-        files = [UnitFile(path=launch.unit, content=unit_file_text(launch)) for launch in launches if fits(launch)]
+        files = [
+            unit_file(launch, launch.settings, self._properties(launch, protect=False))
+            for launch in launches
+            if fits(launch)
+        ]
         names = [file.path for file in files]
         others = [launch for launch in launches if not fits(launch)]
         try:
             if others:
                 self._write_files(map(drop_in, others))
                 self._require("daemon-reload")
-            words = self._start_files(files) if files else ""
-            refused = dict.fromkeys(names, words) if words else {}
-            yield refused | self.start(others)
+            yield self._start_files(files) | self.start(others)
         finally:
             self.remove_files([*names, *(f"{launch.unit}.d" for launch in others)])
 
-    def _start_files(self, files: Sequence[UnitFile]) -> str:
-        names = [file.path for file in files]
+    def _start_files(self, files: Sequence[UnitFile]) -> dict[str, str]:
+        if not files:
+            return {}
         self._write_files(files)
-        if refused := self._start_units(names):
+        if refused := self._start_units([file.path for file in files]):
             # As with slices: a manager that has not seen the new files yet sees them after a reload.
             self._require("daemon-reload")
-            refused = self._start_units(names)
+            refused = self._start_units(list(refused))
         return refused
 
+    def _properties(self, launch: Launch, *, protect: bool) -> list[tuple[str, str]]:
+        return argvs.run_properties(launch, sleep=self._sleep, systemd=self._version, protect=protect)
+
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
-        """Starts transient services, whose settings are in a drop-in; the manager's words by unit, for those it refused."""
-        todo = tuple(launches)
+        """Starts services, whose settings are in a drop-in; the manager's words by unit, for those it refused.
+
+        Root writes unit files, which one call starts. A user's manager, and sudo, start transient units. A unit of the
+        project has a file already.
+        """
+        given = tuple(launches)
+        own, todo = [item for item in given if item.own is not None], [item for item in given if item.own is None]
+        if self._bus and all(map(fits, todo)):
+            files = [unit_file(launch, (), self._properties(launch, protect=True)) for launch in todo]
+            return self._start_files(files) | self._start_own(own)
+        return self._run_transient(todo) | self._start_own(own)
+
+    def _run_transient(self, todo: Sequence[Launch]) -> dict[str, str]:
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
             self._argv(
@@ -274,19 +297,41 @@ class Manager:
         answers: list[Completed] = []
         for first in range(0, len(calls), _PARALLEL):
             some = calls[first : first + _PARALLEL]
-            answers += map(_answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
+            answers += map(answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
         return {
             launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
             for launch, done in zip(todo, answers, strict=True)
             if done.returncode
         }
 
+    def _start_own(self, launches: Sequence[Launch]) -> dict[str, str]:
+        """Starts units of the project, whose files are written already, and their sockets before them."""
+        sleep, version, protect = self._sleep, self._version, not self.user
+        self._write_files(gate_drop_in(launch, sleep=sleep, systemd=version, protect=protect) for launch in launches)
+        sockets = {item.unit: item.own.socket_unit for item in launches if item.own and item.own.socket_unit}
+        refused = {
+            unit: words
+            for unit, name in sockets.items()
+            if (words := self._words(self._systemctl("start", "--", name)))
+        }
+        refused |= self._start_units([item.unit for item in launches if item.unit not in refused]) if launches else {}
+        return {unit: self._why_refused(unit) or words for unit, words in refused.items()}
+
+    def _why_refused(self, unit: str) -> str:
+        """What systemd says of the file itself, with its line; empty where it finds nothing wrong."""
+        words = ("systemd-analyze", *(("--user",) if self.user else ()), "verify", os.path.join(self.unit_folder, unit))
+        done = self._programs.run((*self._prefix, *words), timeout=_TIMEOUT)
+        lines = [] if isinstance(done, Missing) else done.value.stderr.splitlines()
+        return first_line(next((line for line in lines if unit in line), ""))
+
     def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""
         if self._sudo:
-            done = self._answer((*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, _tar(files))
+            done = self._answer(
+                (*self._prefix, "tar", "-x", "-C", self.unit_folder, "-f", "-"), _TIMEOUT, tar_of(files)
+            )
             if done.returncode != 0:
-                raise _cannot_write(self.unit_folder, first_line(done.stderr))
+                raise cannot_write(self.unit_folder, first_line(done.stderr))
             return
         try:
             os.makedirs(self.unit_folder, exist_ok=True)
@@ -300,9 +345,9 @@ class Manager:
             with suppress(PermissionError):
                 os.utime(self.unit_folder, ns=(now, now))
         except OSError as error:
-            raise _cannot_write(self.unit_folder, error.strerror or str(error)) from None
+            raise cannot_write(self.unit_folder, error.strerror or str(error)) from None
         except UsageError as error:
-            raise _cannot_write(error.where, error.message) from None
+            raise cannot_write(error.where, error.message) from None
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes files and folders of the run-time folder; those already gone do not matter."""
@@ -349,41 +394,3 @@ class Manager:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
         stop(process)
-
-
-def _answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:
-    if isinstance(answer, Missing):
-        raise HostError(
-            f"no answer: {answer}", where=" ".join(argv[:4]),
-            remedy=Remedy(title="look at the state of systemd", commands=(("systemctl", "status"),)),
-        )  # fmt: skip
-    return answer.value
-
-
-def first_line(text: str) -> str:
-    """The first line that is not empty, without control characters, cut to a readable length."""
-    for line in text.splitlines():
-        if line.strip():
-            return "".join(char if char.isprintable() else "?" for char in line.strip())[:300]
-    return ""
-
-
-def _tar(files: Iterable[UnitFile]) -> bytes:
-    import io
-    import tarfile  # only sudo needs it
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in files:
-            data = file.content.encode()
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(data), 0o644
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def _cannot_write(folder: str, reason: str) -> HostError:
-    return HostError(
-        f"cannot write unit files: {reason}", where=folder,
-        remedy=Remedy(title="run as root, or where this folder is writable"),
-    )  # fmt: skip

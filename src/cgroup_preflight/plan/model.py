@@ -11,7 +11,9 @@ from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
     # Not at run time: the reader of build info takes a third of the start-up.
+    from cgroup_preflight.config.unit_source import UnitSource
     from cgroup_preflight.golang.program import Binary
+    from cgroup_preflight.plan.run_unit import RunUnit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ class ServicePlan:
     `path` names the program as the config does, `binary` is its absolute path, `program` says what that file is (None:
     nobody looked). `settings` and `smoke.env` are everything that applies, also what was generated for a Go program;
     `go` has that alone. `environment` is the user's own, for the drop-in; `own_env` has the smoke table's, too.
-    `variables_at` gives the line of the config for each variable.
+    `variables_at` gives the line of the config for each variable. `source` is the unit of the project, if there is one,
+    `run_unit` its copy for a run, and `unit_settings` are those of its limits that the plan does not set.
     """
 
     label: str
@@ -89,12 +92,15 @@ class ServicePlan:
     variables_at: tuple[tuple[str, Location], ...] = ()
     program: Binary | None = None
     go: GoSettings | None = None
+    source: UnitSource | None = None
+    run_unit: RunUnit | None = None
+    unit_settings: tuple[Setting, ...] = ()
 
     @property
     def own_settings(self) -> tuple[Setting, ...]:
-        """The settings of the config alone, without what was generated."""
-        generated = self.go.settings if self.go is not None else ()
-        return tuple(item for item in self.settings if item not in generated)
+        """The settings of the config alone, without what was generated and what the unit file has."""
+        others = (*(self.go.settings if self.go is not None else ()), *self.unit_settings)
+        return tuple(item for item in self.settings if item not in others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

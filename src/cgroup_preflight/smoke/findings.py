@@ -17,10 +17,14 @@ from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
+from cgroup_preflight.smoke.exit_codes import setting_of
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
+#: systemd.exec(5), EXIT_EXEC.
+_NOT_EXECUTED = 203
 _CLEAN = Exit(how=How.EXITED, status=0)
 
 
@@ -48,9 +52,21 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
         return (_blocked(seen, seen.ready.why),)
     if seen.refused or not seen.cgroup:
         return (_not_started(seen),)
+    if _was_not_set_up(seen):
+        # systemd removed its cgroup: that says nothing about its limits.
+        return (_ended_early(seen),)
+    if _has_no_task_left(seen):
+        return (_crowded(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
     findings += _effective_findings(seen)
     return tuple(findings)
+
+
+def _was_not_set_up(seen: ServiceEvidence) -> bool:
+    """Whether systemd failed before the unit reached its gate, so that no process of it has run."""
+    ended = seen.state.exit
+    failed = ended is not None and ended.how is How.EXITED and bool(setting_of(ended.status))
+    return failed and all(_is_absent(item) for item in seen.limits if item.expected.attribute.startswith("memory"))
 
 
 def not_run(choice: EngineChoice) -> Finding:
@@ -88,9 +104,9 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     for item in bad:
         if item.file not in changed:
             yield _bad_limit(seen, item, required, swap=swap)
-    slipped = tuple(contradictions(seen))
+    slipped = (*contradictions(seen), *unlimited_findings(seen))
     yield from slipped
-    if seen.limits and not bad and not slipped:
+    if seen.limits and not bad and all(item.status is not Status.FAIL for item in slipped):
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
         evidence = {"files": len(seen.limits), **sampled(seen)}
         yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)
@@ -256,9 +272,15 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         how = f"did not start within its start_timeout of {seen.service.smoke.start_timeout:g} s"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
-    if status == "203":
-        how += ": systemd could not execute it (EXEC)"
     remedy = Remedy(title=f"{read_log(seen)}, and run it by hand with the same arguments")
+    if ended and ended.how is How.EXITED and (setting := setting_of(ended.status)):
+        how += (
+            f": systemd could not set up {setting}"
+            if ended.status != _NOT_EXECUTED
+            else ": systemd could not execute it (EXEC)"
+        )
+        if seen.service.source is not None:
+            remedy = Remedy(title=f"correct this setting in {seen.service.path}, or give the guest what it names")
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
@@ -300,6 +322,24 @@ def _not_started(seen: ServiceEvidence) -> Finding:
         f"the service manager did not start it: {said}",
         Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
     )
+
+
+def _has_no_task_left(seen: ServiceEvidence) -> bool:
+    """Whether the gate took the only task that TasksMax allows.
+
+    systemd 254 and later start the program inside the cgroup, before the gate's process has been waited for.
+    """
+    tasks = next((item.expected.number for item in seen.limits if item.file == f"{seen.cgroup[1:]}/pids.max"), None)
+    return tasks == 1 and seen.state.result == "resources" and seen.state.exit is None
+
+
+def _crowded(seen: ServiceEvidence) -> Finding:
+    return codes.SERVICE_START.finding(
+        Status.UNVERIFIED, seen.service,
+        "TasksMax=1 could not be tested: this systemd counts the process that delays the start, too",
+        Remedy(title="set TasksMax to 2 or more, or test in a guest with debian-12"),
+        location=next((item.location for item in seen.service.settings if item.property == "TasksMax"), None),
+    )  # fmt: skip
 
 
 def _blocked(seen: ServiceEvidence, why: str) -> Finding:

@@ -32,6 +32,7 @@ from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
+from cgroup_preflight.smoke.own_units import create_users, own_unit_findings, refuse_on_host
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -68,6 +69,11 @@ def smoke(
     door = local_door(bus_environment(choice, uid))
     engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
     ready.prepare(item.smoke.ready for item in config.services)
+    wanted = [item for item in config.services if not names or item.name in names]
+    if inside:
+        create_users(door, wanted)
+    else:
+        refuse_on_host(wanted, config.path)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
         before_start=_drop_caches if inside else lambda: None,
@@ -83,7 +89,7 @@ def prove(
     `before_start` is called once, right before the first service starts.
     """
     run_name = run_scope.new_name()
-    plan = scoped(shipped, run_name)
+    plan = scoped(shipped, run_name, in_place=inside)
     observer = Observer(door.files, facts.mount_point)
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
@@ -112,6 +118,8 @@ def prove(
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += required_findings(plan, config.require)
+    tried = {item.label for item in plan.services}
+    findings += own_unit_findings(item for item in config.services if item.name in tried)
     findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units)]
@@ -195,7 +203,8 @@ def _launch(
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
         runtime_max=longest + 120.0, hold_before=longest + GATE_SECONDS, hold_after=longest + GATE_SECONDS,
-        output=os.path.join(folder, service.label) if folder else "",
+        output=os.path.join(folder, service.label) if folder else "", own=service.run_unit,
+        type="notify" if smoke_settings.ready.kind is ReadyKind.NOTIFY else "exec",
     )  # fmt: skip
 
 
@@ -203,6 +212,7 @@ def _can_be_traced(seen: ServiceEvidence) -> bool:
     """A Go program that became ready and stays: a job that ends by itself must not do its work twice."""
     return (
         seen.go is not None
+        and seen.service.run_unit is None
         and seen.ready is not None
         and seen.ready.ok
         and seen.service.smoke.ready.kind is not ReadyKind.EXIT

@@ -122,11 +122,19 @@ CONFIG_PAGES: dict[Code, Page] = {
         what="Checks that a percentage is a usable limit on each machine that may run the unit.",
         fails=(
             "A percentage of MemoryMax or TasksMax is a share of the machine, not of the slice. On a small machine it can "
-            "be below 16M or no task at all, on a large one above the limit of its slice."
+            "be below 16M or no task at all, on a large one above the limit of its slice, or above the MemoryMax of the "
+            "same unit."
         ),
         fix="Use an absolute value, or a larger share.",
         about=("validate", "percent", "MemoryMax", "TasksMax"),
         sources=(_CONTROL,),
+    ),
+    codes.UNIT_FILE: Page(
+        what="Checks that the unit file of a service can be read, has a program, and can be tried where the run is.",
+        fails="systemd would refuse the unit, or a copy of it would use folders, sockets or names of the real unit.",
+        fix="Correct the unit file or `unit` in the config; try units with folders of their own in a guest.",
+        about=("unit", "ExecStart", "StateDirectory", "template", "instance", "socket"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
     ),
     codes.NO_MATCH: Page(
         what="Checks that each glob of `files` in [target] matches a file.",

@@ -1,0 +1,59 @@
+"""Reads the unit files that a config names, with the drop-ins and the socket unit next to them."""
+
+import os
+
+from cgroup_preflight.config.unit_source import UnitSource, UnitText
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
+
+_SIZE_MAX = 1 << 20
+
+
+def read_unit(folder: str, unit: str, instance: str) -> UnitSource:
+    """The unit at `unit`, relative to `folder`; `instance` is that of a template. Raises UsageError.
+
+    Drop-ins are `NAME.service.d/*.conf` next to it, for a template those of the instance, too (systemd.unit(5)).
+    """
+    file = os.path.basename(unit)
+    name = file.replace("@.", f"@{instance}.") if instance else file
+    place = os.path.dirname(unit)
+    names = dict.fromkeys((file, name))
+    found = [_read(folder, unit), *_drop_ins(folder, [os.path.join(place, f"{item}.d") for item in names])]
+    socket = os.path.join(place, f"{file.removesuffix('.service')}.socket")
+    sockets: list[UnitText] = []
+    if os.path.isfile(os.path.join(folder, socket)):
+        sockets = [_read(folder, socket), *_drop_ins(folder, [f"{socket}.d"])]
+    return UnitSource(name=name, files=tuple(found), socket=tuple(sockets))
+
+
+def _drop_ins(folder: str, places: list[str]) -> list[UnitText]:
+    """The drop-ins of all folders in the order of their names; of two with one name the more specific one."""
+    found: dict[str, str] = {}
+    for place in places:
+        path = os.path.join(folder, place)
+        names = os.listdir(path) if os.path.isdir(path) else []
+        found |= {name: os.path.join(place, name) for name in names if name.endswith(".conf")}
+    return [_read(folder, found[name]) for name in sorted(found)]
+
+
+def _read(folder: str, path: str) -> UnitText:
+    """One file below the folder of the config, never one that a link leads to outside of it."""
+    top = os.path.realpath(folder)
+    real = os.path.realpath(os.path.join(top, path))
+    if os.path.commonpath((top, real)) != top:
+        raise UsageError(
+            "it is a link out of the folder of the config", where=path, remedy=Remedy(title="copy the file into it")
+        )
+    try:
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(_SIZE_MAX + 1)
+    except OSError as error:
+        reason = f"cannot read the unit file: {error.strerror}"
+        raise UsageError(reason, where=path, remedy=Remedy(title="correct unit in the config")) from None
+    if len(data) > _SIZE_MAX or b"\0" in data:
+        raise UsageError(
+            "it is no unit file: larger than 1M, or binary",
+            where=path,
+            remedy=Remedy(title="correct unit in the config"),
+        )
+    return UnitText(path=path, text=data.decode("utf-8", "replace").replace("\r\n", "\n"))

@@ -1,0 +1,22 @@
+"""Exit statuses that systemd gives a process that it could not set up (systemd.exec(5), "Process Exit Codes")."""
+
+_SETTINGS = {
+    200: "CHDIR: WorkingDirectory=", 203: "EXEC: the program of ExecStart=", 205: "LIMITS: a limit such as LimitNOFILE=",
+    206: "OOM_ADJUST: OOMScoreAdjust=", 208: "STDIN: StandardInput=", 209: "STDOUT: StandardOutput=",
+    210: "CHROOT: RootDirectory=", 213: "SECUREBITS: SecureBits=", 214: "SETSCHEDULER: CPUSchedulingPolicy=",
+    215: "CPUAFFINITY: CPUAffinity=", 216: "GROUP: Group= or SupplementaryGroups=", 217: "USER: User=",
+    218: "CAPABILITIES: CapabilityBoundingSet= or AmbientCapabilities=", 219: "CGROUP: its cgroup",
+    222: "STDERR: StandardError=", 224: "PAM: PAMName=", 225: "NETWORK: PrivateNetwork=",
+    226: "NAMESPACE: its sandbox (ProtectSystem=, PrivateTmp=, ReadWritePaths= and others)",
+    228: "SECCOMP: SystemCallFilter= and others", 229: "SELINUX_CONTEXT: SELinuxContext=",
+    231: "APPARMOR_PROFILE: AppArmorProfile=", 232: "ADDRESS_FAMILIES: RestrictAddressFamilies=",
+    233: "RUNTIME_DIRECTORY: RuntimeDirectory=", 238: "STATE_DIRECTORY: StateDirectory=",
+    239: "CACHE_DIRECTORY: CacheDirectory=", 240: "LOGS_DIRECTORY: LogsDirectory=",
+    241: "CONFIGURATION_DIRECTORY: ConfigurationDirectory=", 242: "NUMA_POLICY: NUMAPolicy=",
+    243: "CREDENTIALS: LoadCredential= and others", 245: "BPF: RestrictFileSystems=",
+}  # fmt: skip
+
+
+def setting_of(status: int) -> str:
+    """Systemd's name of the status and the setting that it stands for; empty for a status of the program's own."""
+    return _SETTINGS.get(status, "")

@@ -1,0 +1,185 @@
+"""Units of the project as a run tries them: each type of service, with its user, folders, environment and socket.
+
+One run of all of them from the command line, in a guest; the services that cannot work are next to those that do.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SOURCE = Path(__file__).parents[2] / "src"
+_UNITS = {
+    "simple": """
+        [Unit]
+        Requires=postgresql.service
+        Conflicts=multi-user.target
+        [Service]
+        User=shop
+        StateDirectory=%N
+        RuntimeDirectory=%p
+        WorkingDirectory=/var/lib/simple
+        EnvironmentFile=/etc/simple.env
+        ExecStartPre=/bin/sh -c 'id -un > user'
+        ExecStartPre=/bin/sleep 0.5
+        ExecStart=/usr/bin/python3 /opt/lab/look.py ${WORD} simple shop 4096
+        LimitNOFILE=4096
+        NoNewPrivileges=yes
+        ProtectSystem=strict
+        PrivateTmp=yes
+        MemoryMax=99M
+        TasksMax=44
+        """,
+    "notifies": """
+        [Service]
+        Type=notify
+        DynamicUser=yes
+        ExecStart=/usr/bin/python3 /opt/lab/notify.py
+        """,
+    "forks": """
+        [Service]
+        Type=forking
+        ExecStart=/bin/sh -c '/usr/bin/python3 /opt/lab/wait.py & sleep 0.2'
+        """,
+    "once": """
+        [Service]
+        Type=oneshot
+        RemainAfterExit=yes
+        ExecStart=/bin/sh -c 'echo first'
+        ExecStart=/bin/sh -c 'echo second'
+        ExecStop=/bin/true
+        """,
+    "many@": """
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py %i
+        """,
+    "activated": """
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/activated.py
+        """,
+    "silent": """
+        [Service]
+        Type=notify
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "absent": """
+        [Service]
+        ExecStart=/usr/bin/no-such-program
+        """,
+    "refused": """
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+        User=no such user!
+        """,
+}
+_SOCKET = "[Socket]\nListenStream=/run/lab-activated.sock\n[Install]\nWantedBy=sockets.target\n"
+_PROGRAMS = {
+    "wait.py": "import time\nprint('up', flush=True)\ntime.sleep(600)\n",
+    "notify.py": """
+import os, socket, time
+time.sleep(1)
+line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+address = os.environ["NOTIFY_SOCKET"]
+line.connect("\\0" + address[1:] if address.startswith("@") else address)
+line.send(b"READY=1")
+time.sleep(600)
+""",
+    "look.py": """
+import getpass, os, resource, sys, time
+word, folder, user, files = sys.argv[1:]
+assert word == "from-the-file", word
+assert os.getcwd() == f"/var/lib/{folder}" == os.environ["STATE_DIRECTORY"], os.getcwd()
+assert getpass.getuser() == user == open("user").read().strip()
+assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == int(files)
+assert os.environ["RUNTIME_DIRECTORY"] == "/run/simple"
+print("all as the unit says", flush=True)
+time.sleep(600)
+""",
+    "activated.py": """
+import os, socket, time
+assert os.environ["LISTEN_FDS"] == "1"
+server = socket.socket(fileno=3)
+print("serves", server.getsockname(), flush=True)
+while True:
+    server.accept()[0].close()
+""",
+}
+_SLICES = '[project]\nname = "lab"\n[target]\nmachine = "uml"\n[target.paths]\n"/opt/lab" = "opt"\n"/etc/simple.env" = "simple.env"\n'
+_HOLD = 'duration = "1s"\nstart_timeout = "30s"\n'
+
+
+def _project(folder: Path) -> None:
+    (folder / "opt").mkdir(parents=True)
+    (folder / "units").mkdir()
+    (folder / "simple.env").write_text("WORD=from-the-file\n")
+    for name, text in _PROGRAMS.items():
+        (folder / "opt" / name).write_text(text)
+    text = _SLICES
+    for name, unit in _UNITS.items():
+        lines = [line.strip() for line in unit.strip().splitlines()]
+        (folder / "units" / f"{name}.service").write_text("\n".join([*lines, ""]))
+        label = name.removesuffix("@")
+        text += f'[services.{label}]\nunit = "units/{name}.service"\nMemoryMax = "64M"\n'
+        text += 'instance = "blue"\n' if name.endswith("@") else ""
+        ready = {"simple": "log:all as the unit says", "activated": "log:serves"}.get(name, "")
+        text += f"[services.{label}.smoke]\n{_HOLD}" + (f'ready = "{ready}"\n' if ready else "")
+    (folder / "units/activated.socket").write_text(_SOCKET)
+    (folder / "units/many@.service.d").mkdir()
+    (folder / "units/many@.service.d/10-lab.conf").write_text("[Service]\nTasksMax=55\n")
+    (folder / "cgroup-preflight.toml").write_text(text)
+
+
+@pytest.fixture(scope="module", params=["debian-12"])
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of one run of all units."""
+    folder = tmp_path_factory.mktemp("units") / "project"
+    _project(folder)
+    argv = [sys.executable, "-m", "cgroup_preflight", "run", f"--target={request.param}", "--format=json"]
+    environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _said(report: dict[str, Any], name: str, *statuses: str) -> list[tuple[str, str]]:
+    return [
+        (item["code"], item["message"]) for item in report["findings"]
+        if item["subject"] == name and item["status"] in statuses
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["simple", "notifies", "forks", "once", "many", "activated"])
+def test_a_unit_is_tried_as_it_is(report: dict[str, Any], name: str) -> None:
+    assert _said(report, name, "fail", "unverified") == []
+    assert "CGP503" in [code for code, _ in _said(report, name, "pass")]
+
+
+def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, Any]) -> None:
+    (simple,) = [item for item in report["services"] if item["name"] == "simple"]
+    limits = {item["file"].rpartition("/")[2]: item["actual"] for item in simple["limits"]}
+    assert limits == {"memory.max": str(64 << 20), "pids.max": "44"}
+    assert any(
+        "MemoryMax=64M of the config wins over MemoryMax=99M" in text for _, text in _said(report, "simple", "skip")
+    )
+    assert any("requires postgresql.service" in text for _, text in _said(report, "simple", "skip"))
+    (many,) = [item for item in report["services"] if item["name"] == "many"]
+    assert "55" in [item["actual"] for item in many["limits"]], "the drop-in of the template"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("silent", "it has not told systemd that it is ready (activating)"),
+        ("absent", "203"),
+        ("refused", "217: systemd could not set up USER: User="),
+    ],
+)
+def test_a_unit_that_cannot_work_fails_with_its_reason(report: dict[str, Any], name: str, text: str) -> None:
+    failed = _said(report, name, "fail")
+    assert any(text in message for _, message in failed), failed
