@@ -75,7 +75,7 @@ def _prebuilt(found: SourceTree, free: list[str], taken: set[str]) -> Iterator[P
         name = sanitise(_PLATFORM.sub("", path.rpartition("/")[2]), "app")
         if found.binaries[path] and name not in taken:
             yield Program(
-                name=_unused(name, taken), source=None, module=None, binary=path, built=True, http=False, ports=(),
+                name=unused(name, taken), source=None, module=None, binary=path, built=True, http=False, ports=(),
                 routes=(),
             )  # fmt: skip
 
@@ -86,7 +86,7 @@ def _program(found: SourceTree, folder: str, free: list[str], taken: set[str]) -
     base = folder.rpartition("/")[2]
     if module == folder and found.modules[folder]:
         base = _last_part(found.modules[folder])
-    name = _unused(sanitise(base, "app"), taken)
+    name = unused(sanitise(base, "app"), taken)
     binary = _take_binary(free, {name, base})
     reached = [file for part in _reached(found, folder, module) for file in found.packages.get(part, ())]
     return Program(
@@ -120,7 +120,8 @@ def _last_part(module: str) -> str:
     return parts[-1] if parts else ""
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def unused(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is in `taken`, which learns of it."""
     number, chosen = 1, name
     while chosen in taken:
         number += 1

@@ -19,12 +19,12 @@ _HEAD = """\
 # For completion in an editor: cgroup-preflight schema --output cgroup-preflight.schema.json, and a first line
 # `#:schema ./cgroup-preflight.schema.json`.
 """
-_REQUIRE = """
+REQUIRE = """
 [require]                           # what a host must offer; without it the verdict is not "pass"
 controllers = ["memory", "cpu"]
 systemd = ">=249"                   # Ubuntu 22.04 and later, Debian 12 and later
 """
-_SMOKE = """
+SMOKE = """
 [smoke]
 engine = "auto"                     # who starts the services: the system manager if it can, else the user's
 """
@@ -79,7 +79,7 @@ class Starter:
 def write(starter: Starter) -> str:
     """The whole file, which `config.load` takes without a mistake."""
     shown = starter.programs[:SERVICES_MAX]
-    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", _REQUIRE, _SMOKE]
+    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", REQUIRE, SMOKE]
     parts.append(_slices(starter.project, shown))
     seen: dict[int, str] = {}
     parts += [_service(program, starter.base, seen) for program in shown]
@@ -138,22 +138,23 @@ def _service(program: Program, base: str, seen: dict[int, str]) -> str:
         *([f"# build: {build}"] if build and not program.built else []),
         f"[services.{name}]",
         f"binary = {quote(path)}",
-        _key("slice", quote(program.slice), "serves HTTP" if program.http else "api, if it answers users"),
-        _key("MemoryMax", f'"{_MEMORY[program.slice]}M"', "hard: above it the kernel kills"),
-        _key("MemorySwapMax", "0", "a Go heap that swaps thrashes; let it fail instead"),
-        _key("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; here, since Go reads only its own cgroup"),
-        _key("TasksMax", "128", "threads count; Go needs GOMAXPROCS + 16 at least"),
+        key_line("slice", quote(program.slice), "serves HTTP" if program.http else "api, if it answers users"),
+        key_line("MemoryMax", f'"{_MEMORY[program.slice]}M"', "hard: above it the kernel kills"),
+        key_line("MemorySwapMax", "0", "a Go heap that swaps thrashes; let it fail instead"),
+        key_line("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; here, since Go reads only its own cgroup"),
+        key_line("TasksMax", "128", "threads count; Go needs GOMAXPROCS + 16 at least"),
         "",
         f"[services.{name}.smoke]",
         '# args = ["--flag=value"]',
         *_ready(program, seen),
-        _key("duration", '"5s"', "how long it runs under its limits"),
+        key_line("duration", '"5s"', "how long it runs under its limits"),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _key(name: str, value: str, comment: str) -> str:
-    return f"{name} = {value}".ljust(36) + f"# {comment}"
+def key_line(name: str, value: str, comment: str) -> str:
+    """A key with a comment in the column that all comments of the file have."""
+    return f"{name} = {value}".ljust(35) + f" # {comment}"
 
 
 def _ready(program: Program, seen: dict[int, str]) -> Iterable[str]:
