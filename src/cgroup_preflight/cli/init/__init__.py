@@ -15,10 +15,14 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.report.escape import plain
 
+#: Tools that the terminal names.
+_TOOLS_MAX = 10
 _ABOUT = f"""\
 Writes a commented {FILE_NAME} for this folder: the slices api
 and worker, and one service for each program that it finds from go.mod files,
-`package main` and built programs. It runs no program.
+`package main` and built programs. Commands that serve nothing and wait for
+nothing, and those in folders of tools, examples and tests, become comments. A
+port is written only where the source leaves no doubt. It runs no program.
 
 With --from-units, the services, slices and limits are those of existing
 .service and .slice files, with their drop-ins. A unit file in the project
@@ -64,9 +68,9 @@ def main(words: list[str]) -> int:
             args.output, project, units, [os.path.normpath(os.path.join(base, item)) for item in found.binaries]
         )
         return 0
-    services = programs(found)
-    options.write_text(args.output, write(Starter(project=project, programs=services, base=base)))
-    _tell(args.output, found, services)
+    some = programs(found)
+    options.write_text(args.output, write(Starter(project=project, programs=some, base=base)))
+    _tell(args.output, found, some)
     return 0
 
 
@@ -82,8 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(output: Path, found: SourceTree, services: tuple[Program, ...]) -> None:
+def _tell(output: Path, found: SourceTree, some: tuple[Program, ...]) -> None:
     """Prints what was found and what comes next to stderr: the file is the result."""
+    services = [item for item in some if item.is_service]
+    tools = [item.name for item in some if not item.is_service]
     lines = [f"wrote {output}"]
     for item in services[:SERVICES_MAX]:
         state = "built" if item.built else "not built yet"
@@ -93,6 +99,9 @@ def _tell(output: Path, found: SourceTree, services: tuple[Program, ...]) -> Non
         lines.append("  no Go program found here; the file has an example to fill in")
     if len(services) > SERVICES_MAX:
         lines.append(f"  {len(services) - SERVICES_MAX} more programs were left out")
+    if tools:
+        names = ", ".join(tools[:_TOOLS_MAX]) + (", ..." if len(tools) > _TOOLS_MAX else "")
+        lines.append(f"  no services, as comments in the file: {names}")
     if not found.complete:
         lines.append("  this folder is large: only a part of it was searched")
     missing = [build_command(item) for item in services[:SERVICES_MAX] if not item.built]
