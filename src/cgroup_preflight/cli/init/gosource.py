@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _PACKAGE = re.compile(r"\s*package\s+(\w{1,200})", re.ASCII)
-#: A `main` that does nothing is there for `go generate`, `go vet` or a plugin (-buildmode=c-shared).
+#: A `main` that does nothing serves `go generate`, `go vet` or a plugin (-buildmode=c-shared).
 _MAIN = re.compile(r"^func\s+main\s*\(\s*\)\s*\{(?!\s*\})", re.MULTILINE)
 _IMPORT = re.compile(r"[A-Za-z0-9][\w.~-]{0,100}(?:/[\w.~-]{1,100}){1,20}", re.ASCII)
 _IMPORT_C = re.compile(r'^[ \t]*(?:import[ \t]+)?"C"[ \t]*;?$', re.MULTILINE)

@@ -28,16 +28,18 @@ _SERVES = (
     ("HTTP", re.compile(r"\b(?:gin\.(?:Default|New)|echo\.New|fiber\.New|iris\.(?:Default|New))\(")),
     ("TCP", re.compile(r"\.ListenAndServe\w{0,10}\(|\bnet\.Listen(?:TCP|UDP|Packet|Config)\b|\bactivation\.Listeners\(")),
 )  # fmt: skip
-_FLAG_NAME = r'"(?:[\w-]{1,40}[.-])?(?:listen|bind|addr|address|port|listen[.-]?addr(?:ess)?)"'
+_FLAG_NAME = r'"(?:(?:web|https?|server|grpc|api)[.-])?(?:listen|bind|addr|address|port|listen[.-]?addr(?:ess)?)"'
 #: flag, pflag (`VarP` has a letter), kingpin, and the toolkit of Prometheus exporters.
 _FLAGS = (
     re.compile(rf'\b(?:String|StringVar|StringP|StringVarP)\((?:\s*&[\w.]{{1,80}},)?\s*{_FLAG_NAME},(?:\s*"\w?",)?\s*'
                r'"(?:0\.0\.0\.0|\[::\])?:(\d{1,5})"', re.ASCII),
-    re.compile(r'\b(?:Int|IntVar|IntP|IntVarP|Uint|UintVar)\((?:\s*&[\w.]{1,80},)?\s*"(?:[\w-]{1,40}[.-])?'
-               r'(?:\w{1,20})?[pP]ort",(?:\s*"\w?",)?\s*(\d{2,5})\b', re.ASCII),
+    re.compile(r'\b(?:Int|IntVar|IntP|IntVarP|Uint|UintVar)\((?:\s*&[\w.]{1,80},)?\s*"'
+               r'(?:(?:web|https?|server|grpc|api|listen)[.-]?)?[pP]ort",(?:\s*"\w?",)?\s*(\d{2,5})\b', re.ASCII),
     re.compile(rf'\bFlag\(\s*{_FLAG_NAME},[^()\n]{{0,300}}\)\s*\.\s*Default\(\s*"(?:0\.0\.0\.0|\[::\])?:(\d{{1,5}})"', re.ASCII),
     re.compile(r'\bAddFlags\(\s*[\w.]{1,80},\s*":(\d{1,5})"', re.ASCII),
 )  # fmt: skip
+#: Commands below the program's own: cobra, kingpin, urfave/cli. Without one of them it opens nothing.
+_COMMANDS = re.compile(r'\.AddCommand\(|(?<!\bexec)\.Command\(\s*"|\bcli\.Command\s*\{')
 #: What a program does that runs until it is told to stop.
 _RUNS = re.compile(r"\bSIGTERM\b|\btime\.(?:NewTicker|Tick)\(|\bselect\s*\{\s*\}")
 #: A loop without end; one that sleeps is no reader of a file.
@@ -49,7 +51,8 @@ _CALLS_MAX = 50
 class Listening:
     """What one file serves ("HTTP", "gRPC", "TCP"), and where: `ports` of its calls, `flags` by default.
 
-    `unknown` counts the calls whose address it does not tell. `runs`: it waits for a signal, a timer or for ever.
+    `unknown` counts the calls whose address it does not tell. `runs`: it waits for a signal, for a timer, or forever.
+    `commands`: the program has commands of its own.
     """
 
     serves: frozenset[str] = frozenset()
@@ -57,6 +60,7 @@ class Listening:
     flags: tuple[int, ...] = ()
     unknown: int = 0
     runs: bool = False
+    commands: bool = False
 
 
 NOTHING = Listening()
@@ -79,6 +83,7 @@ def listening(code: str) -> Listening:
     return Listening(
         serves=frozenset(serves), ports=_valid(ports), flags=_valid(flags), unknown=unknown,
         runs=_RUNS.search(code) is not None or ("time.Sleep(" in code and _LOOPS.search(code) is not None),
+        commands=_COMMANDS.search(code) is not None,
     )  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def sure_port(found: list[Listening]) -> int | None:
     flags = {port for item in found for port in item.flags}
     unknown = sum(item.unknown for item in found)
     # A flag tells the address of one call that does not.
-    if len(ports | flags) != 1 or unknown > len(flags):
+    if len(ports | flags) != 1 or unknown > len(flags) or any(item.commands for item in found):
         return None
     return next(iter(ports | flags))
 

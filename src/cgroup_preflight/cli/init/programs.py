@@ -30,11 +30,11 @@ _IN_C = ("github.com/mattn/go-sqlite3", "github.com/confluentinc/confluent-kafka
 #: Folders of what a project needs, but does not run for its users.
 _TOOL_FOLDERS = frozenset({
     "tool", "tools", "hack", "script", "scripts", "test", "tests", "e2e", "integration", "example", "examples", "doc",
-    "docs", "contrib", "dev", "fixture", "fixtures", "mock", "mocks", "ci", "benchmark", "benchmarks", "sample", "samples",
+    "docs", "contrib", "dev", "fixture", "fixtures", "mock", "mocks", "ci", "bench", "benchmark", "benchmarks", "sample", "samples",
 })  # fmt: skip
 _TOOL_NAME = re.compile(
     r"(?:.*[-_.])?(?:gen|generate|generator|codegen|client|test|tester|bench|benchmark|migrate|migrations?|debug|dump)"
-    r"|.*(?:ctl|utl|cli|tool)"
+    r"|.*(?:ctl|utl|cli|tool)|(?:gen|generate)-.*"
 )
 _SERVICE_NAME = re.compile(r"(?:.*[-_.])?(?:worker|consumer|daemon|agent|scheduler|exporter|operator|controller)")
 _NO_NAMES = ("cmd", "main")
@@ -128,18 +128,21 @@ def _facts(found: SourceTree, folder: str, folders: Mapping[str, str]) -> _Facts
     return _Facts(
         serves=next((kind for kind in ("gRPC", "HTTP", "TCP") if kind in serves), ""),
         waits=bool(serves) or any(file.listening.runs for file in found.packages[folder])
-        or any(name.startswith(_WAITING) for name in imports) or _SERVICE_NAME.fullmatch(base) is not None,
+        or any(name.startswith(_WAITING) for name in imports)
+        # In a large tree the file that listens may not have been read.
+        or (not found.complete and base == _last_part(found.modules.get("", ""))) or _SERVICE_NAME.fullmatch(base) is not None,
         is_tool=not _TOOL_FOLDERS.isdisjoint(folder.split("/")) or _TOOL_NAME.fullmatch(base) is not None,
         port=sure_port([file.listening for file in files]),
         routes=tuple(dict.fromkeys(route for file in files for route in file.routes)),
-        cgo=any(map(_needs_cgo, reached)) or any(name.startswith(_IN_C) for name in imports),
+        cgo=any(map(_needs_cgo, reached)),
     )  # fmt: skip
 
 
 def _needs_cgo(package: Iterable[GoFile]) -> bool:
-    """Whether the package has a file in C, and no other one for builds without cgo."""
+    """Whether the package has C, its own or that of a package that it imports, and no file for builds without cgo."""
     files = list(package)
-    return any(file.imports_c for file in files) and not any(file.without_cgo for file in files)
+    in_c = any(file.imports_c or any(name.startswith(_IN_C) for name in file.imports) for file in files)
+    return in_c and not any(file.without_cgo for file in files)
 
 
 def _services(facts: Mapping[str, _Facts]) -> frozenset[str]:

@@ -39,12 +39,27 @@ def test_a_port_in_doubt_is_none(code: str) -> None:
     assert port(code) is None
 
 
+@pytest.mark.parametrize(("code", "sure"), [
+    ('root.AddCommand(serve)', False), ('app.Command("serve", "x")', False), ("&cli.Command{}", False),
+    ('exec.Command("git", "log")', True), ("cmd.Commands()", True),
+])  # fmt: skip
+def test_a_program_with_commands_of_its_own_opens_nothing_without_one(code: str, sure: bool) -> None:
+    assert port('http.ListenAndServe(":8080", nil)', code) == (8080 if sure else None)
+
+
+@pytest.mark.parametrize("flag", [
+    'flag.String("remote-write.address", ":8080", "")', 'flag.Int("smtp-port", 8080, "")', 'flag.Int("target.port", 8080, "")',
+])  # fmt: skip
+def test_a_flag_of_something_else_names_no_port(flag: str) -> None:
+    assert port(flag) is None
+
+
 def test_a_second_listener_anywhere_is_a_doubt() -> None:
     one = 'http.ListenAndServe(":8080", nil)'
     assert port(one, "package x") == 8080
     assert port(one, one) == 8080
     assert port(one, 'net.Listen("tcp", cfg.Addr)') is None
-    assert port(one, 'flag.String("metrics.addr", ":9090", "")') is None
+    assert port(one, 'flag.String("web.addr", ":9090", "")') is None
 
 
 @pytest.mark.parametrize(("code", "serves"), [

@@ -1,5 +1,6 @@
 """From what was found to services."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,7 +99,7 @@ def test_services_come_first_and_commands_that_end_are_tools(code: str) -> None:
 
 @pytest.mark.parametrize("folder", [
     "tools/x", "hack/x", "docs/debugging/x", "test/x", "internal/tools/x", "examples/x", "cmd/etcdctl", "cmd/amtool",
-    "cmd/logcli", "cmd/load-client", "cmd/zoekt-test", "cmd/gen", "cmd/migrate",
+    "cmd/logcli", "cmd/load-client", "cmd/zoekt-test", "cmd/gen", "cmd/migrate", "cmd/generate-load", "pkg/bench/cmd/x",
 ])  # fmt: skip
 def test_servers_that_nobody_runs_for_users_are_tools(folder: str) -> None:
     services, tools = named(found({}, {folder: go(code=HTTP), "cmd/z": go(code=HTTP)}))
@@ -120,6 +121,13 @@ def test_where_nothing_looks_like_a_service_all_are_tried() -> None:
     assert named(found({}, {"cmd/a": go(), "cmd/b": go(), "tools/c": go()})) == (["a", "b"], ["c"])
 
 
+def test_of_a_tree_that_was_read_in_part_the_program_of_its_name_is_a_service() -> None:
+    packages = {"cmd/shop": (go(),), "cmd/other": (go(),), "cmd/z": (go(code=HTTP),)}
+    some = SourceTree(modules={"": "example.com/shop/v2"}, packages=packages, binaries={}, complete=False)
+    assert named(some) == (["shop", "z"], ["other"])
+    assert named(replace(some, complete=True)) == (["z"], ["other", "shop"])
+
+
 def test_what_go_generate_runs_is_no_program() -> None:
     some = found(
         {}, {"": go("x", generators=("./internal/", "cmd/../gen")), "internal": go(), "gen": go(), "cmd/a": go()}
@@ -129,7 +137,8 @@ def test_what_go_generate_runs_is_no_program() -> None:
 
 @pytest.mark.parametrize(("files", "needed"), [
     ([go("db", imports_c=True)], True), ([go("db", imports_c=True), go("db", without_cgo=True)], False),
-    ([go("db")], False), ([go("db", "github.com/mattn/go-sqlite3")], True), ([go("db", without_cgo=True)], False),
+    ([go("db")], False), ([go("db", "github.com/mattn/go-sqlite3")], True),
+    ([go("db", "github.com/mattn/go-sqlite3"), go("db", without_cgo=True)], False), ([go("db", without_cgo=True)], False),
 ])  # fmt: skip
 def test_a_program_that_needs_cgo(files: list[GoFile], needed: bool) -> None:
     packages = {"": (go("main", "example.com/a/db"),), "db": tuple(files)}
