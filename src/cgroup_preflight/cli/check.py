@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
         raise UsageError("systemd cannot be queried in a recording", where="--units",
                          remedy=Remedy(title="run check --units on the host itself"))  # fmt: skip
     required = _controllers(args.require)
-    config = common.try_config(args.config)
+    config = common.try_config(args.config, args.allow_outside)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
     findings = (*run_checks(context), *common.plan_findings(context, config))
     if args.units:

@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     if any(item.format not in _FORMATS for item in wanted):
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
-    config = common.try_config(args.config)
+    config = common.try_config(args.config, args.allow_outside)
     limits = _limits(args)
     target = GoTarget(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
     seen = _inspect_all(args.binary, None if limits else config, limits, target)

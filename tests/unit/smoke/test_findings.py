@@ -564,7 +564,7 @@ def test_no_combination_passes_but_a_clean_one(text):
             assert ready
             assert not early
             assert not killed
-            assert result in ("success", "exit-code"), "a pass needs a word from systemd"
+            assert seen.state.result in ("success", "exit-code"), "a pass needs a word from systemd"
 
 
 @given(
@@ -594,3 +594,14 @@ def test_missing_counters_are_none_never_zero():
     assert (result.oom_kills, result.memory_peak_bytes, result.cpu) == (None, None, None)
     result = service_result(evidence(counters=counters(cpu={"usage_usec": 5})))
     assert (result.cpu.usage_usec, result.cpu.nr_throttled) == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "result", "code", "verdict"),
+    [("1", "resources", "", "unverified"), ("2", "resources", "", "fail"), ("1", "exit-code", "1", "fail")],
+)
+def test_a_single_task_that_the_gate_took_is_no_fault_of_the_service(tasks, result, code, verdict):
+    text = TEXT.replace("TasksMax = 64", f"TasksMax = {tasks}")
+    ready = Readiness(ok=False, seconds=1.0, why="it ended before it was ready")
+    seen = evidence(text, state=state(result, code, "1" if code else ""), ready=ready, ended_early=True, stay=None)
+    assert str(verdict_of(judged(seen))) == verdict
