@@ -22,7 +22,7 @@ Use it first on a new host or CI runner, or when a limit has no effect there.
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
     cgroup-preflight check --root host.json       (a host that `snapshot` saved)
-    cgroup-preflight check --units                (after changes of running units)
+    cgroup-preflight check --units           (after changes of running units)
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 a required
 check could not run, for example because this job may not read a file.
