@@ -84,8 +84,9 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 
 def _setting(item: Taken) -> str:
-    line = f"{item.name} = {quote(item.value)}"
-    return key_line(item.name, quote(item.value), plain(item.comment)) if item.comment else line
+    lines = item.value.split("\n")
+    value = quote(item.value) if len(lines) == 1 else f"[{', '.join(map(quote, lines))}]"
+    return key_line(item.name, value, plain(item.comment)) if item.comment else f"{item.name} = {value}"
 
 
 def _notes(notes: Iterable[str]) -> Iterator[str]:
@@ -98,7 +99,7 @@ def _service(item: _Named, slices: set[str], programs: Mapping[str, str]) -> str
     lines = ["", f"# {plain(', '.join(file.path for file in source.files))}", f"[services.{name}]"]
     lines += _by_unit(item.found, programs) if item.found.unit else _by_program(item.found)
     lines += _placement(source, slices)
-    lines += _settings(settings_of(source.lines, "Service"))
+    lines += _settings(settings_of(source.lines, "Service", limits_only=bool(item.found.unit)))
     lines += ["", f"[services.{name}.smoke]"]
     lines += _args(source) if not item.found.unit else []
     lines += [*_ready(item.found), key_line("duration", '"5s"', "how long it runs under its limits")]

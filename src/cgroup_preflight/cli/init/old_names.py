@@ -28,13 +28,24 @@ _SCALED = {
 }
 _WEIGHTS = range(1, 10001)
 _ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
-#: Properties whose assignments add up (systemd.resource-control(5)).
-_LISTS = ("AllowedCPUs",)
+#: Properties whose assignments add up to one value (systemd.resource-control(5), systemd.exec(5)).
+_JOINED = (
+    "AllowedCPUs", "AllowedMemoryNodes", "AmbientCapabilities", "CapabilityBoundingSet", "SuccessExitStatus",
+    "StateDirectory", "RuntimeDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory",
+)  # fmt: skip
+#: Properties of which each assignment is a value of its own: a device and its limit, a file.
+_LINES = (
+    "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceWeight", "EnvironmentFile",
+    "BlockIODeviceWeight", "BlockIOReadBandwidth", "BlockIOWriteBandwidth",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """One setting: its name and value in the config, and a word on where it comes from if that is no plain copy."""
+    """One setting: its name and value in the config, and a word on where it comes from if that is no plain copy.
+
+    A property with several lines has each as a line of `value`.
+    """
 
     name: str
     value: str
@@ -49,11 +60,18 @@ class Settings:
     notes: tuple[str, ...]
 
 
-def settings_of(lines: Sequence[UnitLine], section: str) -> Settings:
-    """The limits in `section` ("Service" or "Slice") in the order of the config's table of properties."""
+def settings_of(lines: Sequence[UnitLine], section: str, *, limits_only: bool = False) -> Settings:
+    """The settings in `section` ("Service" or "Slice") that are keys of the config, in the order of its table.
+
+    `limits_only`: without those that control no cgroup, because the unit itself keeps them.
+    """
     keys = dict.fromkeys(item.key for item in lines if item.section == section)
     given = {key: text for key in keys if (text := _text(lines, section, key))}
-    found = {key: Taken(name=key, value=text) for key, text in given.items() if key in BY_NAME}
+    found = {
+        key: Taken(name=key, value=text)
+        for key, text in given.items()
+        if key in BY_NAME and (BY_NAME[key].controller or not limits_only)
+    }
     notes: list[str] = []
     for old, text in given.items():
         new = _RENAMED.get(old) or (_SCALED[old][0] if old in _SCALED else "")
@@ -80,7 +98,8 @@ def settings_of(lines: Sequence[UnitLine], section: str) -> Settings:
 def _wrong(item: Taken) -> str:
     """What is wrong with the value; systemd logs a warning for most of these, and ignores the line."""
     try:
-        BY_NAME[item.name].parse(item.value)
+        for line in item.value.split("\n"):
+            BY_NAME[item.name].parse(line)
     except QuantityError as error:
         return f"{error}; use {error.hint}; `systemd-analyze verify` shows whether systemd ignores the line"
     return ""
@@ -93,7 +112,9 @@ def is_limit(key: str) -> bool:
 
 def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
     found = [item.value for item in values(lines, section, key)]
-    return " ".join(found) if key in _LISTS else found[-1] if found else ""
+    if key in _LINES:
+        return "\n".join(found)
+    return " ".join(found) if key in _JOINED else found[-1] if found else ""
 
 
 def _renewed(old: str, text: str, new: str) -> Taken | None:

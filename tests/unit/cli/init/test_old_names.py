@@ -85,3 +85,10 @@ def test_other_sections_are_passed_over() -> None:
 def test_whatever_is_taken_parses(lines: list[str]) -> None:
     for item in settings(*lines).taken:
         BY_NAME[item.name].parse(item.value)
+
+
+def test_a_unit_of_the_project_keeps_what_controls_no_cgroup() -> None:
+    text = parse_unit("[Service]\n" + "".join(f"{name}={item.example}\n" for name, item in BY_NAME.items()))
+    names = {item.name for item in settings_of(text, "Service", limits_only=True).taken}
+    assert names == {name for name, item in BY_NAME.items() if item.controller}
+    assert {item.name for item in settings_of(text, "Service").taken} == set(BY_NAME)
