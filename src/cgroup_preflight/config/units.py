@@ -1,6 +1,7 @@
 """Reads the unit files that a config names, with the drop-ins and the socket unit next to them."""
 
 import os
+import stat
 
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.errors import UsageError
@@ -46,6 +47,10 @@ def _read(folder: str, path: str) -> UnitText:
         )
     try:
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(
+                    "the unit file is not a regular file", where=path, remedy=Remedy(title="correct unit in the config")
+                )
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         reason = f"cannot read the unit file: {error.strerror}"

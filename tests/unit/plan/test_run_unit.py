@@ -1,5 +1,6 @@
 """The copy of a unit of the project for a run."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,6 @@ def test_a_unit_file_is_inside_of_the_project(tmp_path: Path) -> None:
     (tmp_path / "project/link.service").symlink_to(tmp_path / "out.service")
     with pytest.raises(UsageError, match="a link out of the folder"):
         read_unit(str(tmp_path / "project"), "link.service", "")
+    os.mkfifo(tmp_path / "project/fifo.service")
+    with pytest.raises(UsageError, match="not a regular file"):
+        read_unit(str(tmp_path / "project"), "fifo.service", "")
