@@ -20,6 +20,8 @@ _SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
+#: Types whose readiness systemd learns of.
+_NOTIFYING = ("notify", "notify-reload", "forking")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 _ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
@@ -86,6 +88,13 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     if service.unit and service.smoke.args:
         mistakes.add(codes.BAD_VALUE, (*path, "smoke", "args"), "args: the unit has the arguments of its program",
                      "remove args, or write them into ExecStart= of the unit")  # fmt: skip
+    of_type = next((item for item in service.settings if item.property == "Type"), None)
+    if of_type is not None and service.unit:
+        mistakes.add(codes.BAD_VALUE, (*path, "Type"), "Type: the unit has its type",
+                     "remove Type, or change Type= in the unit")  # fmt: skip
+    elif of_type is not None and service.smoke.ready.kind is ReadyKind.NOTIFY and of_type.text not in _NOTIFYING:
+        mistakes.add(codes.BAD_VALUE, (*path, "Type"), f"Type: systemd learns nothing from a service of the type {of_type.text}, "
+                     "and ready is notify", 'use Type = "notify", or another readiness test')  # fmt: skip
     if service.instance and not is_template:
         mistakes.add(codes.BAD_VALUE, (*path, "instance"),
                      "instance: only a template (unit = \"NAME@.service\") has instances", "remove instance")  # fmt: skip

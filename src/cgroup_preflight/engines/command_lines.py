@@ -8,7 +8,6 @@ opens the gate (systemd.service(5), systemctl(1) `kill`).
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Launch
 
@@ -23,11 +22,6 @@ _LOG_RATE_SINCE = 240
 
 #: systemd.service(5): ExecStop= runs also after the main process has ended with success, with no MAINPID then.
 _END_GATE = """-{plus}/bin/sh -c '[ -n "$$MAINPID" ] || exec {sleep} {seconds:g}'"""
-
-
-def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
-    """Settings as (property, text), exactly as the unit file has them."""
-    return tuple((item.property, item.text) for item in settings)
 
 
 def systemd_run(launch: Launch, *, sleep: str, systemd: int, protect: bool = False) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def unit_file_text(launch: Launch) -> str:
     lines = (
         *(f"{name}={text}" for name, text in launch.settings),
         *(variable_line(name, value) for name, value in launch.env),
-        f"WorkingDirectory={specifiers(launch.folder)}",
+        *(() if "WorkingDirectory" in dict(launch.settings) else (f"WorkingDirectory={specifiers(launch.folder)}",)),
         *((f"StandardInput=file:{specifiers(launch.input)}",) if launch.input else ()),
         f"RuntimeMaxSec={launch.runtime_max:g}s", f"TimeoutStopSec={launch.stop_timeout:g}s",
     )  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
+from tests.unit.engines.machine import NUMBERS
 from tests.unit.smoke.fabricate import SCOPE, plan
 
 TEXT = """\
@@ -40,7 +41,7 @@ def test_policies_of_services_and_slices_and_nothing_else():
     ids=["held", "nobody acts", "not taken", "not taken by the slice", "old systemd", "no answer"],
 )
 def test_a_policy_is_judged_by_what_systemd_holds(what, oomd, statuses):
-    found = judge(WANTED, what, oomd=oomd)
+    found = judge(WANTED, what, NUMBERS, oomd=oomd)
     assert [item.status for item in found] == statuses
     assert {item.code for item in found} == {"CGP513"}
     assert all(item.remedies for item in found if item.status is not Status.PASS)
@@ -48,4 +49,4 @@ def test_a_policy_is_judged_by_what_systemd_holds(what, oomd, statuses):
 
 
 def test_who_does_not_run_is_named():
-    assert OOMD in judge(WANTED, shown("kill"), oomd=False)[0].message
+    assert OOMD in judge(WANTED, shown("kill"), NUMBERS, oomd=False)[0].message
