@@ -58,7 +58,7 @@ class Expectation:
 def expectations(settings: Iterable[Setting], host: HostNumbers) -> tuple[Expectation, ...]:
     """What the kernel's files must say, for each setting that has a file."""
     by_name = {item.property: item for item in settings}
-    found = []
+    found: list[Expectation] = []
     for name, setting in by_name.items():
         item = BY_NAME[name]
         if not item.attribute:

@@ -330,7 +330,7 @@ def test_the_allowed_keys_are_listed_once():
         "[slices.a]\nxyzzy = 1\nplugh = 1\n[slices.b]\nxyzzy = 1\n[services.c]\nbinary = 'x'\nplover = 1\n"
     )
     titles = [item.remedies[0].title for item in found]
-    assert [title.count("MemoryMax") for title in titles] == [1, 0, 0, 1]
+    assert [title.count(" MemoryMax,") for title in titles] == [1, 0, 0, 1]
     assert titles[1] == titles[2] == f"the allowed keys are listed at line {found[0].location.line}"
 
 
