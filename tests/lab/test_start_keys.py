@@ -163,8 +163,8 @@ def test_the_weight_of_boot_is_systemds_and_that_of_later_the_kernels(report: di
     [
         ("silent", "it has not told systemd that it is ready (activating)"),
         ("ends-badly", "75"),
-        ("no-file", "resources"),
-        ("no-folder", "200"),
+        ("no-file", "a file of EnvironmentFile= cannot be read"),
+        ("no-folder", "200: systemd could not set up CHDIR: WorkingDirectory="),
     ],
 )
 def test_a_service_that_lacks_what_its_keys_need_fails_with_the_reason(
