@@ -16,7 +16,7 @@ import pytest
 from cgroup_preflight.checks.plan import plan_findings
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.load import parse
-from cgroup_preflight.config.properties import BY_NAME, PROPERTIES
+from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
@@ -26,7 +26,7 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
 from cgroup_preflight.plan.model import Plan, SlicePlan
 from cgroup_preflight.plan.unitfile import slice_files
-from tests.lab.arithmetic_values import Case, cases
+from tests.lab.arithmetic_values import ATTRIBUTES, Case, cases
 from tests.lab.configs import ENVIRONMENT
 from tests.lab.conftest import KINDS, Boot
 
@@ -40,7 +40,7 @@ _SYSTEMS = {
     for distro in DISTROS for spec in (KINDS[0].spec, KINDS[1].spec)
 }  # fmt: skip
 _ATTRIBUTES = (
-    *dict.fromkeys(item.attribute for item in PROPERTIES if item.attribute),
+    *ATTRIBUTES,
     "cpu.idle",
     "cpuset.cpus.effective",
 )

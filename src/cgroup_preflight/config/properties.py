@@ -246,7 +246,7 @@ _STARTING: tuple[Property, ...] = (
     _start("WorkingDirectory", 201, u.parse_working_directory,
            "The folder that the program starts in; with a - before it, it may be absent.", "/var/lib/shop"),
     Property(name="EnvironmentFile", controller="", attribute="", since=201, role=Role.START, parse=u.parse_environment_file,
-             doc="Files with variables, which win over Environment; with a - before it, a file may be absent.",
+             doc="A file (or a list of files) with variables, which win over Environment; with a - before it, it may be absent.",
              example="/etc/default/shop", shape=_LINES, sections=SERVICE, kind="lines"),
     _start("StateDirectory", 235, u.parse_folders, "Folders below /var/lib that systemd creates for User.", "shop"),
     _start("RuntimeDirectory", 211, u.parse_folders, "Folders below /run that systemd creates for User.", "shop"),

@@ -91,6 +91,44 @@ _STATUSES = frozenset(
 )
 
 
+#: signal(7)
+_SIGNALS = frozenset(
+    [
+        "HUP",
+        "INT",
+        "QUIT",
+        "ILL",
+        "TRAP",
+        "ABRT",
+        "BUS",
+        "FPE",
+        "KILL",
+        "USR1",
+        "SEGV",
+        "USR2",
+        "PIPE",
+        "ALRM",
+        "TERM",
+        "STKFLT",
+        "CHLD",
+        "CONT",
+        "STOP",
+        "TSTP",
+        "TTIN",
+        "TTOU",
+        "URG",
+        "XCPU",
+        "XFSZ",
+        "VTALRM",
+        "PROF",
+        "WINCH",
+        "IO",
+        "PWR",
+        "SYS",
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLimit:
     """A limit of one device: `amount` is in bytes or operations per second, None for no limit."""
@@ -201,20 +239,13 @@ def parse_type(text: str) -> str:
 
 def parse_exit_statuses(text: str) -> str:
     """Statuses from 0 to 255, names of statuses, and signals, with blanks between. Raises QuantityError."""
-    import signal  # only where a config has this key
-
     for word in _words(text):
+        known = word in _STATUSES or (word.removeprefix("SIG") in _SIGNALS and word.startswith("SIG"))
         if word.isdigit():
             known = bool(_NUMBER.fullmatch(word)) and int(word) <= 255
-        else:
-            known = word in _STATUSES or word in signal.Signals.__members__
         if not known:
-            hint = (
-                f"SIG{word}"
-                if f"SIG{word}" in signal.Signals.__members__
-                else "numbers from 0 to 255, names such as TEMPFAIL, signals such as SIGKILL"
-            )
-            raise QuantityError(f"{word!r} is not an exit status", hint)
+            hint = "numbers from 0 to 255, names such as TEMPFAIL, signals such as SIGKILL"
+            raise QuantityError(f"{word!r} is not an exit status", f"SIG{word}" if word in _SIGNALS else hint)
     return text
 
 
