@@ -22,6 +22,8 @@ _PORTS = {"http": 80, "https": 443}
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 #: Types whose readiness systemd learns of.
 _NOTIFYING = ("notify", "notify-reload", "forking")
+#: Limits that can block the service manager, those of the boot, too.
+_TINY = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 _ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
@@ -47,7 +49,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
     by_name = {item.property: item for item in settings}
-    for name in ("MemoryMax", "MemoryHigh"):
+    for name in _TINY:
         value = by_name[name].value if name in by_name else None
         if isinstance(value, Permyriad) and _LARGE_MEMORY * value.value // 10000 < TINY and not tiny:
             mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
