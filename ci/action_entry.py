@@ -1,10 +1,13 @@
 """What action.yml starts: environment to argv, nothing else. `python -I ci/action_entry.py run|publish`.
 
-`-I` and the paths below keep modules of the workspace, which a pull request can bring, from being imported.
+`-I`, `-S` and the paths below keep modules of the workspace and of the job, which a pull request can bring, from being
+imported.
 """
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
@@ -17,9 +20,12 @@ CHOICES = {
     "CGPF_PUBLISH": ("warn", "strict"), "CGPF_FAIL_ON": ("unverified", "fail", "never"),
     "CGPF_ENGINE": ("", "auto", "systemd", "user", "guest"),
 }  # fmt: skip
-#: Gone before anything of the pull request runs, should a workflow have put them into the job's environment.
-TOKENS = ("GITHUB_TOKEN", "GH_TOKEN", "CGROUP_PREFLIGHT_GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN",
-          "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "INPUT_TOKEN")  # fmt: skip
+#: Names of what is secret in the environment of a job; gone before anything of the pull request runs.
+SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|JWT")
+#: What an earlier step can use to change the programs that publish, or to read what they send.
+PLANTED = ("SSLKEYLOGFILE", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES")
+#: The token, which action_seal.py puts there.
+TOKEN = "CGROUP_PREFLIGHT_GITHUB_TOKEN"  # noqa: S105 - a name
 
 
 class InputError(Exception):
@@ -37,6 +43,8 @@ def check_inputs(environ: Mapping[str, str]) -> None:
         raise InputError("the input require goes with target: check; for a run it is [require] in the config")
     if target == "publish" and not _lines(environ, "CGPF_REPORTS"):
         raise InputError("target: publish needs the input reports")
+    if environ.get("CGPF_EXPECT") and target != "publish":
+        raise InputError("the input expect goes with target: publish")
 
 
 def _lines(environ: Mapping[str, str], name: str) -> list[str]:
@@ -59,18 +67,56 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
     return words
 
 
-def leg(environ: Mapping[str, str]) -> str:
-    """The name of this leg: as it was given, or the values of the matrix, which is the input's default."""
-    given = environ.get("CGPF_LEG", "")
-    if environ.get("CGPF_TARGET") == "publish" and given.startswith("{"):
-        return ""  # one result of many reports is no leg
+def leg_words(environ: Mapping[str, str]) -> list[str]:
+    """Options that tell this leg from the others of the job: its whole matrix and its position; and its name for people.
+
+    By default, the input `leg` is the matrix, too: then its values are the name.
+    """
+    given, identity = environ.get("CGPF_LEG", ""), _identity(environ)
+    words = []
+    if environ.get("CGPF_TARGET") != "publish":
+        words += [f"--leg={name}"] if (name := _name(given)) else []
+    elif given and not given.startswith("{"):
+        words.append(f"--leg={given}")  # a step that publishes the one report of its leg
+    if matrix := identity["matrix"]:
+        words.append(f"--matrix={matrix if isinstance(matrix, str) else json.dumps(matrix)}")
+    index, total = _whole(identity["index"]), _whole(identity["total"])
+    if index is not None and total is not None and index < total:
+        words.append(f"--position={index + 1}/{total}")
+    return words
+
+
+def _identity(environ: Mapping[str, str]) -> dict[str, object]:
+    """The input `identity`: as action.yml makes it, or any other text that tells this leg from others."""
+    text = environ.get("CGPF_IDENTITY", "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = text
+    parts = ("matrix", "index", "total", "job")
+    if not isinstance(found, dict) or not found.keys() <= set(parts):
+        return {"matrix": text, "index": "", "total": "", "job": ""}
+    return {part: found.get(part, "") for part in parts}
+
+
+def _whole(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def _name(given: str) -> str:
     try:
         matrix = json.loads(given)
     except ValueError:
         return given
     if not isinstance(matrix, dict):
         return "" if matrix is None else given
-    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())[:100]
+    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in matrix.values())
+
+
+def _expected(environ: Mapping[str, str]) -> list[str]:
+    """What must have reported: GitHub's context `needs` as JSON, which has several lines, or one job a line."""
+    text = environ.get("CGPF_EXPECT", "").strip()
+    return [text] if text.startswith("{") else _lines(environ, "CGPF_EXPECT")
 
 
 def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
@@ -84,8 +130,10 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     ):  # fmt: skip
         if environ.get(name):
             words.append(f"{option}={environ[name]}")
-    if name := leg(environ):
-        words.append(f"--leg={name}")
+    # With target publish the reports come from other jobs: what is checked out here tells nothing about them.
+    words.append(f"--commit={environ.get('CGPF_COMMIT') or ('event' if merging else 'checkout')}")
+    words += leg_words(environ)
+    words += [f"--expect={item}" for item in _expected(environ)]
     if prefix not in ("", ".") and not merging:
         words.append(f"--prefix={prefix}")
     # The run's own report is written once more, with the receipt in it.
@@ -95,13 +143,34 @@ def publish_words(environ: Mapping[str, str], prefix: str) -> list[str]:
     return [*words, "--", *reports]
 
 
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for the step that runs the services."""
+    return {name: value for name, value in environ.items() if not SECRET.search(name.upper())}
+
+
+def refuse_links(environ: Mapping[str, str]) -> None:
+    """Raises InputError where a report file in the workspace would be written outside: a pull request can bring links."""
+    workspace = os.path.realpath(environ.get("GITHUB_WORKSPACE", "."))
+    for line in _lines(environ, "CGPF_FORMATS"):
+        path = os.path.abspath(line.partition("=")[2])
+        if _is_below(path, workspace) and not _is_below(os.path.realpath(path), workspace):
+            raise InputError("the input formats names a file that is a link out of the workspace")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def _run(environ: Mapping[str, str]) -> int:
-    folder = Path(environ["RUNNER_TEMP"]) / "cgroup-preflight" / f"out-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
+    folder = Path(environ["RUNNER_TEMP"]) / f"cgroup-preflight-out-{secrets.token_hex(8)}"
+    folder.mkdir(mode=0o700)
     report, receipt = str(folder / "report.json"), str(folder / "delivery.json")
     words = run_words(environ, report)
     from cgroup_preflight.cli import main
+    from ci import action_leftovers as leftovers
 
+    leftovers.adopt()
+    groups = leftovers.groups()
     # No line of a report or a log is a command to the runner until the token comes, which nobody else knows.
     token = secrets.token_hex(16)
     print(f"::stop-commands::{token}", flush=True)
@@ -111,12 +180,36 @@ def _run(environ: Mapping[str, str]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         print(f"\n::{token}::", flush=True)
-    with open(environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
-        file.write(f"status={int(status)}\nreport={report}\nreceipt={receipt}\n")
+    for name in leftovers.end_children():
+        print(f"::warning title=cgroup-preflight::stopped a process that was left by the run: {name}")
+    left = leftovers.strangers(groups)
+    if left:
+        print("::error title=cgroup-preflight::the step that publishes gets no token, because a process that the run "
+              f"started could read it: {', '.join(left)}")  # fmt: skip
+    _write_outputs(environ, {
+        "status": str(int(status)), "report": report, "receipt": receipt, "alone": "false" if left else "true",
+        "sha256": _sha256(report),
+    })  # fmt: skip
     if status == 2:
         _annotate_config(environ)
     # A verdict waits until it is published; everything else has made no report.
     return 0 if status in (0, 1, 3) else int(status)
+
+
+def _write_outputs(environ: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """The outputs of this step and nothing else: its files are open to every process of this user."""
+    for name in ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE"):
+        if environ.get(name):
+            Path(environ[name]).write_text("")
+    Path(environ["GITHUB_OUTPUT"]).write_text("".join(f"{name}={value}\n" for name, value in outputs.items()), "utf-8")
+
+
+def _sha256(path: str) -> str:
+    """Empty if there is no such file."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _annotate_config(environ: Mapping[str, str]) -> None:
@@ -143,8 +236,11 @@ def _prefix(environ: Mapping[str, str]) -> str:
 
 
 def _publish(environ: Mapping[str, str]) -> int:
+    if environ.get("CGPF_SHA256") and _sha256(environ["CGPF_REPORT"]) != environ["CGPF_SHA256"]:
+        raise InputError("the report changed after the run, so nothing is published")
     from cgroup_preflight.cli import main
 
+    os.environ["CGROUP_PREFLIGHT_JOB_ID"] = str(_whole(_identity(environ)["job"]) or "")
     return int(main(publish_words(environ, _prefix(environ))))
 
 
@@ -153,19 +249,31 @@ def entry(mode: str) -> int:
     environ = dict(os.environ)
     try:
         check_inputs(environ)
+        refuse_links(environ)
+        return _run(environ) if mode == "run" else _publish(environ)
     except InputError as error:
         print(f"::error title=cgroup-preflight::{error}")
         return 2
+
+
+def _prepare(mode: str) -> None:
+    """Takes from the environment what is secret, for `publish` all but the one token, and what is planted."""
     if mode == "run":
-        for name in TOKENS:
-            os.environ.pop(name, None)
-        return _run(environ)
-    return _publish(environ)
+        clean = without_secrets(os.environ)
+        if len(clean) < len(os.environ):
+            # /proc/PID/environ keeps what a process began with, whatever it removes later.
+            os.execve(sys.executable, [sys.executable, "-I", "-S", "-B", *sys.argv], clean)  # noqa: S606
+        return
+    for name in set(os.environ) - {TOKEN} - set(without_secrets(os.environ)) | set(PLANTED) & set(os.environ):
+        del os.environ[name]
+    os.environ["NETRC"] = os.devnull  # `requests` would take a password from ~/.netrc instead of the token
 
 
 if __name__ == "__main__":
+    _prepare(sys.argv[1])
     # A requested version is installed next to its dependencies; without one, the source of this action is used.
-    sys.path[:0] = [os.path.join(os.environ["RUNNER_TEMP"], "cgroup-preflight", "lib"), str(HERE.parent / "src")]
+    sys.path[:0] = [os.environ["CGPF_LIB"], str(HERE.parent / "src")]
+    sys.path.append(str(HERE.parent))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(entry(sys.argv[1]))

@@ -1,6 +1,10 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Finds the Python for the action. Outputs its `path` if it is installed, else a `version` for setup-python.
-set -euo pipefail
+#
+# Only the system's folders are searched: an earlier step can put a folder of the pull request first in PATH.
+set -eu
+PATH=/usr/local/bin:/usr/bin:/bin
+export PATH
 
 fits() {
   "$1" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
@@ -8,11 +12,12 @@ fits() {
 
 wanted=$CGPF_PYTHON
 case $wanted in
-  '') candidates=(python3 python3.13 python3.12 python3.11) ;;
-  */*) candidates=("$wanted") ;;
-  *) candidates=("python$wanted") ;;
+  '') candidates='python3 python3.13 python3.12 python3.11' ;;
+  */*) candidates= ;;
+  *[!0-9.]*) candidates= ;;
+  *) candidates=python$wanted ;;
 esac
-for candidate in "${candidates[@]}"; do
+for candidate in $candidates "$wanted"; do
   if found=$(command -v "$candidate") && fits "$found"; then
     # The interpreter itself: a wrapper would search for it at every start.
     printf 'path=%s\n' "$("$found" -I -c 'import sys; print(sys.executable)')" >>"$GITHUB_OUTPUT"
@@ -26,8 +31,10 @@ case $wanted in
     ;;
   '') wanted=3.13 ;;
 esac
-if ! [[ $wanted =~ ^3\.[0-9]{1,2}$ ]]; then
-  echo "::error title=cgroup-preflight::the input python is neither a path nor a version such as 3.13"
-  exit 2
-fi
-printf 'version=%s\n' "$wanted" >>"$GITHUB_OUTPUT"
+case $wanted in
+  3.[0-9] | 3.[0-9][0-9]) printf 'version=%s\n' "$wanted" >>"$GITHUB_OUTPUT" ;;
+  *)
+    echo "::error title=cgroup-preflight::the input python is neither a path nor a version such as 3.13"
+    exit 2
+    ;;
+esac

@@ -64,7 +64,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Path]]:
     """`project({path: text}, {path: folder})`: a committed repository with these files and copies of folders."""
 
-    def make(files: dict[str, str], folders: dict[str, Path] | None = None) -> Path:
+    def make(
+        files: dict[str, str], folders: dict[str, Path] | None = None, links: dict[str, Path] | None = None
+    ) -> Path:
         folder = tmp_path / "project"
         for name, text in files.items():
             path = folder / name
@@ -72,6 +74,9 @@ def project(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Path]]:
             path.write_text(text)
         for name, source in (folders or {}).items():
             shutil.copytree(source, folder / name)
+        for name, target in (links or {}).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(target)
         commit(folder)
         return folder
 

@@ -1,5 +1,6 @@
 """action.yml under `act`: `uses: org/cgroup-preflight@v1` in workflows, against GitHub on loopback."""
 
+import html
 import json
 import re
 import time
@@ -21,7 +22,7 @@ HOSTILE_REPORT = report(
 STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
 
 
-def workflow(*steps, matrix=""):
+def workflow(*steps, matrix="", before=""):
     lines = [
         "on: [pull_request]",
         "permissions: {checks: write, pull-requests: write}",
@@ -31,6 +32,7 @@ def workflow(*steps, matrix=""):
         *([f"    strategy: {{matrix: {matrix}}}"] if matrix else []),
         "    steps:",
         "      - uses: actions/checkout@v6",
+        *([f"      - run: {json.dumps(before)}"] if before else []),
     ]
     for name, inputs in steps:
         outputs = {"O": "outcome", "V": "outputs.verdict", "F": "outputs.findings", "C": "outputs.comment-url"}
@@ -50,8 +52,9 @@ def workflow(*steps, matrix=""):
 def go(act, action, github, tmp_path, project):
     """`go(steps, event=..., files=...)`: what act printed, and the outcome of each step by its id."""
 
-    def start(*steps, event=None, files=None, folders=None, matrix="", token=gh.TOKEN):
-        folder = project({".github/workflows/ci.yml": workflow(*steps, matrix=matrix), **(files or {})}, folders)
+    def start(*steps, event=None, files=None, folders=None, matrix="", text="", token=gh.TOKEN, before=""):
+        made = text or workflow(*steps, matrix=matrix, before=before)
+        folder = project({".github/workflows/ci.yml": made, **(files or {})}, folders)
         (tmp_path / "event.json").write_text(json.dumps(event or pull_event()))
         (tmp_path / "stub").mkdir()
         (tmp_path / "stub" / "action.yml").write_text(STUB)
@@ -59,6 +62,7 @@ def go(act, action, github, tmp_path, project):
         variables = {
             "GITHUB_API_URL": github.api_url,
             "GITHUB_GRAPHQL_URL": f"{github.url}/api/graphql",
+            "GITHUB_SERVER_URL": "https://github.example",  # that of the addresses in the answers
             "GITHUB_REPOSITORY": "org/demo",
             "GITHUB_RUN_ID": "100",
         } | ({"XDG_CACHE_HOME": image_cache()} if folders else {})
@@ -111,8 +115,9 @@ def test_verdicts_on_a_pull_request(go, github):
         "wrongversion": ["failure", "", ""],
     }  # fmt: skip
     assert {item["name"]: item["conclusion"] for item in github.checks} == {
-        "cgroup-preflight pass": "success", "cgroup-preflight fail": "failure", "cgroup-preflight allowed": "neutral",
-        "cgroup-preflight unverified": "action_required", "cgroup-preflight hostile": "failure",
+        "cgroup-preflight pass (preflight)": "success", "cgroup-preflight fail (preflight)": "failure",
+        "cgroup-preflight allowed (preflight)": "neutral", "cgroup-preflight unverified (preflight)": "action_required",
+        "cgroup-preflight hostile (preflight)": "failure",
     }  # fmt: skip
     keys = sorted(re.search(r"v1 key=(\S+)", item["body"])[1] for item in github.comments)
     assert keys == ["allowed", "fail", "hostile", "unverified"]
@@ -203,4 +208,139 @@ def test_legs_are_told_apart_without_being_named(go, github):
     go(("leg", inputs), files=files, matrix="{folder: [a, b]}")
     (comment,) = github.comments
     assert "**2 runners:**" in comment["body"]
-    assert {check["name"] for check in github.checks} == {"cgroup-preflight (a)", "cgroup-preflight (b)"}
+    assert {check["name"] for check in github.checks} == {
+        "cgroup-preflight (preflight, folder: a, in a)",
+        "cgroup-preflight (preflight, folder: b, in b)",
+    }
+
+
+WITH_COLLECTING_JOB = """
+on: [pull_request]
+permissions: {{checks: write, pull-requests: write}}
+jobs:
+  leg:
+    runs-on: ubuntu-latest
+    strategy: {{fail-fast: false, matrix: {{include: [{{host: one, at: 0}}, {{host: two, at: 1}}, {{host: three, at: 2}}]}}}}
+    steps:
+      - uses: actions/checkout@v6
+      - uses: org/cgroup-preflight@v1
+        id: preflight
+        with: {{target: publish, reports: "${{{{ matrix.host }}}}.json", version: "${{{{ matrix.host == '{broken}' && 'no version' || '' }}}}",
+                token: "{token}", fail-on: never, comment: {comment},
+                # act knows no strategy.job-index and no strategy.job-total
+                identity: '{{"matrix": ${{{{ toJSON(matrix) }}}}, "index": "${{{{ matrix.at }}}}", "total": "3", "job": ""}}'}}
+      - if: always()
+        env: {{REPORT: "${{{{ steps.preflight.outputs.report }}}}", NAME: "${{{{ steps.preflight.outputs.artifact }}}}"}}
+        run: '[ -z "$NAME" ] || {{ mkdir -p "{shared}/$NAME" && cp "$REPORT" "{shared}/$NAME"; }}'
+  together:
+    needs: leg
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v6
+      - uses: org/cgroup-preflight@v1
+        id: together
+        continue-on-error: true
+        with: {{target: publish, reports: "{shared}", expect: "${{{{ toJSON(needs) }}}}"}}
+      - run: 'echo "outcome together $O verdict=$V findings=$F comment=$C"'
+        env: {{O: "${{{{ steps.together.outcome }}}}", V: "${{{{ steps.together.outputs.verdict }}}}",
+               F: "${{{{ steps.together.outputs.findings }}}}", C: "${{{{ steps.together.outputs.comment-url }}}}"}}
+"""
+
+
+@pytest.mark.parametrize(("reports", "broken", "verdict", "said"), [
+    ({"one": PASS, "two": PASS, "three": PASS}, "", "pass", "**3 runners:** ✅ 3 pass"),
+    ({"one": PASS, "two": FAIL, "three": PASS}, "three", "fail", "❌ 1 fail, ⚠️ 1 unverified, ✅ 1 pass"),
+    ({"one": PASS, "two": PASS, "three": PASS}, "two", "unverified", "⚠️ 1 unverified, ✅ 2 pass"),
+    ({"one": PASS, "two": PASS, "three": PASS}, "every", "unverified", ""),
+])  # fmt: skip
+def test_the_collecting_job_misses_a_leg_whose_installation_failed(
+    go, github, tmp_path, reports, broken, verdict, said
+):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    text = WITH_COLLECTING_JOB.format(shared=shared, broken=broken, token="", comment="never")
+    if broken == "every":
+        text = text.replace("matrix.host == 'every' && ", "true && ")
+    files = {f"{name}.json": codec.render(made) for name, made in reports.items()}
+    log, outcomes = go(text=text, files=files)
+    assert outcomes["together"][:2] == ["success" if verdict == "pass" else "failure", verdict], log
+    if verdict != "pass":
+        (comment,) = github.comments
+        assert said in comment["body"]
+        missing = {"three": "leg: leg 3 of 3", "two": "leg: leg 2 of 3", "every": "no leg of this job has reported"}[
+            broken
+        ]
+        assert missing in html.unescape(comment["body"])
+
+
+@pytest.mark.parametrize(("second", "broken", "said"), [
+    (FAIL, "three", "**3 runners:** ❌ 1 fail, ⚠️ 1 unverified, ✅ 1 pass"),
+    (PASS, "three", "**3 runners:** ⚠️ 1 unverified, ✅ 2 pass"), (PASS, "", "**3 runners:** ✅ 3 pass"),
+])  # fmt: skip
+def test_legs_that_publish_by_themselves_miss_one_whose_installation_failed(go, github, tmp_path, second, broken, said):
+    """The comment is no pass while a leg has not reported, and the section of the failed leg stays."""
+    github.latency = 0.02
+    text = WITH_COLLECTING_JOB.format(shared=tmp_path, broken=broken, token="${{ github.token }}", comment="always")
+    made = {"one": PASS, "two": second, "three": PASS}
+    go(text=text.split("  together:")[0], files={f"{name}.json": codec.render(item) for name, item in made.items()})
+    (comment,) = github.comments
+    assert said in comment["body"]
+    assert len({item["name"] for item in github.checks}) == len(github.checks) == (2 if broken else 3)
+
+
+#: What a build of the pull request can leave for the steps after it. Each thing leaves a mark where it is used in a step
+#: of the action, which alone has variables of this name.
+PLANT = r"""
+mkdir -p EVIL/bin "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight" "$HOME/.config/pip"
+cat >EVIL/mark <<EOF
+case \$(/usr/bin/env) in *CGPF_*) echo "\$0" >>"EVIL/found" ;; esac
+EOF
+for name in sh bash python3 python3.13 pip mktemp cat env mkdir sed; do
+  { echo '#!/bin/sh'; cat EVIL/mark; echo "exec \$(PATH=/usr/local/bin:/usr/bin:/bin command -v $name) \"\$@\""; } >EVIL/bin/$name
+  chmod +x EVIL/bin/$name
+done
+cat >EVIL/module.py <<EOF
+import os, sys
+if any(name.startswith("CGPF_") for name in os.environ):
+    open("EVIL/found", "a").write(__file__ + "\n")
+EOF
+for name in sitecustomize usercustomize json requests urllib3 cgroup_preflight; do
+  cp EVIL/module.py $name.py
+  cp EVIL/module.py EVIL/$name.py
+done
+cp EVIL/module.py "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight/__init__.py"
+cp EVIL/module.py "$RUNNER_TEMP/cgroup-preflight/lib/cgroup_preflight/cli.py"
+printf '%s-' "$(python3 -I -c 'import sys, sysconfig; print(sysconfig.get_platform(), sys.version)')" >"$RUNNER_TEMP/cgroup-preflight/stamp"
+printf '[global]\npython = %s\n' "EVIL/bin/python3" >"$HOME/.config/pip/pip.conf"
+printf 'default login other password other\n' >"$HOME/.netrc"
+echo "EVIL/bin" >>"$GITHUB_PATH"
+{
+  echo "BASH_ENV=EVIL/mark"
+  echo "ENV=EVIL/mark"
+  echo "PYTHONPATH=EVIL"
+  echo "PYTHONSTARTUP=EVIL/module.py"
+  echo "PYTHONUSERBASE=EVIL"
+  echo "PIP_PYTHON=EVIL/bin/python3"
+  echo "PIP_TARGET=EVIL"
+  echo "TMPDIR=EVIL"
+} >>"$GITHUB_ENV"
+"""
+
+
+def test_nothing_that_an_earlier_step_planted_is_used(go, github, tmp_path):
+    """What was planted leaves no mark, and the result arrives as ever."""
+    evil, files = tmp_path / "evil", {"pass.json": codec.render(PASS)}
+    _, outcomes = go(
+        ("pass", _publish("pass.json", comment="always")), files=files, before=PLANT.replace("EVIL", str(evil))
+    )
+    found = evil / "found"
+    assert (evil / "bin" / "sh").is_file()
+    assert (found.read_text() if found.exists() else "") == ""
+    assert outcomes["pass"][:3] == ["success", "pass", "0"]
+    assert [item["conclusion"] for item in github.checks] == ["success"]
+    assert len(github.comments) == 1
+    # The other way: a shell that is searched in PATH is the planted one, and leaves its marks.
+    environment = {"PATH": f"{evil}/bin:/usr/bin:/bin", "BASH_ENV": f"{evil}/mark", "CGPF_X": "1"}
+    assert run(["/bin/sh", "-c", "bash -c true"], tmp_path, environment).returncode == 0
+    assert f"{evil}/bin/bash" in found.read_text()

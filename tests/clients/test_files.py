@@ -1,6 +1,7 @@
 """action.yml, the template, the command line, the config's schema and the docs say the same; linters find nothing."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,7 +25,9 @@ TEMPLATE = (ROOT / ".gitlab-ci-template.yml").read_text("utf-8")
 HEAD, JOBS = re.split(r"^---$", TEMPLATE, flags=re.MULTILINE)
 INPUTS = yaml.safe_load(HEAD)["spec"]["inputs"]
 #: Inputs that one forge has no use for.
-ONLY_GITHUB = {"formats", "reports", "check", "leg", "pull-request", "token", "version"}
+ONLY_GITHUB = {
+    "commit", "formats", "reports", "check", "leg", "identity", "expect", "pull-request", "token", "version",
+}  # fmt: skip
 ONLY_GITLAB = {"package", "apt", "stage", "job-prefix", "image", "allow-failure"}
 
 
@@ -105,6 +108,30 @@ def test_a_matrix_names_its_legs(given, wanted):
     assert ("--leg=ubuntu-24.04, [1, 2], 3" in merged) is False
 
 
+IDENTITY = {"matrix": {"os": "a", "n": 1}, "index": "1", "total": "3", "job": "77"}
+
+
+@pytest.mark.parametrize(("identity", "wanted"), [
+    (IDENTITY, ['--matrix={"os": "a", "n": 1}', "--position=2/3"]),
+    (IDENTITY | {"matrix": None, "index": "0", "total": "1"}, ["--position=1/1"]),
+    (IDENTITY | {"index": "", "total": "", "job": ""}, ['--matrix={"os": "a", "n": 1}']),
+    (IDENTITY | {"index": "3"}, ['--matrix={"os": "a", "n": 1}']), ("", []), ("mine", ["--matrix=mine"]),
+    ({"os": "a"}, ['--matrix={"os": "a"}']), ([1], ["--matrix=[1]"]),
+])  # fmt: skip
+def test_the_whole_matrix_is_the_identity(identity, wanted):
+    given = identity if isinstance(identity, str) else json.dumps(identity)
+    assert action_entry.leg_words({"CGPF_IDENTITY": given}) == wanted
+
+
+@pytest.mark.parametrize(("given", "wanted"), [
+    ('{\n  "leg": {\n    "result": "failure"\n  }\n}\n', ['--expect={\n  "leg": {\n    "result": "failure"\n  }\n}']),
+    (" one \n\ntwo", ["--expect=one", "--expect=two"]), ("", []),
+])  # fmt: skip
+def test_expected_jobs_are_options(given, wanted):
+    words = action_entry.publish_words({"CGPF_REPORT": "r", "CGPF_EXPECT": given}, "")
+    assert [word for word in words if word.startswith("--expect")] == wanted
+
+
 def test_only_the_step_that_publishes_has_the_token():
     holders = [step["name"] for step in ACTION["runs"]["steps"] if "inputs.token" in str(step.get("env"))]
     assert holders == ["Publish"]
@@ -151,6 +178,25 @@ def test_linters_of_the_action():
     check(tool("zizmor"), "--offline", "--no-progress", "action.yml")
     check(tool("check-jsonschema"), "--builtin-schema", "vendor.github-actions", "action.yml")
     check(tool("shellcheck"), *(str(path) for path in (ROOT / "ci").glob("*.sh")))
+
+
+#: What the scanner takes for a secret and is none: a variable of the shell, a checksum, a name.
+NO_SECRETS = {
+    (".gitlab-ci-template.yml", "Secret Keyword"), ("templates/cgroup-preflight.yml", "Secret Keyword"),
+    ("src/cgroup_preflight/cli/publish.py", "Secret Keyword"), ("ci/bench_guest.py", "Base64 High Entropy String"), ("examples/shop/auth-service/issuer.go", "Secret Keyword"),
+}  # fmt: skip
+
+
+def test_nothing_that_ships_has_a_secret(tmp_path):
+    shipped = ["action.yml", ".gitlab-ci-template.yml", "templates", "ci", "src", "docs", "examples/shop", "README.md"]
+    listed = subprocess.run(["git", "ls-files", *shipped], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = [name for name in listed.splitlines() if not name.endswith((".svg", ".png"))]
+    (tmp_path / "leak.py").write_text('key = "AKIA' + "Q3EGRLIKUDW4XOPM" + '"\n')
+    scan = [tool("detect-secrets"), "scan"]
+    found = json.loads(run([*scan, *names], ROOT, dict(os.environ)).stdout)["results"]
+    # The other way: the scanner does find one.
+    assert json.loads(run([*scan, "--all-files", "leak.py"], tmp_path, dict(os.environ)).stdout)["results"]
+    assert {(name, item["type"]) for name, items in found.items() for item in items} <= NO_SECRETS
 
 
 def _workflows():

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -25,11 +26,11 @@ def including(wheel, **inputs):
 def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
     """`go(inputs, more, jobs)`: what the client printed, its exit status, and the project's folder."""
 
-    def start(inputs=None, more="", jobs=(), files=None, binaries=None, token=gl.TOKEN):
+    def start(inputs=None, more="", jobs=(), files=None, binaries=None, token=gl.TOKEN, links=()):
         folder = project({
             ".gitlab-ci-template.yml": TEMPLATE, "cgroup-preflight.toml": CONFIG, "deploy/cgroup-preflight.toml": CONFIG,
             ".gitlab-ci.yml": including(wheel, **(inputs or {})) + more, ".gitignore": ".gitlab-ci-local/\n", **(files or {}),
-        }, binaries)  # fmt: skip
+        }, binaries, dict(links))  # fmt: skip
         variables = {
             "CI_PIPELINE_SOURCE": "merge_request_event", "CI_SERVER_URL": gitlab.server_url, "CI_PROJECT_ID": "42",
             "CI_MERGE_REQUEST_PROJECT_ID": "42", "CI_MERGE_REQUEST_IID": "5", "CI_COMMIT_SHA": gl.SHA,
@@ -50,9 +51,15 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
 
 
 def _reports(folder, job="cgroup-preflight"):
-    found = [path for path in folder.rglob("junit.xml") if path.parent.name == job]
+    """The folder of reports that a job made; the names of the folders are the numbers of the jobs."""
+    found = [path.parent for path in folder.rglob("merged.json") if _origin(path)["job"] == job]
     assert found, f"no reports of {job} below {folder}"
-    return found[0].parent
+    return found[0]
+
+
+def _origin(path):
+    document = json.loads(path.read_text())
+    return document["origin"] or {"job": ""}
 
 
 @contextmanager
@@ -140,6 +147,81 @@ together:
     assert "on all 3 runners" in json.dumps(merged["findings"]), text
     (note,) = gitlab.notes
     assert "**3 runners:**" in note["body"]
+
+
+#: Records the environment of each program that the job starts with it, and what comes by stdin to the one that publishes.
+RECORDER = """#!/bin/sh
+case $* in *' publish '*) mode=publish ;; *' pip '*) mode=pip ;; *) mode=run ;; esac
+env >>"{folder}/$mode"
+exec "{python}" "$@"
+"""
+
+
+def test_what_is_secret_stays_in_the_shell_of_the_job(go, gitlab, tmp_path):
+    """Neither the run nor the program that publishes has a token in its environment; the note is written all the same."""
+    recorder = tmp_path / "recorder"
+    recorder.write_text(RECORDER.format(folder=tmp_path, python=sys.executable))
+    recorder.chmod(0o755)
+    more = """
+variables:
+  CI_REGISTRY_PASSWORD: sentinel-1
+  CI_REPOSITORY_URL: https://gitlab-ci-token:sentinel-2@forge.example/x.git
+  DEPLOY_PRIVATE_KEY: sentinel-3
+  HARMLESS: kept
+"""
+    text, _, _ = go({"python": str(recorder), "fail-on": "never", "comment": "always"}, more)
+    assert len(gitlab.notes) == 1, text
+    for mode in ("run", "publish"):
+        seen = (tmp_path / mode).read_text()
+        assert [word for word in ("sentinel", gl.TOKEN, gl.JOB_TOKEN) if word in seen] == []
+        assert "HARMLESS=kept" in seen
+    # The other way: the recorder sees them before the shell has removed them.
+    assert "sentinel-2" in (tmp_path / "pip").read_text()
+    assert gl.TOKEN in (tmp_path / "pip").read_text()
+
+
+def test_a_folder_of_reports_that_is_a_link_is_refused(go, gitlab, tmp_path):
+    """A merge request can bring a link; git keeps it."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    text, status, _ = go(links={"cgroup-preflight-reports": victim, ".cgroup-preflight": victim})
+    assert status != 0
+    assert "is a link" in text
+    assert list(victim.iterdir()) == []
+    assert gitlab.calls == []
+
+
+def test_legs_whose_slugs_are_equal_and_one_whose_installation_failed(go, gitlab, tmp_path):
+    """Three values that one slug stands for; of them one fails. A fourth leg never makes a report."""
+    impossible = f"{CONFIG}[require]\nsystemd = '>=9999'\n"
+    more = """
+cgroup-preflight:
+  parallel:
+    matrix:
+      - HOST: [a.b, a/b]
+      - HOST: a_b
+        CGPF_DIRECTORY: impossible
+      - HOST: broken
+        CGPF_PACKAGE: /absent/cgroup_preflight-0-py3-none-any.whl
+
+together:
+  extends: .cgroup-preflight-collect
+  stage: deploy
+  needs: [cgroup-preflight]
+"""
+    text, status, folder = go(
+        {"fail-on": "never", "comment": "never"}, more, files={"impossible/cgroup-preflight.toml": impossible}
+    )
+    merged = json.loads((_reports(folder, "together") / "merged.json").read_text())
+    missing = [item["subject"] for item in merged["findings"] if item["code"] == "CGP608"]
+    assert missing == ["cgroup-preflight: leg 4 of 4"], text
+    assert (merged["verdict"], status) == ("fail", 1)
+    (note,) = gitlab.notes
+    assert "**4 runners:** ❌ " in note["body"]
+    legs = [_origin(path) for path in folder.rglob("merged.json")]  # the client keeps copies
+    assert sorted({item["name"] for item in legs if item["job"] == "cgroup-preflight"}) == [
+        "cgroup-preflight: [a.b]", "cgroup-preflight: [a/b]", "cgroup-preflight: [a_b,impossible]"
+    ]  # fmt: skip
 
 
 def test_wrong_inputs_are_refused_by_the_client(go):

@@ -24,6 +24,7 @@ OPERATIONS = (
     "issues/create-comment",
     "issues/update-comment",
     "issues/delete-comment",
+    "git/get-commit",
     "pulls/get",
     "pulls/list",
     "users/get-authenticated",

@@ -90,15 +90,16 @@ def _fixed() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _random(rng: random.Random) -> Iterator[tuple[str, dict[str, str]]]:
+    # A service has one value of each property: as many of each as there are quotas with a period cost no service more.
     for name in MEMORY:
-        yield from ((name, {name: _size(rng)}) for _ in range(24))
+        yield from ((name, {name: _size(rng)}) for _ in range(24 if name == "MemoryMax" else 60))
         yield from ((name, {name: f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"}) for _ in range(10))
-    for _ in range(100):
+    for _ in range(25):
         quota = f"{0.01 * 2_000_000 ** rng.random():.{rng.randrange(3)}f}%"
-        yield "CPUQuotaPeriodSec", {"CPUQuota": quota, "CPUQuotaPeriodSec": _span(rng)}
+        yield "CPUQuotaPeriodSec", {"CPUQuota": quota, "CPUQuotaPeriodSec": span(rng)}
     for name in ("CPUWeight", "IOWeight"):
-        yield from ((name, {name: str(rng.randint(1, 10000))}) for _ in range(15))
-    yield from (("TasksMax", {"TasksMax": f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"}) for _ in range(40))
+        yield from ((name, {name: str(rng.randint(1, 10000))}) for _ in range(60 if name == "CPUWeight" else 15))
+    yield from (("TasksMax", {"TasksMax": f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"}) for _ in range(70))
     for _ in range(20):
         chosen = rng.sample(range(4), rng.randint(1, 4))
         yield "AllowedCPUs", {"AllowedCPUs": rng.choice((",", " ", ", ")).join(map(str, chosen))}
@@ -118,7 +119,7 @@ def _size(rng: random.Random) -> str:
     return f"{count / factor + 0.01:.{rng.choice((1, 3, 9, 15, 16, 18))}f}{suffix}"
 
 
-def _span(rng: random.Random) -> str:
+def span(rng: random.Random) -> str:
     usec = int(1000 * 1000 ** rng.random())
     blank = rng.choice(("", " "))
     shapes = (

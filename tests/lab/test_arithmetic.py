@@ -4,46 +4,24 @@ A value that the config refuses is one that systemd ignores, too, or its reason 
 not take a value that the config accepts, the plan says so beforehand (CGP214).
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cgroup_preflight.checks.plan import plan_findings
-from cgroup_preflight.config.keys import DISTROS
-from cgroup_preflight.config.load import parse
 from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.core.errors import ConfigError
-from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import GuestEngine
-from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
-from cgroup_preflight.plan.model import Plan, SlicePlan
+from cgroup_preflight.plan.model import SlicePlan
 from cgroup_preflight.plan.unitfile import slice_files
-from tests.lab.arithmetic_values import ATTRIBUTES, Case, cases
-from tests.lab.configs import ENVIRONMENT
-from tests.lab.conftest import KINDS, Boot
+from tests.lab.arithmetic_judge import AGREES, NO_FILE, SEED, SYSTEMS, UNEXPLAINED, cases_for, judged, outcome, seen_in
+from tests.lab.arithmetic_values import Case, cases
+from tests.lab.conftest import Boot
 
-_SEED = 20261129
-#: How the values reach systemd: see `arithmetic_inside.WAYS`.
-_WAYS = ("file",)
-#: user-mode-linux is many times faster, and has neither cpuset nor io.weight: values of those go to QEMU.
-_IN_QEMU = ("AllowedCPUs", "IOWeight")
-_SYSTEMS = {
-    f"{distro}-{spec.engine}": replace(spec, distro=distro)
-    for distro in DISTROS for spec in (KINDS[0].spec, KINDS[1].spec)
-}  # fmt: skip
-_ATTRIBUTES = (
-    *ATTRIBUTES,
-    "cpu.idle",
-    "cpuset.cpus.effective",
-)
 #: What the config refuses and systemd takes, each on purpose.
 _STRICTER = {
     "a sign before a number": r"^ *[+]|\. *\+",
@@ -57,58 +35,26 @@ _STRICTER = {
 }
 
 
-def _toml(found: list[Case]) -> bytes:
-    lines = ['[project]\nname = "values"\n[smoke]\nallow_tiny_limits = true']
-    for case in found:
-        lines.append(f"[slices.{case.name}]")
-        lines += [f"{name} = {json.dumps(text, ensure_ascii=False)}" for name, text in case.settings.items()]
-    return "\n".join(lines).encode() + b"\n"
-
-
-def _judged(found: list[Case]) -> tuple[Plan, dict[str, str]]:
-    """The plan of what the config accepts, and why it refuses the others, by case."""
-    refused: dict[str, str] = {}
-    try:
-        parse(_toml(found), shown="values.toml", folder="/")
-    except ConfigError as error:
-        refused = {item.subject.split(".")[1]: f"{item.code} {item.message}" for item in error.findings}
-    good = [case for case in found if case.name not in refused]
-    return build_plan(parse(_toml(good), shown="values.toml", folder="/")), refused
-
-
 def _raw(case: Case) -> str:
     return "[Slice]\n" + "".join(f"{name}={text}\n" for name, text in case.settings.items())
 
 
-def _seen(guest: Guest, way: str, files: Mapping[str, str], units: list[str]) -> dict[str, Any]:
-    script = Path(__file__).with_name("arithmetic_inside.py").read_bytes()
-    work = {"files": files, "units": units, "attributes": _ATTRIBUTES}
-    guest.write_file("/var/tmp/arithmetic_inside.py", script)
-    guest.write_file("/var/tmp/arithmetic.json", json.dumps(work).encode())
-    words = ("python3", "/var/tmp/arithmetic_inside.py", way, "/var/tmp/arithmetic.json")
-    done = guest.run(words, env=ENVIRONMENT, timeout=800.0)
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-@pytest.fixture(params=_SYSTEMS)
+@pytest.fixture(params=SYSTEMS)
 def system(request: pytest.FixtureRequest, boot: Boot) -> Guest:
     """A guest of each distribution."""
-    return boot(base=_SYSTEMS[request.param])
+    return boot(base=SYSTEMS[request.param])
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("way", _WAYS)
-def test_the_kernel_has_what_the_plan_expects(system: Guest, way: str, capsys: pytest.CaptureFixture[str]) -> None:
-    in_qemu = system.spec.engine is GuestEngine.QEMU
-    found = [case for case in cases(_SEED) if (case.about in _IN_QEMU) is in_qemu]
-    assert len(cases(_SEED)) >= 1100
-    plan, refused = _judged(found)
+def test_the_kernel_has_what_the_plan_expects(system: Guest, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(cases(SEED)) >= 1100
+    found = cases_for(system)
+    plan, refused = judged(found)
     files = {item.path: item.content for item in slice_files(plan)}
     files |= {f"{case.name}.slice": _raw(case) for case in found if case.name in refused}
     names = [f"{case.name}.slice" for case in found]
-    seen = _seen(system, way, {**files, "base.slice": "[Slice]\n"}, ["base.slice", *names])
+    work = {"files": {**files, "base.slice": "[Slice]\n"}, "units": ["base.slice", *names]}
+    seen = seen_in(system, "file", work)
     host = HostNumbers(**seen["numbers"])
     impossible = {item.subject for item in plan_findings(plan, host, tiny=True) if item.status is Status.FAIL}
     kernel: dict[str, dict[str, str]] = seen["seen"]
@@ -117,43 +63,30 @@ def test_the_kernel_has_what_the_plan_expects(system: Guest, way: str, capsys: p
     for unit in plan.slices:
         for item in expectations(unit.settings, host):
             actual = kernel[unit.unit][item.attribute]
-            outcome = _outcome(
-                item.property.since <= seen["systemd"], agrees(item, actual), actual, unit.label in impossible
-            )
+            known, right = item.property.since <= seen["systemd"], agrees(item, actual)
+            reason = outcome(known, right, actual, unit.label in impossible)
             absent = max(_cpus_of(unit), default=0) >= seen["cpus"]
-            if outcome == "unexplained" and absent and kernel[unit.unit]["cpuset.cpus"] == "":
-                outcome = (
-                    "a CPU that the machine lacks: the kernel refuses the whole list, and `check` says so (CGP120)"
-                )
-            counts[outcome] += 1
-            if outcome == "unexplained":
+            if reason == UNEXPLAINED and absent and kernel[unit.unit]["cpuset.cpus"] == "":
+                reason = "a CPU that the machine lacks: the kernel refuses the whole list, and `check` says so (CGP120)"
+            counts[reason] += 1
+            if reason == UNEXPLAINED:
                 unexplained.append(f"{unit.settings}: {item.attribute} expected {item.text!r}, is {actual!r}")
     for case in found:
         if case.name in refused:
             reason = _refusal(case, kernel[f"{case.name}.slice"], kernel["base.slice"])
             counts[f"refused: {reason}"] += 1
-            if reason == "unexplained":
+            if reason == UNEXPLAINED:
                 unexplained.append(f"{case.settings}: {refused[case.name]}, is {kernel[f'{case.name}.slice']}")
     with capsys.disabled():
-        print(f"\nsystemd {seen['systemd']}, kernel {seen['kernel']}, {seen['cpus']} CPUs, {way}: {len(found)} values,"
+        print(f"\nsystemd {seen['systemd']}, kernel {seen['kernel']}, {seen['cpus']} CPUs, as files: {len(found)} values,"
               f" {len(plan.slices)} accepted: {dict(counts)}")  # fmt: skip
     assert not unexplained, "\n".join(unexplained)
-    assert not counts["no such file in this kernel"]
-    assert counts["agrees"] > (100 if in_qemu else 600)
+    assert not counts[NO_FILE]
+    assert counts[AGREES] > (100 if system.spec.engine is GuestEngine.QEMU else 600)
 
 
 def _cpus_of(unit: SlicePlan) -> frozenset[int]:
     return frozenset(cpu for item in unit.settings if isinstance(item.value, frozenset) for cpu in item.value)
-
-
-def _outcome(known: bool, right: bool, actual: str, impossible: bool) -> str:
-    if not known:
-        return "property too new for this systemd"
-    if actual.startswith("!"):
-        return "no such file in this kernel"
-    if right:
-        return "agrees"
-    return "the plan says that the kernel refuses it" if impossible else "unexplained"
 
 
 def _refusal(case: Case, actual: Mapping[str, str], base: Mapping[str, str]) -> str:
@@ -176,8 +109,8 @@ def _refusal(case: Case, actual: Mapping[str, str], base: Mapping[str, str]) -> 
     if case.about in ("MemoryMax", "MemoryHigh") and actual[BY_NAME[case.about].attribute] == "0":
         return "less than a page, which the kernel makes 0"
     if case.about in ("TasksMax", "MemoryMax", "MemoryHigh") and text.endswith("%"):
-        return "a tiny share" if float(text[:-1]) < 0.1 else "unexplained"
-    return "unexplained"
+        return "a tiny share" if float(text[:-1]) < 0.1 else UNEXPLAINED
+    return UNEXPLAINED
 
 
 #: What stands in the unit, what a drop-in says, and what must be in force; `{}` is the default of the kernel.
@@ -205,7 +138,7 @@ def test_an_empty_value_in_a_drop_in_resets(system: Guest) -> None:
         files[f"r{number}.slice"] = f"[Slice]\n{text}\n"
         files[f"r{number}.slice.d/50-x.conf"] = f"[Slice]\n{drop_in}\n"
     units = [f"r{number}.slice" for number in range(len(_RESETS))]
-    seen = _seen(system, "file", files, ["base.slice", *units])
+    seen = seen_in(system, "file", {"files": files, "units": ["base.slice", *units]})
     kernel, tasks = seen["seen"], seen["numbers"]["tasks_max"] * 15 // 100
     for unit, (attribute, text, drop_in, right) in zip(units, _RESETS, strict=True):
         actual = kernel[unit][attribute]

@@ -111,7 +111,7 @@ _SERVICES = {
     "halfway": fixture("server", "--port=9207", ready="tcp://127.0.0.1:9207", TasksMax=50),
     "full": service("eater.py", "40", ready="log:^up$", MemoryMax="50M"),
     "roomy": service("eater.py", "40", ready="log:^up$", MemoryMax="96M"),
-    "busy": service("worker.py", "1", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="10%"),
+    "busy": service("worker.py", "1", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="6%"),
     "calm": service("worker.py", "0.01", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="60%"),
     "allowed": {
         **service("worker.py", "1", ready="log:^up$", smoke=_HOLD, MemoryMax="48M", CPUQuota="9%"),
@@ -207,7 +207,7 @@ def test_little_headroom_is_a_warning_with_a_value_that_has_more(seen: Outcome) 
 def test_a_memory_kill_names_the_peak_and_its_remedy_leaves_headroom(seen: Outcome, boot) -> None:
     found = seen.finding("CGP504", "starved")
     assert found["status"] == "fail"
-    assert "(limit 50.0M at " in found["message"]
+    assert "(limit 50M at " in found["message"]
     assert "peak 5" in found["message"]
     proposed = re.search(r"raise MemoryMax to (\w+)", found["remedies"][0]["title"])
     assert proposed is not None
@@ -231,7 +231,7 @@ def test_throttling_after_the_start_is_a_warning(seen: Outcome) -> None:
     found = seen.finding("CGP515", "busy")
     assert found["status"] == "warn"
     assert found["evidence"]["nr_throttled"] > 5
-    assert "raise CPUQuota to 15%" in found["remedies"][0]["title"]
+    assert "raise CPUQuota to 10%" in found["remedies"][0]["title"]
     assert seen.findings("CGP515", "calm") == seen.findings("CGP515", "allowed") == []
 
 

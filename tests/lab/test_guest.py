@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 
+_HELPER = "/usr/lib/dbus-1.0/dbus-daemon-launch-helper"
 #: Every byte value, and text that a terminal line would translate, echo or act upon.
 _ALL_BYTES = bytes(range(256)) * 300 + b"\r\n\x03\x04\x11\x13\x1a\x1c\x7f\xff\x00end"
 
@@ -61,6 +63,37 @@ def test_each_distribution_boots_in_qemu_with_its_own_kernel(distro: str, system
     with Guest(spec, image.ensure(recipe, image.cache_folder(os.environ))) as own:
         assert own.run(["systemctl", "--version"]).text.startswith(f"systemd {systemd} ")
         assert b"cloud-amd64" in own.read_file("/proc/sys/kernel/osrelease")
+
+
+@pytest.mark.parametrize("distro", ["debian-12", "debian-13"])
+def test_the_system_of_an_image_is_complete(distro: str) -> None:
+    """No maintainer script has run: all units start, dpkg finds no fault, and the accounts and rights are there."""
+    spec = GuestSpec(distro=distro, mode=BootMode.FULL)
+    with Guest(spec, image.ensure(recipe_for(distro), image.cache_folder(os.environ))) as own:
+        assert own.run(["systemctl", "--failed", "--no-legend"]).text == ""
+        assert own.run(["systemctl", "is-system-running"]).text == "running\n"
+        assert own.run(["dpkg", "--audit"]).text == ""
+        assert own.run(["dpkg", "--verify", "systemd", "dbus", "python3-minimal", "bash", "base-files"]).text == ""
+        assert own.run(["sudo", "-u", "runner", "sudo", "id", "-u"]).text == "0\n"
+        assert (
+            own.run(["stat", "-c", "%a %U:%G", "/etc/shadow", _HELPER]).text
+            == "640 root:shadow\n4754 root:messagebus\n"
+        )
+        assert own.run(["awk", "BEGIN { print 6 * 7 }"]).text == "42\n"
+        assert own.run(["python3", "-c", "import json, os; print(os.path.exists(json.__cached__))"]).text == "True\n"
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("distro", ["debian-12", "debian-13"])
+def test_packages_with_scripts_of_their_own_are_configured(distro: str, tmp_path: Path) -> None:
+    """Measured, because it builds an image: dpkg installs what is not known, with the user that its script adds."""
+    recipe = recipe_for(distro)
+    made = image.ensure(replace(recipe, packages=(*recipe.packages, "redis-server")), tmp_path)
+    with Guest(GuestSpec(distro=distro), made) as own:
+        assert own.run(["stat", "-c", "%U", "/var/lib/redis"]).text == "redis\n"
+        assert "redis" in own.run(["getent", "passwd", "redis"]).text
+        assert own.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "redis-server"]).text == "ii "
+        assert own.run(["dpkg", "--audit"]).text == ""
 
 
 def test_loopback_is_up(guest: Guest) -> None:

@@ -67,7 +67,7 @@ def test_sixty_services_on_one_cpu(boot: Boot, fixtures: object) -> None:
 
 
 @pytest.mark.measured
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(5400)
 def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object, capsys) -> None:
     """25, 50, 100 and 200 services in one guest, all at the same time within each run."""
     guest: Guest = boot(base=KINDS[1].spec)
@@ -76,8 +76,10 @@ def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object
     for count in (25, 50, 100, 200):
         folder = lab.write(f"many-{count}", config(_services(count), _config_slices()), {"slow.py": _SLOW})
         began = time.monotonic()
-        outcome = lab.run("smoke", folder=folder, timeout=900.0)
+        outcome = lab.run("smoke", folder=folder, timeout=2400.0)
         seconds[count] = time.monotonic() - began
+        with capsys.disabled():
+            print(f"\n{count} services: {seconds[count]:.0f} s, {outcome.verdict}", flush=True)
         bad = _bad(outcome)
         assert not bad, (seconds, bad)
         assert len(outcome.report["services"]) == count

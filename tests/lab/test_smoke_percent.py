@@ -12,14 +12,16 @@ from tests.lab.conftest import KINDS, Boot
 _SHARES = ("75%", "99%", "97%", "96%", "12.5%")
 _SYSTEMS = {"debian-12": KINDS[0].spec, "debian-13": KINDS[1].spec}
 _BASIS = 10_000
+#: Two of the services are enough for what goes wrong with all of them.
+_SOME = ("memorymax-75", "tasksmax-99")
 #: Calls the tool without the drop-ins of services, as if systemd did not load them.
-_WITHOUT = """
+_WITHOUT = f"""
 import sys
 from cgroup_preflight.engines import run_scope
 whole = run_scope.run_files
 run_scope.run_files = lambda plan: tuple(file for file in whole(plan) if file.path.endswith(".slice"))
 from cgroup_preflight.__main__ import main
-sys.argv[1:] = ["smoke", "--format=json"]
+sys.argv[1:] = ["smoke", "--format=json", *{_SOME}]
 sys.exit(main())
 """
 
@@ -85,19 +87,26 @@ def test_a_drop_in_that_is_not_loaded_is_a_fail(lab: Lab) -> None:
     assert done.returncode == 1, done
     findings = json.loads(done.stdout)["findings"]
     failed = {item["subject"] for item in findings if item["code"] == "CGP501" and item["status"] == "fail"}
-    assert failed == set(_services())
+    assert failed == set(_SOME)
     assert lab.leftovers() == []
 
 
 @pytest.mark.timeout(600)
-def test_a_drop_in_of_the_host_that_lifts_a_limit_is_a_fail(lab: Lab) -> None:
+def test_a_drop_in_of_the_host_that_lifts_a_limit_by_a_page_or_a_task_is_a_fail(lab: Lab) -> None:
     """Of all drop-ins that apply, the last by file name counts, also for services that ship (systemd.unit(5))."""
-    lab.write("lifted", config({"one": service("/bin/sleep", "300", MemoryMax="12.5%")}))
+    expected = _expected(lab)
+    page = int(expected["tight.slice/memorymax-75.service/memory.max"]) + 4096
+    task = int(expected["tight.slice/tasksmax-99.service/pids.max"]) + 1
     lab.shell("mkdir -p /run/systemd/system/service.d;"
-              " printf '[Service]\\nMemoryMax=infinity\\n' > /run/systemd/system/service.d/99-lab.conf; systemctl daemon-reload")  # fmt: skip
+              f" printf '[Service]\\nMemoryMax={page}\\nTasksMax={task}\\n' > /run/systemd/system/service.d/99-lab.conf;"
+              " systemctl daemon-reload")  # fmt: skip
     try:
-        outcome = lab.run("smoke", folder="/var/tmp/lab/lifted")
+        # Nothing says that this one must not have those limits, and its own is not lifted.
+        outcome = lab.run("smoke", *_SOME, "memoryhigh-75", folder="/var/tmp/lab/percent")
     finally:
         lab.shell("rm -r /run/systemd/system/service.d; systemctl daemon-reload")
-    assert outcome.statuses("one")["CGP501"] == "fail"
-    assert outcome.finding("CGP501", "one")["evidence"] != {}
+    assert [outcome.statuses(label)["CGP501"] for label in (*_SOME, "memoryhigh-75")] == ["fail", "fail", "pass"]
+    # The report names the file and what it has instead.
+    for label, file, actual in zip(_SOME, ("memory.max", "pids.max"), (page, task), strict=True):
+        (row,) = [row for row in outcome.service(label)["limits"] if not row["ok"]]
+        assert (row["file"].rpartition("/")[2], row["actual"]) == (file, str(actual))

@@ -62,6 +62,8 @@ def _writes_system(args: tuple[object, ...]) -> bool:
     path, mode, flags = args
     writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
     writes = writes or (mode is None and isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) != 0)
+    if writes and isinstance(path, str) and path.startswith("/proc/self/fd/"):
+        path = os.path.realpath(path)  # a name in an open folder: see host.beneath
     return writes and isinstance(path, str) and path.startswith(_SYSTEM)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
-from cgroup_preflight.host.files import open_regular, replacing
+from cgroup_preflight.host.files import NotRegularError, open_regular, replacing
 
 #: Suffixes of files next to an artifact that contain a signature, certificate or attestation of it.
 _SIGNATURES = (".sig", ".asc", ".sign", ".gpg", ".minisig", ".sigstore", ".sigstore.json", ".pem", ".cert", ".bundle",
@@ -114,7 +114,11 @@ def rewrite(item: SideFile, before: Digests, after: Digests, name: str = "") -> 
         fresh = "".join(_corrected(line, name, after, own=own) for line in text.splitlines(keepends=True))
     if fresh == text:
         return False
-    with open(item.path, "rb") as source, replacing(os.path.realpath(item.path), source) as sink:
+    try:
+        source = open_regular(item.path, follow=False)
+    except NotRegularError:
+        return False  # a link: what it leads to may be anywhere
+    with source, replacing(item.path, source) as sink:
         sink.write(fresh.encode("utf-8", "surrogateescape"))
     return True
 

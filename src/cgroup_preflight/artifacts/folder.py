@@ -19,6 +19,7 @@ from cgroup_preflight.artifacts.model import CHUNK, MODE_FILE, MODE_FOLDER, Memb
 from cgroup_preflight.artifacts.scan import Scan, clean_path
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.beneath import folder_below
 from cgroup_preflight.host.files import locked_folder, open_regular, replacing, sync_folder, temporary_path
 
 #: <fcntl.h>, <linux/fs.h>.
@@ -34,7 +35,7 @@ _NOT_HERE = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.EINVAL,
 
 
 class FolderFormat:
-    """A folder at the absolute path `root`."""
+    """A folder at the absolute path `root`, which may be a name of `host.beneath`."""
 
     all_folders = True
     wraps = False
@@ -98,8 +99,8 @@ class FolderFormat:
 
     def _swappable(self) -> bool:
         """A mount point cannot be renamed; a process in the folder would stay in the old one."""
-        here = os.path.realpath(os.getcwd())
-        return not os.path.ismount(self._root) and not f"{here}/".startswith(f"{self._root}/")
+        here, root = os.path.realpath(os.getcwd()), os.path.realpath(self._root)
+        return not os.path.ismount(root) and not f"{here}/".startswith(f"{root.rstrip('/')}/")
 
     def _swap(self, temporary: str, edit: Edit, source_date: int | None) -> bool:
         try:
@@ -196,25 +197,18 @@ def _newer(old: str, edit: Edit) -> str:
 
 
 def _make(root: str, new: NewFile, source_date: int | None) -> None:
-    path = os.path.join(root, new.path)
-    _folders(root, os.path.dirname(new.path))
-    with replacing(path, None) as sink:
+    folder, name = os.path.split(new.path)
+    with folder_below(root, folder, mode=MODE_FOLDER) as place, replacing(os.path.join(place, name), None) as sink:
         sink.write(new.data)
         sink.finish(MODE_FILE, source_date)
 
 
-def _folders(root: str, path: str) -> None:
-    for part in path.split("/"):
-        root = os.path.join(root, part)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(root, MODE_FOLDER)
-            os.chmod(root, MODE_FOLDER)
-
-
 def _remove(root: str, path: str) -> None:
     """Removes a file of ours, and its drop-in folder if that becomes empty."""
-    place = os.path.join(root, path)
-    os.unlink(place)
-    if os.path.dirname(place).endswith(".d"):
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(place))
+    folder, name = os.path.split(path)
+    with folder_below(root, folder) as place:
+        os.unlink(os.path.join(place, name))
+    if folder.endswith(".d"):
+        above, name = os.path.split(folder)
+        with folder_below(root, above) as place, contextlib.suppress(OSError):
+            os.rmdir(os.path.join(place, name))

@@ -20,14 +20,18 @@ from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, uns
 from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
 from cgroup_preflight.artifacts.streams import ChunkStream, read_range
-from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch, parse_header
+from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch
+from cgroup_preflight.artifacts.tar_header import parse_header
 from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import read_program
+from cgroup_preflight.host.beneath import without_links
 from cgroup_preflight.host.files import Sink, open_regular, replacing
 
+#: What to do about a path of a config that leads out of its folder.
+OUTSIDE = Remedy(title="move it into that folder, or allow its folder for this call: --allow-outside DIR")
 _RPM = b"\xed\xab\xee\xdb"
 _FORMATS = "folder, tar, tar.gz, tar.xz, tar.zst, tar.bz2, zip, deb"
 _FOREIGN = {b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!": "a RAR archive", b"MSCF": "a cabinet file",
@@ -37,8 +41,12 @@ _FOREIGN = {b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!": "a RAR archive", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectOptions:
-    """How artifacts are written; `source_date` is SOURCE_DATE_EPOCH in seconds, None where it is not set."""
+    """How artifacts are written; `source_date` is SOURCE_DATE_EPOCH in seconds, None where it is not set.
 
+    `inside`: folders without links in which an artifact must be; empty for one that the command line names.
+    """
+
+    inside: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     force: bool = False
     rewrite_checksums: bool = False
@@ -101,11 +109,11 @@ class _Format(Protocol):
 
 def compare(path: str, request: ContentRequest, options: InjectOptions) -> Comparison:
     """Compares an artifact with the plan and writes nothing. Raises ArtifactError, UsageError; both name it."""
-    with _named(path):
-        if os.path.isdir(path):
-            return _compare_folder(path, request, options)[1]
-        with _opened(path) as file:
-            return _compare_file(path, file, request, options)[1]
+    with _placed(path, options) as place:
+        if os.path.isdir(place):
+            return replace(_compare_folder(place, request, options)[1], path=path)
+        with _opened(place) as file:
+            return replace(_compare_file(place, file, request, options)[1], path=path)
 
 
 def put(
@@ -115,31 +123,39 @@ def put(
 
     Raises ArtifactError, UsageError; the artifact is then as it was.
     """
-    with _named(path):
-        if os.path.isdir(path):
-            folder, compared = _compare_folder(path, request, options)
+    with _placed(path, options) as place:
+        if os.path.isdir(place):
+            folder, compared = _compare_folder(place, request, options)
+            compared = replace(compared, path=path)
             planned(compared)
             folder.write(compared.edit, options.source_date)
             sha256 = compared.sha256 if compared.edit.empty else folder.sha256()
             return Written(compared=compared, after=sha256, whole=folder.whole)
-        with _opened(path) as file:
+        with _opened(place) as file:
             since = os.fstat(file.fileno())
-            algorithms = checksums.algorithms(checksums.candidates(path)[1])
-            before = checksums.digests(path, algorithms)
-            kind, compared = _compare_file(path, file, request, options, before.sha256)
+            algorithms = checksums.algorithms(checksums.candidates(place)[1])
+            before = checksums.digests(place, algorithms)
+            kind, compared = _compare_file(place, file, request, options, before.sha256)
+            compared = replace(compared, path=path)
             planned(compared)
             if compared.edit.empty:
-                rest = checksums.outdated(path, before)
+                rest = checksums.outdated(place, before)
                 done = _corrected(compared, rest, options, before, before)
-                left = tuple(item.path for item in rest if item.path not in done)
-                return Written(compared=compared, after=before.sha256, stale=left, rewritten=done)
-            stale = checksums.stale(path, before)
-            with replacing(os.path.realpath(path), file, since) as sink:
+                left = tuple(_beside(path, item.path) for item in rest if item.path not in done)
+                return Written(
+                    compared=compared, after=before.sha256, stale=left,
+                    rewritten=tuple(_beside(path, item) for item in done),
+                )  # fmt: skip
+            stale = checksums.stale(place, before)
+            with replacing(place, file, since) as sink:
                 kind.write(sink, compared.edit, compared.scan, epoch(options.source_date, compared.scan))
-        after = checksums.digests(path, algorithms)
+        after = checksums.digests(place, algorithms)
         done = _corrected(compared, stale, options, before, after)
-        left = tuple(item.path for item in stale if item.path not in done)
-        return Written(compared=compared, after=after.sha256, stale=(*left, *compared.signatures), rewritten=done)
+        left = tuple(_beside(path, item.path) for item in stale if item.path not in done)
+        return Written(
+            compared=compared, after=after.sha256, stale=(*left, *compared.signatures),
+            rewritten=tuple(_beside(path, item) for item in done),
+        )  # fmt: skip
 
 
 def _corrected(
@@ -153,7 +169,7 @@ def _corrected(
 
 
 def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
-    folder = FolderFormat(os.path.realpath(path))
+    folder = FolderFormat(path)
     scan = _scan(folder, request, options.limits)
     return folder, Comparison(
         path=path, format="folder", sha256=folder.sha256(), scan=scan, expected=expected(scan), signatures=(),
@@ -288,7 +304,7 @@ def _with_programs(copying: Scan) -> ContentRequest:
 def _opened(path: str) -> Iterator[BinaryIO]:
     """The regular file at `path`. Raises UsageError."""
     try:
-        file = open_regular(path, follow=True)
+        file = open_regular(path, follow=False)
     except OSError as error:
         reason = f"cannot read: {error.strerror}" if error.errno else "not a file or folder"
         raise UsageError(reason, where=path, remedy=Remedy(title="build the artifact first, or name another")) from None
@@ -296,14 +312,30 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def _beside(path: str, other: str) -> str:
+    """How a person names `other`, a file in the folder of the artifact `path`."""
+    return os.path.join(os.path.dirname(path), os.path.basename(other))
+
+
 @contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Adds the artifact's name to what is wrong with it."""
+def _placed(path: str, options: InjectOptions) -> Iterator[str]:
+    """The file or folder that `path` leads to, by a name that no link can change from here on.
+
+    Adds the artifact's name to what is wrong with it. Raises UsageError where it is in none of `options.inside`.
+    """
+    real = os.path.realpath(path)
+    if options.inside and not any(f"{real}/".startswith(f"{folder.rstrip('/')}/") for folder in options.inside):
+        raise UsageError("it is a link out of the folder of the config", where=path, remedy=OUTSIDE)
+    place = real
     try:
-        yield
+        with without_links(real) as place:
+            yield place
     except ArtifactError as error:
         error.where = error.where or path
         raise
+    except UsageError as error:
+        error.where = error.where.replace(place, path).replace(os.path.dirname(place), os.path.dirname(path) or ".")
+        raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(reason, where=error.filename or path, remedy=Remedy(title="make it readable")) from None
+        reason, where = error.strerror or str(error), os.fsdecode(error.filename or path)
+        raise UsageError(reason, where=where.replace(place, path), remedy=Remedy(title="make it readable")) from None

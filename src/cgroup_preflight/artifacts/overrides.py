@@ -25,6 +25,11 @@ _BEFORE = {
              "usr/local/share/systemd/user", "usr/share/systemd/user", "usr/local/lib/systemd/user"),
 }  # fmt: skip
 
+#: Settings that change the effect of another one (systemd.resource-control(5)); `StartupX=` replaces X during the boot.
+_REPLACES = {"CPUQuotaPeriodSec": "CPUQuota"}
+#: systemd.exec(5): with pam_systemd, the program runs in the scope of a session, without the limits of the unit.
+_ESCAPES = frozenset({"PAMName"})
+
 
 #: The names of our drop-ins, in any package and of any version of this tool.
 _DROP_IN = re.compile(r"(?:10|50)-cgroup-preflight(?:-[a-z0-9+.-]+)?\.conf", re.ASCII)
@@ -60,6 +65,7 @@ class UnitPaths:
         self._both_layouts = [request.below(f"usr/lib/systemd/{layout}") for layout in _BEFORE]
         # A project that packages itself does not name the manifest after the package.
         self._manifest = request.manifest_path(package)
+        self._manifests = posixpath.dirname(self._manifest)
         manifests = {self._manifest, request.manifest_path()}
         self._units = {service.unit: service.label for service in request.plan.services}
         self._slices = frozenset(item.unit for item in request.plan.slices)
@@ -85,11 +91,11 @@ class UnitPaths:
         folder, _, name = path.rpartition("/")
         if folder in self._both_layouts:
             return name.endswith((".slice", ".service"))
-        if folder == posixpath.dirname(self._manifest):
+        if folder == self._manifests:
             return name.endswith(".json")
-        above = posixpath.dirname(folder)
-        of_unit = folder.endswith((".service.d", ".slice.d"))
-        return of_unit and is_drop_in(name) and above in (*self._unit_folders, *self._both_layouts)
+        if not folder.endswith((".service.d", ".slice.d")) or not is_drop_in(name):
+            return False
+        return posixpath.dirname(folder) in (*self._unit_folders, *self._both_layouts)
 
     def unit_of(self, path: str) -> str | None:
         """The service whose unit file is at `path`."""
@@ -179,13 +185,16 @@ def _said(found: FoundMember, override: Override, ours: bytes) -> str:
     planned: dict[str, list[str]] = {}
     for key, value in _settings(ours):
         planned.setdefault(key, []).append(value)
+    if override.ours.partition(".d/")[0].endswith(".slice"):
+        # It takes limits away, and the plan never sets it (systemd.resource-control(5)).
+        planned["DisableControllers"] = [""]
     changes = sorted({f"{key}={value}" for key, value in _settings(found.data) if _changes(planned, key, value)})
     return f"{path!r} changes {override.ours!r}: {', '.join(changes)}" if changes else ""
 
 
 def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
     if key not in planned:
-        return False
+        return bool(value) and (key in _ESCAPES or _REPLACES.get(key, key.removeprefix("Startup")) in planned)
     if key != "Environment":
         return value != planned[key][-1]
     # A list of variables: what it adds does not matter; what it empties or sets again does.
@@ -194,6 +203,6 @@ def _changes(planned: Mapping[str, list[str]], key: str, value: str) -> bool:
 
 
 def _settings(data: bytes) -> Iterator[tuple[str, str]]:
-    for item in parse_unit(data.decode("utf-8", "replace")):
+    for item in parse_unit(data.decode("utf-8-sig", "replace")):
         if item.section in ("Service", "Slice"):
             yield item.key, item.value

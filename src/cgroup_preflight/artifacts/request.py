@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import ContentRequest, Tested
+from cgroup_preflight.artifacts.inject import OUTSIDE
 from cgroup_preflight.config.model import AUTO_PREFIX, Config, Setting
+from cgroup_preflight.config.places import allows, path_of
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy, Report, Status, Verdict
+from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.report import Finding, Remedy, Report, Status, Verdict
 from cgroup_preflight.host import globs
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
@@ -54,16 +56,19 @@ def program_hashes(config: Config) -> dict[str, str]:
     found = {}
     for service in config.services:
         try:
-            found[service.name] = checksums.digests(os.path.join(config.folder, service.binary)).sha256
+            found[service.name] = checksums.digests(path_of(config.folder, service.binary)).sha256
         except OSError:
             continue
     return found
 
 
 def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The artifacts that match the patterns of the config, sorted, and the patterns without a match."""
+    """The artifacts that match the patterns of the config, sorted, and the patterns without a match.
+
+    Raises ConfigError where one is a link out of the folder of the config.
+    """
     found: dict[str, None] = {}
-    empty = []
+    empty, outside = [], list[str]()
     for pattern in config.inject:
         # An artifact may also be a folder.
         hits = sorted((*globs.files(config.folder, pattern), *globs.folders(config.folder, pattern)))
@@ -71,7 +76,18 @@ def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if not hits:
             empty.append(pattern)
         found |= dict.fromkeys(os.path.relpath(hit) for hit in hits)
+        outside += [hit for hit in hits if not allows(config, hit)]
+    if outside:
+        raise ConfigError(
+            f"{len(outside)} artifact(s) are outside of the folder of the config", where=config.path, remedy=OUTSIDE,
+            findings=tuple(_outside(config, os.path.relpath(hit)) for hit in dict.fromkeys(outside)),
+        )  # fmt: skip
     return tuple(found), tuple(empty)
+
+
+def _outside(config: Config, path: str) -> Finding:
+    message = f"inject: {path!r} is a link out of the folder of the config"
+    return codes.NOT_INJECTED.finding(Status.FAIL, path, message, OUTSIDE, location=config.inject_location)
 
 
 def with_report(path: str, request: ContentRequest) -> ContentRequest:

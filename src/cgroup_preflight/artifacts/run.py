@@ -10,8 +10,9 @@ from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import ArtifactError
 from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, request_of, source_date
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.places import allowed
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.plan.model import Plan
 
@@ -35,8 +36,14 @@ def inject_after_run(
     if not passed and mode == "passed":
         return (*proof, _skipped(config, verdict))
     request = request_of(config, plan, Tested(verdict=verdict.value, binaries=before if passed else {}))
-    paths, empty = artifact_paths(config)
-    options = InjectOptions(rewrite_checksums=config.artifacts.rewrite_checksums, source_date=source_date(os.environ))
+    try:
+        paths, empty = artifact_paths(config)
+    except ConfigError as error:
+        return (*proof, *error.findings)
+    options = InjectOptions(
+        inside=allowed(config), rewrite_checksums=config.artifacts.rewrite_checksums,
+        source_date=source_date(os.environ),
+    )  # fmt: skip
     findings = [*proof, *(_no_match(pattern) for pattern in empty)]
     for path in paths:
         progress(f"injecting into {path}")

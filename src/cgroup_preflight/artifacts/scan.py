@@ -4,6 +4,7 @@ Symbolic links are remembered, so that a path can be followed as in the unpacked
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
@@ -38,6 +39,7 @@ _ROOT_FOLDERS = frozenset(("bin", "boot", "etc", "home", "lib", "lib32", "lib64"
                            "sbin", "srv", "tmp", "usr", "var"))  # fmt: skip
 #: Most members that matter, programs by name, links to them: far above any artifact.
 _NOTED_MAX = 10_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Links:
@@ -347,7 +349,7 @@ def clean_path(raw: bytes, what: str = "member") -> str:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise unsafe(f"the name {raw!r} is not UTF-8", "pack it again with UTF-8 names") from None
-    if any(ord(char) < 32 or ord(char) == 127 for char in name):
+    if _CONTROL.search(name):
         raise unsafe(f"the name {name!r} has control characters")
     if name.startswith("/"):
         raise unsafe(f"the {what} {name!r} is absolute", "pack it again with relative names")

@@ -67,16 +67,31 @@ class ChunkStream:
         return part
 
 
+#: FileStream: up to how many bytes are read together with those behind them, and how many together.
+_SMALL, _NEAR = 512, 8192
+
+
 class FileStream:
-    """`length` bytes of a file from `start`; what is skipped is never read."""
+    """`length` bytes of a file from `start`; of what is skipped at most a few blocks are read."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file, self._start, self._length = file, start, length
         self.position = 0
+        #: Bytes that were read together, and the position of the first: headers of small members are near each other.
+        self._near, self._near_at = b"", 0
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end only."""
         size = min(size, self._length - self.position)
+        if size <= _SMALL:
+            at = self.position - self._near_at
+            if at + size > len(self._near):
+                wanted = min(_NEAR, self._length - self.position)
+                self._near = os.pread(self._file.fileno(), wanted, self._start + self.position)
+                self._near_at, at = self.position, 0
+            if at + size <= len(self._near):
+                self.position += size
+                return self._near[at : at + size]
         parts = []
         while size > 0 and (part := os.pread(self._file.fileno(), size, self._start + self.position)):
             parts.append(part)

@@ -38,6 +38,7 @@ from cgroup_preflight.artifacts.streams import (
     spliced,
     take,
 )
+from cgroup_preflight.artifacts.tar_header import parse_header
 from cgroup_preflight.host.files import Sink
 
 BLOCK = tarfile.BLOCKSIZE
@@ -63,11 +64,8 @@ _EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _LABEL = b"V"
 #: Pax headers, sparse files, volume labels: deb(5) names what data.tar may have, and dpkg takes nothing else.
 _NOT_FOR_DPKG = (*_EXTENDED, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE, _LABEL)
-_GNU_MAGIC = b"ustar  "
 #: In a header for all members these would rename, resize or change the owner of every one, ours among them.
 _PER_MEMBER = ("path", "linkpath", "size", "GNU.", "uid", "gid", "uname", "gname", "SCHILY.", "LIBARCHIVE.", "RHT.")
-#: An octal number; Python's int() would take more, and unpackers then disagree about where the next member begins.
-_OCTAL = re.compile(rb" *[0-7]*(?:[ \0].*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,22 +85,6 @@ class TarEntry:
     block: bytes
     block_at: int
     resizable: bool
-
-
-def parse_header(block: bytes) -> tarfile.TarInfo:
-    """One header block; names as the bytes they are (surrogateescape). Raises ArtifactError."""
-    if block[124:125] < b"\x80" and not _OCTAL.fullmatch(block[124:136]):
-        raise corrupt(f"a tar header gives the size {block[124:136]!r}")
-    try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError, OverflowError) as error:
-        raise corrupt(f"a tar header is damaged: {error}") from None
-    if block[257:264] == _GNU_MAGIC:
-        # In GNU's old format the prefix field holds times and sparse maps.
-        info.name = block[:100].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-    if info.size < 0:
-        raise corrupt(f"a tar header gives the size {info.size}")
-    return info
 
 
 def _parse_pax(data: bytes) -> dict[str, bytes]:
@@ -254,7 +236,9 @@ def _entry(
     stream: Stream, info: tarfile.TarInfo, records: dict[str, bytes], start: int, block: bytes, at: int
 ) -> TarEntry:
     raw = records.get("path") or info.name.encode("utf-8", "surrogateescape")
-    sparse = info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in records)
+    sparse = info.type == tarfile.GNUTYPE_SPARSE or bool(
+        records and any(key.startswith("GNU.sparse.") for key in records)
+    )
     if "GNU.sparse.name" in records:
         # GNU tar gives it besides a path of this form, for unpackers that know nothing of sparse files.
         if b"/GNUSparseFile." not in raw:

@@ -4,10 +4,11 @@ Sources: Documentation/admin-guide/cgroup-v2.rst (limits and protections of ance
 (PIDS_MAX), mm/page_counter.c, systemd `cgroup_cpu_adjust_period`.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.rules import TINY
+from cgroup_preflight.config.rules import ORDER, TINY
 from cgroup_preflight.core.codes import ABOVE_SLICE, BEYOND_KERNEL, PERCENT_LIMIT, WEIGHT_ALONE, Code
 from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size, format_bytes, format_cpus
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -52,7 +53,7 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
             found += _above_slice(plan, unit, setting, host)
             found += _percent(unit, setting, host, tiny=tiny)
             found += _beyond_kernel(unit, setting, own)
-        found += _alone(plan, unit)
+        found += [*_out_of_order(unit, own, host), *_alone(plan, unit)]
     seen = {finding.code for finding in found}
     passes = (code.finding(Status.PASS, "plan", text) for code, text in _PASSES.items() if code.code not in seen)
     return (*found, *passes)
@@ -146,15 +147,30 @@ def _depends(unit: Unit, setting: Setting, above: Setting, limit: str) -> Findin
         share, amount, words = theirs, mine, "less"
     else:
         return None
-    if not share.value:
-        return None
     count = amount.bytes if isinstance(amount, Size) else amount
+    if not share.value or not count:
+        return None
     machine = count * 10000 // share.value
     shown = f"with {words} than {format_bytes(machine)} of memory"
     if setting.property == "TasksMax":
         shown = f"that allows {words} than {machine} tasks"
     message = f"is above {limit} on a machine {shown}: a percentage is a share of the machine"
     return _finding(PERCENT_LIMIT, Status.WARN, unit, setting, message, "give both as absolute values")
+
+
+def _out_of_order(unit: Unit, own: Mapping[str, Setting], host: HostNumbers | None) -> Iterable[Finding]:
+    """A size and a percentage of one unit in the wrong order; two of one form are a mistake of the config (CGP210)."""
+    for low, high in itertools.combinations([own[name] for name in ORDER if name in own], 2):
+        if {type(low.value), type(high.value)} != {Size, Permyriad}:
+            continue
+        limit = f"its {high.property} = {high.text}"
+        if host is None:
+            found = _depends(unit, low, high, limit)
+            yield from (found,) if found is not None else ()
+        elif (memory_bytes(low.value, host) or 0) > (memory_bytes(high.value, host) or 0):
+            yield _finding(PERCENT_LIMIT, Status.WARN, unit, low,
+                           f"is above {limit} on this host, which has {format_bytes(host.memory_bytes)} of memory",
+                           "give both as absolute values, or both as percentages")  # fmt: skip
 
 
 def _percent(unit: Unit, setting: Setting, host: HostNumbers | None, *, tiny: bool) -> Iterable[Finding]:
@@ -166,7 +182,7 @@ def _percent(unit: Unit, setting: Setting, host: HostNumbers | None, *, tiny: bo
         size = memory_bytes(value, host) if host is not None else None
         if host is not None and size is not None and size < TINY:
             yield _finding(PERCENT_LIMIT, Status.FAIL, unit, setting,
-                           f"is {format_bytes(size)} of this host's {format_bytes(host.memory_bytes)}, below 16M",
+                           f"is {size >> 10}K of this host's {format_bytes(host.memory_bytes)}, below 16M",
                            "use at least 16M, or set allow_tiny_limits = true in [smoke]")  # fmt: skip
         elif host is None and machine > _SMALL_MEMORY:
             yield _finding(PERCENT_LIMIT, Status.WARN, unit, setting,

@@ -22,7 +22,7 @@ Use it first on a new host or CI runner, or when a limit has no effect there.
     cgroup-preflight check
     cgroup-preflight check --require memory,cpu,io --format json
     cgroup-preflight check --root host.json       (a host that `snapshot` saved)
-    cgroup-preflight check --units                (after changes of running units)
+    cgroup-preflight check --units           (after changes of running units)
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 a required
 check could not run, for example because this job may not read a file.
@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
         raise UsageError("systemd cannot be queried in a recording", where="--units",
                          remedy=Remedy(title="run check --units on the host itself"))  # fmt: skip
     required = _controllers(args.require)
-    config = common.try_config(args.config)
+    config = common.try_config(args.config, args.allow_outside)
     context = common.context(config, config.engine if config else "auto", required, root=args.root or "")
     findings = (*run_checks(context), *common.plan_findings(context, config))
     if args.units:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cgroup_preflight import __version__
 from cgroup_preflight.checks.base import Context
@@ -16,6 +17,7 @@ from cgroup_preflight.engines.choice import EngineChoice, choose_engine, control
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.gather import gather
+from cgroup_preflight.host.systemd import MANAGER_PROPERTIES, SHOW_MANAGER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,20 +41,23 @@ def start() -> Started:
     return Started(wall=time.time(), steady=time.monotonic())
 
 
-def load_config(path: "Path | None") -> "Config":
-    """The config at `path`, or the one in this folder or above. Raises UsageError, ConfigError."""
+def load_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config":
+    """The config at `path`, or the one in this folder or above; its paths may lead into the folders `outside`, too.
+
+    Raises UsageError, ConfigError.
+    """
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
-    return load(path if path is not None else find(folder))
+    return load(path if path is not None else find(folder), outside)
 
 
-def try_config(path: "Path | None") -> "Config | None":
+def try_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config | None":
     """As `load_config`, or None where none is named and none exists. Raises UsageError, ConfigError."""
     # os.path, not Path: a folder that cannot be entered (sudo -u) has no config, and that is no error.
     if path is None and not any(os.path.isfile(f"{folder}/{FILE_NAME}") for folder in _folders()):
         return None
-    return load_config(path)
+    return load_config(path, outside)
 
 
 def _folders() -> tuple[str, ...]:
@@ -128,9 +133,16 @@ class _Runner:
     """Runs commands of this host; the first one imports what starts processes."""
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> "Reading[Completed]":
-        """As `CommandRunner.run`."""
-        from cgroup_preflight.host.command import LiveRunner
+        """As `CommandRunner.run`; root asks systemd itself where it can, which spares a process."""
+        from cgroup_preflight.host.command import Completed, LiveRunner
 
+        if argv == SHOW_MANAGER and os.geteuid() == 0:
+            from cgroup_preflight.engines import bus
+
+            with suppress(bus.BusError):
+                shown = bus.of_manager(MANAGER_PROPERTIES)
+                text = "".join(f"{name}={value}\n" for name, value in shown.items())
+                return Known(value=Completed(argv=argv, returncode=0, stdout=text, stderr=""), source=" ".join(argv))
         return LiveRunner().run(argv, timeout=timeout, stdin=stdin)
 
 

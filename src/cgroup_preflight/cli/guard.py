@@ -1,6 +1,7 @@
 """Runs a command, and turns every way in which it can end into an exit status."""
 
 import importlib
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -18,6 +19,7 @@ def run_command(words: list[str]) -> int:
     """The exit status of `cgroup-preflight WORDS`."""
     if not words or words[0] not in COMMANDS:
         return _unknown(words[0] if words else "")
+    _keep_closed()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     return guarded(lambda: _run(words))
@@ -50,6 +52,18 @@ def _run(words: list[str]) -> int:
         # argparse printed its help; Python would exit with 120 if that could not be flushed.
         options.write_stdout("")
         raise
+
+
+def _keep_closed() -> None:
+    """Fills what the caller closed of stdin, stdout and stderr, so that no file gets its number and what is meant for it.
+
+    It is open for reading only: what is written to `/dev/stdout` is an error, as on a closed one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # the lowest number that is free: this one
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -93,7 +107,12 @@ def _defect(error: Exception) -> int:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
-    _say(f"this is a defect of cgroup-preflight ({type(error).__name__}); add this file to a bug report: {file.name}")
+    what = f"this is a defect of cgroup-preflight ({type(error).__name__})"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cgroup-preflight-defect-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError as full:
+        _say(f"{what}; its details cannot be written to the temporary folder: {full.strerror}")
+        return ExitStatus.DEFECT
+    _say(f"{what}; add this file to a bug report: {file.name}")
     return ExitStatus.DEFECT

@@ -216,11 +216,10 @@ def _inputs(paths: list[Path]) -> dict[str, Path]:
 def _run(args: argparse.Namespace) -> int:
     with _guest(args) as guest:
         done = guest.run(args.command, timeout=args.timeout)
-    sys.stdout.buffer.write(done.stdout)
-    sys.stdout.flush()
-    sys.stderr.buffer.write(done.stderr)
+    options.write_stdout(done.stdout)
+    options.write_stderr(done.stderr)
     if done.timed_out:
-        sys.stderr.write(f"cgroup-preflight: killed the command after {args.timeout:g} s\n")
+        options.write_stderr(f"cgroup-preflight: killed the command after {args.timeout:g} s\n")
         return ExitStatus.UNVERIFIED
     # As in a shell: 128 plus the number of the signal.
     return done.returncode if done.returncode >= 0 else 128 - done.returncode

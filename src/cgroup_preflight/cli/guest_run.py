@@ -123,8 +123,7 @@ _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/s
 
 def say(text: str) -> None:
     """One line about long work. Without a terminal only about images, so that a CI log does not stop for minutes."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         options.progress(text)
     elif text.startswith(("building", "built", "waiting")):
-        sys.stderr.write(f"cgroup-preflight: {plain(text)}\n")
-        sys.stderr.flush()
+        options.write_stderr(f"cgroup-preflight: {plain(text)}\n")

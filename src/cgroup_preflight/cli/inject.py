@@ -17,6 +17,7 @@ from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import AUTO_PREFIX, Config
+from cgroup_preflight.config.places import allowed
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, UsageError
@@ -56,12 +57,14 @@ def main(words: list[str]) -> int:
     parser = _parser()
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
-    config = common.load_config(args.config)
+    config = common.load_config(args.config, args.allow_outside)
     request = _request(args, config)
     if args.emit:
         options.write_stdout(snippet(args.emit, staging_of(request)))
         return 0
     settings = _inject_options(args, config)
+    if not args.artifact:
+        settings = replace(settings, inside=allowed(config))
     findings: list[Finding] = []
     for path in _paths(args.artifact, config):
         options.progress(f"{'checking' if args.check else 'injecting into'} {path}")

@@ -16,6 +16,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.golang.modinfo import Module
 from cgroup_preflight.golang.program import Binary, read_program
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
@@ -27,6 +28,9 @@ the quota, and why. It runs no program and needs no Go.
 
 A binary of the config is checked under the limits of its service, with the
 settings that the plan adds; any other one under --cpu and --memory.
+
+--format json has all of the build info: the main package, each module with its
+version, checksum (`sum`) and replacement (`replace`), and the build settings.
 
 Use it to choose limits for a Go service, or before an upgrade of Go.
 
@@ -57,7 +61,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     if any(item.format not in _FORMATS for item in wanted):
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
-    config = common.try_config(args.config)
+    config = common.try_config(args.config, args.allow_outside)
     limits = _limits(args)
     target = GoTarget(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
     seen = _inspect_all(args.binary, None if limits else config, limits, target)
@@ -209,12 +213,12 @@ def as_json(seen: list[_Inspected]) -> str:
 
 def _entry(item: _Inspected) -> dict[str, object]:
     info, choice = item.subject.program.info, item.subject.prediction
-    main_module = info.main if info else None
     return {
         "path": item.path,
         "go_version": info.go_version if info else None,
-        "main": {"path": main_module.path, "version": main_module.version} if main_module else None,
-        "deps": [{"path": dep.path, "version": dep.version} for dep in info.deps] if info else [],
+        "main_package": info.path or None if info else None,
+        "main": _module(info.main) if info and info.main else None,
+        "deps": [_module(dep) for dep in info.deps] if info else [],
         "settings": dict(info.settings) if info else {},
         "runtime": {
             "gomaxprocs": choice.gomaxprocs,
@@ -225,6 +229,16 @@ def _entry(item: _Inspected) -> dict[str, object]:
         if choice
         else None,
         "findings": _findings(item.findings),
+    }
+
+
+def _module(module: Module) -> dict[str, object]:
+    """A module as `go version -m -json` has it: `sum` is empty for what is replaced, `replace` is null without one."""
+    return {
+        "path": module.path,
+        "version": module.version,
+        "sum": module.sum,
+        "replace": _module(module.replace) if module.replace else None,
     }
 
 

@@ -58,9 +58,11 @@ def _columns() -> int:
 
 
 def add_config(to: argparse.ArgumentParser) -> None:
-    """`--config`."""
+    """`--config` and `--allow-outside`."""
     to.add_argument("--config", metavar="FILE", type=_path,
                     help="the config (default: cgroup-preflight.toml in this folder or one above)")  # fmt: skip
+    to.add_argument("--allow-outside", metavar="DIR", action="append", default=[],
+                    help="let paths of the config lead into this folder, too; may be repeated")  # fmt: skip
 
 
 def _path(text: str) -> "Path":
@@ -116,7 +118,7 @@ def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool) -> 
             write_stdout(text)
 
 
-def write_stdout(text: str) -> None:
+def write_stdout(text: str | bytes) -> None:
     """Writes to stdout; a reader that closes the pipe early (`| head`) does not change the exit status.
 
     Raises UsageError where stdout is closed or full: a report that nobody can read is no result.
@@ -124,8 +126,7 @@ def write_stdout(text: str) -> None:
     if sys.stdout is None:
         raise UsageError("cannot write: it is closed", where="stdout", remedy=_REDIRECT)
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _write(sys.stdout, text)
     except BrokenPipeError:
         _discard(sys.stdout)
     except OSError as error:
@@ -133,15 +134,22 @@ def write_stdout(text: str) -> None:
         raise UsageError(f"cannot write: {error.strerror or error}", where="stdout", remedy=_REDIRECT) from None
 
 
-def write_stderr(text: str) -> None:
+def write_stderr(text: str | bytes) -> None:
     """Writes to stderr; where it is closed or full, the exit status alone has to tell."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        _write(sys.stderr, text)
     except OSError:
         _discard(sys.stderr)
+
+
+def _write(stream: "TextIO", text: str | bytes) -> None:
+    if isinstance(text, bytes):
+        stream.buffer.write(text)
+    else:
+        stream.write(text)
+    stream.flush()
 
 
 def _discard(stream: "TextIO") -> None:

@@ -15,8 +15,14 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.publish.clock import Outside, RequestClock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cgroup_preflight.publish.forges import Forge
+    from cgroup_preflight.publish.legs import Expected
     from cgroup_preflight.publish.options import Options, Results
+    from cgroup_preflight.publish.origin import LegId
     from cgroup_preflight.publish.receipt import Outcome
+    from cgroup_preflight.publish.secret import Secret
 
 _ABOUT = """\
 Publishes one report, or many merged into one, on the pull request (GitHub) or
@@ -31,9 +37,9 @@ Use it as the last step of a job, or once for all jobs of a matrix.
     cgroup-preflight publish reports/           (all .json files below a folder)
     cgroup-preflight publish a.json b.json --format markdown=all.md
 
-Tokens come from the environment only: CGROUP_PREFLIGHT_GITHUB_TOKEN,
-GITHUB_TOKEN, GH_TOKEN; CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN,
-CI_JOB_TOKEN.
+Tokens come from the environment, or from stdin with --token-stdin:
+CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
+CGROUP_PREFLIGHT_GITLAB_TOKEN, GITLAB_TOKEN, CI_JOB_TOKEN.
 
 Exit status: 0 for every verdict, because the job that made the report has
 returned it already; --fail-on changes that. 2 wrong call or report, 5 not
@@ -53,31 +59,70 @@ def run(words: list[str], clock: RequestClock) -> int:
     """The command with `clock` for everything that waits. Raises UsageError."""
     args = _parser().parse_args(words)
     wanted = _outputs(args)
-    from cgroup_preflight.publish import forges, reports
+    from cgroup_preflight.publish import forges
     from cgroup_preflight.publish import receipt as receipts
-    from cgroup_preflight.publish.options import Results, view
     from cgroup_preflight.publish.secret import redact
 
-    forge = forges.detect(os.environ, args.provider)
-    secrets = forges.secrets_of(os.environ)
-    root = forge.root if forge else ""
-    legs = reports.read_legs(args.reports, hide=secrets, name=args.leg, root=root, prefix=args.prefix)
-    if args.leg and len(legs) != 1:
-        raise UsageError(f"--leg needs exactly one report, but there are {len(legs)}", where="--leg",
-                         remedy=Remedy(title="leave out --leg to merge all reports"))  # fmt: skip
-    if args.leg:
-        legs = (replace(legs[0], attempt=forge.attempt if forge else 0),)
-    results = Results(legs=legs, merged=view(legs), baseline=_baseline(args.baseline))
+    environ = {**os.environ, **(_tokens() if args.token_stdin else {})}
+    forge = forges.detect(environ, args.provider, commit=_commit(args.commit))
+    secrets = forges.secrets_of(environ)
+    given = _options(args)
+    results = _results(args, forge, given, secrets)
     receipt = forges.publish(
-        forge, results, _options(args), Outside(say=_say, clock=clock), hide=lambda text: redact(text, secrets)
+        forge, results, given, Outside(say=_say, clock=clock), hide=lambda text: redact(text, secrets)
     )
-    sys.stderr.write("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
+    options.write_stderr("".join(f"{line}\n" for line in receipts.lines(receipt.outcomes)))
     report = results.merged.report
     told = receipts.with_receipt(report, receipt.outcomes)
     _write_formats(results, told, wanted, fenced=forge is not None and forge.reads_commands)
     if args.receipt:
         _write_receipt(args.receipt, receipt.outcomes)
     return _exit_status(args, report, strict_failed=bool(receipts.undelivered(receipt.outcomes)))
+
+
+def _tokens() -> dict[str, str]:
+    """The tokens on stdin, read after this process was closed to others of its user. Raises UsageError."""
+    from cgroup_preflight.publish.secret import close_process, read_tokens
+
+    close_process()
+    return read_tokens(sys.stdin)
+
+
+def _results(
+    args: argparse.Namespace, forge: "Forge | None", given: "Options", secrets: "Sequence[Secret]"
+) -> "Results":
+    """The report of this job, or those of other jobs in one view, with those that are missing."""
+    from cgroup_preflight.publish import reports
+    from cgroup_preflight.publish.legs import absent, join
+    from cgroup_preflight.publish.options import Results, view
+    from cgroup_preflight.publish.origin import named
+
+    root, expected = forge.root if forge else "", _expected(args.expect)
+    origin = forge.origin(given.leg) if forge else None
+    legs = reports.read_legs(args.reports, hide=secrets, root=root, prefix=args.prefix, may_lack=bool(expected))
+    if args.leg and len(legs) != 1:
+        raise UsageError(f"--leg needs exactly one report, but there are {len(legs)}", where="--leg",
+                         remedy=Remedy(title="leave out --leg to merge all reports"))  # fmt: skip
+    made = legs[0].report.origin if len(legs) == 1 else None
+    if len(legs) == 1 and not expected and (made is None or (origin is not None and made.id == origin.id)):
+        name = args.leg or legs[0].name
+        legs = (replace(legs[0], name=name, report=replace(legs[0].report, origin=origin or made)),)
+    else:
+        legs = join(legs)
+        legs = named((*legs, *absent(legs, expected)))
+    merged = view(legs)
+    report = replace(merged.report, origin=origin or merged.report.origin)
+    return Results(legs=legs, merged=replace(merged, report=report), baseline=_baseline(args.baseline))
+
+
+def _expected(words: list[str]) -> "tuple[Expected, ...]":
+    from cgroup_preflight.publish.legs import expected_of
+
+    try:
+        return expected_of(words)
+    except (ValueError, AttributeError, RecursionError):
+        raise UsageError("this begins as JSON and is not the context needs of GitHub", where="--expect",
+                         remedy=Remedy(title="use ${{ toJSON(needs) }}, or names of jobs")) from None  # fmt: skip
 
 
 def _say(line: str) -> None:
@@ -87,7 +132,7 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = options.parser("publish", _ABOUT)
     add = parser.add_argument
-    add("reports", nargs="+", metavar="REPORT.json", help="JSON reports, or folders of them")
+    add("reports", nargs="*", metavar="REPORT.json", help="JSON reports, or folders of them")
     add("--provider", choices=("auto", "github", "gitlab", "none"), default="auto", help="default: auto")
     add("--publish", choices=("warn", "strict"), default="warn", dest="strictness",
         help="strict: exit with 5 if a channel failed or delivered only a part (default: warn)")  # fmt: skip
@@ -101,8 +146,13 @@ def _parser() -> argparse.ArgumentParser:
         "--leg",
         metavar="NAME",
         default="",
-        help="name of this leg of a matrix, which publishes by itself into the common comment",
+        help="name of this leg of a matrix for people; it must be unique unless --matrix tells the legs apart",
     )
+    add("--matrix", metavar="TEXT", default="", help="the whole matrix of this leg, such as ${{ toJSON(matrix) }}")
+    add("--position", metavar="I/N", default="", help="this leg is number I of the N legs of the job")
+    add("--expect", metavar="WHAT", action="append", default=[],
+        help="a job that must have reported, a number of reports, or GitHub's ${{ toJSON(needs) }}; "
+        "what is missing is unverified, never a pass")  # fmt: skip
     add("--baseline", metavar="FILE", default="", help="report of the target branch; a different result is a change")
     add("--prefix", metavar="DIR", default="", help="folder of the repository in which the reports were made")
     add(
@@ -112,8 +162,13 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the report files (default on GitLab: cgroup-preflight-reports)",
     )
     add("--receipt", metavar="FILE", default="", help="write the receipt as JSON")
+    add("--token-stdin", action="store_true",
+        help="read lines NAME=TOKEN from stdin, with the names that they have in the environment, which other processes can read")  # fmt: skip
     add("--pull-request", metavar="N", default="",
         help="number from an artifact; used only if its head is the commit of the run")  # fmt: skip
+    add("--commit", metavar="SHA", default="checkout",
+        help="the commit that was tested: an id, checkout (default) for the one that is checked out here, or event if "
+             "the reports come from other jobs of this run")  # fmt: skip
     add("--deadline", metavar="SECONDS", default="60", help="time for all requests to GitHub or GitLab (default: 60)")
     add("--dry-run", action="store_true", help="print the exact requests (method, path, JSON) and send nothing")
     add("--format", action="append", metavar="FORMAT=FILE", default=[], help="the merged report with the receipt in it")
@@ -128,10 +183,23 @@ def _options(args: argparse.Namespace) -> "Options":
     if not KEY.fullmatch(args.key):
         raise UsageError("this is not a valid key", where="--key", remedy=Remedy(title=_KEY_HELP))
     return Options(
-        comment=args.comment, check=args.check == "on", key=args.key, leg=args.leg, files=args.files,
+        comment=args.comment, check=args.check == "on", key=args.key, leg=_leg(args), files=args.files,
         claimed=_number(args.pull_request), allow_unverified=args.fail_on == "fail",
         deadline=_seconds(args.deadline), ca_file=os.environ.get("CGROUP_PREFLIGHT_CA_FILE", ""), dry_run=args.dry_run,
     )  # fmt: skip
+
+
+def _leg(args: argparse.Namespace) -> "LegId":
+    from cgroup_preflight.publish.origin import LegId
+
+    index = total = 0
+    if args.position:
+        found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", args.position, re.ASCII)
+        index, total = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= index <= total:
+            raise UsageError("this is not the position of a leg", where="--position",
+                             remedy=Remedy(title="use a number from 1 on and the number of legs, such as 2/3"))  # fmt: skip
+    return LegId(matrix=args.matrix, name=args.leg, folder=args.prefix, index=index, total=total)
 
 
 def _number(text: str) -> int | None:
@@ -142,6 +210,15 @@ def _number(text: str) -> int | None:
         raise UsageError("this is not the number of a pull request", where="--pull-request",
                          remedy=Remedy(title="use digits only, or leave out the option: the pull request is then looked up"))  # fmt: skip
     return int(text)
+
+
+def _commit(text: str) -> str:
+    from cgroup_preflight.publish.answers import sha_of
+
+    if text not in ("checkout", "event") and not sha_of(text):
+        raise UsageError("this is not a commit", where="--commit",
+                         remedy=Remedy(title="use checkout, event, or all 40 or 64 hexadecimal digits of a commit id"))  # fmt: skip
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -48,9 +48,11 @@ def main(words: list[str]) -> int:
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
-    config = common.load_config(args.config)
+    config = common.load_config(args.config, args.allow_outside)
     check_names(config, [])
     require_binaries(config, ())
+    if config.inject and args.inject != "never" and not args.inside:
+        _refuse_outside(config)
     options.progress("checking the host")
     engine = args.engine or config.engine
     plan = common.plan_of(config)
@@ -82,6 +84,12 @@ def main(words: list[str]) -> int:
 
 
 # `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.
+
+
+def _refuse_outside(config: Config) -> None:
+    from cgroup_preflight.artifacts.request import artifact_paths
+
+    artifact_paths(config)
 
 
 def _programs(config: Config) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
     options.add_config(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
     args = parser.parse_args(words)
-    config = common.load_config(args.config)
+    config = common.load_config(args.config, args.allow_outside)
     plan = common.plan_of(config)
     for service in plan.services:
         if service.program is not None and service.program.unreadable:

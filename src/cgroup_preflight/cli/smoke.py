@@ -43,7 +43,7 @@ def main(words: list[str]) -> int:
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
-    config = common.load_config(args.config)
+    config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)
     require_binaries(config, names)
     engine = args.engine or config.engine

@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     try:
-        config = common.load_config(args.config)
+        config = common.load_config(args.config, args.allow_outside)
     except ConfigError as error:
         options.deliver(common.report(started, None, error.findings), wanted, verbose=args.verbose)
         return ExitStatus.PASS if args.exit_zero else error.exit_status

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.places import path_of
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -34,7 +35,7 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
 
 def _problem(folder: str, binary: str) -> tuple[str, str] | None:
     """What is wrong with the file and what to do; None for an executable file."""
-    path = Path(folder, binary)
+    path = Path(path_of(folder, binary))
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -131,11 +131,11 @@ def _timeout(text: str) -> float:
 
 
 def _specifier(text: str) -> str:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from cgroup_preflight.core import versions
 
     try:
-        return str(SpecifierSet(text))
-    except InvalidSpecifier:
+        return versions.canonical(text)
+    except ValueError:
         raise q.QuantityError(f"{text!r} is not a version specifier", ">=249 or >=249,<258") from None
 
 

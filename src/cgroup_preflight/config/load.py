@@ -3,7 +3,7 @@
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,8 +47,11 @@ def find(start: Path) -> Path:
     raise UsageError(f"no {FILE_NAME} here or in a folder above", where=str(start), remedy=_INIT)
 
 
-def load(path: Path) -> Config:
-    """The config at `path`. Raises UsageError (unreadable) or ConfigError (wrong, all mistakes at once)."""
+def load(path: Path, outside: Sequence[str] = ()) -> Config:
+    """The config at `path`; its paths may also lead into the folders `outside`.
+
+    Raises UsageError (unreadable) or ConfigError (wrong, all mistakes at once).
+    """
     shown = os.path.relpath(path)
     try:
         # O_NONBLOCK: a FIFO of that name must not block this tool.
@@ -61,10 +64,10 @@ def load(path: Path) -> Config:
         raise UsageError(f"cannot read the config: {reason}", where=shown, remedy=_INIT) from None
     if len(data) > _SIZE_MAX:
         raise UsageError("the config is larger than 1M", where=shown, remedy=_INIT)
-    return parse(data, shown=shown, folder=str(path.resolve().parent))
+    return parse(data, shown=shown, folder=str(path.resolve().parent), outside=outside)
 
 
-def parse(data: bytes, *, shown: str, folder: str) -> Config:
+def parse(data: bytes, *, shown: str, folder: str, outside: Sequence[str] = ()) -> Config:
     """The config in `data`; `shown` names it in messages. Raises ConfigError."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -78,7 +81,7 @@ def parse(data: bytes, *, shown: str, folder: str) -> Config:
         mistakes.add(
             codes.MISSING_KEY, (), "the config is empty", "write a starter config: cgroup-preflight init --force"
         )
-    config = _build(tables, mistakes, shown, folder)
+    config = _build(tables, mistakes, shown, folder, tuple(map(os.path.realpath, outside)))
     if mistakes.findings:
         findings = tuple(sorted(mistakes.findings, key=lambda item: item.location.line if item.location else 0))
         count = len(findings)
@@ -108,7 +111,9 @@ def _not_toml(error: Exception, data: bytes, shown: str) -> ConfigError:
     return ConfigError("the config is not TOML", where=shown, remedy=remedy, findings=(finding,))
 
 
-def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: str) -> Config:
+def _build(
+    tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: str, outside: tuple[str, ...]
+) -> Config:  # fmt: skip
     top = {name.split(".")[0] for name in SECTIONS}
     for name in tables:
         if name not in top:
@@ -134,6 +139,7 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
         services=_services(tables.get("services", {}), policy, mistakes, folder),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
+        inject_location=mistakes.at(("artifacts", "inject")) if "inject" in artifacts else None,
         allow_tiny_limits=_get(smoke, "allow_tiny_limits", default=False),
         artifacts=Artifacts(**{key: item.value for key, item in artifacts.items() if key != "inject"}),  # type: ignore[arg-type]
         target=Target(
@@ -141,6 +147,7 @@ def _build(tables: Mapping[str, Any], mistakes: Mistakes, shown: str, folder: st
             files_location=mistakes.at(("target", "files")) if "files" in target else None,
         ),
         policy=_policy(policy),
+        outside=outside,
     )
     check_rules(
         config, mistakes,

@@ -155,7 +155,10 @@ class Artifacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file."""
+    """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file.
+
+    `outside` are more folders that its paths may lead into, without links: never from the file itself.
+    """
 
     path: str
     folder: str
@@ -165,10 +168,12 @@ class Config:
     services: tuple[Service, ...]
     engine: str = "auto"
     inject: tuple[str, ...] = ()
+    inject_location: Location | None = None
     allow_tiny_limits: bool = False
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
     policy: Policy = Policy()
+    outside: tuple[str, ...] = ()
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
+from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
@@ -25,7 +26,8 @@ _NOTIFYING = ("notify", "notify-reload", "forking")
 #: Limits that can block the service manager, those of the boot, too.
 _TINY = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
 _PERIOD_RANGE = range(1_000, 1_000_001)
-_ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
+#: None of these amounts may be above a later one.
+ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
 
 
 def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool) -> None:
@@ -45,6 +47,12 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
         _check_address(service, mistakes, remote=remote)
         _check_duration(service, mistakes)
     _check_shared_addresses(config.services, mistakes)
+    for glob in config.inject:
+        if spells_outside(config, glob):
+            mistakes.add(codes.BAD_VALUE, ("artifacts", "inject"),
+                         f"inject: {glob!r} is outside the folder of the config",
+                         "use a glob below that folder, such as dist/*.deb, or allow the folder for this call: "
+                         "--allow-outside DIR")  # fmt: skip
 
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
@@ -145,7 +153,7 @@ def _address(service: Service) -> tuple[str, int] | None:
 
 def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
     """MemoryMin <= MemoryLow <= MemoryHigh <= MemoryMax, or the smaller one makes the larger one useless."""
-    amounts = [(name, by_name[name]) for name in _ORDER if name in by_name]
+    amounts = [(name, by_name[name]) for name in ORDER if name in by_name]
     sizes = [(name, item, item.value.bytes) for name, item in amounts if isinstance(item.value, Size)]
     shares = [(name, item, item.value.value) for name, item in amounts if isinstance(item.value, Permyriad)]
     # A size and a percentage can be compared on a machine only: see checks.plan.

@@ -1,5 +1,6 @@
 """Walks the TOML tables by the key table and collects every mistake, each with its line."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.keys import SECTIONS, Key, parse_guest_path
@@ -68,6 +69,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 _NEAREST_MAX = 200  # difflib takes the square of the length, and names come from a pull request
+#: A hint that is one number with its unit, not words.
+_ONE_VALUE = re.compile(r"[\d.,]+ ?(%|[A-Za-z]{0,12})", re.ASCII)
+#: How often the parser is asked about its own hint.
+_HINTS = 3
 #: Names of cgroup v1 (systemd.resource-control(5), "Deprecated options") and of other tools, letters only.
 _OLD_NAMES = {
     "memorylimit": "MemoryMax", "memlimit": "MemoryMax", "memory": "MemoryMax", "cpulimit": "CPUQuota",
@@ -147,8 +152,7 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
         return _parse(key, path, "yes" if raw else "no", mistakes)
     numeric = key.kind in _NUMERIC and isinstance(raw, int) and not isinstance(raw, bool)
     if not numeric and not isinstance(raw, str):
-        hint = "text in quotes, or a whole number" if key.kind in _NUMERIC else "text in quotes"
-        _wrong_type(path, raw, hint, mistakes)
+        _wrong_type(path, raw, _quoted_hint(key, raw), mistakes)
         return None
     if key.kind == "lines":
         return _read_lines(key, path, [raw], mistakes)
@@ -158,6 +162,32 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
 
 #: Kinds whose values may be a whole number without quotes.
 _NUMERIC = ("quantity", "span", "switch")
+
+
+def _quoted_hint(key: Key, raw: object) -> str:
+    """What to write instead of a value of a wrong type; for a number with a fraction, what its text would have as hint."""
+    if key.kind not in _NUMERIC:
+        return "text in quotes"
+    if not isinstance(raw, float):
+        return "text in quotes, or a whole number"
+    try:
+        key.parse(repr(raw))
+    except QuantityError as error:
+        return _working_hint(key, error)
+    return "text in quotes, with a unit"
+
+
+def _working_hint(key: Key, error: QuantityError) -> str:
+    """The hint of `error`; where it proposes one value that is refused, too, the hint to that one."""
+    hint = error.hint
+    for _ in range(_HINTS):
+        if not _ONE_VALUE.fullmatch(hint):
+            break
+        try:
+            key.parse(hint)
+        except QuantityError as refused:
+            hint = refused.hint
+    return hint
 
 
 def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None:
@@ -170,7 +200,9 @@ def _parse(key: Key, path: Path, text: str, mistakes: Mistakes) -> Parsed | None
             raise QuantityError(f"the value has {len(text)} characters, which is too long", "at most 4096 characters")
         return Parsed(text=text, value=key.parse(text), location=mistakes.at(path))
     except QuantityError as error:
-        mistakes.add(codes.BAD_VALUE, path, f"{path[-1]}: {_short(str(error))}", f"use {_short(error.hint)}")
+        mistakes.add(
+            codes.BAD_VALUE, path, f"{path[-1]}: {_short(str(error))}", f"use {_short(_working_hint(key, error))}"
+        )
         return None
 
 

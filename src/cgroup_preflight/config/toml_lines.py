@@ -19,6 +19,8 @@ _TOKEN = re.compile(
     r"|(?P<comment>#[^\n]*)|(?P<open>[\[{])|(?P<close>[\]}])|(?P<newline>\n)|(?P<other>[^\"'#\[\]{}\n]+|.)",
     re.DOTALL,
 )
+#: Keys of letters, digits, `_` and `-`, with dots between them (TOML 1.0, "Keys").
+_BARE = re.compile(r"[ \t]*[A-Za-z0-9_-]+[ \t]*(?:\.[ \t]*[A-Za-z0-9_-]+[ \t]*)*")
 _HEADER = re.compile(r"\[\[?(.*?)\]\]?\s*", re.DOTALL)
 
 
@@ -60,6 +62,9 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 def _key_text(statement: str) -> str:
     """The text before the `=` that ends the key; an `=` inside quotes does not."""
+    head, mark, _ = statement.partition("=")
+    if mark and '"' not in head and "'" not in head:
+        return head
     position = 0
     for match in _TOKEN.finditer(statement):
         if match.lastgroup == "other" and "=" in match.group():
@@ -69,7 +74,9 @@ def _key_text(statement: str) -> str:
 
 
 def _key_path(key: str) -> Path:
-    """`a."b.c"` as ("a", "b.c"), split by the TOML reader itself."""
+    """`a."b.c"` as ("a", "b.c"), split by the TOML reader itself unless all parts are bare."""
+    if _BARE.fullmatch(key):
+        return tuple(part.strip() for part in key.split("."))
     try:
         node: object = tomllib.loads(f"{key.strip()} = 0")
     except tomllib.TOMLDecodeError:

@@ -45,6 +45,7 @@ class Permyriad:
 Amount = Size | Permyriad | Infinity
 
 _FACTORS = {"E": 1 << 60, "P": 1 << 50, "T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "B": 1}
+_LEAST_PAGE = 4096
 _SIZE_ORDER = "EPTGMKB"
 _SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,4000})(?:\.(\d{0,4000})(?!\d))?[ \t\n\r]*([EPTGMKB]?)", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
@@ -99,7 +100,8 @@ def _size_hint(text: str) -> str:
     if word in ("max", "-1", "unlimited", "none"):
         return "infinity"
     match = _LOOSE_SIZE.fullmatch(word)
-    if match and len(match[1]) <= 15:
+    # Without a suffix a small number is one of other units: as bytes it is less than a page, which the kernel makes 0.
+    if match and len(match[1]) <= 15 and (match[2] or float(match[1]) >= _LEAST_PAGE):
         return f"{_LEADING_ZEROS.sub('', match[1])}{match[2].upper()}"
     return "a number of bytes with K, M, G or T (base 1024), a percentage such as 50%, or infinity"
 
@@ -109,7 +111,7 @@ def _without_commas(text: str) -> str:
     if len(text) > _NUMBER_MAX:
         return text
     whole = _THOUSANDS.sub(lambda match: re.sub("[,_' ]", "", match[0]), text)
-    return _DECIMAL_COMMA.sub(r"\1.\2", whole)
+    return _DECIMAL_COMMA.sub(r"\1.\2", text) if whole == text else whole
 
 
 def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
@@ -132,10 +134,14 @@ def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
 def _percent_hint(text: str) -> str:
     if re.fullmatch(r"\d+(\.\d{1,2})?", text, re.ASCII):
         return f"{text}%"
-    if re.fullmatch(r"\d{1,9},\d{1,2}%", text, re.ASCII):
-        return text.replace(",", ".")
+    number = _without_commas(re.sub("[ \t]+(?=%$)", "", text.strip())) if len(text) <= _NUMBER_MAX else text
+    if number != text and _PERCENT.fullmatch(number):
+        return number
     match = re.fullmatch(r"(\d{1,12}\.\d{2})\d+%", text, re.ASCII)
-    return f"at most two decimals, such as {match[1].rstrip('0').rstrip('.')}%" if match else "a percentage such as 50%"
+    if match is None:
+        return "a percentage such as 50%"
+    shorter = match[1].rstrip("0").rstrip(".")
+    return f"at most two decimals, such as {shorter if shorter.strip('0') else '0.01'}%"
 
 
 def parse_amount(text: str, *, zero: bool) -> Amount:

@@ -139,8 +139,28 @@ class HostSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which leg of a CI run made a report: a job, or one of the jobs of a matrix.
+
+    `id` is a hash of the job and its whole matrix, the same in each attempt; all legs of one job share `group`.
+    `name` and `job` are for people. `index` counts the legs of a job from 1 to `total`. The numbers of `run`, `attempt`
+    and `job_id` are those of GitHub or GitLab. Zero is unknown.
+    """
+
+    id: str
+    group: str
+    name: str
+    job: str
+    index: int = 0
+    total: int = 0
+    run: int = 0
+    attempt: int = 0
+    job_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that one command found; `started_at` is RFC 3339 in UTC."""
+    """All that one command found; `started_at` is RFC 3339 in UTC. `origin` is set when a CI job publishes it."""
 
     tool_version: str
     verdict: Verdict
@@ -149,3 +169,4 @@ class Report:
     services: tuple[ServiceResult, ...]
     started_at: str
     duration_seconds: float
+    origin: Origin | None = None

@@ -57,8 +57,8 @@ class Launch:
 class Phase(enum.StrEnum):
     """How far a unit has come. AT_GATE: before its program starts; AFTER_END: only the gate after its end is left.
 
-    BEFORE_SIGNAL: the unit is to stop, and its program does not know yet.
-    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on.
+    ENDED: the main process ended with success, and the unit stays: what the program left behind runs on. BEFORE_SIGNAL:
+    the unit was told to stop, and its program was not yet.
     """
 
     QUEUED = "queued"

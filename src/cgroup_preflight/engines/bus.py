@@ -113,6 +113,14 @@ def states(units: Sequence[str]) -> dict[str, dict[str, str]]:
     return {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
 
 
+def of_manager(names: Sequence[str]) -> dict[str, str]:
+    """Properties of the manager itself, as `systemctl show` words them."""
+    answers = call([
+        Call(path=_MANAGER[0], interface=_PROPERTIES, member="Get", words=(_MANAGER[1], name)) for name in names
+    ])  # fmt: skip
+    return {name: _worded(value) for name, value in zip(names, answers, strict=True) if value is not REFUSED}
+
+
 def _worded(value: object) -> str:
     if isinstance(value, tuple):  # a number and its object, as of a job
         return str(value[0])

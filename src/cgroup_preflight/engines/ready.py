@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from urllib.parse import SplitResult, urlsplit
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
@@ -23,6 +24,8 @@ _HTTP_SECONDS = 5.0
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
 _READ_MAX = 1 << 18
+#: After so many reads that found nothing more, what has no newline yet is a line.
+_IDLE_READS = 20
 _HEADERS = {"User-Agent": "cgroup-preflight", "Accept": "*/*"}
 
 
@@ -74,8 +77,10 @@ def _connects(path: str, kind: socket.SocketKind) -> bool:
 
 def prepare(tests: Iterable[ReadyTest]) -> None:
     """Imports the HTTP client while services start, where a second CPU is free: half a second on an emulated one."""
-    if len(os.sched_getaffinity(0)) > 1 and any(test.kind is ReadyKind.HTTP for test in tests):
-        threading.Thread(target=importlib.import_module, args=("http.client",), daemon=True).start()
+    targets = [test.target for test in tests if test.kind is ReadyKind.HTTP]
+    if len(os.sched_getaffinity(0)) > 1 and targets:
+        tls = any(target.startswith("https:") for target in targets)
+        threading.Thread(target=_client, kwargs={"tls": tls}, daemon=True).start()
 
 
 def try_http(url: str) -> str:
@@ -105,15 +110,28 @@ class _NotHttpError(ValueError):
     """The answer is not HTTP, in the word that `http.client` has for it."""
 
 
+def _client(*, tls: bool) -> ModuleType:
+    """The module http.client; without `tls` it is loaded without OpenSSL, which takes longer than all the rest."""
+    name = "http.client"
+    if not tls and name not in sys.modules and "ssl" not in sys.modules:
+        # An entry of None makes `import ssl` fail, and http.client can do without (importlib, "sys.modules").
+        sys.modules["ssl"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module(name)
+        finally:
+            del sys.modules["ssl"]
+    module = importlib.import_module(name)
+    return importlib.reload(module) if tls and not hasattr(module, "HTTPSConnection") else module
+
+
 @contextmanager
 def _get(url: str) -> "Iterator[HTTPResponse]":
     """An answer whose body is not read yet. Raises OSError, _NotHttpError.
 
     The standard library's client, which sends just this: no proxy, no password of the job, no second request.
     """
-    from http import client  # not every service is HTTP
-
     parts = urlsplit(url)
+    client = _client(tls=parts.scheme == "https")
     host, port = _host_and_port(parts)
     made = client.HTTPSConnection if parts.scheme == "https" else client.HTTPConnection
     with closing(made(host, port, timeout=_CONNECT_SECONDS)) as line:
@@ -144,6 +162,11 @@ def matches(pattern: str, lines: Iterable[str]) -> bool:
         return False
 
 
+def _shown(line: bytes) -> str:
+    """A line as a terminal shows it: some programs end lines as Windows does."""
+    return line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r")
+
+
 class LogWatch:
     """Searches for a pattern in what arrives at a descriptor (a pipe, or a file that grows), and never waits."""
 
@@ -151,6 +174,7 @@ class LogWatch:
         self.handle = handle
         self._pattern = re.compile(pattern)
         self._rest = b""
+        self._idle = 0
         self.found = False
         self.open = True
         self.too_slow = False
@@ -165,11 +189,15 @@ class LogWatch:
         self.open = bool(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LINE_MAX:]
+        # A prompt, or a last line, may have no newline.
+        self._idle = 0 if data else self._idle + 1
+        if self._idle == _IDLE_READS:
+            lines.append(self._rest)
         if self.found or self.too_slow:
             return
         try:
             with _time_limit(_MATCH_SECONDS):
-                self.found = any(self._pattern.search(line[:_LINE_MAX].decode("utf-8", "replace")) for line in lines)
+                self.found = any(self._pattern.search(_shown(line)) for line in lines)
         except _TooSlow:
             self.too_slow = True
 

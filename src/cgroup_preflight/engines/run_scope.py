@@ -30,7 +30,8 @@ _OWNER = re.compile(r"# owner: pid (\d+) started (\d+) namespace (\d+)")
 _TEARDOWN_SECONDS = 30.0
 #: What each further service adds to that.
 _EACH_SECONDS = 0.5
-_GONE_SECONDS = 2.0
+#: A killed process below a small quota ends no sooner than its turn comes, and its cgroup goes after it.
+_GONE_SECONDS = 10.0
 _FOREIGN_AGE_SECONDS = 7200.0
 
 
@@ -60,6 +61,8 @@ def run_scope(
     files = tuple(_owned(file, scope, door.files) for file in run_files(plan))
     # Of a drop-in its folder, which belongs to the run, too.
     names = list(dict.fromkeys(file.path.partition("/")[0] for file in files))
+    # Root's engine writes a file for each service, too.
+    names += [item.unit for item in plan.services]
     run = RunScope()
     try:
         run.cgroups = engine.create_slices(files, [item.unit for item in plan.slices])

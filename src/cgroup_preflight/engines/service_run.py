@@ -19,9 +19,9 @@ JOURNAL_SECONDS = 2.0
 class ServiceRun:
     """One service from its start to its end, as far as it has come; spans and moments in seconds.
 
-    `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`, -1 for none. `silent`: why it did not answer any more at the end of its
-    time. `doubt`: why it is unknown who answered. `intruder`: that another
-    program did. `killed`: it had not ended when its time to stop was over; `outlasting`
+    `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`,
+    -1 for none. `silent`: why it did not answer any more at the end of its time. `doubt`: why it is unknown who answered.
+    `intruder`: that another program did. `killed`: it had not ended when its time to stop was over; `outlasting`
     are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although

@@ -102,6 +102,8 @@ class Session:
             self._note_exits(waiting)
             _count_time(waiting, fair)
             for run in waiting:
+                # To ask about one service can take a process: whoever samples while this clock sleeps does it in between.
+                self._clock.sleep(0)
                 self._try_ready(run)
             self._bound_output(runs)
             waiting = [run for run in waiting if run.readiness is None]

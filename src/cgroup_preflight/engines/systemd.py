@@ -22,12 +22,11 @@ from cgroup_preflight.engines.answers import answered, cannot_write, first_line,
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
-from cgroup_preflight.engines.unit_file import drop_in, fits, unit_file_text
+from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
-from cgroup_preflight.plan.unitfile import GATE_DROP_IN, drop_in_text
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -157,10 +156,15 @@ class Manager:
         answer = self._programs.run(("systemctl", "is-active", "--quiet", "--", unit), timeout=_TIMEOUT)
         return not isinstance(answer, Missing) and answer.value.returncode == 0
 
-    def _start_units(self, units: Sequence[str]) -> str:
-        """Starts units that have files, without waiting for them; the manager's words if it refused any."""
-        words = ("start", "--no-block", "--", *units)
-        return "" if self._on_bus(bus.start(units)) else self._words(self._systemctl(*words))
+    def _start_units(self, units: Sequence[str]) -> dict[str, str]:
+        """Starts units that have files, without waiting for them; the manager's words by unit, for those it refused."""
+        left = list(units)
+        if self._bus:
+            with suppress(bus.BusError):
+                answers = self._bus.call(bus.start(units))
+                left = [unit for unit, answer in zip(units, answers, strict=True) if answer is bus.REFUSED]
+        words = self._words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
+        return dict.fromkeys(left, words) if words else {}
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
         """Writes unit files and starts the slices `units`; their cgroups by unit. Raises HostError.
@@ -242,32 +246,48 @@ class Manager:
         From unit files, with one call, where a file can name their paths, else as transient units with a drop-in; the
         files go at the end. Raises HostError.
         """
-        files = [UnitFile(path=launch.unit, content=unit_file_text(launch)) for launch in launches if fits(launch)]
+        files = [
+            unit_file(launch, launch.settings, self._properties(launch, protect=False))
+            for launch in launches
+            if fits(launch)
+        ]
         names = [file.path for file in files]
         others = [launch for launch in launches if not fits(launch)]
         try:
             if others:
                 self._write_files(map(drop_in, others))
                 self._require("daemon-reload")
-            words = self._start_files(files) if files else ""
-            refused = dict.fromkeys(names, words) if words else {}
-            yield refused | self.start(others)
+            yield self._start_files(files) | self.start(others)
         finally:
             self.remove_files([*names, *(f"{launch.unit}.d" for launch in others)])
 
-    def _start_files(self, files: Sequence[UnitFile]) -> str:
-        names = [file.path for file in files]
+    def _start_files(self, files: Sequence[UnitFile]) -> dict[str, str]:
+        if not files:
+            return {}
         self._write_files(files)
-        if refused := self._start_units(names):
+        if refused := self._start_units([file.path for file in files]):
             # As with slices: a manager that has not seen the new files yet sees them after a reload.
             self._require("daemon-reload")
-            refused = self._start_units(names)
+            refused = self._start_units(list(refused))
         return refused
 
+    def _properties(self, launch: Launch, *, protect: bool) -> list[tuple[str, str]]:
+        return argvs.run_properties(launch, sleep=self._sleep, systemd=self._version, protect=protect)
+
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
-        """Starts transient services, whose settings are in a drop-in; the manager's words by unit, for those it refused."""
+        """Starts services, whose settings are in a drop-in; the manager's words by unit, for those it refused.
+
+        Root writes unit files, which one call starts. A user's manager, and sudo, start transient units. A unit of the
+        project has a file already.
+        """
         given = tuple(launches)
-        todo = tuple(launch for launch in given if launch.own is None)
+        own, todo = [item for item in given if item.own is not None], [item for item in given if item.own is None]
+        if self._bus and all(map(fits, todo)):
+            files = [unit_file(launch, (), self._properties(launch, protect=True)) for launch in todo]
+            return self._start_files(files) | self._start_own(own)
+        return self._run_transient(todo) | self._start_own(own)
+
+    def _run_transient(self, todo: Sequence[Launch]) -> dict[str, str]:
         # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
         calls = [
             self._argv(
@@ -281,37 +301,24 @@ class Manager:
         for first in range(0, len(calls), _PARALLEL):
             some = calls[first : first + _PARALLEL]
             answers += map(answered, some, self._programs.run_together(some, timeout=_TIMEOUT))
-        refused = {
+        return {
             launch.unit: first_line(done.stderr) or f"systemd-run: exit status {done.returncode}"
             for launch, done in zip(todo, answers, strict=True)
             if done.returncode
         }
-        return refused | self._start_own([launch for launch in given if launch.own is not None])
 
     def _start_own(self, launches: Sequence[Launch]) -> dict[str, str]:
         """Starts units of the project, whose files are written already, and their sockets before them."""
-        self._write_files(
-            UnitFile(
-                path=f"{launch.unit}.d/{GATE_DROP_IN}",
-                content=drop_in_text(
-                    argvs.own_unit_lines(
-                        launch, launch.own, sleep=self._sleep, systemd=self._version, protect=not self.user
-                    )
-                ),
-            )
-            for launch in launches
-            if launch.own is not None
-        )
-        refused = {}
-        for launch in launches:
-            socket = launch.own.socket_unit if launch.own is not None else ""
-            # One by one: of several, the manager says only of the first why it refused.
-            words = (self._words(self._systemctl("start", "--", socket)) if socket else "") or self._start_units(
-                [launch.unit]
-            )
-            if words:
-                refused[launch.unit] = self._why_refused(launch.unit) or words
-        return refused
+        sleep, version, protect = self._sleep, self._version, not self.user
+        self._write_files(gate_drop_in(launch, sleep=sleep, systemd=version, protect=protect) for launch in launches)
+        sockets = {item.unit: item.own.socket_unit for item in launches if item.own and item.own.socket_unit}
+        refused = {
+            unit: words
+            for unit, name in sockets.items()
+            if (words := self._words(self._systemctl("start", "--", name)))
+        }
+        refused |= self._start_units([item.unit for item in launches if item.unit not in refused]) if launches else {}
+        return {unit: self._why_refused(unit) or words for unit, words in refused.items()}
 
     def _why_refused(self, unit: str) -> str:
         """What systemd says of the file itself, with its line; empty where it finds nothing wrong."""

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,18 +17,19 @@ from pathlib import Path
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import kernel_image, overlay, tools
-from cgroup_preflight.guest.recipe import Recipe, image_argv, mmdebstrap_argv
+from cgroup_preflight.guest.recipe import Recipe, build_argv
 from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
+#: Bytes; file systems have holes in units of their blocks, which divide it.
+_BLOCK = 1 << 16
 _MANIFEST, _ROOT, _LISTING = "manifest.json", "root.ext4", "listing"
-#: As root, mmdebstrap mounts /dev/shm of this machine into the new root. In a separate namespace, a clean-up after a
-#: crash cannot reach those mounts, and all processes end with us. Root in a container cannot make a namespace, but there
-#: mmdebstrap cannot mount either.
-_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+#: If we are killed, all processes of a build end with their namespace, and all their files are in our folder or on a
+#: mount of their own. Root in a container cannot make one: there, the tools end by SIGTERM.
+_NAMESPACE = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +103,21 @@ def _work(folder: Path, name: str) -> Path:
 
 
 def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
-    unprivileged = os.geteuid() != 0
     work = _work(folder, recipe.name)
     # Nobody uses it, because we have the lock.
     tools.remove_tree(work)
-    started = time.monotonic()
     try:
-        work.mkdir()
+        (work / "tmp").mkdir(parents=True)
         overlay.write_overlay(recipe.files, work / "overlay.tar")
-        doing = f"building the {recipe.distro} guest"
-        argv = mmdebstrap_argv(recipe, output=str(work / "root.tar"), unprivileged=unprivileged)
-        alone = not unprivileged and tools.works((*_NAMESPACE, "true"))
-        # If we are killed: a namespace ends with all its processes, and all their files are in our folder. Without one,
-        # mmdebstrap ignores SIGTERM, keeps the lock until it has finished, and cleans up itself.
-        scratch = work / "tmp"
-        scratch.mkdir()
-        around = (*_NAMESPACE, "env", f"TMPDIR={scratch}") if alone else ()
-        tools.call((*around, *argv), cwd=work, timeout=_BUILD_TIMEOUT, doing=doing, lock=lock,
-                   parting=signal.SIGKILL if alone else signal.SIGTERM)  # fmt: skip
-        shutil.rmtree(scratch)
-        left = _BUILD_TIMEOUT - (time.monotonic() - started)
-        tools.call(image_argv(recipe, unprivileged=unprivileged), cwd=work, timeout=left, doing=doing, lock=lock)
+        around = (*(tools.IN_NAMESPACE if os.geteuid() != 0 else ("unshare",)), *_NAMESPACE)
+        if not tools.works((*around, "true")):
+            around = tools.IN_NAMESPACE if os.geteuid() != 0 else ()
+        tools.call(
+            (*around, "env", f"TMPDIR={work / 'tmp'}", *build_argv(recipe)), cwd=work, timeout=_BUILD_TIMEOUT,
+            doing=f"building the {recipe.distro} guest", lock=lock, parting=signal.SIGKILL if around else signal.SIGTERM,
+        )  # fmt: skip
+        for name in ("tmp", "tree"):
+            tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
         _write_manifest(work)
@@ -191,9 +185,37 @@ def _same_content(home: Path) -> bool:
     return True
 
 
+def damaged(image: RootImage) -> str:
+    """Which file of an image is not as it was built, although its size and time are; empty for none. Reads all of it."""
+    try:
+        records = _read_manifest(image.root.parent)
+        return next((name for name, item in records.items() if _sha256(image.root.parent / name) != item.sha256), "")
+    except (OSError, ValueError, TypeError):
+        return ""  # removed or built again meanwhile
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Of the places and contents of all blocks that are not zero: most of an image is a hole, or becomes zeros by a copy."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    digest.update(b"%d" % size)
+    with path.open("rb", buffering=0) as stream:
+        place = _next_data(stream.fileno(), 0, size)
+        while place < size:
+            stream.seek(place)
+            block = stream.read(_BLOCK)
+            if block.strip(b"\0"):
+                digest.update(b"%d:" % place)
+                digest.update(block)
+            place = _next_data(stream.fileno(), place + _BLOCK, size)
+    return digest.hexdigest()
+
+
+def _next_data(file: int, place: int, size: int) -> int:
+    """The first block from `place` on that is not a hole; `size` if there is none."""
+    try:
+        return os.lseek(file, place, os.SEEK_DATA) // _BLOCK * _BLOCK
+    except OSError:
+        return size
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cgroup_preflight.guest import tools
+from cgroup_preflight.host.beneath import without_links
 
 PROGRAM = "mke2fs"
 #: Folders that never go into a guest.
@@ -34,7 +35,10 @@ def write_disk(inputs: Mapping[str, Path], target: Path, staging: Path) -> None:
         staging.mkdir(mode=0o755)
         size, count = 0, 0
         for name, path in sorted(inputs.items()):
-            for file in _stage(path, staging / name):
+            # The paths have no links; one that is found now was put there meanwhile.
+            with without_links(str(path)) as place:
+                staged = _stage(Path(place), staging / name)
+            for file in staged:
                 size, count = size + file.stat(follow_symlinks=False).st_size, count + 1
         _make(staging, target, size=size, count=count)
     finally:
@@ -55,12 +59,13 @@ def _stage(source: Path, place: Path) -> list[Path]:
     _folder(place.parent)
     if source.is_dir():
         staged = []
-        for folder, names, files in os.walk(source):
+        for folder, names, files, handle in os.fwalk(source):
             names[:] = [name for name in names if name not in _SKIPPED]
             here = place / os.path.relpath(folder, source)
             _folder(here)
             links = [name for name in names if os.path.islink(os.path.join(folder, name))]
-            staged += [file for name in (*files, *links) for file in _stage_file(Path(folder, name), here / name)]
+            opened = f"/proc/self/fd/{handle}"
+            staged += [file for name in (*files, *links) for file in _stage_file(Path(opened, name), here / name)]
         return staged
     return _stage_file(source, place)
 

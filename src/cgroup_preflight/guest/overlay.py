@@ -48,6 +48,8 @@ _MASKED_UNITS = (
     "systemd-pcrphase.service",
     "ldconfig.service",
     "systemd-networkd-wait-online.service",
+    # Debian 13's needs a library that only a guest with a kernel of its own has.
+    "systemd-modules-load.service",
     "systemd-timesyncd.service",
     # Loads drivers for devices that no guest has, which takes ten seconds on an emulated CPU.
     "systemd-udev-trigger.service",
@@ -95,7 +97,7 @@ class OverlayFile:
 
 #: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
 _AGENT_START = f"""
-import argparse, dataclasses, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
+import argparse, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
 _, status = os.wait()
 if status:
     sys.exit("the input disk could not be mounted")

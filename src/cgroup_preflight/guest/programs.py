@@ -10,6 +10,8 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.binary_file import BinaryError, open_image
 from cgroup_preflight.golang.dynamic import Needs, needs
 from cgroup_preflight.golang.elf import MAGIC
+from cgroup_preflight.guest.libraries import LIBRARIES
+from cgroup_preflight.guest.recipe import SUITES
 
 #: The kernel reads no more of a script's first line (BINPRM_BUF_SIZE in linux/binfmts.h).
 _FIRST_LINE = 256
@@ -97,21 +99,32 @@ def told(found: Iterable[Lacking]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
 
 
-def remedy_for(found: Iterable[Lacking]) -> Remedy:
-    """How to give the guest what it lacks: the key of the config, and the packages that Debian has it in."""
+def remedy_for(found: Iterable[Lacking], distro: str) -> Remedy:
+    """How to give the guest what it lacks: the key of the config, and the packages that bring the libraries in `distro`."""
     items = tuple(found)
     first = items[0]
     place = f"{_LIBRARY_FOLDERS[1]}/{first.name}" if first.library else first.name
     name = posixpath.basename(first.name)
-    packages = dict.fromkeys(package for item in items if item.library and (package := _package(item.name)))
-    of = f"; in Debian they are usually in {', '.join(list(packages)[:_SHOWN])}" if packages else ""
+    packages, unknown = _packages([item.name for item in items if item.library], distro)
+    of = f"; packages of {distro} that bring them: {', '.join(packages[:_SHOWN])}" if packages else ""
+    if unknown:
+        of += f"; find the package of others with: apt-file search {unknown[0]}"
     return Remedy(title=f'link the programs statically, or copy the files into the project and name them below '
                         f'[target.paths], as in "{place}" = "lib/{name}"{of}')  # fmt: skip
 
 
-def _package(soname: str) -> str:
+def _packages(sonames: Iterable[str], distro: str) -> tuple[list[str], list[str]]:
+    """The packages of the libraries that are known, and the names of the others."""
+    column = list(SUITES).index(distro)
+    named = {soname: LIBRARIES[soname][column] if soname in LIBRARIES else "" for soname in sonames}
+    return list(dict.fromkeys(filter(None, named.values()))), [
+        soname for soname, package in named.items() if not package
+    ]
+
+
+def policy_name(soname: str) -> str:
     """The package of a library by Debian's rule for names (Debian Policy, 8.1), empty for a name without a version."""
-    match = re.fullmatch(r"(lib[A-Za-z0-9+_.-]*?)(?:\.so\.([0-9.]+)|-([0-9.]+)\.so)", soname)
+    match = re.fullmatch(r"(lib[A-Za-z0-9+_.-]*?)(?:\.so\.([0-9.]+[a-z]?)|-([0-9.]+)\.so)", soname)
     if match is None:
         return ""
     stem, version = match[1].replace("_", "-").lower(), match[2] or match[3]

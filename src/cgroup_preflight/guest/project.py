@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config, Service
-from cgroup_preflight.core.codes import NO_MATCH
+from cgroup_preflight.config.places import allows, allows_program, path_of
+from cgroup_preflight.core.codes import BINARY, NO_MATCH
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.guest.overlay import INPUT_DIR
@@ -50,13 +51,15 @@ class Project:
 def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     """The files for the services `names` (empty: all).
 
-    Raises UsageError for too many files or bytes, ConfigError where a glob of `[target]` matches no file, OSError.
+    Raises UsageError for too many files or bytes, ConfigError where a glob of `[target]` matches no file or a program is
+    a link out of the folder of the config, OSError.
     """
     wanted = set(names)
     home = Path(config.folder)
     services = [item for item in config.services if not wanted or item.name in wanted]
+    _refuse_links_out(config, services)
     binaries = [item.binary for item in services if item.binary]
-    near = [os.path.normpath(home / binary) for binary in binaries if not os.path.isabs(binary)]
+    near = [os.path.normpath(path_of(config.folder, binary)) for binary in binaries if not os.path.isabs(binary)]
     # A binary may be outside of the config's folder: the tree in the guest starts at the common parent of all.
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
@@ -64,10 +67,10 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     places = {_inside(top, path): path for path in (*near, *_files(config), *_unit_files(home, services))}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
-    places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(home, config.target.paths)}
+    places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(config)}
     # A unit of the project finds its program where its ExecStart= has it.
     started = {item.source.program: item.binary for item in services if item.source is not None and item.binary}
-    places |= {f"{_ABSOLUTE}{place}": str(home / binary) for place, binary in started.items()}
+    places |= {f"{_ABSOLUTE}{place}": path_of(config.folder, binary) for place, binary in started.items()}
     named = (*started, *(place for place, _ in config.target.paths))
     outside += tuple(place for place in dict.fromkeys(named) if place not in outside)
     # The target of a link goes in, because the link itself would be dangling in the guest.
@@ -76,7 +79,7 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
         inputs=inputs, folder=str(PurePosixPath(INPUT_DIR) / _TREE / home.relative_to(top)), config_name=config_name,
         outside=tuple((f"{INPUT_DIR}/{_ABSOLUTE}{path}", path) for path in outside),
         size=sum(path.stat().st_size for path in inputs.values()),
-        programs={binary: Path(os.path.realpath(home / binary)) for binary in binaries},
+        programs={binary: Path(os.path.realpath(path_of(config.folder, binary))) for binary in binaries},
     )  # fmt: skip
 
 
@@ -87,15 +90,32 @@ def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:
             yield from (os.path.normpath(home / item.path) for item in (*service.source.files, *service.source.socket))
 
 
+def _refuse_links_out(config: Config, services: Iterable[Service]) -> None:
+    """A link would take another file of this machine into the guest, where a service can read it and send it away."""
+    found = tuple(
+        BINARY.finding(
+            Status.FAIL, item.name, f"binary {item.binary!r} of {item.name} is a link out of the folder of the config",
+            Remedy(title="copy the program into that folder, or allow its folder for this call: --allow-outside DIR"),
+            location=item.location,
+        )
+        for item in services if item.binary and not allows_program(config, item.binary)
+    )  # fmt: skip
+    if found:
+        raise ConfigError(
+            f"{len(found)} program(s) may not go into a guest", where=config.path, findings=found,
+            remedy=Remedy(title="correct the lines named above"),
+        )  # fmt: skip
+
+
 def _inside(top: Path, path: str) -> str:
     return f"{_TREE}/{Path(path).relative_to(top)}"
 
 
-def _paths(home: Path, paths: Iterable[tuple[str, str]]) -> Iterable[tuple[str, Path]]:
+def _paths(config: Config) -> Iterable[tuple[str, Path]]:
     """Each path in the guest with the file or folder of the project for it, never one outside of the project."""
-    for place, name in paths:
-        path = Path(os.path.realpath(home / name))
-        if not path.exists() or not path.is_relative_to(os.path.realpath(home)):
+    for place, name in config.target.paths:
+        path = Path(os.path.realpath(path_of(config.folder, name)))
+        if not path.exists() or not allows(config, name):
             raise UsageError(
                 f"{name!r} {'is a link out of the folder of the config' if path.exists() else 'does not exist'}",
                 where=f'[target.paths] "{place}"',
@@ -107,12 +127,11 @@ def _paths(home: Path, paths: Iterable[tuple[str, str]]) -> Iterable[tuple[str, 
 def _files(config: Config) -> Iterable[str]:
     """Files below the config's folder that match; links that lead out of it are left out."""
     home = config.folder
-    top = os.path.realpath(home)
     found: dict[str, None] = {}
     total = 0
     missing = []
     for pattern in config.target.files:
-        near = [path for path in globs.files(home, pattern) if _is_below(top, path)]
+        near = [path for path in globs.files(home, pattern) if os.path.isfile(path) and allows(config, path)]
         if not near:
             missing.append(_without_file(config, pattern))
         for path in near:
@@ -131,11 +150,6 @@ def _files(config: Config) -> Iterable[str]:
             remedy=Remedy(title="correct the lines named above"),
         )  # fmt: skip
     return found
-
-
-def _is_below(top: str, path: str) -> bool:
-    real = os.path.realpath(path)
-    return os.path.isfile(real) and os.path.commonpath((top, real)) == top
 
 
 def _without_file(config: Config, pattern: str) -> Finding:

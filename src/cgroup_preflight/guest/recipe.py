@@ -1,17 +1,24 @@
 """The recipe of a root image (distribution, packages, users, added files), its hash, and the build commands. Pure."""
 
 import hashlib
+import shlex
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+import cgroup_preflight
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.guest.maintainer import CONFIGURE
 from cgroup_preflight.guest.overlay import OverlayFile, overlay
-from cgroup_preflight.guest.tools import IN_NAMESPACE, KEYRING
+from cgroup_preflight.guest.tools import KEYRING
 
 #: Debian's code names by the names in config and command line.
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 
 _PACKAGES = (
+    # Instead of usrmerge, which needs all of Perl.
+    "usr-is-merged",
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -28,11 +35,10 @@ _KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
 #: Documentation and translations: a third of the root.
 _EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
-#: Hooks of mmdebstrap: `sh -c` runs them after all packages are installed, with the root as $1.
-_USER_HOOKS = (
-    'chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash tester',
-    'chroot "$1" useradd --create-home --uid 1001 --shell /bin/bash runner',
-)
+#: What mmdebstrap calls the variant "minbase", as names and patterns for apt (apt-patterns(7)).
+_MINBASE = ("?essential", "?priority(required)", "apt")
+#: mmdebstrap runs it with its settings of apt: suites, mirror, keys. apt verifies what it downloads.
+_DOWNLOAD = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLocking=1 --download-only install'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,7 @@ class Recipe:
     suite: str
     packages: tuple[str, ...]
     with_kernel: bool
-    hooks: tuple[str, ...]
+    scripts: tuple[str, ...]
     excluded_paths: tuple[str, ...]
     files: tuple[OverlayFile, ...]
     size_mib: int
@@ -72,54 +78,71 @@ def recipe_for(distro: str, *, with_kernel: bool = False) -> Recipe:
         suite=suite,
         packages=_PACKAGES + (_KERNEL_PACKAGES if with_kernel else ()),
         with_kernel=with_kernel,
-        hooks=_USER_HOOKS,
+        scripts=(CONFIGURE, _IMAGE_SCRIPT),
         excluded_paths=_EXCLUDED_PATHS,
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
         size_mib=2048,
     )
 
 
-def mmdebstrap_argv(recipe: Recipe, *, output: str, unprivileged: bool) -> tuple[str, ...]:
-    """The command that makes the root as the tar archive `output`, without the added files."""
+def _download_argv(recipe: Recipe) -> tuple[str, ...]:
+    """The command that makes the folder `root` with the package files and apt's settings."""
     return (
         "mmdebstrap",
         "--quiet",
-        "--variant=minbase",
-        "--format=tar",
-        f"--mode={'unshare' if unprivileged else 'root'}",
+        "--variant=extract",
+        "--format=directory",
+        "--mode=root",
+        # Nothing runs in the root here; cleaning would remove the packages.
+        "--skip=chroot/mount,cleanup/apt",
         # By default mmdebstrap on Ubuntu trusts only Ubuntu's keys.
         f"--keyring={KEYRING}",
-        f"--include={','.join(recipe.packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
-        *(f"--customize-hook={hook}" for hook in recipe.hooks),
+        f"--extract-hook={_DOWNLOAD} {shlex.join((*_MINBASE, *recipe.packages))}",
         recipe.suite,
-        output,
+        "root",
     )
 
 
-#: Unpacks both archives, moves the kernel out, makes the file system. $1 is its size in MiB, $2 is "kernel" or "".
+def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
+    """The command that unpacks and configures the packages of `root`."""
+    source = str(Path(cgroup_preflight.__file__).parent.parent)
+    program = (sys.executable, "-m", "cgroup_preflight.guest.unpack")
+    return ("env", f"PYTHONPATH={source}", *program, "root", *recipe.excluded_paths)
+
+
+#: The files of a root are in memory where there is enough of it (KiB) and we may mount: a third of the time.
+_FOLDER_SCRIPT = r"""
+mkdir tree
+available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+[ "$available" -lt 2097152 ] || mount -t tmpfs -o mode=755 tmpfs tree 2>/dev/null || :
+cd tree
+"""
+#: Adds users and files to a configured root, moves the kernel out, makes the file system of $1 MiB.
 #: One script, because an ordinary user has to run all of it in one user namespace.
 #: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
 #: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
 #: No journal and no reserved blocks, because an image is written once.
 _IMAGE_SCRIPT = r"""
-mkdir root
-tar -xpf root.tar -C root --numeric-owner --exclude=./dev/*
-tar -xpf overlay.tar -C root --numeric-owner --owner=0 --group=0
+chroot root /usr/sbin/useradd --create-home --uid 1000 --shell /bin/bash tester
+chroot root /usr/sbin/useradd --create-home --uid 1001 --shell /bin/bash runner
+rm -rf --one-file-system root/dev/* root/tmp/* root/var/cache/apt/* root/var/lib/apt/lists/*
+tar -xpf ../overlay.tar -C root --numeric-owner --owner=0 --group=0
 touch root/etc/.updated root/var/.updated
 (cd root && find bin/ sbin/ usr/bin/ usr/sbin/ lib/ lib64/ usr/lib/ usr/lib64/ ! -type d \
-    '(' -path '*bin/*' -o -name '*.so' -o -name '*.so.*' ')' -printf '/%p\n') > listing
-if [ "$2" = kernel ]; then
-    cp root/boot/vmlinuz-* vmlinuz
-    rm -r root/boot/*
-fi
-mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root root.ext4 "$1M"
-rm -rf root root.tar overlay.tar
+    '(' -path '*bin/*' -o -name '*.so' -o -name '*.so.*' ')' -printf '/%p\n') > ../listing
+for kernel in root/boot/vmlinuz-*; do
+    [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
+done
+rm -rf root/boot/*
+mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "$1M"
+cd ..
+rm -rf overlay.tar tree/root
 """
 
 
-def image_argv(recipe: Recipe, *, unprivileged: bool) -> tuple[str, ...]:
-    """The command that turns root.tar and overlay.tar of the working directory into root.ext4 and vmlinuz."""
-    namespace = IN_NAMESPACE if unprivileged else ()
-    kernel = "kernel" if recipe.with_kernel else ""
-    return (*namespace, "sh", "-euc", _IMAGE_SCRIPT, "image", str(recipe.size_mib), kernel)
+def build_argv(recipe: Recipe) -> tuple[str, ...]:
+    """The command that makes root.ext4, listing and vmlinuz in the working directory, where overlay.tar is."""
+    steps = (shlex.join(_download_argv(recipe)), shlex.join(_unpack_argv(recipe)))
+    script = "\n".join((_FOLDER_SCRIPT, *steps, _IMAGE_SCRIPT))
+    return ("sh", "-euc", script, "build", str(recipe.size_mib))

@@ -115,7 +115,7 @@ def _require_system(task: GuestTask, root: image.RootImage, project: Project) ->
     if found:
         raise GuestError(
             f"the {task.distro} guest lacks {programs.told(found)}; no service was run",
-            remedy=programs.remedy_for(found),
+            remedy=programs.remedy_for(found, task.distro),
         )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
 def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now: Now) -> CommandResult:
     """The command of `task`, ended in the guest. Raises GuestError."""
     words = [*task.words, *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
-             "--format=json", "--inside"]  # fmt: skip
+             "--format=json", "--inside", "--allow-outside=/"]  # fmt: skip
     folders = [source, _PACKAGES]
     background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
     limit = _time_limit(task)

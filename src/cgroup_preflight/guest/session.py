@@ -15,7 +15,7 @@ from typing import Any, Self
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
-from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.image import RootImage, damaged
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
 from cgroup_preflight.guest.overlay import INPUT_DIR
@@ -215,7 +215,12 @@ class Guest:
     def _lost(self, what: str) -> HostError:
         # The missing answer could still arrive, and would then be taken for the answer to a later request.
         self._channel = None
-        return self._failed(what)
+        if not (name := damaged(self._image)):
+            return self._failed(what)
+        remedy = Remedy(title="remove the image: the next run builds it again",
+                        commands=(("cgroup-preflight", "guest", "remove", self._image.name),))  # fmt: skip
+        text = f"{self.spec.name}: its image {self._image.name} is damaged ({name}); the guest {what}"
+        return GuestError(text, console=self.console_tail(), remedy=remedy)
 
     def _failed(self, what: str) -> HostError:
         title = "read the console lines; give the guest more memory or time if it ran out of one of them"

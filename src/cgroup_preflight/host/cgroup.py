@@ -141,10 +141,11 @@ class Observer:
     def memory_parts(self, cgroup: str) -> dict[str, int]:
         """What the memory of a cgroup is, in bytes: `anon`, `file` and `kernel` of memory.stat; empty where unknown.
 
+        `shmem` is the part of `file` that no disk has: the kernel cannot drop it.
         Anonymous memory is of processes alone, file memory the cache of files; kernels before 5.18 have no `kernel`.
         """
         stat = value_or(parsed(self.read(cgroup, "memory.stat"), parse_flat_keyed), {})
-        return {key: stat[key] for key in MEMORY_PARTS if key in stat}
+        return {key: stat[key] for key in (*MEMORY_PARTS, "shmem") if key in stat}
 
     def processes(self, cgroup: str) -> frozenset[int]:
         """Every process in the cgroup and below it."""

@@ -110,7 +110,8 @@ def write_output(path: str, data: bytes) -> None:
     """Writes to the file that a user named, as a shell's `>` does: links, devices and FIFOs are written through.
 
     A regular file is written whole or not at all; `/dev/stdout` and the like go to the open descriptor itself, so that
-    the mode (append) and position that the caller gave it hold. Raises UsageError.
+    the mode (append) and position that the caller gave it hold. A reader that closes a pipe early is no error, as on
+    stdout. Raises UsageError.
     """
     try:
         number = _descriptor(path)
@@ -125,6 +126,8 @@ def write_output(path: str, data: bytes) -> None:
             with os.fdopen(handle, "wb", buffering=0):
                 Sink(handle).write(data)
             return
+    except BrokenPipeError:
+        return
     except OSError as error:
         raise _cannot(path, error.strerror or str(error), "choose another file") from None
     write_file(real, data)

@@ -134,3 +134,21 @@ def parse_stat(text: str) -> ProcessStat:
     if len(words) < 20 or not words[1].isdigit() or not words[6].isdigit():
         raise ValueError("not a /proc/PID/stat")
     return ProcessStat(parent=int(words[1]), started=words[19], kernel=bool(int(words[6]) & _PF_KTHREAD))
+
+
+def parse_policy(text: str) -> int:
+    """Field 41 of proc_pid_stat(5), the scheduling policy of a thread. Raises ValueError."""
+    words = text.rpartition(")")[2].split()
+    if len(words) < 39:
+        raise ValueError("not a /proc/PID/stat")
+    return parse_number(words[38])
+
+
+def parse_huge_pages(text: str) -> int:
+    """`HugetlbPages` of proc_pid_status(5) in bytes, 0 for a kernel without them. Raises ValueError."""
+    found = next((line.split() for line in text.splitlines() if line.startswith("HugetlbPages:")), None)
+    if found is None:
+        return 0
+    if len(found) != 3 or found[2] != "kB":
+        raise ValueError("not a size in kB")
+    return parse_number(found[1]) << 10

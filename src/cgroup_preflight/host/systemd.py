@@ -34,7 +34,9 @@ def parse_unit_show(text: str) -> tuple[dict[str, str], ...]:
     return tuple(unit for unit in units if unit)
 
 
-_SHOW = ("systemctl", "show", "--property=Version,SystemState")
+#: Properties of the manager, and the command that shows them.
+MANAGER_PROPERTIES = ("Version", "SystemState")
+SHOW_MANAGER = ("systemctl", "show", f"--property={','.join(MANAGER_PROPERTIES)}")
 _STATES = ("initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown")
 
 
@@ -62,7 +64,7 @@ def system_manager(runner: "CommandRunner", *, running: bool) -> tuple[Reading[s
     if not running:
         gone = Missing(source="systemctl", why=Why.ABSENT, detail="systemd does not run")
         return gone, gone
-    answer = runner.run(_SHOW)
+    answer = runner.run(SHOW_MANAGER)
     state = parsed(answer, _state)
     release = parsed(answer, lambda done: _release(_properties(done).get("Version", "")))
     if isinstance(release, Missing):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cgroup_preflight.config.model import Config, ReadyKind, ReadyTest, Service, Setting
+from cgroup_preflight.config.places import path_of
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.plan.model import GoSettings, Plan, ServicePlan, SlicePlan
 
@@ -29,7 +29,7 @@ def expand(name: str) -> tuple[str, ...]:
 
 def binary_paths(config: Config) -> dict[str, str]:
     """The absolute path of each service's program in the project, by the name of the service."""
-    return {item.name: os.path.join(config.folder, item.binary) for item in config.services if item.binary}
+    return {item.name: path_of(config.folder, item.binary) for item in config.services if item.binary}
 
 
 def build_plan(config: Config, *, programs: Mapping[str, Binary] | None = None) -> Plan:
@@ -90,7 +90,7 @@ def _service(
         smoke = replace(smoke, ready=ReadyTest(kind=_readiness(service)))
     return ServicePlan(
         label=service.name, unit=_unit_name(service), path=service.binary or service.unit,
-        binary=os.path.join(folder, service.binary) if service.binary or source is None else source.program,
+        binary=path_of(folder, service.binary) if service.binary or source is None else source.program,
         source=source, unit_settings=_unit_settings(service),
         slices=tuple(f"{label}.slice" for label in labels),
         settings=service.settings + (go.settings if go else ()) + _unit_settings(service),

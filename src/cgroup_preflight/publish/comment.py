@@ -1,7 +1,8 @@
-"""One comment for all runs of a pull or merge request: found again, updated in place, never doubled.
+"""One comment for all jobs of a pull or merge request: found again, updated in place, never doubled.
 
-Legs of a matrix that write at the same time end with the same comment: each leg keeps the sections of the others,
-looks again after a pause that is longer than the time from reading to writing, and restores what was overwritten.
+Jobs that write at the same time end with the same comment: each job keeps the results of the others, looks again after
+a pause that is longer than the time from reading to writing, and restores what was overwritten. The comment is about one
+commit; the results of other commits are dropped.
 """
 
 import random
@@ -9,22 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cgroup_preflight.core.report import Verdict
+from cgroup_preflight.core.report import Origin, Verdict
 from cgroup_preflight.publish.clock import RequestClock
-from cgroup_preflight.publish.comment_state import LINE_MAX, RunId, State, decode, encode, fitted, join
+from cgroup_preflight.publish.comment_state import EARLIER, LINE_MAX, RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.http import ForgeError
+from cgroup_preflight.publish.legs import Key, join, key_of
 from cgroup_preflight.publish.receipt import Delivery, Outcome
-from cgroup_preflight.report.escape import plain
 from cgroup_preflight.report.merge import Leg
 
 #: Most rounds of reading and writing; one leg among hundreds may have to write several times.
 _ROUNDS = 12
-#: Longest pause before a second look if no leg publishes by itself, seconds.
+#: Rounds in which a list may lack the comment that was written.
+_LAG = 3
+#: Longest pause after a request that failed, seconds.
 _SHORT_PAUSE = 1.0
-#: Bytes of the comment for the line with the commit, and for a hidden line without legs.
+#: Bytes of the comment for the line with the commit.
 _FOOT = 200
-_LINE_WITHOUT_LEGS = 1000
-#: The fix if jobs of one run overwrite each other.
+#: What to do if jobs of one run overwrite each other.
 OWN_KEY = "give each job its own --key, or merge the reports: cgroup-preflight publish a.json b.json ..."
 
 
@@ -71,39 +73,52 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommentSpec:
-    """What `job` of `run` writes about commit `sha`.
+    """What a job of `run` writes about commit `sha`.
 
-    `draft` makes the text from legs and a limit in bytes; `leg` is set if a leg publishes by itself.
+    `leg` is the result of the job, with its origin, and `covers` the legs whose reports it collected. `draft` makes the text from the other legs that count, the number
+    of legs that did not fit, and a limit in bytes.
     """
 
     channel: str
     key: str
     run: RunId
     sha: str
-    job: str
-    draft: Callable[[tuple[Leg, ...], int], Draft]
+    draft: Callable[[tuple[Leg, ...], int, int], Draft]
     limit: int
-    leg: Leg | None = None
+    leg: Leg
+    covers: frozenset[Key] = frozenset()
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the job's result."""
+        assert self.leg.report.origin is not None
+        return self.leg.report.origin
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other leg of this job writes the comment."""
+        return self.origin.total <= 1 and self.origin.name == self.origin.job
 
 
 _Own = tuple[Comment, State]
 
 
 def publish(comments: Comments, spec: CommentSpec, clock: RequestClock, *, settle: float) -> Outcome:
-    """Creates or updates the comment; `settle` is the pause of a leg in seconds. Raises ForgeError."""
+    """Creates or updates the comment; `settle` is the pause before it is read again, in seconds. Raises ForgeError."""
     wrote: Comment | None = None
-    recreated = False
+    recreated, lag = False, 0
     for _ in range(_ROUNDS):
         try:
             own = _own(comments, spec.key)
         except ForgeError as error:
             if wrote is None:
                 raise
-            return _written_unchecked(spec, wrote, error)
+            return _written_unchecked(spec, wrote, f"reading it again failed: {error.trouble.value}", error.status)
         if wrote is not None and not own:
             # The list can lag behind a write: a comment that is not in it yet must not be created twice.
-            if spec.leg is None:
-                return _done(spec, wrote, wrote)
+            lag += 1
+            if lag >= _LAG:
+                return _written_unchecked(spec, wrote, "the list of comments does not show it")
             clock.sleep(settle)
             continue
         draft, body = _body(own, spec, wrote)
@@ -121,11 +136,8 @@ def publish(comments: Comments, spec: CommentSpec, clock: RequestClock, *, settl
             recreated = recreated or not error.ambiguous
             clock.sleep(min(_SHORT_PAUSE, settle))
             continue
-        if spec.leg is None and not created:
-            return _done(spec, wrote, wrote)
-        # Two runs that find no comment create one each: look once more, and delete the newer one.
-        pause = settle if spec.leg is not None else min(_SHORT_PAUSE, settle)
-        clock.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
+        # Other jobs may have read the comment before this one wrote it, and write it after it.
+        clock.sleep(settle * random.uniform(1.0, 1.5))  # noqa: S311 - spreads writers, protects nothing
     return Outcome(channel=spec.channel, delivery=Delivery.DEGRADED, url=wrote.url if wrote else "",
                    detail=f"written, but other jobs wrote to the same comment in each of {_ROUNDS} rounds",
                    hint="publish once, after all legs: cgroup-preflight publish a.json b.json ...")  # fmt: skip
@@ -142,7 +154,7 @@ def _reason_not_to_write(
     comments: Comments, own: Sequence[_Own], spec: CommentSpec, draft: Draft, wrote: Comment | None
 ) -> Outcome | None:
     """The outcome of a round that has nothing to write; None if it has."""
-    if outranked := _outranked(own, spec, draft.verdict):
+    if outranked := _outranked(own, spec):
         return outranked
     if not own and not draft.worth_creating:
         return Outcome(channel=spec.channel, delivery=Delivery.SKIPPED,
@@ -156,25 +168,42 @@ def _reason_not_to_write(
     return None
 
 
-def _outranked(own: Sequence[_Own], spec: CommentSpec, verdict: Verdict) -> Outcome | None:
-    """The outcome if there is a newer or worse result. Legs of one run share the comment, whatever their attempts."""
-    for _, state in own:
-        same_run = state.run.run == spec.run.run
-        if (same_run and spec.leg is not None) or not state.outlasts(spec.run, spec.job, verdict):
-            continue
-        skipped = Outcome(channel=spec.channel, delivery=Delivery.SKIPPED)
-        if same_run and state.job != spec.job:
-            detail = f"another job of this run ({plain(state.job)}) has reported {state.verdict.value}"
-            return replace(skipped, detail=detail, hint=OWN_KEY)
-        return replace(skipped, detail=f"run {state.run.run}, newer than this run ({spec.run.run}), has reported")
+def _outranked(own: Sequence[_Own], spec: CommentSpec) -> Outcome | None:
+    """The outcome if there is a newer result: of another commit, or of this leg."""
+    run = spec.run.run
+    newer = [state.run.run for _, state in own if not _is_current(state, spec) and 0 < run < state.run.run]
+    newer += [
+        origin.run for leg in _known(own, spec)
+        if (origin := leg.report.origin) and origin.group == spec.origin.group and 0 < run < origin.run
+    ]  # fmt: skip
+    skipped = Outcome(channel=spec.channel, delivery=Delivery.SKIPPED)
+    if newer:
+        return replace(skipped, detail=f"run {max(newer)}, newer than this run ({run}), has reported")
+    if not any(leg.report.origin and key_of(leg.report.origin) == key_of(spec.origin) for leg in _legs(own, spec)):
+        return replace(skipped, detail="a later attempt of this job has reported")
     return None
 
 
+def _is_current(state: State, spec: CommentSpec) -> bool:
+    """Whether a state is about our commit or from our run, so that its legs count."""
+    return bool(spec.sha and state.sha == spec.sha) or bool(spec.run.run and state.run.run == spec.run.run)
+
+
 def _shows(own: Sequence[_Own], text: str, spec: CommentSpec) -> bool:
-    """Whether our only comment shows `text` and, for a leg, stores its result."""
-    if len(own) != 1 or (spec.leg is not None and not _stores(own, spec)):
+    """Whether our only comment shows `text`, and stores our result as far as others need it."""
+    if len(own) != 1:
         return False
-    return own[0][0].body.replace("\r\n", "\n").startswith(text)
+    comment, state = own[0]
+    if not comment.body.replace("\r\n", "\n").startswith(text):
+        return False
+    if _stores(own, spec):
+        return True
+    if not spec.alone:
+        return False
+    if _is_current(state, spec):
+        return any(leg.report.origin and leg.report.origin.id == spec.origin.id for leg in state.legs)
+    # The same result about an earlier commit: other jobs drop it, and that hides nothing if it is a pass.
+    return spec.leg.report.verdict is Verdict.PASS and len(state.legs) <= 1
 
 
 def _newer_head(comments: Comments, spec: CommentSpec) -> str:
@@ -190,28 +219,54 @@ def _newer_head(comments: Comments, spec: CommentSpec) -> str:
 
 def _body(own: Sequence[_Own], spec: CommentSpec, wrote: Comment | None) -> tuple[Draft, str]:
     """The draft, and the whole body with the hidden line."""
-    legs = _legs(own, spec, wrote)
-    state = fitted(State(key=spec.key, run=spec.run, sha=spec.sha, job=spec.job, legs=legs))
+    stored = wrote is not None and _stores(own, spec)
+    legs = _legs(own, spec, add_ours=not stored)
+    run = max([spec.run, *(state.run for _, state in own if _is_current(state, spec))])
+    left_out = max((state.left_out for _, state in own if _is_current(state, spec)), default=0)
+    state = fitted(State(key=spec.key, run=run, sha=spec.sha, job=spec.origin.job, legs=legs, left_out=left_out))
     # The text is made from what is stored, not from all that this leg knows: otherwise no two legs would agree on it.
-    draft = spec.draft(state.legs, spec.limit - (LINE_MAX if legs else _LINE_WITHOUT_LEGS) - _FOOT)
+    several = len(legs) > 1 or spec.origin.total > 1
+    line = LINE_MAX if several else min(LINE_MAX, len(encode(state)) + 100)
+    draft = spec.draft(state.legs if several else (), state.left_out, spec.limit - line - _FOOT)
     at = f"<sub>Last change at <code>{spec.sha[:12]}</code>.</sub>\n" if spec.sha else ""
     return draft, f"{draft.text}\n{at}\n{encode(replace(state, verdict=draft.verdict))}"
 
 
-def _legs(own: Sequence[_Own], spec: CommentSpec, wrote: Comment | None) -> tuple[Leg, ...]:
-    """The stored sections of this run with ours, which replaces an older one of the same name in the first round."""
-    if spec.leg is None:
-        return ()
-    stored = [state.legs for _, state in own if state.run.run == spec.run.run]
-    add_ours = wrote is None or not _stores(own, spec)
-    return join([*stored, [spec.leg]] if add_ours else stored)
+def _known(own: Sequence[_Own], spec: CommentSpec) -> list[Leg]:
+    """The stored legs that count; what an earlier version of this tool wrote counts in its own run only."""
+    found = [leg for _, state in own if _is_current(state, spec) for leg in state.legs]
+    origins = ((leg, leg.report.origin) for leg in found if leg.report.origin)
+    return [
+        leg for leg, origin in origins if not _is_replaced(origin, spec.origin) and not _is_covered(origin, spec.covers)
+    ]
+
+
+def _is_replaced(old: Origin, new: Origin) -> bool:
+    """Whether the result of an earlier version of this tool is that of our job, or of another run."""
+    if not old.id.startswith(EARLIER):
+        return False
+    return old.run != new.run or old.name in (new.name[:100], new.job[:100])
+
+
+def _is_covered(old: Origin, covers: frozenset[Key]) -> bool:
+    """Whether our result has this one in it, or a later attempt of the same leg."""
+    later = (old.run, old.attempt)
+    return key_of(old) in covers or any(key[0] == old.id and key[1:3] > later for key in covers)
+
+
+def _legs(own: Sequence[_Own], spec: CommentSpec, *, add_ours: bool = True) -> tuple[Leg, ...]:
+    """The legs that count, with ours, which replaces an older one of the same identity."""
+    return join([*_known(own, spec), *([spec.leg] if add_ours else ())])
 
 
 def _stores(own: Sequence[_Own], spec: CommentSpec) -> bool:
-    """Whether the oldest of our comments, written in this run, stores our leg's section."""
-    if spec.leg is None or not own or own[0][1].run.run != spec.run.run:
+    """Whether the oldest of our comments stores our result."""
+    if not own or not _is_current(own[0][1], spec):
         return False
-    return any((item.name, item.attempt) == (spec.leg.name, spec.leg.attempt) for item in own[0][1].legs)
+    if own[0][1].left_out:
+        return True  # it may be one of those that do not fit
+    stored = (leg.report.origin for leg in own[0][1].legs)
+    return any(origin is not None and key_of(origin) == key_of(spec.origin) for origin in stored)
 
 
 def _done(spec: CommentSpec, wrote: Comment | None, comment: Comment) -> Outcome:
@@ -221,11 +276,10 @@ def _done(spec: CommentSpec, wrote: Comment | None, comment: Comment) -> Outcome
     return Outcome(channel=spec.channel, delivery=Delivery.DELIVERED, detail="up to date", url=comment.url or wrote.url)
 
 
-def _written_unchecked(spec: CommentSpec, wrote: Comment, error: ForgeError) -> Outcome:
+def _written_unchecked(spec: CommentSpec, wrote: Comment, why: str, status: int | None = None) -> Outcome:
     """The comment was written, but it is unknown whether another writer changed it at the same time."""
-    delivery = Delivery.DELIVERED if spec.leg is None else Delivery.DEGRADED
-    return Outcome(channel=spec.channel, delivery=delivery, url=wrote.url, status=error.status,
-                   detail=f"written, but reading it again failed: {error.trouble.value}")  # fmt: skip
+    delivery = Delivery.DELIVERED if spec.alone else Delivery.DEGRADED
+    return Outcome(channel=spec.channel, delivery=delivery, url=wrote.url, status=status, detail=f"written, but {why}")
 
 
 def _delete(comments: Comments, comment: Comment) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.report import Origin, Remedy
 from cgroup_preflight.publish import files
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.github import job as github_job
 from cgroup_preflight.publish.gitlab import job as gitlab_job
 from cgroup_preflight.publish.options import Options, Results
+from cgroup_preflight.publish.origin import LegId
 from cgroup_preflight.publish.receipt import Delivery, Receipt
 from cgroup_preflight.publish.secret import Secret, secret
 
@@ -22,9 +23,8 @@ class Forge(Protocol):
     def root(self) -> str:
         """The folder of the repository on this machine; empty if unknown."""
 
-    @property
-    def attempt(self) -> int:
-        """A number that is higher if the same job runs again; 0 if unknown."""
+    def origin(self, leg: LegId) -> Origin:
+        """The origin of a report that this job publishes for `leg`."""
 
     @property
     def reads_commands(self) -> bool:
@@ -48,8 +48,10 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
     return tuple(found for name in names if (found := secret(environ.get(name, ""))))
 
 
-def detect(environ: Mapping[str, str], provider: str = "auto") -> Forge | None:
+def detect(environ: Mapping[str, str], provider: str = "auto", *, commit: str = "checkout") -> Forge | None:
     """The forge named `provider` (github, gitlab, none), or with auto the one whose variables are set.
+
+    `commit` says which commit was tested, as in `checkout.named_and_found`.
 
     Raises UsageError if both are set, or if the environment is incomplete.
     """
@@ -63,11 +65,11 @@ def detect(environ: Mapping[str, str], provider: str = "auto") -> Forge | None:
     if provider == "github":
         from cgroup_preflight.publish.github.forge import GithubForge
 
-        return GithubForge(job=github_job.read_job(environ))
+        return GithubForge(job=github_job.read_job(environ, commit))
     if provider == "gitlab":
         from cgroup_preflight.publish.gitlab.forge import GitlabForge
 
-        return GitlabForge(job=gitlab_job.read_job(environ))
+        return GitlabForge(job=gitlab_job.read_job(environ, commit))
     return None
 
 

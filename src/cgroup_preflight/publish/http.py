@@ -12,7 +12,6 @@ Errors hold no header of a request and no text of an exception: both can contain
 
 import email.utils
 import enum
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +21,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
+from cgroup_preflight.publish.answers import origin
+from cgroup_preflight.publish.body import BODY_MAX, BrokenError, LateError, TooLargeError, is_json, read_body
 from cgroup_preflight.publish.clock import RequestClock
 
 #: Limit for connecting, and for each wait for a byte, in one attempt, seconds.
@@ -30,6 +31,8 @@ TIMEOUT = 15.0
 _ATTEMPTS = 4
 #: Wait after a rate limit that names no time, seconds; GitHub asks for at least a minute.
 _SECONDARY = 60.0
+#: Bytes of all answers to one transport, because the lists are kept in memory.
+_TOTAL_MAX = 4 * BODY_MAX
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 _EXCERPT_MAX = 200
 
@@ -41,6 +44,7 @@ class Trouble(enum.StrEnum):
     LIMIT = "rate limit"
     SERVER = "server error"
     CONTENT = "not an API answer"
+    LARGE = "answer too large"
     UNREACHABLE = "server not reachable"
     CUT = "connection lost"
     SLOW = "timed out"
@@ -51,8 +55,11 @@ class Trouble(enum.StrEnum):
 
 
 #: After these nobody knows whether the server processed a POST.
-_AMBIGUOUS = frozenset({Trouble.SERVER, Trouble.CUT, Trouble.SLOW, Trouble.CONTENT})
+_AMBIGUOUS = frozenset({Trouble.SERVER, Trouble.CUT, Trouble.SLOW, Trouble.CONTENT, Trouble.LARGE})
 _TEMPORARY = frozenset({Trouble.LIMIT, Trouble.SERVER, Trouble.UNREACHABLE, Trouble.CUT, Trouble.SLOW})
+
+
+_UNREAD = {TooLargeError: Trouble.LARGE, LateError: Trouble.SLOW, BrokenError: Trouble.CUT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +101,8 @@ class Transport(HTTPAdapter):
 
     def __init__(self, base: str, *, deadline: float, clock: RequestClock, reads: Collection[str] = ()) -> None:
         super().__init__(max_retries=0)
-        self._origin = _origin(base)
+        self._origin = origin(base)
+        self._room = _TOTAL_MAX
         self._deadline = deadline
         self._clock = clock
         self._reads = frozenset(reads)
@@ -106,9 +114,10 @@ class Transport(HTTPAdapter):
     ) -> requests.Response:  # fmt: skip
         """A response with a status below 300. Raises ForgeError."""
         method, path = request.method or "GET", shown_path(request.url or "")
-        if _origin(request.url or "") != self._origin:
+        if origin(request.url or "") != self._origin:
             # A link in an answer leads to another host: the token must not go there.
             raise ForgeError(Trouble.MOVED, method=method, path=path, answer=Answer())
+        request.headers["Accept-Encoding"] = "gzip"  # what `read_body` can unpack
         kind = "GET" if request.url in self._reads else method
         attempt = 0
         while True:
@@ -135,12 +144,16 @@ class Transport(HTTPAdapter):
         **more: Any,  # noqa: ANN401 - theirs, handed on
     ) -> tuple[requests.Response | None, Answer]:
         try:
-            response = super().send(request, stream=False, timeout=timeout, **more)
-            body = response.content  # read here, so that the retry rule sees a connection lost half-way
+            response = super().send(request, stream=True, timeout=timeout, **more)
         except requests.exceptions.RequestException as error:
             return None, Answer(trouble=_trouble_of(error))
         except OSError:  # `requests` looks for the CA file before it sends anything
             return None, Answer(trouble=Trouble.CA_FILE)
+        try:  # read here, so that the retry rule sees a connection lost half-way
+            body = read_body(response, limit=min(BODY_MAX, self._room), left=self._left)
+        except (TooLargeError, LateError, BrokenError) as error:
+            return None, Answer(trouble=_UNREAD[type(error)])
+        self._room -= len(body)
         headers = {name.lower(): value for name, value in response.headers.items()}
         excerpt = body[:_EXCERPT_MAX].decode("utf-8", "replace")
         answer = Answer(status=response.status_code, headers=headers, excerpt=excerpt)
@@ -233,11 +246,7 @@ def _content_trouble(response: requests.Response, body: bytes) -> Trouble | None
         return None
     if "json" not in response.headers.get("content-type", "").lower():
         return Trouble.CONTENT
-    try:
-        json.loads(body)
-    except ValueError:
-        return Trouble.CUT
-    return None
+    return None if is_json(body) else Trouble.CUT
 
 
 def _trouble_of(error: requests.exceptions.RequestException) -> Trouble:
@@ -262,16 +271,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     for inner in (*error.args, getattr(error, "reason", None)):
         if isinstance(inner, BaseException):
             yield from _causes(inner)
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: an answer's link to another port may be another server."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError:
-        port = 0
-    return parts.scheme, parts.hostname or "", port
 
 
 def shown_path(url: str) -> str:

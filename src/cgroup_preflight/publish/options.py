@@ -1,11 +1,13 @@
 """The options of one call of `publish` and the results that it publishes: frozen data and two pure functions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from cgroup_preflight.core.report import PROBLEMS, Report, Status, Verdict
+from cgroup_preflight.core.report import PROBLEMS, Origin, Report, Status, Verdict
 from cgroup_preflight.core.verdict import worst_of
 from cgroup_preflight.publish.comment import Draft
+from cgroup_preflight.publish.legs import Key, absent, key_of, too_many
+from cgroup_preflight.publish.origin import LegId, named
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.merge import Leg, Merged, merge
 
@@ -14,7 +16,7 @@ from cgroup_preflight.report.merge import Leg, Merged, merge
 class Options:
     """Options of one call. `comment`: with auto a new comment needs a fail, an unverified or a change.
 
-    `key` separates several results on one pull or merge request. `leg` is the name of a leg that publishes by itself.
+    `key` separates several results on one pull or merge request. `leg` tells this leg from the others of its job.
     `claimed` is the number of a pull request from an artifact, so it is not trusted. `deadline` is the time for all
     requests, `settle` the pause before a leg looks at the comment again, both in seconds.
     """
@@ -22,7 +24,7 @@ class Options:
     comment: str = "auto"
     check: bool = True
     key: str = "default"
-    leg: str = ""
+    leg: LegId = field(default_factory=LegId)
     files: str = ""
     claimed: int | None = None
     allow_unverified: bool = False
@@ -40,18 +42,32 @@ class Results:
     merged: Merged
     baseline: Report | None = None
 
+    def as_leg(self, origin: Origin) -> Leg:
+        """The whole result as that of one job."""
+        return Leg(name=origin.name, report=replace(self.merged.report, origin=origin))
+
+    def covers(self, origin: Origin) -> frozenset[Key]:
+        """The legs other than `origin` whose reports are in the result."""
+        origins = (leg.report.origin for leg in self.legs)
+        return frozenset(key_of(item) for item in origins if item and item.id != origin.id)
+
 
 def view(legs: tuple[Leg, ...], *, shortened: bool = False) -> Merged:
     """The merged view of one leg or more, with the worst verdict; `shortened` as in `merge`."""
     return merge(legs, worst_of(leg.report.verdict for leg in legs), shortened=shortened)
 
 
-def drafter(results: Results, mode: str) -> Callable[[tuple[Leg, ...], int], Draft]:
-    """Makes the text of the comment: from the legs stored in it if legs publish by themselves, else from `results`."""
+def drafter(results: Results, mode: str) -> Callable[[tuple[Leg, ...], int, int], Draft]:
+    """Makes the text of the comment: from the legs stored in it if other jobs write it, too, else from `results`.
 
-    def draft(legs: tuple[Leg, ...], limit: int) -> Draft:
-        merged = view(legs, shortened=True) if legs else results.merged
-        worth = mode == "always" or merged.verdict is not Verdict.PASS or _differs(merged.report, results.baseline)
+    Legs that have not reported yet are no reason for a new comment, and an existing one is no pass without them.
+    """
+    own = results.merged
+    worth = mode == "always" or own.verdict is not Verdict.PASS or _differs(own.report, results.baseline)
+
+    def draft(legs: tuple[Leg, ...], left_out: int, limit: int) -> Draft:
+        more = (*absent(legs), *((too_many(legs[0].report.started_at),) if left_out and legs else ()))
+        merged = view(named((*legs, *more)), shortened=True) if legs else own
         return Draft(text=comment_body.render(merged, limit=limit), verdict=merged.verdict, worth_creating=worth)
 
     return draft

@@ -20,8 +20,9 @@ CODES = {
     "outputs": codes.PUBLISH_OUTPUTS, "check": codes.PUBLISH_CHECK_RUN,
     "comment": codes.PUBLISH_COMMENT, "note": codes.PUBLISH_NOTE,
 }  # fmt: skip
-#: Extra time for a channel that overran its own deadline, before it is abandoned, seconds.
-_GRACE = 2.0
+#: A channel gives up this much before its time is over, so that it can say what it waited for; seconds, and at most a
+#: quarter of its time.
+_SPARE = 1.0
 
 
 class Delivery(enum.StrEnum):
@@ -95,7 +96,8 @@ def _no_hint(_error: ForgeError, _channel: str) -> str:
 
 def _run_within(share: float, name: str, channel: TimedChannel, hint: Hint) -> Outcome:
     ended: list[Outcome] = []
-    run_within(share + _GRACE, lambda: ended.append(_run(name, lambda: channel(share), hint)))
+    own = share - min(_SPARE, share / 4)
+    run_within(share, lambda: ended.append(_run(name, lambda: channel(own), hint)))
     late = f"no result after {share:.0f} s"
     return ended[0] if ended else Outcome(channel=name, delivery=Delivery.FAILED, detail=late)
 
@@ -134,6 +136,7 @@ def general_hint(error: ForgeError, *, server: str, address: str) -> str:
         Trouble.CA_FILE: "set CGROUP_PREFLIGHT_CA_FILE, CI_SERVER_TLS_CA_FILE or REQUESTS_CA_BUNDLE to an existing "
                          "file in PEM format",
         Trouble.MOVED: f"set {address} to the address that {server} redirects to (https, no gateway in between)",
+        Trouble.LARGE: f"check which server answers at {address}; or delete the comments that fill its lists",
         Trouble.CONTENT: f"check whether a proxy or a log-in page answers between this job and {address}",
         Trouble.UNREACHABLE: f"check that this job can reach {address}; the proxy comes from HTTPS_PROXY and NO_PROXY",
     }  # fmt: skip

@@ -5,7 +5,7 @@ and counts are limited, and an error names the file and the place in it, never i
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -27,15 +27,16 @@ _MAKE = Remedy(title="create a report", commands=(("cgroup-preflight", "run", "-
 
 
 def read_legs(
-    paths: Sequence[str], *, hide: Sequence[Secret] = (), name: str = "", root: str = "", prefix: str = ""
+    paths: Sequence[str], *, hide: Sequence[Secret] = (), root: str = "", prefix: str = "", may_lack: bool = False
 ) -> tuple[Leg, ...]:
     """One leg for each report, in the order of `paths`; a folder means the .json files below it.
 
-    `hide` is removed from the reports. `name` becomes the name of a single report. For `root` and `prefix` see
-    `rebase`. Raises UsageError for a file that is no report, for no file at all, and above the limits of this module.
+    A leg has the name of its report's origin, else one from its path. `hide` is removed from the reports. For `root` and
+    `prefix` see `rebase`. Raises UsageError for a file that is no report, for no file at all unless they `may_lack`, and
+    above the limits of this module.
     """
-    files = _files(paths)
-    if not files:
+    files = _files(path for path in paths if not may_lack or os.path.lexists(path))
+    if not files and not may_lack:
         raise UsageError(
             "there is no report: no file was given, or the folder has no .json file", where="publish", remedy=_MAKE
         )
@@ -43,14 +44,15 @@ def read_legs(
         raise UsageError(f"{len(files)} reports, but at most {_LEGS_MAX} are merged at once", where="publish",
                          remedy=Remedy(title="merge them in parts: cgroup-preflight publish --format json=part.json ..."))  # fmt: skip
     legs, total = [], 0
-    for leg, path in zip([name] if name and len(files) == 1 else leg_names(files), files, strict=True):
+    for name, path in zip(leg_names(files), files, strict=True):
         data = _hidden(_read(path), hide)
         total += len(data)
         if total > _TOTAL_MAX:
             raise UsageError(f"all reports together are larger than {_TOTAL_MAX >> 20} MiB", where=path, remedy=_MAKE)
         try:
             report = _cut_hidden(without_receipt(report_of(data)), hide)
-            legs.append(Leg(name=leg, report=rebase(report, root=root, prefix=prefix)))
+            named = report.origin.name if report.origin else name
+            legs.append(Leg(name=named, report=rebase(report, root=root, prefix=prefix)))
         except ReportShapeError as error:
             raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
     return tuple(legs)
@@ -78,7 +80,7 @@ def _cut_hidden(report: Report, secrets: Sequence[Secret]) -> Report:
     return replace(report, services=tuple(services)) if secrets else report
 
 
-def _files(paths: Sequence[str]) -> list[str]:
+def _files(paths: Iterable[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):

@@ -1,10 +1,20 @@
 """A token that cannot be printed by mistake, and the removal of tokens from every text that leaves this process."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
+
 #: A header's value must be visible ASCII; otherwise `requests` raises an error with the value in its message.
 _USABLE = re.compile(r"[!-~]{1,2048}", re.ASCII)
+
+
+_LINE = re.compile(r"[A-Z][A-Z0-9_]{0,63}=.{0,2048}", re.ASCII)
+_LINES_MAX = 16
+#: <linux/prctl.h>. With 0, environ, mem and fd of /proc/PID belong to root, and no process may ptrace(2) this one.
+_PR_SET_DUMPABLE = 4
 
 
 class Secret:
@@ -45,3 +55,25 @@ def redact(text: str, secrets: Iterable[Secret]) -> str:
         if len(token) >= 6:
             text = text.replace(token, "***")
     return text
+
+
+def close_process() -> None:
+    """Closes the memory and the descriptors of this process to other processes of its user, where the system can."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def read_tokens(lines: Iterable[str]) -> dict[str, str]:
+    """The tokens by their names from lines NAME=TOKEN; an empty token is none. Raises UsageError."""
+    found = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if number > _LINES_MAX or not _LINE.fullmatch(text):
+            # The line may be a token, so it is not repeated.
+            raise UsageError(f"line {number} is not NAME=TOKEN", where="--token-stdin",
+                             remedy=Remedy(title="write one line for each token, such as GITLAB_TOKEN=..."))  # fmt: skip
+        name, _, token = text.partition("=")
+        found[name] = token
+    return found

@@ -31,11 +31,10 @@ _rank = STATUSES_WORST_FIRST.index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """The report of one runner: `name` as a reader knows it; `attempt` counts its reruns."""
+    """The report of one runner: `name` as a reader knows it."""
 
     name: str
     report: Report
-    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from cgroup_preflight.core.report import (
     HostSummary,
     LimitResult,
     Location,
+    Origin,
     Remedy,
     RemedyFile,
     Report,
@@ -22,7 +23,7 @@ from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL,
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
     HostSummary: "host", Finding: "finding", Remedy: "remedy", RemedyFile: "file", Location: "location",
-    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu",
+    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu", Origin: "origin",
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of cgroup-preflight",
         "description": "What one command found on one host. Texts are as they were read: escape them before you show them.",
-        **_object({"schema_version": version, "tool": tool, **top}),
+        **_object({"schema_version": version, "tool": tool, **top}, _optional(Report)),
         "$defs": {
             name: _object(finding if kind is Finding else _record(kind), _optional(kind)) for kind, name in _NAMES.items()
         },

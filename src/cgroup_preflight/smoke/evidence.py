@@ -15,6 +15,14 @@ from cgroup_preflight.smoke.watch import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unlimited:
+    """A thread that no CPU quota applies to, in words, and bytes of huge pages: the most that one process has."""
+
+    thread: str = ""
+    huge_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
     """Where the processes were while the service ran: its main process, and those outside its cgroup.
 
@@ -26,6 +34,7 @@ class Stay:
     processes: int
     allowed_cpus: str
     memory: Mapping[str, int] = MappingProxyType({})
+    unlimited: Unlimited = Unlimited()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,7 @@ class ServiceEvidence:
     `killed`: it had not ended when its stop_timeout was over, and was killed; `outlasting` are the commands that still
     ran then, `stopping` is the engine's word for its state.
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
+    `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.
     `left`: how many processes ran on after the main process had ended with success.
     """
@@ -72,6 +82,7 @@ class ServiceEvidence:
     left: int = 0
     counters: Counters | None = None
     slices: tuple[Counters, ...] = ()
+    sharing: Mapping[str, int] = MappingProxyType({})
     hold: tuple[Hold, ...] = ()
     watched: tuple[Watched, ...] = ()
     cpus: int = 1

@@ -15,11 +15,11 @@ from cgroup_preflight.engines.base import Exit, How
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.exit_codes import setting_of
+from cgroup_preflight.smoke.exit_codes import needs_file, setting_of
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
@@ -57,6 +57,8 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     if _was_not_set_up(seen):
         # systemd removed its cgroup: that says nothing about its limits.
         return (_ended_early(seen),)
+    if _has_no_task_left(seen):
+        return (_crowded(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
     findings += _effective_findings(seen)
     return tuple(findings)
@@ -76,10 +78,7 @@ def _setting_failed(seen: ServiceEvidence) -> bool:
 
 def _lacks_file(seen: ServiceEvidence) -> bool:
     """Whether systemd could not load what a start needs, and the service has a file of variables that must exist."""
-    source, own = seen.service.source, seen.service.own_settings
-    files = [*(source.values("EnvironmentFile") if source is not None else ())]
-    files += [text for name, text in setting_pairs(own) if name == "EnvironmentFile"]
-    return seen.state.result == "resources" and any(not file.startswith("-") for file in files)
+    return seen.state.result == "resources" and needs_file(seen.service)
 
 
 def not_run(choice: EngineChoice) -> Finding:
@@ -117,9 +116,9 @@ def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: b
     for item in bad:
         if item.file not in changed:
             yield _bad_limit(seen, item, required, swap=swap)
-    slipped = tuple(contradictions(seen))
+    slipped = (*contradictions(seen), *unlimited_findings(seen))
     yield from slipped
-    if seen.limits and not bad and not slipped:
+    if seen.limits and not bad and all(item.status is not Status.FAIL for item in slipped):
         message = f"{len(seen.limits)} limits are in force at the unit and its slices"
         evidence = {"files": len(seen.limits), **sampled(seen)}
         yield codes.LIMITS_IN_FORCE.finding(Status.PASS, seen.service, message, evidence=evidence)
@@ -345,6 +344,24 @@ def _not_started(seen: ServiceEvidence) -> Finding:
         f"the service manager did not start it: {said}",
         Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
     )
+
+
+def _has_no_task_left(seen: ServiceEvidence) -> bool:
+    """Whether the gate took the only task that TasksMax allows.
+
+    systemd 254 and later start the program inside the cgroup, before the gate's process has been waited for.
+    """
+    tasks = next((item.expected.number for item in seen.limits if item.file == f"{seen.cgroup[1:]}/pids.max"), None)
+    return tasks == 1 and seen.state.result == "resources" and seen.state.exit is None
+
+
+def _crowded(seen: ServiceEvidence) -> Finding:
+    return codes.SERVICE_START.finding(
+        Status.UNVERIFIED, seen.service,
+        "TasksMax=1 could not be tested: this systemd counts the process that delays the start, too",
+        Remedy(title="set TasksMax to 2 or more, or test in a guest with debian-12"),
+        location=next((item.location for item in seen.service.settings if item.property == "TasksMax"), None),
+    )  # fmt: skip
 
 
 def _blocked(seen: ServiceEvidence, why: str) -> Finding:

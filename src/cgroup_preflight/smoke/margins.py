@@ -20,6 +20,10 @@ _PERIODS_LEAST = 10
 #: A proposed MemoryMax leaves this much more than the policy asks for, as a share.
 _MARGIN = 0.1
 _STEP = 16 << 20
+_CACHE = Remedy(
+    title="raise MemoryMax only if the service is slow, or lower headroom_min in its policy table",
+    why="file cache grows up to any limit; what the service itself needs has room enough",
+)
 #: A service that needs more than this share of its start_timeout is slow to start.
 _SLOW = 0.5
 
@@ -69,16 +73,26 @@ def _headroom(seen: ServiceEvidence, item: LimitReading, cgroup: str, policy: Po
         return
     share = max(1 - peak / limit, 0)
     proposed = proposed_max(peak / max(1 - policy.headroom_min - _MARGIN, 0.05))
+    cache = _cache(seen, cgroup)
+    is_cache = peak - cache <= limit * (1 - policy.headroom_min)
+    words = f", and {format_bytes(cache)} of it was file cache, which the kernel can drop" if is_cache else ""
     yield codes.HEADROOM.finding(
         Status.WARN, _subject(seen, cgroup),
         f"headroom {_percent(share)} is below {_percent(policy.headroom_min)}: peak {format_bytes(peak)} of "
-        f"{item.expected.property.name}={format_bytes(int(limit))}",
+        f"{item.expected.property.name}={format_bytes(int(limit))}{words}",
+        _CACHE if is_cache else
         Remedy(title=f"raise MemoryMax to {proposed}, or reduce what it uses",
                why="the next request, or the next version, needs a little more than this run did"),
         location=item.expected.location,
         evidence={"memory_peak_bytes": peak, "memory_max_bytes": int(limit),
                   "memory.current after the end": value_or(counters.memory_current, None)},
     )  # fmt: skip
+
+
+def _cache(seen: ServiceEvidence, cgroup: str) -> int:
+    """Bytes of a service's own cgroup that the kernel drops before it kills anything; 0 where that is unknown."""
+    parts = seen.stay.memory if seen.stay is not None and cgroup == seen.cgroup else {}
+    return max(parts.get("file", 0) - parts.get("shmem", 0), 0) if "shmem" in parts else 0
 
 
 def _throttled(seen: ServiceEvidence, item: LimitReading, cgroup: str, policy: Policy) -> Iterator[Finding]:

@@ -1,9 +1,10 @@
 """Finds processes of the services outside of the run's cgroups, however they are parented.
 
 What existed before the run is known by number; everything new is looked at while the run waits. A process is one of
-the services if it was seen in the run's cgroups, if its parent is one, if it has the invocation id of a unit of the run
-or its program. In a guest, which belongs to the run, every other new process counts too, unless the service manager
-itself started it for a unit that is no transient one.
+the services if it was seen in the cgroup of one, if its parent is one, if it has the invocation id of a unit of the run
+or its program. Its place is the cgroup of that service and no other of the run: a neighbour has other limits, and a
+cgroup that it made next to its own has none. In a guest, which belongs to the run, every other new process counts too, unless
+the service manager itself started it for a unit that existed before the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,14 +14,19 @@ from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.base import Engine
-from cgroup_preflight.engines.run_scope import PREFIX
-from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.procfs import ProcessStat
 
 #: Seconds between two looks at all processes.
 INTERVAL = 0.25
 _TRANSIENT = "systemd/transient"
+#: Where the system manager finds units (systemd.unit(5), "System Unit Search Path"), but for transient ones.
+_UNIT_FOLDERS = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/generator.early", "/etc/systemd/system",
+    "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
+    "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/generator.late",
+)  # fmt: skip
 #: Kernel threads, and what they start, have this parent.
 _KTHREADD = 2
 
@@ -55,7 +61,10 @@ class Outside:
         self._known: dict[int, _Process] = {}
         self._invocations: Mapping[str, str] = {}
         self._programs: Mapping[tuple[int, int], str] = {}
+        self._units: frozenset[str] = frozenset()
+        self._places: Mapping[str, str] = {}
         self._units_before: set[str] = set()
+        self._files_before: set[str] = set()
         self._next = float("inf")
         self.strays: list[Stray] = []
         self.handles: list[int] = []
@@ -67,12 +76,14 @@ class Outside:
         self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
         files = ((self._door.files.identity(path), unit) for unit, path in programs.items())
         self._programs = {reading.value: unit for reading, unit in files if isinstance(reading, Known)}
+        self._units = frozenset(programs)
         self._units_before = self._transient()
+        self._files_before = self._unit_files() if self._inside else set()
         self._next = 0.0
 
-    def belongs(self, invocations: Mapping[str, str]) -> None:
-        """The units of the run, by invocation id."""
-        self._invocations = invocations
+    def belongs(self, invocations: Mapping[str, str], places: Mapping[str, str]) -> None:
+        """The units of the run, by invocation id and by cgroup."""
+        self._invocations, self._places = invocations, places
 
     def look(self) -> None:
         """Looks at all new processes, if the last look was long enough ago."""
@@ -117,10 +128,9 @@ class Outside:
         where = self._observer.cgroup_of(pid)
         if not isinstance(where, Known) or where.value.endswith(" (deleted)"):
             return
-        if f"/{PREFIX}" in where.value:
-            process.ours, process.doubted = True, 0
-            parts = [part for part in where.value.split("/") if part.startswith(PREFIX) and part.endswith(".service")]
-            process.unit = parts[0] if parts else process.unit
+        unit = next((self._places[level] for level in levels(where.value) if level in self._places), "")
+        if unit and process.unit in ("", unit):
+            process.ours, process.unit, process.doubted = True, unit, 0
         elif all(pid != known.pid for known in self.strays):
             self._judge(pid, process, where.value)
 
@@ -172,7 +182,10 @@ class Outside:
         if not self._inside:
             return False
         unit = next((part for part in reversed(cgroup.split("/")) if part.endswith((".service", ".scope"))), "")
-        return not unit or pid not in self._engine.main_processes(unit)
+        if not unit or pid not in self._engine.main_processes(unit):
+            return True
+        # The manager started it, for a unit that something wrote or changed during the run?
+        return not self._files_before.issuperset({unit, f"{unit}.d"} & self._unit_files())
 
     def _transient(self) -> set[str]:
         """Units that were made at run time, without those of runs of this tool."""
@@ -183,8 +196,12 @@ class Outside:
             name
             for folder in folders
             for name in value_or(files.names(folder), ())
-            if not name.startswith(PREFIX) and name.endswith((".service", ".scope"))
+            if name not in self._units and name.endswith((".service", ".scope"))
         }
+
+    def _unit_files(self) -> set[str]:
+        """Names of unit files, and of folders with drop-ins of them."""
+        return {name for folder in _UNIT_FOLDERS for name in value_or(self._door.files.names(folder), ())}
 
 
 def outside_findings(strangers: Iterable[Stray], units: Iterable[str]) -> Iterator[Finding]:

@@ -129,7 +129,7 @@ def _tasks(seen: ProbeEvidence) -> _Judged:
     if line["refused"] and counted > 0 and isinstance(limit, str) and current == limit:
         return Status.PASS, f"the kernel refused one task more than {limit}", numbers
     if alive >= seen.probe.limit and _above(current, seen.probe.limit):
-        return Status.FAIL, f"{alive} tasks were alive at once under a limit of {seen.probe.limit:g}", numbers
+        return Status.FAIL, f"{alive} tasks were alive at once under a limit of {int(seen.probe.limit)}", numbers
     if killed:
         return Status.UNVERIFIED, f"memory was reached first, with {alive} tasks alive at once", numbers
     if line.get("killed"):

@@ -166,7 +166,7 @@ def shown(kind: str, limit: float) -> str:
     """A limit as the config spells it: `256M`, `150%`, `64`."""
     if kind == "cpu":
         return f"{limit * 100:g}%"
-    return f"{limit:g}" if kind == "tasks" else format_bytes(int(limit))
+    return str(int(limit)) if kind == "tasks" else format_bytes(int(limit))
 
 
 def _reason_against(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
@@ -15,6 +16,7 @@ from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
+from cgroup_preflight.smoke.unlimited import unlimited
 from cgroup_preflight.smoke.watch import Watch
 
 if TYPE_CHECKING:
@@ -73,7 +75,10 @@ class Services:
         started = [proof for proof in proofs if proof.run in runs]
         try:
             session.wait_for_gates(runs)
-            self._outside.belongs({run.invocation: run.service.unit for run in runs if run.invocation})
+            self._outside.belongs(
+                {run.invocation: run.service.unit for run in runs if run.invocation},
+                {run.cgroup: run.service.unit for run in runs if run.cgroup},
+            )
             self._watch.begin(self._limited(started))
             for proof in started:
                 proof.limits = self._read_limits(proof)
@@ -96,7 +101,8 @@ class Services:
             self._outside.finish()
             self._find_left(started)
             self._note_strays(started)
-            return tuple(self._evidence(proof) for proof in proofs)
+            sharing = Counter(unit for proof in started for unit in proof.run.service.slices)
+            return tuple(self._evidence(proof, sharing) for proof in proofs)
         finally:
             self._watch.end()
             for proof in proofs:
@@ -169,6 +175,7 @@ class Services:
         proof.stay = Stay(
             main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
             allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
+            unlimited=unlimited(self._door.files, inside),
         )  # fmt: skip
         proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 
@@ -207,7 +214,8 @@ class Services:
                 self.strangers.append(stray)
         self.units = tuple(sorted(self._outside.units))
 
-    def _evidence(self, proof: Proof) -> ServiceEvidence:
+    def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
+        """All of one service; `sharing` is how many services of the run each slice has."""
         run, now = proof.run, self._door.clock.monotonic()
         output = run.launch.output
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
@@ -222,6 +230,7 @@ class Services:
             stopping=run.stopping, left=run.left,
             counters=counters,
             slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
+            sharing={self._slices[unit]: count for unit, count in sharing.items() if unit in self._slices},
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
             cpus=self._machine[0], page_size=self._machine[1],

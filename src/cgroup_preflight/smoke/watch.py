@@ -4,7 +4,7 @@ A limit can be lifted and put back between two readings. Where the run waits it 
 through descriptors that were opened before anything of the services ran.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 INTERVAL = 0.1
 _SHARE = 20
 _INTERVAL_MAX = 1.0
-#: Files in which a service that slips its limits would write.
-WATCHED = frozenset({"memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max"})
+#: What the kernel itself changes when CPUs go: no writer of limits.
+_UNWATCHED = frozenset({"cpuset.cpus.effective"})
+#: No setting of systemd's: what cgroups may use above their quota, 0 until something writes there (sched-bwc.rst).
+_BURST = "cpu.max.burst"
 _COUNTERS = ("memory.peak", "memory.current", "memory.events", "cpu.stat", "pids.peak", "pids.events")
 _CHANGES_MAX = 3
 
@@ -108,13 +110,12 @@ class Watch:
         self._samples, self._cost = 0, 1.0
         self.door = replace(door, clock=_Clock(self, door.clock), processes=_Processes(self, door.processes))
 
-    def begin(self, limits: Mapping[str, Iterable[str]]) -> None:
+    def begin(self, limits: Mapping[str, Collection[str]]) -> None:
         """Opens the files of these cgroups, before their programs run: by cgroup the attributes that have a limit."""
         for cgroup, attributes in limits.items():
-            names = tuple(attributes)
+            names = (*attributes, *((_BURST,) if "cpu.max" in attributes else ()))
             self._observer.hold(cgroup, (*names, *_COUNTERS))
-            watched = [name for name in names if name in WATCHED]
-            self._levels[cgroup] = _Level(self._observer, cgroup, watched)
+            self._levels[cgroup] = _Level(self._observer, cgroup, [name for name in names if name not in _UNWATCHED])
         self._begun = self._last = self._clock.monotonic()
         self.sample()
 

@@ -15,8 +15,8 @@ from cgroup_preflight.smoke.watch import Watched
 #: kernel/sched/fair.c: each CPU takes its share of a quota in slices (sched_cfs_bandwidth_slice_us, 5 ms) and may keep
 #: one into the next period; a task above its slice runs on to the next tick, at most 10 ms away (CONFIG_HZ=100).
 _CPU_USEC = 5_000 + 10_000
-#: kernel/cgroup/pids.c, pids_can_attach: a process that is moved in is never refused. systemd moves in at most the gate
-#: and one control process.
+#: kernel/cgroup/pids.c, pids_can_attach: a process that is moved in is never refused. Of each service systemd moves in at
+#: most the gate and one control process, and all services of a slice may stop at the same time.
 _TASKS_MOVED_IN = 2
 _LIFTED = Remedy(
     title="do not change the limits from within the service; set other ones in the config if it needs them",
@@ -73,7 +73,7 @@ def _counted(seen: ServiceEvidence, level: Counters) -> Iterator[Finding]:
         )
         yield _fail(seen, message, _SLIPPED, {f"{at}/memory.peak": peak, f"{at}/memory.max": most})
     most, peak = _limit(seen, f"{at}/pids.max"), value_or(level.pids_peak, None)
-    if most is not None and peak is not None and peak > most + _TASKS_MOVED_IN:
+    if most is not None and peak is not None and peak > most + _TASKS_MOVED_IN * seen.sharing.get(level.cgroup, 1):
         message = f"{at}/pids.peak is {peak}, above pids.max {most}: the limit was not in force all the time"
         yield _fail(seen, message, _SLIPPED, {f"{at}/pids.peak": peak, f"{at}/pids.max": most})
 

@@ -26,6 +26,7 @@ class GitHub(Forge):
         self.comments: list[dict[str, Any]] = []
         self.checks: list[dict[str, Any]] = []
         self.pulls: dict[int, dict[str, Any]] = {7: pull(7)}
+        self.commits: dict[str, list[str]] = {}  # the parents of each
         self.short_pages = False
         self.public_url = ""  # another host in every `url` of an answer, as behind some gateways
         self.graphql: list[Any] = []
@@ -41,6 +42,7 @@ class GitHub(Forge):
             ("GET", re.compile(rf"{repo}/commits/([0-9a-f]+)/check-runs"), self._list_checks),
             ("POST", re.compile(rf"{repo}/check-runs"), self._create_check),
             ("PATCH", re.compile(rf"{repo}/check-runs/(\d+)"), self._update_check),
+            ("GET", re.compile(rf"{repo}/git/commits/([0-9a-f]+)"), self._commit),
             ("GET", re.compile(rf"{repo}/pulls/(\d+)"), self._pull),
             ("GET", re.compile(rf"{repo}/pulls"), self._list_pulls),
             ("POST", re.compile("/api/graphql"), self._graphql),
@@ -165,6 +167,11 @@ class GitHub(Forge):
     def _pull(self, _call: Call, number: str) -> Reply:
         found = self.pulls.get(int(number))
         return Reply(content=found) if found else Reply(status=404, content={"message": "Not Found"})
+
+    def _commit(self, _call: Call, sha: str) -> Reply:
+        if sha not in self.commits:
+            return Reply(status=404, content={"message": "Not Found"})
+        return Reply(content={"sha": sha, "parents": [{"sha": parent, "url": ""} for parent in self.commits[sha]]})
 
     def _list_pulls(self, call: Call) -> Reply:
         wanted = call.query.get("head", "")

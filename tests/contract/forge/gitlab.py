@@ -27,7 +27,6 @@ class GitLab(Forge):
                 "state": "opened",
                 "sha": SHA,
                 "title": "x",
-                "web_url": "https://gitlab.example/group/demo/-/merge_requests/5",
             }
         ]
         self.short_pages = False
@@ -105,7 +104,7 @@ class GitLab(Forge):
         )
 
     def _request(self, _call: Call) -> Reply:
-        return Reply(content=self.requests[0])
+        return Reply(content=self.requests[0] | {"web_url": f"{self.server_url}/group/demo/-/merge_requests/5"})
 
     def _of_commit(self, _call: Call, sha: str) -> Reply:
         return Reply(content=[item for item in self.requests if item["sha"] == sha])

@@ -26,6 +26,7 @@ OVERRIDES = {
     "setting in a comment": (f"{UNITS}/user-api.service.d/90-x.conf", b"[Service]\n#CPUQuota=90%\n", False),
     "setting in another section": (f"{UNITS}/user-api.service.d/90-x.conf", b"[X-Old]\nCPUQuota=90%\n", False),
     "continued line": (f"{UNITS}/user-api.service.d/90-x.conf", b"[Service]\nCPUQuota=\\\n90%\n", True),
+    "byte order mark": (f"{UNITS}/user-api.service.d/90-x.conf", b"\xef\xbb\xbf[Service]\nCPUQuota=90%\n", True),
     "reset": (f"{UNITS}/user-api.service.d/90-x.conf", b"[Service]\nCPUQuota=\n", True),
     "earlier drop-in": (f"{UNITS}/user-api.service.d/05-x.conf", _BIGGER, False),
     "no drop-in": (f"{UNITS}/user-api.service.d/90-x.txt", _BIGGER, False),

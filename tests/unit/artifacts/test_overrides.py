@@ -27,6 +27,31 @@ def test_what_overrides_the_plan_fails_the_check(tmp_path: Path, name: str) -> N
     assert all(item.code == "CGP308" and repr(override) in item.message for item in failed)
 
 
+@pytest.mark.parametrize(
+    ("unit", "setting", "changes"),
+    [
+        ("user-api.service", "CPUQuotaPeriodSec=10ms", True),
+        ("user-api.service", "StartupCPUQuota=90%", True),
+        ("user-api.service", "StartupMemoryMax=1G", False),
+        ("user-api.service", "PAMName=login", True),
+        ("user-api.service", "PAMName=", False),
+        ("user-api.service", "DisableControllers=memory", False),
+        ("shop-api.slice", "DisableControllers=memory", True),
+        ("shop-api.slice", "DisableControllers=", False),
+        ("shop-api.slice", "CPUQuotaPeriodSec=10ms", False),
+        ("shop-api.slice", "StartupMemoryMax=1G", True),
+    ],
+)
+def test_settings_that_change_what_a_setting_of_the_plan_does(tmp_path: Path, unit: str, setting: str, changes: bool):
+    goal, drop_in = request(NESTED), f"{UNITS}/{unit}.d/90-x.conf"
+    section = "Slice" if unit.endswith(".slice") else "Service"
+    changed = entry(drop_in, f"[{section}]\n{setting}\n".encode())
+    path = write(tmp_path, "a.tar", tar([entry("usr/bin/user-api", b"elf"), changed]))
+    put(path, goal)
+    failed = [item for item in artifact_findings.checked(check(path, goal)) if item.status is Status.FAIL]
+    assert [setting in item.message for item in failed] == [True] * changes
+
+
 def test_a_mask_overrides_and_a_slice_of_the_artifact_does_not(tmp_path: Path) -> None:
     mask = entry("etc/systemd/system/api.slice", None, type=tarfile.SYMTYPE, linkname="/dev/null")
     path = write(tmp_path, "a.tar", tar([mask]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cgroup_preflight.artifacts import tar_header
 from cgroup_preflight.artifacts.model import ArtifactError
 from tests.unit.artifacts import making
 from tests.unit.artifacts.making import DROP_IN, MANIFEST, PACKERS, SLICE, UNPACKERS, entry, put, request, tar, write
@@ -211,3 +213,41 @@ def test_an_empty_archive_is_a_tar_whatever_its_name(tmp_path: Path, codec: str)
     path = write(tmp_path, "empty", PACKERS[codec](tar([])))
     put(path)
     assert SLICE in making.members(UNPACKERS[codec](Path(path).read_bytes()))
+
+
+@given(
+    st.binary(max_size=120).filter(lambda name: b"\0" not in name), st.sampled_from([b"0", b"5", b"2", b"1", b"\0", b"L", b"S"]),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT]),
+    st.lists(st.tuples(st.integers(100, 511), st.sampled_from([b"\0", b" ", b"7", b"8", b"_", b"+", b"-", b"\x80", b"\xff"])), max_size=3),
+    st.booleans(),
+)  # fmt: skip
+def test_the_short_way_to_read_a_header_is_the_one_of_the_library(name, kind, style, changes, again):
+    """Whatever a header has, also damaged ones: the same fields, or the short way does not apply."""
+    info = tarfile.TarInfo(os.fsdecode(name))
+    info.type, info.size, info.mtime = kind, 8**9, 1_700_000_000
+    try:
+        block = bytearray(info.tobuf(style, "utf-8", "surrogateescape")[-512:])
+    except ValueError:
+        return
+    for place, byte in changes:
+        block[place : place + 1] = byte
+    if again:
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+    ours = tar_header._plain_header(bytes(block))
+    if ours is None:
+        return
+    theirs = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
+    if block[257:264] == b"ustar  ":
+        theirs.name = os.fsdecode(bytes(block[:100]).split(b"\0", 1)[0])
+        theirs.name = theirs.name.rstrip("/") if theirs.isdir() else theirs.name
+    for field in ("name", "mode", "size", "mtime", "type", "linkname"):
+        assert getattr(ours, field) == getattr(theirs, field), field
+
+
+def test_the_short_way_applies_to_what_tar_writes():
+    for style in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT):
+        for kind in (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE):
+            info = tarfile.TarInfo("usr/bin/x")
+            info.type = kind
+            assert tar_header._plain_header(info.tobuf(style)) is not None

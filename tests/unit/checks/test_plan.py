@@ -162,6 +162,37 @@ def test_a_percentage_is_a_share_of_the_machine_not_of_the_slice(above, below, s
     assert hosts == {"", "CGP212"}, "with a host there is one answer"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "says", "wrong"),
+    [
+        ("MemoryMin = '90%'", "MemoryMax = '1G'", "with more than 1.1G of memory", LARGE),
+        ("MemoryLow = '1G'", "MemoryMax = '10%'", "with less than 10G of memory", SMALL),
+        ("MemoryHigh = '50%'", "MemoryMax = '2G'", "with more than 4G of memory", LARGE),
+        ("MemoryMin = '64M'", "MemoryHigh = '10%'", "with less than 640M of memory", SMALL),
+    ],
+)
+def test_a_size_and_a_percentage_of_one_unit_in_the_wrong_order(low, high, says, wrong):
+    """Two sizes, or two percentages, are a mistake of the config; of these two the machine decides."""
+    text = f"[slices.a]\n{low}\n{high}\n"
+    assert found(text) == [("CGP215", Status.WARN, 2)]
+    assert says in messages(text)[0]
+    assert found(text, wrong) == [("CGP215", Status.WARN, 2)]
+    assert "on this host" in messages(text, wrong)[0]
+    assert found(text, SMALL if wrong is LARGE else LARGE) == []
+
+
+@pytest.mark.parametrize("low", ["0", "'infinity'"])
+def test_nothing_and_everything_are_in_order_with_any_percentage(low):
+    for host in (None, SMALL, LARGE):
+        assert found(f"[slices.a]\nMemoryMin = {low}\nMemoryMax = '10%'\n", host) == []
+        assert found(nested("MemorySwapMax = '10%'", "MemorySwapMax = 0"), host) == []
+
+
+def test_a_share_just_below_the_least_says_by_how_much():
+    (text,) = messages("[slices.a]\nMemoryMax = '3.12%'\n", SMALL)
+    assert "is 16356K of this host's 512M, below 16M" in text
+
+
 def test_passes_say_what_was_judged():
     findings = plan_findings(build_plan(config_of("[slices.a]\nMemoryMax = '1G'\n")))
     assert [(item.code, item.status) for item in findings] == [

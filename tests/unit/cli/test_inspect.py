@@ -10,7 +10,8 @@ from cgroup_preflight.cli import main
 from tests.unit.golang.binaries import Part, elf, framed, inline_blob
 
 TEXT = (
-    b"path\texample.com/app\nmod\texample.com/app\tv1.2.3\tsum\ndep\texample.com/one\tv0.1.0\tsum\n"
+    b"path\texample.com/app/cmd/app\nmod\texample.com/app\tv1.2.3\th1:main=\n"
+    b"dep\texample.com/one\tv0.1.0\th1:one=\n"
     b"dep\texample.com/two\tv0.2.0\n=>\t./two\t(devel)\t\nbuild\tCGO_ENABLED=0\nbuild\tvcs.revision=abc\n"
 )
 
@@ -43,14 +44,16 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, A
 def test_the_json_of_the_contract(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = program(here)
     (item,) = as_json(capsys, "--cpu=2.5", "--memory=512M", "--cpus=8", path)
-    assert list(item) == ["path", "go_version", "main", "deps", "settings", "runtime", "findings"]
+    assert list(item) == ["path", "go_version", "main_package", "main", "deps", "settings", "runtime", "findings"]
     assert item["path"] == path
     assert item["go_version"] == "go1.25.5"
-    assert item["main"] == {"path": "example.com/app", "version": "v1.2.3"}
+    assert item["main_package"] == "example.com/app/cmd/app"
+    assert item["main"] == {"path": "example.com/app", "version": "v1.2.3", "sum": "h1:main=", "replace": None}
     assert item["deps"] == [
-        {"path": "example.com/one", "version": "v0.1.0"},
-        {"path": "example.com/two", "version": "v0.2.0"},
-    ]
+        {"path": "example.com/one", "version": "v0.1.0", "sum": "h1:one=", "replace": None},
+        {"path": "example.com/two", "version": "v0.2.0", "sum": "",
+         "replace": {"path": "./two", "version": "(devel)", "sum": "", "replace": None}},
+    ]  # fmt: skip
     assert item["settings"] == {"CGO_ENABLED": "0", "vcs.revision": "abc"}
     why = item["runtime"].pop("why")
     assert item["runtime"] == {"gomaxprocs": 3, "gomemlimit_bytes": None, "follows_cpu_max": True}
@@ -68,6 +71,16 @@ def test_many_binaries_in_one_call_in_their_order(here: Path, capsys: pytest.Cap
     assert [item["runtime"]["gomaxprocs"] if item["runtime"] else None for item in seen] == [8, None, 3]
     assert seen[1]["go_version"] is None
     assert (seen[1]["main"], seen[1]["deps"], seen[1]["settings"]) == (None, [], {})
+    assert seen[1]["main_package"] is None
+
+
+def test_a_program_built_without_modules_has_neither_package_nor_module(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = here / "old"
+    path.write_bytes(elf(sections=[Part(data=inline_blob(b"go1.25.5", framed(b"")), name=".go.buildinfo")]))
+    (item,) = as_json(capsys, str(path))
+    assert (item["go_version"], item["main_package"], item["main"], item["deps"]) == ("go1.25.5", None, None, [])
 
 
 def test_text_says_what_and_why(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -244,6 +244,48 @@ def test_order_is_not_judged_between_sizes_and_percentages():
     assert mistakes_of("[slices.a]\nMemoryHigh = '90%'\nMemoryMax = '64M'\nMemoryLow = 'infinity'\n") == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("CPUQuota = '01.5'", "use 150% for 1.5 CPUs, or 1.5% of one CPU"),
+        ("CPUQuota = 1.5", "use 150% for 1.5 CPUs, or 1.5% of one CPU"),
+        ("CPUQuota = '064'", "use 64%"),
+        ("CPUQuota = '1,000%'", "use 1000%"),
+        ("CPUQuota = '150 %'", "use 150%"),
+        ("CPUQuota = '0.001%'", "use at most two decimals, such as 0.01%"),
+        ("MemoryMax = '50,5 %'", "use 50.5%"),
+        ("MemoryMax = '00%'", "use a size above zero"),
+        ("MemoryMax = 1.5", "use text in quotes, with a unit"),
+        ("MemoryMax = '2,000%'", "use at most 100%, or an absolute value"),
+        ("TasksMax = '00'", "use a whole number above 0, a percentage, or infinity"),
+        ("TasksMax = 64.0", "use a whole number above 0, a percentage, or infinity"),
+        ("TasksMax = '00%'", "use a whole number above 0, a percentage, or infinity"),
+        ("CPUWeight = '00'", "use a whole number from 1 to 10000, or idle"),
+        ("CPUWeight = '020000'", "use a whole number from 1 to 10000, or idle"),
+    ],
+)
+def test_a_hint_is_not_refused_itself(line, hint):
+    (item,) = mistakes_of(f"[slices.a]\n{line}\n")
+    assert item.remedies[0].title == hint
+
+
+_LOOSE = st.from_regex(r"0{0,2}[0-9]{1,5}([.,_ ][0-9]{1,3}){0,2} ?(%|[kKmMgG]i?[bB]?)?", fullmatch=True)
+
+
+@given(st.sampled_from(["MemoryMax", "MemoryLow", "CPUQuota", "CPUWeight", "IOWeight", "TasksMax"]), _LOOSE)
+@example("MemoryMax", "1,000")
+@example("MemoryMax", "1,234,56")
+def test_each_value_that_a_hint_proposes_is_taken(name, text):
+    """Also by the rules about more than one key."""
+    start = "[smoke]\nallow_tiny_limits = true\n[slices.a]\n"
+    mistakes = [item for item in mistakes_of(f"{start}{name} = '{text}'\n") if item.code == "CGP204"]
+    for item in mistakes:
+        proposed = item.remedies[0].title.removeprefix("use ")
+        if proposed[:1].isdigit() and " " not in proposed.rstrip():
+            left = mistakes_of(f"{start}{name} = '{proposed}'\n")
+            assert left == (), (text, proposed)
+
+
 def test_an_undeclared_slice_names_the_nearest_and_what_to_add():
     (item,) = mistakes_of("[slices.worker]\n[slices.api]\n[services.a]\nbinary = 'x'\nslice = 'wroker'\n")
     assert (item.name, item.code, item.location.line) == ("undeclared-slice", "CGP206", 5)

@@ -56,6 +56,8 @@ class Machine:
         self.sockets: dict[str, tuple[int, int]] = {}
         self.pages: dict[str, bytes] = {}
         self.ticks: list[Callable[[], None]] = []
+        #: Names in folders of the machine that the test's own disk does not have.
+        self.folders_of: dict[str, tuple[str, ...]] = {}
         self._numbers = itertools.count(1)
         self._due: list[tuple[float, int, Callable[[], object]]] = []
 
@@ -215,6 +217,8 @@ class Machine:
         if path.startswith(MOUNT):
             known = path.removeprefix(MOUNT) in self.cgroups
             return Known(value=("cgroup.procs",), source=path) if known else Missing(source=path, why=Why.ABSENT)
+        if path in self.folders_of:
+            return Known(value=self.folders_of[path], source=path)
         try:
             return Known(value=tuple(sorted(os.listdir(path))), source=path)
         except OSError:
@@ -267,10 +271,11 @@ class Program:
         self, *, address: str = "", listens_after: float | None = 0.3, hangs_after: float | None = None,
         ends_after: float | None = None, ended: Exit | None = None, result: str = "success",
         stop_after: float | None = 0.1, does: "Callable[[Units, Unit], None] | None" = None, gate: bool = True,
-        refused: str = "", never_runs: bool = False, dies_at_kill: bool = True,
+        refused: str = "", never_runs: bool = False, dies_at_kill: bool = True, signal_after: float = 0.01,
     ) -> None:  # fmt: skip
         self.address, self.listens_after, self.hangs_after = address, listens_after, hangs_after
         self.ends_after, self.ended, self.result = ends_after, ended or Exit(how=How.EXITED, status=0), result
+        self.signal_after = signal_after
         self.stop_after, self.does, self.gate = stop_after, does, gate
         self.refused, self.never_runs, self.dies_at_kill = refused, never_runs, dies_at_kill
 
@@ -483,13 +488,21 @@ class Units:
         for unit in [self.units[name] for name in units if name in self.units]:
             if unit.phase is Phase.ENDED:
                 self.machine.later(0.02, lambda unit=unit: self._after_end(unit))
-            elif unit.phase is Phase.STARTED:
-                unit.phase = Phase.STOPPING
-            if unit.program.stop_after is not None and unit.phase is Phase.STOPPING:
+                continue
+            if unit.phase is not Phase.STARTED:
+                continue
+            unit.phase = Phase.BEFORE_SIGNAL
+            self.machine.later(unit.program.signal_after, lambda unit=unit: self._signal(unit))
+            if unit.program.stop_after is not None:
                 ended = Exit(how=How.KILLED, status=15)
                 self.machine.later(
-                    unit.program.stop_after, lambda unit=unit, ended=ended: self.finish(unit, ended, "success")
+                    unit.program.signal_after + unit.program.stop_after,
+                    lambda unit=unit, ended=ended: self.finish(unit, ended, "success"),
                 )
+
+    def _signal(self, unit: Unit) -> None:
+        if unit.phase is Phase.BEFORE_SIGNAL:
+            unit.phase = Phase.STOPPING
 
     def kill(self, units: Sequence[str]) -> None:
         self._called("kill", units)

@@ -200,3 +200,12 @@ def test_no_socket_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(bus, "SOCKET", str(tmp_path / "none"))
     with pytest.raises(bus.BusError):
         bus.show(["a.service"], ("Id",))
+
+
+def test_the_managers_own_properties(manager):
+    """One that it would not tell is left out; what is shown of it is then the version of systemctl."""
+    version = b"\x01s\0\0" + text("252.39-1~deb12u2")
+    heard = manager((2, answer(1, "v", version) + answer(2, "s", text("no"), kind=3)))
+    assert bus.of_manager(["Version", "SystemState"]) == {"Version": "252.39-1~deb12u2"}
+    assert text("org.freedesktop.systemd1.Manager") in heard[0]
+    assert text("SystemState") in heard[0]

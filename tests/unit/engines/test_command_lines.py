@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.core.quantities import parse_span
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.base import Launch
-from cgroup_preflight.engines.unit_file import unit_file_text
+from cgroup_preflight.engines.unit_file import unit_file
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import settings_of
 
@@ -223,7 +223,8 @@ def test_a_service_whose_cgroup_files_are_its_own_can_write_to_them(settings, pr
 
 
 def test_the_working_directory_of_the_config_wins():
-    plain = unit_file_text(launch())
-    own = unit_file_text(launch(settings=(("WorkingDirectory", "/var/lib/shop"),)))
+    settings = (("WorkingDirectory", "/var/lib/shop"),)
+    plain = unit_file(launch(), (), ()).content
+    own = unit_file(launch(settings=settings), settings, ()).content
     assert [line for line in plain.splitlines() if line.startswith("Working")] == ["WorkingDirectory=/src"]
     assert [line for line in own.splitlines() if line.startswith("Working")] == ["WorkingDirectory=/var/lib/shop"]

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -259,6 +261,32 @@ def test_a_log_in_pieces_and_in_odd_bytes(log):
     assert watch.found
 
 
+def test_a_last_line_without_a_newline_is_one_when_nothing_more_comes(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"starting\nready")
+    watch = LogWatch(os.open(path, os.O_RDONLY), "ready$")
+    for _ in range(15):
+        watch.read()
+    with path.open("ab") as file:
+        file.write(b" soon")
+    for _ in range(30):
+        watch.read()
+    assert not watch.found
+    with path.open("ab") as file:
+        file.write(b"\nready")
+    for _ in range(22):
+        watch.read()
+    assert watch.found
+    os.close(watch.handle)
+
+
+def test_a_line_that_ends_as_windows_does_is_matched_as_it_is_shown(log):
+    watch, write = log("^ready$")
+    os.write(write, b"ready\r\n")
+    watch.read()
+    assert watch.found
+
+
 def test_a_log_that_never_ends_a_line_stays_small(log):
     watch, write = log("ready")
     for _ in range(50):
@@ -318,3 +346,16 @@ def test_what_http_takes_is_loaded_beside_where_it_is_needed_and_a_cpu_is_free(m
     prepare(map(parse_ready, tests))
     assert done.wait(30 if loaded else 0) is bool(loaded)
     assert found == loaded
+
+
+@pytest.mark.starts_processes
+def test_the_http_client_is_loaded_without_openssl_unless_it_is_needed():
+    """In a Python of its own, because this one has loaded it."""
+    code = (
+        "import sys; from cgroup_preflight.engines.ready import _client\n"
+        "for tls in (False, True, False):\n"
+        "    client = _client(tls=tls)\n"
+        "    print(hasattr(client, 'HTTPConnection'), hasattr(client, 'HTTPSConnection'), 'ssl' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout.splitlines() == ["True False False", "True True True", "True True True"]

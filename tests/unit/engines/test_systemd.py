@@ -168,18 +168,39 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
           for name in ("stop-sigterm", "stop-sigkill", "final-sigterm", "final-sigkill", "stop-watchdog")),
         ({"ActiveState": "deactivating", "SubState": "stop-post", "ControlPID": "9"}, Phase.AFTER_END),
         ({"ActiveState": "active", "SubState": "exited"}, Phase.ENDED),
-        ({"ActiveState": "deactivating", "SubState": "stop"}, Phase.ENDED),
-        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "9", "ControlPID": "8"}, Phase.BEFORE_SIGNAL),
+        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "0", "ControlPID": "9"}, Phase.ENDED),
+        ({"ActiveState": "deactivating", "SubState": "stop", "MainPID": "7"}, Phase.BEFORE_SIGNAL),
+        ({"ActiveState": "deactivating", "SubState": "stop"}, Phase.BEFORE_SIGNAL),
     ],
 )  # fmt: skip
 def test_the_words_of_systemctl_are_a_phase(shown, phase):
     state = unit_state(shown)
     assert state.phase is phase
-    assert state.gate_pid == (9 if phase in (Phase.AT_GATE, Phase.AFTER_END) else 0)
+    assert state.gate_pid == (9 if shown.get("ControlPID") == "9" else 0)
     assert state.has_begun is (phase is not Phase.QUEUED)
     ended = (Phase.BEFORE_SIGNAL, Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
     assert state.has_ended is (phase in ended)
     assert state.is_at_end is (phase in (Phase.AFTER_END, Phase.OVER))
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "status", "said"),
+    [
+        ("resources", "", "", "resources"),
+        ("resources", "2", "15", "success"),
+        ("resources", "1", "143", "exit-code"),
+        ("resources", "2", "9", "signal"),
+        ("resources", "3", "6", "core-dump"),
+        ("signal", "1", "0", "success"),
+        ("signal", "2", "1", "success"),
+        ("signal", "2", "9", "signal"),
+        ("signal", "2", "11", "signal"),
+        ("timeout", "1", "0", "timeout"),
+        ("oom-kill", "2", "15", "oom-kill"),
+    ],
+)
+def test_the_result_of_a_gate_is_not_that_of_the_program(result, code, status, said):
+    assert unit_state({"Result": result, "ExecMainCode": code, "ExecMainStatus": status}).result == said
 
 
 @pytest.mark.parametrize(
@@ -482,3 +503,38 @@ def test_only_the_system_manager_keeps_services_from_their_cgroup_files(folder, 
     Manager(choice, cast("LiveRunner", played), None, uid=0, systemd=252, machine_folder=folder).start([launch()])
     (call,) = [argv for argv in played.commands if "systemd-run" in argv]
     assert ("--property=ProtectControlGroups=yes" in call) is not user
+
+
+GATED = {"hold_before": 60.0, "hold_after": 60.0, "output": ""}
+
+
+def test_root_starts_services_from_files_with_one_call(folder):
+    played = Played()
+    played.call = lambda calls: [len(played.commands) for _ in calls]  # type: ignore[method-assign]
+    manager = played.manager(folder)
+    assert manager.start([launch(**GATED), launch("b.service", **GATED)]) == {}
+    assert not played.commands
+    text = Path(manager.unit_folder, "a.service").read_text()
+    for line in (
+        "ExecStartPre=-sleep 60", "ExecStopPost=-sleep 60", "ProtectControlGroups=yes", "Slice=s.slice",
+        "TimeoutStartSec=90s", "TimeoutStopSec=70s", "RuntimeMaxSec=120s", "LogRateLimitIntervalSec=0",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in text.replace(manager._sleep, "sleep"), line
+    assert "CPUQuota" not in text, "the drop-in has the settings as they ship"
+    assert "CollectMode" not in text, "systemd would forget what became of a service that failed"
+    assert "StandardOutput" not in text, "without a file the output goes to the journal"
+
+
+def test_only_the_services_that_the_socket_refuses_are_systemctls(folder):
+    played = Played(status=[1, 0, 1])
+    played.call = lambda calls: [bus.REFUSED if call.words[0] == "b.service" else "/job/1" for call in calls]  # type: ignore[method-assign]
+    refused = played.manager(folder).start([launch(**GATED), launch("b.service", **GATED)])
+    assert refused == {"b.service": "Unit a.slice is masked."}
+    start = ("systemctl", "start", "--no-block", "--", "b.service")
+    assert played.commands == [start, ("systemctl", "daemon-reload"), start]
+
+
+def test_a_service_whose_folder_no_unit_file_can_hold_is_transient_for_root_too(folder):
+    played = Played()
+    assert played.manager(folder).start([launch(**GATED, folder="/a ")]) == {}
+    assert [argv[0] for argv in played.commands] == ["systemd-run"]

@@ -1,5 +1,6 @@
 """What is handed to the engines and to mmdebstrap."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest.qemu import QemuMachine, qemu_argv
-from cgroup_preflight.guest.recipe import SUITES, image_argv, mmdebstrap_argv, recipe_for
+from cgroup_preflight.guest.recipe import SUITES, build_argv, recipe_for
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.guest.uml import UmlMachine, uml_argv
 
@@ -88,7 +89,11 @@ def test_recipe_key_is_stable_and_follows_the_content(distro):
     recipe = recipe_for(distro)
     assert recipe.key == recipe_for(distro).key
     assert recipe.name == f"{distro}-{recipe.key}"
-    others = [recipe_for(distro, with_kernel=True), replace(recipe, hooks=()), replace(recipe, files=recipe.files[1:])]
+    others = [
+        recipe_for(distro, with_kernel=True),
+        replace(recipe, scripts=()),
+        replace(recipe, files=recipe.files[1:]),
+    ]
     assert len({recipe.key, *(other.key for other in others)}) == 4
 
 
@@ -102,16 +107,15 @@ def test_unknown_distribution_is_the_callers_mistake():
     assert "debian-12" in caught.value.remedy.title
 
 
-def test_build_commands_as_root_and_as_user():
-    recipe = recipe_for("debian-13", with_kernel=True)
-    as_root = mmdebstrap_argv(recipe, output="out.tar", unprivileged=False)
-    assert as_root[-2:] == ("trixie", "out.tar")
-    assert "--mode=root" in as_root
-    assert "--mode=unshare" in mmdebstrap_argv(recipe, output="out.tar", unprivileged=True)
-    assert image_argv(recipe, unprivileged=False)[0] == "sh"
-    assert image_argv(recipe, unprivileged=True)[0] == "unshare"
-    assert image_argv(recipe, unprivileged=False)[-1] == "kernel"
-    assert any("linux-image" in word for word in as_root)
+def test_the_build_takes_packages_of_one_release_with_debians_keys():
+    script = build_argv(recipe_for("debian-13", with_kernel=True))[2]
+    (download,) = [line for line in script.splitlines() if line.startswith("mmdebstrap ")]
+    words = shlex.split(download)
+    assert words[-2:] == ["trixie", "root"]
+    assert "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg" in words
+    assert any(word.startswith("--extract-hook=") and word.endswith(" linux-image-cloud-amd64") for word in words)
+    assert not any("unauthenticated" in word.lower() or "insecure" in word.lower() for word in words)
+    assert "linux-image" not in build_argv(recipe_for("debian-13"))[2]
 
 
 def test_user_mode_linux_has_one_cpu():

@@ -89,9 +89,11 @@ def test_archives_are_the_same_each_time(tmp_path):
 #: Programs that a build starts, played by scripts; each makes what the real one would, in the current folder.
 _PLAYED = {
     "unshare": 'while case $1 in --propagation) shift 2;; --*) shift;; *) false;; esac; do :; done; exec "$@"',
-    "mmdebstrap": 'for out; do :; done; echo built >> "$LOG"; echo root > "$out"; echo said; exit "${STATUS:-0}"',
-    "tar": "cd root 2>/dev/null || { mkdir -p root && cd root; }; mkdir -p bin sbin usr/bin usr/sbin lib lib64 usr/lib usr/lib64; touch usr/bin/sh; cd ..; mkdir -p root/etc root/var root/boot; : > root/boot/vmlinuz-6.1",
-    "mke2fs": "[ -e root/etc/.updated ] && echo file system > root.ext4",
+    "mount": "exit 1",
+    "mmdebstrap": 'for out; do :; done; echo built >> "$LOG"; mkdir -p "$out/boot" "$out/etc" "$out/var"; case $* in *linux-image*) : > "$out/boot/vmlinuz-6.1";; esac; echo said; exit "${STATUS:-0}"',
+    "chroot": 'mkdir -p "$1/tmp"; cd "$1"; touch usr/bin/sh',
+    "tar": "exit 0",
+    "mke2fs": "[ -e root/etc/.updated ] && echo file system > ../root.ext4",
 }
 
 
@@ -144,6 +146,35 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, builder, monkeypatch):
     with pytest.raises(HostError, match=r"building the debian-12 guest: .* exited with 7\nsaid"):
         image.ensure(RECIPE, tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f".{RECIPE.name}.lock"]
+
+
+def test_the_checksum_is_of_the_content_whether_zeros_are_a_hole_or_written(tmp_path):
+    sparse, full, other = (tmp_path / name for name in ("sparse", "full", "other"))
+    size = 5 << 20
+    data = {0: b"start", 70_000: b"a", (3 << 20) - 1: b"bc", size - 1: b"z"}
+    for path, zeros in ((sparse, False), (full, True), (other, False)):
+        with path.open("wb") as file:
+            file.truncate(size)
+            if zeros:
+                file.write(bytes(size))
+            for place, text in data.items():
+                file.seek(place)
+                file.write(text)
+    assert image._sha256(sparse) == image._sha256(full)
+    for place, text in ((70_000, b"b"), (70_001, b"a"), (size - 1, b"y"), (2 << 20, b"x")):
+        with other.open("r+b") as file:
+            file.seek(place)
+            file.write(text)
+        assert image._sha256(other) != image._sha256(sparse), place
+        with other.open("r+b") as file:
+            file.seek(place)
+            file.write(bytes(1))
+            for again, before in data.items():
+                file.seek(again)
+                file.write(before)
+        assert image._sha256(other) == image._sha256(sparse)
+    os.truncate(other, size + 1)
+    assert image._sha256(other) != image._sha256(sparse)
 
 
 @pytest.mark.parametrize("manifest", ["", "{", "[]", '{"root.ext4": 1}', '{"root.ext4": {"size": 4}}', "{}"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgroup_preflight.guest.programs import lacking, remedy_for, told
+from cgroup_preflight.guest.programs import Lacking, lacking, policy_name, remedy_for, told
 from tests.unit.golang.test_dynamic import elf
 
 LISTING = ("/bin/sh", "/usr/bin/env", "/usr/bin/python3", "/lib64/ld.so", "/usr/lib/x86_64-linux-gnu/libc.so.6")
@@ -60,13 +60,38 @@ def test_what_cannot_be_read_is_left_to_the_start(tmp_path, data):
 
 
 def test_what_is_said(tmp_path):
-    program = put(tmp_path, "x", elf("/lib64/ld.so", ("libpq.so.5", "libssl-1.1.so", "libfoo2.so.0.1", "odd")))
+    program = put(tmp_path, "x", elf("/lib64/ld.so", ("libpq.so.5", "libfoo2.so.0.1", "odd")))
     found = lacking({"dist/x": program}, LISTING)
-    assert told(found[:2]) == "libpq.so.5 (needed by dist/x), libssl-1.1.so (needed by dist/x)"
-    title = remedy_for(found).title
+    assert told(found[:2]) == "libpq.so.5 (needed by dist/x), libfoo2.so.0.1 (needed by dist/x)"
+    title = remedy_for(found, "debian-12").title
     assert '[target.paths], as in "/usr/lib/x86_64-linux-gnu/libpq.so.5" = "lib/libpq.so.5"' in title
-    assert title.endswith("in Debian they are usually in libpq5, libssl-1.1, libfoo2-0.1")
-    many = [*found] * 10
-    assert told(many).endswith(" and 10 more")
+    assert title.endswith(
+        "; packages of debian-12 that bring them: libpq5; find the package of others with: apt-file search libfoo2.so.0.1"
+    )
+    many = [*found] * 14
+    assert told(many).endswith(" and 12 more")
     (only,) = lacking({"job": put(tmp_path, "job", b"#!/usr/bin/node\n")}, LISTING)
-    assert 'as in "/usr/bin/node" = "lib/node"' in remedy_for([only]).title
+    assert 'as in "/usr/bin/node" = "lib/node"' in remedy_for([only], "debian-13").title
+
+
+@pytest.mark.parametrize(
+    ("soname", "packages"),
+    [
+        ("libssl.so.3", ("libssl3", "libssl3t64")), ("libz.so.1", ("zlib1g", "zlib1g")), ("libldap-2.5.so.0", ("libldap-2.5-0", "")),
+        ("libldap.so.2", ("", "libldap2")), ("libicuuc.so.76", ("", "libicu76")), ("libgio-2.0.so.0", ("libglib2.0-0", "libglib2.0-0t64")),
+    ],
+)  # fmt: skip
+def test_the_package_of_a_library_in_each_release(soname, packages):
+    for distro, package in zip(("debian-12", "debian-13"), packages, strict=True):
+        title = remedy_for([Lacking(name=soname, needed_by="x", library=True)], distro).title
+        said = f"packages of {distro} that bring them: {package}" if package else f"apt-file search {soname}"
+        assert title.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("soname", "name"),
+    [("libpq.so.5", "libpq5"), ("libssl-1.1.so", "libssl-1.1"), ("libfoo2.so.0.1", "libfoo2-0.1"), ("odd", ""),
+     ("libX11.so.6", "libx11-6"), ("libgssapi_krb5.so.2", "libgssapi-krb5-2")],
+)  # fmt: skip
+def test_the_rule_for_names_of_packages(soname, name):
+    assert policy_name(soname) == name

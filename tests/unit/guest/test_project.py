@@ -67,6 +67,24 @@ def test_a_link_goes_in_as_what_it_leads_to(tmp_path):
     assert found.inputs["project/web"] == tmp_path / "web-1.2"
 
 
+@pytest.mark.parametrize("link", ["bin/web", "web"])
+def test_a_program_that_is_a_link_out_of_the_folder_is_refused_with_its_line(tmp_path, link):
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    program(home, "other")
+    (home / link).symlink_to(program(tmp_path, "secret/key.sh"))
+    made = config(home, "other", link)
+    with pytest.raises(ConfigError) as caught:
+        project.project_of(made)
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.subject, finding.location.line) == ("CGP211", "s1", 3)
+    assert "link out of the folder" in finding.message
+    assert "--allow-outside" in finding.remedies[0].title
+    project.project_of(made, ["s0"])
+    allowed = project.project_of(replace(made, outside=(str(tmp_path / "secret"),)))
+    assert allowed.programs[link] == tmp_path / "secret/key.sh"
+
+
 def test_named_files_but_no_link_out_of_the_folder(tmp_path):
     home = tmp_path / "home"
     program(home, "web")

@@ -193,7 +193,7 @@ def test_the_command_in_the_guest():
     assert finished(guest, task("web")).stdout == b"out"
     assert guest.spawned == {
         "words": ["run", "--verbose", "web", "--config=/in/project/shop.toml", "--engine=systemd", "--format=json",
-                  "--inside"],
+                  "--inside", "--allow-outside=/"],
         "folders": ["/source", "/usr/lib/python3/dist-packages"],
         "cwd": "/in/project",
         "env": {"PYTHONDONTWRITEBYTECODE": "1"},

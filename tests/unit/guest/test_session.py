@@ -1,17 +1,22 @@
 """A guest as its user sees it, over a real line; the other end is played, as the agent needs a machine of its own."""
 
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
+from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestEngine, GuestError, GuestSpec
+from tests.unit.guest.test_image import put_image
 
 HELLO = Frame(head={"ok": True, "hello": "6.1"})
 SPEC = GuestSpec(boot_timeout=10)
@@ -63,7 +68,7 @@ UID = ended(b"1000\n", size=5)
 
 
 def booted(process: Process, spec: GuestSpec = SPEC) -> Guest:
-    return Guest(spec, None, lambda *_: process)
+    return Guest(spec, RootImage(name="none", root=Path("/gone/root.ext4"), kernel=None), lambda *_: process)
 
 
 @pytest.mark.parametrize("code", [0, 3, -9])
@@ -152,6 +157,22 @@ def test_one_that_does_not_greet_is_closed(hello, words):
         pass
     assert lost.value.what.endswith("(booting)")
     assert process.closed == 1
+
+
+@pytest.mark.parametrize("harmed", [True, False])
+def test_an_image_that_is_damaged_is_named_with_what_removes_it(tmp_path, harmed):
+    """Its size and its time may be as they were: a cache that was restored, or a disk that failed."""
+    made = put_image(tmp_path, recipe_for("debian-12"))
+    if harmed:
+        status = made.root.stat()
+        made.root.write_bytes(b"rOOt")
+        os.utime(made.root, ns=(status.st_atime_ns, status.st_mtime_ns))
+    guest = Guest(replace(SPEC, boot_timeout=0.05), made, lambda *_: Process(hello=b"CGPF"))
+    with pytest.raises(GuestError) as lost, guest:
+        pass
+    assert (f"its image {made.name} is damaged (root.ext4)" in lost.value.what) is harmed
+    removes = ("cgroup-preflight", "guest", "remove", made.name)
+    assert (removes in lost.value.remedy.commands) is harmed
 
 
 def test_a_full_boot_waits_for_systemd():

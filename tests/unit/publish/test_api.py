@@ -16,6 +16,7 @@ from tests.contract.forge import github as gh
 from tests.contract.forge import gitlab as gl
 from tests.unit.publish.jobs import gitlab_env
 
+SERVER = "https://github.example"
 NOTES = "/projects/42/merge_requests/5/notes"
 
 
@@ -38,7 +39,7 @@ def _api(github, token=gh.TOKEN):
 
 @pytest.fixture
 def gitlab_notes(gitlab, tmp_path):
-    return notes.GitlabNotes(_client(gitlab, tmp_path), 42, 5)
+    return notes.GitlabNotes(_client(gitlab, tmp_path), 42, 5, gitlab.server_url)
 
 
 def _client(gitlab, folder, **more):
@@ -50,7 +51,9 @@ def test_all_pages_are_read_even_if_they_are_short(github, api):
     github.short_pages = True
     for number in range(8):
         github.add_comment(f"chat {number}")
-    assert [item.body for item in GithubComments(api, 7).read_all()] == [f"chat {number}" for number in range(8)]
+    assert [item.body for item in GithubComments(api, 7, SERVER).read_all()] == [
+        f"chat {number}" for number in range(8)
+    ]
     assert [call.query for call in github.calls] == [{"per_page": "100", "page": str(page)} for page in (1, 2, 3)]
 
 
@@ -86,7 +89,8 @@ def test_an_object_of_another_shape_is_an_error(github, api, body):
 
 
 @pytest.mark.parametrize(("item", "read"), [
-    ({"id": 5, "body": "b", "user": {"login": "me"}, "html_url": "u"}, (5, "b", "me", "u")),
+    ({"id": 5, "body": "b", "user": {"login": "me"}, "html_url": "https://github.example/u"}, (5, "b", "me", "https://github.example/u")),
+    ({"id": 5, "html_url": "https://evil.example/u"}, (5, "", "", "")), ({"id": True}, None), ({"id": 0}, None),
     ({"id": 5}, (5, "", "", "")), ({"id": 5, "body": 7, "user": "x", "html_url": None}, (5, "", "", "")),
     ({"id": 5, "user": {"login": 7}}, (5, "", "", "")), ({"id": "5"}, None), ({}, None),
 ])  # fmt: skip
@@ -94,25 +98,25 @@ def test_one_comment_of_github(github, api, item, read):
     github.fail(status=200, body=json.dumps([item]))
     if read is None:
         with pytest.raises(ForgeError) as caught:
-            GithubComments(api, 7).read_all()
+            GithubComments(api, 7, SERVER).read_all()
         assert caught.value.trouble is Trouble.CONTENT
         return
-    (made,) = GithubComments(api, 7).read_all()
+    (made,) = GithubComments(api, 7, SERVER).read_all()
     assert (made.id, made.body, made.author, made.url) == read
 
 
 def test_the_token_of_a_job_asks_graphql_once(github, api):
-    comments = GithubComments(api, 7)
+    comments = GithubComments(api, 7, SERVER)
     assert comments.is_own("github-actions[bot]")
     assert not comments.is_own("mallory")
     assert not comments.is_own("")
     assert [call.path for call in github.calls] == ["/api/graphql"]
     github.login = "my-app"
-    assert GithubComments(api, 7).is_own("my-app[bot]")
+    assert GithubComments(api, 7, SERVER).is_own("my-app[bot]")
 
 
 def test_whoever_created_a_comment_is_known(github, api):
-    comments = GithubComments(api, 7)
+    comments = GithubComments(api, 7, SERVER)
     comments.create("text")
     github.calls.clear()
     assert comments.is_own("github-actions[bot]")
@@ -121,7 +125,7 @@ def test_whoever_created_a_comment_is_known(github, api):
 
 
 def test_an_answer_without_an_author_tells_nothing(github, api):
-    comments = GithubComments(api, 7)
+    comments = GithubComments(api, 7, SERVER)
     github.fail(method="POST", status=201, body='{"id": 5}')
     comments.create("text")
     assert comments.is_own("github-actions[bot]")
@@ -149,15 +153,15 @@ def test_a_persons_token_asks_rest_and_then_graphql(github):
 def test_a_login_that_graphql_does_not_tell_is_nobodys(github, api, body):
     github.fail(path="graphql", status=200, body=body, times=9)
     assert api.login() == ""
-    assert not GithubComments(api, 7).is_own("github-actions[bot]")
+    assert not GithubComments(api, 7, SERVER).is_own("github-actions[bot]")
 
 
 @pytest.mark.parametrize(("body", "head"), [
-    ('{"head": {"sha": "x"}}', "x"), ('{"head": {"sha": 7}}', ""), ('{"head": null}', ""), ("{}", ""),
+    (json.dumps({"head": {"sha": gh.SHA}}), gh.SHA), ('{"head": {"sha": "x"}}', ""), ('{"head": {"sha": 7}}', ""), ('{"head": null}', ""), ("{}", ""),
 ])  # fmt: skip
 def test_the_head_of_a_pull_request(github, api, body, head):
     github.fail(status=200, body=body)
-    assert GithubComments(api, 7).head() == head
+    assert GithubComments(api, 7, SERVER).head() == head
 
 
 def _run(**more):
@@ -204,7 +208,7 @@ def test_notes_of_all_pages_and_who_wrote_them(gitlab, gitlab_notes):
 
 
 def test_too_many_notes_are_an_error(gitlab, gitlab_notes):
-    gitlab.notes = [{"id": number, "body": "", "author": {"username": "x"}} for number in range(5000)]
+    gitlab.notes = [{"id": number, "body": "", "author": {"username": "x"}} for number in range(1, 5001)]
     assert len(gitlab_notes.read_all()) == 5000
     gitlab.notes.append(gitlab.notes[0])
     with pytest.raises(ForgeError) as caught:
@@ -237,7 +241,7 @@ def test_the_head_and_the_address_of_a_note(gitlab, gitlab_notes):
     assert gitlab_notes.create("a").url == ""  # the address of the merge request is not known yet
     assert gitlab_notes.head() == gl.SHA
     made = gitlab_notes.create("b")
-    assert made.url == f"https://gitlab.example/group/demo/-/merge_requests/5#note_{made.id}"
+    assert made.url == f"{gitlab.server_url}/group/demo/-/merge_requests/5#note_{made.id}"
     assert gitlab_notes.update(made, "c").url == made.url
     assert [note["body"] for note in gitlab.notes] == ["a", "c"]
     gitlab_notes.delete(made)
@@ -248,7 +252,14 @@ def test_the_head_and_the_address_of_a_note(gitlab, gitlab_notes):
 
 
 @pytest.mark.parametrize(
-    ("body", "head"), [("[]", ""), ("{}", ""), ('{"sha": null}', ""), ('{"sha": "x", "web_url": "javascript:x"}', "x")]
+    ("body", "head"),
+    [
+        ("[]", ""),
+        ("{}", ""),
+        ('{"sha": null}', ""),
+        ('{"sha": "x", "web_url": "javascript:x"}', ""),
+        (json.dumps({"sha": gl.SHA, "web_url": "https://evil.example/x"}), gl.SHA),
+    ],
 )
 def test_odd_merge_requests(gitlab, gitlab_notes, body, head):
     gitlab.fail(status=200, body=body)
@@ -257,12 +268,12 @@ def test_odd_merge_requests(gitlab, gitlab_notes, body, head):
 
 
 def test_one_kind_of_token_is_sent(gitlab, tmp_path):
-    notes.GitlabNotes(_client(gitlab, tmp_path), 42, 5).read_all()
+    notes.GitlabNotes(_client(gitlab, tmp_path), 42, 5, gitlab.server_url).read_all()
     assert (gitlab.calls[-1].headers.get("private-token"), gitlab.calls[-1].headers.get("job-token")) == (
         gl.TOKEN,
         None,
     )
-    notes.GitlabNotes(_client(gitlab, tmp_path, CGROUP_PREFLIGHT_GITLAB_TOKEN=""), 42, 5).read_all()
+    notes.GitlabNotes(_client(gitlab, tmp_path, CGROUP_PREFLIGHT_GITLAB_TOKEN=""), 42, 5, gitlab.server_url).read_all()
     assert (gitlab.calls[-1].headers.get("private-token"), gitlab.calls[-1].headers.get("job-token")) == (
         None,
         gl.JOB_TOKEN,

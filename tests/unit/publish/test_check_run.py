@@ -8,6 +8,7 @@ from cgroup_preflight.core.report import Status
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.clock import Outside, RequestClock
 from cgroup_preflight.publish.options import Options, Results, view
+from cgroup_preflight.publish.origin import LegId
 from cgroup_preflight.publish.receipt import Delivery
 from cgroup_preflight.report.merge import Leg
 from tests.contract.forge import github as gh
@@ -21,16 +22,17 @@ UNVERIFIED = report(finding(Status.UNVERIFIED))
 def send(github, tmp_path):
     """`send(report)`: the outcome of the check run; `slept` has the pauses."""
 
-    def run(made, *, name="one", number=100, attempt=1, env=None, **options):
+    def run(made, *, name="one", number=100, attempt=1, job="", leg="", env=None, **options):
         environ = github_env(
-            github, tmp_path, GITHUB_JOB=name, GITHUB_RUN_ID=str(number), GITHUB_RUN_ATTEMPT=str(attempt)
-        )
-        legs = (Leg(name=options.get("leg") or "report", report=made),)
+            github, tmp_path, GITHUB_JOB=name, GITHUB_RUN_ID=str(number), GITHUB_RUN_ATTEMPT=str(attempt),
+            CGROUP_PREFLIGHT_JOB_ID=job,
+        )  # fmt: skip
+        legs = (Leg(name=leg or "report", report=made),)
         run.slept = []
         receipt = forges.publish(
             forges.detect(environ | (env or {})),
             Results(legs=legs, merged=view(legs)),
-            Options(comment="never", **options),
+            Options(comment="never", leg=LegId(name=leg), **options),
             Outside(say=str, clock=RequestClock(sleep=run.slept.append)),
         )
         return next(item for item in receipt.outcomes if item.channel.startswith("check run"))
@@ -58,14 +60,19 @@ def test_the_conclusion_follows_the_verdict(github, send, made, options, conclus
 
 
 @pytest.mark.parametrize(("options", "name"), [
-    ({}, "cgroup-preflight"), ({"key": "db"}, "cgroup-preflight db"), ({"leg": "arm"}, "cgroup-preflight (arm)"),
-    ({"key": "db", "leg": "arm"}, "cgroup-preflight db (arm)"), ({"leg": "x" * 150}, f"cgroup-preflight ({'x' * 100})"),
+    ({"name": ""}, "cgroup-preflight"), ({}, "cgroup-preflight (one)"), ({"key": "db"}, "cgroup-preflight db (one)"),
+    ({"leg": "arm"}, "cgroup-preflight (one, arm)"), ({"key": "db", "leg": "arm"}, "cgroup-preflight db (one, arm)"),
+    ({"leg": "x" * 150}, f"cgroup-preflight (one, {'x' * 80} #"),
 ])  # fmt: skip
 def test_the_name_has_key_and_leg(github, send, options, name):
-    assert send(PASS, **options).channel == f"check run {name}"
-    assert github.checks[0]["name"] == name
+    channel = send(PASS, **options).channel
+    assert channel == f"check run {github.checks[0]['name']}"
+    made = github.checks[0]["name"].removesuffix(")")
+    assert (made[:-12] if name.endswith("#") else made) == name.removesuffix(")")
     key = options.get("key", "default")
-    assert re.fullmatch(rf"cgroup-preflight:{key}:100\.1:[0-9a-f]{{8}}:[0-9a-f]{{16}}", github.checks[0]["external_id"])
+    assert re.fullmatch(
+        rf"cgroup-preflight:{key}:100\.1\.0:[0-9a-f]{{24}}:[0-9a-f]{{16}}", github.checks[0]["external_id"]
+    )
 
 
 def test_a_run_without_a_number_has_no_page(github, send):
@@ -100,9 +107,10 @@ def test_an_older_run_is_skipped_and_a_run_without_a_number_is_not(github, send)
     (FAIL, PASS, False), (FAIL, UNVERIFIED, False), (UNVERIFIED, PASS, False),
     (PASS, FAIL, True), (PASS, UNVERIFIED, True), (UNVERIFIED, FAIL, True), (FAIL, _many(2), True),
 ])  # fmt: skip
-def test_of_two_jobs_the_worse_result_stays(github, send, first, second, created):
-    send(first, name="one")
-    outcome = send(second, name="two")
+def test_of_two_jobs_with_one_identity_the_worse_result_stays(github, send, first, second, created):
+    """A workflow that one run calls twice: its jobs differ in their numbers only."""
+    send(first, job="1")
+    outcome = send(second, job="2")
     assert len(github.checks) == (2 if created else 1)
     if not created:
         assert outcome.delivery is Delivery.SKIPPED
@@ -110,20 +118,34 @@ def test_of_two_jobs_the_worse_result_stays(github, send, first, second, created
         assert outcome.detail == f"another job of this run has reported {github.checks[0]['conclusion']}"
         assert "--key" in outcome.hint
     github.checks = github.checks[:1]
-    assert send(second, name="one", attempt=2).delivery is Delivery.DELIVERED
+    assert send(second, job="3", attempt=2).delivery is Delivery.DELIVERED
     github.checks = github.checks[:1]
-    assert send(second, name="two", number=101).delivery is Delivery.DELIVERED
+    assert send(second, job="4", number=101).delivery is Delivery.DELIVERED
+
+
+@pytest.mark.parametrize("order", [(FAIL, PASS), (PASS, FAIL)])
+def test_two_jobs_have_a_check_run_each(github, send, order):
+    for name, made in zip(("one", "two"), order, strict=True):
+        assert send(made, name=name).delivery is Delivery.DELIVERED
+    assert sorted(item["name"] for item in github.checks) == ["cgroup-preflight (one)", "cgroup-preflight (two)"]
+
+
+def test_a_check_run_of_an_earlier_version_is_read(github, send):
+    send(FAIL)
+    github.checks[0]["external_id"] = f"cgroup-preflight:default:100.1:{'0' * 8}:{'1' * 16}"
+    assert send(PASS).detail == "another job of this run has reported failure"
+    assert send(PASS, number=101).delivery is Delivery.DELIVERED
 
 
 def test_runs_without_a_number_do_not_outrank_each_other(github, send):
-    send(FAIL, name="one", env={"GITHUB_RUN_ID": ""})
-    assert send(PASS, name="two", env={"GITHUB_RUN_ID": ""}).delivery is Delivery.DELIVERED
+    send(FAIL, job="1", env={"GITHUB_RUN_ID": ""})
+    assert send(PASS, job="2", env={"GITHUB_RUN_ID": ""}).delivery is Delivery.DELIVERED
 
 
 def test_a_conclusion_that_is_not_ours_does_not_count(github, send):
-    send(FAIL, name="one")
+    send(FAIL, job="1")
     github.checks[0]["conclusion"] = "stale"
-    assert send(PASS, name="two").delivery is Delivery.DELIVERED
+    assert send(PASS, job="2").delivery is Delivery.DELIVERED
 
 
 @pytest.mark.parametrize(
@@ -203,4 +225,4 @@ def test_only_check_runs_of_this_commit_and_name_are_read(github, send):
     send(FAIL)
     (read,) = [call for call in github.calls if call.method == "GET"]
     assert read.path == f"/repos/org/demo/commits/{gh.SHA}/check-runs"
-    assert read.query == {"check_name": "cgroup-preflight", "filter": "latest", "per_page": "100", "page": "1"}
+    assert read.query == {"check_name": "cgroup-preflight (one)", "filter": "latest", "per_page": "100", "page": "1"}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from cgroup_preflight.cli import COMMANDS, guard
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.forges import detect
+from cgroup_preflight.publish.origin import JobId, LegId, origin_of
 from cgroup_preflight.publish.receipt import CODES as OURS
-from cgroup_preflight.publish.secret import Secret, redact, secret
+from cgroup_preflight.publish.secret import Secret, read_tokens, redact, secret
 from cgroup_preflight.report.merge import Leg
 from tests.unit.publish.jobs import FAIL, PASS, fleet, write_report
 
@@ -103,9 +105,39 @@ def test_tokens_do_not_show():
     assert secret("") is secret("two words") is secret("a\nb") is None
 
 
+@pytest.mark.starts_processes
+def test_tokens_come_by_stdin_instead(tmp_path):
+    assert read_tokens(["GITLAB_TOKEN=a=b\n", "CI_JOB_TOKEN=\n"]) == {"GITLAB_TOKEN": "a=b", "CI_JOB_TOKEN": ""}
+    for lines in (["abcdefgh"], ["A=1", ""], ["a=1"], ["A=" + "x" * 3000], ["A=1"] * 17):
+        with pytest.raises(UsageError, match="is not NAME=TOKEN") as caught:
+            read_tokens(lines)
+        assert "abcdefgh" not in str(caught.value)
+    # The token is known: it is removed from what is written.
+    write_report(tmp_path / "report.json", PASS)
+    words = [
+        "-m",
+        "cgroup_preflight",
+        "publish",
+        "--token-stdin",
+        str(tmp_path / "report.json"),
+        "--leg",
+        "glpat-sentinel",
+    ]
+    done = subprocess.run([sys.executable, *words], input="GITLAB_TOKEN=glpat-sentinel\n", capture_output=True, text=True,
+                          check=False, timeout=60, env={"PYTHONPATH": str(Path(cgroup_preflight.__file__).parents[1])})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sentinel" not in done.stdout + done.stderr
+
+
+def _origin(number):
+    job = JobId(workflow="ci.yml", name="leg", run=RunId(run=7, attempt=2), id=10**11 + number * 7919)
+    return origin_of(job, LegId(matrix=f'{{"n": {number}}}', index=number + 1, total=256))
+
+
 def test_states_come_back_and_stay_small():
     legs = tuple(
-        Leg(name=f"leg {number} <!-- -->", report=made, attempt=2) for number, made in enumerate(fleet(256, 20))
+        Leg(name=f"leg {number} <!-- -->", report=replace(made, origin=_origin(number)))
+        for number, made in enumerate(fleet(256, 20))
     )
     state = fitted(State(key="k", run=RunId(run=7, attempt=2), sha="1" * 40, legs=legs))
     line = encode(state)

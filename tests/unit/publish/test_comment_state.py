@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from cgroup_preflight.core.report import Status, Verdict
-from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted, join
+from cgroup_preflight.core.report import Origin, Status, Verdict
+from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.report.merge import Leg
 from tests.unit.publish.jobs import FAIL, PASS
 from tests.unit.report.samples import few, finding, report, texts
@@ -21,7 +21,9 @@ GOOD = State(
     sha="1" * 40,
     job="one",
     verdict=Verdict.FAIL,
-    legs=(Leg(name="a", report=FAIL, attempt=2),),
+    legs=(
+        Leg(name="a", report=replace(FAIL, origin=Origin(id="i", group="g", name="a", job="one", run=7, attempt=2))),
+    ),
 )
 
 
@@ -42,7 +44,7 @@ def test_a_forged_line_without_a_mistake_is_read():
 @pytest.mark.parametrize(("path", "value"), [
     (("sha",), 7), (("sha",), None), (("job",), []), (("run",), "7"), (("run",), True), (("attempt",), 1.0),
     (("verdict",), "green"), (("legs",), None), (("legs", 0, "name"), 7), (("legs", 0, "attempt"), True),
-    (("legs", 0, "attempt"), "2"), (("legs", 0, "report"), {}), (("legs", 0, "report", "verdict"), "pass"),
+    (("left_out",), "1"), (("left_out",), True), (("legs", 0, "attempt"), "2"), (("legs", 0, "report"), {}), (("legs", 0, "report", "verdict"), "pass"),
 ])  # fmt: skip
 def test_a_forged_line_with_a_mistake_is_no_state(path, value):
     document = at = _document()
@@ -91,37 +93,6 @@ def _names(count, size):
     return ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=size)) for _ in range(count)]
 
 
-def _state(run, attempt, job, verdict):
-    return State(key="k", run=RunId(run=run, attempt=attempt), sha="", job=job, verdict=verdict)
-
-
-@pytest.mark.parametrize(("stored", "run", "attempt", "job", "verdict", "stays"), [
-    # another run: the newer one stays, whatever the verdicts are
-    ((8, 1, "a", Verdict.PASS), 7, 9, "a", Verdict.FAIL, True), ((7, 9, "a", Verdict.FAIL), 8, 1, "a", Verdict.PASS, False),
-    # the same job of one run: the later attempt stays
-    ((7, 2, "a", Verdict.PASS), 7, 1, "a", Verdict.FAIL, True), ((7, 1, "a", Verdict.FAIL), 7, 2, "a", Verdict.PASS, False),
-    ((7, 1, "a", Verdict.FAIL), 7, 1, "a", Verdict.PASS, False),
-    # another job of one run: the worse verdict stays
-    ((7, 1, "a", Verdict.FAIL), 7, 2, "b", Verdict.UNVERIFIED, True),
-    ((7, 1, "a", Verdict.UNVERIFIED), 7, 1, "b", Verdict.PASS, True),
-    ((7, 9, "a", Verdict.PASS), 7, 1, "b", Verdict.PASS, False), ((7, 9, "a", Verdict.PASS), 7, 1, "b", Verdict.FAIL, False),
-    # a run without a number knows no order
-    ((8, 1, "a", Verdict.FAIL), 0, 0, "b", Verdict.PASS, False), ((0, 0, "a", Verdict.FAIL), 0, 0, "b", Verdict.PASS, False),
-])  # fmt: skip
-def test_which_result_stays(stored, run, attempt, job, verdict, stays):
-    assert _state(*stored).outlasts(RunId(run=run, attempt=attempt), job, verdict) is stays
-
-
-def test_of_a_leg_the_latest_attempt_stays():
-    old, new, other = (Leg(name=name, report=made, attempt=attempt) for name, made, attempt in (
-        ("b", FAIL, 1), ("b", PASS, 2), ("a", FAIL, 1)))  # fmt: skip
-    assert join([[old, other], [new]]) == (other, new)
-    assert join([[new], [old, other]]) == (other, new)
-    again = replace(new, report=FAIL)
-    assert join([[new], [again]]) == (again,)
-    assert join([]) == ()
-
-
 def test_a_few_legs_keep_messages_and_one_remedy_without_evidence():
     made = report(
         finding(Status.PASS, code="CGP101"),
@@ -145,7 +116,10 @@ def test_of_many_legs_one_finding_each_supports_the_verdict():
         report(finding(Status.PASS, code="CGP101"), *(finding(Status.FAIL, subject=next(subjects)) for _ in range(3)))
         for _ in range(300)
     ]
-    legs = tuple(Leg(name=f"leg-{number}", report=made) for number, made in enumerate([*bad, PASS]))
+    legs = tuple(
+        Leg(name=f"leg-{number}", report=replace(made, origin=Origin(id=str(number), group="g", name="", job="leg")))
+        for number, made in enumerate([*bad, PASS])
+    )
     state = fitted(replace(GOOD, legs=legs))
     assert len(encode(state)) <= 24_000
     assert [leg.report.verdict for leg in state.legs] == [leg.report.verdict for leg in legs]
@@ -154,6 +128,31 @@ def test_of_many_legs_one_finding_each_supports_the_verdict():
     assert decode(encode(state), "k") == state
 
 
-def test_legs_that_do_not_fit_at_all_are_left_out():
-    state = fitted(replace(GOOD, legs=tuple(Leg(name=name, report=PASS) for name in _names(3000, 90))))
-    assert state == replace(GOOD, legs=())
+def test_of_legs_that_do_not_fit_at_all_those_that_passed_go_first():
+    names = _names(3000, 90)
+    bad = [Leg(name=name, report=FAIL) for name in names[:5]]
+    state = fitted(replace(GOOD, legs=(*(Leg(name=name, report=PASS) for name in names[5:]), *bad)))
+    assert len(encode(state)) <= 24_000
+    assert 100 < len(state.legs) < 3000
+    assert state.left_out == 3000 - len(state.legs)
+    assert [leg.name for leg in state.legs if leg.report.verdict is Verdict.FAIL] == names[:5]
+
+
+def _old(**changes):
+    """A line as versions wrote it that knew legs by their names only."""
+    document = _document() | changes
+    del document["left_out"]
+    for leg in document["legs"]:
+        del leg["report"]["origin"]
+    return _line(document)
+
+
+def test_a_line_of_an_earlier_version_is_read_and_its_legs_keep_their_results():
+    state = decode(_old(), "k")
+    (leg,) = state.legs
+    assert (leg.name, leg.report.verdict, leg.report.origin.run, leg.report.origin.attempt) == ("a", Verdict.FAIL, 7, 2)
+    assert decode(encode(state), "k") == state
+    for verdict in ("fail", "unverified"):
+        (leg,) = decode(_old(legs=[], verdict=verdict), "k").legs
+        assert (leg.name, leg.report.verdict.value, leg.report.origin.job) == ("one", verdict, "one")
+    assert decode(_old(legs=[], verdict="pass"), "k").legs == ()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,7 @@ def test_verdict_findings_and_addresses_are_outputs(github, tmp_path, call):
     call(env, write_report(tmp_path / "r.json", made))
     lines = Path(env["GITHUB_OUTPUT"]).read_text().splitlines()
     values = {line.split("<<")[0]: lines[at + 1] for at, line in enumerate(lines) if "<<" in line}
+    assert re.fullmatch("cgroup-preflight-[0-9a-f]{16}", values.pop("artifact"))
     assert values == {
         "verdict": "fail", "findings": "2", "check-url": github.checks[0]["html_url"], "comment-url": github.comments[0]["html_url"],
     }  # fmt: skip

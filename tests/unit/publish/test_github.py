@@ -12,6 +12,7 @@ from cgroup_preflight.core.report import Remedy, RemedyFile, Status
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.clock import Outside, RequestClock
 from cgroup_preflight.publish.options import Options, Results, view
+from cgroup_preflight.publish.origin import LegId
 from cgroup_preflight.report.merge import Leg
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, fleet, github_env, pull_event, write_report
@@ -92,22 +93,25 @@ def test_an_older_run_does_not_overwrite(github, env, call, failing, passing, ca
     assert _receipt(capsys).count("run 200, newer than this run (199), has reported") == 2
 
 
-def test_in_one_run_the_worst_of_its_jobs_stays(github, env, call, failing, passing, capsys):
-    """Two jobs of a workflow that nobody told apart: what passes later must not cover what failed."""
-    call(env | {"GITHUB_JOB": "one"}, failing)
-    capsys.readouterr()
-    assert call(env | {"GITHUB_JOB": "two"}, passing, "--publish", "strict") == 0
-    told = _receipt(capsys)
-    assert "skipped   comment: another job of this run (one) has reported fail" in told
-    assert "another job of this run has reported failure" in told
-    assert "next: give each job its own --key" in told
+@pytest.mark.parametrize("workflows", [("ci.yml", "ci.yml"), ("ci.yml", "nightly.yml")])
+def test_every_job_is_in_the_comment(github, env, call, failing, passing, workflows):
+    """Two jobs of one commit that nobody told apart: what passes later must not cover what failed."""
+    one, two = (
+        env | {"GITHUB_JOB": name, "GITHUB_WORKFLOW_REF": f"org/demo/.github/workflows/{workflow}@refs/pull/7/merge"}
+        for name, workflow in zip(("one", "two"), workflows, strict=True)
+    )
+    two |= {} if workflows[0] == workflows[1] else {"GITHUB_JOB": "one", "GITHUB_RUN_ID": "101"}
+    call(one, failing)
+    assert call(two, passing, "--publish", "strict") == 0
     assert github.comments[0]["body"].startswith("## ❌")
-    assert [check["conclusion"] for check in github.checks] == ["failure"]
-    call(env | {"GITHUB_JOB": "one", "GITHUB_RUN_ATTEMPT": "2"}, passing)
+    assert "**2 runners:** ❌ 1 fail, ✅ 1 pass" in github.comments[0]["body"]
+    assert [check["conclusion"] for check in github.checks] == ["failure", "success"]
+    assert len({check["name"] for check in github.checks}) == 2
+    call(one | {"GITHUB_RUN_ATTEMPT": "2"}, passing)
     assert github.comments[0]["body"].startswith("## ✅")
-    call(env | {"GITHUB_JOB": "two", "GITHUB_RUN_ATTEMPT": "2"}, failing)
+    call(two | {"GITHUB_RUN_ATTEMPT": "2"}, failing)
     assert github.comments[0]["body"].startswith("## ❌")
-    assert [check["conclusion"] for check in github.checks] == ["failure", "success", "failure"]
+    assert [check["conclusion"] for check in github.checks] == ["failure", "success", "success", "failure"]
 
 
 def test_a_branch_that_moved_on_is_left_alone(github, env, call, failing, passing):
@@ -285,9 +289,9 @@ def test_legs_that_publish_at_once_converge(github, env, tmp_path, monkeypatch):
 
     def leg(number):
         made = FAIL if number % 3 == 0 else PASS
-        legs = (Leg(name=f"leg-{number}", report=made, attempt=1),)
+        legs = (Leg(name=f"leg-{number}", report=made),)
         results = Results(legs=legs, merged=view(legs))
-        options = Options(leg=f"leg-{number}", comment="always", check=False, settle=0.5)
+        options = Options(leg=LegId(name=f"leg-{number}"), comment="always", check=False, settle=0.5)
         receipts.append(forges.publish(forge, results, options, Outside(say=str, clock=RequestClock())))
 
     threads = [threading.Thread(target=leg, args=(number,)) for number in range(6)]
@@ -349,7 +353,7 @@ def test_outputs_hold_their_delimiter(github, env, call, failing):
     call(env, failing)
     lines = Path(env["GITHUB_OUTPUT"]).read_text().splitlines()
     delimiters = [line.split("<<")[1] for line in lines if "<<" in line]
-    assert len(set(delimiters)) == len(delimiters) == 4
+    assert len(set(delimiters)) == len(delimiters) == 5
     assert all(len(item) == 36 for item in delimiters)
 
 
@@ -402,7 +406,8 @@ def test_the_deadline_holds_against_a_server_that_drips(github, env, call, faili
     assert call(env, failing, "--deadline", "4", "--publish", "strict") == 5
     assert time.monotonic() - started < 12
     told = _receipt(capsys)
-    assert "no result after 2 s" in told
+    assert "failed    check run: GET /api/v3/repos/org/demo/commits/" in told
+    assert "timed out" in told
     assert "delivered comment" in told  # the one who drips does not use up what the others need
 
 

@@ -52,7 +52,7 @@ def test_a_note_is_made_updated_and_closed(gitlab, env, call, failing, passing, 
     assert gitlab.writes() == [f"POST {NOTES}"]
     told = capsys.readouterr().err
     assert "unchanged note: already shows this result" in told
-    assert "https://gitlab.example/group/demo/-/merge_requests/5#note_" in told
+    assert f"{gitlab.server_url}/group/demo/-/merge_requests/5#note_" in told
     call(env | {"CI_PIPELINE_ID": "1003"}, passing)
     (note,) = gitlab.notes
     title, todo = note["body"].split("\n")[:2]

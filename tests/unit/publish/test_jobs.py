@@ -8,6 +8,7 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.publish import forges
 from cgroup_preflight.publish.github import job as github_job
 from cgroup_preflight.publish.gitlab import job as gitlab_job
+from cgroup_preflight.publish.origin import LegId
 from tests.contract.forge import github as gh
 
 REPO = {"GITHUB_REPOSITORY": "o/r"}
@@ -36,7 +37,8 @@ def _pull(head="o/r", base="o/r", **more):
     (_pull(), "pull_request", A), (_pull(), "pull_request_target", A), (_pull(), "push", B), ({}, "pull_request", B),
     ({"workflow_run": {"head_sha": A}}, "workflow_run", A), ({"merge_group": {"head_sha": A}}, "merge_group", A),
     ({"workflow_run": {"head_sha": A + "0"}}, "workflow_run", ""), ({"merge_group": {"head_sha": 7}}, "merge_group", B),
-    ({"merge_group": {"head_sha": A.upper()}}, "merge_group", ""),
+    ({"merge_group": {"head_sha": A.upper()}}, "merge_group", B),
+    ({}, "workflow_run", ""),
 ])  # fmt: skip
 def test_the_commit(read, event, name, sha):
     assert read(event, GITHUB_EVENT_NAME=name, GITHUB_SHA=B).sha == sha
@@ -45,7 +47,7 @@ def test_the_commit(read, event, name, sha):
 @pytest.mark.parametrize(("event", "name", "number"), [
     (_pull(), "pull_request", 7), (_pull(), "pull_request_target", 7), (_pull(), "push", None),
     ({"number": 9}, "pull_request", 9), ({"number": 9} | _pull(), "pull_request", 7), ({}, "pull_request", None),
-    ({"number": True}, "pull_request", None), ({"number": -9}, "pull_request", None), ({"number": "9"}, "pull_request", 9),
+    ({"number": True}, "pull_request", None), ({"number": -9}, "pull_request", None), ({"number": "9"}, "pull_request", None),
 ])  # fmt: skip
 def test_the_pull_request(read, event, name, number):
     assert read(event, GITHUB_EVENT_NAME=name).pull == number
@@ -54,7 +56,9 @@ def test_the_pull_request(read, event, name, number):
 @pytest.mark.parametrize(("event", "name", "token", "read_only"), [
     (_pull(), "pull_request", "ghs_x", False), (_pull(head="stranger/r"), "pull_request", "ghs_x", True),
     (_pull(head=None), "pull_request", "", True), (_pull(base=None), "pull_request", "ghs_x", False),
-    (_pull(head="stranger/r"), "pull_request_target", "ghs_x", False),
+    (_pull(head="stranger/r"), "pull_request_target", "ghs_x", False), (_pull(), "pull_request_review", "ghs_x", False),
+    (_pull(head="stranger/r"), "pull_request_review", "ghs_x", True),
+    (_pull(head="stranger/r"), "pull_request_review_comment", "ghs_x", True),
     (_pull(head="stranger/r"), "pull_request", "ghp_x", False), (_pull(head="stranger/r"), "pull_request", "github_pat_x", False),
 ])  # fmt: skip
 def test_a_fork_may_only_read_with_the_token_of_the_job(read, event, name, token, read_only):
@@ -78,7 +82,7 @@ def test_the_rest_of_a_github_job(read):
     assert (job.source.owner, job.source.branch) == ("me", "topic")
     assert (job.api_url, job.graphql_url) == ("https://h/api/v3", "https://h/api/v3/graphql")
     assert job.run_url == "https://h/o/r/actions/runs/5"
-    assert (job.name, job.run.attempt, job.doubtful) == ("j" * 100, 2, "a run started by Dependabot")
+    assert (job.name, job.run.attempt, job.doubtful) == ("j" * 150, 2, "a run started by Dependabot")
     assert (job.workspace, job.summary_file, job.output_file) == ("/w", "/s", "/o")
     bare = read()
     assert (bare.api_url, bare.graphql_url) == ("https://api.github.com", "https://api.github.com/graphql")
@@ -138,14 +142,14 @@ def test_the_rest_of_a_gitlab_job():
         "CI_SERVER_TLS_CA_FILE": "/ca", "CI_JOB_URL": "https://j", "CI_PIPELINE_URL": "https://p", "CI_PROJECT_DIR": "/d",
     })  # fmt: skip
     assert (job.server_url, job.project, job.own_project, job.iid) == ("https://gitlab.example/root", 42, 42, None)
-    assert (job.sha, job.run.attempt, job.job_name) == (A, 9, "j" * 100)
+    assert (job.sha, job.run.attempt, job.job_name) == (A, 9, "j" * 150)
     assert (job.ca_file, job.project_dir) == ("/ca", "/d")
     forge = forges.detect(
         SERVER | {"CI_JOB_URL": "https://j", "CI_PIPELINE_URL": "https://p", "CI_PROJECT_DIR": "/d"}, "gitlab"
     )
     assert dict(forge.links) == {"job": "https://j", "pipeline": "https://p"}
     assert dict(forges.detect(SERVER, "gitlab").links) == {}
-    assert (forge.root, forge.attempt, forge.reads_commands) == ("/d", 0, False)
+    assert (forge.root, forge.origin(LegId()).attempt, forge.reads_commands) == ("/d", 0, False)
     fork = gitlab_job.read_job(
         SERVER | {"CI_MERGE_REQUEST_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "5", "CI_COMMIT_SHA": "x"}
     )

@@ -97,7 +97,8 @@ def test_channels_share_the_time_that_is_left():
         {"check run": channel("check run", 10.0), "comment": channel("comment", 500.0), "note": channel("note", 1.0)},
         seconds=60.0, clock=RequestClock(monotonic=lambda: now[0]), hint=lambda error, name: "",
     )  # fmt: skip
-    assert shares == {"check run": 20.0, "comment": 25.0, "note": 25.0}
+    # A second less than its share: a channel that gives up by itself can say what it waited for.
+    assert shares == {"check run": 19.0, "comment": 24.0, "note": 24.0}
     assert [item.channel for item in receipt.outcomes] == ["check run", "comment", "note"]
 
 

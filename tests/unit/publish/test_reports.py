@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Status
+from cgroup_preflight.core.report import Origin, Status
 from cgroup_preflight.publish.receipt import Delivery, Outcome, with_receipt
 from cgroup_preflight.publish.reports import leg_names, read_legs
 from cgroup_preflight.publish.secret import Secret
@@ -23,11 +23,16 @@ def _padded(path, size):
     return str(path)
 
 
-def test_one_report_gets_the_name_of_the_leg_and_several_do_not(tmp_path):
+def test_a_report_has_the_name_of_its_origin_or_of_its_file(tmp_path):
     one, two = write_report(tmp_path / "one.json"), write_report(tmp_path / "two.json", PASS)
-    assert [leg.name for leg in read_legs([one], name="ubuntu")] == ["ubuntu"]
+    told = write_report(tmp_path / "3.json", replace(PASS, origin=Origin(id="i", group="g", name="arm", job="leg")))
     assert [leg.name for leg in read_legs([one])] == ["one"]
-    assert [leg.name for leg in read_legs([one, two], name="ubuntu")] == ["one", "two"]
+    assert [leg.name for leg in read_legs([one, told, two])] == ["one", "arm", "two"]
+    absent = str(tmp_path / "absent")
+    assert [leg.name for leg in read_legs([absent, one], may_lack=True)] == ["one"]
+    assert read_legs([absent], may_lack=True) == ()
+    with pytest.raises(UsageError, match="cannot read the report"):
+        read_legs([absent])
     assert [leg.report.verdict.value for leg in read_legs([two, one])] == ["pass", "fail"]
 
 

@@ -1,6 +1,7 @@
 """An edited report is refused wherever reports are read; what this tool writes never is."""
 
 import copy
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from cgroup_preflight.cli import guard
 from cgroup_preflight.config.model import Require
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import CpuUsage, LimitResult, Report, Status
+from cgroup_preflight.core.report import CpuUsage, LimitResult, Origin, Report, Status
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.guest.run import GuestTask, _read
 from cgroup_preflight.guest.spec import CommandResult, GuestError
@@ -324,10 +325,16 @@ def test_a_pass_without_its_findings_is_not_kept_in_a_comment():
     many = [finding(Status.PASS, code=f"CGP1{number:02d}", message=f"{number}" * 90) for number in range(60)]
     passed, failed = report(*many), report(finding(Status.FAIL), *many)
     legs = tuple(
-        Leg(name=f"{number * 7919:x}{number * 104729:x}", report=failed if number % 5 else passed)
-        for number in range(900)
+        Leg(
+            name=f"{number * 7919:x}{number * 104729:x}",
+            report=replace(
+                failed if number % 5 else passed,
+                origin=Origin(id=hashlib.sha256(b"%d" % number).hexdigest()[:24], group="g" * 24, name="", job="leg"),
+            ),
+        )
+        for number in range(400)
     )
     state = fitted(State(key="k", run=RunId(run=1, attempt=1), sha="1" * 40, legs=legs))
-    assert len(state.legs) == 900
+    assert len(state.legs) == 400
     assert all(len(leg.report.findings) == 1 for leg in state.legs)
     assert decode(encode(state), "k") == state

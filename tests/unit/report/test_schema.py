@@ -11,7 +11,7 @@ from cgroup_preflight.report import codec, schema
 from tests.unit.report.samples import MIXED, SAMPLES, finding, report
 
 #: Fields that files of earlier versions do not have.
-LATER = {"memory_max_bytes", "log_tail"}
+LATER = {"memory_max_bytes", "log_tail", "origin"}
 SCHEMA = schema.schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 EMPTY = Report(

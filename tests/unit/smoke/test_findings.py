@@ -564,7 +564,7 @@ def test_no_combination_passes_but_a_clean_one(text):
             assert ready
             assert not early
             assert not killed
-            assert result in ("success", "exit-code"), "a pass needs a word from systemd"
+            assert seen.state.result in ("success", "exit-code"), "a pass needs a word from systemd"
 
 
 @given(
@@ -628,3 +628,14 @@ def test_a_service_that_a_key_keeps_from_starting(line, result, status, found):
         assert finding.remedies
     else:
         assert (finding.code, finding.status) == ("CGP507", "unverified")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "result", "code", "verdict"),
+    [("1", "resources", "", "unverified"), ("2", "resources", "", "fail"), ("1", "exit-code", "1", "fail")],
+)
+def test_a_single_task_that_the_gate_took_is_no_fault_of_the_service(tasks, result, code, verdict):
+    text = TEXT.replace("TasksMax = 64", f"TasksMax = {tasks}")
+    ready = Readiness(ok=False, seconds=1.0, why="it ended before it was ready")
+    seen = evidence(text, state=state(result, code, "1" if code else ""), ready=ready, ended_early=True, stay=None)
+    assert str(verdict_of(judged(seen))) == verdict

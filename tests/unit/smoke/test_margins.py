@@ -12,7 +12,7 @@ from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.smoke.evidence import Hold
 from cgroup_preflight.smoke.margins import margin_findings, proposed_quota
-from tests.unit.smoke.fabricate import ABSENT, CGROUP, SLICE, TEXT, counters, evidence
+from tests.unit.smoke.fabricate import ABSENT, CGROUP, SLICE, TEXT, counters, evidence, stay
 
 MIB = 1 << 20
 JOB = TEXT.replace('"http://127.0.0.1:8080/healthz"', '"exit"')
@@ -45,6 +45,24 @@ def test_headroom_below_a_fifth_is_a_warning_with_the_number(peak, warns):
         assert f"headroom {100 * (64 * MIB - peak) // (64 * MIB)}% is below 20%" in found[0].message
         assert found[0].location.line == 7
         assert found[0].evidence["memory_peak_bytes"] == peak
+
+
+@pytest.mark.parametrize(
+    ("memory", "is_cache"),
+    [
+        ({}, False),
+        ({"file": 40 * MIB}, False),
+        ({"file": 40 * MIB, "shmem": 0}, True),
+        ({"file": 40 * MIB, "shmem": 39 * MIB}, False),
+        ({"file": 4 * MIB, "shmem": 0}, False),
+    ],
+)
+def test_file_cache_up_to_the_limit_is_no_reason_to_raise_it(memory, is_cache):
+    stayed = dataclasses.replace(stay(), memory=memory)
+    (found,) = judged(evidence(counters=counters(peak=64 * MIB), stay=stayed))
+    assert found.status is Status.WARN
+    assert ("file cache" in found.message) is is_cache
+    assert ("raise MemoryMax to" in found.remedies[0].title) is not is_cache
 
 
 @given(st.integers(52 * MIB, 65 * MIB), st.integers(20, 80))

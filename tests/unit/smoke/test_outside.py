@@ -11,6 +11,7 @@ from tests.unit.smoke.test_services import JOB, URL, WEB, Trial, statuses
 
 RUN = "/cgpf0123456789ab.slice/cgpf0123456789ab-web.service"
 UNIT = "cgpf0123456789ab-web.service"
+NEIGHBOUR = "/cgpf0123456789ab.slice/cgpf0123456789ab-big.service"
 
 
 class Played:
@@ -23,7 +24,7 @@ class Played:
         self.other = self.machine.spawn("sshd", "/system.slice/ssh.service")
         self.outside = Outside(self.units, self.machine.observer(), self.machine.door(), inside=inside)
         self.outside.begin({UNIT: "/srv/web"})
-        self.outside.belongs({"a" * 32: UNIT})
+        self.outside.belongs({"a" * 32: UNIT}, {RUN: UNIT, NEIGHBOUR: NEIGHBOUR.rpartition("/")[2]})
         self.main = self.machine.spawn("web", RUN, parent=self.manager.pid)
         self.outside.look_now()
 
@@ -47,6 +48,27 @@ def test_one_that_was_seen_in_the_run_and_then_elsewhere(tmp_path):
     played.outside.look_now()
     child.cgroup = "/system.slice/cron.service"
     assert played.end() == [(child.pid, UNIT)]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "place", ["/cgpf0123456789ab.slice/free", f"/{UNIT}", f"/cgpf0123456789ab.slice/{UNIT}.free", NEIGHBOUR]
+)
+def test_a_cgroup_beside_that_of_the_service_is_elsewhere_and_one_below_it_is_not(tmp_path, place, inside):
+    played = Played(tmp_path, inside=inside)
+    child = played.machine.spawn("child", RUN, parent=played.manager.pid)
+    below = played.machine.spawn("child", f"{RUN}/worker", parent=played.manager.pid)
+    played.outside.look_now()
+    child.cgroup = place
+    started = played.machine.spawn("x", place, parent=below.pid)
+    assert played.end() == [(child.pid, UNIT), (started.pid, UNIT)]
+
+
+def test_a_cgroup_with_the_name_of_a_run_hides_nothing_in_a_guest_and_on_a_host_it_is_another_run(tmp_path):
+    for inside in (False, True):
+        played = Played(tmp_path, inside=inside)
+        stranger = played.machine.spawn("x", "/cgpfffffffffffff.slice/x", parent=played.manager.pid)
+        assert played.end() == ([(stranger.pid, "")] if inside else [])
 
 
 def test_one_that_comes_back_is_found_all_the_same(tmp_path):
@@ -106,6 +128,18 @@ def test_in_a_guest_what_the_manager_started_for_a_unit_of_its_own_is_no_stray(t
     assert played.end() == [(moved.pid, "")]
 
 
+def test_a_unit_file_or_a_drop_in_that_was_written_during_the_run_makes_it_one(tmp_path):
+    folder = "/run/systemd/system"
+    for written in ((), ("new.service",), ("fstrim.service.d",), ("other.service",)):
+        played = Played(tmp_path, inside=True)
+        played.machine.folders_of[folder] = ("fstrim.service", *written)
+        mains = {name: played.machine.spawn("x", f"/system.slice/{name}", parent=played.manager.pid)
+                 for name in ("fstrim.service", "new.service")}  # fmt: skip
+        played.units.mains = {name: (process.pid,) for name, process in mains.items()}
+        odd = {name.removesuffix(".d") for name in written} & set(mains)
+        assert played.end() == [(mains[name].pid, "") for name in odd]
+
+
 def test_one_that_the_manager_is_about_to_move_is_no_stray(tmp_path):
     played = Played(tmp_path, inside=True)
     fresh = played.machine.spawn("(web)", "/init.scope", parent=played.manager.pid)
@@ -158,8 +192,9 @@ def test_a_whole_run_finds_and_ends_a_daemon_without_an_environment(tmp_path, te
 
 
 def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
-    played = Played(tmp_path)
-    child = played.machine.spawn("x", f"/user.slice/user@1000.service{RUN}/sub", parent=played.manager.pid)
+    played, above = Played(tmp_path), "/user.slice/user@1000.service"
+    played.outside.belongs({}, {RUN: UNIT, f"{above}{RUN}": UNIT})
+    child = played.machine.spawn("x", f"{above}{RUN}/sub", parent=played.manager.pid)
     played.outside.look_now()
     child.cgroup = "/user.slice/user@1000.service/app.slice"
     assert played.end() == [(child.pid, UNIT)]

@@ -666,6 +666,17 @@ def test_a_gate_that_starts_late_is_no_service_that_does_not_end(tmp_path):
     assert set(statuses(seen).values()) == {Status.PASS}
 
 
+@pytest.mark.parametrize(("stop_after", "killed"), [(1.0, False), (None, True)])
+def test_the_time_to_stop_begins_with_the_signal(tmp_path, stop_after, killed):
+    """The gate before it runs under the quota of the service, which may be small."""
+    trial = Trial(tmp_path, Program(address=URL, stop_after=stop_after, signal_after=6.0))
+    begun = trial.machine.now
+    seen = trial.one()
+    assert seen.killed is killed
+    assert statuses(seen).get("CGP506") is (Status.FAIL if killed else None)
+    assert 6.0 < trial.machine.now - begun < 30.0
+
+
 def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_has_begun(tmp_path):
     trial = Trial(tmp_path, Program(address=URL))
 

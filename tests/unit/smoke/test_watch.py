@@ -16,14 +16,22 @@ from tests.unit.engines.machine import MOUNT, Machine, Program, Unit, Units
 from tests.unit.smoke import fabricate as fake
 from tests.unit.smoke.test_services import CGROUP, URL, Trial, statuses
 
-LIMITS = ("memory.max", "cpu.max", "pids.max")
+LIMITS = ("memory.max", "cpu.max", "pids.max", "cpu.weight", "cpuset.cpus")
 MIB = 1 << 20
 
 
 def machine() -> Machine:
     made = Machine()
     made.cgroups |= {"/a.slice", "/a.slice/a.service"}
-    made.write("/a.slice/a.service", memory_max="64", cpu_max="50000 100000", pids_max="10", cpu_stat="usage_usec 0")
+    made.write(
+        "/a.slice/a.service",
+        memory_max="64",
+        cpu_max="50000 100000",
+        pids_max="10",
+        cpu_stat="usage_usec 0",
+        cpu_weight="50",
+        cpuset_cpus="0",
+    )
     return made
 
 
@@ -48,6 +56,18 @@ def test_a_limit_that_is_lifted_and_put_back_between_two_readings_is_seen(attrib
     assert watched.seen("/a.slice/a.service").samples >= 28
     watched.end()
     assert not made.held
+
+
+def test_a_burst_that_nobody_set_is_a_change_and_what_the_kernel_does_to_cpus_is_none():
+    made = machine()
+    made.files[f"{MOUNT}/a.slice/a.service/cpu.max.burst"] = "0"
+    made.files[f"{MOUNT}/a.slice/a.service/cpuset.cpus.effective"] = "0-1"
+    watched = Watch(made.observer(), made.door())
+    watched.begin({"/a.slice/a.service": ("cpu.max", "cpuset.cpus.effective")})
+    made.later(1.0, lambda: made.files.update({f"{MOUNT}/a.slice/a.service/cpu.max.burst": "20000"}))
+    made.later(1.0, lambda: made.files.update({f"{MOUNT}/a.slice/a.service/cpuset.cpus.effective": "0"}))
+    watched.door.clock.sleep(2)
+    assert [item.attribute for item in watched.seen("/a.slice/a.service").changes] == ["cpu.max.burst"]
 
 
 def test_a_limit_that_stays_is_no_change():
@@ -156,6 +176,20 @@ def test_a_peak_above_the_limit_is_never_a_pass(seen, words):
     found = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
     assert [item.status for item in found] == [Status.FAIL if words else Status.PASS]
     assert words in found[0].message
+
+
+@pytest.mark.parametrize(("peak", "fails"), [(20 + 2 * 3, False), (20 + 2 * 3 + 1, True)])
+def test_each_service_of_a_slice_may_have_two_tasks_moved_in(peak, fails):
+    text = fake.TEXT.replace('MemoryMax = "256M"', "TasksMax = 20", 1)
+    level = replace(fake.counters(), cgroup=fake.SLICE, pids_peak=fake.known(peak))
+    seen = replace(fake.evidence(text), slices=(level,), sharing={fake.SLICE: 3})
+    assert [f"pids.peak is {peak}" in item.message for item in contradictions(seen)] == [True] * fails
+
+
+def test_a_run_counts_the_services_of_each_slice(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL)).one()
+    assert set(seen.sharing.values()) == {1}
+    assert set(seen.sharing) == {level.cgroup for level in seen.slices}
 
 
 def test_a_change_is_named_with_its_file_value_and_moment():

@@ -34,9 +34,9 @@ def _run(context: Context) -> Iterable[Finding]:
         return (CODE.finding(Status.UNVERIFIED, "kernel", message, remedy, evidence=evidence),)
     if not spec:
         return (CODE.finding(Status.PASS, "kernel", f"the kernel is {kernel.value}", evidence=evidence),)
-    from packaging.specifiers import SpecifierSet
+    from cgroup_preflight.core import versions
 
-    if SpecifierSet(spec).contains(match[0]):
+    if all(one.contains(match[0]) for one in versions.comparisons(spec)):
         return (CODE.finding(Status.PASS, "kernel", f"kernel {match[0]} satisfies {spec}", evidence=evidence),)
     remedy = Remedy(title=f"use a host with kernel {spec}, or change kernel in [require]")
     message = f"kernel {match[0]} does not satisfy {spec}"

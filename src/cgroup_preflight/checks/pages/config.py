@@ -125,7 +125,8 @@ CONFIG_PAGES: dict[Code, Page] = {
         what="Checks that a percentage is a usable limit on each machine that may run the unit.",
         fails=(
             "A percentage of MemoryMax or TasksMax is a share of the machine, not of the slice. On a small machine it can "
-            "be below 16M or no task at all, on a large one above the limit of its slice."
+            "be below 16M or no task at all, on a large one above the limit of its slice, or above the MemoryMax of the "
+            "same unit."
         ),
         fix="Use an absolute value, or a larger share.",
         about=("validate", "percent", "MemoryMax", "TasksMax"),

@@ -6,7 +6,7 @@ from cgroup_preflight.core.codes import Code
 
 HOST_PAGES: dict[Code, Page] = {
     codes.UNIT_LIMITS: Page(
-        what="Checks that the kernel has the limits that systemd shows for each unit of the host (`check --units`).",
+        what="Checks that the kernel has the limits that systemd shows for each unit of the host, with `check --units`.",
         fails=(
             "systemctl show prints what systemd wants. The kernel has something else: a changed unit file is not loaded, "
             "systemd 257 kept the old limits after a reload, the controller is missing, or something wrote the file."

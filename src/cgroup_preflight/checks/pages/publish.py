@@ -62,10 +62,10 @@ PUBLISH_PAGES: dict[Code, Page] = {
         sources=(_NOTES, _JOB_TOKEN),
     ),
     codes.RUNNER_REPORTED: Page(
-        what="Checks that every runner of a fleet has a report.",
-        fails="A host could not be reached. It counts as unverified, never as passed.",
-        fix="Make the host reachable and install cgroup-preflight on it.",
-        about=("ansible", "fleet"),
+        what="Checks that every runner of a fleet, and every leg of a matrix, has a report.",
+        fails="A host could not be reached, or a job ended before it made a report. It counts as unverified, never as passed.",
+        fix="Make the host reachable and install cgroup-preflight on it. Look at the log of the job, then run it again.",
+        about=("ansible", "fleet", "matrix"),
         sources=("https://docs.ansible.com/ansible/latest/reference_appendices/faq.html",),
     ),
 }

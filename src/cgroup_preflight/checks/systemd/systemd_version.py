@@ -62,13 +62,13 @@ def _run(context: Context) -> Iterable[Finding]:
 
 
 def _required(require: "Require", release: str, source: str) -> Finding:
-    from packaging.specifiers import SpecifierSet
+    from cgroup_preflight.core import versions
 
     spec = require.systemd
     evidence: Evidence = {source: release, "[require] systemd": spec}
     # As exact as the specifier: 252.39 satisfies ==252, and does not satisfy >252.
     whole = release.partition(".")[0]
-    if all(one.contains(release if "." in one.version else whole) for one in SpecifierSet(spec)):
+    if all(one.contains(release if "." in one.version else whole) for one in versions.comparisons(spec)):
         return CODE.finding(Status.PASS, "systemd", f"systemd {release} satisfies {spec}", evidence=evidence)
     remedy = Remedy(title=f"use a host with systemd {spec}, or change systemd in [require]", docs=_DOCS)
     return CODE.finding(Status.FAIL, "systemd", f"systemd {release} does not satisfy {spec}", remedy, location=require.location, evidence=evidence)  # fmt: skip

@@ -40,7 +40,7 @@ def scan(folder: str) -> SourceTree:
     modules: dict[str, str] = {}
     packages: dict[str, list[GoFile]] = {}
     binaries: dict[str, bool] = {}
-    walk = _Walk(folder)
+    walk = Walk(folder)
     sources = 0
     for parent, entry in walk.entries():
         path = f"{parent}/{entry.name}" if parent else entry.name
@@ -60,7 +60,7 @@ def scan(folder: str) -> SourceTree:
     )  # fmt: skip
 
 
-class _Walk:
+class Walk:
     """Breadth first, so that what is near the top is found before a bound is hit."""
 
     def __init__(self, folder: str) -> None:

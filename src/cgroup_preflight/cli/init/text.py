@@ -19,12 +19,12 @@ _HEAD = """\
 # For completion in an editor: cgroup-preflight schema --output cgroup-preflight.schema.json, and a first line
 # `#:schema ./cgroup-preflight.schema.json`.
 """
-_REQUIRE = """
+REQUIRE = """
 [require]                           # what a host must offer; without it the verdict is not "pass"
 controllers = ["memory", "cpu"]
 systemd = ">=249"                   # Ubuntu 22.04 and later, Debian 12 and later
 """
-_SMOKE = """
+SMOKE = """
 [smoke]
 engine = "auto"                     # who starts the services: the system manager if it can, else the user's
 """
@@ -62,6 +62,7 @@ _ARTIFACTS = """
 # [artifacts]
 # inject = ["dist/*.tar.gz", "dist/*.deb"]    # packages that get the unit files
 """
+_TOOLS_MAX = 50
 _MEMORY = {"api": 128, "worker": 96}
 #: Below one CPU, so that each can be used up, and so proven, on a machine or in a guest with one.
 _QUOTA = {"api": "90%", "worker": "50%"}
@@ -78,17 +79,18 @@ class Starter:
 
 def write(starter: Starter) -> str:
     """The whole file, which `config.load` takes without a mistake."""
-    shown = starter.programs[:SERVICES_MAX]
-    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", _REQUIRE, _SMOKE]
+    services = [item for item in starter.programs if item.is_service]
+    shown = services[:SERVICES_MAX]
+    parts = [_HEAD, f"\n[project]\nname = {quote(starter.project)}\n", REQUIRE, SMOKE]
     parts.append(_slices(starter.project, shown))
     seen: dict[int, str] = {}
     parts += [_service(program, starter.base, seen) for program in shown]
     if not shown:
         parts.append(_EXAMPLE)
-    if len(starter.programs) > len(shown):
-        names = ", ".join(plain(item.name) for item in starter.programs[SERVICES_MAX:][:50])
-        parts.append(f"\n# {len(starter.programs) - len(shown)} more programs were found and left out: {names}\n")
-    return "".join([*parts, _ARTIFACTS])
+    if len(services) > len(shown):
+        names = ", ".join(plain(item.name) for item in services[SERVICES_MAX:][:50])
+        parts.append(f"\n# {len(services) - len(shown)} more programs were found and left out: {names}\n")
+    return "".join([*parts, _tools([item for item in starter.programs if not item.is_service]), _ARTIFACTS])
 
 
 def quote(text: str) -> str:
@@ -115,7 +117,7 @@ def build_command(program: Program) -> str:
     words = ["go", "build", "-o", f"dist/{program.name}", "." if inside == "." else f"./{inside}"]
     if program.module:
         words[2:4] = ["-C", program.module, "-o", os.path.relpath(f"dist/{program.name}", program.module)]
-    return plain(f"CGO_ENABLED=0 {shlex.join(words)}")
+    return plain(f"CGO_ENABLED={int(program.cgo)} {shlex.join(words)}")
 
 
 def _slices(project: str, programs: Iterable[Program]) -> str:
@@ -138,37 +140,61 @@ def _service(program: Program, base: str, seen: dict[int, str]) -> str:
         *([f"# build: {build}"] if build and not program.built else []),
         f"[services.{name}]",
         f"binary = {quote(path)}",
-        _key("slice", quote(program.slice), "serves HTTP" if program.http else "api, if it answers users"),
-        _key("MemoryMax", f'"{_MEMORY[program.slice]}M"', "hard: above it the kernel kills"),
-        _key("MemorySwapMax", "0", "a Go heap that swaps thrashes; let it fail instead"),
-        _key("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; here, since Go reads only its own cgroup"),
-        _key("TasksMax", "128", "threads count; Go needs GOMAXPROCS + 16 at least"),
+        key_line(
+            "slice", quote(program.slice), f"serves {program.serves}" if program.serves else "api, if it answers users"
+        ),
+        key_line("MemoryMax", f'"{_MEMORY[program.slice]}M"', "hard: above it the kernel kills"),
+        key_line("MemorySwapMax", "0", "a Go heap that swaps thrashes; let it fail instead"),
+        key_line("CPUQuota", f'"{_QUOTA[program.slice]}"', "of one CPU; here, since Go reads only its own cgroup"),
+        key_line("TasksMax", "128", "threads count; Go needs GOMAXPROCS + 16 at least"),
         "",
         f"[services.{name}.smoke]",
         '# args = ["--flag=value"]',
         *_ready(program, seen),
-        _key("duration", '"5s"', "how long it runs under its limits"),
+        key_line("duration", '"5s"', "how long it runs under its limits"),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _key(name: str, value: str, comment: str) -> str:
-    return f"{name} = {value}".ljust(36) + f"# {comment}"
+def key_line(name: str, value: str, comment: str) -> str:
+    """A key with a comment in the column that all comments of the file have."""
+    return f"{name} = {value}".ljust(35) + f" # {comment}"
 
 
 def _ready(program: Program, seen: dict[int, str]) -> Iterable[str]:
-    """How it shows that it is ready: a guess only where the source leaves no choice, else the alternatives."""
-    ports, routes = program.ports, sorted(program.routes, key=_preference)
-    if len(ports) == 1 and routes and ports[0] not in seen:
-        seen[ports[0]] = program.name
-        yield f"ready = {quote(f'http://127.0.0.1:{ports[0]}{routes[0]}')}"
+    """How it shows that it is ready: where its port is known, that; else the forms to choose from, without a port."""
+    port, routes = program.port, sorted(program.routes, key=_preference)
+    if port is not None and port not in seen:
+        seen[port] = program.name
+        address = f"127.0.0.1:{port}"
+        is_http = program.serves == "HTTP" and bool(routes)
+        yield f"ready = {quote(f'http://{address}{routes[0]}' if is_http else f'tcp://{address}')}"
         return
-    if len(ports) == 1 and ports[0] in seen:
-        yield f"# Port {ports[0]} is taken by {seen[ports[0]]}: all services run at the same time, so give it another."
+    if port is not None:
+        yield f"# Port {port} is taken by {seen[port]}: all services run at the same time, so give it another."
     yield "# Without a line `ready`, a service counts as ready once it was started. One of:"
-    port, route = ports[0] if ports else 8080, routes[0] if routes else "/healthz"
-    for alternative in (f"http://127.0.0.1:{port}{route}", f"tcp://127.0.0.1:{port}", "log:ready", "exit"):
+    for alternative in (
+        f"http://127.0.0.1:PORT{routes[0] if routes else '/healthz'}",
+        "tcp://127.0.0.1:PORT",
+        "log:ready",
+        "exit",
+    ):
         yield f"# ready = {quote(alternative)}"
+
+
+def _tools(programs: Sequence[Program]) -> str:
+    """Commands that are no services, as comments."""
+    if not programs:
+        return ""
+    lines = [
+        f"#   {plain(item.name):<24} package main in {plain(item.source or '.')}" for item in programs[:_TOOLS_MAX]
+    ]
+    more = len(programs) - len(lines)
+    return "\n".join([
+        "", "# Commands that do not look like services: they open no listener and wait for nothing, or their folder or name",
+        "# is that of a tool. For one that is a service, write a table [services.NAME] like those above.", *lines,
+        *([f"#   and {more} more"] if more else []), "",
+    ])  # fmt: skip
 
 
 def _preference(route: str) -> tuple[bool, bool, int]:

@@ -1,11 +1,12 @@
 """Starts this tool in a fork of the agent, which has loaded most of Python already. For one thread only."""
 
+import gc
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _PACKAGE = "cgroup_preflight"
 
@@ -31,8 +32,7 @@ class Copy:
             os.kill(self.pid, number)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Child:
+class Child(NamedTuple):
     """The child's descriptors for stdin, stdout and stderr, its folder and its whole environment."""
 
     streams: tuple[int, int, int]
@@ -65,6 +65,8 @@ def start(call: Callable[[], int], child: Child, enter: Callable[[], None]) -> C
 
 def tool(words: list[str], folders: list[str]) -> int:
     """Runs the command line of the package in `folders`, in place of the agent's package of the same name."""
+    # A collection writes to every object, which would copy each page that this process shares with the agent.
+    gc.freeze()
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]

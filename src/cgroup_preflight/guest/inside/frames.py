@@ -11,8 +11,7 @@ each piece of an incomplete request with a frame `{"received": bytes so far in t
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MAGIC = b"CGPF"
 #: Bounds in bytes, because a wrong length could make the reader wait for gigabytes, or allocate them.
@@ -29,11 +28,10 @@ class FrameError(ValueError):
     """The bytes on the line are not a frame: another program wrote to it, or bytes were lost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(NamedTuple):
     """One message: `head` is a JSON object, `body` any bytes."""
 
-    head: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any]
     body: bytes = b""
 
 

@@ -10,9 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from cgroup_preflight.guest.inside import copies
 
@@ -21,18 +20,16 @@ _REAP_SECONDS = 5.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """A command to run: `user` None means root; `env` is added to a login's environment; `cwd` None means home."""
 
     argv: tuple[str, ...]
-    user: str | None = None
     env: Mapping[str, str]
+    user: str | None = None
     cwd: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """A started command; `cgroup` is the directory of its cgroup."""
 
     process: "subprocess.Popen[bytes] | copies.Copy"

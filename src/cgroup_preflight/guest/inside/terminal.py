@@ -6,13 +6,12 @@ import pty
 import select
 import struct
 import termios
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _READ = 1 << 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terminal:
+class Terminal(NamedTuple):
     """A process with its own terminal; `master` is the agent's end of it."""
 
     pid: int

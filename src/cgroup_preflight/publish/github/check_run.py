@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from cgroup_preflight.core.report import Origin
+from cgroup_preflight.publish.answers import id_of, text_of, url_of
 from cgroup_preflight.publish.clock import RequestClock
 from cgroup_preflight.publish.comment import OWN_KEY
 from cgroup_preflight.publish.comment_state import RunId
@@ -20,8 +22,10 @@ from cgroup_preflight.report.annotations import Annotation
 
 #: Bytes; GitHub accepts 65,535 characters.
 SUMMARY_MAX = 65_000
+#: Key, run, attempt, number of the job (earlier versions have none), identity of the leg, and what it shows.
 _ID = re.compile(
-    r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18}):([0-9a-f]{8}):([0-9a-f]{16})", re.ASCII
+    r"cgroup-preflight:([A-Za-z0-9._-]{1,64}):(\d{1,18})\.(\d{1,18})(?:\.(\d{1,18}))?:([0-9a-f]{8,24}):([0-9a-f]{16})",
+    re.ASCII,
 )
 #: The conclusions in the order of the verdicts.
 _WORST_FIRST = ("failure", "action_required", "neutral", "success")
@@ -29,18 +33,21 @@ _WORST_FIRST = ("failure", "action_required", "neutral", "success")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRun:
-    """What to show; `batches` have at most 50 annotations each, and the first one goes with the POST."""
+    """What to show; `batches` have at most 50 annotations each, and the first one goes with the POST.
+
+    `server` is the URL of GitHub for people: only addresses there are shown.
+    """
 
     name: str
     key: str
-    run: RunId
-    job: str
+    origin: Origin
     sha: str
     conclusion: str
     title: str
     summary: str
     batches: list[list[Annotation]]
     details_url: str = ""
+    server: str = ""
 
     @property
     def digest(self) -> str:
@@ -49,14 +56,15 @@ class CheckRun:
         return hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     @property
-    def external_id(self) -> str:
-        """Identifies the check run, the run that created it and what it shows."""
-        return f"cgroup-preflight:{self.key}:{self.run.run}.{self.run.attempt}:{self.job_digest}:{self.digest}"
+    def run(self) -> RunId:
+        """The run and the attempt that the result is from."""
+        return RunId(run=self.origin.run, attempt=self.origin.attempt)
 
     @property
-    def job_digest(self) -> str:
-        """A hash of the job's name: several jobs of one run may use one name for their check runs."""
-        return hashlib.sha256(self.job.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    def external_id(self) -> str:
+        """Identifies the check run, the job that created it and what it shows."""
+        run = f"{self.origin.run}.{self.origin.attempt}.{self.origin.job_id}"
+        return f"cgroup-preflight:{self.key}:{run}:{self.origin.id}:{self.digest}"
 
 
 def publish(api: GithubApi, check: CheckRun, clock: RequestClock) -> Outcome:
@@ -64,19 +72,20 @@ def publish(api: GithubApi, check: CheckRun, clock: RequestClock) -> Outcome:
     channel = f"check run {check.name}"
     for attempt in (1, 2, 3):
         known = _known(api, check)
-        if known and check.run.run and known.run > check.run:
+        own = max((item for item in known if _is_ours(item, check)), default=None, key=lambda item: item.run)
+        if own and check.run.run and own.run > check.run:
             return Outcome(channel=channel, delivery=Delivery.SKIPPED,
-                           detail=f"run {known.run.run}, newer than this run ({check.run.run}), has reported")  # fmt: skip
-        if known and known.digest == check.digest:
+                           detail=f"run {own.run.run}, newer than this run ({check.run.run}), has reported")  # fmt: skip
+        if own and own.digest == check.digest:
             if attempt > 1:
-                return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=known.url,
+                return Outcome(channel=channel, delivery=Delivery.DELIVERED, url=own.url,
                                detail="created, although the answer was lost")  # fmt: skip
             return Outcome(
-                channel=channel, delivery=Delivery.UNCHANGED, detail="already shows this result", url=known.url
+                channel=channel, delivery=Delivery.UNCHANGED, detail="already shows this result", url=own.url
             )
-        if known and _is_worse(known, check):
-            return Outcome(channel=channel, delivery=Delivery.SKIPPED, url=known.url,
-                           detail=f"another job of this run has reported {known.conclusion}",
+        if worse := next((item for item in known if _is_worse(item, check)), None):
+            return Outcome(channel=channel, delivery=Delivery.SKIPPED, url=worse.url,
+                           detail=f"another job of this run has reported {worse.conclusion}",
                            hint=OWN_KEY)  # fmt: skip
         try:
             return _create(api, check, channel)
@@ -91,28 +100,36 @@ def publish(api: GithubApi, check: CheckRun, clock: RequestClock) -> Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     run: RunId
-    job_digest: str
+    job_id: int
+    leg: str
     digest: str
     conclusion: str
     url: str
 
 
-def _known(api: GithubApi, check: CheckRun) -> _Known | None:
-    """Our newest check run on this commit."""
+def _known(api: GithubApi, check: CheckRun) -> list[_Known]:
+    """Our check runs of this name on this commit."""
     found = []
     for item in api.items(f"/commits/{check.sha}/check-runs", "check_runs", check_name=check.name, filter="latest"):
-        match = _ID.fullmatch(str(item.get("external_id") or ""))
+        match = _ID.fullmatch(text_of(item.get("external_id")))
         if match and match[1] == check.key:
             found.append(_Known(
-                run=RunId(run=int(match[2]), attempt=int(match[3])), job_digest=match[4], digest=match[5],
-                conclusion=str(item.get("conclusion") or ""), url=str(item.get("html_url") or ""),
+                run=RunId(run=int(match[2]), attempt=int(match[3])), job_id=int(match[4] or 0), leg=match[5],
+                digest=match[6], conclusion=text_of(item.get("conclusion")),
+                url=url_of(item.get("html_url"), check.server),
             ))  # fmt: skip
-    return max(found, default=None, key=lambda entry: entry.run)
+    return found
+
+
+def _is_ours(known: _Known, check: CheckRun) -> bool:
+    """Whether it is from this leg; two jobs with one identity in one attempt are two legs."""
+    same_job = known.job_id == check.origin.job_id or known.run != check.run
+    return known.leg == check.origin.id and same_job
 
 
 def _is_worse(known: _Known, check: CheckRun) -> bool:
     """Whether another job of the same run has reported something worse under this name."""
-    if not check.run.run or known.run.run != check.run.run or known.job_digest == check.job_digest:
+    if not check.run.run or known.run.run != check.run.run or _is_ours(known, check):
         return False
     if known.conclusion not in _WORST_FIRST:
         return False
@@ -134,7 +151,7 @@ def _create(api: GithubApi, check: CheckRun, channel: str) -> Outcome:
         # GitHub may refuse an annotation, for example for its path; the check run is created without them.
         refused = error
         made = api.one("POST", "/check-runs", {**head, "output": output})
-    url = str(made.get("html_url") or "")
+    url = url_of(made.get("html_url"), check.server)
     if refused is not None:
         return Outcome(channel=channel, delivery=Delivery.DEGRADED, url=url, status=422,
                        detail="created without annotations, because GitHub refused them")  # fmt: skip
@@ -146,7 +163,7 @@ def _rest(api: GithubApi, check: CheckRun, made: dict[str, Any], output: dict[st
     for number, batch in enumerate(check.batches[1:], 2):
         try:
             # GitHub adds the annotations of each update to the earlier ones.
-            api.one("PATCH", f"/check-runs/{int(made.get('id') or 0)}", {"output": output | {"annotations": batch}})
+            api.one("PATCH", f"/check-runs/{id_of(made.get('id')) or 0}", {"output": output | {"annotations": batch}})
         except ForgeError as error:
             shown = 50 * (number - 1)
             return Outcome(channel=done.channel, delivery=Delivery.DEGRADED, url=done.url, status=error.status,

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cgroup_preflight.core.report import NO_PASS, Verdict
+from cgroup_preflight.core.report import NO_PASS, Origin, Verdict
 from cgroup_preflight.publish import comment
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.github import hints, job_files, log
 from cgroup_preflight.publish.github.job import GithubJob
 from cgroup_preflight.publish.http import ForgeError, Transport, Trouble
 from cgroup_preflight.publish.options import Options, Results, drafter
+from cgroup_preflight.publish.origin import LegId, artifact_name, origin_of, unique_name
 from cgroup_preflight.publish.receipt import Delivery, Outcome, Receipt, TimedChannel, lines, undelivered
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import comment as comment_body
@@ -20,6 +21,7 @@ from cgroup_preflight.report.escape import pre
 
 if TYPE_CHECKING:
     from cgroup_preflight.publish.github.api import GithubApi
+    from cgroup_preflight.publish.github.commit import Aim
 
 _CHECK_RUN, _COMMENT = "check run", "comment"
 #: A required check counts `neutral` as passed, so unverified is `neutral` only if the caller allows it.
@@ -39,10 +41,9 @@ class GithubForge:
         """The workspace."""
         return self.job.workspace
 
-    @property
-    def attempt(self) -> int:
-        """The attempt of the run."""
-        return self.job.run.attempt
+    def origin(self, leg: LegId) -> Origin:
+        """The origin of a report that this job publishes for `leg`."""
+        return origin_of(self.job.id, leg)
 
     @property
     def links(self) -> Mapping[str, str]:
@@ -98,7 +99,9 @@ class _Publication:
     def write_outputs(self) -> None:
         found = self.results.merged.report.findings
         wrong = sum(item.status in NO_PASS for item in found)
-        self._append_outputs({"verdict": self.results.merged.verdict.value, "findings": str(wrong)})
+        artifact = artifact_name(origin_of(self.job.id, self.options.leg))
+        values = {"verdict": self.results.merged.verdict.value, "findings": str(wrong), "artifact": artifact}
+        self._append_outputs(values)
 
     def _append_outputs(self, values: dict[str, str]) -> None:
         if self.job.output_file:
@@ -160,21 +163,32 @@ class _Publication:
         deadline = self.outside.clock.monotonic() + seconds
         return Transport(self.job.api_url, deadline=deadline, clock=self.outside.clock, reads=(self.job.graphql_url,))
 
+    def _aim(self, api: "GithubApi") -> "Aim":
+        from cgroup_preflight.publish.github import commit
+
+        if self.options.dry_run:  # no server says which commit is the head
+            return commit.Aim(sha=self.job.stated or self.job.sha or self.job.found)
+        return commit.aim(api, self.job)
+
     def _check_run(self, seconds: float) -> Outcome:
         api = self._connect(seconds)
         from cgroup_preflight.publish.github import check_run
 
-        if not self.job.sha:
+        aim = self._aim(api)
+        if aim.obstacle:
+            return _refused(_CHECK_RUN, aim)
+        if not aim.sha:
             return Outcome(channel=_CHECK_RUN, delivery=Delivery.SKIPPED, detail="the event names no commit")
         merged, options = self.results.merged, self.options
         allowed = merged.verdict is Verdict.UNVERIFIED and options.allow_unverified
         key = "" if options.key == "default" else f" {options.key}"
-        leg = f" ({options.leg[:100]})" if options.leg else ""
+        leg = unique_name(self.job.id, options.leg)
         return check_run.publish(api, check_run.CheckRun(
-            name=f"cgroup-preflight{key}{leg}", key=options.key, run=self.job.run, job=self.job.name, sha=self.job.sha,
+            name=f"cgroup-preflight{key}{f' ({leg})' if leg else ''}", key=options.key,
+            origin=origin_of(self.job.id, options.leg), sha=aim.sha,
             conclusion="neutral" if allowed else _CONCLUSIONS[merged.verdict], title=comment_body.title(merged)[:250],
             summary=comment_body.render(merged, limit=check_run.SUMMARY_MAX), batches=batches(merged.report),
-            details_url=self.job.run_url,
+            details_url=self.job.run_url, server=self.job.server_url,
         ), self.outside.clock)  # fmt: skip
 
     def _comment(self, seconds: float) -> Outcome:
@@ -182,18 +196,30 @@ class _Publication:
         from cgroup_preflight.publish.github.comments import GithubComments, pull_of_run
 
         job, options = self.job, self.options
+        origin = origin_of(job.id, options.leg)
         number = pull_of_run(api, job, options.claimed) if job.event == "workflow_run" else job.pull
         if number is None:
             return Outcome(channel=_COMMENT, delivery=Delivery.SKIPPED, detail=self._no_pull())
-        return comment.publish(GithubComments(api, number), comment.CommentSpec(
-            channel=_COMMENT, key=options.key, run=job.run, sha=job.sha, job=job.name, limit=markdown_format.LIMIT,
-            draft=drafter(self.results, options.comment), leg=self.results.legs[0] if options.leg else None,
+        aim = self._aim(api)
+        if aim.obstacle:
+            return _refused(_COMMENT, aim)
+        return comment.publish(GithubComments(api, number, job.server_url), comment.CommentSpec(
+            channel=_COMMENT, key=options.key, run=job.run, sha=aim.sha, limit=markdown_format.LIMIT,
+            draft=drafter(self.results, options.comment), leg=self.results.as_leg(origin),
+            covers=self.results.covers(origin),
         ), self.outside.clock, settle=options.settle)  # fmt: skip
 
     def _no_pull(self) -> str:
         if self.job.event != "workflow_run":
-            return f"the event {self.job.event or 'of this run'} belongs to no pull request"
+            return self.job.no_pull
         commit = f"{self.job.sha[:12]}, the commit of the run"
         if self.options.claimed is not None:
             return f"the head of pull request {self.options.claimed} is not {commit}"
         return f"no open pull request has the head {commit}"
+
+
+def _refused(channel: str, aim: "Aim") -> Outcome:
+    """A result of another commit: shown in the log and the summary only, never as that of the pull request."""
+    from cgroup_preflight.publish.github.commit import HINT
+
+    return Outcome(channel=channel, delivery=Delivery.FAILED, detail=aim.obstacle, hint=HINT)

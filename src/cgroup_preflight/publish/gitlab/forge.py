@@ -5,15 +5,17 @@ No commit status is written: from inside a job it can turn a failed merge reques
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cgroup_preflight.core.report import Origin
 from cgroup_preflight.publish import comment
 from cgroup_preflight.publish.clock import Outside
 from cgroup_preflight.publish.gitlab import hints
 from cgroup_preflight.publish.gitlab.job import GitlabJob
 from cgroup_preflight.publish.http import ForgeError, Transport
 from cgroup_preflight.publish.options import Options, Results, drafter
+from cgroup_preflight.publish.origin import LegId, origin_of
 from cgroup_preflight.publish.receipt import Delivery, Outcome, Receipt
 from cgroup_preflight.publish.secret import Secret
 
@@ -36,10 +38,9 @@ class GitlabForge:
         """The project's folder."""
         return self.job.project_dir
 
-    @property
-    def attempt(self) -> int:
-        """The number of the job: a retried job has a higher one."""
-        return self.job.run.attempt
+    def origin(self, leg: LegId) -> Origin:
+        """The origin of a report that this job publishes for `leg`."""
+        return _origin(self.job, leg)
 
     @property
     def links(self) -> Mapping[str, str]:
@@ -51,6 +52,9 @@ class GitlabForge:
         """Writes the note; the report files are already written."""
         if options.comment == "never":
             return
+        if self.job.obstacle:
+            receipt.add(Outcome(channel=_NOTE, delivery=Delivery.FAILED, detail=self.job.obstacle, hint=hints.COMMIT))
+            return
         token = self.job.token or self.job.job_token or (Secret("dry-run") if options.dry_run else None)
         if token is None:
             receipt.add(Outcome(channel=_NOTE, delivery=Delivery.SKIPPED, hint=hints.PROJECT_TOKEN,
@@ -61,6 +65,13 @@ class GitlabForge:
             return _note(self.job, results, options, token, outside, seconds)
 
         receipt.run_timed({_NOTE: write}, seconds=options.deadline, clock=outside.clock, hint=hints.hint)
+
+
+def _origin(job: GitlabJob, leg: LegId) -> Origin:
+    """The name of a job has the values of its matrix."""
+    matrix = leg.matrix or job.job_name
+    index, total = leg.index or job.index, leg.total or job.total
+    return origin_of(job.id, replace(leg, matrix=matrix, name=leg.name or job.job_name, index=index, total=total))
 
 
 def _note(
@@ -95,7 +106,8 @@ def _write(client: "gitlab.Gitlab", job: GitlabJob, results: Results, options: O
         return Outcome(
             channel=_NOTE, delivery=Delivery.SKIPPED, detail="no open merge request has this commit as its head"
         )
-    return comment.publish(GitlabNotes(client, *found), comment.CommentSpec(
-        channel=_NOTE, key=options.key, run=job.run, sha=job.sha, job=job.job_name, limit=BODY_MAX,
-        draft=drafter(results, options.comment), leg=results.legs[0] if options.leg else None,
+    origin = _origin(job, options.leg)
+    return comment.publish(GitlabNotes(client, *found, job.server_url), comment.CommentSpec(
+        channel=_NOTE, key=options.key, run=job.run, sha=job.sha, limit=BODY_MAX,
+        draft=drafter(results, options.comment), leg=results.as_leg(origin), covers=results.covers(origin),
     ), outside.clock, settle=options.settle)  # fmt: skip

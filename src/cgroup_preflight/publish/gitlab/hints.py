@@ -8,6 +8,8 @@ PROJECT_TOKEN = (
     "create a project access token with the scope api and the role Reporter or above, and store it as the masked CI/CD "  # noqa: S105
     "variable CGROUP_PREFLIGHT_GITLAB_TOKEN"
 )
+#: The fix if another commit was tested.
+COMMIT = "check out CI_COMMIT_SHA, or name the commit that was tested: --commit SHA"
 
 
 def hint(error: ForgeError, _channel: str) -> str:

@@ -11,6 +11,7 @@ import gitlab
 import requests
 
 from cgroup_preflight import __version__
+from cgroup_preflight.publish.answers import dig, id_of, sha_of, text_of, url_of
 from cgroup_preflight.publish.comment import Comment
 from cgroup_preflight.publish.gitlab.job import GitlabJob
 from cgroup_preflight.publish.http import TIMEOUT, Answer, ForgeError, Transport, Trouble
@@ -38,10 +39,11 @@ def connect(job: GitlabJob, token: Secret, transport: Transport, *, ca_file: str
 
 
 class GitlabNotes:
-    """Notes of merge request `iid` of `project`; reads our user name only if a note has our mark."""
+    """Notes of merge request `iid` of `project` on `server`; reads our user name only if a note has our mark."""
 
-    def __init__(self, client: gitlab.Gitlab, project: int, iid: int) -> None:
+    def __init__(self, client: gitlab.Gitlab, project: int, iid: int, server: str) -> None:
         self._client = client
+        self._server = server
         self._path = f"/projects/{project}/merge_requests/{iid}"
         self._request = client.projects.get(project, lazy=True).mergerequests.get(iid, lazy=True)
         self._name: str | None = None
@@ -61,17 +63,13 @@ class GitlabNotes:
 
     def is_own(self, author: str) -> bool:
         if self._name is None:
-            user = self._client.http_get("/user", **_ONCE)
-            name = user.get("username") if isinstance(user, dict) else None
-            self._name = name if isinstance(name, str) else ""
+            self._name = text_of(dig(self._client.http_get("/user", **_ONCE), "username"))
         return author != "" and author == self._name
 
     def head(self) -> str:
         request = self._client.http_get(self._path, **_ONCE)
-        if not isinstance(request, dict):
-            return ""
-        self._web_url = str(request.get("web_url") or "")
-        return str(request.get("sha") or "")
+        self._web_url = url_of(dig(request, "web_url"), self._server)
+        return sha_of(dig(request, "sha"))
 
     def create(self, body: str) -> Comment:
         made = _comment(self._request.notes.create({"body": body}, **_ONCE).attributes)
@@ -87,16 +85,14 @@ class GitlabNotes:
 
     def _with_url(self, note: Comment) -> Comment:
         """The API returns no address of a note; it is that of the merge request with an anchor."""
-        return replace(note, url=f"{self._web_url}#note_{note.id}" if self._web_url.startswith("http") else "")
+        return replace(note, url=f"{self._web_url}#note_{note.id}" if self._web_url else "")
 
 
 def _comment(item: dict[str, Any]) -> Comment:
-    author = item.get("author")
-    name = author.get("username") if isinstance(author, dict) else ""
-    number, body = item.get("id"), item.get("body")
-    if not isinstance(number, int):
+    number = id_of(item.get("id"))
+    if number is None:
         raise ForgeError(Trouble.CONTENT, method="GET", path="notes", answer=Answer())
-    return Comment(id=number, body=body if isinstance(body, str) else "", author=name if isinstance(name, str) else "")
+    return Comment(id=number, body=text_of(item.get("body")), author=text_of(dig(item, "author", "username")))
 
 
 def find_request(client: gitlab.Gitlab, job: GitlabJob) -> tuple[int, int] | None:
@@ -106,8 +102,7 @@ def find_request(client: gitlab.Gitlab, job: GitlabJob) -> tuple[int, int] | Non
     commit = client.projects.get(job.own_project, lazy=True).commits.get(job.sha, lazy=True)
     requests_found: Iterable[dict[str, Any]] = commit.merge_requests(iterator=True, **_ONCE)
     for item in requests_found:
-        project, iid = item.get("project_id"), item.get("iid")
-        is_ours = item.get("state") == "opened" and item.get("sha") == job.sha
-        if is_ours and isinstance(project, int) and isinstance(iid, int):
+        project, iid = id_of(dig(item, "project_id")), id_of(dig(item, "iid"))
+        if dig(item, "state") == "opened" and dig(item, "sha") == job.sha and project and iid:
             return project, iid
     return None

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.cli.init.gosource import GoFile, read_file
+from cgroup_preflight.cli.init.listeners import Listening
 
 SERVER = """\
 // Command api: package other
@@ -37,27 +38,8 @@ def facts(text: str, name: str = "main.go") -> GoFile:
 def test_a_server() -> None:
     assert facts(SERVER) == GoFile(
         package="main", has_main=True, imports=frozenset({"net/http", "example.com/shop/internal/store"}),
-        ports=(8080,), routes=("/healthz",),
+        routes=("/healthz",), listening=Listening(serves=frozenset({"HTTP", "TCP"}), ports=(8080,)),
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("literal", [
-    '":8080"', '"127.0.0.1:8080"', '"localhost:8080"', '"0.0.0.0:8080"', '"[::]:8080"', '"[::1]:8080"', "`:8080`",
-])  # fmt: skip
-def test_addresses(literal: str) -> None:
-    assert facts(f"package main\nvar a = {literal}\n").ports == (8080,)
-
-
-@pytest.mark.parametrize(
-    "code", ['flag.Int("port", 8080, "")', 'fs.Int("http-port", 8080, "")', 'flag.Int("httpPort", 8080,"")']
-)
-def test_port_flags(code: str) -> None:
-    assert facts(f"package main\nvar a = {code}\n").ports == (8080,)
-
-
-@pytest.mark.parametrize("literal", ['":0"', '":99999"', '"example.com:8080"', '"12:30"', '// ":8080"', '"at :8080"'])
-def test_what_is_no_address(literal: str) -> None:
-    assert facts(f"package main\nvar a = 1 {literal}\n").ports == ()
 
 
 @pytest.mark.parametrize(("literal", "routes"), [
@@ -72,9 +54,9 @@ def test_routes(literal: str, routes: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("line", "built"), [
     ("//go:build ignore", False), ("// +build ignore", False), ("//go:build linux", True),
     ("//go:build windows", False),
-    ("//go:build !windows", True), ("//go:build linux && !cgo", False),
+    ("//go:build !windows", True), ("//go:build linux && !amd64", False),
     ("//go:build (darwin || linux) && go1.21", True),
-    ("//go:build tools", False), ("// +build windows linux", True), ("// +build linux,!cgo", False),
+    ("//go:build tools", False), ("// +build windows linux", True), ("// +build linux,!amd64", False),
     ("//go:build ((((", True), ("//go:build " + "!" * 400 + "linux", True), ("// go:build ignore", True),
 ])  # fmt: skip
 def test_build_constraints(line: str, built: bool) -> None:
@@ -92,7 +74,37 @@ def test_files_for_others(name: str) -> None:
 
 def test_a_package_main_without_main_function() -> None:
     assert not facts("package main\n// func main() {}\n").has_main
-    assert not facts("package lib\nfunc main() {}\n").has_main
+    assert not facts("package lib\nfunc main() { run() }\n").has_main
+
+
+@pytest.mark.parametrize(("body", "is_program"), [
+    ("{}", False), ("{\n}", False), ("{ /* for go vet */ }", False), ("{\n\t// nothing\n}", False), ("{ run() }", True),
+    ("{\n\tselect {}\n}", True),
+])  # fmt: skip
+def test_a_main_that_does_nothing_is_no_program(body: str, is_program: bool) -> None:
+    assert facts(f"package main\nfunc main() {body}\n").has_main is is_program
+
+
+@pytest.mark.parametrize(("text", "needed"), [
+    ('// #include <a.h>\nimport "C"\n', True), ('import (\n\t"C"\n\t"fmt"\n)\n', True), ('var a = "C"\n', False),
+    ('// import "C"\n', False), ('f("C", 1)\n', False),
+])  # fmt: skip
+def test_files_with_c(text: str, needed: bool) -> None:
+    assert facts(f"package main\n{text}").imports_c is needed
+
+
+@pytest.mark.parametrize("line", ["//go:build !cgo", "// +build !cgo", "//go:build linux && !cgo"])
+def test_a_file_for_builds_without_cgo_has_no_other_facts(line: str) -> None:
+    assert facts(f"{line}\n\n{SERVER}") == GoFile(package="main", without_cgo=True)
+    assert not facts(f"//go:build cgo\n\n{SERVER}").without_cgo
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    ("//go:generate go run ./internal/", ("./internal/",)), ("//go:generate go run -mod=mod gen.go -x", ("gen.go",)),
+    ("//go:generate stringer -type=A", ()), ("// go:generate go run ./x", ()), ("//go:generate go run example.com/x@v1", ()),
+])  # fmt: skip
+def test_programs_that_generate_code(line: str, found: tuple[str, ...]) -> None:
+    assert facts(f"package main\n{line}\n").generators == found
 
 
 @given(st.text(st.sampled_from("\"`'\\/*\n package main:80()_")) | st.text())

@@ -16,8 +16,8 @@ from cgroup_preflight.config.schema import schema
 
 def program(**more: object) -> Program:
     values: dict[str, object] = {
-        "name": "api", "source": "cmd/api", "module": "", "binary": "dist/api", "built": False, "http": True,
-        "ports": (8080,), "routes": ("/livez", "/readyz", "/healthz"),
+        "name": "api", "source": "cmd/api", "module": "", "binary": "dist/api", "built": False, "serves": "HTTP",
+        "port": 8080, "routes": ("/livez", "/readyz", "/healthz"),
     }  # fmt: skip
     return Program(**(values | more))  # type: ignore[arg-type]
 
@@ -28,7 +28,7 @@ def loaded(*programs: Program, project: str = "shop", base: str = ".") -> Config
 
 
 def test_services_and_slices() -> None:
-    config = loaded(program(), program(name="worker", http=False, ports=(), routes=()))
+    config = loaded(program(), program(name="worker", serves="", port=None, routes=()))
     assert [item.name for item in config.slices] == ["api", "worker"]
     assert [(item.name, item.slice, item.binary) for item in config.services] == [
         ("api", "api", "dist/api"), ("worker", "worker", "dist/api"),
@@ -41,7 +41,7 @@ def test_services_and_slices() -> None:
 
 
 def test_a_slice_holds_the_sum_of_its_services() -> None:
-    config = loaded(*[program(name=f"a{number}", ports=()) for number in range(8)])
+    config = loaded(*[program(name=f"a{number}", port=None) for number in range(8)])
     assert [{item.property: item.text for item in part.settings}["MemoryMax"] for part in config.slices] == [
         "1280M",
         "120M",
@@ -63,11 +63,31 @@ def test_the_example_loads_once_its_marks_are_gone() -> None:
     assert config.inject == ("dist/*.tar.gz", "dist/*.deb")
 
 
-@pytest.mark.parametrize("more", [{"ports": ()}, {"ports": (1, 2)}, {"routes": ()}])
-def test_a_guess_is_made_only_where_there_is_no_choice(more: dict[str, object]) -> None:
-    text = write(Starter(project="shop", programs=(program(**more),)))
+def test_without_a_known_port_none_is_suggested() -> None:
+    text = write(Starter(project="shop", programs=(program(port=None),)))
     assert "\nready = " not in text
-    assert '\n# ready = "tcp://127.0.0.1:' in text
+    assert '\n# ready = "tcp://127.0.0.1:PORT"' in text
+    assert '\n# ready = "http://127.0.0.1:PORT/readyz"' in text
+    assert "8080" not in text
+
+
+@pytest.mark.parametrize(("more", "ready"), [
+    ({}, "http://127.0.0.1:8080/readyz"), ({"routes": ()}, "tcp://127.0.0.1:8080"),
+    ({"serves": "gRPC"}, "tcp://127.0.0.1:8080"), ({"serves": "TCP", "routes": ()}, "tcp://127.0.0.1:8080"),
+])  # fmt: skip
+def test_a_known_port_is_the_readiness_test(more: dict[str, object], ready: str) -> None:
+    text = write(Starter(project="shop", programs=(program(**more),)))
+    assert f'\nready = "{ready}"\n' in text
+    assert f"# serves {more.get('serves', 'HTTP')}" in text
+
+
+def test_tools_are_comments() -> None:
+    tools = [program(name=f"t{number}", source=f"tools/t{number}", is_service=False) for number in range(51)]
+    text = write(Starter(project="shop", programs=(program(), *tools)))
+    assert text.count("\nbinary = ") == 1
+    assert "\n#   t0                       package main in tools/t0\n" in text
+    assert "\n#   and 1 more\n" in text
+    assert "do not look like services" not in write(Starter(project="shop", programs=(program(),)))
 
 
 def test_one_port_is_given_to_one_service() -> None:
@@ -90,6 +110,7 @@ def test_many_programs_are_cut_and_counted() -> None:
 ])  # fmt: skip
 def test_how_it_is_built(more: dict[str, object], command: str) -> None:
     assert build_command(program(**more)) == (f"CGO_ENABLED=0 {command}" if command else "")
+    assert build_command(program(**more, cgo=True)) == (f"CGO_ENABLED=1 {command}" if command else "")
 
 
 @given(st.text())
@@ -101,8 +122,9 @@ def test_quoted_text_comes_back(text: str) -> None:
 _paths = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 _programs = st.builds(
     program, name=st.text().map(lambda text: sanitise(text, "app")), source=st.none() | _paths,
-    module=st.none() | _paths, binary=_paths.filter(str.isprintable), built=st.booleans(), http=st.booleans(),
-    ports=st.lists(st.integers(1, 65535), max_size=2).map(tuple),
+    module=st.none() | _paths, binary=_paths.filter(str.isprintable), built=st.booleans(),
+    serves=st.sampled_from(["", "HTTP", "gRPC", "TCP"]), port=st.none() | st.integers(1, 65535), cgo=st.booleans(),
+    is_service=st.booleans(),
     routes=st.lists(st.sampled_from(["/healthz", "/a/ready"]), max_size=2).map(tuple),
 )  # fmt: skip
 
@@ -110,7 +132,7 @@ _programs = st.builds(
 @given(st.lists(_programs, max_size=4, unique_by=lambda item: item.name), st.text())
 def test_whatever_was_found_the_file_loads(some: list[Program], folder: str) -> None:
     config = loaded(*some, project=sanitise(folder, "project"), base="../up")
-    assert {item.name for item in config.services} == {item.name for item in some}
+    assert {item.name for item in config.services} == {item.name for item in some if item.is_service}
 
 
 def test_the_file_is_valid_for_the_schema() -> None:

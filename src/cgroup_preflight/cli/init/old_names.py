@@ -1,0 +1,121 @@
+"""The limits of a unit's text as settings of the config; names of cgroup v1 become those of cgroup v2. Pure.
+
+Sources: systemd.resource-control(5), "Deprecated options", and src/basic/cgroup-util.h of systemd 252
+(`cgroup_cpu_shares_to_weight`, `cgroup_weight_blkio_to_io`) for the scales.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.core.quantities import QuantityError
+from cgroup_preflight.core.unit_text import UnitLine, values
+
+#: Old name to new name, where the value stays as it is.
+_RENAMED = {
+    "MemoryLimit": "MemoryMax",
+    "BlockIODeviceWeight": "IODeviceWeight",
+    "BlockIOReadBandwidth": "IOReadBandwidthMax",
+    "BlockIOWriteBandwidth": "IOWriteBandwidthMax",
+}
+#: Old name to new name, the range of the old scale, and its default, which is 100 on the new one.
+_SCALED = {
+    "CPUShares": ("CPUWeight", range(2, 262145), 1024),
+    "StartupCPUShares": ("StartupCPUWeight", range(2, 262145), 1024),
+    "BlockIOWeight": ("IOWeight", range(10, 1001), 500),
+    "StartupBlockIOWeight": ("StartupIOWeight", range(10, 1001), 500),
+}
+_WEIGHTS = range(1, 10001)
+_ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
+#: Properties whose assignments add up (systemd.resource-control(5)).
+_LISTS = ("AllowedCPUs",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """One setting: its name and value in the config, and a word on where it comes from if that is no plain copy."""
+
+    name: str
+    value: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a section of a unit becomes: `notes` say what was not taken over, and why."""
+
+    taken: tuple[Taken, ...]
+    notes: tuple[str, ...]
+
+
+def settings_of(lines: Sequence[UnitLine], section: str) -> Settings:
+    """The limits in `section` ("Service" or "Slice") in the order of the config's table of properties."""
+    keys = dict.fromkeys(item.key for item in lines if item.section == section)
+    given = {key: text for key in keys if (text := _text(lines, section, key))}
+    found = {key: Taken(name=key, value=text) for key, text in given.items() if key in BY_NAME}
+    notes: list[str] = []
+    for old, text in given.items():
+        new = _RENAMED.get(old) or (_SCALED[old][0] if old in _SCALED else "")
+        if new and new in given:
+            notes.append(f"{old}={text}: the old name of {new}, which the unit sets, too, and which counts")
+        elif new and new not in BY_NAME:
+            notes.append(f"{old}={text}: the old name of {new}, which is no key of this file")
+        elif new:
+            item = _renewed(old, text, new)
+            if item is None:
+                low, high = _SCALED[old][1].start, _SCALED[old][1].stop - 1
+                notes.append(f"{old}={text}: not a number from {low} to {high}, so systemd ignores the line")
+            else:
+                found[new] = item
+    notes += _accounting(given)
+    if section == "Slice":
+        notes += _others(given)
+    wrong = {name: words for name, item in found.items() if (words := _wrong(item))}
+    notes += (f"{found[name].name}={found[name].value}: {words}" for name, words in wrong.items())
+    taken = (found[name] for name in BY_NAME if name in found and name not in wrong)
+    return Settings(taken=tuple(taken), notes=tuple(notes))
+
+
+def _wrong(item: Taken) -> str:
+    """What is wrong with the value; systemd logs a warning for most of these, and ignores the line."""
+    try:
+        BY_NAME[item.name].parse(item.value)
+    except QuantityError as error:
+        return f"{error}; use {error.hint}; `systemd-analyze verify` shows whether systemd ignores the line"
+    return ""
+
+
+def is_limit(key: str) -> bool:
+    """Whether `settings_of` takes the key over, or has a word on it."""
+    return key in BY_NAME or key in _RENAMED or key in _SCALED or _ACCOUNTING.fullmatch(key) is not None
+
+
+def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
+    found = [item.value for item in values(lines, section, key)]
+    return " ".join(found) if key in _LISTS else found[-1] if found else ""
+
+
+def _renewed(old: str, text: str, new: str) -> Taken | None:
+    """The setting with its new name; None for a number out of range."""
+    if old in _RENAMED:
+        return Taken(name=new, value=text, comment=f"{old}={text} of the unit: {old} is the old name of {new}")
+    _, scale, default = _SCALED[old]
+    if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) or int(text) not in scale:
+        return None
+    weight = min(max(int(text) * 100 // default, _WEIGHTS.start), _WEIGHTS.stop - 1)
+    words = f"{old}={text} of the unit, on the scale where {default} is the default; here that is 100"
+    return Taken(name=new, value=str(weight), comment=words)
+
+
+def _accounting(given: Iterable[str]) -> Iterator[str]:
+    names = [key for key in given if _ACCOUNTING.fullmatch(key)]
+    if names:
+        yield f"{', '.join(names)}: not needed, because a limit turns the accounting on"
+
+
+def _others(given: dict[str, str]) -> Iterator[str]:
+    """A slice has no program, so that all of its section is limits; what is no key here is lost."""
+    for key, text in given.items():
+        if not is_limit(key):
+            yield f"{key}={text}: no key of this file; it stays in the slice's own file, and no run proves it"

@@ -1,0 +1,200 @@
+"""Finds and reads the unit files that `init` is to take over: in the project, elsewhere, or installed on this host."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cgroup_preflight.cli.init.scan import Walk
+from cgroup_preflight.config.unit_source import UnitSource, UnitText
+from cgroup_preflight.config.units import read_unit
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.unit_text import last, parse_unit
+from cgroup_preflight.host.files import open_regular
+
+#: systemd.unit(5), "System Unit Search Path", without the folders of generators and of `systemctl set-property`.
+SEARCH_PATH = (
+    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)  # fmt: skip
+UNITS_MAX = 100
+_SIZE_MAX = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9:_.@\\-]{1,255}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundUnit:
+    """A service unit: `unit` is its file relative to the config, empty if that is not below the config's folder.
+
+    `path` is the file as messages name it, `instance` that of a template.
+    """
+
+    path: str
+    unit: str
+    instance: str
+    source: UnitSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSlice:
+    """A slice unit, `name` without `.slice`, and its files in order; none where only its name is known."""
+
+    name: str
+    files: tuple[UnitText, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundUnits:
+    """What was found, sorted by name; slices that the services name are among the slices."""
+
+    services: tuple[FoundUnit, ...]
+    slices: tuple[FoundSlice, ...]
+
+
+def from_paths(paths: Iterable[str], base: str) -> FoundUnits:
+    """The units in files and folders; `base` is the folder of the config. Raises UsageError."""
+    files = list(dict.fromkeys(file for path in paths for file in _files(path)))
+    if not files:
+        raise UsageError(
+            "no .service or .slice file there", where="--from-units",
+            remedy=Remedy(title="name a unit file, or a folder with unit files; --installed NAME reads this host's"),
+        )  # fmt: skip
+    if len(files) > UNITS_MAX:
+        raise UsageError(f"{len(files)} unit files, which is more than {UNITS_MAX}", where="--from-units",
+                         remedy=Remedy(title="name the files of this project"))  # fmt: skip
+    services = [_service(file, base) for file in files if file.endswith(".service")]
+    folders = list(dict.fromkeys(os.path.dirname(file) for file in files))
+    names = [os.path.basename(file) for file in files if file.endswith(".slice")]
+    return _with_slices(services, names, folders)
+
+
+def from_host(names: Iterable[str], search_path: Sequence[str] = SEARCH_PATH) -> FoundUnits:
+    """The units of these names on this host, with their drop-ins. Raises UsageError."""
+    services, slices = [], []
+    for name in names:
+        unit = name if name.endswith((".service", ".slice")) else f"{name}.service"
+        if not _NAME.fullmatch(unit):
+            raise UsageError(f"{name[:80]!r} is not the name of a unit", where="--installed",
+                             remedy=Remedy(title="use a name such as redis-server.service"))  # fmt: skip
+        if unit.endswith(".slice"):
+            slices.append(unit)
+        else:
+            services.append(_installed(unit, search_path))
+    return _with_slices(services, slices, search_path)
+
+
+def _files(path: str) -> Iterator[str]:
+    if os.path.isdir(path):
+        found = [os.path.join(path, parent, entry.name) for parent, entry in Walk(path).entries()
+                 if entry.name.endswith((".service", ".slice"))]  # fmt: skip
+        yield from sorted(os.path.normpath(file) for file in found)
+    elif not os.path.exists(path):
+        raise UsageError("no such file or folder", where=path, remedy=Remedy(title="correct the path"))
+    elif path.endswith((".service", ".slice")):
+        yield os.path.normpath(path)
+    else:
+        raise UsageError("not a .service or .slice file", where=path, remedy=Remedy(title="name a unit file"))
+
+
+def _service(path: str, base: str) -> FoundUnit:
+    """A unit in a file; one below `base` can be named in the config."""
+    top, real, file = os.path.realpath(base), os.path.realpath(path), _read(path)
+    name = os.path.basename(path)
+    template, instance = _template(name)
+    if template and not instance:
+        instance = _default_instance(file)
+        name = name.replace("@.", f"@{instance}.")
+    if os.path.commonpath((top, real)) == top and real.endswith(".service"):
+        unit = os.path.relpath(real, top)
+        instance = instance if unit.endswith("@.service") else ""
+        return FoundUnit(path=path, unit=unit, instance=instance, source=read_unit(top, unit, instance))
+    files = (file, *_drop_ins([os.path.dirname(path)], name))
+    return FoundUnit(path=path, unit="", instance="", source=UnitSource(name=name, files=files))
+
+
+def _installed(name: str, search_path: Sequence[str]) -> FoundUnit:
+    template, instance = _template(name)
+    path = _first(search_path, name)
+    if not path and instance:
+        path = _first(search_path, name.replace(f"@{instance}.", "@."))
+    if not path:
+        raise UsageError(f"no file {name} in {', '.join(search_path)}", where="--installed",
+                         remedy=Remedy(title="look for its name with: systemctl list-unit-files"))  # fmt: skip
+    if os.path.realpath(path) == os.devnull or os.stat(path).st_size == 0:
+        raise UsageError(f"{path} is masked: systemd never starts the unit", where="--installed",
+                         remedy=Remedy(title=f"unmask it with: systemctl unmask {name}"))  # fmt: skip
+    file = _read(path)
+    if template and not instance:
+        instance = _default_instance(file)
+        name = name.replace("@.", f"@{instance}.")
+    source = UnitSource(name=name, files=(file, *_drop_ins(search_path, name)))
+    return FoundUnit(path=path, unit="", instance="", source=source)
+
+
+def _template(name: str) -> tuple[bool, str]:
+    """Whether the unit is a template or an instance of one, and the instance."""
+    stem, at, instance = name.rpartition(".")[0].partition("@")
+    return bool(stem and at), instance
+
+
+def _default_instance(file: UnitText) -> str:
+    """DefaultInstance= of systemd.unit(5), else a word that is to be replaced."""
+    return last(parse_unit(file.text), "Install", "DefaultInstance") or "example"
+
+
+def _first(folders: Iterable[str], name: str) -> str:
+    return next((path for folder in folders if os.path.lexists(path := os.path.join(folder, name))), "")
+
+
+def _drop_ins(folders: Sequence[str], name: str) -> list[UnitText]:
+    """The drop-ins of a unit, and of its template, in the order of their names; the earlier folder wins."""
+    template, instance = _template(name)
+    names = (name.replace(f"@{instance}.", "@."), name) if template and instance else (name,)
+    found: dict[str, str] = {}
+    for folder in reversed(folders):
+        for place in (os.path.join(folder, f"{item}.d") for item in names):
+            if os.path.isdir(place):
+                found |= {file: os.path.join(place, file) for file in os.listdir(place) if file.endswith(".conf")}
+    return [_read(path) for _, path in sorted(found.items()) if os.path.realpath(path) != os.devnull]
+
+
+def _with_slices(services: list[FoundUnit], names: Iterable[str], folders: Sequence[str]) -> FoundUnits:
+    """The slices of these names, those that the services are in, and those around them that have a file."""
+    used = [f"{name}.slice" for item in services if (name := slice_of(item.source))]
+    needed = dict.fromkeys((*names, *used))
+    around = dict.fromkeys(f"{part}.slice" for name in needed for part in _parents(name.removesuffix(".slice")))
+    slices = []
+    for name in sorted({*needed, *around}):
+        path = _first(folders, name)
+        files = ([_read(path)] if path and os.path.realpath(path) != os.devnull else []) + _drop_ins(folders, name)
+        if files or name in needed:
+            slices.append(FoundSlice(name=name.removesuffix(".slice"), files=tuple(files)))
+    return FoundUnits(services=tuple(sorted(services, key=lambda item: item.source.name)), slices=tuple(slices))
+
+
+def slice_of(source: UnitSource) -> str:
+    """The slice of a service, without `.slice`; empty without one, and for a text that cannot be one."""
+    name = source.last("Slice")
+    return name.removesuffix(".slice") if name.endswith(".slice") and _NAME.fullmatch(name) else ""
+
+
+def _parents(name: str) -> Iterator[str]:
+    """`a` and `a-b` of `a-b-c` (systemd.slice(5))."""
+    parts = name.split("-")
+    for end in range(1, len(parts)):
+        if all(parts[:end]):
+            yield "-".join(parts[:end])
+
+
+def _read(path: str) -> UnitText:
+    """One file, also through links, as systemd reads it. Raises UsageError."""
+    remedy = Remedy(title="name a unit file that you can read")
+    try:
+        with open_regular(path, follow=True) as file:
+            data = file.read(_SIZE_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=remedy) from None
+    if len(data) > _SIZE_MAX or b"\0" in data:
+        raise UsageError("it is no unit file: larger than 1M, or binary", where=path, remedy=remedy)
+    return UnitText(path=path, text=data.decode("utf-8", "replace").replace("\r\n", "\n"))

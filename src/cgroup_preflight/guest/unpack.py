@@ -1,0 +1,178 @@
+"""A program for the namespace of a build: unpacks downloaded packages into a root, and configures them.
+
+    python3 -m cgroup_preflight.guest.unpack ROOT [PATTERN]...
+
+apt has verified the packages and left them in ROOT's var/cache/apt/archives. As many are unpacked at once as there are
+CPUs, each by `dpkg-deb | tar`. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
+/usr/share/doc/dpkg). A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
+"""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
+
+_ARCHIVES = "var/cache/apt/archives"
+_DATABASE = "var/lib/dpkg"
+#: Directories that are links into /usr (Debian's merged /usr); in Debian 12 no package has these links.
+_MERGED = ("bin", "sbin", "lib", "lib64")
+#: Has the links of _MERGED in Debian 13, and so comes before all others.
+_FIRST = "base-files"
+#: invoke-rc.d(8): 101 forbids to start anything.
+_POLICY = "usr/sbin/policy-rc.d"
+_SCRIPTS = ("preinst", "postinst")
+_DPKG = """
+exec chroot "$0" env PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive \\
+    dpkg --force-unsafe-io --install "$@"
+"""
+_MOUNTS = f"""
+for at in dev proc; do
+    mount --rbind "/$at" "$0/$at"
+done
+{_DPKG}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Package:
+    """A package file: `control` are the files of its control archive, `fields` the paragraph in it."""
+
+    file: Path
+    name: str
+    fields: str
+    control: dict[str, bytes]
+
+    @property
+    def stem(self) -> str:
+        """The name of its files in dpkg's database, with the architecture where several can be installed."""
+        lines = self.fields.splitlines()
+        if "Multi-Arch: same" not in lines:
+            return self.name
+        return f"{self.name}:{_field(self.fields, 'Architecture')}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it needs no maintainer script to be run."""
+        return is_known(self.name) or not any(script in self.control for script in _SCRIPTS)
+
+
+def unpack(root: Path, excluded: Sequence[str]) -> None:
+    """Unpacks and configures all packages of `root`, without the files of the patterns `excluded`. Raises OSError, CalledProcessError, ValueError, tarfile.TarError."""
+    for name in _MERGED:
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
+    files = sorted(
+        (root / _ARCHIVES).glob("*.deb"), key=lambda file: (file.name.partition("_")[0] != _FIRST, -file.stat().st_size)
+    )
+    info = root / _DATABASE / "info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "format").write_text("1\n")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        packages = list(pool.map(_read, files))
+        plain = [item for item in packages if item.is_plain]
+        first = [_unpack(item, root, excluded) for item in plain if item.name == _FIRST]
+        status = first + list(
+            pool.map(lambda item: _unpack(item, root, excluded), (item for item in plain if item.name != _FIRST))
+        )
+    _write_triggers(plain, root / _DATABASE / "triggers")
+    (root / _DATABASE / "status").write_text("\n".join(status))
+    _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
+    others = [item for item in packages if not item.is_plain]
+    if others:
+        _install(others, root)
+
+
+def _field(fields: str, name: str) -> str:
+    for line in fields.splitlines():
+        if line.startswith(f"{name}: "):
+            return line.removeprefix(f"{name}: ")
+    raise ValueError(f"a package without the field {name}")
+
+
+def _read(file: Path) -> _Package:
+    archive = _call(("dpkg-deb", "--ctrl-tarfile", str(file)))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        control = {
+            os.path.basename(item.name): data.read()
+            for item in members
+            if item.isreg() and (data := members.extractfile(item))
+        }
+    fields = control.pop("control").decode()
+    return _Package(file=file, name=_field(fields, "Package"), fields=fields.strip("\n"), control=control)
+
+
+def _unpack(package: _Package, root: Path, excluded: Iterable[str]) -> str:
+    """Unpacks one package; returns its paragraph of dpkg's status file."""
+    with subprocess.Popen(("dpkg-deb", "--fsys-tarfile", str(package.file)), stdout=subprocess.PIPE) as reader:
+        names = _call(
+            ("tar", "--extract", "--verbose", "--quoting-style=literal", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
+             "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded)),
+            stdin=reader.stdout,
+        )  # fmt: skip
+    if reader.returncode != 0:
+        raise subprocess.CalledProcessError(reader.returncode, ("dpkg-deb", str(package.file)))
+    paths = [line.removeprefix(".").rstrip("/") or "/." for line in names.decode().splitlines()]
+    info = root / _DATABASE / "info"
+    (info / f"{package.stem}.list").write_text("".join(f"{path}\n" for path in paths))
+    for name, data in package.control.items():
+        path = info / f"{package.stem}.{name}"
+        path.write_bytes(data)
+        if name.endswith(("inst", "rm", "config")):
+            path.chmod(0o755)
+    head, _, rest = package.fields.partition("\n")
+    files = [line for line in package.control.get("conffiles", b"").decode().splitlines() if line.startswith("/")]
+    conffiles = "".join(f"\n {path} {_md5(root / path[1:])}" for path in files)
+    return f"{head}\nStatus: install ok installed\n{rest}\n" + (f"Conffiles:{conffiles}\n" if conffiles else "")
+
+
+def _write_triggers(packages: Iterable[_Package], folder: Path) -> None:
+    """Who is interested in which file or event (deb-triggers(5)), for packages that somebody installs later."""
+    folder.mkdir(exist_ok=True)
+    # Without this file, dpkg takes the folder for one of a version without triggers, and activates them all.
+    (folder / "Unincorp").touch()
+    for package in packages:
+        for line in package.control.get("triggers", b"").decode().splitlines():
+            how, _, what = line.partition(" ")
+            if not how.startswith("interest"):
+                continue
+            who = package.name + ("/noawait" if how == "interest-noawait" else "")
+            with (folder / ("File" if what.startswith("/") else what)).open("a") as file:
+                file.write(f"{what} {who}\n" if what.startswith("/") else f"{who}\n")
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _install(packages: Iterable[_Package], root: Path) -> None:
+    """Lets dpkg install packages in `root`, with devices and /proc where we may mount them (in a namespace of their own)."""
+    policy = root / _POLICY
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    names = [f"/{_ARCHIVES}/{item.file.name}" for item in packages]
+    alone = subprocess.run(("unshare", "--mount", "true"), check=False, capture_output=True).returncode == 0
+    _call((*(("unshare", "--mount", "sh", "-euc", _MOUNTS) if alone else ("sh", "-euc", _DPKG)), str(root), *names))
+    policy.unlink()
+
+
+def _call(argv: tuple[str, ...], stdin: "IO[bytes] | None" = None) -> bytes:
+    """The output of a command, whose messages go to stderr. Raises CalledProcessError."""
+    return subprocess.run(argv, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+
+
+if __name__ == "__main__":
+    try:
+        unpack(Path(sys.argv[1]), sys.argv[2:])
+    except subprocess.CalledProcessError as error:
+        # The command may be a script of a hundred lines; its own message is on stderr.
+        sys.exit(f"{' '.join(error.cmd[:2])} exited with {error.returncode}")
