@@ -72,7 +72,6 @@ def from_run(work):
     from cgroup_preflight.engines import run_scope
     from cgroup_preflight.engines.base import Launch, Phase
     from cgroup_preflight.engines.choice import choose_engine
-    from cgroup_preflight.engines.command_lines import setting_pairs
     from cgroup_preflight.engines.hold import wait_until
     from cgroup_preflight.engines.session import local_door
     from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
@@ -80,6 +79,7 @@ def from_run(work):
     from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.host.gather import gather
     from cgroup_preflight.plan.build import build_plan, scoped
+    from cgroup_preflight.plan.unit_syntax import setting_pairs
 
     facts, uid = gather(LiveFs(), LiveRunner()), os.getuid()
     choice = choose_engine(facts, "user" if uid else "systemd", ())

@@ -7,14 +7,13 @@ from typing import Any
 
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.load import parse
-from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import GuestEngine
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
-from tests.lab.arithmetic_values import Case, cases
+from tests.lab.arithmetic_values import ATTRIBUTES, Case, cases
 from tests.lab.configs import ENVIRONMENT
 from tests.lab.conftest import KINDS
 
@@ -26,7 +25,7 @@ SYSTEMS = {
     for distro in DISTROS for spec in (KINDS[0].spec, KINDS[1].spec)
 }  # fmt: skip
 _ATTRIBUTES = (
-    *dict.fromkeys(item.attribute for item in PROPERTIES if item.attribute),
+    *ATTRIBUTES,
     "cpu.idle",
     "cpuset.cpus.effective",
 )

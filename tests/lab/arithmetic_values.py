@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from cgroup_preflight.config.properties import PROPERTIES
 
-MEMORY = tuple(item.name for item in PROPERTIES if item.controller == "memory" and item.attribute)
+_AMOUNTS = ("memory.min", "memory.low", "memory.high", "memory.max", "memory.swap.max", "memory.zswap.max")
+MEMORY = tuple(item.name for item in PROPERTIES if item.attribute in _AMOUNTS)
+#: The files of the properties that are tried.
+ATTRIBUTES = (*_AMOUNTS, "cpu.weight", "cpu.max", "cpuset.cpus", "io.weight", "pids.max")
 _SIZES = """
 67108863|67108864|67108865|67112959|67112961|64M|64 M|64  M|65536K|0.0625G|0.5G|.5G|1.G|1.5G|0.1G|0.3G|0.7G|33.333M|100.9M
 99.999999M|64M 512K|64M512K|64M 512K 3B|64M 3|1G 1M 1K 1B|1G 1G|512K 64M|64M,512K|064M|0064M|+64M|-64M|64MB|64MiB|64m|64 MB|64g

@@ -12,15 +12,18 @@ from cgroup_preflight.plan.unitfile import service_text
 from tests.lab.configs import ENVIRONMENT, Lab, config, fixture
 
 #: Each property once, in its own example; a nested slice whose parent is only implied.
-_ALL = {item.name: item.example for item in PROPERTIES if item.since <= 252}
+_ALL = {
+    section: {item.name: item.example for item in PROPERTIES if item.since <= 252 and section in item.sections}
+    for section in ("Slice", "Service")
+}
 _CONFIG = config(
     {
         "plain": fixture("server", slice="api", MemoryMax="64M"),
         "nested": fixture("server", slice="batch-nightly", CPUQuota="12.5%"),
         "bare": fixture("server"),
-        "all": fixture("server", slice="every", **_ALL),
+        "all": fixture("server", slice="every", **_ALL["Service"]),
     },
-    {"api": {"MemoryMax": "192M", "CPUWeight": 80}, "batch-nightly": {"TasksMax": "10%"}, "every": _ALL},
+    {"api": {"MemoryMax": "192M", "CPUWeight": 80}, "batch-nightly": {"TasksMax": "10%"}, "every": _ALL["Slice"]},
 )
 
 

@@ -153,7 +153,7 @@ def _used(config: "Config | None") -> tuple[str, ...]:
     from cgroup_preflight.config.properties import BY_NAME
 
     limits = (item for item in config.settings if item.property not in ("IOWeight", "CPUWeight"))
-    return tuple(sorted({BY_NAME[item.property].controller for item in limits}))
+    return tuple(sorted({BY_NAME[item.property].controller for item in limits} - {""}))
 
 
 def report(

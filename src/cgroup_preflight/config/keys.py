@@ -236,11 +236,14 @@ def _text(text: str) -> str:
     return text
 
 
-_PROPERTY_KEYS = tuple(
-    Key(name=item.name, kind="quantity", doc=item.doc, parse=item.parse, is_property=True,
-        examples=(item.example,), schema=item.shape)
-    for item in PROPERTIES
-)  # fmt: skip
+def _property_keys(section: str) -> tuple[Key, ...]:
+    return tuple(
+        Key(name=item.name, kind=item.kind, doc=item.doc, parse=item.parse, is_property=True,
+            examples=(item.example,), schema=item.shape)
+        for item in PROPERTIES
+        if section in item.sections
+    )  # fmt: skip
+
 
 _POLICY_KEYS = (
     Key(name="headroom_min", kind="string", doc="The least share of MemoryMax that must be free at the peak.",
@@ -302,7 +305,7 @@ SECTIONS: Mapping[str, Section] = {
             "never changed.", default=False),
     )),
     "slices.*": Section(
-        doc="One slice: limits that everything in it shares. Dashes in its name nest: a-b lies in a.", keys=_PROPERTY_KEYS
+        doc="One slice: limits that everything in it shares. Dashes in its name nest: a-b lies in a.", keys=_property_keys("Slice")
     ),
     "services.*": Section(doc="One program, its slice and its limits, spelled as systemd spells them.", keys=(
         Key(name="binary", kind="string", doc="The program, relative to this file. With `unit`, the file that takes the "
@@ -315,7 +318,7 @@ SECTIONS: Mapping[str, Section] = {
             examples=("blue",)),
         Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,
             examples=("api",)),
-        *_PROPERTY_KEYS,
+        *_property_keys("Service"),
         Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",
             parse=_text, examples=({"GOGC": "50"},)),
         Key(name="go_settings", kind="bool", doc="Whether a Go program gets the settings that make its runtime fit "

@@ -21,6 +21,10 @@ _SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
+#: Types whose readiness systemd learns of.
+_NOTIFYING = ("notify", "notify-reload", "forking")
+#: Limits that can block the service manager, those of the boot, too.
+_TINY = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 #: None of these amounts may be above a later one.
 ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
@@ -53,7 +57,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
     by_name = {item.property: item for item in settings}
-    for name in ("MemoryMax", "MemoryHigh"):
+    for name in _TINY:
         value = by_name[name].value if name in by_name else None
         if isinstance(value, Permyriad) and _LARGE_MEMORY * value.value // 10000 < TINY and not tiny:
             mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),
@@ -94,6 +98,13 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     if service.unit and service.smoke.args:
         mistakes.add(codes.BAD_VALUE, (*path, "smoke", "args"), "args: the unit has the arguments of its program",
                      "remove args, or write them into ExecStart= of the unit")  # fmt: skip
+    of_type = next((item for item in service.settings if item.property == "Type"), None)
+    if of_type is not None and service.unit:
+        mistakes.add(codes.BAD_VALUE, (*path, "Type"), "Type: the unit has its type",
+                     "remove Type, or change Type= in the unit")  # fmt: skip
+    elif of_type is not None and service.smoke.ready.kind is ReadyKind.NOTIFY and of_type.text not in _NOTIFYING:
+        mistakes.add(codes.BAD_VALUE, (*path, "Type"), f"Type: systemd learns nothing from a service of the type {of_type.text}, "
+                     "and ready is notify", 'use Type = "notify", or another readiness test')  # fmt: skip
     if service.instance and not is_template:
         mistakes.add(codes.BAD_VALUE, (*path, "instance"),
                      "instance: only a template (unit = \"NAME@.service\") has instances", "remove instance")  # fmt: skip

@@ -27,6 +27,7 @@ class Mistakes:
         self.file = file
         self.lines = lines
         self.findings: list[Finding] = []
+        self._listed: dict[str, Path] = {}
 
     def at(self, path: Path) -> Location:
         """The line of the key, or of the nearest table around it."""
@@ -34,6 +35,11 @@ class Mistakes:
             if path[:end] in self.lines:
                 return Location(file=self.file, line=self.lines[path[:end]])
         return Location(file=self.file, line=1)
+
+    def listed(self, section: str, path: Path) -> str:
+        """Where the keys of a section are listed already; empty if the mistake at `path` is the first to need them."""
+        first = self._listed.setdefault(section, path)
+        return "" if first == path else f"the allowed keys are listed at line {self.at(first).line}"
 
     def has(self, path: Path) -> bool:
         """Whether a mistake below `path` is known already."""
@@ -111,10 +117,16 @@ def _sub_tables(section: str) -> list[str]:
 
 def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:
     """Adds a mistake for the key at `path`, which is not in `known`."""
-    names = sorted(known)
+    from cgroup_preflight.config.other_keys import instead_of, of_the_other_section  # only when there is a mistake
+
     where = f"[{'.'.join(path[:-1])}]" if section else "the file"
-    mistakes.add(codes.UNKNOWN_KEY, path, f"{path[-1][:80]!r} is not a key of {where}",
-                 f"{nearest(path[-1], names)}allowed: {', '.join(names)}")  # fmt: skip
+    name = path[-1]
+    remedy = instead_of(section, name) or of_the_other_section(section, name)
+    if not remedy:
+        names = sorted(known)
+        # The list is long, and the same for each table of the kind.
+        remedy = nearest(name, names) + (mistakes.listed(section, path) or f"allowed: {', '.join(names)}")
+    mistakes.add(codes.UNKNOWN_KEY, path, f"{name[:80]!r} is not a key of {where}", remedy)
 
 
 def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:
@@ -123,6 +135,8 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
             return Parsed(text=str(raw).lower(), value=raw, location=mistakes.at(path))
         _wrong_type(path, raw, "true or false", mistakes)
         return None
+    if key.kind == "lines" and isinstance(raw, list):
+        return _read_lines(key, path, raw, mistakes)
     if key.kind == "strings":
         return _read_strings(key, path, raw, mistakes)
     if key.kind == "map":
@@ -134,17 +148,25 @@ def _read_value(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed
             return _parse(key, path, repr(raw)[:100], mistakes)
         _wrong_type(path, raw, "a number such as 0.9", mistakes)
         return None
-    numeric = key.kind in ("quantity", "span") and isinstance(raw, int) and not isinstance(raw, bool)
+    if key.kind == "switch" and isinstance(raw, bool):
+        return _parse(key, path, "yes" if raw else "no", mistakes)
+    numeric = key.kind in _NUMERIC and isinstance(raw, int) and not isinstance(raw, bool)
     if not numeric and not isinstance(raw, str):
         _wrong_type(path, raw, _quoted_hint(key, raw), mistakes)
         return None
-    text = _words(raw).strip(" \t\r\n") if key.kind in ("quantity", "span") else str(raw)
+    if key.kind == "lines":
+        return _read_lines(key, path, [raw], mistakes)
+    text = _words(raw).strip(" \t\r\n") if key.kind in _NUMERIC else str(raw)
     return _parse(key, path, text, mistakes)
+
+
+#: Kinds whose values may be a whole number without quotes.
+_NUMERIC = ("quantity", "span", "switch")
 
 
 def _quoted_hint(key: Key, raw: object) -> str:
     """What to write instead of a value of a wrong type; for a number with a fraction, what its text would have as hint."""
-    if key.kind not in ("quantity", "span"):
+    if key.kind not in _NUMERIC:
         return "text in quotes"
     if not isinstance(raw, float):
         return "text in quotes, or a whole number"
@@ -191,6 +213,18 @@ def _read_strings(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Pars
     items = [_parse(key, path, item, mistakes) for item in raw]
     values = tuple(item.value for item in items if item is not None)
     return Parsed(text=", ".join(raw), value=values, location=mistakes.at(path))
+
+
+def _read_lines(key: Key, path: Path, raw: list[object], mistakes: Mistakes) -> Parsed | None:
+    """A property that may be there more than once, as a text or as a list of texts."""
+    if not raw or not all(isinstance(item, str) for item in raw):
+        _wrong_type(path, raw, 'text in quotes, or a list of texts, ["a", "b"]', mistakes)
+        return None
+    items = [_parse(key, path, str(item).strip(" \t\r\n"), mistakes) for item in raw]
+    values = tuple(str(item.value) for item in items if item is not None)
+    return (
+        Parsed(text=", ".join(values), value=values, location=mistakes.at(path)) if len(values) == len(items) else None
+    )
 
 
 def _read_map(key: Key, path: Path, raw: object, mistakes: Mistakes) -> Parsed | None:

@@ -62,8 +62,8 @@ _LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE
 _ULLONG_MAX, _LLONG_MAX = (1 << 64) - 1, (1 << 63) - 1
 
 
-def parse_size(text: str) -> Size:
-    """Bytes from `512M`, `1.5G`, `1G 512M`; base 1024, capital suffixes only, as systemd's `parse_size`.
+def parse_size(text: str, *, base: int = 1024) -> Size:
+    """Bytes from `512M`, `1.5G`, `1G 512M`; base 1024 or 1000, capital suffixes only, as systemd's `parse_size`.
 
     A fraction is a double there, divided by 10 once for each digit: with many digits the last byte depends on it.
     Raises `QuantityError` with the nearest working spelling.
@@ -74,7 +74,7 @@ def parse_size(text: str) -> Size:
         order = _SIZE_ORDER.find(match[3]) if match and match[3] else len(_SIZE_ORDER)
         if match is None or order <= smallest or (not match[3] and match.end() != len(text)):
             raise QuantityError(f"{text!r} is not a size", _size_hint(text))
-        factor = _FACTORS.get(match[3], 1)
+        factor = base ** _SIZE_ORDER[::-1].find(match[3]) if match[3] else 1
         whole, digits = int(match[1]), match[2] or ""
         if int(digits or "0") > _ULLONG_MAX:
             raise QuantityError(f"{text!r} has too many digits behind the point", "at most 19 digits behind the point")
@@ -299,14 +299,23 @@ def says(attribute: str, expected: str, actual: str) -> bool:
     text = actual.strip()
     if attribute == "io.weight":
         return text.split("\n", 1)[0].split() == ["default", expected]
-    if attribute in ("cpuset.cpus", "cpuset.cpus.effective"):
+    if attribute == "io.max":
+        return _says_device(expected, text)
+    if attribute.startswith("cpuset."):
         try:
             asked, actual_cpus = parse_cpus(expected), parse_cpus(text)
         except QuantityError:
             return False
         # The kernel leaves out CPUs that the machine lacks; any CPU beyond the list is one too many.
-        return actual_cpus == asked if attribute == "cpuset.cpus" else actual_cpus <= asked
+        return actual_cpus <= asked if attribute.endswith(".effective") else actual_cpus == asked
     return text == expected
+
+
+def _says_device(expected: str, text: str) -> bool:
+    """`8:0 rbps=1000` in the lines of io.max; the kernel has no line for a device without a limit."""
+    device, _, wanted = expected.partition(" ")
+    words = next((words for line in text.splitlines() if (words := line.split())[:1] == [device]), [])
+    return wanted in words or (wanted.endswith("=max") and not words)
 
 
 def format_bytes(count: int) -> str:

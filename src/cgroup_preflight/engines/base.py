@@ -174,7 +174,7 @@ class Engine(Protocol):
     def write_attribute(self, path: str, text: str) -> None:
         """Writes a cgroup file of the run; where that is not allowed, the file stays as it is."""
 
-    def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+    def settings_of(self, units: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
         """The settings that only the engine knows (systemd-oomd's), by unit and property."""
 
     def system_runs(self, unit: str) -> bool:

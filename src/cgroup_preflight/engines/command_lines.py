@@ -8,7 +8,6 @@ opens the gate (systemd.service(5), systemctl(1) `kill`).
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.plan.unit_syntax import specifiers
@@ -24,11 +23,6 @@ _LOG_RATE_SINCE = 240
 
 #: systemd.service(5): ExecStop= runs also after the main process has ended with success, with no MAINPID then.
 _END_GATE = """-{plus}/bin/sh -c '[ -n "$$MAINPID" ] || exec {sleep} {seconds:g}'"""
-
-
-def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
-    """Settings as (property, text), exactly as the unit file has them."""
-    return tuple((item.property, item.text) for item in settings)
 
 
 def run_properties(launch: Launch, *, sleep: str, systemd: int, protect: bool) -> list[tuple[str, str]]:

@@ -37,7 +37,6 @@ _TIMEOUT = 30.0
 _PARALLEL = 8
 #: Starting a slice takes the kernel milliseconds: if it takes longer, `systemctl` waits and says why.
 _SLICE_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
-_POLICIES = ("Id", "ManagedOOMMemoryPressure")
 
 
 def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
@@ -144,9 +143,13 @@ class Manager:
             return frozenset()
         return frozenset(int(shown[name]) for name in ("MainPID", "ControlPID") if shown.get(name, "").isdigit())
 
-    def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The settings of units that the kernel has no file for, by unit name and property."""
-        return self._show(units, _POLICIES)
+    def settings_of(self, units: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """What systemctl shows of the settings `names`, by unit name and property.
+
+        Never through the bus, on which lists of CPUs are bytes.
+        """
+        done = self._systemctl(*argvs.show(units, ("Id", *sorted(names))))
+        return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
     def system_runs(self, unit: str) -> bool:
         """Whether the system's manager runs a unit, whoever's manager this is."""

@@ -28,7 +28,7 @@ def unit_file(launch: Launch, settings: Iterable[tuple[str, str]], run: Iterable
     lines = (
         *(f"{name}={text}" for name, text in settings),
         *(variable_line(name, value) for name, value in launch.env),
-        f"WorkingDirectory={specifiers(launch.folder)}",
+        *(() if "WorkingDirectory" in dict(launch.settings) else (f"WorkingDirectory={specifiers(launch.folder)}",)),
         *((f"StandardInput=file:{specifiers(launch.input)}",) if launch.input else ()),
         *(f"{name}={text}" for name, text in run),
     )  # fmt: skip

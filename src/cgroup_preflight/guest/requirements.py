@@ -84,12 +84,15 @@ def requirements_of(config: Config) -> Requirements:
     settings = config.settings
     quota = max(_quotas(settings), default=0)
     allowed = max(_allowed(settings), default=-1) + 1
-    cpuset = allowed > 0 or "cpuset" in config.require.controllers
+    nodes = any(item.property.endswith("AllowedMemoryNodes") for item in settings)
+    cpuset = allowed > 0 or nodes or "cpuset" in config.require.controllers
     reasons = []
     if quota >= _ONE_CPU:
         reasons.append(f"CPUQuota={quota / 100:g}% needs more than one CPU")
     if cpuset:
-        reasons.append("AllowedCPUs needs the cpuset controller")
+        reasons.append(
+            f"{'AllowedMemoryNodes' if nodes and allowed <= 0 else 'AllowedCPUs'} needs the cpuset controller"
+        )
     if any(item.property.startswith("ManagedOOM") for item in settings):
         reasons.append("ManagedOOM needs pressure information (PSI)")
     if config.target.network:
@@ -166,7 +169,10 @@ def _quotas(settings: Iterable[Setting]) -> list[int]:
 
 def _allowed(settings: Iterable[Setting]) -> list[int]:
     """The highest CPU number of each AllowedCPUs."""
-    return [max(item.value, default=-1) for item in settings if isinstance(item.value, frozenset)]
+    return [
+        max(item.value, default=-1) for item in settings
+        if item.property.endswith("AllowedCPUs") and isinstance(item.value, frozenset)
+    ]  # fmt: skip
 
 
 def _shares(settings: Iterable[Setting]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -112,6 +113,15 @@ class LiveFs:
             number = os.stat(self._at(path)).st_dev
         except OSError as error:
             return missing(path, error)
+        return Known(value=f"{os.major(number)}:{os.minor(number)}", source=path)
+
+    def block_device(self, path: str) -> Reading[str]:
+        """MAJOR:MINOR of a block device node, or else of the file system that a path is on."""
+        try:
+            status = os.stat(self._at(path))
+        except OSError as error:
+            return missing(path, error)
+        number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
         return Known(value=f"{os.major(number)}:{os.minor(number)}", source=path)
 
     def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:

@@ -11,8 +11,6 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.plan.model import GoSettings, Plan, ServicePlan, SlicePlan
 
 if TYPE_CHECKING:
-    from cgroup_preflight.config.unit_source import UnitSource
-
     # Not at run time: the reader of build info takes a third of the start-up, and only Go programs need it.
     from cgroup_preflight.golang.program import Binary
     from cgroup_preflight.plan.go_settings import Unit
@@ -88,8 +86,8 @@ def _service(
     go = _go_settings(service, declared, program)
     labels, source = expand(_slice(service, declared)), service.source
     smoke = replace(service.smoke, env=_environment(service, go))
-    if source is not None and smoke.ready.kind is ReadyKind.STARTED:
-        smoke = replace(smoke, ready=ReadyTest(kind=_readiness(source)))
+    if smoke.ready.kind is ReadyKind.STARTED:
+        smoke = replace(smoke, ready=ReadyTest(kind=_readiness(service)))
     return ServicePlan(
         label=service.name, unit=_unit_name(service), path=service.binary or service.unit,
         binary=path_of(folder, service.binary) if service.binary or source is None else source.program,
@@ -113,10 +111,13 @@ def _slice(service: Service, declared: Mapping[str, tuple[Setting, ...]]) -> str
     return service.slice or (own if own in declared else "")
 
 
-def _readiness(source: UnitSource) -> ReadyKind:
-    from cgroup_preflight.plan.own_unit import readiness_of
+def _readiness(service: Service) -> ReadyKind:
+    own = next((item.text for item in service.settings if item.property == "Type"), "")
+    if service.source is None and not own:
+        return ReadyKind.STARTED
+    from cgroup_preflight.plan.own_unit import readiness_of  # most services say nothing of it
 
-    return readiness_of(source)
+    return readiness_of(service.source.type if service.source is not None else own)
 
 
 def _unit_settings(service: Service) -> tuple[Setting, ...]:

@@ -4,13 +4,14 @@ Sources: systemd `cgroup_apply_*` and `cgroup_cpu_adjust_period` (src/core/cgrou
 `page_counter_memparse` (rounds down to whole pages), Documentation/admin-guide/cgroup-v2.rst.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.config.properties import BY_NAME, Property, Value
 from cgroup_preflight.core import quantities as q
-from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.records import dataclass, field, replace
 from cgroup_preflight.core.report import Location
+from cgroup_preflight.core.unit_values import device_limit
 
 _LONG_MAX = (1 << 63) - 1
 #: The period of `cpu.max` where CPUQuotaPeriodSec is not set.
@@ -18,16 +19,24 @@ DEFAULT_PERIOD_USEC = 100_000
 _RESOLUTION = 1_000
 _PERIOD_MAX = 1_000_000
 #: The request, and what the kernel grants of it: it silently leaves out CPUs that a level above does not have.
-_CPUS, _CPUS_IN_FORCE = "cpuset.cpus", "cpuset.cpus.effective"
+_CPUSETS = ("cpuset.cpus", "cpuset.mems")
+#: The words of io.max.
+_DEVICE_WORDS = {
+    "IOReadBandwidthMax": "rbps", "IOWriteBandwidthMax": "wbps", "IOReadIOPSMax": "riops", "IOWriteIOPSMax": "wiops",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNumbers:
-    """The numbers of the host that percentages and rounding refer to: bytes of a page and of memory, tasks."""
+    """The numbers of the host that percentages and rounding refer to: bytes of a page and of memory, tasks.
+
+    `devices` are the numbers (MAJOR:MINOR) of the block devices that settings name, by their paths there.
+    """
 
     page_size: int
     memory_bytes: int
     tasks_max: int
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +58,36 @@ class Expectation:
 def expectations(settings: Iterable[Setting], host: HostNumbers) -> tuple[Expectation, ...]:
     """What the kernel's files must say, for each setting that has a file."""
     by_name = {item.property: item for item in settings}
-    found = []
+    found: list[Expectation] = []
     for name, setting in by_name.items():
         item = BY_NAME[name]
         if not item.attribute:
             continue
+        if isinstance(setting.value, tuple):
+            found += _of_devices(setting, setting.value, host)
+            continue
         attribute, text, number, period = item.attribute, *_value(setting, by_name, host)
-        if setting.value == "idle":
+        if setting.value == "idle":  # the one word that CPUWeight knows
             attribute, text, number = "cpu.idle", "1", 1
         expected = Expectation(
             attribute=attribute, text=text, number=number, period_usec=period, property=item, location=setting.location
         )
         found.append(expected)
-        if attribute == _CPUS:
-            found.append(replace(expected, attribute=_CPUS_IN_FORCE))
+        if attribute in _CPUSETS:
+            found.append(replace(expected, attribute=f"{attribute}.effective"))
     return tuple(found)
+
+
+def _of_devices(setting: Setting, lines: Iterable[str], host: HostNumbers) -> Iterator[Expectation]:
+    """A word of io.max for each device. One that this host lacks keeps its path, which no line of the file begins with."""
+    for line in lines:
+        limit = device_limit(line)
+        amount = "max" if limit.amount is None else str(limit.amount)
+        device = host.devices.get(limit.device, limit.device)
+        yield Expectation(
+            attribute="io.max", text=f"{device} {_DEVICE_WORDS[setting.property]}={amount}", number=limit.amount,
+            property=BY_NAME[setting.property], location=setting.location,
+        )  # fmt: skip
 
 
 def _value(setting: Setting, by_name: Mapping[str, Setting], host: HostNumbers) -> tuple[str, float | None, int]:
@@ -71,6 +95,9 @@ def _value(setting: Setting, by_name: Mapping[str, Setting], host: HostNumbers) 
     value = setting.value
     if isinstance(value, frozenset):
         return q.format_cpus(value), None, 0
+    if setting.property == "OOMPolicy":
+        # systemd, service.c: the kernel kills the whole group where that is the policy.
+        return ("1" if value == "kill" else "0"), None, 0
     if setting.property == "CPUQuota":
         quota = quota_usec(by_name)
         assert quota is not None

@@ -1,7 +1,7 @@
 """What a unit of the project says of itself: its own limits, and how systemd learns that it is ready. Pure."""
 
 from cgroup_preflight.config.model import ReadyKind, Setting
-from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.config.properties import BY_NAME, Role
 from cgroup_preflight.config.unit_source import UnitSource
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Location
@@ -10,24 +10,29 @@ from cgroup_preflight.core.report import Location
 _TELLING = ("notify", "notify-reload", "forking", "dbus")
 
 
-def readiness_of(source: UnitSource) -> ReadyKind:
-    """How systemd learns that the unit is ready."""
-    if source.type in _TELLING:
+def readiness_of(type_: str) -> ReadyKind:
+    """How systemd learns that a unit of this Type= is ready."""
+    if type_ in _TELLING:
         return ReadyKind.NOTIFY
-    return ReadyKind.EXIT if source.type == "oneshot" else ReadyKind.STARTED
+    return ReadyKind.EXIT if type_ == "oneshot" else ReadyKind.STARTED
 
 
 def own_limits(source: UnitSource) -> tuple[Setting, ...]:
     """Its own limits, of the properties that this tool proves; a value in another spelling is left out."""
     found: dict[str, Setting] = {}
     for item in source.lines:
-        if item.section != "Service" or item.key not in BY_NAME:
+        known = BY_NAME.get(item.key)
+        if item.section != "Service" or known is None or known.role is Role.START or "Service" not in known.sections:
             continue
-        found.pop(item.key, None)
+        before = found.pop(item.key, None)
         try:
-            value = BY_NAME[item.key].parse(item.value)
+            value = known.parse(item.value)
         except QuantityError:
             continue
+        text = item.value
+        if known.kind == "lines":
+            value = (*(before.value if before is not None and isinstance(before.value, tuple) else ()), str(value))
+            text = ", ".join(value)
         at = Location(file=item.file, line=item.line)
-        found[item.key] = Setting(property=item.key, text=item.value, value=value, location=at)
+        found[item.key] = Setting(property=item.key, text=text, value=value, location=at)
     return tuple(found[name] for name in BY_NAME if name in found)

@@ -7,6 +7,7 @@ would start, stop or wait for other units of the host is left out, and so is [In
 import re
 from collections.abc import Iterable, Iterator
 
+from cgroup_preflight.config.properties import FOLDERS
 from cgroup_preflight.config.unit_source import PREFIXES, UnitSource, named_lines, program_of
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.unit_text import UnitLine
@@ -18,11 +19,9 @@ _CONDITIONS = ("Condition", "Assert")
 _OF_THE_RUN = ("Slice", "Restart", "RestartSec", "ExecStartPre", "ExecStop", "ExecStopPost", "Sockets",
                "StandardOutput", "StandardError")  # fmt: skip
 #: A name, and no number (systemd, user-util.c; https://systemd.io/USER_NAMES).
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.ASCII)
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
 _OF_THE_SOCKET = ("Service", "Slice", "Accept")
 _NO = ("no", "false", "0", "off", "n", "f")
-#: Folders of the host that belong to the unit by their names, not by its name (systemd.exec(5)).
-_FOLDERS = ("StateDirectory", "RuntimeDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "
 
 def host_conflicts(source: UnitSource) -> tuple[str, ...]:
     """What of the unit belongs to one unit of the host only, so that a copy of it must not run there."""
-    found = [f"{key}={item}" for key in _FOLDERS for item in source.values(key)]
+    found = [f"{key}={item}" for key in FOLDERS for item in source.values(key)]
     found += [f"{key}={value}" for key in ("BusName", "PIDFile") if (value := source.last(key))]
     return (*found, *(("its socket unit",) if source.socket else ()))
 
@@ -74,10 +73,11 @@ def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if source.last("DynamicUser") in ("yes", "true", "1", "on"):
         return (), ()
     groups = (source.last("Group"), *(word for item in source.values("SupplementaryGroups") for word in item.split()))
-    return _named((source.last("User"),)), _named(groups)
+    return named((source.last("User"),)), named(groups)
 
 
-def _named(names: Iterable[str]) -> tuple[str, ...]:
+def named(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that are names of users or groups, and no numbers."""
     return tuple(dict.fromkeys(name for name in names if _USER.fullmatch(name)))
 
 

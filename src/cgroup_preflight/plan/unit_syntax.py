@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import FOLDERS
 
 #: What needs no quotes, besides letters and digits; `%` and `$` are doubled anyway.
 _BARE_WORD = "%+,-./:=@_$"
@@ -50,9 +51,22 @@ def fits_unquoted(text: str) -> bool:
     return text.isprintable() and text == text.strip() and not text.endswith("\\")
 
 
+def setting_pairs(settings: Iterable[Setting]) -> tuple[tuple[str, str], ...]:
+    """Settings as (property, text), one pair for each line of the unit file; the config's loader has checked the text."""
+    return tuple(
+        (item.property, text)
+        for item in settings
+        for text in (item.value if isinstance(item.value, tuple) else (item.text,))
+    )
+
+
 def setting_lines(settings: Iterable[Setting]) -> list[str]:
-    """One `Property=text` line for each setting; the config's loader has checked the text."""
-    return [f"{item.property}={item.text}" for item in settings]
+    """The `Property=text` lines of settings."""
+    return [f"{name}={text}" for name, text in setting_pairs(settings)]
+
+
+#: Properties with several words, to which each further line adds (systemd.exec(5), systemd.service(5)).
+_LISTS = (*FOLDERS, "AmbientCapabilities", "SuccessExitStatus")
 
 
 def drop_in_lines(settings: Iterable[Setting]) -> list[str]:
@@ -62,7 +76,8 @@ def drop_in_lines(settings: Iterable[Setting]) -> list[str]:
     """
     lines = []
     for item in settings:
-        lines += [f"{item.property}="] if isinstance(item.value, frozenset) else []
+        adds = isinstance(item.value, frozenset | tuple) or item.property in _LISTS
+        lines += [f"{item.property}="] if adds else []
         lines += setting_lines([item])
     return lines
 

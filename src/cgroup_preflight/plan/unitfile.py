@@ -105,11 +105,14 @@ def whole_service(plan: Plan, service: ServicePlan, *, program: str, user: str, 
     """A whole unit for a service that has none: `program` (an absolute path) with the arguments of its smoke run.
 
     `smoke.env` is not in it, because it belongs to the run; `Environment` of the service is. `user` is empty for the
-    manager's default; `target` is the one that starts it.
+    manager's default; `target` is the one that starts it. The config's own Type and User win.
     """
+    own = {item.property for item in service.own_settings}
     return _text(
-        *_head(plan), "", "[Unit]", f"Description={service.label}", "", "[Service]", "Type=exec",
-        f"ExecStart={command_line((program, *service.smoke.args))}", *((f"User={user}",) if user else ()),
+        *_head(plan), "", "[Unit]", f"Description={service.label}", "", "[Service]",
+        *(() if "Type" in own else ("Type=exec",)),
+        f"ExecStart={command_line((program, *service.smoke.args))}",
+        *((f"User={user}",) if user and "User" not in own else ()),
         "Restart=on-failure", *_service_lines(service), "", "[Install]", f"WantedBy={target}",
     )  # fmt: skip
 

@@ -1,5 +1,8 @@
 """Exit statuses that systemd gives a process that it could not set up (systemd.exec(5), "Process Exit Codes")."""
 
+from cgroup_preflight.plan.model import ServicePlan
+from cgroup_preflight.plan.unit_syntax import setting_pairs
+
 _SETTINGS = {
     200: "CHDIR: WorkingDirectory=", 203: "EXEC: the program of ExecStart=", 205: "LIMITS: a limit such as LimitNOFILE=",
     206: "OOM_ADJUST: OOMScoreAdjust=", 208: "STDIN: StandardInput=", 209: "STDOUT: StandardOutput=",
@@ -20,3 +23,10 @@ _SETTINGS = {
 def setting_of(status: int) -> str:
     """Systemd's name of the status and the setting that it stands for; empty for a status of the program's own."""
     return _SETTINGS.get(status, "")
+
+
+def needs_file(service: ServicePlan) -> bool:
+    """Whether the service has a file of variables that must exist; without it systemd does not start a process at all."""
+    files = [*(service.source.values("EnvironmentFile") if service.source is not None else ())]
+    files += [text for name, text in setting_pairs(service.own_settings) if name == "EnvironmentFile"]
+    return any(not file.startswith("-") for file in files)

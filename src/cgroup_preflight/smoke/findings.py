@@ -17,7 +17,7 @@ from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.exit_codes import setting_of
+from cgroup_preflight.smoke.exit_codes import needs_file, setting_of
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
 from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
@@ -50,6 +50,8 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     """
     if seen.ready is not None and seen.ready.blocked:
         return (_blocked(seen, seen.ready.why),)
+    if not seen.refused and not seen.cgroup and (_setting_failed(seen) or _lacks_file(seen)):
+        return (_ended_early(seen),)
     if seen.refused or not seen.cgroup:
         return (_not_started(seen),)
     if _was_not_set_up(seen):
@@ -64,9 +66,19 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
 
 def _was_not_set_up(seen: ServiceEvidence) -> bool:
     """Whether systemd failed before the unit reached its gate, so that no process of it has run."""
+    absent = all(_is_absent(item) for item in seen.limits if item.expected.attribute.startswith("memory"))
+    return _setting_failed(seen) and absent
+
+
+def _setting_failed(seen: ServiceEvidence) -> bool:
+    """Whether systemd ended the process because of a setting of the unit."""
     ended = seen.state.exit
-    failed = ended is not None and ended.how is How.EXITED and bool(setting_of(ended.status))
-    return failed and all(_is_absent(item) for item in seen.limits if item.expected.attribute.startswith("memory"))
+    return ended is not None and ended.how is How.EXITED and bool(setting_of(ended.status))
+
+
+def _lacks_file(seen: ServiceEvidence) -> bool:
+    """Whether systemd could not load what a start needs, and the service has a file of variables that must exist."""
+    return seen.state.result == "resources" and needs_file(seen.service)
 
 
 def not_run(choice: EngineChoice) -> Finding:
@@ -227,7 +239,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             ),
             evidence={"still running": ", ".join(seen.outlasting), "state": seen.stopping} if seen.outlasting else {},
         )
-    elif (ended != _CLEAN and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
+    elif (not _is_success(seen) and seen.service.smoke.ready.kind is ReadyKind.EXIT) or result not in (
         "success",
         "exit-code",
         "",
@@ -242,7 +254,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             evidence={"result": result, "exit_status": status},
         )
     else:
-        if ended.how is How.EXITED and ended.status:
+        if not _is_success(seen) and ended.how is How.EXITED:
             yield codes.STOP.finding(
                 Status.WARN,
                 seen.service,
@@ -258,6 +270,12 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         )
 
 
+def _is_success(seen: ServiceEvidence) -> bool:
+    """Status 0, or one that systemd takes for success because of SuccessExitStatus= (systemd.service(5))."""
+    ended = seen.state.exit
+    return ended == _CLEAN or (ended is not None and ended.how is How.EXITED and seen.state.result == "success")
+
+
 def _memory_limited(seen: ServiceEvidence) -> bool:
     return any(item.expected.attribute in ("memory.max", "memory.high") for item in seen.limits)
 
@@ -270,6 +288,8 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         how = f"was killed by signal {status} ({_SIGNALS.get(ended.status, 'see signal(7)')})"
     elif result == "timeout":
         how = f"did not start within its start_timeout of {seen.service.smoke.start_timeout:g} s"
+    elif _lacks_file(seen):
+        how = "could not be started (result resources): a file of EnvironmentFile= cannot be read"
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     remedy = Remedy(title=f"{read_log(seen)}, and run it by hand with the same arguments")
@@ -281,6 +301,8 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         )
         if seen.service.source is not None:
             remedy = Remedy(title=f"correct this setting in {seen.service.path}, or give the guest what it names")
+        elif ended.status != _NOT_EXECUTED:
+            remedy = Remedy(title="correct this key in the config, or give the guest what it names ([target] paths)")
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)

@@ -101,6 +101,8 @@ def _traced(launch: Launch, unit: str, folder: str) -> Launch:
     return replace(
         launch,
         unit=unit,
+        # Its first lines are enough: nobody waits until it says that it is ready.
+        settings=tuple(item for item in launch.settings if item[0] != "Type"),
         env=tuple(environment.items()),
         output=os.path.join(folder, unit),
         runtime_max=_DEADLINE * 2,

@@ -1,15 +1,16 @@
-"""Before a run of units of the project: what this machine must not do with them, and the users that they need."""
+"""Before a run: what this machine must not do with the services and their units, and the users that they need."""
 
 from collections.abc import Iterable, Iterator
 
-from cgroup_preflight.config.model import Service
+from cgroup_preflight.config.model import Service, Setting
+from cgroup_preflight.config.properties import FOLDERS
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.own_unit import own_limits
-from cgroup_preflight.plan.run_unit import host_conflicts, users
+from cgroup_preflight.plan.run_unit import host_conflicts, named, users
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -19,35 +20,53 @@ _IN_GUEST = Remedy(
     commands=(("cgroup-preflight", "run", "--engine", "guest"),),
 )
 _SECONDS = 30.0
+#: What only root can give to a program (systemd.exec(5)).
+_OF_ROOT = ("User", "Group", "AmbientCapabilities")
 
 
-def refuse_on_host(services: Iterable[Service], source: str) -> None:
-    """Raises ConfigError where a copy of a unit would use folders, names or sockets of the unit that the host may run."""
-    findings = [
-        codes.UNIT_FILE.finding(
-            Status.FAIL, service.name,
-            f"{service.unit} has {', '.join(conflicts)}, which on this host may belong to the real unit", _IN_GUEST,
-            location=service.unit_location,
-        )
-        for service in services
-        if service.source is not None and (conflicts := host_conflicts(service.source))
-    ]  # fmt: skip
+def refuse_on_host(services: Iterable[Service], source: str, *, root: bool) -> None:
+    """Raises ConfigError where a service would use folders, names or sockets of the unit that the host may run.
+
+    Also where it needs root, and the programs do not run as `root` here: through sudo they are the caller's, too.
+    """
+    findings = [item for service in services for item in _refused(service, root=root)]
     if findings:
         raise ConfigError(
-            f"{len(findings)} unit(s) cannot be tried on a host",
+            f"{len(findings)} service(s) cannot be tried on this host",
             where=source,
             findings=tuple(findings),
             remedy=_IN_GUEST,
         )
 
 
+def _refused(service: Service, *, root: bool) -> Iterator[Finding]:
+    if service.source is not None and (conflicts := host_conflicts(service.source)):
+        message = f"{service.unit} has {', '.join(conflicts)}, which on this host may belong to the real unit"
+        yield codes.UNIT_FILE.finding(Status.FAIL, service.name, message, _IN_GUEST, location=service.unit_location)
+    if folders := _settings(service, FOLDERS):
+        message = f"{_shown(folders)} may belong to the real service on this host"
+        yield codes.UNIT_FILE.finding(Status.FAIL, service.name, message, _IN_GUEST, location=folders[0].location)
+    if not root and (needing := _settings(service, _OF_ROOT)):
+        message = f"{_shown(needing)} needs root, and programs do not run as root here"
+        yield codes.UNIT_FILE.finding(Status.FAIL, service.name, message, _IN_GUEST, location=needing[0].location)
+
+
+def _settings(service: Service, names: Iterable[str]) -> tuple[Setting, ...]:
+    return tuple(item for item in service.settings if item.property in names)
+
+
+def _shown(settings: Iterable[Setting]) -> str:
+    return ", ".join(f"{item.property}={item.text}" for item in settings)
+
+
 def create_users(door: "Door", services: Iterable[Service]) -> None:
-    """Creates the system users and groups that units name and this guest lacks (sysusers.d(5)). Raises HostError."""
+    """Creates the system users and groups that services name and this guest lacks (sysusers.d(5)). Raises HostError."""
     lines: dict[str, None] = {}
     for service in services:
-        if service.source is not None:
-            named, groups = users(service.source)
-            lines |= dict.fromkeys((*(f"g {name} -" for name in groups), *(f"u {name} -" for name in named)))
+        people, groups = users(service.source) if service.source is not None else ((), ())
+        groups += named(item.text for item in _settings(service, ("Group",)))
+        people += named(item.text for item in _settings(service, ("User",)))
+        lines |= dict.fromkeys((*(f"g {name} -" for name in groups), *(f"u {name} -" for name in people)))
     if not lines:
         return
     done = door.programs.run(
@@ -56,7 +75,7 @@ def create_users(door: "Door", services: Iterable[Service]) -> None:
     if isinstance(done, Missing) or done.value.returncode != 0:
         why = str(done) if isinstance(done, Missing) else done.value.stderr.strip()[:200]
         raise HostError(
-            f"cannot create the users of the units: {why}", where="systemd-sysusers",
+            f"cannot create the users of the services: {why}", where="systemd-sysusers",
             remedy=Remedy(title="name a user of the guest in User= and Group="),
         )  # fmt: skip
 

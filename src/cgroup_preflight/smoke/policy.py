@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.config.properties import BY_NAME, Role
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.quantities import INFINITY, Permyriad, QuantityError, Size, parse_cpus
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.plan.expect import HostNumbers, memory_bytes
 from cgroup_preflight.plan.model import Plan
 
 #: Who acts on ManagedOOM settings (systemd-oomd.service(8)); without it they have no effect.
@@ -32,20 +34,24 @@ def policies(plan: Plan) -> tuple[tuple[str, str, Setting], ...]:
 
 
 def judge(
-    wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], *, oomd: bool
-) -> tuple[Finding, ...]:
+    wanted: Iterable[tuple[str, str, Setting]], shown: Mapping[str, Mapping[str, str]], host: HostNumbers, *, oomd: bool
+) -> tuple[Finding, ...]:  # fmt: skip
     """One finding for each policy; `shown` is what systemd says of each unit, `oomd` whether systemd-oomd runs."""
-    return tuple(_policy_finding(label, setting, shown.get(unit, {}), oomd=oomd) for label, unit, setting in wanted)
+    return tuple(
+        _policy_finding(label, setting, shown.get(unit, {}), host, oomd=oomd) for label, unit, setting in wanted
+    )
 
 
-def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, oomd: bool) -> Finding:
+def _policy_finding(
+    label: str, setting: Setting, shown: Mapping[str, str], host: HostNumbers, *, oomd: bool
+) -> Finding:  # fmt: skip
     actual = shown.get(setting.property)
     remedies: tuple[Remedy, ...] = (_ASK,)
     if actual is None:
         status, message = Status.UNVERIFIED, "systemd does not report it"
-    elif actual != setting.text:
+    elif not _is_shown(setting, actual, host):
         status, message = Status.FAIL, f"should be {setting.text!r}, systemd has {actual!r}"
-    elif setting.text == "kill" and not oomd:
+    elif setting.property.startswith("ManagedOOM") and setting.text != "auto" and not oomd:
         status, message, remedies = Status.WARN, f"{OOMD} does not run here, so the setting has no effect", (_START,)
     else:
         status, message, remedies = Status.PASS, f"systemd has {actual!r}; not tested whether it acts", ()
@@ -57,3 +63,27 @@ def _policy_finding(label: str, setting: Setting, shown: Mapping[str, str], *, o
         location=setting.location,
         evidence={f"systemctl show {setting.property}": actual, OOMD: oomd},
     )
+
+
+#: What `systemctl show` has for no limit, in one of its forms.
+_NO_LIMIT = ("infinity", str((1 << 32) - 1), str((1 << 64) - 1))
+
+
+def _is_shown(setting: Setting, actual: str, host: HostNumbers) -> bool:
+    """Whether `systemctl show` says the value, which it writes in its own way (systemctl(1), bus-print-properties.c)."""
+    value = setting.value
+    if isinstance(value, frozenset):
+        try:
+            return parse_cpus(actual) == value
+        except QuantityError:
+            return False
+    if value is INFINITY or value == "infinity":
+        return actual in _NO_LIMIT
+    if setting.property == "ManagedOOMMemoryPressureLimit" and isinstance(value, Permyriad):
+        # A share of 2^32 - 1, rounded (UINT32_SCALE_FROM_PERMYRIAD).
+        return actual == str((value.value * ((1 << 32) - 1) + 5000) // 10000)
+    if isinstance(value, Size):
+        return actual == str(value.bytes)
+    if isinstance(value, Permyriad):
+        return actual == str(memory_bytes(value, host))
+    return actual == str(value)

@@ -11,11 +11,11 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import Permyriad, format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Location
-from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.plan.expect import Expectation, HostNumbers, expectations
 from cgroup_preflight.plan.limits import chain_above
 from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.plan.unit_syntax import setting_pairs
 
 #: How much memory a probe uses beyond the limit, and how much the host must still have free then; bytes.
 OVER = 16 << 20
@@ -321,7 +321,7 @@ def probe_launch(
     return Launch(
         unit=item.unit, slice=item.in_slice, description="cgroup-preflight", command=command,
         # The killed child is what the probe wants; its parent stays until the counters are read.
-        settings=(*command_lines.setting_pairs(item.settings), *item.extra, ("OOMPolicy", "continue")),
+        settings=(*setting_pairs(item.settings), *item.extra, ("OOMPolicy", "continue")),
         uid=user[0] if user else None, gid=user[1] if user else None, runtime_max=longest, stop_timeout=5.0,
         hold_before=0.0, hold_after=0.0, input=ask, output=output,
     )  # fmt: skip

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.reading import value_or
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, ServiceResult
-from cgroup_preflight.engines import command_lines, ready, run_scope
+from cgroup_preflight.engines import ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.fair_time import SLOWEST
@@ -25,7 +25,9 @@ from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.plan.build import only, scoped
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.counters import counted_findings
+from cgroup_preflight.smoke.devices import devices_of
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
@@ -73,7 +75,7 @@ def smoke(
     if inside:
         create_users(door, wanted)
     else:
-        refuse_on_host(wanted, config.path)
+        refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
         before_start=_drop_caches if inside else lambda: None,
@@ -93,7 +95,7 @@ def prove(
     observer = Observer(door.files, facts.mount_point)
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
-    numbers = host_numbers(facts)
+    numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
     scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
     with _folder(run_name, stays=inside) as folder, scope as run:
         reads_log = not inside and (not engine.user or _reads_journal())
@@ -106,7 +108,7 @@ def prove(
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
         services = Services(engine, observer, run.cgroups, say, door, inside=inside)
         seen = services.run_all(proofs)
-        policed = _policed(plan, engine)
+        policed = _policed(plan, engine, numbers)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
         capacity = _capacity(facts)
@@ -139,12 +141,15 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _policed(plan: Plan, engine: Engine) -> tuple[Finding, ...]:
+def _policed(plan: Plan, engine: Engine, numbers: HostNumbers) -> tuple[Finding, ...]:
     """What systemd took of the settings that the kernel has no file for."""
     wanted = policies(plan)
     if not wanted:
         return ()
-    return judge(wanted, engine.settings_of({unit for _, unit, _ in wanted}), oomd=engine.system_runs(OOMD))
+    names = {setting.property for _, _, setting in wanted}
+    shown = engine.settings_of({unit for _, unit, _ in wanted}, names)
+    oomd = engine.system_runs(OOMD) if any(name.startswith("ManagedOOM") for name in names) else True
+    return judge(wanted, shown, numbers, oomd=oomd)
 
 
 @contextmanager
@@ -199,13 +204,18 @@ def _launch(
     smoke_settings = service.smoke
     return Launch(
         unit=service.unit, slice=service.slices[-1], description=f"cgroup-preflight: {config.project} {service.label}",
-        command=(service.binary, *smoke_settings.args), settings=command_lines.setting_pairs(service.settings),
+        command=(service.binary, *smoke_settings.args), settings=setting_pairs(service.settings),
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
         runtime_max=longest + 120.0, hold_before=longest + GATE_SECONDS, hold_after=longest + GATE_SECONDS,
         output=os.path.join(folder, service.label) if folder else "", own=service.run_unit,
-        type="notify" if smoke_settings.ready.kind is ReadyKind.NOTIFY else "exec",
+        type=_type(service),
     )  # fmt: skip
+
+
+def _type(service: ServicePlan) -> str:
+    own = {item.property: item.text for item in service.own_settings}.get("Type")
+    return own or ("notify" if service.smoke.ready.kind is ReadyKind.NOTIFY else "exec")
 
 
 def _can_be_traced(seen: ServiceEvidence) -> bool:

@@ -209,6 +209,23 @@ def test_a_release_counts_where_one_is_named(spec, status):
     assert "252.39" in found.message
 
 
+@pytest.mark.parametrize(
+    ("line", "since"),
+    [
+        ("Type = 'notify-reload'", 253), ("Type = 'exec'", 240), ("Type = 'idle'", 201), ("Type = 'notify'", 201),
+        ("CPUWeight = 'idle'", 252), ("StartupCPUWeight = 'idle'", 252), ("StartupCPUWeight = 9", 232), ("User = 'idle'", 201),
+        ("StartupAllowedCPUs = 0", 250), ("OOMPolicy = 'kill'", 243), ("MemoryZSwapWriteback = false", 256),
+        ("StateDirectory = 'x'", 235), ("ManagedOOMMemoryPressureLimit = '50%'", 248), ("StartupMemoryMax = '64M'", 254),
+    ],
+)  # fmt: skip
+def test_the_first_systemd_with_a_key_or_with_its_value(line, since):
+    config = f"[services.x]\nbinary = 'x'\n{line}\n"
+    assert one("CGP104", facts(systemd_version=since), config=config).status is Status.PASS
+    (found,) = run("CGP104", facts(systemd_version=since - 1), config=config)
+    assert (found.status, found.location.line) == (Status.FAIL, 3)
+    assert f"needs systemd {since}" in found.message
+
+
 def test_properties_that_this_systemd_does_not_know():
     config = (
         "[slices.a]\nMemoryZSwapMax = '64M'\nCPUWeight = 'idle'\nMemoryMax = '64M'\n"

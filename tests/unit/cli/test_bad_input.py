@@ -71,7 +71,7 @@ def test_a_file_that_is_no_config(tmp_path, data, line):
 SETTINGS = [
     ("memory_max = '1G'", "memory_max", "did you mean MemoryMax?"),
     ("Memorymax = '1G'", "Memorymax", "did you mean MemoryMax?"),
-    ("colour = 1", "colour", "allowed: "),
+    ("colour = 1", "colour", "allowed"),
     ("CPUQuota = '0%'", "'0%'", "above 0%"),
     ("CPUQuota = 0", "'0'", "%"),
     ("MemoryMax = 4095", "4095", "16M"),

@@ -116,6 +116,7 @@ def test_a_config_without_a_project_is_found() -> None:
     assert not is_valid("[slices.api]\n")
 
 
+SERVICE = '[services.x]\nbinary = "x"'
 _number = st.from_regex(r"[0-9]{1,6}(\.[0-9]{0,3})?", fullmatch=True)
 _size = st.builds("{}{}{}".format, _number, st.sampled_from(["", " "]), st.sampled_from(["", *"EPTGMKB", "MB", "m"]))
 _unit = st.sampled_from(["", "us", "µs", "ms", "s", "sec", "min", "h", "d", "x", "S"])
@@ -129,10 +130,36 @@ _word = st.one_of(
 
 @given(st.sampled_from(sorted(BY_NAME)), _word)
 def test_whatever_loads_is_valid(name: str, word: str) -> None:
-    texts = [f'{name} = "{word}"'] + ([f"{name} = {word}"] if word.isdigit() and word == str(int(word)) else [])
+    is_slice = "Slice" in BY_NAME[name].sections
+    texts = [f'{name} = "{word}"', f'{name} = ["{word}"]'] + (
+        [f"{name} = {word}"] if word.isdigit() and word == str(int(word)) else []
+    )
     for text in texts:
-        config = f"{START}[slices.api]\n{text}\n"
+        config = f"{START}{'[slices.api]' if is_slice else SERVICE}\n{text}\n"
         assert is_valid(config) or not loads(config)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_the_example_of_each_property_loads_and_is_valid(name: str) -> None:
+    item = BY_NAME[name]
+    config = f"{START}{'[slices.api]' if 'Slice' in item.sections else SERVICE}\n{name} = {json.dumps(item.example)}\n"
+    assert loads(config)
+    assert is_valid(config)
+    for text in ('""', "1.5", "[]", '["a\\nb"]', "{}", '"a\\nb"'):
+        wrong = f"{config}{name}2 = 1\n".replace(
+            f"{name} = {json.dumps(item.example)}\n{name}2 = 1", f"{name} = {text}"
+        )
+        assert not loads(wrong)
+        assert not is_valid(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "section"), [("User", "[slices.api]"), ("ConcurrencyHardMax", "[services.x]\nbinary = 'x'")]
+)
+def test_a_property_is_valid_only_where_systemd_has_it(name: str, section: str) -> None:
+    config = f"{START}{section}\n{name} = 1\n"
+    assert not loads(config)
+    assert not is_valid(config)
 
 
 @given(st.text(st.sampled_from("ab09_.-@ %\n/"), max_size=12) | st.sampled_from(["user", "user-1", "x.slice", "init"]))

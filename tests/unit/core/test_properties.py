@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.config.model import CONTROLLERS
-from cgroup_preflight.config.properties import BY_NAME, PROPERTIES, Role
+from cgroup_preflight.config.properties import BOTH, BY_NAME, FOLDERS, PROPERTIES, SERVICE, SLICE, Role
 from cgroup_preflight.core.quantities import INFINITY, QuantityError, Size
 
 FROM_THE_ISSUE = [
@@ -20,6 +20,35 @@ FROM_THE_ISSUE = [
     "IOWeight",
     "TasksMax",
     "ManagedOOMMemoryPressure",
+    "ManagedOOMMemoryPressureLimit",
+    "ManagedOOMSwap",
+    "MemoryZSwapWriteback",
+    "AllowedMemoryNodes",
+    "IOReadBandwidthMax",
+    "IOWriteBandwidthMax",
+    "IOReadIOPSMax",
+    "IOWriteIOPSMax",
+    "OOMPolicy",
+    "StartupCPUWeight",
+    "StartupIOWeight",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupMemoryLow",
+    "StartupMemoryHigh",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+    "StartupMemoryZSwapMax",
+    "ConcurrencyHardMax",
+    "ConcurrencySoftMax",
+    "Type",
+    "User",
+    "Group",
+    "WorkingDirectory",
+    "EnvironmentFile",
+    *FOLDERS,
+    "AmbientCapabilities",
+    "LimitNOFILE",
+    "SuccessExitStatus",
 ]
 
 
@@ -32,14 +61,25 @@ def test_every_property_of_the_issue_is_there_once():
 def test_each_row_is_complete(item):
     item.parse(item.example)
     assert item.doc.endswith(".")
-    assert item.controller in CONTROLLERS
+    assert item.controller in (*CONTROLLERS, "")
     assert 200 < item.since < 300
+    assert item.kind in ("quantity", "switch", "lines")
+    assert all(since > item.since and item.parse(word) == word for word, since in item.later)
     if item.attribute:
         assert item.attribute.startswith(
             {"memory": "memory.", "cpu": "cpu.", "cpuset": "cpuset.", "io": "io.", "pids": "pids."}[item.controller]
         )
     else:
-        assert item.role in (Role.PARAMETER, Role.POLICY)
+        assert item.role in (Role.PARAMETER, Role.POLICY, Role.START)
+    # What has no controller is of the program, or of systemd alone.
+    assert bool(item.controller) is (item.sections == BOTH or item.name == "OOMPolicy")
+
+
+def test_sections_that_systemd_has_a_property_in():
+    assert {item.name for item in PROPERTIES if item.sections == SLICE} == {"ConcurrencyHardMax", "ConcurrencySoftMax"}
+    assert {item.name for item in PROPERTIES if item.sections == SERVICE} == {
+        *(item.name for item in PROPERTIES if item.role is Role.START), "OOMPolicy",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -56,6 +96,14 @@ def test_each_row_is_complete(item):
         ("IOWeight", 230),
         ("TasksMax", 227),
         ("ManagedOOMMemoryPressure", 247),
+        ("ManagedOOMMemoryPressureLimit", 248),
+        ("MemoryZSwapWriteback", 256),
+        ("OOMPolicy", 243),
+        ("AllowedMemoryNodes", 244),
+        ("StartupAllowedCPUs", 250),
+        ("ConcurrencyHardMax", 258),
+        ("StateDirectory", 235),
+        ("IOReadBandwidthMax", 230),
     ],
 )
 def test_first_systemd_with_each(name, since):
@@ -82,7 +130,12 @@ def test_zero_is_a_value_only_where_systemd_takes_it(name, zero):
 
 
 @pytest.mark.parametrize(
-    "name", [item.name for item in PROPERTIES if item.controller in ("memory", "pids") and item.attribute]
+    "name",
+    [
+        item.name
+        for item in PROPERTIES
+        if item.shape.get("pattern") in (BY_NAME["MemoryMax"].shape["pattern"], BY_NAME["TasksMax"].shape["pattern"])
+    ],
 )
 def test_infinity_is_a_value_of_every_amount(name):
     assert BY_NAME[name].parse("infinity") is INFINITY

@@ -532,7 +532,7 @@ class Units:
     def main_processes(self, unit: str) -> frozenset[int]:
         return frozenset(self.mains.get(unit, ()))
 
-    def settings_of(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+    def settings_of(self, units: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
         return {name: self.held_settings[name] for name in units if name in self.held_settings}
 
     def system_runs(self, unit: str) -> bool:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from cgroup_preflight.core.quantities import parse_span
 from cgroup_preflight.engines import command_lines
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.engines.unit_file import unit_file
+from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import settings_of
 
 #: Every option that may stand before `--`; systemd-run(1).
@@ -37,7 +39,7 @@ def launch(**changes):
         "slice": "cgpf00-api.slice",
         "description": "shop web",
         "command": ("/src/dist/web", "--port=80"),
-        "settings": command_lines.setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
+        "settings": setting_pairs(settings_of(MemoryMax="64M", CPUQuota="50%")),
         "folder": "/src",
     }
     return Launch(**{**values, **changes})
@@ -79,7 +81,7 @@ def test_the_whole_line():
 
 def test_no_setting_is_spelled_a_second_time():
     """The drop-in has them: systemd-run makes a percentage a fraction of 2^32, and refuses TasksMax=100%."""
-    settings = command_lines.setting_pairs(settings_of(MemoryMax="75%", TasksMax="100%", CPUWeight="80"))
+    settings = setting_pairs(settings_of(MemoryMax="75%", TasksMax="100%", CPUWeight="80"))
     assert words(settings=settings) == words(settings=())
 
 
@@ -218,3 +220,11 @@ def test_a_service_whose_cgroup_files_are_its_own_can_write_to_them(settings, pr
     line = command_lines.systemd_run(launch(settings=settings), sleep="/bin/sleep", systemd=NEW, protect=True)
     assert ("--property=ProtectControlGroups=yes" in line) is protected
     assert "--property=ProtectControlGroups=yes" not in words(settings=settings)[0]
+
+
+def test_the_working_directory_of_the_config_wins():
+    settings = (("WorkingDirectory", "/var/lib/shop"),)
+    plain = unit_file(launch(), (), ()).content
+    own = unit_file(launch(settings=settings), settings, ()).content
+    assert [line for line in plain.splitlines() if line.startswith("Working")] == ["WorkingDirectory=/src"]
+    assert [line for line in own.splitlines() if line.startswith("Working")] == ["WorkingDirectory=/var/lib/shop"]

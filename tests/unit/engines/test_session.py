@@ -5,11 +5,11 @@ import itertools
 import pytest
 
 from cgroup_preflight.engines.base import Launch
-from cgroup_preflight.engines.command_lines import setting_pairs
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import config_of
 from tests.unit.engines.machine import Machine, Program, Units
 

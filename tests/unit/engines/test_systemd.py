@@ -387,9 +387,9 @@ def test_units_are_stopped_killed_and_released(folder, direct):
 def test_settings_that_only_systemd_knows(folder):
     played = Played()
     played.stdout = "Id=a.service\nManagedOOMMemoryPressure=kill\n"
-    found = played.manager(folder, direct=False).settings_of(["a.service"])
+    found = played.manager(folder, direct=False).settings_of(["a.service"], {"OOMPolicy", "ManagedOOMMemoryPressure"})
     assert found["a.service"]["ManagedOOMMemoryPressure"] == "kill"
-    assert "--property=Id,ManagedOOMMemoryPressure" in played.commands[0]
+    assert "--property=Id,ManagedOOMMemoryPressure,OOMPolicy" in played.commands[0]
 
 
 @pytest.mark.parametrize(("status", "runs"), [(0, True), (3, False)])

@@ -162,6 +162,14 @@ def test_the_largest_amount_counts_whichever_it_is(name):
     assert name in BY_NAME
 
 
+def test_memory_nodes_need_cpuset_and_no_cpus():
+    found = requirements_of(config_of(SERVICE + "AllowedMemoryNodes = '0-3'\n"))
+    assert (found.cpus, found.cpuset) == (1, True)
+    assert found.reasons == ("AllowedMemoryNodes needs the cpuset controller",)
+    both = requirements_of(config_of(SERVICE + "AllowedMemoryNodes = 0\nStartupAllowedCPUs = '0-2'\n"))
+    assert (both.cpus, both.reasons) == (3, ("AllowedCPUs needs the cpuset controller",))
+
+
 def test_sizes_of_other_things_do_not_count():
     found = requirements_of(config_of(SERVICE + 'MemorySwapMax = "8G"\n'))
     assert (found.memory_bytes, found.cpus, found.cpuset, found.network) == (0, 1, False, False)

@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.plan.build import build_plan, expand, only, scoped
 from tests.unit.core.making import config_of
 
@@ -89,3 +91,20 @@ def test_all_settings_of_a_config_and_of_its_plan():
 def test_a_plan_of_nothing():
     plan = build_plan(config_of(""))
     assert plan.slices == plan.services == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        ("", ReadyKind.STARTED),
+        ("Type = 'simple'", ReadyKind.STARTED),
+        ("Type = 'exec'", ReadyKind.STARTED),
+        ("Type = 'notify'", ReadyKind.NOTIFY),
+        ("Type = 'forking'", ReadyKind.NOTIFY),
+        ("Type = 'oneshot'", ReadyKind.EXIT),
+        ("Type = 'notify'\nsmoke.ready = 'log:up'", ReadyKind.LOG),
+    ],
+)
+def test_the_type_says_when_a_service_is_ready(lines, kind):
+    (service,) = build_plan(config_of(f"[services.a]\nbinary = 'x'\n{lines}\n")).services
+    assert service.smoke.ready.kind is kind

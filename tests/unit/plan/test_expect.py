@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core.quantities import Permyriad, Size
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Location
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations, memory_bytes, quota_usec
-from tests.unit.core.making import settings_of
+from tests.unit.core.making import config_of, settings_of
 
 HOST = HostNumbers(page_size=4096, memory_bytes=503_644_160, tasks_max=32768)
 BIG_PAGES = HostNumbers(page_size=65536, memory_bytes=8 << 30, tasks_max=4194304)
@@ -203,3 +204,37 @@ def test_cpus_that_are_asked_for_are_not_yet_granted(asked, granted, ok):
     assert agrees(request, asked + "\n")
     assert not agrees(request, "")
     assert agrees(in_force, granted + "\n") is ok
+
+
+_DEVICES = replace(HOST, devices={"/dev/sda": "8:0", "/var": "259:1"})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("IOReadBandwidthMax = '/dev/sda 5M'", [("io.max", "8:0 rbps=5000000")]),
+        ("IOWriteBandwidthMax = '/var 1.5K'", [("io.max", "259:1 wbps=1500")]),
+        ("IOReadIOPSMax = ['/dev/sda 1K', '/var 7']", [("io.max", "8:0 riops=1000"), ("io.max", "259:1 riops=7")]),
+        ("IOWriteIOPSMax = '/dev/sda infinity'", [("io.max", "8:0 wiops=max")]),
+        ("IOWriteIOPSMax = '/dev/absent 9'", [("io.max", "/dev/absent wiops=9")]),
+        ("AllowedMemoryNodes = '0,1'", [("cpuset.mems", "0-1"), ("cpuset.mems.effective", "0-1")]),
+        ("MemoryZSwapWriteback = false", [("memory.zswap.writeback", "0")]),
+        ("MemoryZSwapWriteback = 'on'", [("memory.zswap.writeback", "1")]),
+        ("OOMPolicy = 'kill'", [("memory.oom.group", "1")]),
+        ("OOMPolicy = 'stop'", [("memory.oom.group", "0")]),
+        ("OOMPolicy = 'continue'", [("memory.oom.group", "0")]),
+        ("StartupMemoryMax = '1M'\nStartupCPUWeight = 'idle'\nStartupAllowedCPUs = 0", []),
+        ("User = 'shop'\nType = 'idle'\nEnvironmentFile = '/etc/x'\nLimitNOFILE = 9", []),
+    ],
+)
+def test_files_of_the_other_properties(line, expected):
+    (service,) = config_of(f"[services.a]\nbinary = 'x'\n{line}\n").services
+    found = expectations(service.settings, _DEVICES)
+    assert [(item.attribute, item.text) for item in found] == expected
+
+
+def test_memory_nodes_that_the_machine_lacks_are_left_out_of_what_is_in_force():
+    request, in_force = expectations(settings_of(AllowedMemoryNodes="0-1"), HOST)
+    assert not agrees(request, "0")
+    assert agrees(in_force, "0")
+    assert not agrees(in_force, "0-2")

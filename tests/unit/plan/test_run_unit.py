@@ -13,6 +13,7 @@ from cgroup_preflight.core.unit_text import parse_unit
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.engines.command_lines import own_unit_lines
 from cgroup_preflight.plan.build import build_plan, scoped
+from cgroup_preflight.plan.own_unit import own_limits
 from cgroup_preflight.plan.run_unit import host_conflicts, run_unit, users
 from cgroup_preflight.plan.unitfile import drop_in_files, run_files
 
@@ -210,3 +211,17 @@ def test_a_unit_file_is_inside_of_the_project(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "project/fifo.service")
     with pytest.raises(UsageError, match="not a regular file"):
         read_unit(str(tmp_path / "project"), "fifo.service", "")
+
+
+def test_limits_of_devices_and_policies_of_a_unit_are_its_limits_and_its_user_is_none(tmp_path: Path) -> None:
+    lines = ("IOReadIOPSMax=/dev/sda 9", "IOReadIOPSMax=/dev/sdb 8", "OOMPolicy=kill", "User=shop", "Type=notify",
+             "StateDirectory=x", "AllowedCPUs=bad", "ConcurrencyHardMax=3")  # fmt: skip
+    (tmp_path / "a.service").write_text("\n".join(("[Service]", "ExecStart=/bin/a", *lines, "")))
+    found = own_limits(read_unit(str(tmp_path), "a.service", ""))
+    assert [(item.property, item.value) for item in found] == [
+        ("IOReadIOPSMax", ("/dev/sda 9", "/dev/sdb 8")), ("OOMPolicy", "kill"),
+    ]  # fmt: skip
+    with open(tmp_path / "a.service", "a") as file:
+        file.write("IOReadIOPSMax=\nIOReadIOPSMax=/dev/sdc 7\nOOMPolicy=\n")
+    found = own_limits(read_unit(str(tmp_path), "a.service", ""))
+    assert [(item.property, item.value) for item in found] == [("IOReadIOPSMax", ("/dev/sdc 7",))]

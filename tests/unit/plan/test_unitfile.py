@@ -3,13 +3,14 @@
 import json
 import re
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgroup_preflight.config.properties import PROPERTIES
 from cgroup_preflight.core.errors import ConfigError
 from cgroup_preflight.plan.build import build_plan, scoped
-from cgroup_preflight.plan.unitfile import drop_in_files, run_files, slice_files
+from cgroup_preflight.plan.unitfile import drop_in_files, run_files, slice_files, whole_service
 from tests.unit.core.making import config_of
 
 TEXT = """\
@@ -213,3 +214,30 @@ def test_a_drop_in_resets_a_list_before_it_sets_it():
     assert "TasksMax=9\n" in drop_in.content
     assert "\nAllowedCPUs=\nAllowedCPUs=1\n" in drop_in.content
     assert "AllowedCPUs=\n" not in slice_files(plan)[0].content
+
+
+def test_the_drop_in_has_each_line_of_a_list_and_resets_what_the_unit_has():
+    files = _files(
+        "[services.a]\nbinary = 'x'\nUser = 'shop'\nType = 'notify'\nStateDirectory = 'shop shop/b'\n"
+        "EnvironmentFile = ['/etc/a', '-/etc/b']\nIOReadIOPSMax = '/dev/sda   1K'\nSuccessExitStatus = 143\n"
+    )
+    (content,) = files.values()
+    lines = content.split("[Service]\n")[1].splitlines()
+    assert lines == [
+        "IOReadIOPSMax=", "IOReadIOPSMax=/dev/sda 1K", "Type=notify", "User=shop", "EnvironmentFile=",
+        "EnvironmentFile=/etc/a", "EnvironmentFile=-/etc/b", "StateDirectory=", "StateDirectory=shop shop/b",
+        "SuccessExitStatus=", "SuccessExitStatus=143",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ["Type=exec", "User=www"]),
+        ("User = 'shop'\nType = 'notify'", ["Type=notify", "User=shop"]),
+    ],
+)
+def test_a_whole_unit_has_one_type_and_one_user(lines, expected):
+    made = build_plan(config_of(f"[services.a]\nbinary = 'x'\n{lines}\n"))
+    text = whole_service(made, made.services[0], program="/usr/bin/x", user="www", target="multi-user.target")
+    assert [line for line in text.splitlines() if line.startswith(("Type=", "User="))] == expected

@@ -596,6 +596,40 @@ def test_missing_counters_are_none_never_zero():
     assert (result.cpu.usage_usec, result.cpu.nr_throttled) == (5, None)
 
 
+def test_a_status_that_the_config_calls_success():
+    """SuccessExitStatus=143: systemd's result is success, and then the status is no failure."""
+    found = judged(evidence(state=state("success", "1", "143")))
+    assert [item.code for item in found if item.code == "CGP506"] == []
+    assert verdict_of(found) is Verdict.PASS
+    assert verdict_of(judged(evidence(JOB, state=state("success", "1", "75")))) is Verdict.PASS
+    assert verdict_of(judged(evidence(JOB, state=state("exit-code", "1", "75")))) is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("line", "result", "status", "found"),
+    [
+        ("WorkingDirectory = '/absent'", "exit-code", "200", "200: systemd could not set up CHDIR: WorkingDirectory="),
+        ("User = 'nobody-here'", "exit-code", "217", "217: systemd could not set up USER: User="),
+        ("EnvironmentFile = '/absent'", "resources", "0", "a file of EnvironmentFile= cannot be read"),
+        ("EnvironmentFile = ['-/absent', '/absent']", "resources", "0", "a file of EnvironmentFile= cannot be read"),
+        ("EnvironmentFile = '-/absent'", "resources", "0", ""),
+        ("CPUQuotaPeriodSec = '1s'", "resources", "0", ""),
+        ("CPUQuotaPeriodSec = '1s'", "exit-code", "1", ""),
+    ],
+)
+def test_a_service_that_a_key_keeps_from_starting(line, result, status, found):
+    text = TEXT.replace("TasksMax", f"{line}\nTasksMax")
+    code = "1" if result == "exit-code" else "0"
+    seen = evidence(text, cgroup="", ready=None, stay=None, counters=None, state=state(result, code, status))
+    (finding,) = judged(seen)
+    if found:
+        assert (finding.code, finding.status) == ("CGP503", "fail")
+        assert found in finding.message
+        assert finding.remedies
+    else:
+        assert (finding.code, finding.status) == ("CGP507", "unverified")
+
+
 @pytest.mark.parametrize(
     ("tasks", "result", "code", "verdict"),
     [("1", "resources", "", "unverified"), ("2", "resources", "", "fail"), ("1", "exit-code", "1", "fail")],

@@ -167,7 +167,7 @@ def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> Abs
 def launch_in(slice_name: str, folder: str = "/") -> Launch:
     return Launch(
         unit=f"{slice_name}.service", slice=slice_name, description="", command=("/src/bin", "--port=$1"),
-        settings=(("CPUQuota", "300%"),), env=(("GODEBUG", "gctrace=1"),), folder=folder,
+        settings=(("CPUQuota", "300%"), ("Type", "notify"), ("User", "shop")), env=(("GODEBUG", "gctrace=1"),), folder=folder,
     )  # fmt: skip
 
 
@@ -183,8 +183,9 @@ def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: 
     assert traces["refused"].why == "no such user"
     assert sorted(units.killed) == sorted(units.removed) == sorted(units.launches)
     for launch in units.launches.values():
-        assert (launch.command, launch.settings) == (("/src/bin", "--port=$1"), (("CPUQuota", "300%"),))
+        assert launch.command == ("/src/bin", "--port=$1")
         assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=250"),)
+        assert launch.settings == (("CPUQuota", "300%"), ("User", "shop"))
         assert (launch.hold_before, launch.hold_after) == (0, 0)
 
 

@@ -204,13 +204,13 @@ def test_a_missing_swap_limit_matters_where_there_is_swap(tmp_path, total, statu
 @pytest.mark.parametrize(("held", "status"), [("kill", Status.WARN), ("auto", Status.FAIL), (None, Status.UNVERIFIED)])
 def test_policies_are_asked_of_the_engine(tmp_path, held, status):
     trial = Trial(tmp_path, TEXT.replace("TasksMax = 64", 'ManagedOOMMemoryPressure = "kill"'))
-    trial.units.settings_of = lambda units: {unit: {"ManagedOOMMemoryPressure": held} for unit in units if held}
+    trial.units.settings_of = lambda units, names: {unit: {"ManagedOOMMemoryPressure": held} for unit in units if held}
     assert by_code(trial.run())["CGP513"] == {status}
 
 
 def test_without_policies_the_engine_is_not_asked(tmp_path):
     trial = Trial(tmp_path)
-    trial.units.settings_of = trial.units.system_runs = lambda _units: pytest.fail("asked")
+    trial.units.settings_of = trial.units.system_runs = lambda *_words: pytest.fail("asked")
     assert "CGP513" not in by_code(trial.run())
 
 

@@ -8,9 +8,9 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.base import Exit, How, Launch, Phase
-from cgroup_preflight.engines.command_lines import setting_pairs
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.plan.expect import expectations
+from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings
 from cgroup_preflight.smoke.services import Proof, Services

@@ -19,7 +19,10 @@ CONFIG_PAGES: dict[Code, Page] = {
     codes.UNKNOWN_KEY: Page(
         what="Checks that every key of the config is known.",
         fails="A key is misspelled. A misspelled limit would be no limit, and nothing would say so.",
-        fix="Use the key that the message proposes, or remove the line.",
+        fix=(
+            "Use the key that the message proposes, or remove the line. Settings of systemd that the config does not have "
+            "belong into a unit file, which `unit` names."
+        ),
         sources=(_CONTROL,),
     ),
     codes.WRONG_TYPE: Page(
@@ -130,10 +133,13 @@ CONFIG_PAGES: dict[Code, Page] = {
         sources=(_CONTROL,),
     ),
     codes.UNIT_FILE: Page(
-        what="Checks that the unit file of a service can be read, has a program, and can be tried where the run is.",
-        fails="systemd would refuse the unit, or a copy of it would use folders, sockets or names of the real unit.",
-        fix="Correct the unit file or `unit` in the config; try units with folders of their own in a guest.",
-        about=("unit", "ExecStart", "StateDirectory", "template", "instance", "socket"),
+        what="Checks that the unit of a service can be read, has a program, and can be tried where the run is.",
+        fails=(
+            "systemd would refuse the unit, or the service would use folders, sockets or names of the real unit, or it "
+            "needs root (User, Group, AmbientCapabilities) and the programs of the run do not have it."
+        ),
+        fix="Correct the unit file or the key in the config; try services with a user or folders of their own in a guest.",
+        about=("unit", "ExecStart", "StateDirectory", "User", "AmbientCapabilities", "template", "instance", "socket"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
     ),
     codes.NO_MATCH: Page(

@@ -20,7 +20,14 @@ PAGE = Page(
         "without the limit."
     ),
     fix="Use a newer systemd, or remove the property.",
-    about=("MemoryZSwapMax", "AllowedCPUs", "ManagedOOMMemoryPressure", "CPUQuotaPeriodSec", "MemoryMin"),
+    about=(
+        "MemoryZSwapMax",
+        "AllowedCPUs",
+        "ManagedOOMMemoryPressure",
+        "CPUQuotaPeriodSec",
+        "MemoryMin",
+        "ConcurrencyHardMax",
+    ),
     sources=(
         "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html",
         "https://github.com/systemd/systemd/blob/main/NEWS",
@@ -70,7 +77,8 @@ def _required(require: "Require", release: str, source: str) -> Finding:
 def _since(setting: "Setting") -> int:
     from cgroup_preflight.config.properties import BY_NAME
 
-    return 252 if setting.value == "idle" else BY_NAME[setting.property].since
+    item = BY_NAME[setting.property]
+    return dict(item.later).get(setting.text, item.since)
 
 
 def _unknown(setting: "Setting", found: int, evidence: Evidence) -> Finding:
