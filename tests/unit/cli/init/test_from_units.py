@@ -108,9 +108,8 @@ def test_a_unit_outside_of_the_project_is_no_unit_of_it(here: Path, tmp_path_fac
     (service,) = config.services
     assert (service.unit, service.binary, service.smoke.args) == ("", "/usr/bin/a", ("--port", "81", "-v"))
     assert service.smoke.ready.kind is ReadyKind.NOTIFY
-    assert limits(service) == {"MemoryMax": "96M"}
+    assert limits(service) == {"MemoryMax": "96M", "Type": "notify", "User": "shop"}
     assert f"copy {other / 'a.service'} into the project" in text
-    assert "its unit also sets User" in text
     assert not (here / "deploy").exists()
 
 
