@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.unit_text import UnitLine, values
 
@@ -28,8 +28,10 @@ _SCALED = {
 }
 _WEIGHTS = range(1, 10001)
 _ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
+#: What is taken over of a unit: its limits, and nothing of how its program starts.
+_LIMITS = {item.name: item for item in PROPERTIES if item.role is not Role.START}
 #: Properties whose assignments add up (systemd.resource-control(5)).
-_LISTS = ("AllowedCPUs",)
+_LISTS = ("AllowedCPUs", "AllowedMemoryNodes", "StartupAllowedCPUs", "StartupAllowedMemoryNodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +55,21 @@ def settings_of(lines: Sequence[UnitLine], section: str) -> Settings:
     """The limits in `section` ("Service" or "Slice") in the order of the config's table of properties."""
     keys = dict.fromkeys(item.key for item in lines if item.section == section)
     given = {key: text for key in keys if (text := _text(lines, section, key))}
-    found = {key: Taken(name=key, value=text) for key, text in given.items() if key in BY_NAME}
-    notes: list[str] = []
+    found = {
+        key: Taken(name=key, value=text)
+        for key, text in given.items()
+        if key in _LIMITS and section in _LIMITS[key].sections
+    }
+    notes = [
+        f"{key}: {count} lines, of which this has the last; write a list of all"
+        for key in found
+        if _LIMITS[key].kind == "lines" and (count := len(values(lines, section, key))) > 1
+    ]
     for old, text in given.items():
         new = _RENAMED.get(old) or (_SCALED[old][0] if old in _SCALED else "")
         if new and new in given:
             notes.append(f"{old}={text}: the old name of {new}, which the unit sets, too, and which counts")
-        elif new and new not in BY_NAME:
+        elif new and new not in _LIMITS:
             notes.append(f"{old}={text}: the old name of {new}, which is no key of this file")
         elif new:
             item = _renewed(old, text, new)
@@ -73,14 +83,14 @@ def settings_of(lines: Sequence[UnitLine], section: str) -> Settings:
         notes += _others(given)
     wrong = {name: words for name, item in found.items() if (words := _wrong(item))}
     notes += (f"{found[name].name}={found[name].value}: {words}" for name, words in wrong.items())
-    taken = (found[name] for name in BY_NAME if name in found and name not in wrong)
+    taken = (found[name] for name in _LIMITS if name in found and name not in wrong)
     return Settings(taken=tuple(taken), notes=tuple(notes))
 
 
 def _wrong(item: Taken) -> str:
     """What is wrong with the value; systemd logs a warning for most of these, and ignores the line."""
     try:
-        BY_NAME[item.name].parse(item.value)
+        _LIMITS[item.name].parse(item.value)
     except QuantityError as error:
         return f"{error}; use {error.hint}; `systemd-analyze verify` shows whether systemd ignores the line"
     return ""
@@ -88,7 +98,7 @@ def _wrong(item: Taken) -> str:
 
 def is_limit(key: str) -> bool:
     """Whether `settings_of` takes the key over, or has a word on it."""
-    return key in BY_NAME or key in _RENAMED or key in _SCALED or _ACCOUNTING.fullmatch(key) is not None
+    return key in _LIMITS or key in _RENAMED or key in _SCALED or _ACCOUNTING.fullmatch(key) is not None
 
 
 def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
