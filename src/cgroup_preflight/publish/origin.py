@@ -18,7 +18,7 @@ from cgroup_preflight.report.escape import clip
 from cgroup_preflight.report.merge import Leg
 
 #: Longest name of a check run, and longest name that a table shows whole (`report.comment`), characters.
-_NAME_MAX, _SHOWN_MAX = 100, 60
+_NAME_MAX, _SHOWN_MAX, _BEGIN_MAX = 100, 60, 40
 #: Texts that no reader, slug or comparison without case can take for another text of this kind.
 _STRICT = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,60}", re.ASCII)
 
@@ -141,7 +141,7 @@ def named(legs: Sequence[Leg]) -> tuple[Leg, ...]:
         number, found = 1, name
         while _seen(found) in taken:
             number += 1
-            found = f"{clip(name, 40)} ({number})"
+            found = f"{_begin(name)} ({number})"
         taken.add(_seen(found))
         names[index] = found
     return tuple(replace(leg, name=name) for leg, name in zip(legs, names, strict=True))
@@ -163,6 +163,18 @@ def _with_hash(origin: Origin, name: str) -> str:
     return f"{name[:40]} #{origin.id[:12]}"
 
 
+def _begin(name: str) -> str:
+    """The beginning of a name, so short that a number after it is seen, too: folding can make a character several."""
+    begin = name[:_BEGIN_MAX]
+    while len(_folded(begin)) > _BEGIN_MAX:
+        begin = begin[:-1]
+    return begin
+
+
 def _seen(name: str) -> str:
     """What a reader sees of a name in a table."""
-    return unicodedata.normalize("NFKC", name).casefold()[:_SHOWN_MAX]
+    return _folded(name)[:_SHOWN_MAX]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -223,7 +223,7 @@ _DEVICES = replace(HOST, devices={"/dev/sda": "8:0", "/var": "259:1"})
         ("OOMPolicy = 'kill'", [("memory.oom.group", "1")]),
         ("OOMPolicy = 'stop'", [("memory.oom.group", "0")]),
         ("OOMPolicy = 'continue'", [("memory.oom.group", "0")]),
-        ("StartupMemoryMax = '100M'\nStartupCPUWeight = 'idle'\nStartupAllowedCPUs = 0", []),
+        ("StartupMemoryMax = '64M'\nStartupCPUWeight = 'idle'\nStartupAllowedCPUs = 0", []),
         ("User = 'shop'\nType = 'idle'\nEnvironmentFile = '/etc/x'\nLimitNOFILE = 9", []),
     ],
 )

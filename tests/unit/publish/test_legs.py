@@ -113,7 +113,22 @@ def test_the_order_of_keys_and_a_job_without_a_matrix_change_nothing():
 @few
 @given(
     st.lists(
-        st.sampled_from(["a", "A", "ﬁ", "fi", "x" * 60 + "1", "x" * 60 + "2", "leg", "leg: a", "a (2)", "a"]),
+        st.sampled_from(
+            [
+                "a",
+                "A",
+                "ﬁ",
+                "fi",
+                "x" * 60 + "1",
+                "x" * 60 + "2",
+                "leg",
+                "leg: a",
+                "a (2)",
+                "a",
+                "ﷺ" * 50,
+                "ß" * 50,
+            ]
+        ),
         max_size=9,
     )
 )

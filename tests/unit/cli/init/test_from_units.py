@@ -243,3 +243,14 @@ def test_whatever_the_units_say_the_file_loads(text: str, name: str, inside: boo
     written = write_units("p", found, {}, lambda text: load.parse(text.encode(), shown="x", folder="/nowhere"))
     load.parse(written.encode(), shown="x", folder="/nowhere")
     assert not {char for char in written if ord(char) < 32 and char != "\n"}
+
+
+def test_of_several_devices_the_last_is_taken_over_with_a_word_and_no_key_of_another_section(here: Path) -> None:
+    put(here, **{
+        "a.service": "[Service]\nExecStart=/usr/bin/a\nSlice=s.slice\nIOReadIOPSMax=/dev/sda 9\nIOReadIOPSMax=/dev/sdb 8\n",
+        "s.slice": "[Slice]\nOOMPolicy=kill\nTasksMax=9\n",
+    })  # fmt: skip
+    config, text = imported("--from-units", ".")
+    assert limits(config.services[0]) == {"IOReadIOPSMax": "/dev/sdb 8"}
+    assert "IOReadIOPSMax: 2 lines" in text
+    assert [item.property for item in config.slices[0].settings] == ["TasksMax"]
