@@ -245,12 +245,12 @@ def test_whatever_the_units_say_the_file_loads(text: str, name: str, inside: boo
     assert not {char for char in written if ord(char) < 32 and char != "\n"}
 
 
-def test_of_several_devices_the_last_is_taken_over_with_a_word_and_no_key_of_another_section(here: Path) -> None:
+def test_limits_of_several_devices_are_a_list_and_no_key_is_of_another_section(here: Path) -> None:
     put(here, **{
         "a.service": "[Service]\nExecStart=/usr/bin/a\nSlice=s.slice\nIOReadIOPSMax=/dev/sda 9\nIOReadIOPSMax=/dev/sdb 8\n",
         "s.slice": "[Slice]\nOOMPolicy=kill\nTasksMax=9\n",
     })  # fmt: skip
-    config, text = imported("--from-units", ".")
-    assert limits(config.services[0]) == {"IOReadIOPSMax": "/dev/sdb 8"}
-    assert "IOReadIOPSMax: 2 lines" in text
+    config, _ = imported("--from-units", ".")
+    (setting,) = config.services[0].settings
+    assert (setting.property, setting.value) == ("IOReadIOPSMax", ("/dev/sda 9", "/dev/sdb 8"))
     assert [item.property for item in config.slices[0].settings] == ["TasksMax"]
