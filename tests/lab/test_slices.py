@@ -101,7 +101,7 @@ def test_a_unit_of_ours_gets_words_variables_and_folder_as_they_are(lab: Lab) ->
     for value in _ODD:
         text = service_text(
             slice_unit="system.slice", command=("/usr/bin/python3", "-c", script, *_ODD), output="/run/odd.json", user=None,
-            lines=(variable_line("V", value), f"WorkingDirectory={specifiers(folder)}"),
+            lines=(variable_line("V", value), f"WorkingDirectory={specifiers(folder)}"), stays=False,
         )  # fmt: skip
         lab.guest.write_file("/run/systemd/system/odd.service", text.encode())
         lab.shell("rm -f /run/odd.json; systemctl daemon-reload; systemctl start --wait odd.service")
