@@ -3,6 +3,7 @@
 import os
 import stat
 
+from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
@@ -42,7 +43,7 @@ def _read(folder: str, path: str) -> UnitText:
     """One file below the folder of the config, never one that a link leads to outside of it."""
     top = os.path.realpath(folder)
     real = os.path.realpath(os.path.join(top, path))
-    if os.path.commonpath((top, real)) != top:
+    if not is_below(real, top):
         raise UsageError(
             "it is a link out of the folder of the config", where=path, remedy=Remedy(title="copy the file into it")
         )

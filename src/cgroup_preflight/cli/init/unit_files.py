@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.cli.init.scan import Walk
+from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.config.units import SIZE_MAX, read_unit, unit_text
 from cgroup_preflight.core.errors import UsageError
@@ -104,7 +105,7 @@ def _service(path: str, base: str) -> FoundUnit:
     if template and not instance:
         instance = _default_instance(file)
         name = name.replace("@.", f"@{instance}.")
-    if os.path.commonpath((top, real)) == top and real.endswith(".service"):
+    if is_below(real, top) and real.endswith(".service"):
         unit = os.path.relpath(real, top)
         instance = instance if unit.endswith("@.service") else ""
         return FoundUnit(path=path, unit=unit, instance=instance, source=read_unit(top, unit, instance))
