@@ -32,8 +32,9 @@ class ContentRequest:
     """All that decides the content: the plan, the hash of its config, where it goes, what was tested.
 
     `services` is ALL, PRESENT or names of services; `service_units`: write a whole unit where the artifact has none,
-    run as `user` (empty: root). `auto_prefix`: the prefix is the top folder of an archive, if it has one. `absent` are services whose program is not on this machine, so that the plan does not
-    contain yet what a Go program needs; `replan` makes the plan again with the programs in an artifact.
+    run as `user` (empty: root). `auto_prefix`: the prefix is the top folder of an archive, if it has one. `absent` are
+    services whose program is not on this machine, so that the plan does not contain yet what a Go program needs; `replan`
+    makes the plan again with the programs in an artifact.
     """
 
     plan: Plan

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cgroup_preflight.core.unit_text import parse_unit, with_names
+from cgroup_preflight.core.unit_text import UnitLine, parse_unit, values, with_names
 from cgroup_preflight.plan.model import ServicePlan
 
 #: Variables that the Go runtime reads (package runtime, "Environment Variables").
@@ -46,26 +46,20 @@ def environment_files(texts: Iterable[str], service: ServicePlan) -> list[str]:
 
     Of the specifiers, those of the unit's name are replaced (systemd.unit(5)).
     """
-    paths: list[str] = []
-    for text in texts:
-        for item in parse_unit(text):
-            if (item.section, item.key) == ("Service", "EnvironmentFile"):
-                name = item.value.removeprefix("-").strip("\"'")
-                name = with_names(name, service.unit)
-                paths = [*paths, name] if name else []
-    return paths
+    found = (item.value.removeprefix("-").strip("\"'") for item in _assigned(texts, "EnvironmentFile"))
+    return [with_names(path, service.unit) for path in found if path]
 
 
 def own_variables(texts: Iterable[str]) -> dict[str, str]:
     """The variables of Environment= in unit files and drop-ins; an empty one forgets the earlier."""
-    found: dict[str, str] = {}
-    for text in texts:
-        for item in parse_unit(text):
-            if (item.section, item.key) == ("Service", "Environment"):
-                words = [next(filter(None, match.groups()), "") for match in _WORD.finditer(item.value)]
-                pairs = [word.partition("=") for word in words]
-                found = {**found, **{name: rest for name, _, rest in pairs}} if item.value else {}
-    return found
+    lines = [item.value for item in _assigned(texts, "Environment")]
+    words = (next(filter(None, match.groups()), "") for line in lines for match in _WORD.finditer(line))
+    return {name: rest for name, _, rest in (word.partition("=") for word in words)}
+
+
+def _assigned(texts: Iterable[str], key: str) -> tuple[UnitLine, ...]:
+    """The assignments to a list of [Service] in several files."""
+    return values((item for text in texts for item in parse_unit(text)), "Service", key)
 
 
 def conflicts(service: ServicePlan, texts: Iterable[str], files: Mapping[str, bytes | None]) -> Iterator[Conflict]:
@@ -85,9 +79,7 @@ def conflicts(service: ServicePlan, texts: Iterable[str], files: Mapping[str, by
             yield Conflict(source=service.unit, message=message, certain=False)
 
 
-def _of_file(
-    path: str, data: bytes | None, planned: Mapping[str, str], *, in_artifact: bool
-) -> Iterator[Conflict]:  # fmt: skip
+def _of_file(path: str, data: bytes | None, planned: Mapping[str, str], *, in_artifact: bool) -> Iterator[Conflict]:
     if data is None:
         names = ", ".join(sorted(planned))
         if planned:

@@ -24,6 +24,7 @@ from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch
 from cgroup_preflight.artifacts.tar_header import parse_header
 from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
+from cgroup_preflight.config.places import is_below
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import read_program
@@ -324,7 +325,7 @@ def _placed(path: str, options: InjectOptions) -> Iterator[str]:
     Adds the artifact's name to what is wrong with it. Raises UsageError where it is in none of `options.inside`.
     """
     real = os.path.realpath(path)
-    if options.inside and not any(f"{real}/".startswith(f"{folder.rstrip('/')}/") for folder in options.inside):
+    if options.inside and not any(is_below(real, folder) for folder in options.inside):
         raise UsageError("it is a link out of the folder of the config", where=path, remedy=OUTSIDE)
     place = real
     try:

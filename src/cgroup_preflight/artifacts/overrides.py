@@ -29,8 +29,6 @@ _BEFORE = {
 _REPLACES = {"CPUQuotaPeriodSec": "CPUQuota"}
 #: systemd.exec(5): with pam_systemd, the program runs in the scope of a session, without the limits of the unit.
 _ESCAPES = frozenset({"PAMName"})
-
-
 #: The names of our drop-ins, in any package and of any version of this tool.
 _DROP_IN = re.compile(r"(?:10|50)-cgroup-preflight(?:-[a-z0-9+.-]+)?\.conf", re.ASCII)
 _MASK = "/dev/null"

@@ -96,8 +96,9 @@ class Links:
 class Scan:
     """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
-    `idle`: programs without execute permission, by service. `linked`: members that a link of a program's name leads to, with its path and service; `copies`: files that
-    get a copy of a service's first program. `also`: further files that `sources` keeps.
+    `idle`: programs without execute permission, by service. `linked`: members that a link of a program's name leads to,
+    with its path and service; `copies`: files that get a copy of a service's first program. `also`: further files that
+    `sources` keeps.
     """
 
     request: ContentRequest

@@ -22,7 +22,7 @@ def allowed(config: Config) -> tuple[str, ...]:
 def allows(config: Config, path: str) -> bool:
     """Whether `path` (relative to the folder of the config), with its links followed, is in one of these folders."""
     real = os.path.realpath(path_of(config.folder, path))
-    return any(_is_below(real, folder) for folder in allowed(config))
+    return any(is_below(real, folder) for folder in allowed(config))
 
 
 def allows_program(config: Config, binary: str) -> bool:
@@ -30,7 +30,7 @@ def allows_program(config: Config, binary: str) -> bool:
     if allows(config, binary):
         return True
     path = os.path.normpath(path_of(config.folder, binary))
-    if _is_below(path, os.path.normpath(config.folder)):
+    if is_below(path, os.path.normpath(config.folder)):
         return False
     return os.path.dirname(os.path.realpath(path)) == os.path.realpath(os.path.dirname(path))
 
@@ -45,8 +45,9 @@ def spells_outside(config: Config, glob: str) -> bool:
     if ".." in parts:
         return True
     spelled = os.path.normpath(path_of(config.folder, "/".join(fixed) or ("/" if glob.startswith("/") else ".")))
-    return not any(_is_below(spelled, folder) for folder in (os.path.normpath(config.folder), *allowed(config)))
+    return not any(is_below(spelled, folder) for folder in (os.path.normpath(config.folder), *allowed(config)))
 
 
-def _is_below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or in it, by its text: links and `..` must be gone from both."""
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")

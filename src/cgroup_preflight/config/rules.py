@@ -8,6 +8,7 @@ from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
+from cgroup_preflight.core.unit_values import TELLING
 
 #: Below this an out-of-memory loop can block a user manager for good (systemd/systemd#40208); bytes.
 TINY = 16 << 20
@@ -21,8 +22,6 @@ _SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
-#: Types whose readiness systemd learns of.
-_NOTIFYING = ("notify", "notify-reload", "forking")
 #: Limits that can block the service manager, those of the boot, too.
 _TINY = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
 _PERIOD_RANGE = range(1_000, 1_000_001)
@@ -102,7 +101,7 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     if of_type is not None and service.unit:
         mistakes.add(codes.BAD_VALUE, (*path, "Type"), "Type: the unit has its type",
                      "remove Type, or change Type= in the unit")  # fmt: skip
-    elif of_type is not None and service.smoke.ready.kind is ReadyKind.NOTIFY and of_type.text not in _NOTIFYING:
+    elif of_type is not None and service.smoke.ready.kind is ReadyKind.NOTIFY and of_type.text not in TELLING:
         mistakes.add(codes.BAD_VALUE, (*path, "Type"), f"Type: systemd learns nothing from a service of the type {of_type.text}, "
                      "and ready is notify", 'use Type = "notify", or another readiness test')  # fmt: skip
     if service.instance and not is_template:

@@ -4,20 +4,18 @@ from collections.abc import Iterable
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.unit_text import UnitLine, last, parse_unit, values, with_names
+from cgroup_preflight.core.unit_values import TYPES
 
 #: Dependencies without which the unit would not start.
 _NEEDS = ("Requires", "Requisite", "BindsTo")
 #: Prefixes of the path in ExecStart= (systemd.service(5), "Command lines").
 PREFIXES = "@-:+!|"
-
-
-#: systemd.service(5), Type=.
-_TYPES = ("simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle")
+_TYPES = (*TYPES, "dbus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with a unit file, with its line where there is one, and what to write."""
+    """What is wrong with a unit file, with its name and the line if one is at fault, and what to write."""
 
     message: str
     remedy: str
@@ -78,7 +76,7 @@ class UnitSource:
             word for item in self.lines if item.section == "Unit" and item.key in _NEEDS for word in item.value.split()
         )
 
-    def problems(self) -> tuple["Problem", ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """What systemd would refuse, or what a run cannot do with the unit."""
         lines = self.lines
         found: list[Problem] = []

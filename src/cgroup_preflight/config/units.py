@@ -3,11 +3,13 @@
 import os
 import stat
 
+from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 
-_SIZE_MAX = 1 << 20
+#: The largest unit file that is read, bytes.
+SIZE_MAX = 1 << 20
 
 
 def read_unit(folder: str, unit: str, instance: str) -> UnitSource:
@@ -41,7 +43,7 @@ def _read(folder: str, path: str) -> UnitText:
     """One file below the folder of the config, never one that a link leads to outside of it."""
     top = os.path.realpath(folder)
     real = os.path.realpath(os.path.join(top, path))
-    if os.path.commonpath((top, real)) != top:
+    if not is_below(real, top):
         raise UsageError(
             "it is a link out of the folder of the config", where=path, remedy=Remedy(title="copy the file into it")
         )
@@ -51,14 +53,15 @@ def _read(folder: str, path: str) -> UnitText:
                 raise UsageError(
                     "the unit file is not a regular file", where=path, remedy=Remedy(title="correct unit in the config")
                 )
-            data = file.read(_SIZE_MAX + 1)
+            data = file.read(SIZE_MAX + 1)
     except OSError as error:
         reason = f"cannot read the unit file: {error.strerror}"
         raise UsageError(reason, where=path, remedy=Remedy(title="correct unit in the config")) from None
-    if len(data) > _SIZE_MAX or b"\0" in data:
-        raise UsageError(
-            "it is no unit file: larger than 1M, or binary",
-            where=path,
-            remedy=Remedy(title="correct unit in the config"),
-        )
+    return unit_text(path, data, Remedy(title="correct unit in the config"))
+
+
+def unit_text(path: str, data: bytes, remedy: Remedy) -> UnitText:
+    """The text of a file of which at most SIZE_MAX and one byte were read. Raises UsageError with `remedy`."""
+    if len(data) > SIZE_MAX or b"\0" in data:
+        raise UsageError("it is no unit file: larger than 1M, or binary", where=path, remedy=remedy)
     return UnitText(path=path, text=data.decode("utf-8", "replace").replace("\r\n", "\n"))

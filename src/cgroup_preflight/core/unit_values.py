@@ -13,7 +13,7 @@ from cgroup_preflight.core.records import dataclass
 _PATH = re.compile(r"/(?:[A-Za-z0-9_.,:@+~/-]*)", re.ASCII)
 _GLOB = re.compile(r"/(?:[A-Za-z0-9_.,:@+~/*?\[\]-]*)", re.ASCII)
 _FOLDER = re.compile(r"[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+-]+)*", re.ASCII)
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
+_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
 #: (uid_t) -1 and its 16 bits mean "no user" (systemd, uid_is_valid).
 _NO_USERS = (65535, 4294967295)
@@ -21,6 +21,10 @@ _UID_MAX = 4294967294
 _ULLONG_MAX = (1 << 64) - 1
 #: systemd.service(5). A service on the bus has a name there, which only its own unit knows.
 TYPES = ("simple", "exec", "forking", "oneshot", "notify", "notify-reload", "idle")
+#: Types whose readiness systemd learns of.
+TELLING = ("notify", "notify-reload", "forking", "dbus")
+_YES = ("yes", "true", "on", "1", "y", "t")
+_NO = ("no", "false", "off", "0", "n", "f")
 #: linux/capability.h
 CAPABILITIES = frozenset(
     [
@@ -89,8 +93,6 @@ _STATUSES = frozenset(
         "CONFIG",
     ]
 )
-
-
 #: signal(7)
 _SIGNALS = frozenset(
     [
@@ -137,13 +139,18 @@ class DeviceLimit:
     amount: int | None
 
 
+def is_user_name(text: str) -> bool:
+    """Whether it is a name of a user or group, and no number (systemd, user-util.c; https://systemd.io/USER_NAMES)."""
+    return _USER_NAME.fullmatch(text) is not None
+
+
 def parse_user(text: str) -> str:
     """A user or group by name or number (User=, Group=). Raises QuantityError."""
     hint = "a name such as shop (letters, digits, '_' and '-', at most 31), or its number"
     if text.isdigit():
         if not _NUMBER.fullmatch(text) or int(text) > _UID_MAX or int(text) in _NO_USERS:
             raise QuantityError(f"{text!r} is not the number of a user or group", hint)
-    elif not _USER.fullmatch(text):
+    elif not is_user_name(text):
         raise QuantityError(f"{text!r} is not the name of a user or group", hint)
     return text
 
@@ -251,11 +258,21 @@ def parse_exit_statuses(text: str) -> str:
 
 def parse_switch(text: str) -> int:
     """A boolean of systemd.syntax(7) as 1 or 0. Raises QuantityError."""
-    if text in ("yes", "true", "on", "1", "y", "t"):
+    if text in _YES:
         return 1
-    if text in ("no", "false", "off", "0", "n", "f"):
+    if text in _NO:
         return 0
     raise QuantityError(f"{text!r} is not a boolean", "yes or no")
+
+
+def is_yes(text: str) -> bool:
+    """Whether a unit file turns a setting on with it; systemd reads booleans of unit files in any case."""
+    return text.lower() in _YES
+
+
+def is_no(text: str) -> bool:
+    """Whether a unit file turns a setting off with it."""
+    return text.lower() in _NO
 
 
 def parse_count(text: str) -> int | str:

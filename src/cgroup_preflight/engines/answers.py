@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
@@ -23,7 +24,7 @@ def first_line(text: str) -> str:
     """The first line that is not empty, without control characters, cut to a readable length."""
     for line in text.splitlines():
         if line.strip():
-            return "".join(char if char.isprintable() else "?" for char in line.strip())[:300]
+            return printable(line.strip())[:300]
     return ""
 
 

@@ -25,11 +25,10 @@ GATE_SECONDS = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log.
-    `type` is systemd's Type= of a service without a unit of its own.
 
     `settings` are systemd's properties and their text; `Engine.start` finds them in the drop-in that `create_slices`
-    wrote. `input` is a file for stdin. `own` is
-    a unit of the project, whose file `create_slices` wrote: it has command and folder then, and those here do not count. A unit waits at a gate before its
+    wrote. `input` is a file for stdin. `own` is a unit of the project, whose file `create_slices` wrote: then `command`,
+    `folder` and `type` (systemd's Type=) do not count, because that file has them. A unit waits at a gate before its
     program starts and again after it ended, so that the kernel's files can be read. The gates open by themselves after
     `hold_before` and `hold_after`, which must outlast what the tool does meanwhile; 0: there is no gate.
     """

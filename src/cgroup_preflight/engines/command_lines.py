@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _EXPAND_SWITCH_SINCE = 254
 #: The first systemd with LogRateLimitIntervalSec for units (systemd NEWS).
 _LOG_RATE_SINCE = 240
-
-
 #: systemd.service(5): ExecStop= runs also after the main process has ended with success, with no MAINPID then.
 _END_GATE = """-{plus}/bin/sh -c '[ -n "$$MAINPID" ] || exec {sleep} {seconds:g}'"""
 

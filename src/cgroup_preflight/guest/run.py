@@ -16,6 +16,7 @@ from pathlib import Path
 from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Config, Setting
 from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.quantities import Permyriad
 from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
@@ -323,7 +324,7 @@ def _exhausted(guest: Guest) -> str:
 
 def _ended(done: CommandResult) -> str:
     words = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-    said = "".join(char if char.isprintable() else "?" for char in " / ".join(words))[:400]
+    said = printable(" / ".join(words))[:400]
     return f"exited with {done.returncode}" + (f": {said}" if said else "")
 
 

@@ -66,7 +66,10 @@ class _Package:
 
 
 def unpack(root: Path, excluded: Sequence[str]) -> None:
-    """Unpacks and configures all packages of `root`, without the files of the patterns `excluded`. Raises OSError, CalledProcessError, ValueError, tarfile.TarError."""
+    """Unpacks and configures all packages of `root`, without the files of the patterns `excluded`.
+
+    Raises OSError, CalledProcessError, ValueError, tarfile.TarError.
+    """
     for name in _MERGED:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         if not (root / name).exists():

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import (
@@ -213,8 +214,7 @@ class Observer:
         """The command line of a process, for a message: printable, and cut to a readable length."""
         reading = self._proc(f"/proc/{pid}/cmdline")
         words = reading.value.rstrip("\0").replace("\0", " ") if isinstance(reading, Known) else ""
-        cut = (words or self.comm(pid))[:_COMMAND_MAX]
-        return "".join(char if char.isprintable() else "?" for char in cut)
+        return printable((words or self.comm(pid))[:_COMMAND_MAX])
 
     def stat(self, pid: int) -> ProcessStat | None:
         """Who a process is; None when it has ended."""

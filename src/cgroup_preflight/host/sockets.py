@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import dataclass
 
 #: TCP_LISTEN of include/net/tcp_states.h, as the file spells it.
@@ -56,7 +57,7 @@ class UnixListener:
     @property
     def shown(self) -> str:
         """The path without characters that a terminal would not print."""
-        return "".join(char if char.isprintable() else "?" for char in self.path)
+        return printable(self.path)
 
 
 def parse_unix_listeners(text: str) -> tuple[UnixListener, ...]:

@@ -18,7 +18,7 @@ _LONG_MAX = (1 << 63) - 1
 DEFAULT_PERIOD_USEC = 100_000
 _RESOLUTION = 1_000
 _PERIOD_MAX = 1_000_000
-#: The request, and what the kernel grants of it: it silently leaves out CPUs that a level above does not have.
+#: The kernel silently leaves out CPUs and nodes that a level above does not have; NAME.effective has what it grants.
 _CPUSETS = ("cpuset.cpus", "cpuset.mems")
 #: The words of io.max.
 _DEVICE_WORDS = {

@@ -5,14 +5,12 @@ from cgroup_preflight.config.properties import BY_NAME, Role
 from cgroup_preflight.config.unit_source import UnitSource
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Location
-
-#: Types whose readiness systemd learns of (systemd.service(5), Type=).
-_TELLING = ("notify", "notify-reload", "forking", "dbus")
+from cgroup_preflight.core.unit_values import TELLING
 
 
 def readiness_of(type_: str) -> ReadyKind:
     """How systemd learns that a unit of this Type= is ready."""
-    if type_ in _TELLING:
+    if type_ in TELLING:
         return ReadyKind.NOTIFY
     return ReadyKind.EXIT if type_ == "oneshot" else ReadyKind.STARTED
 

@@ -4,24 +4,21 @@ A run starts a copy under a name of its own, in the slice of the run. The copy h
 would start, stop or wait for other units of the host is left out, and so is [Install].
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.properties import FOLDERS
 from cgroup_preflight.config.unit_source import PREFIXES, UnitSource, named_lines, program_of
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.unit_text import UnitLine
+from cgroup_preflight.core.unit_values import is_no, is_user_name, is_yes
 
 #: Of [Unit], what is about the unit itself (systemd.unit(5)); the rest names other units.
 _OWN = ("Description", "Documentation", "DefaultDependencies", "RequiresMountsFor", "WantsMountsFor")
 _CONDITIONS = ("Condition", "Assert")
-#: What a run decides itself. The commands are put after its gate, see `Commands`.
+#: What a run decides itself. Its drop-in has the commands, with its gates around them.
 _OF_THE_RUN = ("Slice", "Restart", "RestartSec", "ExecStartPre", "ExecStop", "ExecStopPost", "Sockets",
                "StandardOutput", "StandardError")  # fmt: skip
-#: A name, and no number (systemd, user-util.c; https://systemd.io/USER_NAMES).
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
 _OF_THE_SOCKET = ("Service", "Slice", "Accept")
-_NO = ("no", "false", "0", "off", "n", "f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +52,8 @@ def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "
     return RunUnit(
         text="\n".join((*text, "")), type=source.type, before=source.values("ExecStartPre"),
         stop=source.values("ExecStop"), after=source.values("ExecStopPost"),
-        delegates=source.last("Delegate", "no") not in _NO,
-        has_user=bool(source.last("User") or source.last("DynamicUser")),
+        delegates=not is_no(source.last("Delegate", "no")),
+        has_user=bool(source.last("User")) or is_yes(source.last("DynamicUser")),
         socket=_socket_text(source, unit, slice_unit) if socket else "", socket_unit=socket,
     )  # fmt: skip
 
@@ -70,7 +67,7 @@ def host_conflicts(source: UnitSource) -> tuple[str, ...]:
 
 def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The users and the groups that the unit names, without numbers and those that systemd makes (DynamicUser=)."""
-    if source.last("DynamicUser") in ("yes", "true", "1", "on"):
+    if is_yes(source.last("DynamicUser")):
         return (), ()
     groups = (source.last("Group"), *(word for item in source.values("SupplementaryGroups") for word in item.split()))
     return named((source.last("User"),)), named(groups)
@@ -78,7 +75,7 @@ def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def named(names: Iterable[str]) -> tuple[str, ...]:
     """Those that are names of users or groups, and no numbers."""
-    return tuple(dict.fromkeys(name for name in names if _USER.fullmatch(name)))
+    return tuple(dict.fromkeys(name for name in names if is_user_name(name)))
 
 
 def _is_kept(item: UnitLine) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.config.properties import FOLDERS
+from cgroup_preflight.core.printable import printable
 
 #: What needs no quotes, besides letters and digits; `%` and `$` are doubled anyway.
 _BARE_WORD = "%+,-./:=@_$"
@@ -83,13 +84,8 @@ def drop_in_lines(settings: Iterable[Setting]) -> list[str]:
 
 
 def comment_lines(text: str) -> list[str]:
-    """A comment of any length."""
-    return textwrap.wrap(one_line(text), 110, initial_indent="# ", subsequent_indent="#   ")
-
-
-def one_line(text: str) -> str:
-    """The text for a comment: a newline in it would end the comment and begin a setting."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    """A comment of any length; a newline in it would end the comment and begin a setting."""
+    return textwrap.wrap(printable(text), 110, initial_indent="# ", subsequent_indent="#   ")
 
 
 def _quoted(text: str) -> str:

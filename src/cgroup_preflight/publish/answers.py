@@ -1,4 +1,4 @@
-"""Values in events and in the answers of an API, which are input: checked before they are used or shown. Pure.
+"""Values in variables and events of a job and in the answers of an API: input, checked before it is used or shown. Pure.
 
 A server, or a proxy in front of it, can answer with everything: an address with a second line would become a command in
 the job's log, and a number with a slash another path.
@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 #: Visible ASCII without the characters that URLs do not have (RFC 3986, 2.2 and 2.3), quotes and parentheses.
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,255}/[A-Za-z0-9._~%/?#&=+:@,;!*-]{0,1000}", re.ASCII)
+#: The URL of a server; an instance can be below a path.
+_SERVER = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 _ID_MAX = 1 << 63
 
 
@@ -33,6 +35,11 @@ def id_of(value: object) -> int | None:
     return value if 0 < value < _ID_MAX else None
 
 
+def number_of(text: str | None) -> int:
+    """A number in a variable of the job; 0 for everything else."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 def text_of(value: object) -> str:
     """A text; empty for everything else."""
     return value if isinstance(value, str) else ""
@@ -44,6 +51,11 @@ def url_of(value: object, server: str) -> str:
     if not _URL.fullmatch(text):
         return ""
     return text if origin(text) == origin(server) else ""
+
+
+def is_server(url: str) -> bool:
+    """Whether it is the URL of a server, as variables of a job name it."""
+    return _SERVER.fullmatch(url) is not None
 
 
 def origin(url: str) -> tuple[str, str, int]:

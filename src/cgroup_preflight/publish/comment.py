@@ -75,8 +75,9 @@ class Draft:
 class CommentSpec:
     """What a job of `run` writes about commit `sha`.
 
-    `leg` is the result of the job, with its origin, and `covers` the legs whose reports it collected. `draft` makes the text from the other legs that count, the number
-    of legs that did not fit, and a limit in bytes.
+    `leg` is the result of the job, with its origin, and `covers` the legs whose reports it collected. `draft` makes the
+    text from the legs that count (none for a job that is alone), the number of legs that did not fit, and a limit in
+    bytes.
     """
 
     channel: str

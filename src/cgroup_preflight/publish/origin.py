@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.report import Origin
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.report.escape import clip
@@ -95,8 +96,7 @@ def unique_name(job: JobId, leg: LegId) -> str:
     name = ", ".join(parts)
     if plain and len(name) <= _NAME_MAX:
         return name
-    shown = "".join(char if char.isprintable() else "?" for char in name)
-    return f"{shown[: _NAME_MAX - 15]} #{origin_of(job, leg).id[:12]}"
+    return f"{printable(name)[: _NAME_MAX - 15]} #{origin_of(job, leg).id[:12]}"
 
 
 def _parts(job: JobId, leg: LegId) -> tuple[list[str], bool]:

@@ -9,8 +9,7 @@ from cgroup_preflight.core.report import Remedy
 
 #: A header's value must be visible ASCII; otherwise `requests` raises an error with the value in its message.
 _USABLE = re.compile(r"[!-~]{1,2048}", re.ASCII)
-
-
+#: NAME=TOKEN.
 _LINE = re.compile(r"[A-Z][A-Z0-9_]{0,63}=.{0,2048}", re.ASCII)
 _LINES_MAX = 16
 #: <linux/prctl.h>. With 0, environ, mem and fd of /proc/PID belong to root, and no process may ptrace(2) this one.

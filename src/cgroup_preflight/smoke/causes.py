@@ -76,7 +76,7 @@ def not_ready(seen: ServiceEvidence) -> Finding:
     result, status = seen.state.result, str(seen.state.exit.status) if seen.state.exit else ""
     ended = f" (result {result}, exit status {status})" if why == ENDED_FIRST else ""
     seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
-    quota = throttled_words(seen)
+    quota = _throttled_words(seen)
     raise_quota = "raise CPUQuota, or " if quota else ""
     return codes.READINESS.finding(
         Status.FAIL,
@@ -102,7 +102,7 @@ def fell_silent(seen: ServiceEvidence) -> Finding:
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
-        f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}{throttled_words(seen)}",
+        f"it was ready, but did not answer {seen.service.smoke.duration:g} s later: {seen.silent}{_throttled_words(seen)}",
         Remedy(title=f"{read_log(seen)}: it still runs, but hangs or refuses connections"),
         location=seen.service.ready_location,
     )
@@ -113,7 +113,7 @@ def read_log(seen: ServiceEvidence) -> str:
     return "read its log below" if seen.log else "find out why it wrote no log"
 
 
-def throttled_words(seen: ServiceEvidence) -> str:
+def _throttled_words(seen: ServiceEvidence) -> str:
     """That the CPU quota may be the reason, where it throttled the service often."""
     stat = value_or(seen.counters.cpu_stat, {}) if seen.counters else {}
     quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")

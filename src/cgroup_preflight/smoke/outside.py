@@ -3,8 +3,8 @@
 What existed before the run is known by number; everything new is looked at while the run waits. A process is one of
 the services if it was seen in the cgroup of one, if its parent is one, if it has the invocation id of a unit of the run
 or its program. Its place is the cgroup of that service and no other of the run: a neighbour has other limits, and a
-cgroup that it made next to its own has none. In a guest, which belongs to the run, every other new process counts too, unless
-the service manager itself started it for a unit that existed before the run.
+cgroup that it made next to its own has none. In a guest, which belongs to the run, every other new process counts too,
+unless the service manager itself started it for a unit that existed before the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

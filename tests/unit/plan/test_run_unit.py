@@ -14,7 +14,7 @@ from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.engines.command_lines import own_unit_lines
 from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.own_unit import own_limits
-from cgroup_preflight.plan.run_unit import host_conflicts, run_unit, users
+from cgroup_preflight.plan.run_unit import RunUnit, host_conflicts, run_unit, users
 from cgroup_preflight.plan.unitfile import drop_in_files, run_files
 
 _UNIT = """\
@@ -176,6 +176,25 @@ def test_what_a_host_may_have_already_and_the_users(tmp_path: Path) -> None:
     assert users(source) == ((), ("www", "adm"))
     source = _write(tmp_path, "[Service]\nExecStart=/x\nUser=made\nDynamicUser=yes\n").services[0].source
     assert source is not None and users(source) == ((), ())
+
+
+@pytest.mark.parametrize("text", ["yes", "Yes", "true", "on", "1", "y", "t"])
+def test_what_a_unit_turns_on(tmp_path: Path, text: str) -> None:
+    copy, named = _with_switches(tmp_path, text)
+    assert copy.has_user and copy.delegates and not named
+
+
+@pytest.mark.parametrize("text", ["no", "No", "false", "off", "0", "n", "f"])
+def test_what_a_unit_turns_off(tmp_path: Path, text: str) -> None:
+    copy, named = _with_switches(tmp_path, text)
+    assert not copy.has_user and not copy.delegates and named == ("www",)
+
+
+def _with_switches(folder: Path, text: str) -> tuple[RunUnit, tuple[str, ...]]:
+    unit = f"[Service]\nExecStart=/x\nGroup=www\nDynamicUser={text}\nDelegate={text}\n"
+    source = _write(folder, unit).services[0].source
+    assert source is not None
+    return run_unit(source, "run-x.service", "run.slice"), users(source)[1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cgroup_preflight.plan.unit_syntax import command_line, comment_lines, fits_unquoted, one_line, specifiers
+from cgroup_preflight.core.printable import printable
+from cgroup_preflight.plan.unit_syntax import command_line, comment_lines, fits_unquoted, specifiers
 from tests.unit.core.making import config_of
 from tests.unit.plan.making import wanted_service
 
@@ -87,7 +88,7 @@ def test_a_percent_sign_is_no_specifier(text: str) -> None:
 @example("word " * 60)
 def test_a_comment_stays_one(text: str) -> None:
     assert all(line.startswith("#") and line.isprintable() for line in comment_lines(text))
-    assert one_line(text).isprintable()
+    assert printable(text).isprintable()
 
 
 @given(st.lists(TEXT | st.sampled_from(ODD), max_size=4))

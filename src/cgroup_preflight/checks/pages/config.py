@@ -21,7 +21,7 @@ CONFIG_PAGES: dict[Code, Page] = {
         fails="A key is misspelled. A misspelled limit would be no limit, and nothing would say so.",
         fix=(
             "Use the key that the message proposes, or remove the line. Settings of systemd that the config does not have "
-            "belong into a unit file, which `unit` names."
+            "belong in a unit file, which `unit` names."
         ),
         sources=(_CONTROL,),
     ),

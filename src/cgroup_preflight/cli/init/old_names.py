@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.config.properties import BY_NAME, FOLDERS, PROPERTIES
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.unit_text import UnitLine, values
 
@@ -30,13 +30,12 @@ _WEIGHTS = range(1, 10001)
 _ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
 #: Properties whose assignments add up to one value (systemd.resource-control(5), systemd.exec(5)).
 _JOINED = (
-    "AllowedCPUs", "AllowedMemoryNodes", "AmbientCapabilities", "CapabilityBoundingSet", "SuccessExitStatus",
-    "StateDirectory", "RuntimeDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory",
+    "AllowedCPUs", "AllowedMemoryNodes", "AmbientCapabilities", "SuccessExitStatus", *FOLDERS,
 )  # fmt: skip
 #: Properties of which each assignment is a value of its own: a device and its limit, a file.
 _LINES = (
-    "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceWeight", "EnvironmentFile",
-    "BlockIODeviceWeight", "BlockIOReadBandwidth", "BlockIOWriteBandwidth",
+    *(item.name for item in PROPERTIES if item.kind == "lines"),
+    "IODeviceWeight", "BlockIODeviceWeight", "BlockIOReadBandwidth", "BlockIOWriteBandwidth",
 )  # fmt: skip
 
 

@@ -6,20 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.cli.init.scan import Walk
+from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
-from cgroup_preflight.config.units import read_unit
+from cgroup_preflight.config.units import SIZE_MAX, read_unit, unit_text
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.unit_text import last, parse_unit
 from cgroup_preflight.host.files import open_regular
 
 #: systemd.unit(5), "System Unit Search Path", without the folders of generators and of `systemctl set-property`.
-SEARCH_PATH = (
+_SEARCH_PATH = (
     "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )  # fmt: skip
-UNITS_MAX = 100
-_SIZE_MAX = 1 << 20
+_UNITS_MAX = 100
 _NAME = re.compile(r"[A-Za-z0-9:_.@\\-]{1,255}", re.ASCII)
 
 
@@ -60,8 +60,8 @@ def from_paths(paths: Iterable[str], base: str) -> FoundUnits:
             "no .service or .slice file there", where="--from-units",
             remedy=Remedy(title="name a unit file, or a folder with unit files; --installed NAME reads this host's"),
         )  # fmt: skip
-    if len(files) > UNITS_MAX:
-        raise UsageError(f"{len(files)} unit files, which is more than {UNITS_MAX}", where="--from-units",
+    if len(files) > _UNITS_MAX:
+        raise UsageError(f"{len(files)} unit files, which is more than {_UNITS_MAX}", where="--from-units",
                          remedy=Remedy(title="name the files of this project"))  # fmt: skip
     services = [_service(file, base) for file in files if file.endswith(".service")]
     folders = list(dict.fromkeys(os.path.dirname(file) for file in files))
@@ -69,7 +69,7 @@ def from_paths(paths: Iterable[str], base: str) -> FoundUnits:
     return _with_slices(services, names, folders)
 
 
-def from_host(names: Iterable[str], search_path: Sequence[str] = SEARCH_PATH) -> FoundUnits:
+def from_host(names: Iterable[str], search_path: Sequence[str] = _SEARCH_PATH) -> FoundUnits:
     """The units of these names on this host, with their drop-ins. Raises UsageError."""
     services, slices = [], []
     for name in names:
@@ -105,7 +105,7 @@ def _service(path: str, base: str) -> FoundUnit:
     if template and not instance:
         instance = _default_instance(file)
         name = name.replace("@.", f"@{instance}.")
-    if os.path.commonpath((top, real)) == top and real.endswith(".service"):
+    if is_below(real, top) and real.endswith(".service"):
         unit = os.path.relpath(real, top)
         instance = instance if unit.endswith("@.service") else ""
         return FoundUnit(path=path, unit=unit, instance=instance, source=read_unit(top, unit, instance))
@@ -192,9 +192,7 @@ def _read(path: str) -> UnitText:
     remedy = Remedy(title="name a unit file that you can read")
     try:
         with open_regular(path, follow=True) as file:
-            data = file.read(_SIZE_MAX + 1)
+            data = file.read(SIZE_MAX + 1)
     except OSError as error:
         raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=remedy) from None
-    if len(data) > _SIZE_MAX or b"\0" in data:
-        raise UsageError("it is no unit file: larger than 1M, or binary", where=path, remedy=remedy)
-    return UnitText(path=path, text=data.decode("utf-8", "replace").replace("\r\n", "\n"))
+    return unit_text(path, data, remedy)

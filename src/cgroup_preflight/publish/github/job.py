@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.publish.answers import dig, sha_of, text_of
+from cgroup_preflight.publish.answers import dig, is_server, number_of, sha_of, text_of
 from cgroup_preflight.publish.checkout import named_and_found
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.github.events import Checkout, subject
@@ -21,7 +21,6 @@ _TOKENS = ("CGROUP_PREFLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
 #: Every variable that can hold a token.
 SECRETS = (*_TOKENS, "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 _REPO = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}", re.ASCII)
-_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 _EVENT_MAX = 25 << 20
 #: Events of a fork's pull request that run with a token that may only read (docs, "Events that trigger workflows").
 _READ_ONLY_FOR_FORKS = ("pull_request", "pull_request_review", "pull_request_review_comment")
@@ -90,7 +89,7 @@ def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GithubJob:
                          remedy=Remedy(title="set it, or use --provider none"))  # fmt: skip
     token = first_secret(environ.get(variable, "") for variable in _TOKENS)
     api = (environ.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/")
-    if not _URL.fullmatch(api):
+    if not is_server(api):
         raise UsageError("GITHUB_API_URL is not the URL of a server", where="publish",
                          remedy=Remedy(title="set it as GitHub's runners do, for example https://api.github.com"))  # fmt: skip
     default_sha, workspace = sha_of(environ.get("GITHUB_SHA")), environ.get("GITHUB_WORKSPACE", "")
@@ -99,12 +98,12 @@ def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GithubJob:
     return GithubJob(
         repo=repo, sha=about.head, event=name, pull=about.pull, checkout=about.checkout, no_pull=about.no_pull,
         default_sha=default_sha, found=found, stated=stated,
-        run=RunId(run=_number(environ.get("GITHUB_RUN_ID")), attempt=_number(environ.get("GITHUB_RUN_ATTEMPT"))),
+        run=RunId(run=number_of(environ.get("GITHUB_RUN_ID")), attempt=number_of(environ.get("GITHUB_RUN_ATTEMPT"))),
         api_url=api, graphql_url=environ.get("GITHUB_GRAPHQL_URL") or f"{api}/graphql",
         server_url=environ.get("GITHUB_SERVER_URL") or "https://github.com", token=token,
         name=environ.get("GITHUB_JOB", ""),
         workflow=environ.get("GITHUB_WORKFLOW_REF", "").partition("@")[0].rpartition("/")[2],
-        number=_number(environ.get("CGROUP_PREFLIGHT_JOB_ID")),
+        number=number_of(environ.get("CGROUP_PREFLIGHT_JOB_ID")),
         read_only=_read_only(name, event, token),
         doubtful="a run started by Dependabot" if environ.get("GITHUB_ACTOR") == "dependabot[bot]" else "",
         workspace=workspace,
@@ -124,10 +123,6 @@ def _event(environ: Mapping[str, str]) -> Mapping[str, object]:
         raise UsageError("the event file cannot be read", where=path,
                          remedy=Remedy(title="set GITHUB_EVENT_PATH to the event of this run")) from None  # fmt: skip
     return event if isinstance(event, dict) else {}
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _source(name: str, event: Mapping[str, object]) -> Source | None:

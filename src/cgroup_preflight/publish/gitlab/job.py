@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.publish.answers import sha_of
+from cgroup_preflight.publish.answers import is_server, number_of, sha_of
 from cgroup_preflight.publish.checkout import named_and_found
 from cgroup_preflight.publish.comment_state import RunId
 from cgroup_preflight.publish.origin import JobId
@@ -21,7 +21,6 @@ _TOKENS = ("CGROUP_PREFLIGHT_GITLAB_TOKEN", "GITLAB_TOKEN")
 SECRETS = (*_TOKENS, "CI_JOB_TOKEN", "CI_REGISTRY_PASSWORD")
 #: What GitLab adds to the name of a job with `parallel`.
 _MATRIX = re.compile(r"(?:: \[.*\]| \d+/\d+)\Z", re.DOTALL)
-_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +62,20 @@ def read_job(environ: Mapping[str, str], commit: str = "checkout") -> GitlabJob:
     Raises UsageError if the server or the project is missing.
     """
     server = (environ.get("CI_SERVER_URL") or "").rstrip("/")
-    own = _number(environ.get("CI_PROJECT_ID"))
-    if not _URL.fullmatch(server) or not own:
+    own = number_of(environ.get("CI_PROJECT_ID"))
+    if not is_server(server) or not own:
         raise UsageError("CI_SERVER_URL or CI_PROJECT_ID is missing or malformed", where="publish",
                          remedy=Remedy(title="set them, or use --provider none"))  # fmt: skip
     sha, obstacle = _commits(environ, commit)
     return GitlabJob(
-        server_url=server, project=_number(environ.get("CI_MERGE_REQUEST_PROJECT_ID")) or own, own_project=own,
-        iid=_number(environ.get("CI_MERGE_REQUEST_IID")) or None, sha=sha, obstacle=obstacle,
-        run=RunId(run=_number(environ.get("CI_PIPELINE_ID")), attempt=_number(environ.get("CI_JOB_ID"))),
+        server_url=server, project=number_of(environ.get("CI_MERGE_REQUEST_PROJECT_ID")) or own, own_project=own,
+        iid=number_of(environ.get("CI_MERGE_REQUEST_IID")) or None, sha=sha, obstacle=obstacle,
+        run=RunId(run=number_of(environ.get("CI_PIPELINE_ID")), attempt=number_of(environ.get("CI_JOB_ID"))),
         token=first_secret(environ.get(variable, "") for variable in _TOKENS),
         job_token=secret(environ.get("CI_JOB_TOKEN", "")), ca_file=environ.get("CI_SERVER_TLS_CA_FILE", ""),
         job_url=environ.get("CI_JOB_URL", ""), pipeline_url=environ.get("CI_PIPELINE_URL", ""),
         project_dir=environ.get("CI_PROJECT_DIR", ""), job_name=environ.get("CI_JOB_NAME", ""),
-        index=_number(environ.get("CI_NODE_INDEX")), total=_number(environ.get("CI_NODE_TOTAL")),
+        index=number_of(environ.get("CI_NODE_INDEX")), total=number_of(environ.get("CI_NODE_TOTAL")),
         is_child=environ.get("CI_PIPELINE_SOURCE") == "parent_pipeline",
     )  # fmt: skip
 
@@ -92,7 +91,3 @@ def _commits(environ: Mapping[str, str], commit: str) -> tuple[str, str]:
     if own in ("", default, head):
         return head, ""
     return head, f"commit {own[:12]} was tested, but the pipeline is about {default[:12] or 'an unknown commit'}"
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
