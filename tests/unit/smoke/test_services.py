@@ -507,6 +507,22 @@ def test_a_child_in_another_cgroup_is_found_and_ended(tmp_path, known):
     assert trial.machine.signals[-1:] == ([(children[0].pid, signal.SIGKILL)] if known else trial.machine.signals[-1:])
 
 
+@pytest.mark.parametrize("main", [False, True])
+def test_a_cgroup_that_copies_the_name_of_the_removed_unit_is_not_the_unit(tmp_path, main):
+    """The kernel marks a removed cgroup with the same words; a program of root's can make a folder of that name."""
+    copy = f"{CGROUP} (deleted)"
+
+    def leaves(units: Units, unit: Unit) -> None:
+        units.machine.cgroups.add(copy)
+        if main:
+            unit.main.cgroup = copy
+        else:
+            stray(units, unit, copy)
+
+    seen = Trial(tmp_path, Program(address=URL, does=leaves)).one()
+    assert statuses(seen)["CGP502"] is Status.FAIL
+
+
 def test_a_child_below_its_unit_is_no_stray(tmp_path):
     seen = Trial(tmp_path, Program(address=URL, does=lambda units, unit: stray(units, unit, f"{CGROUP}/sub"))).one()
     assert seen.stay is not None
