@@ -56,7 +56,7 @@ def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "
         text="\n".join((*text, "")), type=source.type, before=source.values("ExecStartPre"),
         stop=source.values("ExecStop"), after=source.values("ExecStopPost"),
         delegates=source.last("Delegate", "no") not in _NO,
-        has_user=bool(source.last("User") or source.last("DynamicUser")),
+        has_user=bool(source.last("User")) or _is_set(source, "DynamicUser"),
         socket=_socket_text(source, unit, slice_unit) if socket else "", socket_unit=socket,
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def host_conflicts(source: UnitSource) -> tuple[str, ...]:
 
 def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The users and the groups that the unit names, without numbers and those that systemd makes (DynamicUser=)."""
-    if source.last("DynamicUser") in ("yes", "true", "1", "on"):
+    if _is_set(source, "DynamicUser"):
         return (), ()
     groups = (source.last("Group"), *(word for item in source.values("SupplementaryGroups") for word in item.split()))
     return named((source.last("User"),)), named(groups)
@@ -79,6 +79,11 @@ def users(source: UnitSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def named(names: Iterable[str]) -> tuple[str, ...]:
     """Those that are names of users or groups, and no numbers."""
     return tuple(dict.fromkeys(name for name in names if _USER.fullmatch(name)))
+
+
+def _is_set(source: UnitSource, key: str) -> bool:
+    """Whether a setting is anything but a word for no; systemd takes them in any case (parse-util.c)."""
+    return (source.last(key) or "no").lower() not in _NO
 
 
 def _is_kept(item: UnitLine) -> bool:
