@@ -319,6 +319,13 @@ def test_a_program_that_could_not_be_executed():
     assert the(judged(seen), "CGP503").status is Status.FAIL
 
 
+def test_a_program_that_ends_with_a_status_of_systemds_has_run_and_its_limits_are_judged():
+    seen = evidence(ended_early=True, ready=ENDED, state=state("exit-code", "1", "226"), limits=limits(pids_max="max"))
+    assert the(judged(seen), "CGP503").status is Status.FAIL
+    found = the(judged(seen), "CGP501")
+    assert (found.status, "pids.max" in found.message) == (Status.FAIL, True)
+
+
 def test_never_ready():
     seen = evidence(ready=NOT_READY)
     found = the(judged(seen), "CGP505")
