@@ -706,6 +706,7 @@ def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_
     seen = trial.one()
     assert seen.killed
     assert statuses(seen)["CGP506"] is Status.FAIL
+    assert trial.machine.now < 1060, "its time began with the signal that ended the main process"
 
 
 def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_stopped(tmp_path):
