@@ -243,6 +243,8 @@ def test_without_memory_events_only_a_memory_limit_leaves_the_end_open():
     assert the(judged(evidence(counters=unseen)), "CGP503").status is Status.UNVERIFIED
     bare = '[services.web]\nbinary = "dist/web"\nTasksMax = 64\n'
     assert the(judged(evidence(bare, counters=unseen)), "CGP503").status is Status.PASS
+    high = bare.replace("TasksMax = 64", 'MemoryHigh = "64M"')
+    assert the(judged(evidence(high, counters=unseen)), "CGP503").status is Status.UNVERIFIED
 
 
 def test_no_refused_task_is_made_up():
