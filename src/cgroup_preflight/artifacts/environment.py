@@ -14,7 +14,14 @@ from cgroup_preflight.plan.model import ServicePlan
 
 #: Variables that the Go runtime reads (package runtime, "Environment Variables").
 _GO = ("GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_QUOTED = r"""'[^']*(?:'|\Z)|"(?:\\(?:.|\Z)|[^"\\])*(?:"|\Z)"""
+#: Blanks, a comment, or a name and its value: quoted parts, which can have line ends, then the rest of the line, where a
+#: backslash joins the next line (systemd, src/basic/env-file.c).
+_ITEM = re.compile(
+    rf"[ \t\r\n]+|[#;][^\r\n]*|(.[^=\r\n]*)(?:=((?:[ \t]|{_QUOTED})*)((?:\\(?:.|\Z)|[^\\\r\n])*))?", re.DOTALL
+)
+_PART = re.compile(_QUOTED, re.DOTALL)
 #: One word of Environment=: quoted as a whole, or up to the next space (systemd.syntax(7), "Quoting").
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|(\S+)', re.DOTALL)
 
@@ -29,16 +36,26 @@ class Conflict:
 
 
 def variables_of_file(text: str) -> dict[str, str]:
-    """The variables that a file of EnvironmentFile= sets: one on each line, comments begin with # or ;."""
+    """The variables that a file of EnvironmentFile= sets, as systemd reads it; comments begin with # or ;."""
     found = {}
-    for line in text.replace("\\\n", "").splitlines():
-        stripped = line.strip()
-        match = None if stripped.startswith(("#", ";")) else _ASSIGNMENT.fullmatch(stripped)
-        if match:
-            value = match[2].strip()
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-            found[match[1]] = value[1:-1] if quoted else value
+    for match in _ITEM.finditer(text):
+        name, quoted, rest = match[1], match[2], match[3]
+        if quoted is not None and _NAME.fullmatch(name := name.rstrip(" \t")):
+            value = "".join(_unquoted(part[0]) for part in _PART.finditer(quoted))
+            found[name] = value + re.sub(r"\\(.?)", _escaped, rest.rstrip(" \t"), flags=re.DOTALL)
     return found
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[1].strip("\r\n")
+
+
+def _unquoted(part: str) -> str:
+    inner = part[1:].removesuffix(part[0])
+    if part[0] == "'":
+        return inner
+    # Within double quotes other backslashes stay, as in a shell.
+    return re.sub(r'\\(["\\`$\n])', _escaped, inner)
 
 
 def environment_files(texts: Iterable[str], service: ServicePlan) -> list[str]:

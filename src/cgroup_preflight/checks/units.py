@@ -38,6 +38,10 @@ def unit_findings(units: Reading[tuple[ShownUnit, ...]], *, page_size: int, syst
         message = f"the units of this host could not be read: {units}"
         remedy = Remedy(title="run on a host with systemd")
         return (codes.UNIT_LIMITS.finding(Status.UNVERIFIED, "units", message, remedy),)
+    if not units.value:
+        message = "no unit of this host has a cgroup below the mount point that is seen here"
+        remedy = Remedy(title="run on the host itself, and not in a container")
+        return (codes.UNIT_LIMITS.finding(Status.UNVERIFIED, "units", message, remedy),)
     findings, count = [], 0
     for unit in units.value:
         wrong, compared, unread = _compare(unit, page_size)

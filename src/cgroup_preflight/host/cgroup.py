@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.host.cgroupfs import (
     parse_cpu_max,
     parse_flat_keyed,
@@ -21,6 +21,7 @@ N = TypeVar("N", int, float)
 #: A limit, None for none, and the cgroup that sets it.
 _Tightest = tuple[N | None, str]
 _COMMAND_MAX = 120
+_DELETED = " (deleted)"
 
 
 #: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
@@ -158,8 +159,14 @@ class Observer:
         return frozenset(found)
 
     def cgroup_of(self, pid: int) -> Reading[str]:
-        """The cgroup a process is really in, from /proc/PID/cgroup."""
-        return parsed(self._proc(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
+        """The cgroup a process is really in, from /proc/PID/cgroup; of a zombie that which was removed."""
+        found = parsed(self._proc(f"/proc/{pid}/cgroup"), parse_proc_cgroup)
+        # A program can name a cgroup like that of its unit, with the kernel's mark at the end: then it exists.
+        if isinstance(found, Known) and found.value.endswith(_DELETED):
+            folder = self._fs.names(f"{self._mount}{found.value}")
+            if isinstance(folder, Missing) and folder.why is Why.ABSENT:
+                return replace(found, value=found.value.removesuffix(_DELETED))
+        return found
 
     def _proc(self, path: str) -> Reading[str]:
         """A file of /proc: names of processes and cgroups are bytes, and one that is no text must hide nothing."""

@@ -79,6 +79,7 @@ def of_type(mounts: tuple[Mount, ...], fs_type: str) -> tuple[Mount, ...]:
 def parse_proc_cgroup(text: str) -> str:
     """The path of the `0::` line, as the reader's cgroup namespace shows it.
 
+    The kernel adds ` (deleted)` for a zombie whose cgroup was removed, but a cgroup can have such a name, too.
     Raises ValueError where there is none (pure version 1) or a line is not of the documented form.
     """
     path = None
@@ -91,7 +92,7 @@ def parse_proc_cgroup(text: str) -> str:
             path = name
     if path is None or not path.startswith("/"):
         raise ValueError("no 0:: line: no cgroup v2 hierarchy")
-    return path.removesuffix(" (deleted)")
+    return path
 
 
 def parse_words(text: str) -> frozenset[str]:

@@ -126,7 +126,7 @@ class Outside:
         if process.innocent:
             return
         where = self._observer.cgroup_of(pid)
-        if not isinstance(where, Known) or where.value.endswith(" (deleted)"):
+        if not isinstance(where, Known):
             return
         unit = next((self._places[level] for level in levels(where.value) if level in self._places), "")
         if unit and process.unit in ("", unit):

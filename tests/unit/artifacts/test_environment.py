@@ -75,14 +75,49 @@ def test_drop_ins_name_files_too_and_the_unit_in_etc_is_the_one(tmp_path: Path) 
         "etc/systemd/system/user-api.service": "[Service]\n",
     }
     assert _said(tmp_path, files | hidden) == []
+    shown = {**hidden, "lib/systemd/system/user-api.service": "[Service]\n"}
+    del shown["etc/systemd/system/user-api.service"]
+    assert [status for status, _ in _said(tmp_path, files | shown)] == [Status.FAIL], "lib/ is read after usr/lib/"
 
 
 def test_variables_of_the_go_runtime_that_the_run_did_not_have(tmp_path: Path) -> None:
     unit = '[Service]\nEnvironment=GOGC=50 "A=b c"\nEnvironment=GOMAXPROCS=8\n'
     ((status, message),) = _said(tmp_path, {_UNIT: unit})
     assert status is Status.WARN and "GOGC=50" in message, "GOMAXPROCS is set again by the plan's drop-in"
+    for value, count in (("50", 0), ("60", 1)):
+        plan = f'{_PLAN}[services.user-api.smoke.env]\nGOGC = "{value}"\n'
+        assert len(_said(tmp_path, {_UNIT: unit}, plan=plan)) == count, "the run had another value"
     files = {"etc/default/x": "GOGC=50\n", _UNIT: "[Service]\nEnvironmentFile=/etc/default/x\n"}
     assert [status for status, _ in _said(tmp_path, files)] == [Status.WARN]
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("GOGC = 50\n", {"GOGC": "50"}), ("  GOGC=50 \n", {"GOGC": "50"}), ("export GOGC=50\n", {}),
+    ("# a \\\nGOGC=50\n", {"GOGC": "50"}), ("a \\\nGOGC=50\n", {"GOGC": "50"}), ("# GOGC=50\n;GOGC=50", {}),
+    ("A=b\\\nGOGC=50\n", {"A": "bGOGC=50"}), ("A=b\\\\\nGOGC=50\n", {"A": "b\\", "GOGC": "50"}),
+    ("A='b\nGOGC=50'\n", {"A": "b\nGOGC=50"}), ("A='b\\'\nGOGC=50", {"A": "b\\", "GOGC": "50"}),
+    ('A="b\nGOGC=50', {"A": "b\nGOGC=50"}), ('A="b\\"\nc"\nGOGC=5"0\n', {"A": 'b"\nc', "GOGC": '5"0'}),
+    ("GOGC='5'\"0\"\n", {"GOGC": "50"}), ("GOGC=\\5\\0\n", {"GOGC": "50"}), ("GOGC=1\nGOGC=50\n", {"GOGC": "50"}),
+    ("GOGC=50\rA=1", {"GOGC": "50", "A": "1"}), ("A=1\u2028GOGC=50\n", {"A": "1\u2028GOGC=50"}), ("=GOGC=50", {}),
+    ("GOGC=\n", {"GOGC": ""}), ('A="\\x\\$"', {"A": "\\x$"}), ("A=\\", {"A": ""}), ("GOGC", {}),
+])  # fmt: skip
+def test_a_file_of_variables_is_read_as_systemd_reads_it(text: str, found: dict[str, str]) -> None:
+    assert variables_of_file(text) == found
+
+
+def test_no_line_hides_the_variable_below_it(tmp_path: Path) -> None:
+    unit = "[Service]\nEnvironmentFile=/etc/default/user-api\n"
+    for text in ("# c:\\\nGOMAXPROCS=8\n", "GOMAXPROCS = 8\n", "PATH_=c:\\\\\nGOMAXPROCS=8\n"):
+        assert [status for status, _ in _said(tmp_path, {"etc/default/user-api": text, _UNIT: unit})] == [Status.FAIL]
+    for text in ("# GOMAXPROCS=8\n", "GOMAXPROCS = 1\n", "X='\nGOMAXPROCS=8\n'\n"):
+        assert _said(tmp_path, {"etc/default/user-api": text, _UNIT: unit}) == []
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 300_000, "a" * 300_000, "A=" + "'" * 300_001, 'A="' + "\\" * 300_001, "=" * 300_000]
+)
+def test_a_long_file_is_read_once(text: str) -> None:
+    assert set(variables_of_file(text)) <= {"A"}
 
 
 @given(

@@ -29,6 +29,7 @@ class _Host:
         self._shown, self._files, self._status = shown, files, status
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        assert argv[-3:] == ("*.service", "*.slice", "*.scope")
         text = "".join(f"{key}={value}\n" for key, value in self._shown.items())
         done = Completed(
             argv=argv, returncode=self._status, stdout=f"{text}\nId=gone.service\nControlGroup=\n", stderr="no"
@@ -88,6 +89,7 @@ def test_each_difference_fails(shown: dict[str, str], files: Mapping[str, str | 
         ({"MemorySwapMax": "infinity"}, {"memory.swap.max": None}),
         ({"MemoryMax": "infinity", "CPUQuotaPerSecUSec": "infinity"}, {"memory.max": None, "cpu.max": "max 250000\n"}),
         ({"CPUWeight": "idle"}, {"cpu.weight": "1\n"}),
+        ({"MemoryMax": str((1 << 64) - 1)}, {"memory.max": "max\n"}),
     ],
 )
 def test_no_limit_and_no_file_agree(shown: dict[str, str], files: Mapping[str, str | None]) -> None:
@@ -114,6 +116,8 @@ def test_units_that_cannot_be_read_are_unverified() -> None:
     assert _one(missing).status is Status.UNVERIFIED
     host = _Host({}, {}, status=1)
     assert _one(read_units(host, host, "/sys/fs/cgroup")).status is Status.UNVERIFIED  # type: ignore[arg-type]
+    elsewhere = _one(_units({"ControlGroup": "/elsewhere.slice"}))
+    assert elsewhere.status is Status.UNVERIFIED and "no unit" in elsewhere.message
     units = _units()
     assert isinstance(units, Known)
     denied = Missing(source="memory.max", why=Why.DENIED)

@@ -51,6 +51,12 @@ def test_a_process_that_cannot_be_looked_into_leaves_a_doubt():
     assert answerer(made) == Answerer(doubt=f"/proc/{process.pid}/fd: denied (EACCES)")
 
 
+def test_a_program_that_is_known_is_named_although_a_process_of_the_service_cannot_be_looked_into():
+    made, process = machine(comm="b", cgroup="/b.slice/other.service")
+    made.denied.add(made.spawn("app", OWN).pid)
+    assert answerer(made) == Answerer(other=f"b (PID {process.pid}) of other.service")
+
+
 def test_another_users_program_is_not_the_service():
     """All processes of the service could be read, and the socket is none of theirs."""
     made, process = machine(cgroup="/b.slice/other.service")

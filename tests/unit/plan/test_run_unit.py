@@ -174,6 +174,8 @@ def test_what_a_host_may_have_already_and_the_users(tmp_path: Path) -> None:
     assert source is not None
     assert host_conflicts(source) == ("PIDFile=/run/x.pid",)
     assert users(source) == ((), ("www", "adm"))
+    source = _write(tmp_path, "[Service]\nExecStart=/x\nBusName=org.shop.Api\n").services[0].source
+    assert source is not None and host_conflicts(source) == ("BusName=org.shop.Api",)
     source = _write(tmp_path, "[Service]\nExecStart=/x\nUser=made\nDynamicUser=yes\n").services[0].source
     assert source is not None and users(source) == ((), ())
 
@@ -195,6 +197,16 @@ def _with_switches(folder: Path, text: str) -> tuple[RunUnit, tuple[str, ...]]:
     source = _write(folder, unit).services[0].source
     assert source is not None
     return run_unit(source, "run-x.service", "run.slice"), users(source)[1]
+
+
+@pytest.mark.parametrize(("line", "has"), [
+    ("User=shop", True), ("DynamicUser=yes", True), ("DynamicUser=1", True), ("DynamicUser=no", False),
+    ("DynamicUser=False", False), ("DynamicUser=", False), ("Group=shop", False),
+])  # fmt: skip
+def test_a_unit_that_runs_as_another_user(tmp_path: Path, line: str, has: bool) -> None:
+    source = _write(tmp_path, f"[Service]\nExecStart=/x\n{line}\n").services[0].source
+    assert source is not None
+    assert run_unit(source, "a.service", "a.slice").has_user is has
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,19 @@ def test_expected_jobs_that_did_not_report_are_missing(words, missing):
     assert view(named((*legs, *made))).verdict is (Verdict.UNVERIFIED if missing else Verdict.PASS)
 
 
+def test_legs_with_names_of_their_own_are_of_the_job_that_is_expected():
+    origins = [origin_of(_job(), LegId(name=name)) for name in ("debian-12", "fedora-43")]
+    legs = [Leg(name=origin.name, report=replace(PASS, origin=origin)) for origin in origins]
+    assert _said(legs, "leg") == _said(legs, "debian-12") == _said(legs, _needs(leg="success")) == []
+    assert [name for name, _ in _said(legs, "debian-13")] == ["debian-13"]
+
+
+def test_artifacts_of_two_jobs_with_one_identity_have_two_names():
+    one, two = (artifact_name(origin_of(_job(job_id=number), LegId(name="a"))) for number in (1, 2))
+    assert one != two
+    assert one == artifact_name(origin_of(_job(job_id=1), LegId(name="a")))
+
+
 def test_a_job_that_failed_because_of_its_reports_is_not_missing():
     assert _said([_leg(made=FAIL)], _needs(leg="failure")) == []
     assert [name for name, _ in _said([_leg(index=1, total=2)], _needs(leg="failure"))] == ["leg: leg 2 of 2"]

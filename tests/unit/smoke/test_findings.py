@@ -243,6 +243,8 @@ def test_without_memory_events_only_a_memory_limit_leaves_the_end_open():
     assert the(judged(evidence(counters=unseen)), "CGP503").status is Status.UNVERIFIED
     bare = '[services.web]\nbinary = "dist/web"\nTasksMax = 64\n'
     assert the(judged(evidence(bare, counters=unseen)), "CGP503").status is Status.PASS
+    high = bare.replace("TasksMax = 64", 'MemoryHigh = "64M"')
+    assert the(judged(evidence(high, counters=unseen)), "CGP503").status is Status.UNVERIFIED
 
 
 def test_no_refused_task_is_made_up():
@@ -317,6 +319,13 @@ def test_a_program_that_could_not_be_executed():
     assert "could not execute it" in the(judged(seen), "CGP503").message
     seen = evidence(ended_early=True, ready=None, stay=None, state=UnitState())
     assert the(judged(seen), "CGP503").status is Status.FAIL
+
+
+def test_a_program_that_ends_with_a_status_of_systemds_has_run_and_its_limits_are_judged():
+    seen = evidence(ended_early=True, ready=ENDED, state=state("exit-code", "1", "226"), limits=limits(pids_max="max"))
+    assert the(judged(seen), "CGP503").status is Status.FAIL
+    found = the(judged(seen), "CGP501")
+    assert (found.status, "pids.max" in found.message) == (Status.FAIL, True)
 
 
 def test_never_ready():

@@ -71,6 +71,30 @@ def test_a_cgroup_with_the_name_of_a_run_hides_nothing_in_a_guest_and_on_a_host_
         assert played.end() == ([(stranger.pid, "")] if inside else [])
 
 
+def test_one_that_was_first_seen_elsewhere_then_in_the_run_and_then_elsewhere_again(tmp_path):
+    """The manager moves what it starts; a program that leaves after that left the service."""
+    played = Played(tmp_path)
+    moved, stays = (played.machine.spawn("x", "/system.slice", parent=played.manager.pid) for _ in range(2))
+    played.outside.look_now()
+    moved.cgroup = stays.cgroup = RUN
+    played.outside.look_now()
+    moved.cgroup = "/system.slice/cron.service"
+    assert played.end() == [(moved.pid, UNIT)]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_cgroup_with_the_name_of_a_removed_one_is_elsewhere_if_it_exists(tmp_path, exists, inside):
+    """A zombie keeps the name of its removed cgroup, with a mark (cgroup-v2.rst, "Processes"); a folder can copy it."""
+    played = Played(tmp_path, inside=inside)
+    child = played.machine.spawn("child", RUN, parent=played.main.pid)
+    played.outside.look_now()
+    child.cgroup = f"{RUN} (deleted)"
+    if exists:
+        played.machine.cgroups.add(child.cgroup)
+    assert played.end() == ([(child.pid, UNIT)] if exists else [])
+
+
 def test_one_that_comes_back_is_found_all_the_same(tmp_path):
     played = Played(tmp_path)
     child = played.machine.spawn("child", RUN, parent=played.main.pid)

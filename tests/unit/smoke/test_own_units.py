@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
@@ -48,6 +49,21 @@ def test_what_a_host_can_do_with_a_service(lines: str, root: bool, user: bool) -
         assert finding.location is not None
         assert finding.location.line == 4
         assert "guest" in finding.remedies[0].title
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_a_unit_of_the_project_with_a_folder_of_the_host_is_refused_for_every_user(tmp_path: Path, root: bool) -> None:
+    for line, refused in (("StateDirectory=web", True), ("LimitNOFILE=1024", False)):
+        (tmp_path / "web.service").write_text(f"[Service]\nExecStart=/web\n{line}\n")
+        path = tmp_path / "cgroup-preflight.toml"
+        path.write_text("[project]\nname = 'shop'\n[services.web]\nunit = 'web.service'\nMemoryMax = '64M'\n")
+        services = load(path).services
+        if not refused:
+            refuse_on_host(services, "c.toml", root=root)
+            continue
+        with pytest.raises(ConfigError) as raised:
+            refuse_on_host(services, "c.toml", root=root)
+        assert "StateDirectory=web" in raised.value.findings[0].message
 
 
 def test_all_that_needs_root_is_one_finding() -> None:

@@ -507,6 +507,22 @@ def test_a_child_in_another_cgroup_is_found_and_ended(tmp_path, known):
     assert trial.machine.signals[-1:] == ([(children[0].pid, signal.SIGKILL)] if known else trial.machine.signals[-1:])
 
 
+@pytest.mark.parametrize("main", [False, True])
+def test_a_cgroup_that_copies_the_name_of_the_removed_unit_is_not_the_unit(tmp_path, main):
+    """The kernel marks a removed cgroup with the same words; a program of root's can make a folder of that name."""
+    copy = f"{CGROUP} (deleted)"
+
+    def leaves(units: Units, unit: Unit) -> None:
+        units.machine.cgroups.add(copy)
+        if main:
+            unit.main.cgroup = copy
+        else:
+            stray(units, unit, copy)
+
+    seen = Trial(tmp_path, Program(address=URL, does=leaves)).one()
+    assert statuses(seen)["CGP502"] is Status.FAIL
+
+
 def test_a_child_below_its_unit_is_no_stray(tmp_path):
     seen = Trial(tmp_path, Program(address=URL, does=lambda units, unit: stray(units, unit, f"{CGROUP}/sub"))).one()
     assert seen.stay is not None
@@ -690,6 +706,7 @@ def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_
     seen = trial.one()
     assert seen.killed
     assert statuses(seen)["CGP506"] is Status.FAIL
+    assert trial.machine.now < 1060, "its time began with the signal that ended the main process"
 
 
 def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_stopped(tmp_path):

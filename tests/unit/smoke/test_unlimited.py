@@ -62,6 +62,7 @@ def test_a_kernel_without_huge_pages_has_none_and_a_malformed_size_is_none():
         (Unlimited(thread="thread 7 of process 7 has SCHED_FIFO"), fake.TEXT.replace('CPUQuota = "50%"', ""), Status.PASS),
         (Unlimited(huge_bytes=65 * MIB), fake.TEXT, Status.FAIL),
         (Unlimited(huge_bytes=32 * MIB), fake.TEXT, Status.WARN),
+        (Unlimited(huge_bytes=64 * MIB), fake.TEXT, Status.WARN),
         (Unlimited(huge_bytes=20 * MIB), fake.TEXT, Status.PASS),
     ],
 )  # fmt: skip

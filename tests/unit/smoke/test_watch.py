@@ -58,6 +58,17 @@ def test_a_limit_that_is_lifted_and_put_back_between_two_readings_is_seen(attrib
     assert not made.held
 
 
+def test_each_limit_of_a_cgroup_that_is_lifted_is_seen_once():
+    made = machine()
+    watched = watch(made)
+    folder = f"{MOUNT}/a.slice/a.service"
+    made.later(1.0, lambda: made.files.update({f"{folder}/memory.max": "max"}))
+    made.later(2.0, lambda: made.files.update({f"{folder}/pids.max": "max"}))
+    watched.door.clock.sleep(3)
+    found = [(item.attribute, item.text) for item in watched.seen("/a.slice/a.service").changes]
+    assert found == [("memory.max", "max"), ("pids.max", "max")]
+
+
 def test_a_burst_that_nobody_set_is_a_change_and_what_the_kernel_does_to_cpus_is_none():
     made = machine()
     made.files[f"{MOUNT}/a.slice/a.service/cpu.max.burst"] = "0"
@@ -178,6 +189,19 @@ def test_a_peak_above_the_limit_is_never_a_pass(seen, words):
     assert words in found[0].message
 
 
+def test_a_limit_that_was_looser_when_the_run_began_excuses_no_peak():
+    """Also where the levels were read at another moment than the limit."""
+    seen = replace(counted(peak=129 * MIB), effective=fake.effective(memory=1 << 30))
+    assert ["memory.peak" in item.message for item in contradictions(seen)] == [True]
+
+
+@pytest.mark.parametrize(("peak", "fails"), [(256, False), (259, True)])
+def test_a_slice_may_use_more_than_one_of_its_services(peak, fails):
+    level = replace(fake.counters(peak=peak * MIB), cgroup=fake.SLICE)
+    seen = fake.evidence(slices=(level,))
+    assert [f"{fake.SLICE[1:]}/memory.peak" in item.message for item in contradictions(seen)] == [True] * fails
+
+
 @pytest.mark.parametrize(("peak", "fails"), [(20 + 2 * 3, False), (20 + 2 * 3 + 1, True)])
 def test_each_service_of_a_slice_may_have_two_tasks_moved_in(peak, fails):
     text = fake.TEXT.replace('MemoryMax = "256M"', "TasksMax = 20", 1)
@@ -208,6 +232,14 @@ def test_a_limit_that_was_lifted_and_not_put_back_is_one_fail_with_its_own_remed
     (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
     assert found.status is Status.FAIL
     assert found.remedies[0].title.startswith("do not change the limits")
+
+
+def test_a_limit_that_was_never_in_force_is_told_although_another_one_was_lifted():
+    change = Change(attribute="memory.max", before="67108864", text="max", seconds=2.34)
+    watched = (Watched(cgroup=fake.CGROUP, changes=(change,)),)
+    seen = fake.evidence(watched=watched, limits=fake.limits(memory_max="max", pids_max="max"))
+    found = [item.message for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert [("pids.max" in text, "memory.max" in text) for text in found] == [(True, False), (False, True)]
 
 
 def test_what_is_mounted_over_a_cgroup_is_a_fail():
