@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def run(machine: str, plain: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         report, copy = Path(folder) / "report.json", Path(folder) / "shop"
         copy.mkdir()
-        (copy / "dist").symlink_to(EXAMPLE / "dist")
+        shutil.copytree(EXAMPLE / "dist", copy / "dist")
         config = (EXAMPLE / CONFIG).read_text()
         (copy / CONFIG).write_text(f'{config}\n[target]\nmachine = "{machine}"\n')
         argv = [sys.executable, "-m", "cgroup_preflight", "run", "--engine=guest", f"--format=json={report}"]
