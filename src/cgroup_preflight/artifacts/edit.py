@@ -26,14 +26,13 @@ class Edit:
         return not (self.replaced or self.dropped or self.added)
 
 
-def decide(scan: Scan, *, force: bool = False, all_folders: bool = False) -> Edit:
-    """The edit that gives `scan`'s artifact the plan. Raises ArtifactError (CGP302, CGP303, CGP306).
+def decide(scan: Scan, files: Mapping[str, bytes], *, force: bool = False, all_folders: bool = False) -> Edit:
+    """The edit that gives `scan`'s artifact the expected `files`. Raises ArtifactError (CGP303, CGP304).
 
     What an earlier `inject` put in, by hash in the manifest it left, is replaced or removed; any other
     content at the same path is a conflict. Folders are added where the archive names its folders, or with
     `all_folders`.
     """
-    files = expected(scan)
     owned, changed = _of_earlier(scan)
     replaced, added = [], []
     for path, data in files.items():

@@ -188,6 +188,7 @@ def diff(compared: Comparison) -> str:
     """The difference between what the artifact contains and what it must contain, as a unified diff."""
     gone = {found.member.path for found in compared.edit.dropped}
     lines: list[str] = []
+    size = 0
     for path in sorted({*compared.expected, *gone}):
         found = compared.scan.found.get(path)
         old = (found.data or b"") if found else b""
@@ -195,7 +196,12 @@ def diff(compared: Comparison) -> str:
         if old == new:
             continue
         names = (f"artifact/{path}" if found else "/dev/null", "/dev/null" if path in gone else f"plan/{path}")
-        lines += difflib.unified_diff(_lines(old), _lines(new), *names, lineterm="")
+        fresh = list(difflib.unified_diff(_lines(old), _lines(new), *names, lineterm=""))
+        lines += fresh
+        size += sum(len(line) + 1 for line in fresh)
+        if size > _DIFF_MAX + 1:
+            # A plan can have many thousands of files, and the rest would not be shown.
+            break
     text = "\n".join(lines)
     return text if len(text) <= _DIFF_MAX else f"{text[:_DIFF_MAX]}\n... and more"
 

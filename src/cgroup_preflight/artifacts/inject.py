@@ -172,9 +172,10 @@ def _corrected(
 def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
     folder = FolderFormat(path)
     scan = _scan(folder, request, options.limits)
+    files = expected(scan)
     return folder, Comparison(
-        path=path, format="folder", sha256=folder.sha256(), scan=scan, expected=expected(scan), signatures=(),
-        edit=decide(scan, force=options.force, all_folders=True),
+        path=path, format="folder", sha256=folder.sha256(), scan=scan, expected=files, signatures=(),
+        edit=decide(scan, files, force=options.force, all_folders=True),
     )  # fmt: skip
 
 
@@ -183,9 +184,10 @@ def _compare_file(
 ) -> tuple[_Format, Comparison]:
     name, kind = _open_format(file, os.path.basename(path), request, options.limits)
     scan = _scan(kind, request, options.limits)
+    files = expected(scan)
     return kind, Comparison(
-        path=path, format=name, sha256=sha256 or checksums.digests(path).sha256, scan=scan, expected=expected(scan),
-        signatures=kind.signatures, edit=decide(scan, force=options.force, all_folders=kind.all_folders),
+        path=path, format=name, sha256=sha256 or checksums.digests(path).sha256, scan=scan, expected=files,
+        signatures=kind.signatures, edit=decide(scan, files, force=options.force, all_folders=kind.all_folders),
     )  # fmt: skip
 
 

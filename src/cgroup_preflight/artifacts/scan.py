@@ -143,7 +143,8 @@ class Scan:
         if self.count == 1:
             self.dotted = member.raw_name.startswith("./") or member.raw_name == "."
         self.newest = max(self.newest, member.mtime)
-        self._note_top(member)
+        if self.request.auto_prefix:
+            self._note_top(member)
         self._refuse_in_the_way(member)
         if member.kind is MemberKind.FOLDER:
             self.has_folders = True
@@ -288,9 +289,11 @@ class Scan:
         if not member.path or len(self._tops) > 1:
             return
         self._has_unit = self._has_unit or self._paths.names_unit(member.path)
+        top, slash, _ = member.path.partition("/")
+        if slash and top in self._tops:
+            return
         # What this tool put next to the folder is not part of the archive.
         if not (self._paths.reserved(member.path) or member.path in self._paths.parents):
-            top, slash, _ = member.path.partition("/")
             self._tops.add(top if slash or member.kind is MemberKind.FOLDER else "")
 
     def _may_be_idle(self, member: Member) -> bool:

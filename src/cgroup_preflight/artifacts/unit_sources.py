@@ -23,7 +23,9 @@ class UnitSources:
 
     def wants(self, path: str) -> bool:
         """Whether the content of the file at `path` is needed."""
-        return path.startswith(self._folders) or path in self._also or bool(self._label(path))
+        if path.endswith((".service", ".conf")) and self._label(path):
+            return True
+        return path.startswith(self._folders) or path in self._also
 
     def add(self, path: str, data: bytes | None) -> None:
         """Takes the content of a file that is wanted; None where it is too large to keep."""

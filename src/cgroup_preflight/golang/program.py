@@ -53,8 +53,9 @@ def read_program(path: str) -> Binary:
 
 
 def read_programs(paths: Mapping[str, str]) -> dict[str, Binary]:
-    """The same for several files, by the caller's names for them."""
-    return {name: read_program(path) for name, path in paths.items()}
+    """The same for several files, by the caller's names for them; a file that several share is read once."""
+    known = {path: read_program(path) for path in dict.fromkeys(paths.values())}
+    return {name: known[path] for name, path in paths.items()}
 
 
 def _linked(path: str) -> frozenset[str]:
