@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background
 
+_SOURCE = Path(__file__).parents[2] / "src"
 FIXTURES = input_path("fixtures")
 #: Where configs and scripts of tests are written to inside the guest.
 _HOME = "/var/tmp/lab"
@@ -196,3 +200,21 @@ def toml(table: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     text = "".join(f"{line}\n" for line in ([f"[{'.'.join(path)}]", *lines] if path and lines else lines))
     return text + "".join(toml(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping))
+
+
+def report_of_run(project: Path, distro: str) -> dict[str, Any]:
+    """The report of `run` on a project, called on this machine, in a guest of `distro`."""
+    argv = [sys.executable, "-m", "cgroup_preflight", "run", f"--target={distro}", "--format=json"]
+    environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
+    done = subprocess.run(argv, cwd=project, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def said(report: Mapping[str, Any], name: str, *statuses: str) -> list[tuple[str, str]]:
+    """Code and message of each finding about `name` that has one of these statuses."""
+    return [
+        (item["code"], item["message"]) for item in report["findings"]
+        if item["subject"] == name and item["status"] in statuses
+    ]  # fmt: skip

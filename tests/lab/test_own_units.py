@@ -3,16 +3,13 @@
 One run of all of them from the command line, in a guest; the services that cannot work are next to those that do.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_SOURCE = Path(__file__).parents[2] / "src"
+from tests.lab.configs import report_of_run, said
+
 _UNITS = {
     "simple": """
         [Unit]
@@ -139,25 +136,13 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The report of one run of all units."""
     folder = tmp_path_factory.mktemp("units") / "project"
     _project(folder)
-    argv = [sys.executable, "-m", "cgroup_preflight", "run", f"--target={request.param}", "--format=json"]
-    environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def _said(report: dict[str, Any], name: str, *statuses: str) -> list[tuple[str, str]]:
-    return [
-        (item["code"], item["message"]) for item in report["findings"]
-        if item["subject"] == name and item["status"] in statuses
-    ]  # fmt: skip
+    return report_of_run(folder, request.param)
 
 
 @pytest.mark.parametrize("name", ["simple", "notifies", "forks", "once", "many", "activated"])
 def test_a_unit_is_tried_as_it_is(report: dict[str, Any], name: str) -> None:
-    assert _said(report, name, "fail", "unverified") == []
-    assert "CGP503" in [code for code, _ in _said(report, name, "pass")]
+    assert said(report, name, "fail", "unverified") == []
+    assert "CGP503" in [code for code, _ in said(report, name, "pass")]
 
 
 def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, Any]) -> None:
@@ -165,9 +150,9 @@ def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, 
     limits = {item["file"].rpartition("/")[2]: item["actual"] for item in simple["limits"]}
     assert limits == {"memory.max": str(64 << 20), "pids.max": "44"}
     assert any(
-        "MemoryMax=64M of the config wins over MemoryMax=99M" in text for _, text in _said(report, "simple", "skip")
+        "MemoryMax=64M of the config wins over MemoryMax=99M" in text for _, text in said(report, "simple", "skip")
     )
-    assert any("requires postgresql.service" in text for _, text in _said(report, "simple", "skip"))
+    assert any("requires postgresql.service" in text for _, text in said(report, "simple", "skip"))
     (many,) = [item for item in report["services"] if item["name"] == "many"]
     assert "55" in [item["actual"] for item in many["limits"]], "the drop-in of the template"
 
@@ -181,5 +166,5 @@ def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, 
     ],
 )
 def test_a_unit_that_cannot_work_fails_with_its_reason(report: dict[str, Any], name: str, text: str) -> None:
-    failed = _said(report, name, "fail")
+    failed = said(report, name, "fail")
     assert any(text in message for _, message in failed), failed

@@ -3,16 +3,13 @@
 One run of all of them from the command line, in a guest; the services that cannot work are next to those that do.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_SOURCE = Path(__file__).parents[2] / "src"
+from tests.lab.configs import report_of_run, said
+
 _LOOK = """#!/usr/bin/python3
 import getpass, os, resource, sys, time
 assert getpass.getuser() == "shop", getpass.getuser()
@@ -121,25 +118,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of one run of all services."""
     folder = tmp_path_factory.mktemp("start") / "project"
     _project(folder)
-    argv = [sys.executable, "-m", "cgroup_preflight", "run", "--target=debian-12", "--format=json"]
-    environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def _said(report: dict[str, Any], name: str, *statuses: str) -> list[tuple[str, str]]:
-    return [
-        (item["code"], item["message"]) for item in report["findings"]
-        if item["subject"] == name and item["status"] in statuses
-    ]  # fmt: skip
+    return report_of_run(folder, "debian-12")
 
 
 @pytest.mark.parametrize("name", ["looks", "tells", "continues", "ends-well"])
 def test_a_service_starts_as_its_keys_say(report: dict[str, Any], name: str) -> None:
-    assert _said(report, name, "fail", "unverified") == []
-    assert "CGP503" in [code for code, _ in _said(report, name, "pass")]
+    assert said(report, name, "fail", "unverified") == []
+    assert "CGP503" in [code for code, _ in said(report, name, "pass")]
 
 
 @pytest.mark.parametrize(("name", "group"), [("tells", "1"), ("continues", "0")])
@@ -149,13 +134,13 @@ def test_the_policy_of_kills_is_read_back_from_the_kernel_and_from_systemd(
     (service,) = [item for item in report["services"] if item["name"] == name]
     limits = {item["file"].rpartition("/")[2]: item["actual"] for item in service["limits"]}
     assert limits["memory.oom.group"] == group
-    assert "CGP513" in [code for code, text in _said(report, name, "pass") if text.startswith("OOMPolicy")]
+    assert "CGP513" in [code for code, text in said(report, name, "pass") if text.startswith("OOMPolicy")]
 
 
 def test_the_weight_of_boot_is_systemds_and_that_of_later_the_kernels(report: dict[str, Any]) -> None:
     (service,) = [item for item in report["services"] if item["name"] == "tells"]
     assert "80" in [item["actual"] for item in service["limits"] if item["file"].endswith("/cpu.weight")]
-    assert any(text.startswith("StartupCPUWeight: systemd has '50'") for _, text in _said(report, "tells", "pass"))
+    assert any(text.startswith("StartupCPUWeight: systemd has '50'") for _, text in said(report, "tells", "pass"))
 
 
 @pytest.mark.parametrize(
@@ -170,5 +155,5 @@ def test_the_weight_of_boot_is_systemds_and_that_of_later_the_kernels(report: di
 def test_a_service_that_lacks_what_its_keys_need_fails_with_the_reason(
     report: dict[str, Any], name: str, text: str
 ) -> None:
-    failed = _said(report, name, "fail")
+    failed = said(report, name, "fail")
     assert any(text in message for _, message in failed), failed
