@@ -55,7 +55,7 @@ def unit_findings(units: Reading[tuple[ShownUnit, ...]], *, page_size: int, syst
             )
     if findings:
         return tuple(findings)
-    message = f"the kernel has the {count} limits and weights that systemd has for {len(units.value)} units"
+    message = f"the kernel has the {count} limits and weights that systemd has for {len(units.value)} unit{'s' if len(units.value) > 1 else ''}"
     return (codes.UNIT_LIMITS.finding(Status.PASS, "units", message),)
 
 

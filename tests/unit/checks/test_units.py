@@ -59,7 +59,7 @@ def _one(units: Reading[tuple[ShownUnit, ...]], *, systemd: int = 252) -> Findin
 def test_a_unit_with_its_limits_in_the_kernel_passes() -> None:
     found = _one(_units())
     assert found.status is Status.PASS
-    assert found.message == "the kernel has the 3 limits and weights that systemd has for 1 units"
+    assert found.message == "the kernel has the 3 limits and weights that systemd has for 1 unit"
 
 
 @pytest.mark.parametrize(

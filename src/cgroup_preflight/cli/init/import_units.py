@@ -27,7 +27,9 @@ def write_config(output: Path, project: str, found: FoundUnits, binaries: Iterab
         lines.append(f"  {part.name + '.slice':<28} {', '.join(file.path for file in part.files) or 'no file found'}")
     refused = text.count("\n# not taken over: ")
     if refused:
-        lines.append(f"  {refused} lines say what was not taken over; look for: # not taken over")
+        lines.append(
+            f"  {refused} line{'s' if refused > 1 else ''} with the reason of what was not taken over; look for: # not taken over"
+        )
     config = "" if output == Path(FILE_NAME) else f" --config {shlex.quote(str(output))}"
     lines += ["next:", f"  cgroup-preflight validate{config}", f"  cgroup-preflight run{config}"]
     options.write_stderr("".join(f"{plain(line)}\n" for line in lines))

@@ -72,7 +72,7 @@ def test_a_folder_of_units(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert '# binary = "dist/PROGRAM"' in text
     said = capsys.readouterr()
     assert said.out == ""
-    assert "2 lines say what was not taken over" in said.err
+    assert "2 lines with the reason of what was not taken over" in said.err
     assert "cgroup-preflight validate" in said.err
 
 
