@@ -12,6 +12,7 @@ from cgroup_preflight.cli.smoke_run import (
     without_run,
 )
 from cgroup_preflight.config.binaries import require_binaries
+from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
@@ -51,6 +52,7 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config, args.allow_outside)
     check_names(config, [])
     require_binaries(config, ())
+    require_certificates(config, ())
     if config.inject and args.inject != "never" and not args.inside:
         _refuse_outside(config)
     options.progress("checking the host")

@@ -9,6 +9,7 @@ from cgroup_preflight.cli.smoke_run import (
     without_run,
 )
 from cgroup_preflight.config.binaries import require_binaries
+from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
@@ -46,6 +47,7 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)
     require_binaries(config, names)
+    require_certificates(config, names)
     engine = args.engine or config.engine
     plan = common.plan_of(config)
     context = common.context(config, engine, (), plan=plan)

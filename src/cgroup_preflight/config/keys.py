@@ -91,7 +91,7 @@ def parse_slice_name(text: str) -> str:
 
 
 def parse_ready(text: str) -> ReadyTest:
-    """`http://HOST:PORT/PATH`, `tcp://HOST:PORT`, `unix:/PATH`, `log:REGEX`, `notify` or `exit`. Raises QuantityError."""
+    """One of the readiness tests that the message at the end lists. Raises QuantityError."""
     if text in ("exit", "notify"):
         return ReadyTest(kind=ReadyKind(text))
     if text.startswith("log:"):
@@ -107,12 +107,15 @@ def parse_ready(text: str) -> ReadyTest:
         return ReadyTest(kind=ReadyKind.HTTP, target=text)
     if re.fullmatch(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}", text, re.ASCII):
         return ReadyTest(kind=ReadyKind.TCP, target=text.removeprefix("tcp://"))
+    if re.fullmatch(r"grpc://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}(/[A-Za-z0-9_./-]{0,200})?", text, re.ASCII):
+        return ReadyTest(kind=ReadyKind.GRPC, target=text)
     # A path as the service names it to bind(2): at most 107 bytes (unix(7)), and not spelled like a URL.
     if re.fullmatch(r"unix:(/(?!/)|@)[!-~]{1,106}", text, re.ASCII):
         return ReadyTest(kind=ReadyKind.UNIX, target=text.removeprefix("unix:"))
     raise q.QuantityError(
         f"{text!r} is not a readiness test",
-        "http://127.0.0.1:PORT/PATH, tcp://127.0.0.1:PORT, unix:/PATH, log:REGEX, notify or exit",
+        "http://127.0.0.1:PORT/PATH, https://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT, tcp://127.0.0.1:PORT, unix:/PATH, "
+        "log:REGEX, notify or exit",
     )
 
 
@@ -331,7 +334,9 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),
         Key(name="ready", kind="string", doc="How the service shows that it is ready. A socket must be the service's own; `unix:@NAME` is an abstract one.", parse=parse_ready,
-            examples=("http://127.0.0.1:8080/healthz", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "notify", "exit")),
+            examples=("http://127.0.0.1:8080/healthz", "https://localhost:8443/healthz", "grpc://127.0.0.1:50051", "tcp://127.0.0.1:8080", "unix:/run/app.sock", "log:ready", "notify", "exit")),
+        Key(name="ready_ca", kind="string", doc="The certificates (a PEM file, relative to this file) that a service with an https:// "
+            "address is checked against; those of the system without it.", parse=_input_path, examples=("certs/ca.pem",)),
         Key(name="duration", kind="span", doc="How long it runs under its limits.", parse=_seconds,
             default=f"{Smoke().duration:g}s", examples=("5s",)),
         Key(name="start_timeout", kind="span", doc="Time to become ready; it counts slower while no CPU is idle and other services start.", parse=_timeout,

@@ -21,6 +21,7 @@ from cgroup_preflight.config.model import (
     Smoke,
     Target,
 )
+from cgroup_preflight.config.places import path_of
 from cgroup_preflight.config.properties import BY_NAME, Value
 from cgroup_preflight.config.rules import check_rules
 from cgroup_preflight.config.tables import Mistakes, Parsed, read_table, unknown_key
@@ -28,7 +29,7 @@ from cgroup_preflight.config.toml_lines import locate
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import QuantityError
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Location, Remedy, Status
 
 if TYPE_CHECKING:
@@ -231,12 +232,19 @@ def _services(
                 go_settings=_get(table, "go_settings", default=True),
                 gomemlimit_ratio=_get(table, "gomemlimit_ratio", GOMEMLIMIT_RATIO),
                 policy=_policy({**policy, **own}),
-                smoke=Smoke(**{key: parsed.value for key, parsed in smoke.items()}),  # type: ignore[arg-type]
+                smoke=_smoke(smoke, folder),
                 location=mistakes.at(path),
                 ready_location=mistakes.at((*path, "smoke", "ready")),
             )
         )
     return tuple(services)
+
+
+def _smoke(table: Mapping[str, Parsed], folder: str) -> Smoke:
+    smoke = Smoke(**{key: parsed.value for key, parsed in table.items()})  # type: ignore[arg-type]
+    if not smoke.ready_ca:
+        return smoke
+    return replace(smoke, ready=replace(smoke.ready, ca=path_of(folder, smoke.ready_ca)))
 
 
 def _source(folder: str, path: tuple[str, ...], unit: str, instance: str, mistakes: Mistakes) -> "UnitSource | None":

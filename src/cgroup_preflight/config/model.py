@@ -22,6 +22,7 @@ class ReadyKind(enum.StrEnum):
     HTTP = "http"
     TCP = "tcp"
     UNIX = "unix"
+    GRPC = "grpc"
     LOG = "log"
     NOTIFY = "notify"
     EXIT = "exit"
@@ -30,10 +31,29 @@ class ReadyKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyTest:
-    """`target` is the URL, `host:port`, path of a socket (`@name`: an abstract one) or regular expression; empty for the others."""
+    """`target` is the URL, `host:port`, path of a socket (`@name`: an abstract one) or regular expression; empty for the others.
+
+    `ca` is the absolute path of the file with the certificates that an https URL is checked against, empty for those of
+    the system.
+    """
 
     kind: ReadyKind
     target: str = ""
+    ca: str = ""
+
+    @property
+    def url(self) -> str:
+        """The target of an HTTP, TCP or gRPC test as a URL."""
+        return f"tcp://{self.target}" if self.kind is ReadyKind.TCP else self.target
+
+    @property
+    def is_https(self) -> bool:
+        """Whether it asks through TLS."""
+        return self.kind is ReadyKind.HTTP and self.target.startswith("https:")
+
+
+#: The kinds whose target has a host and a port.
+WITH_PORT = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.GRPC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +77,15 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smoke:
-    """How one service is tested; spans are in seconds, the program gets `args` and `env` as they are."""
+    """How one service is tested; spans are in seconds, the program gets `args` and `env` as they are.
+
+    `ready_ca` is the file of `ready.ca`, relative to the folder of the config.
+    """
 
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     ready: ReadyTest = ReadyTest(kind=ReadyKind.STARTED)
+    ready_ca: str = ""
     duration: float = 5.0
     start_timeout: float = 30.0
     stop_timeout: float = 10.0

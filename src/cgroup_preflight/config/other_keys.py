@@ -17,7 +17,7 @@ _RENAMED = {
     "Restart": "leave it in the unit file: a run never starts a service again",
 }
 #: Keys of the tables below a service.
-_OF_SMOKE = ("args", "env", "ready", "duration", "start_timeout", "stop_timeout")
+_OF_SMOKE = ("args", "env", "ready", "ready_ca", "duration", "start_timeout", "stop_timeout")
 _OF_POLICY = ("headroom_min", "throttled_max")
 #: Settings of systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5) and systemd.resource-control(5) that
 #: a config leaves to unit files.

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable
 
-from cgroup_preflight.config.model import Config, ReadyKind, Service, Setting
+from cgroup_preflight.config.model import WITH_PORT, Config, ReadyKind, Service, Setting
 from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
@@ -139,12 +139,12 @@ def _check_shared_addresses(services: Iterable[Service], mistakes: Mistakes) -> 
 def _address(service: Service) -> tuple[str, int] | None:
     """Host and port of the readiness test; None where it has none."""
     ready = service.smoke.ready
-    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
+    if ready.kind not in WITH_PORT:
         return None
     from urllib.parse import urlsplit  # only for a test with an address
 
     try:
-        parts = urlsplit(ready.target if ready.kind is ReadyKind.HTTP else f"tcp://{ready.target}")
+        parts = urlsplit(ready.url)
         return parts.hostname or "", parts.port if parts.port is not None else _PORTS.get(parts.scheme, 0)
     except ValueError:
         return None
@@ -167,7 +167,10 @@ def _check_order(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: M
 def _check_address(service: Service, mistakes: Mistakes, *, remote: bool) -> None:
     """Refuses a readiness address outside this machine: a config must not make a runner call other hosts."""
     ready, path = service.smoke.ready, ("services", service.name, "smoke", "ready")
-    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP):
+    if service.smoke.ready_ca and not ready.is_https:
+        mistakes.add(codes.BAD_VALUE, (*path[:-1], "ready_ca"), "ready_ca: only an https:// address has a certificate",
+                     "remove ready_ca, or use ready = \"https://127.0.0.1:PORT/PATH\"")  # fmt: skip
+    if ready.kind not in WITH_PORT:
         return
     found = _address(service)
     if found is None:

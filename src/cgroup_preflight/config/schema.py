@@ -14,7 +14,7 @@ _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 _NOT_IN_NAME = r"\.\.|[^A-Za-z0-9_.-]"
 _NOT_IN_UNIT = rf"{_NOT_IN_NAME}|\.({'|'.join(UNIT_TYPES)})$"
 _NOT_IN_SLICE = rf"{_NOT_IN_UNIT}|^(system|user|machine|init)$|^user-"
-_READY = r"^(https?://[^\s/@?#\\]+([/?][!-~]*)?|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|unix:(/(?!/)|@)[!-~]{1,106}|log:[\s\S]*|notify|exit)$"
+_READY = r"^(https?://[^\s/@?#\\]+([/?][!-~]*)?|grpc://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/[A-Za-z0-9_./-]{0,200})?|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|unix:(/(?!/)|@)[!-~]{1,106}|log:[\s\S]*|notify|exit)$"
 _TEXT_MAX = 4096
 
 

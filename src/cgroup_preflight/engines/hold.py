@@ -17,14 +17,14 @@ _PAUSE = 0.005
 _PAUSE_MAX = 0.05
 
 
-def wait_until(clock: "Clock", done: Callable[[], bool], seconds: float) -> bool:
-    """Tries `done` until it is true or the time is over: the kernel's files cannot be waited on."""
+def wait_until(clock: "Clock", done: Callable[[], bool], seconds: float, *, pause_max: float = _PAUSE_MAX) -> bool:
+    """Tries `done` until it is true or the time is over: the kernel's files cannot be waited on. The pauses grow."""
     deadline, pause = clock.monotonic() + seconds, _PAUSE
     while not done():
         if clock.monotonic() > deadline:
             return False
         clock.sleep(pause)
-        pause = min(pause * 1.5, _PAUSE_MAX)
+        pause = min(pause * 1.5, pause_max)
     return True
 
 

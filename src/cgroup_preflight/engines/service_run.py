@@ -25,7 +25,8 @@ class ServiceRun:
     are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
-    the main process has ended. `journal_after`: when to look for its line in the journal, in seconds after its start.
+    the main process has ended. `ask_after`: when to ask it next whether it is ready, in seconds after its start.
+    `journal_after`: when to look for its line in the journal, in seconds after its start.
     """
 
     def __init__(self, service: ServicePlan, launch: Launch) -> None:
@@ -38,6 +39,7 @@ class ServiceRun:
         self.alive = self.ended_early = self.killed = False
         self.left = 0
         self.readiness: Readiness | None = None
+        self.ask_after = 0.0
         self.ready_at = self.released_at = self.ended_at = self.waited = 0.0
         self.output = Output(launch.output) if launch.output else None
         self.frozen = False

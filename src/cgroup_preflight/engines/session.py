@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.config.model import WITH_PORT, ReadyKind
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.engines.base import Engine, Phase, UnitState
 from cgroup_preflight.engines.fair_time import FairTime
@@ -39,7 +39,11 @@ _CHILDREN_SECONDS = 1.0
 _NEXT_SECONDS = 5.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
-_ADDRESSED = (ReadyKind.HTTP, ReadyKind.TCP, ReadyKind.UNIX)
+_ADDRESSED = (*WITH_PORT, ReadyKind.UNIX)
+#: Whoever is asked works for each answer, the service or systemd: after a failure it has this share of the time that it has
+#: started for, and at most so many seconds, in peace. So the answer that counts comes later by the same share at most.
+_PEACE_SHARE = 0.1
+_PEACE_MAX = 2.0
 #: Why a service is not ready that ended before it was.
 ENDED_FIRST = "it ended before it was ready"
 
@@ -174,7 +178,10 @@ class Session:
             run.silent = "not asked yet"
         silent = [run for run in asked if not self._still_answers(run)]
         # All get the same time, after the first look at all of them: no service waits for the silent ones before it.
-        wait_until(self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS)
+        wait_until(
+            self._clock, lambda: not [run for run in silent if not self._still_answers(run)], _AGAIN_SECONDS,
+            pause_max=_PEACE_MAX,
+        )  # fmt: skip
         for run in asked:
             if run.readiness is not None and run.doubt and not run.silent:
                 run.readiness = replace(run.readiness, doubt=run.doubt)
@@ -263,15 +270,19 @@ class Session:
         return True
 
     def _try_ready(self, run: ServiceRun) -> None:
-        now = self._clock.monotonic()
-        seconds = now - run.released_at
+        seconds = self._clock.monotonic() - run.released_at
+        is_late = run.waited > run.service.smoke.start_timeout
+        if run.alive and not is_late and seconds < run.ask_after:
+            return
         answer = self._answer(run)
+        now = self._clock.monotonic()
+        run.ask_after = _next_ask(run, now - run.released_at)
         if answer == "":
             run.ready_stat = self._observer.cpu_stat(run.cgroup)
             run.readiness, run.ready_at = Readiness(ok=True, seconds=seconds, doubt=run.doubt), now
         elif not run.alive:
             run.readiness = Readiness(ok=False, seconds=seconds, why=ENDED_FIRST)
-        elif run.waited > run.service.smoke.start_timeout:
+        elif is_late:
             run.readiness = Readiness(ok=False, seconds=seconds, why=f"{answer}{self._elsewhere(run)}")
 
     def _answer(self, run: ServiceRun) -> str:
@@ -286,7 +297,7 @@ class Session:
         if test.kind is ReadyKind.NOTIFY:
             state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
             return "" if state.is_active else f"it has not told systemd that it is ready ({state.word})"
-        if test.kind is ReadyKind.HTTP and (failure := self._door.network.try_http(test.target)):
+        if test.kind in (ReadyKind.HTTP, ReadyKind.GRPC) and (failure := self._door.network.ask(test)):
             return f"{failure} at {test.target}"
         if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):
             # A program that accepts no connection answers only until its queue is full.
@@ -336,6 +347,12 @@ class Session:
     def _is_gate(self, run: ServiceRun, gate: int) -> bool:
         """Whether this process is the gate of the service, or has ended."""
         return gate_process(self._observer, run.cgroup) == gate or not self._observer.comm(gate)
+
+
+def _next_ask(run: ServiceRun, seconds: float) -> float:
+    """When to ask again, in seconds after the start; a log is read without asking anybody."""
+    asks = run.service.smoke.ready.kind in (*_ADDRESSED, ReadyKind.NOTIFY)
+    return seconds + min(seconds * _PEACE_SHARE, _PEACE_MAX) if asks else 0.0
 
 
 def _count_time(waiting: Sequence[ServiceRun], fair: FairTime) -> None:

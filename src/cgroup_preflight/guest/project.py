@@ -65,6 +65,7 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     config_name = os.path.basename(config.path)
     outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
     places = {_inside(top, path): path for path in (*near, *_files(config), *_unit_files(home, services))}
+    places |= {_inside(top, path): path for path in _certificates(config, services)}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
     places |= {f"{_ABSOLUTE}{place}": str(path) for place, path in _paths(config)}
@@ -81,6 +82,13 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
         size=sum(path.stat().st_size for path in inputs.values()),
         programs={binary: Path(os.path.realpath(path_of(config.folder, binary))) for binary in binaries},
     )  # fmt: skip
+
+
+def _certificates(config: Config, services: Iterable[Service]) -> Iterator[str]:
+    """The files that answers are checked against; one that is a link out of the folder is refused before (`require_certificates`)."""
+    for service in services:
+        if service.smoke.ready_ca and allows(config, service.smoke.ready_ca):
+            yield os.path.normpath(path_of(config.folder, service.smoke.ready_ca))
 
 
 def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cgroup_preflight.config.model import Config, ReadyKind, Setting, Smoke
+from cgroup_preflight.config.model import WITH_PORT, Config, Setting, Smoke
 from cgroup_preflight.core.quantities import Infinity, Permyriad, Size
 from cgroup_preflight.guest.spec import GuestEngine
 
@@ -146,7 +146,7 @@ def _least_mib(required: Requirements, engine: GuestEngine) -> int:
 
 
 def _is_ready_at_ipv6(smoke: Smoke) -> bool:
-    return smoke.ready.kind in (ReadyKind.HTTP, ReadyKind.TCP) and "[" in smoke.ready.target
+    return smoke.ready.kind in WITH_PORT and "[" in smoke.ready.target
 
 
 def _has_ipv6(smoke: Smoke) -> bool:

@@ -69,11 +69,11 @@ class Network(Protocol):
     def listens(self, test: "ReadyTest") -> bool:
         """Whether something accepts connections at the address of a test."""
 
-    def try_http(self, url: str) -> str:
-        """Empty when the address answers with a 2xx or 3xx status, else what happened instead."""
+    def ask(self, test: "ReadyTest") -> str:
+        """Empty when the service at the address of an HTTP or gRPC test says that it is ready, else what it says."""
 
-    def fetch(self, url: str, most: int) -> bytes:
-        """The first `most` bytes of a page, empty where there is none."""
+    def fetch(self, test: "ReadyTest", path: str, most: int) -> bytes:
+        """The first `most` bytes of a page at the address of an HTTP test, empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 import re
 
-from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.config.model import WITH_PORT, ReadyTest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.engines.http_answer import UNTRUSTED
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import ENDED_FIRST
 from cgroup_preflight.smoke.evidence import ServiceEvidence
@@ -78,13 +79,31 @@ def not_ready(seen: ServiceEvidence) -> Finding:
     seconds = f" after {seen.ready.seconds:.0f} s" if seen.ready and why != ENDED_FIRST else ""
     quota = _throttled_words(seen)
     raise_quota = "raise CPUQuota, or " if quota else ""
+    remedy = Remedy(
+        title=f"{raise_quota}{read_log(seen)}; if it only needs longer, raise start_timeout in its smoke table"
+    )
+    if why.startswith(UNTRUSTED):
+        remedy = _trust(seen.service.smoke.ready)
     return codes.READINESS.finding(
         Status.FAIL,
         seen.service,
         f"not ready{seconds}: {why}{ended}{quota}{_other_port(seen)}",
-        Remedy(title=f"{raise_quota}{read_log(seen)}; if it only needs longer, raise start_timeout in its smoke table"),
+        remedy,
         location=seen.service.ready_location,
         evidence={"result": result, "exit_status": status},
+    )
+
+
+def _trust(ready: ReadyTest) -> Remedy:
+    """How to make a test of a service whose certificate was refused, however long it waits."""
+    host, port = address(ready)
+    ways = "give it the certificate of the authority in ready_ca"
+    if ready.ca:
+        ways = "correct ready_ca, or name the host as the certificate does"
+    where = f"[{host}]" if ":" in host else host
+    return Remedy(
+        title=f'{ways}, or use ready = "tcp://{where}:{port}", which looks at no certificate',
+        why="the service answers; waiting longer does not change its certificate",
     )
 
 
@@ -127,9 +146,7 @@ def _throttled_words(seen: ServiceEvidence) -> str:
 def _other_port(seen: ServiceEvidence) -> str:
     """That the service says in its log which port it listens on, where the readiness test asks another one."""
     ready = seen.service.smoke.ready
-    if ready.kind not in (ReadyKind.HTTP, ReadyKind.TCP) or (
-        seen.ready and "the service listens at " in seen.ready.why
-    ):
+    if ready.kind not in WITH_PORT or (seen.ready and "the service listens at " in seen.ready.why):
         return ""
     port = str(address(ready)[1])
     for line in seen.log:

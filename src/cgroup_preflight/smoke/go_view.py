@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.limits import Chain, Level
@@ -157,11 +156,8 @@ def _address_space(fs: LiveFs, pid: int) -> int | None:
 def _memory(network: "Network", observer: Observer, cgroup: str, ready: ReadyTest) -> GoMemory | None:
     if ready.kind is not ReadyKind.HTTP:
         return None
-    parts = urlsplit(ready.target)
     for path, collected in (("/debug/pprof/heap?gc=1&debug=1", True), ("/debug/vars", False)):
-        numbers = dict(
-            _numbers(network.fetch(f"{parts.scheme}://{parts.netloc}{path}", _PAGE_MAX), collected=collected)
-        )
+        numbers = dict(_numbers(network.fetch(ready, path, _PAGE_MAX), collected=collected))
         if all(name in numbers for name in _NEEDED):
             return _with_kernel(observer, cgroup, path, numbers, collected=collected)
     return None

@@ -287,6 +287,51 @@ def test_two_services_with_one_unix_socket(tmp_path):
     assert "s1" not in called.err
 
 
+def test_an_address_of_grpc_is_one_as_any_other(tmp_path):
+    addresses = ["grpc://127.0.0.1:1", "tcp://127.0.0.1:1", "grpc://192.0.2.1:2/a", "grpc://127.0.0.1:0"]
+    body = "".join(
+        f"[services.s{number}]\nbinary = 'x'\nsmoke.ready = '{address}'\n" for number, address in enumerate(addresses)
+    )
+    called = call(tmp_path, "run", config=HEAD + body)
+    assert called.status == 2
+    assert "is the address of s0, too" in told(called, 8)
+    assert "'192.0.2.1' is not an address of this machine" in told(called, 11)
+    assert "0 is not a port" in told(called, 14)
+
+
+CERTIFICATES = {
+    "gone.pem": (None, "cannot read it: No such file or directory", "make it first"),
+    "key.pem": ("-----BEGIN PRIVATE KEY-----\n", "it has no -----BEGIN CERTIFICATE-----", "name a PEM file"),
+    "out.pem": ("", "it is a link out of the folder of the config", "copy the file"),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_a_file_of_certificates_that_is_none_is_told_before_the_run(tmp_path, name):
+    text, found, remedy = CERTIFICATES[name]
+    if name == "out.pem":
+        (tmp_path / name).symlink_to("/etc/passwd")
+    elif text is not None:
+        (tmp_path / name).write_text(text)
+    (tmp_path / "x").write_text("#!/bin/sh\n")
+    (tmp_path / "x").chmod(0o755)
+    body = f"[services.s]\nbinary = 'x'\nsmoke.ready = 'https://127.0.0.1:1/'\nsmoke.ready_ca = '{name}'\n"
+    called = call(tmp_path, "run", config=HEAD + body)
+    assert called.status == 2
+    about = told(called, 5)
+    assert f"ready_ca '{name}' of s: {found}" in about
+    assert remedy in about
+
+
+def test_certificates_without_tls_and_outside_of_the_project(tmp_path):
+    body = "[services.s]\nbinary = 'x'\nsmoke.ready = 'http://127.0.0.1:1/'\nsmoke.ready_ca = 'ca.pem'\n"
+    body += "[services.t]\nbinary = 'x'\nsmoke.ready = 'https://127.0.0.1:2/'\nsmoke.ready_ca = '/etc/ssl/ca.pem'\n"
+    called = call(tmp_path, "run", config=HEAD + body)
+    assert called.status == 2
+    assert "only an https:// address has a certificate" in told(called, 6)
+    assert "outside the folder of the config" in told(called, 10)
+
+
 def test_no_time_and_no_readiness_test_shows_nothing(tmp_path):
     ready = {"s0": "", "s1": "ready = 'exit'", "s2": "ready = 'tcp://127.0.0.1:1'", "s3": ""}
     body = "".join(

@@ -169,7 +169,7 @@ def test_names_are_judged_alike(name: str) -> None:
         assert loads(config) == is_valid(config)
 
 
-@given(st.sampled_from(["http://127.0.0.1:80/x", "https://localhost", "tcp://[::1]:80", "unix:/run/x", "unix:@x", "log:a.c", "exit"]),
+@given(st.sampled_from(["http://127.0.0.1:80/x", "https://localhost", "tcp://[::1]:80", "grpc://localhost:1", "unix:/run/x", "unix:@x", "log:a.c", "exit"]),
        st.text(st.sampled_from("a1/:@?# %é"), max_size=4))  # fmt: skip
 def test_readiness_that_loads_is_valid(start: str, more: str) -> None:
     config = f'{START}[services.x]\nbinary = "x"\n[services.x.smoke]\nready = {json.dumps(start + more)}\n'

@@ -51,6 +51,8 @@ class Machine:
         self.signals: list[tuple[int, int]] = []
         self.denied: set[int] = set()
         self.answers: dict[str, str] = {}
+        #: When each HTTP or gRPC address was asked.
+        self.asked: list[tuple[float, str]] = []
         self.listening: set[str] = set()
         #: Sockets by address: an inode, and the process that has it open (0: nobody who can be seen).
         self.sockets: dict[str, tuple[int, int]] = {}
@@ -248,11 +250,13 @@ class Machine:
     def listens(self, test: ReadyTest) -> bool:
         return test.target in self.listening
 
-    def try_http(self, url: str) -> str:
-        return self.answers.get(url, "" if url in self.listening else "connection refused")
+    def ask(self, test: ReadyTest) -> str:
+        self.asked.append((self.now, test.target))
+        return self.answers.get(test.target, "" if test.target in self.listening else "connection refused")
 
-    def fetch(self, url: str, most: int) -> bytes:
-        return self.pages.get(url, b"")[:most]
+    def fetch(self, test: ReadyTest, path: str, most: int) -> bytes:
+        parts = urlsplit(test.target)
+        return self.pages.get(f"{parts.scheme}://{parts.netloc}{path}", b"")[:most]
 
 
 def _proc(process: Process, name: str) -> str | None:

@@ -12,12 +12,16 @@ from contextlib import contextmanager
 import pytest
 
 from cgroup_preflight.config.keys import parse_ready
-from cgroup_preflight.engines import ready as ready_module
-from cgroup_preflight.engines.ready import LogWatch, address, listens, prepare, try_http
+from cgroup_preflight.engines import http_answer
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, address, listens, prepare
 
 pytestmark = pytest.mark.timeout(60)
 HEAD = b"HTTP/1.1 "
 END = b"\r\nContent-Length: 0\r\n\r\n"
+
+
+def try_http(url: str) -> str:
+    return LocalNetwork().ask(parse_ready(url))
 
 
 @contextmanager
@@ -106,7 +110,7 @@ def test_an_answer_that_is_no_http_is_a_reason(answer):
 
 def test_a_service_that_speaks_no_tls_is_a_reason():
     with serving(HEAD + b"200 OK" + END) as (url, _):
-        assert "SSL" in try_http(url.replace("http:", "https:"))
+        assert try_http(url.replace("http:", "https:")) == "no TLS connection (WRONG_VERSION_NUMBER)"
 
 
 def test_the_query_is_sent_and_a_port_is_named():
@@ -137,8 +141,13 @@ def test_a_body_without_an_end_is_not_read(status):
 def quick(monkeypatch):
     """The limits in tenths of their real length, so that a test waits less."""
     with monkeypatch.context() as patch:
-        for name, seconds in (("_ANSWER_SECONDS", 0.3), ("_HTTP_SECONDS", 0.8), ("_MATCH_SECONDS", 0.1)):
-            patch.setattr(f"cgroup_preflight.engines.ready.{name}", seconds)
+        names = (
+            ("http_answer._ANSWER_SECONDS", 0.3),
+            ("http_answer._WHOLE_SECONDS", 0.8),
+            ("ready._MATCH_SECONDS", 0.1),
+        )
+        for name, seconds in names:
+            patch.setattr(f"cgroup_preflight.engines.{name}", seconds)
         yield
 
 
@@ -342,7 +351,7 @@ def test_what_http_takes_is_loaded_beside_where_it_is_needed_and_a_cpu_is_free(m
     found = []
     done = threading.Event()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cpus)))
-    monkeypatch.setattr(ready_module.importlib, "import_module", lambda name: (found.append(name), done.set()))
+    monkeypatch.setattr(http_answer.importlib, "import_module", lambda name: (found.append(name), done.set()))
     prepare(map(parse_ready, tests))
     assert done.wait(30 if loaded else 0) is bool(loaded)
     assert found == loaded
@@ -352,10 +361,10 @@ def test_what_http_takes_is_loaded_beside_where_it_is_needed_and_a_cpu_is_free(m
 def test_the_http_client_is_loaded_without_openssl_unless_it_is_needed():
     """In a Python of its own, because this one has loaded it."""
     code = (
-        "import sys; from cgroup_preflight.engines.ready import _client\n"
+        "import sys; from cgroup_preflight.engines.http_answer import http_client\n"
         "for tls in (False, True, False):\n"
-        "    client = _client(tls=tls)\n"
+        "    client = http_client(tls=tls)\n"
         "    print(hasattr(client, 'HTTPConnection'), hasattr(client, 'HTTPSConnection'), 'ssl' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
-    assert done.stdout.splitlines() == ["True False False", "True True True", "True True True"]
+    assert done.stdout.splitlines() == ["True False False", "True False False", "True False False"]

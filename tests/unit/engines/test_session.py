@@ -22,11 +22,11 @@ TEXT = (
 class Played:
     """One service outside any slice of a run, and the steps of its session."""
 
-    def __init__(self, program: Program, *, gates: float = 60.0) -> None:
+    def __init__(self, program: Program, *, gates: float = 60.0, text: str = TEXT) -> None:
         self.machine = Machine()
         self.units = Units(self.machine, "/nowhere", {"web.service": program})
         self.units.slices = {"app.slice": "/app.slice"}
-        (service,) = build_plan(config_of(TEXT)).services
+        (service,) = build_plan(config_of(text)).services
         launch = Launch(
             unit=service.unit, slice="app.slice", description="", command=(service.binary,),
             settings=setting_pairs(service.settings), hold_before=gates, hold_after=gates,
@@ -59,6 +59,53 @@ def test_one_that_is_not_ready_in_time_is_not_waited_for_any_longer():
     run = played.up()
     assert not run.is_ready
     assert 1009 < played.machine.now < 1010
+    played.session.close(run)
+
+
+SLOW = """
+[services.web]
+binary = "web"
+[services.web.smoke]
+ready = "{ready}"
+start_timeout = "{seconds}s"
+"""
+
+
+def moments_of_asking(ready: str, *, seconds: int, listens_after: float | None) -> tuple[ServiceRun, list[float]]:
+    """A service that listens so late, and when it was asked, in seconds after its start."""
+    played = Played(Program(address=ready, listens_after=listens_after), text=SLOW.format(ready=ready, seconds=seconds))
+    run = played.up()
+    played.session.close(run)
+    return run, [moment - run.released_at for moment, _ in played.machine.asked]
+
+
+@pytest.mark.parametrize("ready", ["https://127.0.0.1:8443/", "grpc://127.0.0.1:50051"])
+@pytest.mark.parametrize(("seconds", "most"), [(10, 45), (60, 80), (600, 350)])
+def test_a_slow_start_costs_few_handshakes(ready, seconds, most):
+    run, asked = moments_of_asking(ready, seconds=seconds, listens_after=None)
+    assert not run.is_ready
+    assert 30 < len(asked) <= most
+    assert asked[-1] > seconds, "it is asked once more at the end"
+    pauses = [after - before for before, after in itertools.pairwise(asked)][:-1]
+    assert all(after >= before - 0.051 for before, after in itertools.pairwise(pauses)), (
+        "they grow, in steps of the loop"
+    )
+    assert max(pauses) <= 2.06
+
+
+@pytest.mark.parametrize("after", [0.1, 0.7, 3.0, 11.0, 19.0, 47.0])
+def test_a_service_is_seen_to_be_ready_after_a_small_share_of_its_start(after):
+    run, _ = moments_of_asking(URL, seconds=60, listens_after=after)
+    assert run.is_ready
+    assert run.readiness.seconds - after <= max(0.11, 0.1 * after + 0.06)
+    assert run.readiness.seconds - after <= 2.06
+
+
+def test_an_end_is_seen_at_once_however_long_the_next_question_would_wait():
+    played = Played(Program(address=URL, listens_after=None, ends_after=40.0), text=SLOW.format(ready=URL, seconds=60))
+    run = played.up()
+    assert not run.is_ready
+    assert 40.0 <= run.readiness.seconds <= 40.2
     played.session.close(run)
 
 

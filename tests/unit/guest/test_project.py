@@ -142,6 +142,26 @@ def test_a_glob_without_a_file_is_an_error_with_its_line(tmp_path, glob, says, d
     assert do in finding.remedies[0].title
 
 
+def with_certificates(folder, name):
+    program(folder, "web")
+    text = f'[services.s]\nbinary = "web"\nsmoke.ready = "https://127.0.0.1:1/"\nsmoke.ready_ca = "{name}"\n'
+    (folder / "shop.toml").write_text(text)
+    return replace(config_of(text), path="shop.toml", folder=str(folder))
+
+
+def test_certificates_that_answers_are_checked_against_go_in(tmp_path):
+    program(tmp_path, "certs/ca.pem")
+    found = project.project_of(with_certificates(tmp_path, "certs/ca.pem"))
+    assert found.inputs["project/certs/ca.pem"] == tmp_path / "certs/ca.pem"
+
+
+def test_certificates_by_a_link_out_of_the_project_never_go_in(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ca.pem").symlink_to(program(tmp_path, "secret"))
+    assert sorted(project.project_of(with_certificates(home, "ca.pem")).inputs) == ["project/shop.toml", "project/web"]
+
+
 def with_paths(folder, **paths):
     program(folder, "web")
     made = config(folder, "web")

@@ -3,6 +3,7 @@
 import pytest
 
 from cgroup_preflight.core.report import Status
+from cgroup_preflight.engines.http_answer import UNTRUSTED
 from cgroup_preflight.engines.ready import Readiness
 from tests.unit.smoke.fabricate import TEXT, counters, evidence
 from tests.unit.smoke.test_findings import ENDED, NOT_READY, judged, the
@@ -36,6 +37,21 @@ def test_only_a_test_with_an_address_has_a_port():
 def test_a_log_is_spoken_of_only_where_there_is_one(log, words):
     for seen in (evidence(ready=NOT_READY, log=log), evidence(silent="HTTP status 503", log=log)):
         assert words in the(judged(seen), "CGP505").remedies[0].title
+
+
+@pytest.mark.parametrize(
+    ("ca", "way"), [("", "certificate of the authority in ready_ca"), ("ca.pem", "correct ready_ca, or name the host")]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_certificate_that_is_not_trusted_names_the_ways_out_and_no_time(ca, way, host):
+    more = f'ready_ca = "{ca}"\n' if ca else ""
+    text = TEXT.replace('ready = "http://127.0.0.1:8080/healthz"', f'{more}ready = "https://{host}:8443/healthz"')
+    why = f"{UNTRUSTED} (self-signed certificate) at https://{host}:8443/healthz"
+    found = the(judged(evidence(text, ready=Readiness(ok=False, seconds=30.0, why=why))), "CGP505")
+    assert found.message == f"not ready after 30 s: {why}"
+    assert way in found.remedies[0].title
+    assert f'ready = "tcp://{host}:8443"' in found.remedies[0].title
+    assert "start_timeout" not in found.remedies[0].title
 
 
 def test_a_quota_that_is_too_small_says_so_first():

@@ -143,10 +143,10 @@ CONFIG_PAGES: dict[Code, Page] = {
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
     ),
     codes.NO_MATCH: Page(
-        what="Checks that each glob of `files` in [target] matches a file.",
+        what="Checks that each glob of `files` in [target] matches a file, and that each `ready_ca` has a certificate.",
         fails="A service that lacks its files in the guest fails there, and the guest looks like the cause.",
-        fix="Correct the glob. For all files of a folder write folder/**.",
-        about=("glob", "files", "target"),
+        fix="Correct the glob or the path. For all files of a folder write folder/**.",
+        about=("glob", "files", "target", "ready_ca"),
         sources=("https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html",),
     ),
 }

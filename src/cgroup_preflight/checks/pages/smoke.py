@@ -96,13 +96,14 @@ SMOKE_PAGES: dict[Code, Page] = {
         what="Checks that the service itself became ready in time, and still answered at the end.",
         fails=(
             "It did not answer within start_timeout, stopped answering, or another program answered at its address: a "
-            "proxy, a socket unit or another service. A quota makes every start slower."
+            "proxy, a socket unit or another service. Or its certificate is not trusted. A quota makes every start slower."
         ),
         fix=(
             "Read its log. Raise start_timeout if it only needs longer, or CPUQuota if it is throttled. Let `ready` name "
-            "an address on which the service itself listens."
+            "an address on which the service itself listens. Give an https:// address the certificate of its authority in "
+            "`ready_ca`, or use tcp://, which looks at no certificate."
         ),
-        about=("ready", "CPUQuota"),
+        about=("ready", "ready_ca", "CPUQuota"),
         sources=(_SERVICE,),
     ),
     codes.STOP: Page(
