@@ -75,7 +75,7 @@ def parse_unit_name(text: str) -> str:
     Raises QuantityError.
     """
     head, _, end = parse_name(text).rpartition(".")
-    if end in UNIT_TYPES:
+    if head and end in UNIT_TYPES:
         raise q.QuantityError(f"{text!r} ends in .{end}, and this tool adds the suffix of the unit", head)
     return text
 

@@ -186,17 +186,18 @@ def test_a_unix_socket_and_what_listens_there(tmp_path):
     assert seen.ready.why == "no program listens at /run/app.sock; the service listens at /run/other.sock"
 
 
-def test_an_answer_of_another_program_does_not_make_a_service_ready(tmp_path):
+@pytest.mark.parametrize("url", [URL, "https://127.0.0.1:8443/healthz", "grpc://127.0.0.1:50051/shop.Orders"])
+def test_an_answer_of_another_program_does_not_make_a_service_ready(tmp_path, url):
     """Two services, of which one listens on the ports of both: only that one is ready."""
 
     def squat(units: Units, unit: Unit) -> None:
         other = units.machine.spawn("b", "/b.slice/b.service")
-        units.machine.later(0.1, lambda: units.machine.listen(URL, other))
+        units.machine.later(0.1, lambda: units.machine.listen(url, other))
 
-    seen = Trial(tmp_path, Program(does=squat)).one()
+    seen = Trial(tmp_path, Program(does=squat), TEXT.replace(URL, url)).one()
     assert seen.ready is not None
     assert not seen.ready.ok
-    assert seen.ready.why.startswith(f"another program listens at {URL}: b (PID ")
+    assert seen.ready.why.startswith(f"another program listens at {url}: b (PID ")
     assert " of b.service" in seen.ready.why
     assert statuses(seen)["CGP505"] is Status.FAIL
 
