@@ -9,10 +9,10 @@ import enum
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ContentRequest
 from cgroup_preflight.artifacts.model import FoundMember
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.unit_text import parse_unit
 from cgroup_preflight.plan.unitfile import drop_in_name
 
