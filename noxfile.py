@@ -109,7 +109,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure start-up and the cost of a smoke run, as ratios in one run."""
+    """Measure start-up and the cost of a smoke run, as ratios in one run; `inject` needs apt-get and dpkg-deb."""
     session.install("-e", ".")
     build_example(session)
     session.run("python", "-m", "ci.bench", *session.posargs)

@@ -4,9 +4,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import CHUNK
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.files import NotRegularError, open_regular, replacing
 
 #: Suffixes of files next to an artifact that contain a signature, certificate or attestation of it.

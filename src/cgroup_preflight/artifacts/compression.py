@@ -133,7 +133,7 @@ def encoder_like(codec: str, head: bytes) -> _Encoder:
         if codec == "lzma":
             return lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=_lzma_filters(head))
         if codec == "xz":
-            check, filters = _xz_settings(head)
+            check, filters = xz_settings(head)
             return lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
         level, checksum = _zstd_settings(head)
         zstd = _zstd()
@@ -184,7 +184,7 @@ def _lzma_filters(head: bytes) -> list[dict[str, Any]]:
     return [{"id": lzma.FILTER_LZMA1, "preset": _preset(size), "dict_size": max(size, 4096)}]
 
 
-def _xz_settings(head: bytes) -> tuple[int, list[dict[str, Any]] | None]:
+def xz_settings(head: bytes) -> tuple[int, list[dict[str, Any]] | None]:
     """Integrity check and filter chain of the first block; None for the default chain."""
     check, position = head[7] & 0x0F, 12
     if head[position] == 0:
@@ -192,11 +192,11 @@ def _xz_settings(head: bytes) -> tuple[int, list[dict[str, Any]] | None]:
     flags, position = head[position + 1], position + 2
     for flag in (0x40, 0x80):
         if flags & flag:
-            _, position = _vli(head, position)
+            _, position = vli(head, position)
     chain: list[dict[str, Any]] = []
     for _ in range((flags & 3) + 1):
-        number, position = _vli(head, position)
-        length, position = _vli(head, position)
+        number, position = vli(head, position)
+        length, position = vli(head, position)
         properties, position = head[position : position + length], position + length
         chain.append(_filter(number, properties))
     return check, chain
@@ -212,7 +212,8 @@ def _filter(number: int, properties: bytes) -> dict[str, Any]:
     return {"id": number}
 
 
-def _vli(head: bytes, position: int) -> tuple[int, int]:
+def vli(head: bytes, position: int) -> tuple[int, int]:
+    """A number of variable length of the .xz format, and the position after it. Raises IndexError if it is cut."""
     value = 0
     for shift in range(0, 63, 7):
         byte, position = head[position], position + 1

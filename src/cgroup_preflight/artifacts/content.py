@@ -5,10 +5,10 @@ UnitPaths: systemd.unit(5), "System Unit Search Path"; usr/lib is right for pack
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.model import PackedProgram, other_binary, unsupported
+from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.model import Plan, ServicePlan

@@ -8,7 +8,6 @@ rounded up to 1 KiB, 1 KiB for everything else). Libraries exist, but none fits:
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
@@ -26,6 +25,7 @@ from cgroup_preflight.artifacts.tar import (
     resized,
     with_end,
 )
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import Sink
 

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from cgroup_preflight.artifacts import manifest
 from cgroup_preflight.artifacts.content import wanted_files
 from cgroup_preflight.artifacts.model import FoundMember, NewFile, PackedProgram, conflict, unsafe
 from cgroup_preflight.artifacts.overrides import is_drop_in
 from cgroup_preflight.artifacts.scan import Scan
+from cgroup_preflight.core.records import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ of the package can undo what was tested.
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.unit_text import UnitLine, parse_unit, values, with_names
 from cgroup_preflight.plan.model import ServicePlan
 

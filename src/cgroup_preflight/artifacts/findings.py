@@ -1,6 +1,5 @@
 """What was done or found with artifacts, as findings. Pure."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from cgroup_preflight.artifacts import manifest
@@ -186,6 +185,8 @@ def checked(compared: Comparison) -> tuple[Finding, ...]:
 
 def diff(compared: Comparison) -> str:
     """The difference between what the artifact contains and what it must contain, as a unified diff."""
+    import difflib  # only where something differs
+
     gone = {found.member.path for found in compared.edit.dropped}
     lines: list[str] = []
     size = 0

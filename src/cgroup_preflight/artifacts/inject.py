@@ -5,31 +5,32 @@ Nothing is written before everything is decided.
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, BinaryIO, Protocol
 
 from cgroup_preflight.artifacts import checksums, deb, manifest
 from cgroup_preflight.artifacts.compression import codec_of, decoded
 from cgroup_preflight.artifacts.content import ContentRequest, chosen
 from cgroup_preflight.artifacts.deb import DebFormat
 from cgroup_preflight.artifacts.edit import Edit, decide, expected
-from cgroup_preflight.artifacts.folder import FolderFormat
 from cgroup_preflight.artifacts.model import ArtifactError, Limits, corrupt, unsupported
 from cgroup_preflight.artifacts.scan import Scan
 from cgroup_preflight.artifacts.snippets import rpm_remedy, staging_of
 from cgroup_preflight.artifacts.streams import ChunkStream, read_range
 from cgroup_preflight.artifacts.tar import BLOCK, ZEROS, TarPart, epoch
 from cgroup_preflight.artifacts.tar_header import parse_header
-from cgroup_preflight.artifacts.zip import ZipFormat
 from cgroup_preflight.artifacts.zip_records import END, LOCAL
 from cgroup_preflight.config.places import is_below
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.program import read_program
 from cgroup_preflight.host.beneath import without_links
 from cgroup_preflight.host.files import Sink, open_regular, replacing
+
+if TYPE_CHECKING:
+    from cgroup_preflight.artifacts.folder import FolderFormat
+    from cgroup_preflight.artifacts.zip import ZipFormat
 
 #: What to do about a path of a config that leads out of its folder.
 OUTSIDE = Remedy(title="move it into that folder, or allow its folder for this call: --allow-outside DIR")
@@ -169,7 +170,9 @@ def _corrected(
     return tuple(item.path for item in lists if checksums.rewrite(item, before, after, name))
 
 
-def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> tuple[FolderFormat, Comparison]:
+def _compare_folder(path: str, request: ContentRequest, options: InjectOptions) -> "tuple[FolderFormat, Comparison]":
+    from cgroup_preflight.artifacts.folder import FolderFormat
+
     folder = FolderFormat(path)
     scan = _scan(folder, request, options.limits)
     files = expected(scan)
@@ -193,7 +196,7 @@ def _compare_file(
 
 def _open_format(
     file: BinaryIO, name: str, request: ContentRequest, limits: Limits
-) -> tuple[str, TarPart | ZipFormat | DebFormat]:
+) -> "tuple[str, TarPart | ZipFormat | DebFormat]":
     """The format's name and its reader, by content; the name decides only where the content cannot.
 
     Raises ArtifactError (CGP305, CGP306).
@@ -210,6 +213,8 @@ def _open_format(
             Remedy(title="add the files while the wheel is built, or ship them in another artifact"),
         )
     if head.startswith((LOCAL, END)) or name.lower().endswith(".zip"):
+        from cgroup_preflight.artifacts.zip import ZipFormat  # most artifacts are no zip files
+
         return "zip", ZipFormat(file, length, limits)
     codec = codec_of(head)
     if codec:
@@ -245,35 +250,43 @@ def _scan(kind: "_Format | FolderFormat", request: ContentRequest, limits: Limit
 
     Raises ArtifactError.
     """
-    scan = Scan(request=request, limits=limits, package=kind.package)
-    kind.scan(scan)
-    if request.auto_prefix and kind.wraps and (top := scan.top_folder):
-        scan = Scan(request=replace(request, prefix=top, auto_prefix=False), limits=limits)
+    with _copies(request.absent) as copies:
+        scan = Scan(request, limits, kind.package, copies=copies)
         kind.scan(scan)
-    scan.finish()
-    if (more := scan.again()) is not None:
-        scan = more
-        kind.scan(scan)
+        if request.auto_prefix and kind.wraps and (top := scan.top_folder):
+            scan = Scan(replace(request, prefix=top, auto_prefix=False), limits, copies=copies)
+            kind.scan(scan)
         scan.finish()
-    with _programs_from_artifact(scan) as copying:
-        if copying is not None:
-            kind.scan(copying)
-            scan.request = _with_programs(copying)
+        if (more := scan.again()) is not None:
+            scan = more
+            kind.scan(scan)
+            scan.finish()
+        scan.request = _with_programs(scan)
     return scan
 
 
 @contextlib.contextmanager
-def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
-    """A scan that copies programs missing on this machine from the artifact into temporary files; None if none is.
+def _copies(labels: Iterable[str]) -> Iterator[Mapping[str, IO[bytes]]]:
+    """Temporary files for programs that are not on this machine, by service.
 
     What a Go program needs to fit its limits is part of the plan, and a gate before a deploy has only the artifact.
-    Raises UsageError where a program is not in the artifact either.
     """
-    contents = scan.contents()
-    absent = [item for item in chosen(scan.request, contents) if item.label in scan.request.absent]
-    if not absent:
-        yield None
-        return
+    with contextlib.ExitStack() as stack:
+        files: dict[str, IO[bytes]] = {}
+        for label in labels:
+            import tempfile  # an import that most calls need not wait for
+
+            files[label] = stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
+        yield files
+
+
+def _with_programs(scan: Scan) -> ContentRequest:
+    """The request with the plan for the programs that were copied from the artifact, if any.
+
+    Raises UsageError where a program is neither on this machine nor in the artifact.
+    """
+    contents, request = scan.contents(), scan.request
+    absent = [item for item in chosen(request, contents) if item.label in request.absent]
     for item in absent:
         if not contents.programs.get(item.label):
             remedy = Remedy(
@@ -283,24 +296,12 @@ def _programs_from_artifact(scan: Scan) -> Iterator[Scan | None]:
                 f"the program of {item.label} is neither on this machine nor in the artifact; if it is a Go program, "
                 "the plan depends on it", where=item.binary, remedy=remedy,
             )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        files = {
-            item.label: stack.enter_context(tempfile.NamedTemporaryFile(prefix="cgroup-preflight-"))
-            for item in absent
-        }  # fmt: skip
-        yield Scan(
-            request=scan.request, limits=scan.limits, package=scan.package, linked=scan.linked, also=scan.also,
-            copies=files,
-        )  # fmt: skip
-
-
-def _with_programs(copying: Scan) -> ContentRequest:
-    """The request with the plan for the programs that were copied."""
-    request = copying.request
-    for file in copying.copies.values():
+    if not absent or request.replan is None:
+        return request
+    for file in scan.copies.values():
         file.flush()
-    found = {label: read_program(file.name) for label, file in copying.copies.items()}
-    return replace(request, plan=request.replan(found), absent=frozenset()) if request.replan else request
+    found = {item.label: read_program(scan.copies[item.label].name) for item in absent}
+    return replace(request, plan=request.replan(found), absent=frozenset())
 
 
 @contextlib.contextmanager

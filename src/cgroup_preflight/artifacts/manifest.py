@@ -1,9 +1,9 @@
 """The manifest that travels in the artifact: which plan, which files, which tested programs. Pure."""
 
 import json
-from dataclasses import dataclass
 
 from cgroup_preflight import __version__
+from cgroup_preflight.core.records import dataclass
 
 SCHEMA_VERSION = 1
 TOOL = "cgroup-preflight"

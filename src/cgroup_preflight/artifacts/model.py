@@ -4,10 +4,10 @@ Paths are relative, with `/`, without `./`.
 """
 
 import enum
-from dataclasses import dataclass
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 
 #: Below this much output a ratio proves nothing: a small file of zeros is no bomb.

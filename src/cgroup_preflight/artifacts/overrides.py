@@ -9,21 +9,19 @@ import enum
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ContentRequest
 from cgroup_preflight.artifacts.model import FoundMember
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.unit_paths import PACKAGED, SYSTEM, USER_BEFORE
 from cgroup_preflight.core.unit_text import parse_unit
 from cgroup_preflight.plan.unitfile import drop_in_name
 
 #: Folders that systemd reads before usr/lib: a file of the same name there hides ours.
 _BEFORE = {
-    "system": ("etc/systemd/system.control", "etc/systemd/system", "etc/systemd/system.attached",
-               "run/systemd/system.control", "run/systemd/transient", "run/systemd/system",
-               "usr/local/lib/systemd/system"),
-    "user": ("etc/skel/.config/systemd/user", "etc/xdg/systemd/user", "etc/systemd/user", "run/systemd/user",
-             "usr/local/share/systemd/user", "usr/share/systemd/user", "usr/local/lib/systemd/user"),
-}  # fmt: skip
+    "system": tuple(folder.lstrip("/") for folder in SYSTEM[: SYSTEM.index(PACKAGED)]),
+    "user": tuple(folder.lstrip("/") for folder in USER_BEFORE),
+}
 
 #: Settings that change the effect of another one (systemd.resource-control(5)); `StartupX=` replaces X during the boot.
 _REPLACES = {"CPUQuotaPeriodSec": "CPUQuota"}

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import ContentRequest, Tested
@@ -13,12 +12,12 @@ from cgroup_preflight.config.places import allows, path_of
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status, Verdict
 from cgroup_preflight.host import globs
 from cgroup_preflight.host.files import temporary_path
 from cgroup_preflight.plan.build import binary_paths, build_plan
 from cgroup_preflight.plan.model import Plan
-from cgroup_preflight.report.read import ReportShapeError, report_of
 
 _REPORT_MAX = 64 << 20
 
@@ -92,6 +91,8 @@ def _outside(config: Config, path: str) -> Finding:
 
 def with_report(path: str, request: ContentRequest) -> ContentRequest:
     """The request with the proof in a report of `run`. Raises UsageError where it proves nothing about this config."""
+    from cgroup_preflight.report.read import ReportShapeError, report_of
+
     try:
         with open(path, "rb") as file:
             report = report_of(file.read(_REPORT_MAX))

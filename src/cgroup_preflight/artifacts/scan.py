@@ -6,7 +6,6 @@ Symbolic links are remembered, so that a path can be followed as in the unpacked
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import IO
 
 from cgroup_preflight.artifacts.content import ContentRequest, Contents
@@ -92,7 +91,6 @@ class Links:
         return "/".join(done)
 
 
-@dataclass(slots=True, kw_only=True)
 class Scan:
     """What is in the artifact; `package` for the manifest's name, `dotted`: names begin with `./`.
 
@@ -101,41 +99,35 @@ class Scan:
     `sources` keeps.
     """
 
-    request: ContentRequest
-    limits: Limits
-    package: str = ""
-    linked: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    copies: Mapping[str, IO[bytes]] = field(default_factory=dict)
-    also: frozenset[str] = frozenset()
-    sources: UnitSources = field(init=False)
-    found: dict[str, FoundMember] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
-    units: dict[str, set[str]] = field(default_factory=dict)
-    overrides: list[tuple[FoundMember, Override]] = field(default_factory=list)
-    programs: dict[str, list[PackedProgram]] = field(default_factory=dict)
-    idle: dict[str, str] = field(default_factory=dict)
-    link_targets: set[str] = field(default_factory=set)
-    has_folders: bool = False
-    dotted: bool = False
-    newest: int = 0
-    count: int = 0
-    total: int = 0
-    _paths: UnitPaths = field(init=False)
-    _links: Links = field(init=False)
-    _names: dict[str, list[str]] = field(default_factory=dict)
-    _program_links: list[tuple[Member, list[str]]] = field(default_factory=list)
-    _candidates: list[FoundMember] = field(default_factory=list)
-    _tops: set[str] = field(default_factory=set)
-    _has_unit: bool = False
-    _kept: int = 0
-    _seen: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._paths = UnitPaths(self.request, self.package)
-        self.sources = UnitSources(self.request, self._paths, self.also)
-        self._links = Links(self.request.prefix, self.limits.members // 10)
-        for service in self.request.plan.services:
+    def __init__(
+        self, request: ContentRequest, limits: Limits, package: str = "", *, copies: Mapping[str, IO[bytes]] | None = None,
+        linked: Mapping[str, list[tuple[str, str]]] | None = None, also: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.request, self.limits, self.package = request, limits, package
+        self.copies, self.linked, self.also = copies or {}, linked or {}, also
+        self.found: dict[str, FoundMember] = {}
+        self.folders: set[str] = set()
+        self.units: dict[str, set[str]] = {}
+        self.overrides: list[tuple[FoundMember, Override]] = []
+        self.programs: dict[str, list[PackedProgram]] = {}
+        self.idle: dict[str, str] = {}
+        self.link_targets: set[str] = set()
+        self.has_folders = self.dotted = self._has_unit = False
+        self.newest = self.count = self.total = self._kept = 0
+        self._program_links: list[tuple[Member, list[str]]] = []
+        self._candidates: list[FoundMember] = []
+        self._tops: set[str] = set()
+        self._seen: set[int] = set()
+        self._paths = UnitPaths(request, package)
+        self.sources = UnitSources(request, self._paths, also)
+        self._links = Links(request.prefix, limits.members // 10)
+        self._names: dict[str, list[str]] = {}
+        for service in request.plan.services:
             self._names.setdefault(service.binary.rpartition("/")[2], []).append(service.label)
+        for copy in self.copies.values():
+            # What an earlier scan of the artifact wrote.
+            copy.seek(0)
+            copy.truncate()
 
     def member(self, member: Member) -> bool:
         """Takes note of one member; returns whether its content is needed. Raises ArtifactError (CGP304 to CGP306)."""
@@ -225,7 +217,7 @@ class Scan:
         also = self.sources.missing(lambda path: hash(path) in self._seen)
         if not (linked or also) or self.linked or self.also:
             return None
-        return Scan(request=self.request, limits=self.limits, package=self.package, linked=linked, also=also)
+        return Scan(self.request, self.limits, self.package, copies=self.copies, linked=linked, also=also)
 
     @property
     def top_folder(self) -> str:

@@ -8,10 +8,10 @@ dh_install(1), systemd's rpm macros (%{_unitdir}).
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.content import ALL, ContentRequest, Contents, wanted_files
 from cgroup_preflight.artifacts.model import PackedProgram
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy, RemedyFile
 
 _STAGE = "build/cgroup-preflight"

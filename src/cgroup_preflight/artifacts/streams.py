@@ -4,13 +4,16 @@ A stream is a chain of unpacked chunks, or a range of a file that skips by seeki
 """
 
 import os
-import queue
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 from cgroup_preflight.artifacts.model import CHUNK, Splice, corrupt
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.files import Sink
+
+if TYPE_CHECKING:
+    import queue
+    import threading
 
 #: Chunks in flight; more only cost memory.
 _DEPTH = 8
@@ -131,6 +134,9 @@ def read_ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     What reading raises is raised here. The thread ends when this generator does.
     """
+    import queue
+    import threading
+
     fifo: queue.Queue[bytes | BaseException | None] = queue.Queue(_DEPTH)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(chunks, fifo, stop), daemon=True)
@@ -150,7 +156,7 @@ def read_ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
         thread.join()
 
 
-def _fill(chunks: Iterable[bytes], fifo: "queue.Queue[bytes | BaseException | None]", stop: threading.Event) -> None:
+def _fill(chunks: Iterable[bytes], fifo: "queue.Queue[bytes | BaseException | None]", stop: "threading.Event") -> None:
     try:
         for chunk in chunks:
             fifo.put(chunk)

@@ -9,7 +9,6 @@ Sources: POSIX.1-2017 pax, GNU tar's manual ("Basic Tar Format", "Blocking"), dp
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.compression import HEAD, decoded, encoder_like
@@ -39,6 +38,8 @@ from cgroup_preflight.artifacts.streams import (
     take,
 )
 from cgroup_preflight.artifacts.tar_header import parse_header
+from cgroup_preflight.artifacts.xz_tail import find_cut, write_continued
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.files import Sink
 
 BLOCK = tarfile.BLOCKSIZE
@@ -347,6 +348,9 @@ class TarPart:
         """Writes the archive with `splices` (offsets of the unpacked stream), packed as it was."""
         if not self.codec:
             copy_spliced(self._file, sink, self._start, self._length, splices)
+            return
+        if self.codec == "xz" and (cut := find_cut(self._file, self._start, self._length, splices[0].offset)):
+            write_continued(sink, self._file, self._start, cut, splices)
             return
         head = b"".join(read_range(self._file, self._start, min(self._length, HEAD)))
         encoder = encoder_like(self.codec, head)

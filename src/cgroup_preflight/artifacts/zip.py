@@ -8,7 +8,6 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from cgroup_preflight.artifacts.edit import Edit
@@ -42,6 +41,7 @@ from cgroup_preflight.artifacts.zip_records import (
     new_entry,
     parse_record,
 )
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.host.files import Sink
 
 #: About half a million entries; more would not fit in the memory that this tool allows itself.

@@ -3,9 +3,9 @@
 import struct
 import time
 import zlib
-from dataclasses import dataclass
 
 from cgroup_preflight.artifacts.model import MODE_FILE, MODE_FOLDER, corrupt, unsafe
+from cgroup_preflight.core.records import dataclass
 
 LOCAL, CENTRAL, END, END64, LOCATOR64 = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LOCAL_SIZE, CENTRAL_SIZE, END_SIZE, END64_SIZE, LOCATOR64_SIZE = 30, 46, 22, 56, 20

@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.artifacts import findings as artifact_findings
@@ -22,6 +21,7 @@ from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, Size, parse_amount
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Finding, Remedy, Report, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.report.escape import plain

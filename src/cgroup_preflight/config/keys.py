@@ -213,7 +213,7 @@ def _input_path(text: str) -> str:
 
 
 def _unit_path(text: str) -> str:
-    name = _input_path(text).rpartition("/")[2]
+    name = _path(text).rpartition("/")[2]
     if not name.endswith(".service") or not re.fullmatch(r"[A-Za-z0-9:_.@\\-]{1,255}", name, re.ASCII):
         raise q.QuantityError(f"{text!r} is not the file of a service unit", "a file such as deploy/user-api.service")
     return text

@@ -137,7 +137,7 @@ def _build(
             location=mistakes.at(("require",)) if "require" in tables else None,
         ),
         slices=_slices(tables.get("slices", {}), mistakes),
-        services=_services(tables.get("services", {}), policy, mistakes, folder),
+        services=_services(tables.get("services", {}), policy, mistakes, (folder, outside)),
         engine=_get(smoke, "engine", "auto"),
         inject=_get(artifacts, "inject", ()),
         inject_location=mistakes.at(("artifacts", "inject")) if "inject" in artifacts else None,
@@ -200,8 +200,9 @@ def _policy(table: Mapping[str, Parsed]) -> Policy:
 
 
 def _services(
-    tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes, folder: str
+    tables: object, policy: Mapping[str, Parsed], mistakes: Mistakes, places: tuple[str, Sequence[str]]
 ) -> tuple[Service, ...]:  # fmt: skip
+    """`places`: the folder of the config, and those outside of it that are allowed."""
     services = []
     for name, raw in sorted(_named("services", tables, mistakes).items()):
         path = ("services", name)
@@ -220,7 +221,7 @@ def _services(
                 binary=_get(table, "binary", ""),
                 unit=unit,
                 instance=instance,
-                source=_source(folder, path, unit, instance, mistakes),
+                source=_source(places, path, unit, instance, mistakes),
                 unit_location=table["unit"].location if "unit" in table else None,
                 slice=_get(table, "slice", None),
                 settings=_settings(table),
@@ -247,14 +248,16 @@ def _smoke(table: Mapping[str, Parsed], folder: str) -> Smoke:
     return replace(smoke, ready=replace(smoke.ready, ca=path_of(folder, smoke.ready_ca)))
 
 
-def _source(folder: str, path: tuple[str, ...], unit: str, instance: str, mistakes: Mistakes) -> "UnitSource | None":
+def _source(
+    places: tuple[str, Sequence[str]], path: tuple[str, ...], unit: str, instance: str, mistakes: Mistakes
+) -> "UnitSource | None":  # fmt: skip
     """What the unit file says; `mistakes` gets why it cannot be used."""
     if not unit or (unit.endswith("@.service") and not instance):
         return None
     from cgroup_preflight.config.units import read_unit  # most services have none
 
     try:
-        source = read_unit(folder, unit, instance)
+        source = read_unit(places[0], unit, instance, places[1])
     except UsageError as error:
         mistakes.add(codes.UNIT_FILE, (*path, "unit"), f"{error.where}: {error.message}", error.remedy.title)
         return None

@@ -1,14 +1,22 @@
 """Keys that a config cannot have, though they exist elsewhere: what to write instead. Pure, and only for mistakes."""
 
-#: Of systemd: what was renamed, or has no effect any more (systemd.resource-control(5), "Deprecated options").
-_RENAMED = {
-    "MemoryLimit": "use MemoryMax, the name on cgroup v2",
-    "CPUShares": "use CPUWeight, which has another scale: the default of 1024 shares is the weight 100",
-    "StartupCPUShares": "use StartupCPUWeight, which has another scale: 1024 shares are the weight 100",
-    "BlockIOWeight": "use IOWeight, which has another scale: the default of 500 is the weight 100",
-    "StartupBlockIOWeight": "use StartupIOWeight, which has another scale: 500 is the weight 100",
-    "BlockIOReadBandwidth": "use IOReadBandwidthMax, the name on cgroup v2",
-    "BlockIOWriteBandwidth": "use IOWriteBandwidthMax, the name on cgroup v2",
+#: Names of cgroup v1 to those of cgroup v2, where the value stays as it is (systemd.resource-control(5), "Deprecated
+#: options").
+RENAMED = {
+    "MemoryLimit": "MemoryMax",
+    "BlockIODeviceWeight": "IODeviceWeight",
+    "BlockIOReadBandwidth": "IOReadBandwidthMax",
+    "BlockIOWriteBandwidth": "IOWriteBandwidthMax",
+}
+#: The same with another scale: the range of the old one, and its default, which is 100 on the new one.
+SCALED = {
+    "CPUShares": ("CPUWeight", range(2, 262145), 1024),
+    "StartupCPUShares": ("StartupCPUWeight", range(2, 262145), 1024),
+    "BlockIOWeight": ("IOWeight", range(10, 1001), 500),
+    "StartupBlockIOWeight": ("StartupIOWeight", range(10, 1001), 500),
+}
+#: Settings that have another name here, or that a run sets itself.
+_OTHERS = {
     "Slice": "use slice, the name of one of [slices]",
     "ExecStart": "use binary for the program and smoke.args for its arguments, or unit for a whole unit file",
     "TimeoutStartSec": "use smoke.start_timeout for the run, or unit for a whole unit file",
@@ -179,11 +187,16 @@ def instead_of(section: str, name: str) -> str:
         return f"write it into the table [services.NAME.smoke], as smoke.{name} = ..."
     if section == "services.*" and name in _OF_POLICY:
         return f"write it into the table [services.NAME.policy], as policy.{name} = ..."
-    if name in _RENAMED:
-        return _RENAMED[name]
+    if name in RENAMED and RENAMED[name] not in _OF_UNITS:
+        return f"use {RENAMED[name]}, the name on cgroup v2"
+    if name in SCALED:
+        new, _, default = SCALED[name]
+        return f"use {new}, which has another scale: {default} is the weight 100"
+    if name in _OTHERS:
+        return _OTHERS[name]
     if name.endswith("Accounting"):
         return "remove it: systemd turns accounting on where a limit needs it"
-    if name in _OF_UNITS:
+    if name in _OF_UNITS or name in RENAMED:
         return (
             "write it into the unit file of the service, and name that file with `unit`"
             if section.startswith("services")

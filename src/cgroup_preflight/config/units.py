@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Sequence
 
 from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
@@ -10,54 +11,60 @@ from cgroup_preflight.core.report import Remedy
 
 #: The largest unit file that is read, bytes.
 SIZE_MAX = 1 << 20
+_CORRECT = Remedy(title="correct unit in the config")
 
 
-def read_unit(folder: str, unit: str, instance: str) -> UnitSource:
+def read_unit(folder: str, unit: str, instance: str, outside: Sequence[str] = ()) -> UnitSource:
     """The unit at `unit`, relative to `folder`; `instance` is that of a template. Raises UsageError.
 
+    All files must be in `folder`, or in a folder of `outside`, which are without links.
     Drop-ins are `NAME.service.d/*.conf` next to it, for a template those of the instance, too (systemd.unit(5)).
     """
     file = os.path.basename(unit)
     name = file.replace("@.", f"@{instance}.") if instance else file
     place = os.path.dirname(unit)
     names = dict.fromkeys((file, name))
-    found = [_read(folder, unit), *_drop_ins(folder, [os.path.join(place, f"{item}.d") for item in names])]
+    files = _Files(folder, outside)
+    found = [files.read(unit), *files.drop_ins([os.path.join(place, f"{item}.d") for item in names])]
     socket = os.path.join(place, f"{file.removesuffix('.service')}.socket")
     sockets: list[UnitText] = []
     if os.path.isfile(os.path.join(folder, socket)):
-        sockets = [_read(folder, socket), *_drop_ins(folder, [f"{socket}.d"])]
+        sockets = [files.read(socket), *files.drop_ins([f"{socket}.d"])]
     return UnitSource(name=name, files=tuple(found), socket=tuple(sockets))
 
 
-def _drop_ins(folder: str, places: list[str]) -> list[UnitText]:
-    """The drop-ins of all folders in the order of their names; of two with one name the more specific one."""
-    found: dict[str, str] = {}
-    for place in places:
-        path = os.path.join(folder, place)
-        names = os.listdir(path) if os.path.isdir(path) else []
-        found |= {name: os.path.join(place, name) for name in names if name.endswith(".conf")}
-    return [_read(folder, found[name]) for name in sorted(found)]
+class _Files:
+    """The files of units, by their paths relative to `folder`."""
 
+    def __init__(self, folder: str, outside: Sequence[str]) -> None:
+        self._folder = os.path.realpath(folder)
+        self._allowed = (self._folder, *outside)
 
-def _read(folder: str, path: str) -> UnitText:
-    """One file below the folder of the config, never one that a link leads to outside of it."""
-    top = os.path.realpath(folder)
-    real = os.path.realpath(os.path.join(top, path))
-    if not is_below(real, top):
-        raise UsageError(
-            "it is a link out of the folder of the config", where=path, remedy=Remedy(title="copy the file into it")
-        )
-    try:
-        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(
-                    "the unit file is not a regular file", where=path, remedy=Remedy(title="correct unit in the config")
-                )
-            data = file.read(SIZE_MAX + 1)
-    except OSError as error:
-        reason = f"cannot read the unit file: {error.strerror}"
-        raise UsageError(reason, where=path, remedy=Remedy(title="correct unit in the config")) from None
-    return unit_text(path, data, Remedy(title="correct unit in the config"))
+    def drop_ins(self, places: list[str]) -> list[UnitText]:
+        """The drop-ins of all folders in the order of their names; of two with one name the more specific one."""
+        found: dict[str, str] = {}
+        for place in places:
+            path = os.path.join(self._folder, place)
+            names = os.listdir(path) if os.path.isdir(path) else []
+            found |= {name: os.path.join(place, name) for name in names if name.endswith(".conf")}
+        return [self.read(found[name]) for name in sorted(found)]
+
+    def read(self, path: str) -> UnitText:
+        """One file, never one outside of the allowed folders. Raises UsageError."""
+        real = os.path.realpath(os.path.join(self._folder, path))
+        if not any(is_below(real, folder) for folder in self._allowed):
+            raise UsageError(
+                "it is outside the folder of the config", where=path,
+                remedy=Remedy(title="copy the file into it, or allow its folder for this call: --allow-outside DIR"),
+            )  # fmt: skip
+        try:
+            with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise UsageError("the unit file is not a regular file", where=path, remedy=_CORRECT)
+                data = file.read(SIZE_MAX + 1)
+        except OSError as error:
+            raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=_CORRECT) from None
+        return unit_text(path, data, _CORRECT)
 
 
 def unit_text(path: str, data: bytes, remedy: Remedy) -> UnitText:

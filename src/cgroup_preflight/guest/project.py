@@ -23,7 +23,7 @@ _BYTES_MAX = 1 << 30
 class Project:
     """`inputs` are files of the host by their names in the input folder; `folder` is the config's folder in the guest.
 
-    `outside` are the binaries with absolute paths and the `paths` of `[target]`, as pairs of (path where it arrives, path
+    `outside` are the binaries and unit files with absolute paths and the `paths` of `[target]`, as pairs of (path where it arrives, path
     that the services know), both in the guest. `programs` are the binaries by the names that the config has for them.
     `size` is in bytes, without what is in folders.
     """
@@ -59,12 +59,13 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
     services = [item for item in config.services if not wanted or item.name in wanted]
     _refuse_links_out(config, services)
     binaries = [item.binary for item in services if item.binary]
-    near = [os.path.normpath(path_of(config.folder, binary)) for binary in binaries if not os.path.isabs(binary)]
-    # A binary may be outside of the config's folder: the tree in the guest starts at the common parent of all.
+    needed = (*binaries, *_unit_files(services))
+    near = [os.path.normpath(path_of(config.folder, path)) for path in needed if not os.path.isabs(path)]
+    # One of them may be outside of the config's folder: the tree in the guest starts at the common parent of all.
     top = Path(os.path.commonpath([str(home), *(os.path.dirname(path) for path in near)]))
     config_name = os.path.basename(config.path)
-    outside = tuple(dict.fromkeys(os.path.normpath(binary) for binary in binaries if os.path.isabs(binary)))
-    places = {_inside(top, path): path for path in (*near, *_files(config), *_unit_files(home, services))}
+    outside = tuple(dict.fromkeys(os.path.normpath(path) for path in needed if os.path.isabs(path)))
+    places = {_inside(top, path): path for path in (*near, *_files(config))}
     places |= {_inside(top, path): path for path in _certificates(config, services)}
     places[_inside(top, str(home / config_name))] = str(home / config_name)
     places |= {f"{_ABSOLUTE}{path}": path for path in outside}
@@ -91,11 +92,11 @@ def _certificates(config: Config, services: Iterable[Service]) -> Iterator[str]:
             yield os.path.normpath(path_of(config.folder, service.smoke.ready_ca))
 
 
-def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:
-    """The unit files of services, with their drop-ins and sockets."""
+def _unit_files(services: Iterable[Service]) -> Iterator[str]:
+    """The unit files of services, with their drop-ins and sockets, as the config names them."""
     for service in services:
         if service.source is not None:
-            yield from (os.path.normpath(home / item.path) for item in (*service.source.files, *service.source.socket))
+            yield from (item.path for item in (*service.source.files, *service.source.socket))
 
 
 def _refuse_links_out(config: Config, services: Iterable[Service]) -> None:

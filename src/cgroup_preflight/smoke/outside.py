@@ -13,6 +13,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.unit_paths import SYSTEM, TRANSIENT
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.door import Door
@@ -20,13 +21,6 @@ from cgroup_preflight.host.procfs import ProcessStat
 
 #: Seconds between two looks at all processes.
 INTERVAL = 0.25
-_TRANSIENT = "systemd/transient"
-#: Where the system manager finds units (systemd.unit(5), "System Unit Search Path"), but for transient ones.
-_UNIT_FOLDERS = (
-    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/generator.early", "/etc/systemd/system",
-    "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
-    "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/generator.late",
-)  # fmt: skip
 #: Kernel threads, and what they start, have this parent.
 _KTHREADD = 2
 
@@ -191,7 +185,7 @@ class Outside:
         """Units that were made at run time, without those of runs of this tool."""
         files = self._door.files
         users = value_or(files.names("/run/user"), ())
-        folders = (f"/run/{_TRANSIENT}", *(f"/run/user/{name}/{_TRANSIENT}" for name in users))
+        folders = (TRANSIENT, *(f"/run/user/{name}/systemd/transient" for name in users))
         return {
             name
             for folder in folders
@@ -200,8 +194,9 @@ class Outside:
         }
 
     def _unit_files(self) -> set[str]:
-        """Names of unit files, and of folders with drop-ins of them."""
-        return {name for folder in _UNIT_FOLDERS for name in value_or(self._door.files.names(folder), ())}
+        """Names of unit files, and of folders with drop-ins of them; transient units are looked at apart."""
+        folders = (folder for folder in SYSTEM if folder != TRANSIENT)
+        return {name for folder in folders for name in value_or(self._door.files.names(folder), ())}
 
 
 def outside_findings(strangers: Iterable[Stray], units: Iterable[str]) -> Iterator[Finding]:

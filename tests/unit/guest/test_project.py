@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.guest import project
@@ -49,6 +50,32 @@ def test_a_binary_beside_the_folder_stays_beside_it(tmp_path):
     found = project.project_of(config(home, "../build/web"))
     assert sorted(found.inputs) == ["project/build/web", "project/deploy/shop.toml"]
     assert found.folder == "/run/preflight/in/project/deploy"
+
+
+def test_unit_files_outside_of_the_folder_are_brought_with_their_drop_ins(tmp_path):
+    unit = "[Service]\nExecStart=/usr/bin/web\n"
+    for name in ("deploy/a.service", "deploy/a.service.d/10-x.conf", "etc/b.service", "home/web"):
+        program(tmp_path, name).write_text(unit)
+    text = f"""
+        [project]
+        name = "shop"
+        [services.a]
+        unit = "../deploy/a.service"
+        binary = "web"
+        [services.b]
+        unit = "{tmp_path}/etc/b.service"
+        binary = "web"
+        """
+    path = tmp_path / "home/cgroup-preflight.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert [item.subject for item in caught.value.findings] == ["services.a.unit", "services.b.unit"]
+    found = project.project_of(load(path, (str(tmp_path),)))
+    assert found.folder == "/run/preflight/in/project/home"
+    assert {"project/deploy/a.service", "project/deploy/a.service.d/10-x.conf"} <= found.inputs.keys()
+    place = f"{tmp_path}/etc/b.service"
+    assert (f"/run/preflight/in/absolute{place}", place) in found.outside
 
 
 def test_an_absolute_binary_is_brought_to_its_place(tmp_path):

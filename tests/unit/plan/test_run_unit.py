@@ -237,8 +237,11 @@ def test_a_unit_file_is_inside_of_the_project(tmp_path: Path) -> None:
     (tmp_path / "out.service").write_text(_UNIT)
     (tmp_path / "project").mkdir()
     (tmp_path / "project/link.service").symlink_to(tmp_path / "out.service")
-    with pytest.raises(UsageError, match="a link out of the folder"):
-        read_unit(str(tmp_path / "project"), "link.service", "")
+    for outside in ("link.service", "../out.service", str(tmp_path / "out.service")):
+        with pytest.raises(UsageError, match="outside the folder of the config") as caught:
+            read_unit(str(tmp_path / "project"), outside, "")
+        assert "--allow-outside DIR" in caught.value.remedy.title
+        assert read_unit(str(tmp_path / "project"), outside, "", (str(tmp_path),)).files[0].text == _UNIT
     os.mkfifo(tmp_path / "project/fifo.service")
     with pytest.raises(UsageError, match="not a regular file"):
         read_unit(str(tmp_path / "project"), "fifo.service", "")

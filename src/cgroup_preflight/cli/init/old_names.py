@@ -8,24 +8,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cgroup_preflight.config.other_keys import RENAMED, SCALED
 from cgroup_preflight.config.properties import BY_NAME, FOLDERS, PROPERTIES
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.unit_text import UnitLine, values
 
-#: Old name to new name, where the value stays as it is.
-_RENAMED = {
-    "MemoryLimit": "MemoryMax",
-    "BlockIODeviceWeight": "IODeviceWeight",
-    "BlockIOReadBandwidth": "IOReadBandwidthMax",
-    "BlockIOWriteBandwidth": "IOWriteBandwidthMax",
-}
-#: Old name to new name, the range of the old scale, and its default, which is 100 on the new one.
-_SCALED = {
-    "CPUShares": ("CPUWeight", range(2, 262145), 1024),
-    "StartupCPUShares": ("StartupCPUWeight", range(2, 262145), 1024),
-    "BlockIOWeight": ("IOWeight", range(10, 1001), 500),
-    "StartupBlockIOWeight": ("StartupIOWeight", range(10, 1001), 500),
-}
 _WEIGHTS = range(1, 10001)
 _ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
 #: Properties whose assignments add up to one value (systemd.resource-control(5), systemd.exec(5)).
@@ -35,7 +22,7 @@ _JOINED = (
 #: Properties of which each assignment is a value of its own: a device and its limit, a file.
 _LINES = (
     *(item.name for item in PROPERTIES if item.kind == "lines"),
-    "IODeviceWeight", "BlockIODeviceWeight", "BlockIOReadBandwidth", "BlockIOWriteBandwidth",
+    "IODeviceWeight", *(old for old in RENAMED if old.startswith("BlockIO")),
 )  # fmt: skip
 
 
@@ -73,7 +60,7 @@ def settings_of(lines: Sequence[UnitLine], section: str, *, limits_only: bool = 
     }
     notes: list[str] = []
     for old, text in given.items():
-        new = _RENAMED.get(old) or (_SCALED[old][0] if old in _SCALED else "")
+        new = RENAMED.get(old) or (SCALED[old][0] if old in SCALED else "")
         if new and new in given:
             notes.append(f"{old}={text}: the old name of {new}, which the unit sets, too, and which counts")
         elif new and new not in BY_NAME:
@@ -81,7 +68,7 @@ def settings_of(lines: Sequence[UnitLine], section: str, *, limits_only: bool = 
         elif new:
             item = _renewed(old, text, new)
             if item is None:
-                low, high = _SCALED[old][1].start, _SCALED[old][1].stop - 1
+                low, high = SCALED[old][1].start, SCALED[old][1].stop - 1
                 notes.append(f"{old}={text}: not a number from {low} to {high}, so systemd ignores the line")
             else:
                 found[new] = item
@@ -106,7 +93,7 @@ def _wrong(item: Taken) -> str:
 
 def is_limit(key: str) -> bool:
     """Whether `settings_of` takes the key over, or has a word on it."""
-    return key in BY_NAME or key in _RENAMED or key in _SCALED or _ACCOUNTING.fullmatch(key) is not None
+    return key in BY_NAME or key in RENAMED or key in SCALED or _ACCOUNTING.fullmatch(key) is not None
 
 
 def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
@@ -118,9 +105,9 @@ def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
 
 def _renewed(old: str, text: str, new: str) -> Taken | None:
     """The setting with its new name; None for a number out of range."""
-    if old in _RENAMED:
+    if old in RENAMED:
         return Taken(name=new, value=text, comment=f"{old}={text} of the unit: {old} is the old name of {new}")
-    _, scale, default = _SCALED[old]
+    _, scale, default = SCALED[old]
     if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) or int(text) not in scale:
         return None
     weight = min(max(int(text) * 100 // default, _WEIGHTS.start), _WEIGHTS.stop - 1)

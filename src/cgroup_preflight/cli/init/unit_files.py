@@ -11,14 +11,10 @@ from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.config.units import SIZE_MAX, read_unit, unit_text
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.unit_paths import WRITTEN
 from cgroup_preflight.core.unit_text import last, parse_unit
 from cgroup_preflight.host.files import open_regular
 
-#: systemd.unit(5), "System Unit Search Path", without the folders of generators and of `systemctl set-property`.
-_SEARCH_PATH = (
-    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)  # fmt: skip
 _UNITS_MAX = 100
 _NAME = re.compile(r"[A-Za-z0-9:_.@\\-]{1,255}", re.ASCII)
 
@@ -69,7 +65,7 @@ def from_paths(paths: Iterable[str], base: str) -> FoundUnits:
     return _with_slices(services, names, folders)
 
 
-def from_host(names: Iterable[str], search_path: Sequence[str] = _SEARCH_PATH) -> FoundUnits:
+def from_host(names: Iterable[str], search_path: Sequence[str] = WRITTEN) -> FoundUnits:
     """The units of these names on this host, with their drop-ins. Raises UsageError."""
     services, slices = [], []
     for name in names:
