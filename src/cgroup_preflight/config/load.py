@@ -233,7 +233,7 @@ def _services(
                 go_settings=_get(table, "go_settings", default=True),
                 gomemlimit_ratio=_get(table, "gomemlimit_ratio", GOMEMLIMIT_RATIO),
                 policy=_policy({**policy, **own}),
-                smoke=_smoke(smoke, folder),
+                smoke=_smoke(smoke, places[0]),
                 location=mistakes.at(path),
                 ready_location=mistakes.at((*path, "smoke", "ready")),
             )
