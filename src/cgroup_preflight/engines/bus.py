@@ -26,7 +26,8 @@ _SIZES = {kind: struct.calcsize(code) for kind, code in _FIXED.items()} | {"b": 
 #: Sizes by signature, as written in a message, of the types that are that and nothing more.
 _SIMPLE = {bytes((1, ord(kind), 0)): size for kind, size in _SIZES.items()}
 _U32 = struct.Struct("<I").unpack_from
-_SECONDS = 5.0
+#: With hundreds of units that start at the same time, systemd answers after a while; to ask again only adds to its work.
+_SECONDS = 30.0
 #: systemd reads the end of the greeting together with what follows, up to 256 bytes. It looks at calls that it read in
 #: that way only when more data arrives, so more is always sent.
 _AT_LEAST = 1024

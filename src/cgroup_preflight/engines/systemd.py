@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-_TIMEOUT = 30.0
+#: A manager that starts many units on a slow machine has let systemctl wait for more than half a minute.
+_TIMEOUT = 90.0
 _PARALLEL = 8
 #: Starting a slice takes the kernel milliseconds: if it takes longer, `systemctl` waits and says why.
 _SLICE_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
