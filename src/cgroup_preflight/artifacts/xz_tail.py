@@ -116,8 +116,11 @@ def write_continued(sink: Sink, file: BinaryIO, start: int, cut: Cut, splices: S
     header = _header(cut.header)
     size = len(header) + cut.kept + len(chunks)
     check_size, polynomial = _CHECKS[cut.frame[7]]
-    was = int.from_bytes(cut.check, "little") ^ _checksum(old[: cut.size - cut.done], cut.frame[7])
-    check = _shifted(was, len(new) - (cut.size - cut.done), polynomial, check_size * 8) ^ crc
+    check = crc
+    if cut.done:
+        # That of `crc(A + B)` and of B gives that of A, and so of A + C.
+        was = int.from_bytes(cut.check, "little") ^ _checksum(old[: cut.size - cut.done], cut.frame[7])
+        check ^= _shifted(was, len(new) - (cut.size - cut.done), polynomial, check_size * 8)
     copy_range(sink, file, start, cut.start)
     sink.write(header)
     copy_range(sink, file, start + cut.start + len(cut.header), cut.kept)

@@ -19,6 +19,7 @@ from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.exit_codes import needs_file, setting_of
 from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.started import started_findings
 from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
@@ -60,7 +61,7 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     if _has_no_task_left(seen):
         return (_crowded(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
-    findings += _effective_findings(seen)
+    findings += [*_effective_findings(seen), *started_findings(seen.service, seen.started)]
     return tuple(findings)
 
 
