@@ -1,4 +1,4 @@
-"""What user-mode-linux does not have: CPU sets, and swap."""
+"""What user-mode-linux does not have: CPU sets, nodes of memory, limits of disks, and swap."""
 
 from collections.abc import Iterator
 
@@ -60,3 +60,40 @@ def test_swap_limits_are_pushed_against_where_there_is_swap(lab: Lab) -> None:
     outcome = lab.run("smoke", folder=lab.write("swap", config(services, {"s": {"MemorySwapMax": "24M"}})), timeout=300)
     assert _pushed(outcome) == {"none": "pass", "some": "pass", "s.slice": "pass", "more": "unverified"}, outcome.text
     assert outcome.verdict == "unverified"
+
+
+_DISK = "/dev/loop7"
+
+
+@pytest.fixture
+def disk(lab: Lab) -> Iterator[None]:
+    """A disk of 16 MiB, gone again at the end."""
+    lab.shell(f"modprobe loop; truncate -s 16M {_SWAP}; losetup {_DISK} {_SWAP}")
+    yield
+    lab.shell(f"losetup -d {_DISK}; rm {_SWAP}")
+
+
+@pytest.mark.usefixtures("disk")
+def test_limits_of_disks_nodes_of_memory_and_writeback_of_zswap_are_read_back(lab: Lab) -> None:
+    limits = {
+        "IOReadBandwidthMax": f"{_DISK} 5M",
+        "IOWriteBandwidthMax": [f"{_DISK} 2M"],
+        "IOReadIOPSMax": f"{_DISK} 1K",
+        "IOWriteIOPSMax": f"{_DISK} 90",
+    }
+    services = {
+        "all": _stays(slice="disks", TasksMax=64, AllowedMemoryNodes="0", MemoryZSwapWriteback=False, **limits),
+        "some": _stays(slice="disks", TasksMax=64, IOReadIOPSMax=f"{_DISK} 7"),
+        "no-node": _stays(TasksMax=64, AllowedMemoryNodes="1"),
+        "no-disk": _stays(TasksMax=64, IOReadIOPSMax="/dev/no-such-disk 7"),
+    }
+    folder = lab.write("disks", config(services, {"disks": {"IOWriteBandwidthMax": f"{_DISK} 3M"}}))
+    outcome = lab.run("smoke", folder=folder, timeout=240)
+    held = outcome.limits("all")
+    assert held["disks.slice/all.service/io.max"] == "7:7 rbps=5000000 wbps=2000000 riops=1000 wiops=90"
+    assert held["disks.slice/io.max"] == "7:7 rbps=max wbps=3000000 riops=max wiops=max"
+    assert held["disks.slice/all.service/cpuset.mems"] == "0"
+    assert held["disks.slice/all.service/memory.zswap.writeback"] == "0"
+    assert outcome.limits("some")["disks.slice/some.service/io.max"] == "7:7 rbps=max wbps=max riops=7 wiops=max"
+    assert [outcome.finding("CGP501", name)["status"] for name in ("all", "some")] == ["pass", "pass"]
+    assert [outcome.finding("CGP501", name)["status"] for name in ("no-node", "no-disk")] == ["fail", "fail"]
