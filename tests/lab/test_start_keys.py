@@ -36,7 +36,14 @@ time.sleep(600)
 """
 _WAIT = "#!/usr/bin/python3\nimport time\ntime.sleep(600)\n"
 _ENDS = "#!/usr/bin/python3\nraise SystemExit(75)\n"
-_PROGRAMS = {"look": _LOOK, "notify": _NOTIFY, "wait": _WAIT, "ends": _ENDS}
+#: Gives up by itself what its keys gave it: prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL).
+_CHANGES = """#!/usr/bin/python3
+import ctypes, os, time
+os.chdir("/usr")
+assert ctypes.CDLL(None).prctl(47, 4, 0, 0, 0) == 0
+time.sleep(600)
+"""
+_PROGRAMS = {"changes": _CHANGES, "look": _LOOK, "notify": _NOTIFY, "wait": _WAIT, "ends": _ENDS}
 _CONFIG = """
 [project]
 name = "lab"
@@ -59,6 +66,18 @@ AmbientCapabilities = "CAP_NET_BIND_SERVICE"
 LimitNOFILE = "2048:4096"
 MemoryMax = "64M"
 smoke.ready = "log:all as the config says"
+
+[services.changes]
+binary = "changes"
+User = "shop"
+WorkingDirectory = "/run"
+AmbientCapabilities = "CAP_NET_ADMIN"
+MemoryMax = "64M"
+
+[services.too-many-files]
+binary = "wait"
+LimitNOFILE = 2000000000
+MemoryMax = "64M"
 
 [services.tells]
 binary = "notify"
@@ -125,6 +144,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_service_starts_as_its_keys_say(report: dict[str, Any], name: str) -> None:
     assert said(report, name, "fail", "unverified") == []
     assert "CGP503" in [code for code, _ in said(report, name, "pass")]
+
+
+def test_what_the_process_shows_of_its_keys_is_read_back(report: dict[str, Any]) -> None:
+    (text,) = [text for code, text in said(report, "looks", "pass") if code == "CGP516"]
+    for name in ("User", "Group", "WorkingDirectory", "AmbientCapabilities", "LimitNOFILE"):
+        assert name in text
+    warned = [text for code, text in said(report, "changes", "warn") if code == "CGP516"]
+    assert warned == [
+        "WorkingDirectory=/run, but the main process has /usr",
+        "AmbientCapabilities=CAP_NET_ADMIN, but the main process has not CAP_NET_ADMIN",
+    ]
+    (failed,) = said(report, "too-many-files", "fail")
+    assert failed[0] == "CGP516"
+    assert failed[1].startswith("LimitNOFILE=2000000000, but the main process has a hard limit of ")
 
 
 @pytest.mark.parametrize(("name", "group"), [("tells", "1"), ("continues", "0")])

@@ -5,6 +5,7 @@ Sources: RFC 1952 (gzip), the .xz file format 1.1, RFC 8878 (zstd), the LZMA SDK
 
 import bz2
 import lzma
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,8 @@ _FEXTRA, _FNAME, _FCOMMENT, _FHCRC = 4, 8, 16, 2
 _PRESETS = {1 << 18: 0, 1 << 20: 1, 1 << 21: 2, 1 << 22: 4, 1 << 23: 6, 1 << 24: 7, 1 << 25: 8, 1 << 26: 9}
 #: zstd's window when the size is not known in advance to the level that has it (clevels.h); dpkg-deb uses 19.
 _ZSTD_LEVELS = {19: 1, 20: 2, 21: 3, 22: 12, 23: 19}
+#: From this level on it packs on all processors.
+_ZSTD_SLOW = 10
 #: An xz stream may ask for 4 GiB of memory to be read; -9 needs 65 MiB.
 _LZMA_MEMORY = 256 << 20
 _BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
@@ -139,6 +142,9 @@ def encoder_like(codec: str, head: bytes) -> _Encoder:
         zstd = _zstd()
         parameters = zstd.CompressionParameter
         options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
+        if level >= _ZSTD_SLOW and parameters.nb_workers.bounds()[1]:
+            # As dpkg-deb does; how many there are changes nothing of the result (zstd.h, ZSTD_c_nbWorkers).
+            options[parameters.nb_workers] = os.cpu_count() or 1
         encoder: _Encoder = zstd.ZstdCompressor(options=options)
         return encoder
     except (IndexError, lzma.LZMAError):

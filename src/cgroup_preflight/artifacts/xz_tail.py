@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cgroup_preflight.artifacts.compression import decoded, vli, xz_settings
 from cgroup_preflight.artifacts.model import Limits, Splice
@@ -112,12 +112,16 @@ def write_continued(sink: Sink, file: BinaryIO, start: int, cut: Cut, splices: S
     old = stream.read(cut.rest - cut.done)
     moved = [Splice(offset=item.offset - before, remove=item.remove, data=item.data) for item in splices]
     new = b"".join(spliced([old], moved))
-    chunks, crc = _packed(new, *xz_settings(cut.frame + cut.header))
+    check_type, filters = xz_settings(cut.frame + cut.header)
+    chunks, crc = _packed(new, check_type, filters or [_FASTEST])
     header = _header(cut.header)
     size = len(header) + cut.kept + len(chunks)
     check_size, polynomial = _CHECKS[cut.frame[7]]
-    was = int.from_bytes(cut.check, "little") ^ _checksum(old[: cut.size - cut.done], cut.frame[7])
-    check = _shifted(was, len(new) - (cut.size - cut.done), polynomial, check_size * 8) ^ crc
+    check = crc
+    if cut.done:
+        # That of `crc(A + B)` and of B gives that of A, and so of A + C.
+        was = int.from_bytes(cut.check, "little") ^ _checksum(old[: cut.size - cut.done], cut.frame[7])
+        check ^= _shifted(was, len(new) - (cut.size - cut.done), polynomial, check_size * 8)
     copy_range(sink, file, start, cut.start)
     sink.write(header)
     copy_range(sink, file, start + cut.start + len(cut.header), cut.kept)
@@ -176,7 +180,7 @@ def _chunks(read: _Read, place: int, offset: int) -> tuple[int, int]:
         kept, done = kept + packed, done + unpacked
 
 
-def _packed(data: bytes, check: int, filters: list[dict[str, int]]) -> tuple[bytes, int]:
+def _packed(data: bytes, check: int, filters: list[dict[str, Any]]) -> tuple[bytes, int]:
     """`data` as chunks with their end mark, and its checksum."""
     if not data:
         return b"\0", 0

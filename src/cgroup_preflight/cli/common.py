@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from cgroup_preflight import __version__
-from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config import DEFAULT_CONTROLLERS, FILE_NAME
 from cgroup_preflight.core.reading import Known, Reading, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Report, ServiceResult
 from cgroup_preflight.core.verdict import verdict_of
-from cgroup_preflight.engines.choice import EngineChoice, choose_engine, controllers_of
-from cgroup_preflight.host.facts import Facts
-from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.host.gather import gather
-from cgroup_preflight.host.systemd import MANAGER_PROPERTIES, SHOW_MANAGER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    # `check` without a config loads none of these, and starts a process only where a fact needs one.
+    # Commands that read no host load none of these, and `check` starts a process only where a fact needs one.
+    from cgroup_preflight.checks.base import Context
     from cgroup_preflight.config.model import Config
+    from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.command import Completed
+    from cgroup_preflight.host.facts import Facts
     from cgroup_preflight.plan.model import Plan
 
 
@@ -80,7 +77,7 @@ def plan_of(config: "Config") -> "Plan":
 
 def context(
     config: "Config | None", engine: str, extra: Sequence[str], *, plan: "Plan | None" = None, root: str = ""
-) -> Context:  # fmt: skip
+) -> "Context":  # fmt: skip
     """What the checks need: read from this host, or from the recording or the tree of files at `root`.
 
     `plan` is that of the config, if the caller has made it; without it, one is made without reading the programs.
@@ -91,9 +88,12 @@ def context(
 
 
 def context_of(
-    facts: Facts, config: "Config | None", engine: str, extra: Sequence[str] = (), *, plan: "Plan | None" = None
-) -> Context:  # fmt: skip
+    facts: "Facts", config: "Config | None", engine: str, extra: Sequence[str] = (), *, plan: "Plan | None" = None
+) -> "Context":  # fmt: skip
     """What the checks need, from facts that were read before."""
+    from cgroup_preflight.checks.base import Context
+    from cgroup_preflight.engines.choice import choose_engine
+
     require = config.require if config else None
     wanted = extra or (require.controllers if require else DEFAULT_CONTROLLERS)
     required = tuple(dict.fromkeys((*wanted, *_used(config))))
@@ -101,7 +101,7 @@ def context_of(
     return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
 
 
-def plan_findings(context: Context, config: "Config | None") -> tuple[Finding, ...]:
+def plan_findings(context: "Context", config: "Config | None") -> tuple[Finding, ...]:
     """What is known of the plan before anything runs, with the numbers of this host (CGP212 to CGP215)."""
     if context.plan is None or config is None:
         return ()
@@ -119,7 +119,10 @@ def _plan(config: "Config | None") -> "Plan | None":
     return build_plan(config)
 
 
-def _facts(root: str) -> Facts:
+def _facts(root: str) -> "Facts":
+    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.gather import gather
+
     if not root:
         return gather(LiveFs(), _Runner())
     from cgroup_preflight.host import snapshot
@@ -135,6 +138,7 @@ class _Runner:
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> "Reading[Completed]":
         """As `CommandRunner.run`; root asks systemd itself where it can, which spares a process."""
         from cgroup_preflight.host.command import Completed, LiveRunner
+        from cgroup_preflight.host.systemd import MANAGER_PROPERTIES, SHOW_MANAGER
 
         if argv == SHOW_MANAGER and os.geteuid() == 0:
             from cgroup_preflight.engines import bus
@@ -157,7 +161,7 @@ def _used(config: "Config | None") -> tuple[str, ...]:
 
 
 def report(
-    started: Started, context: Context | None, findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
+    started: Started, context: "Context | None", findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
     *, host: HostSummary | None = None,
 ) -> Report:  # fmt: skip
     """The report of a command that began at `started`; `host` is where the services ran, None for this host."""
@@ -172,8 +176,9 @@ def report(
     )
 
 
-def _host(facts: Facts, choice: EngineChoice) -> HostSummary:
+def _host(facts: "Facts", choice: "EngineChoice") -> HostSummary:
     from cgroup_preflight.checks.cgroup.hierarchy import hierarchy_name
+    from cgroup_preflight.engines.choice import controllers_of
 
     offered = controllers_of(facts, choice)
     unified = isinstance(facts.cgroup_mount, Known)

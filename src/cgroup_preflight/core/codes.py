@@ -101,6 +101,7 @@ GUEST = Code("CGP512", "guest")
 POLICY = Code("CGP513", "policy")
 HEADROOM = Code("CGP514", "headroom", Severity.WARNING)
 THROTTLED = Code("CGP515", "throttled", Severity.WARNING)
+START_SETTINGS = Code("CGP516", "start-settings")
 
 PUBLISH_FILES = Code("CGP601", "publish-files", Severity.WARNING)
 PUBLISH_LOG = Code("CGP602", "publish-log", Severity.WARNING)

@@ -54,6 +54,15 @@ def parse_uid(text: str) -> int:
     return int(words[1])
 
 
+def parse_open_files(text: str) -> tuple[str, str]:
+    """Soft and hard limit of open files of /proc/PID/limits, numbers or `unlimited`. Raises ValueError."""
+    line = next((line for line in text.splitlines() if line.startswith("Max open files")), "")
+    words = line.removeprefix("Max open files").split()
+    if len(words) < 2:
+        raise ValueError("no line on open files")
+    return words[0], words[1]
+
+
 def parse_number(text: str) -> int:
     """One decimal number, as in /proc/sys. Raises ValueError."""
     word = text.strip()

@@ -11,6 +11,7 @@ from cgroup_preflight.host.cgroup import Counters, Effective
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.go_view import GoView
 from cgroup_preflight.smoke.limits import LimitReading
+from cgroup_preflight.smoke.started import Shown
 from cgroup_preflight.smoke.watch import Watched
 
 
@@ -61,6 +62,7 @@ class ServiceEvidence:
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
     `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.
+    `started`: what its main process showed of the settings of its start.
     `left`: how many processes ran on after the main process had ended with success.
     """
 
@@ -72,6 +74,7 @@ class ServiceEvidence:
     effective: Effective | None = None
     ready: Readiness | None = None
     stay: Stay | None = None
+    started: tuple[Shown, ...] = ()
     go: GoView | None = None
     ended_early: bool = False
     silent: str = ""

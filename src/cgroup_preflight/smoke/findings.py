@@ -18,7 +18,8 @@ from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.exit_codes import needs_file, setting_of
-from cgroup_preflight.smoke.limits import LimitReading, missing_text
+from cgroup_preflight.smoke.limits import LimitReading, missing_text, remedy_of
+from cgroup_preflight.smoke.started import started_findings
 from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
@@ -60,7 +61,7 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
     if _has_no_task_left(seen):
         return (_crowded(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
-    findings += _effective_findings(seen)
+    findings += [*_effective_findings(seen), *started_findings(seen.service, seen.started)]
     return tuple(findings)
 
 
@@ -132,12 +133,7 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
         message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but the file does not exist"
     evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
     status = Status.FAIL
-    remedy = Remedy(
-        title=f"find the level above {item.file} that does not enable the {prop.controller} controller",
-        why="systemd accepts the limit without an error, but the kernel never gets it",
-        commands=(("cgroup-preflight", "check"),),
-        docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#controllers",
-    )
+    remedy = remedy_of(item)
     if _is_vacuous(item):
         status = Status.UNVERIFIED if swap else Status.SKIP
         message = f"{prop.name}: this kernel has no {item.expected.attribute}" + (

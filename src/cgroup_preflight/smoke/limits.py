@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from cgroup_preflight.config.properties import Role
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.expect import Expectation
 
@@ -31,6 +33,27 @@ def read_limits(
             actual=observer.read(cgroup, item.attribute), enabled=item.property.controller in words,
         )
         for item in expected
+    )  # fmt: skip
+
+
+def remedy_of(item: LimitReading) -> Remedy:
+    """What to do about a limit that is not in force: the file is absent, or it has another value."""
+    why = "systemd accepts the limit without an error, but the kernel never gets it"
+    if isinstance(item.actual, Missing):
+        return Remedy(
+            title=f"find the level above {item.file} that does not enable the {item.expected.property.controller} controller",
+            why=why, commands=(("cgroup-preflight", "check"),),
+            docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#controllers",
+        )  # fmt: skip
+    # A device that the machine has is expected by its number.
+    if item.expected.text.startswith("/"):
+        return Remedy(title="name a device of this machine: `ls /dev` and `lsblk` show them", why=why)
+    if item.expected.property.role is Role.PLACEMENT:
+        title = "name only CPUs and nodes of memory that this machine and the slices above have (lscpu shows them)"
+        return Remedy(title=title, why=why)
+    return Remedy(
+        title="read in the journal of systemd why it did not set the limit, and find what else writes the file",
+        why="the file exists, so that the controller is enabled here", commands=(("journalctl", "-xe"),),
     )  # fmt: skip
 
 

@@ -16,7 +16,11 @@ def required_findings(plan: Plan, require: Require) -> tuple[Finding, ...]:
 
 
 def _lacking(service: ServicePlan, plan: Plan, require: Require) -> Iterator[Finding]:
-    settings = [*service.own_settings, *(item for level in plan.above(service) for item in level.settings)]
+    settings = [
+        *service.own_settings,
+        *service.unit_settings,
+        *(item for level in plan.above(service) for item in level.settings),
+    ]
     limited = {item.property for item in settings if not isinstance(item.value, Infinity)}
     missing = [name for name in require.limits if name not in limited]
     where = f"[services.{service.label}]" + (", or in a slice above it" if len(service.slices) > 1 else "")

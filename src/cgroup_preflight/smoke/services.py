@@ -16,6 +16,7 @@ from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
+from cgroup_preflight.smoke.started import Shown, started
 from cgroup_preflight.smoke.unlimited import unlimited
 from cgroup_preflight.smoke.watch import Watch
 
@@ -38,6 +39,7 @@ class Proof:
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
         self.go: GoView | None = None
+        self.started: tuple[Shown, ...] = ()
         #: Of one that has ended, before the unit is stopped: systemd may remove an empty cgroup at any time.
         self.counted: Counters | None = None
         #: While it ran: a killed service has no cgroup in the end.
@@ -177,6 +179,7 @@ class Services:
             allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
             unlimited=unlimited(self._door.files, inside),
         )  # fmt: skip
+        proof.started = started(self._door.files, run.pid, run.service)
         proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
 
     def _keep_handle(self, proof: Proof, pid: int, cgroup: str) -> None:
@@ -225,7 +228,7 @@ class Services:
         return ServiceEvidence(
             service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
             limits=proof.limits, effective=effective,
-            ready=run.readiness, stay=proof.stay, go=proof.go, ended_early=run.ended_early,
+            ready=run.readiness, stay=proof.stay, started=proof.started, go=proof.go, ended_early=run.ended_early,
             covered=proof.covered, silent=run.silent, killed=run.killed, outlasting=run.outlasting,
             stopping=run.stopping, left=run.left,
             counters=counters,

@@ -2,8 +2,10 @@
 
 import pytest
 
+from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Require
 from cgroup_preflight.core.report import Status
+from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.smoke.required import required_findings
 from tests.unit.smoke.fabricate import plan
 
@@ -40,6 +42,15 @@ def test_another_limit_leaves_a_warning_that_memory_is_not_limited(where, limit)
 @pytest.mark.parametrize("where", ["own", "above"])
 def test_a_memory_limit_at_the_service_or_above_is_enough(where):
     assert judged(**{"own": "", where: 'MemoryMax = "64M"'}) == ()
+
+
+def test_the_limits_of_a_unit_count(tmp_path):
+    (tmp_path / "web.service").write_text("[Service]\nExecStart=/usr/bin/web\nMemoryMax=64M\n")
+    (tmp_path / "cgroup-preflight.toml").write_text('[project]\nname = "x"\n[services.web]\nunit = "web.service"\n')
+    made = build_plan(load(tmp_path / "cgroup-preflight.toml"))
+    assert required_findings(made, Require(limits=("MemoryMax",))) == ()
+    (found,) = required_findings(made, Require(limits=("TasksMax",)))
+    assert found.status is Status.FAIL
 
 
 def test_required_limits_that_no_level_sets_are_a_fail_with_service_and_line():

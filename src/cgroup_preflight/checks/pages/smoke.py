@@ -166,6 +166,20 @@ SMOKE_PAGES: dict[Code, Page] = {
         about=("ManagedOOMMemoryPressure", "oom", "oomd"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",),
     ),
+    codes.START_SETTINGS: Page(
+        what=(
+            "Checks that the main process has what User, Group, AmbientCapabilities, LimitNOFILE and WorkingDirectory say, "
+            "from /proc/PID."
+        ),
+        fails=(
+            "systemd starts some services with less than their settings say, and tells its log alone; a program can also "
+            "change them itself."
+        ),
+        fix="Follow the remedy of the setting that the message names.",
+        about=("User", "Group", "AmbientCapabilities", "LimitNOFILE", "WorkingDirectory", "nofile", "ulimit"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html",
+                 "https://man7.org/linux/man-pages/man5/proc.5.html"),
+    ),
     codes.HEADROOM: Page(
         what="Checks that memory was left at the peak: 20% of MemoryMax, or what [policy] headroom_min says.",
         fails=(

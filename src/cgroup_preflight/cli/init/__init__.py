@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from cgroup_preflight.cli import options
@@ -16,7 +17,7 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.report.escape import plain
 
 #: Tools that the terminal names.
-_TOOLS_MAX = 10
+_NAMES_MAX = 10
 _ABOUT = f"""\
 Writes a commented {FILE_NAME} for this folder: the slices api
 and worker, and one service for each program that it finds from go.mod files,
@@ -86,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_MAX]) + (", ..." if len(names) > _NAMES_MAX else "")
+
+
 def _tell(output: Path, found: SourceTree, some: tuple[Program, ...]) -> None:
     """Prints what was found and what comes next to stderr: the file is the result."""
     services = [item for item in some if item.is_service]
@@ -100,8 +105,11 @@ def _tell(output: Path, found: SourceTree, some: tuple[Program, ...]) -> None:
     if len(services) > SERVICES_MAX:
         lines.append(f"  {len(services) - SERVICES_MAX} more programs were left out")
     if tools:
-        names = ", ".join(tools[:_TOOLS_MAX]) + (", ..." if len(tools) > _TOOLS_MAX else "")
-        lines.append(f"  no services, as comments in the file: {names}")
+        lines.append(f"  no services, as comments in the file: {_some(tools)}")
+    if found.units:
+        folders = dict.fromkeys(os.path.dirname(item) or "." for item in found.units)
+        call = shlex.join(["cgroup-preflight", "init", "--force", "--from-units", *folders])
+        lines.append(f"  unit files: {_some(found.units)}; to test the services with them: {call}")
     if not found.complete:
         lines.append("  this folder is large: only a part of it was searched")
     missing = [build_command(item) for item in services[:SERVICES_MAX] if not item.built]

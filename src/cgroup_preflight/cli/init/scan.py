@@ -17,6 +17,7 @@ _DEPTH_MAX = 10
 ENTRIES_MAX = 20_000
 SOURCES_MAX = 3_000
 _BINARIES_MAX = 200
+_UNITS_MAX = 100
 _SOURCE_BYTES = 256 << 10
 _MODULE = re.compile(r'^module[ \t]+"?([^\s"]{1,300})"?', re.MULTILINE)
 
@@ -26,13 +27,15 @@ class SourceTree:
     """All paths are relative to the folder, with `/`, "" for the folder itself.
 
     `modules`: folder of a go.mod to module path; `packages`: folder to the facts of its files; `binaries`: linked
-    ELF programs with an executable bit, and whether Go built them; `complete`: no bound was hit.
+    ELF programs with an executable bit, and whether Go built them; `units`: files of service units; `complete`: no
+    bound was hit.
     """
 
     modules: dict[str, str]
     packages: dict[str, tuple[GoFile, ...]]
     binaries: dict[str, bool]
     complete: bool
+    units: tuple[str, ...] = ()
 
 
 def scan(folder: str) -> SourceTree:
@@ -40,6 +43,7 @@ def scan(folder: str) -> SourceTree:
     modules: dict[str, str] = {}
     packages: dict[str, list[GoFile]] = {}
     binaries: dict[str, bool] = {}
+    units: list[str] = []
     walk = Walk(folder)
     sources = 0
     for parent, entry in walk.entries():
@@ -52,11 +56,13 @@ def scan(folder: str) -> SourceTree:
             facts = read_file(entry.name, _read(entry.path)) if sources <= SOURCES_MAX else None
             if facts is not None:
                 packages.setdefault(parent, []).append(facts)
+        elif entry.name.endswith(".service") and len(units) < _UNITS_MAX:
+            units.append(path)
         elif len(binaries) < _BINARIES_MAX and _is_program(entry):
             binaries[path] = _is_go(entry.path)
     return SourceTree(
         modules=modules, packages={name: tuple(files) for name, files in packages.items()}, binaries=binaries,
-        complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < _BINARIES_MAX,
+        units=tuple(units), complete=not walk.cut and sources <= SOURCES_MAX and len(binaries) < _BINARIES_MAX,
     )  # fmt: skip
 
 

@@ -56,6 +56,17 @@ def test_it_writes_what_loads_and_says_what_comes_next(here: Path, capsys: pytes
     assert sorted(path.name for path in here.iterdir()) == ["cgroup-preflight.toml", "cmd", "go.mod"]
 
 
+def test_it_names_the_unit_files_of_the_project(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "deploy files").mkdir()
+    (here / "deploy files/api.service").write_text("[Service]\nExecStart=/usr/bin/api\n")
+    assert init.main([]) == 0
+    line = "  unit files: deploy files/api.service; to test the services with them: "
+    call = "cgroup-preflight init --force --from-units 'deploy files'"
+    assert line + call in capsys.readouterr().err.splitlines()
+    assert init.main(["--force", "--from-units", "deploy files"]) == 0
+    assert load.load(here / "cgroup-preflight.toml").services[0].unit == "deploy files/api.service"
+
+
 @pytest.mark.parametrize("dangling", [False, True])
 def test_it_overwrites_only_when_told(here: Path, dangling: bool) -> None:
     path = here / "cgroup-preflight.toml"
