@@ -29,7 +29,7 @@ class NotInstalledError(UsageError):
 
     def __init__(self, unit: str, names: Iterable[str]) -> None:
         self.unit, self.names = unit, tuple(names)
-        title = f"{nearest(unit, self.names)}look for its name with: systemctl list-unit-files"
+        title = f"{nearest_unit(unit, self.names)}look for its name with: systemctl list-unit-files"
         super().__init__(f"no unit {unit} is installed", remedy=Remedy(title=title))
 
 
@@ -121,6 +121,12 @@ class UnitFolders:
         return (self.read(path), *self.drop_ins(name)) if path and not self.is_masked(path) else ()
 
 
+def nearest_unit(unit: str, names: Iterable[str]) -> str:
+    """As `nearest`, by the names without the suffix that all of them have."""
+    stems = [name.removesuffix(".service") for name in names]
+    return nearest(unit.removesuffix(".service"), stems).replace("? ", ".service? ")
+
+
 def with_instance(name: str, instance: str) -> str:
     """The name of an instance of the template `name`; `name` itself where it is none."""
     return name.replace("@.", f"@{instance}.") if instance else name
@@ -128,11 +134,11 @@ def with_instance(name: str, instance: str) -> str:
 
 def with_installed(
     config: Config, folders: UnitFolders, names: Iterable[str] = (),
-    remedy: Callable[[NotInstalledError], str] = lambda error: error.remedy.title,
+    remedy: Callable[[UsageError], str] = lambda error: error.remedy.title,
 ) -> Config:  # fmt: skip
     """The config with the text of each unit that the machine of `folders` has installed, of the services `names` or of all.
 
-    `remedy` says what to do about a unit that it has not. Raises ConfigError with all mistakes.
+    `remedy` says what to do about a unit that it has not, or has masked. Raises ConfigError with all mistakes.
     """
     wanted = set(names)
     findings: list[Finding] = []
@@ -144,10 +150,8 @@ def with_installed(
         problems: list[tuple[str, str]] = []
         try:
             source = folders.service(service.unit, service.instance)
-        except NotInstalledError as error:
-            problems.append((str(error), remedy(error)))
         except UsageError as error:
-            problems.append((str(error), error.remedy.title))
+            problems.append((str(error), remedy(error)))
         else:
             problems += [(item.message, item.remedy) for item in source.problems()]
             services.append(replace(service, source=source))

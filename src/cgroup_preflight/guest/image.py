@@ -33,7 +33,8 @@ _UNKNOWN = re.compile(
     r"E: (?:Unable to locate package |Package '?|Couldn't find any package by \S+ ')([a-z0-9][a-z0-9+.-]*)"
 )
 _UNREACHABLE = re.compile(
-    r"Could not resolve '([^']+)'|Could not connect to (\S+)|Cannot initiate the connection to (\S+)"
+    r"(?:Temporary failure resolving|Could not resolve) '([^']+)'"
+    r"|(?:Could not connect to|Cannot initiate the connection to|Unable to connect to) (\S+)"
 )
 #: If we are killed, all processes of a build end with their namespace, and all their files are in our folder or on a
 #: mount of their own. Root in a container cannot make one: there, the tools end by SIGTERM.

@@ -101,7 +101,6 @@ def _download_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes the folder `root` with the package files and apt's settings."""
     return (
         "mmdebstrap",
-        "--quiet",
         "--variant=extract",
         "--format=directory",
         "--mode=root",

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cgroup_preflight.config.installed_units import NotInstalledError, UnitFolders, with_installed
+from cgroup_preflight.config.installed_units import NotInstalledError, UnitFolders, nearest_unit, with_installed
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.config.tables import nearest
+from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest.image import RootImage
 
 #: Paths in the archive of an image (`guest.recipe`).
@@ -31,8 +31,10 @@ def with_units(config: Config, image: RootImage, names: tuple[str, ...], distro:
     with tempfile.TemporaryDirectory() as folder:
         owners = _extract(image.units, folder)
 
-        def remedy(error: NotInstalledError) -> str:
-            return _remedy(error, owners, config.target.packages, distro)
+        def remedy(error: UsageError) -> str:
+            if isinstance(error, NotInstalledError):
+                return _remedy(error, owners, config.target.packages, distro)
+            return "name another unit: this one never starts in the guest"
 
         return with_installed(config, UnitFolders(root=folder), names, remedy)
 
@@ -60,7 +62,7 @@ def _extract(archive: Path, folder: str) -> dict[str, str]:
 def _remedy(error: NotInstalledError, owners: Mapping[str, str], packages: tuple[str, ...], distro: str) -> str:
     """The nearest name, what the packages of the config ship, and what to do where none of them ships the unit."""
     shipped = sorted(unit for unit, package in owners.items() if package in packages)
-    words = nearest(error.unit, shipped or error.names)
+    words = nearest_unit(error.unit, shipped or error.names)
     if shipped:
         more = f" and {len(shipped) - _SHOWN} more" if len(shipped) > _SHOWN else ""
         words += f"the packages ship {', '.join(f'{unit} ({owners[unit]})' for unit in shipped[:_SHOWN])}{more}; "

@@ -205,7 +205,7 @@ _NOISE = "I: running --extract-hook in shell\nE: setup failed: E: hook failed\n"
         ("E: Package 'mail-transport-agent' has no installation candidate\n", "debian-12 has no package mail-transport-agent"),
         ("E: Unable to locate package libx++1.0\nE: Couldn't find any package by glob 'libx++1.0'\n", "debian-12 has no package libx++1.0"),
         (
-            "E: Failed to fetch http://deb.debian.org/d/InRelease  Could not resolve 'deb.debian.org'\n" * 2,
+            "E: Failed to fetch http://deb.debian.org/d/InRelease  Temporary failure resolving 'deb.debian.org'\n" * 2,
             "cannot download the packages of the debian-12 guest (nginx): deb.debian.org cannot be reached",
         ),
         ("W: Could not connect to 10.0.0.1:3128 (10.0.0.1). - connect (111)\n", "cannot download the packages of the debian-12 guest (nginx): 10.0.0.1:3128 cannot be reached"),

@@ -67,7 +67,7 @@ def test_the_text_of_units_is_known_before_the_boot(image: RootImage) -> None:
             "the packages ship redis-server.service (redis-server), redis-server@.service (redis-server); ",
             "name the package of debian-12 that ships redis-serve.service in packages of [target]",
         )),
-        ("off.service", ("unmask it",)),
+        ("off.service", ("name another unit",)),
     ],
 )  # fmt: skip
 def test_a_unit_that_the_packages_do_not_install(image: RootImage, unit: str, words: tuple[str, ...]) -> None:
