@@ -57,14 +57,19 @@ class _Files:
                 "it is outside the folder of the config", where=path,
                 remedy=Remedy(title="copy the file into it, or allow its folder for this call: --allow-outside DIR"),
             )  # fmt: skip
-        try:
-            with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise UsageError("the unit file is not a regular file", where=path, remedy=_CORRECT)
-                data = file.read(SIZE_MAX + 1)
-        except OSError as error:
-            raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=_CORRECT) from None
-        return unit_text(path, data, _CORRECT)
+        return read_text(real, path, _CORRECT)
+
+
+def read_text(real: str, path: str, remedy: Remedy) -> UnitText:
+    """The regular file at `real`, which messages name `path`. Raises UsageError with `remedy`."""
+    try:
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("the unit file is not a regular file", where=path, remedy=remedy)
+            data = file.read(SIZE_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=remedy) from None
+    return unit_text(path, data, remedy)
 
 
 def unit_text(path: str, data: bytes, remedy: Remedy) -> UnitText:
