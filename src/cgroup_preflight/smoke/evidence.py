@@ -61,12 +61,16 @@ class ServiceEvidence:
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
     `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.
+    `unmet`: the conditions of its unit because of which it was not started. `absent`: the program of its unit,
+    where systemd could not execute it because there is no such file.
     `left`: how many processes ran on after the main process had ended with success.
     """
 
     service: ServicePlan
     engine: str
     refused: str = ""
+    unmet: tuple[str, ...] = ()
+    absent: str = ""
     cgroup: str = ""
     limits: tuple[LimitReading, ...] = ()
     effective: Effective | None = None
