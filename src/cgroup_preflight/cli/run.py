@@ -8,6 +8,7 @@ from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
     go_findings,
+    prepare,
     try_services,
     without_run,
 )
@@ -57,8 +58,8 @@ def main(words: list[str]) -> int:
         _refuse_outside(config)
     options.progress("checking the host")
     engine = args.engine or config.engine
-    plan = common.plan_of(config)
-    context = common.context(config, engine, (), plan=plan)
+    prepared = prepare(config, engine, args.target)
+    config, plan, context = prepared.config, prepared.plan, prepared.context
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     services: tuple[ServiceResult, ...] = ()
     programs = {} if args.inside else _programs(config)
@@ -66,7 +67,7 @@ def main(words: list[str]) -> int:
 
     broken = unrunnable_programs(plan.services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
-    guests = None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("run",), (), findings)
+    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("run",), (), findings)
     if broken:
         findings = without_run(broken, findings)
     elif guests is not None and guests.decides:

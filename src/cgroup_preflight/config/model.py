@@ -9,6 +9,7 @@ from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
     from cgroup_preflight.config.unit_source import UnitSource
+    from cgroup_preflight.core.quantities import Size
 
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 
@@ -108,7 +109,8 @@ class Service:
     """A service: `binary` is relative to the folder of the config, `slice` is a declared slice or None.
 
     `unit` is the file of its own unit, also relative, `instance` that of a template, and `source` what the file says.
-    With a unit, `binary` may be empty: then the program is the one that the unit names.
+    With a unit, `binary` may be empty: then the program is the one that the unit names. A unit without a slash is one
+    that the machine has installed: its `source` is known where the service runs (`config.installed_units`).
 
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
@@ -131,6 +133,11 @@ class Service:
     gomemlimit_ratio: float = GOMEMLIMIT_RATIO
     policy: Policy = Policy()
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether `unit` is the name of a unit that the machine has installed."""
+        return bool(self.unit) and "/" not in self.unit
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Require:
@@ -150,7 +157,7 @@ class Require:
 class Target:
     """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
 
-    `files_location` is the line of `files`.
+    `cpus` is 0 and `memory` None where the limits decide. `files_location` is the line of `files`, and so on.
     """
 
     distro: str = ""
@@ -158,7 +165,11 @@ class Target:
     files: tuple[str, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = False
+    packages: tuple[str, ...] = ()
+    memory: "Size | None" = None
+    cpus: int = 0
     files_location: Location | None = None
+    packages_location: Location | None = None
 
 
 #: The one folder at the top of an archive, if it has one with a program or unit of the plan in it.

@@ -90,7 +90,7 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     is_template = service.unit.endswith("@.service")
     if not service.binary and not service.unit and not any(mistakes.has((*path, key)) for key in ("binary", "unit")):
         mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit",
-                     'add binary = "PROGRAM", or unit = "FILE.service"')  # fmt: skip
+                     'add binary = "PROGRAM", or unit = "./FILE.service"')  # fmt: skip
     if is_template and not service.instance:
         mistakes.add(codes.MISSING_KEY, (*path, "unit"), f"{service.unit} is a template and needs an instance",
                      'add instance = "NAME"')  # fmt: skip
