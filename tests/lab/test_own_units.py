@@ -78,6 +78,74 @@ _UNITS = {
         CapabilityBoundingSet=CAP_NET_BIND_SERVICE
         User=no such user!
         """,
+    "no-x-bit": """
+        [Service]
+        ExecStart=/opt/lab/wait.py
+        """,
+    "twice": """
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "no-path": """
+        [Unit]
+        Wants=other.service
+        [Service]
+        MemoryLow=12Q
+        ExecStart=lib/../wait.py
+        """,
+    "no-quote": """
+        [Service]
+        MemoryLow=12Q
+        ExecStart=/bin/sh -c 'sleep 600
+        """,
+    "no-bus-name": """
+        [Service]
+        Type=dbus
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "no-device": """
+        [Unit]
+        ConditionPathExists=/etc
+        ConditionPathExists=/dev/nvidia0
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "asserts": """
+        [Unit]
+        AssertPathExists=/dev/nvidia0
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "asks-first": """
+        [Service]
+        ExecCondition=/bin/false
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "delegates": """
+        [Service]
+        Delegate=memory pids
+        ExecStart=/usr/bin/python3 /opt/lab/delegate.py
+        """,
+    "own-slice": """
+        [Service]
+        Slice=other.slice
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "private-users": """
+        [Service]
+        PrivateUsers=yes
+        PrivateDevices=yes
+        PrivateNetwork=yes
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
+    "devices": """
+        [Service]
+        DevicePolicy=closed
+        DeviceAllow=/dev/nvidia0 rw
+        DeviceAllow=char-drm rw
+        ExecStart=/usr/bin/python3 /opt/lab/wait.py
+        """,
 }
 _SOCKET = "[Socket]\nListenStream=/run/lab-activated.sock\n[Install]\nWantedBy=sockets.target\n"
 _PROGRAMS = {
@@ -100,6 +168,14 @@ assert getpass.getuser() == user == open("user").read().strip()
 assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == int(files)
 assert os.environ["RUNTIME_DIRECTORY"] == "/run/simple"
 print("all as the unit says", flush=True)
+time.sleep(600)
+""",
+    "delegate.py": """
+import os, time
+own = "/sys/fs/cgroup" + open("/proc/self/cgroup").read().strip().partition("::")[2]
+os.mkdir(own + "/worker")
+open(own + "/worker/cgroup.procs", "w").write(str(os.getpid()))
+print("in a cgroup of its own", flush=True)
 time.sleep(600)
 """,
     "activated.py": """
@@ -128,7 +204,11 @@ def _project(folder: Path) -> None:
         label = name.removesuffix("@")
         text += f'[services.{label}]\nunit = "units/{name}.service"\nMemoryMax = "64M"\n'
         text += 'instance = "blue"\n' if name.endswith("@") else ""
-        ready = {"simple": "log:all as the unit says", "activated": "log:serves"}.get(name, "")
+        ready = {
+            "simple": "log:all as the unit says",
+            "activated": "log:serves",
+            "delegates": "log:in a cgroup of its own",
+        }.get(name, "")
         text += f"[services.{label}.smoke]\n{_HOLD}" + (f'ready = "{ready}"\n' if ready else "")
     (folder / "units/activated.socket").write_text(_SOCKET)
     (folder / "units/many@.service.d").mkdir()
@@ -144,7 +224,10 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return report_of_run(folder, request.param)
 
 
-@pytest.mark.parametrize("name", ["simple", "notifies", "forks", "once", "many", "activated"])
+@pytest.mark.parametrize(
+    "name",
+    ["simple", "notifies", "forks", "once", "many", "activated", "delegates", "own-slice", "private-users", "devices"],
+)
 def test_a_unit_is_tried_as_it_is(report: dict[str, Any], name: str) -> None:
     assert said(report, name, "fail", "unverified") == []
     assert "CGP503" in [code for code, _ in said(report, name, "pass")]
@@ -166,11 +249,38 @@ def test_limits_of_the_unit_are_read_back_and_the_config_wins(report: dict[str, 
     ("name", "text"),
     [
         ("silent", "it has not told systemd that it is ready (activating)"),
-        ("absent", "203"),
         ("privileged", "User=shop, but the main process has root"),
+        ("absent", "systemd could not execute /usr/bin/no-such-program: there is no such file"),
+        ("no-x-bit", "203: systemd could not execute /opt/lab/wait.py: it is not executable"),
+        ("twice", "systemd refuses its unit: Service has more than one ExecStart= setting"),
+        ("no-path", "systemd refuses its unit: units/no-path.service:5: Neither a valid executable name"),
+        ("no-quote", "systemd refuses its unit: units/no-quote.service:3: Unbalanced quoting"),
+        ("no-bus-name", "systemd refuses its unit: Service is of type D-Bus but no D-Bus service name"),
         ("refused", "217: systemd could not set up USER: User="),
     ],
 )
 def test_a_unit_that_cannot_work_fails_with_its_reason(report: dict[str, Any], name: str, text: str) -> None:
     failed = said(report, name, "fail")
     assert any(text in message for _, message in failed), failed
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [
+        ("no-device", "ConditionPathExists=/dev/nvidia0"),
+        ("asserts", "AssertPathExists=/dev/nvidia0"),
+        ("asks-first", "ExecCondition=/bin/false"),
+    ],
+)
+def test_a_unit_whose_condition_is_not_met_is_unverified_and_the_condition_named(
+    report: dict[str, Any], name: str, condition: str
+) -> None:
+    assert said(report, name, "unverified") == [
+        ("CGP507", f"it was not started, because a condition was not met: {condition}")
+    ]
+    assert not {"CGP501", "CGP503"} & {code for code, _ in said(report, name, "pass", "fail")}
+
+
+def test_a_slice_of_the_unit_that_the_config_lacks_is_told(report: dict[str, Any]) -> None:
+    assert any("limits of Slice=other.slice of units/own-slice.service were not" in text
+               for _, text in said(report, "own-slice", "warn"))  # fmt: skip

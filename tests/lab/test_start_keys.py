@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.lab.configs import report_of_run, said
+from tests.unit.engines import certificates
 
 _LOOK = """#!/usr/bin/python3
 import getpass, os, resource, sys, time
@@ -43,7 +44,15 @@ os.chdir("/usr")
 assert ctypes.CDLL(None).prctl(47, 4, 0, 0, 0) == 0
 time.sleep(600)
 """
-_PROGRAMS = {"changes": _CHANGES, "look": _LOOK, "notify": _NOTIFY, "wait": _WAIT, "ends": _ENDS}
+_TLS = """#!/usr/bin/python3
+import http.server, ssl, sys
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("certs/cert.pem", "certs/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+_PROGRAMS = {"changes": _CHANGES, "tls": _TLS, "look": _LOOK, "notify": _NOTIFY, "wait": _WAIT, "ends": _ENDS}
 _CONFIG = """
 [project]
 name = "lab"
@@ -51,6 +60,22 @@ name = "lab"
 machine = "uml"
 [target.paths]
 "/etc/lab.env" = "lab.env"
+"/srv/certs" = "certs"
+
+[services.tls]
+binary = "tls"
+WorkingDirectory = "/srv"
+MemoryMax = "64M"
+smoke.args = ["8443"]
+smoke.ready = "https://localhost:8443/"
+smoke.ready_ca = "certs/ca.pem"
+
+[services.untrusted]
+binary = "tls"
+WorkingDirectory = "/srv"
+MemoryMax = "64M"
+smoke.args = ["8444"]
+smoke.ready = "https://127.0.0.1:8444/"
 
 [services.looks]
 binary = "look"
@@ -125,6 +150,8 @@ _HOLD = "smoke.duration = '1s'\nsmoke.start_timeout = '20s'\n"
 def _project(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "lab.env").write_text("WORD=from-the-file\n")
+    (folder / "certs").mkdir()
+    certificates.make(folder / "certs")
     for name, text in _PROGRAMS.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -140,7 +167,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return report_of_run(folder, "debian-12")
 
 
-@pytest.mark.parametrize("name", ["looks", "tells", "continues", "ends-well"])
+@pytest.mark.parametrize("name", ["looks", "tells", "continues", "ends-well", "tls"])
 def test_a_service_starts_as_its_keys_say(report: dict[str, Any], name: str) -> None:
     assert said(report, name, "fail", "unverified") == []
     assert "CGP503" in [code for code, _ in said(report, name, "pass")]
@@ -179,6 +206,10 @@ def test_the_weight_of_boot_is_systemds_and_that_of_later_the_kernels(report: di
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        (
+            "untrusted",
+            "its certificate is not trusted (unable to get local issuer certificate) at https://127.0.0.1:8444/",
+        ),
         ("silent", "it has not told systemd that it is ready (activating)"),
         ("ends-badly", "75"),
         ("no-file", "a file of EnvironmentFile= cannot be read"),

@@ -25,6 +25,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
 #: The types of units (systemd.unit(5)): a name with such a suffix would be that of another unit.
 UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
+#: Slices that belong to systemd (systemd.special(7)), with those below them.
+SYSTEMD_SLICES = ("system", "user", "machine", "init")
 #: The name of a package (Debian Policy, 5.6.7); longer ones do not exist.
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
 #: Bytes.
@@ -87,7 +89,7 @@ def parse_unit_name(text: str) -> str:
 def parse_slice_name(text: str) -> str:
     """The name of a slice that is not one of systemd's own. Raises QuantityError."""
     name = parse_unit_name(text)
-    if name.partition("-")[0] in ("system", "user", "machine", "init"):
+    if name.partition("-")[0] in SYSTEMD_SLICES:
         raise q.QuantityError(
             f"{text!r} would be in a slice that belongs to systemd", "a name of your own, such as api"
         )

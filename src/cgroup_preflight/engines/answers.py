@@ -28,6 +28,11 @@ def first_line(text: str) -> str:
     return ""
 
 
+def error_words(done: Completed) -> str:
+    """Why a command failed, empty for one that did not."""
+    return (first_line(done.stderr) or f"exit status {done.returncode}") if done.returncode else ""
+
+
 def tar_of(files: Iterable[UnitFile]) -> bytes:
     """The files as a tar archive, which a program of sudo unpacks."""
     import io

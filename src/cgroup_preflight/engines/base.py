@@ -146,6 +146,9 @@ class Engine(Protocol):
     def changed(self, known: Mapping[str, UnitState]) -> dict[str, UnitState]:
         """The states of at least those units whose state differs from the `known` one."""
 
+    def unmet(self, unit: str) -> tuple[str, ...]:
+        """The conditions because of which a unit was not started, in the engine's words."""
+
     def phases(self, units: Iterable[str]) -> dict[str, Phase]:
         """As `states`, but only what can be asked often."""
 

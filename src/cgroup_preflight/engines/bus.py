@@ -12,7 +12,12 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 SOCKET = "/run/systemd/private"
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
@@ -346,3 +351,16 @@ def _first(signature: str) -> str:
         if depth == 0:
             return signature[: at + 1]
     raise ValueError(f"not a signature: {signature!r}")
+
+
+class Bus(Protocol):
+    """What an engine uses of this module; each function raises BusError."""
+
+    def call(self, calls: Sequence[Call], /) -> list[object]:
+        """What each call returns."""
+
+    def show(self, units: Sequence[str], names: Sequence[str], /) -> dict[str, dict[str, str]]:
+        """Properties of units."""
+
+    def states(self, units: Sequence[str], /) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState and Job of units."""

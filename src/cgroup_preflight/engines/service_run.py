@@ -21,7 +21,7 @@ class ServiceRun:
 
     `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`,
     -1 for none. `silent`: why it did not answer any more at the end of its time. `doubt`: why it is unknown who answered.
-    `intruder`: that another program did. `killed`: it had not ended when its time to stop was over; `outlasting`
+    `intruder`: that another program did. `unmet`: the conditions of its unit because of which it was not started. `killed`: it had not ended when its time to stop was over; `outlasting`
     are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
@@ -33,6 +33,7 @@ class ServiceRun:
         self.service, self.launch = service, launch
         self.state = UnitState()
         self.refused = self.cgroup = self.invocation = self.silent = self.doubt = self.intruder = ""
+        self.unmet = tuple[str, ...]()
         self.outlasting, self.stopping = tuple[str, ...](), ""
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()

@@ -86,6 +86,8 @@ class Session:
         for run in runs:
             run.cgroup = run.state.cgroup
             run.invocation = run.state.invocation
+            if run.launch.own is not None and not run.cgroup:
+                run.unmet = self._engine.unmet(run.service.unit)
             if run.service.smoke.ready.kind is ReadyKind.LOG:
                 run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
 
@@ -302,6 +304,8 @@ class Session:
         if test.kind in (ReadyKind.TCP, ReadyKind.UNIX) and not self._door.network.listens(test):
             # A program that accepts no connection answers only until its queue is full.
             return run.intruder or f"no program listens at {test.target}"
+        if test.kind is ReadyKind.STARTED and self._observer.is_manager(run.pid):
+            return "systemd has not executed its program yet"
         return self._other_program(run) if test.kind in _ADDRESSED else ""
 
     def _other_program(self, run: ServiceRun) -> str:

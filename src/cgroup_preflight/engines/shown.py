@@ -32,6 +32,9 @@ def _phase(shown: Mapping[str, str]) -> Phase:
         # With a job a unit is inactive because it has not begun yet.
         return Phase.OVER if shown.get("Job", "") in ("", "0") else Phase.QUEUED
     sub = shown.get("SubState", "")
+    if sub == "condition":
+        # A command of ExecCondition= decides whether the unit starts at all (systemd.service(5)).
+        return Phase.QUEUED
     if sub == "stop":
         # A short answer is without MainPID.
         return Phase.ENDED if shown.get("MainPID") in ("", "0") else Phase.BEFORE_SIGNAL

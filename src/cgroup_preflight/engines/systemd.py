@@ -18,20 +18,19 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
-from cgroup_preflight.engines.answers import answered, cannot_write, first_line, tar_of
+from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line, tar_of
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
+from cgroup_preflight.engines.unit_words import refusal, unmet
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
 if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
+    from cgroup_preflight.engines.bus import Bus
 
 #: A manager that starts many units on a slow machine has let systemctl wait for more than half a minute.
 _TIMEOUT = 90.0
@@ -49,19 +48,6 @@ def private_bus(choice: EngineChoice) -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
     usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
     return bus if usable else None
-
-
-class Bus(Protocol):
-    """What `Manager` uses of the module `bus`; each function raises BusError."""
-
-    def call(self, calls: Sequence[bus.Call], /) -> list[object]:
-        """What each call returns."""
-
-    def show(self, units: Sequence[str], names: Sequence[str], /) -> dict[str, dict[str, str]]:
-        """Properties of units."""
-
-    def states(self, units: Sequence[str], /) -> dict[str, dict[str, str]]:
-        """ActiveState, SubState and Job of units."""
 
 
 class Manager:
@@ -164,7 +150,7 @@ class Manager:
             with suppress(bus.BusError):
                 answers = self._bus.call(bus.start(units))
                 left = [unit for unit, answer in zip(units, answers, strict=True) if answer is bus.REFUSED]
-        words = self._words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
+        words = error_words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
         return dict.fromkeys(left, words) if words else {}
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
@@ -236,9 +222,6 @@ class Manager:
         with suppress(bus.BusError):
             return self._bus is not None and bus.REFUSED not in self._bus.call(calls)
         return False
-
-    def _words(self, done: Completed) -> str:
-        return (first_line(done.stderr) or f"exit status {done.returncode}") if done.returncode else ""
 
     @contextmanager
     def started(self, launches: Sequence[Launch]) -> Iterator[dict[str, str]]:
@@ -316,17 +299,23 @@ class Manager:
         refused = {
             unit: words
             for unit, name in sockets.items()
-            if (words := self._words(self._systemctl("start", "--", name)))
+            if (words := error_words(self._systemctl("start", "--", name)))
         }
         refused |= self._start_units([item.unit for item in launches if item.unit not in refused]) if launches else {}
         return {unit: self._why_refused(unit) or words for unit, words in refused.items()}
 
     def _why_refused(self, unit: str) -> str:
-        """What systemd says of the file itself, with its line; empty where it finds nothing wrong."""
-        words = ("systemd-analyze", *(("--user",) if self.user else ()), "verify", os.path.join(self.unit_folder, unit))
-        done = self._programs.run((*self._prefix, *words), timeout=_TIMEOUT)
-        lines = [] if isinstance(done, Missing) else done.value.stderr.splitlines()
-        return first_line(next((line for line in lines if unit in line), ""))
+        """What systemd says of the file itself; empty where it finds nothing wrong."""
+        return refusal(self._analyze("verify", os.path.join(self.unit_folder, unit)), unit)
+
+    def unmet(self, unit: str) -> tuple[str, ...]:
+        """The conditions because of which a unit was not started."""
+        return unmet(self._analyze("condition", f"--unit={unit}"))
+
+    def _analyze(self, *words: str) -> list[str]:
+        """What systemd-analyze says; nothing where it cannot be asked."""
+        done = self._programs.run(self._argv("systemd-analyze", *words), timeout=_TIMEOUT)
+        return [] if isinstance(done, Missing) else f"{done.value.stderr}\n{done.value.stdout}".splitlines()
 
     def _write_files(self, files: Iterable[UnitFile]) -> None:
         """Writes unit files into the manager's run-time folder: they do not outlive a reboot. Raises HostError."""

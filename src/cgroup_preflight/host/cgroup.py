@@ -1,6 +1,7 @@
 """Reads the kernel's files of one cgroup and of every level above it. Reads only, decides nothing."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ N = TypeVar("N", int, float)
 _Tightest = tuple[N | None, str]
 _COMMAND_MAX = 120
 _DELETED = " (deleted)"
+#: The last eight characters of the program's name at most (systemd, `rename_process_from_path`).
+_SET_UP = re.compile(r"\(.{1,8}\)")
 
 
 #: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
@@ -181,6 +184,18 @@ class Observer:
         """The name of a process, empty when it is gone."""
         reading = self._proc(f"/proc/{pid}/comm")
         return reading.value.strip() if isinstance(reading, Known) else ""
+
+    def is_manager(self, pid: int) -> bool:
+        """Whether a process is still systemd's own, which sets it up and then executes the program of its unit.
+
+        Its name is in parentheses until then. A program can call itself so, too, but is not systemd; only its own user can
+        see that (proc(5), exe).
+        """
+        if not _SET_UP.fullmatch(self.comm(pid)):
+            return False
+        program = self._fs.link(f"/proc/{pid}/exe")
+        name = program.value.removesuffix(_DELETED).rpartition("/")[2] if isinstance(program, Known) else ""
+        return name in ("", "systemd", "systemd-executor")
 
     def children(self) -> dict[int, list[int]]:
         """The children of each process that has some."""

@@ -25,11 +25,13 @@ _OF_THE_SOCKET = ("Service", "Slice", "Accept")
 class RunUnit:
     """The copy of a unit for one run: its text, and the commands that a run starts around its gates, in order.
 
+    `origins` are the lines of the project's files that the lines of the text come from, None for those of the run.
     `socket` is the text of its socket unit, whose name is `socket_unit`; both are empty without one.
     """
 
     text: str
     type: str
+    origins: tuple[UnitLine | None, ...] = ()
     delegates: bool = False
     has_user: bool = False
     before: tuple[str, ...] = ()
@@ -44,13 +46,15 @@ def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "
     socket = f"{unit.removesuffix('.service')}.socket" if source.socket else ""
     kept = [item for item in source.lines if _is_kept(item)]
     text: list[str] = []
+    origins: list[UnitLine | None] = []
     for section in ("Unit", "Service"):
-        text.append(f"[{section}]")
-        text += [f"{item.key}={_replaced(item, program)}" for item in kept if item.section == section]
+        own = [item for item in kept if item.section == section]
+        text += [f"[{section}]", *(f"{item.key}={_replaced(item, program)}" for item in own)]
+        origins += [None, *own]
     if socket:
         text.append(f"Sockets={socket}")
     return RunUnit(
-        text="\n".join((*text, "")), type=source.type, before=source.values("ExecStartPre"),
+        text="\n".join((*text, "")), origins=tuple(origins), type=source.type, before=source.values("ExecStartPre"),
         stop=source.values("ExecStop"), after=source.values("ExecStopPost"),
         delegates=not is_no(source.last("Delegate", "no")),
         has_user=bool(source.last("User")) or is_yes(source.last("DynamicUser")),

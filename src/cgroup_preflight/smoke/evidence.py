@@ -63,12 +63,16 @@ class ServiceEvidence:
     `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.
     `started`: what its main process showed of the settings of its start.
+    `unmet`: the conditions of its unit because of which it was not started. `absent`: the program of its unit,
+    where systemd could not execute it because there is no such file.
     `left`: how many processes ran on after the main process had ended with success.
     """
 
     service: ServicePlan
     engine: str
     refused: str = ""
+    unmet: tuple[str, ...] = ()
+    absent: str = ""
     cgroup: str = ""
     limits: tuple[LimitReading, ...] = ()
     effective: Effective | None = None

@@ -2,7 +2,10 @@
 
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.plan.unit_syntax import setting_pairs
+from cgroup_preflight.smoke.evidence import ServiceEvidence
 
+#: EXIT_EXEC.
+NOT_EXECUTED = 203
 _SETTINGS = {
     200: "CHDIR: WorkingDirectory=", 203: "EXEC: the program of ExecStart=", 205: "LIMITS: a limit such as LimitNOFILE=",
     206: "OOM_ADJUST: OOMScoreAdjust=", 208: "STDIN: StandardInput=", 209: "STDOUT: StandardOutput=",
@@ -23,6 +26,25 @@ _SETTINGS = {
 def setting_of(status: int) -> str:
     """Systemd's name of the status and the setting that it stands for; empty for a status of the program's own."""
     return _SETTINGS.get(status, "")
+
+
+def not_set_up(seen: ServiceEvidence, status: int) -> tuple[str, str] | None:
+    """What systemd could not do, and what to do then (empty: nothing else than for any program); None for no such status."""
+    setting, service = setting_of(status), seen.service
+    if not setting:
+        return None
+    if status != NOT_EXECUTED:
+        fix = (
+            f"correct this setting in {service.path}"
+            if service.source is not None
+            else "correct this key in the config"
+        )
+        return f"could not set up {setting}", f"{fix}, or give the guest what it names ([target] paths and packages)"
+    if not seen.absent:
+        why = "it is not executable, its interpreter is missing, or it is for another architecture"
+        return f"could not execute {service.binary}: {why}", ""
+    ways = "name the built file with binary, or give the guest the package that has it ([target] packages)"
+    return f"could not execute {seen.absent}: there is no such file", f"correct ExecStart= in {service.path}, {ways}"
 
 
 def needs_file(service: ServicePlan) -> bool:

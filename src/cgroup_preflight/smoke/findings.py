@@ -17,15 +17,14 @@ from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.exit_codes import needs_file, setting_of
+from cgroup_preflight.smoke.exit_codes import needs_file, not_set_up, setting_of
 from cgroup_preflight.smoke.limits import LimitReading, missing_text, remedy_of
+from cgroup_preflight.smoke.not_begun import not_begun
 from cgroup_preflight.smoke.started import started_findings
 from cgroup_preflight.smoke.unlimited import unlimited_findings
 from cgroup_preflight.smoke.watch_findings import contradictions, sampled
 
 _SIGNALS = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}
-#: systemd.exec(5), EXIT_EXEC.
-_NOT_EXECUTED = 203
 _CLEAN = Exit(how=How.EXITED, status=0)
 
 
@@ -49,17 +48,13 @@ def service_findings(seen: ServiceEvidence, *, required: tuple[str, ...], swap: 
 
     `swap`: the host has swap, so that a missing swap limit matters.
     """
-    if seen.ready is not None and seen.ready.blocked:
-        return (_blocked(seen, seen.ready.why),)
     if not seen.refused and not seen.cgroup and (_setting_failed(seen) or _lacks_file(seen)):
         return (_ended_early(seen),)
-    if seen.refused or not seen.cgroup:
-        return (_not_started(seen),)
+    if found := not_begun(seen):
+        return (found,)
     if _was_not_set_up(seen):
         # systemd removed its cgroup: that says nothing about its limits.
         return (_ended_early(seen),)
-    if _has_no_task_left(seen):
-        return (_crowded(seen),)
     findings = [*_limit_findings(seen, required, swap=swap), *_place_findings(seen), *_end_findings(seen)]
     findings += [*_effective_findings(seen), *started_findings(seen.service, seen.started)]
     return tuple(findings)
@@ -289,16 +284,8 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
     else:
         how = f"could not be executed (result {result or 'unknown'})"
     remedy = Remedy(title=f"{read_log(seen)}, and run it by hand with the same arguments")
-    if ended and ended.how is How.EXITED and (setting := setting_of(ended.status)):
-        how += (
-            f": systemd could not set up {setting}"
-            if ended.status != _NOT_EXECUTED
-            else ": systemd could not execute it (EXEC)"
-        )
-        if seen.service.source is not None:
-            remedy = Remedy(title=f"correct this setting in {seen.service.path}, or give the guest what it names")
-        elif ended.status != _NOT_EXECUTED:
-            remedy = Remedy(title="correct this key in the config, or give the guest what it names ([target] paths)")
+    if ended and ended.how is How.EXITED and (problem := not_set_up(seen, ended.status)):
+        how, remedy = f"{how}: systemd {problem[0]}", Remedy(title=problem[1]) if problem[1] else remedy
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
     refused = _tasks_refused(seen)
@@ -330,45 +317,6 @@ def _forked(seen: ServiceEvidence) -> Finding:
 def _tasks_refused(seen: ServiceEvidence) -> int:
     events = seen.counters.pids_events if seen.counters else None
     return events.value.get("max", 0) if isinstance(events, Known) else 0
-
-
-def _not_started(seen: ServiceEvidence) -> Finding:
-    said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
-    return codes.SERVICE_START.finding(
-        Status.UNVERIFIED,
-        seen.service,
-        f"the service manager did not start it: {said}",
-        Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)),
-    )
-
-
-def _has_no_task_left(seen: ServiceEvidence) -> bool:
-    """Whether the gate took the only task that TasksMax allows.
-
-    systemd 254 and later start the program inside the cgroup, before the gate's process has been waited for.
-    """
-    tasks = next((item.expected.number for item in seen.limits if item.file == f"{seen.cgroup[1:]}/pids.max"), None)
-    return tasks == 1 and seen.state.result == "resources" and seen.state.exit is None
-
-
-def _crowded(seen: ServiceEvidence) -> Finding:
-    return codes.SERVICE_START.finding(
-        Status.UNVERIFIED, seen.service,
-        "TasksMax=1 could not be tested: this systemd counts the process that delays the start, too",
-        Remedy(title="set TasksMax to 2 or more, or test in a guest with debian-12"),
-        location=next((item.location for item in seen.service.settings if item.property == "TasksMax"), None),
-    )  # fmt: skip
-
-
-def _blocked(seen: ServiceEvidence, why: str) -> Finding:
-    target = seen.service.smoke.ready.target
-    return codes.SERVICE_START.finding(
-        Status.UNVERIFIED,
-        seen.service,
-        f"{why} at {target}, so the service was not started",
-        Remedy(title="stop the program that listens there, or give the service another address in args and ready"),
-        location=seen.service.ready_location,
-    )
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:

@@ -1,15 +1,17 @@
 """Before a run: what this machine must not do with the services and their units, and the users that they need."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+from cgroup_preflight.config.keys import SYSTEMD_SLICES
 from cgroup_preflight.config.model import Service, Setting
 from cgroup_preflight.config.properties import FOLDERS
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.report import Finding, Location, Remedy, Status
+from cgroup_preflight.core.unit_text import values
 from cgroup_preflight.plan.own_unit import own_limits
 from cgroup_preflight.plan.run_unit import host_conflicts, named, users
 from cgroup_preflight.plan.unitfile import DROP_IN
@@ -92,8 +94,11 @@ def create_files(door: "Door", services: Iterable[Service]) -> None:
         door.programs.run(("systemd-tmpfiles", "--create", "--prefix=/run", "--prefix=/var/run"), timeout=_SECONDS)
 
 
-def own_unit_findings(services: Iterable[Service]) -> Iterator[Finding]:
-    """What a run leaves out of a unit, and which of two limits wins where unit and config set one."""
+def own_unit_findings(services: Iterable[Service], declared: Collection[str] = ()) -> Iterator[Finding]:
+    """What a run leaves out of a unit, and which of two limits wins where unit and config set one.
+
+    `declared` are the slices of the config.
+    """
     for service in services:
         if service.source is None:
             continue
@@ -105,6 +110,7 @@ def own_unit_findings(services: Iterable[Service]) -> Iterator[Finding]:
             yield codes.SERVICE_START.finding(
                 Status.SKIP, service.name, message, remedy, location=service.unit_location
             )
+        yield from _own_slice(service, declared)
         yield from _two_values(service, service.source)
 
 
@@ -125,3 +131,22 @@ def _two_values(service: Service, source: "UnitSource") -> Iterator[Finding]:
         else:
             message = f"{ours_text} wins over {text} {service.unit}"
             yield codes.LIMITS_IN_FORCE.finding(Status.SKIP, service.name, message, location=item.location)
+
+
+def _own_slice(service: Service, declared: Collection[str]) -> Iterator[Finding]:
+    """That the slice of the unit is not the one of the run, so that its limits were not tested."""
+    lines = values(service.source.lines, "Service", "Slice") if service.source is not None else ()
+    own = lines[-1].value.removesuffix(".slice") if lines else ""
+    if not own or (own == (service.slice or own) and own in declared):
+        return
+    at = Location(file=lines[-1].file, line=lines[-1].line)
+    if service.slice is not None:
+        message = f"slice = {service.slice} of the config wins over Slice={lines[-1].value} of {service.unit}"
+        yield codes.LIMITS_IN_FORCE.finding(Status.SKIP, service.name, message, location=at)
+        return
+    is_systemds = own.partition("-")[0] in SYSTEMD_SLICES
+    yield codes.LIMITS_IN_FORCE.finding(
+        Status.SKIP if is_systemds else Status.WARN, service.name,
+        f"the limits of Slice={lines[-1].value} of {service.unit} were not tested: the config does not have this slice",
+        *(() if is_systemds else (Remedy(title=f"add [slices.{own}] with its limits"),)), location=at,
+    )  # fmt: skip

@@ -122,7 +122,9 @@ def prove(
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     findings += required_findings(plan, config.require)
     tried = {item.label for item in plan.services}
-    findings += own_unit_findings(item for item in config.services if item.name in tried)
+    findings += own_unit_findings(
+        (item for item in config.services if item.name in tried), [item.name for item in config.slices]
+    )
     findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units)]

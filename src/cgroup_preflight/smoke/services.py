@@ -13,6 +13,7 @@ from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Counters, Effective, Observer
 from cgroup_preflight.plan.expect import Expectation, agrees
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
+from cgroup_preflight.smoke.exit_codes import NOT_EXECUTED
 from cgroup_preflight.smoke.go_view import GoView, look
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
@@ -226,7 +227,7 @@ class Services:
         if counters and isinstance(counters.cpu_stat, Missing):
             counters, effective = proof.counted or counters, proof.effective or effective
         return ServiceEvidence(
-            service=run.service, engine=self._engine.name, refused=run.refused, cgroup=run.cgroup,
+            service=run.service, engine=self._engine.name, refused=run.refused, unmet=run.unmet, absent=self._absent(run), cgroup=run.cgroup,
             limits=proof.limits, effective=effective,
             ready=run.readiness, stay=proof.stay, started=proof.started, go=proof.go, ended_early=run.ended_early,
             covered=proof.covered, silent=run.silent, killed=run.killed, outlasting=run.outlasting,
@@ -240,6 +241,13 @@ class Services:
             log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip
+
+    def _absent(self, run: ServiceRun) -> str:
+        """The program of a unit that systemd could not execute, where there is no such file."""
+        ended, source = run.state.exit, run.service.source
+        if ended is None or ended.status != NOT_EXECUTED or source is None:
+            return ""
+        return "" if value_or(self._door.files.exists(source.program), True) else source.program
 
     def _close(self, proof: Proof) -> None:
         self._session.close(proof.run)

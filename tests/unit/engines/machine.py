@@ -323,6 +323,7 @@ class Units:
         self.held_settings: dict[str, dict[str, str]] = {}
         self.on_started: Callable[[Launch, Unit], None] = lambda _launch, _unit: None
         self.refuses: dict[str, str] = {}
+        self.conditions: dict[str, tuple[str, ...]] = {}
         self.written: list[tuple[str, str]] = []
         self.last_lines = "log of"
 
@@ -396,6 +397,9 @@ class Units:
             else:
                 self.machine.later(0.02, lambda unit=unit: self._run(unit))
         return refused
+
+    def unmet(self, unit: str) -> tuple[str, ...]:
+        return self.conditions.get(unit, ())
 
     @contextmanager
     def started(self, launches: Sequence[Launch]) -> Iterator[dict[str, str]]:

@@ -11,7 +11,7 @@ from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import config_of
-from tests.unit.engines.machine import Machine, Program, Units
+from tests.unit.engines.machine import Machine, Program, Unit, Units
 
 URL = "http://127.0.0.1:8080/"
 TEXT = (
@@ -242,3 +242,29 @@ def test_the_door_to_this_machine():
     assert isinstance(door.programs, LiveRunner)
     assert door.programs.environment()["XDG_RUNTIME_DIR"] == "/run/user/7"
     assert door.clock.monotonic() > 0
+
+
+def test_a_program_that_systemd_has_not_executed_yet_is_not_ready():
+    """On a crowded machine the set-up of a process takes seconds, and its program may not exist."""
+    played = Played(Program(does=lambda units, unit: setting_up(units.machine, unit, 3.0)), text=STARTS)
+    run = played.up()
+    assert run.is_ready
+    assert 2.9 < run.readiness.seconds < 3.2
+    played.session.close(run)
+
+
+def test_a_program_that_is_never_executed_is_never_ready():
+    played = Played(Program(does=lambda units, unit: setting_up(units.machine, unit, 99.0)), text=STARTS)
+    run = played.up()
+    assert not run.is_ready
+    assert run.readiness.why == "systemd has not executed its program yet"
+    played.session.close(run)
+
+
+STARTS = '[services.web]\nbinary = "web"\n[services.web.smoke]\nstart_timeout = "9s"\n'
+
+
+def setting_up(machine: Machine, unit: Unit, seconds: float) -> None:
+    main = unit.main
+    main.comm = "(web)"
+    machine.later(seconds, lambda: setattr(main, "comm", "web"))

@@ -162,6 +162,7 @@ def test_a_folder_whose_time_is_not_ours_to_set_is_no_error(monkeypatch, folder)
         ({"ActiveState": "inactive", "Job": "7"}, Phase.QUEUED),
         ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "0"}, Phase.QUEUED),
         ({"ActiveState": "activating", "SubState": "start-pre", "ControlPID": "9"}, Phase.AT_GATE),
+        ({"ActiveState": "activating", "SubState": "condition"}, Phase.QUEUED),
         ({"ActiveState": "activating", "SubState": "start", "MainPID": "9"}, Phase.STARTED),
         ({"ActiveState": "active", "SubState": "running"}, Phase.STARTED),
         *(({"ActiveState": "deactivating", "SubState": name}, Phase.STOPPING)

@@ -316,7 +316,10 @@ def test_killed_by_a_signal_before_its_time(status, name):
 
 def test_a_program_that_could_not_be_executed():
     seen = evidence(ended_early=True, ready=ENDED, stay=None, state=state("exit-code", "1", "203"))
-    assert "could not execute it" in the(judged(seen), "CGP503").message
+    assert f"could not execute {seen.service.binary}: it is not executable" in the(judged(seen), "CGP503").message
+    found = the(judged(dataclasses.replace(seen, absent="/usr/bin/gone")), "CGP503")
+    assert found.message.endswith("could not execute /usr/bin/gone: there is no such file")
+    assert "[target] packages" in found.remedies[0].title
     seen = evidence(ended_early=True, ready=None, stay=None, state=UnitState())
     assert the(judged(seen), "CGP503").status is Status.FAIL
 

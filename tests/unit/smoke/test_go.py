@@ -360,9 +360,9 @@ def test_a_process_is_read(go_process: Files) -> None:
 def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
     go_process: Files, pages: dict[str, bytes], expected: tuple[bool, int, int] | None
 ) -> None:
-    def fetch(url: str, _most: int) -> bytes:
-        assert url.startswith("http://127.0.0.1:80/debug/")
-        return pages.get(url.removeprefix("http://127.0.0.1:80").partition("?")[0], b"")
+    def fetch(asked: ReadyTest, path: str, _most: int) -> bytes:
+        assert asked is ready
+        return pages.get(path.partition("?")[0], b"")
 
     ready = ReadyTest(kind=ReadyKind.HTTP, target="http://127.0.0.1:80/healthz")
     seen = go_view.look(door_of(go_process, fetch), Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
