@@ -164,8 +164,8 @@ class Engine(Protocol):
     def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
 
-    def log(self, invocation: str, lines: int) -> tuple[str, ...]:
-        """The last lines that one invocation wrote; empty where none can be read."""
+    def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
+        """The last lines that one invocation wrote, or the process `pid` of it; empty where none can be read."""
 
     def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
         """A running command that prints what one invocation writes, from its beginning. Raises OSError."""

@@ -364,12 +364,15 @@ class Manager:
         with suppress(OSError), open(path, "w") as file:
             file.write(text)
 
-    def log(self, invocation: str, lines: int) -> tuple[str, ...]:
-        """The last lines that one invocation of a unit wrote; empty where there are none or none are readable."""
+    def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
+        """The last lines that one invocation of a unit wrote; empty where there are none or none are readable.
+
+        journald learns the unit of a process from /proc: of one that ended at once it knows only the number.
+        """
         if not re.fullmatch(r"[0-9a-f]{32}", invocation):
             return ()
         argv = (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={lines}",
-                f"_SYSTEMD_INVOCATION_ID={invocation}")  # fmt: skip
+                f"_SYSTEMD_INVOCATION_ID={invocation}", *(("+", f"_PID={pid}") if pid else ()))  # fmt: skip
         done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
 

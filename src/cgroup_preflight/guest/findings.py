@@ -50,7 +50,9 @@ LACKS = (
         remedy='set machine = "qemu" in [target]: user-mode-linux has no IPv6',
     ),
     Lack(
-        what="a network", said=re.compile(r"network is unreachable|temporary failure in name resolution", re.IGNORECASE),
+        # The last is what Go programs say that look for an address for others (hashicorp/go-sockaddr).
+        what="a network", said=re.compile(r"network is unreachable|temporary failure in name resolution|"
+                                          r"no private ip address found", re.IGNORECASE),
         remedy="set network = true in [target], or let the service start without a network",
     ),
 )  # fmt: skip

@@ -65,24 +65,45 @@ def _shown(settings: Iterable[Setting]) -> str:
 
 
 def create_users(door: "Door", services: Iterable[Service]) -> None:
-    """Creates the system users and groups that services name and this guest lacks (sysusers.d(5)). Raises HostError."""
+    """Creates the users and groups that services name and this guest lacks (sysusers.d(5)). Raises HostError.
+
+    They are system users, who have no home; a person has one, which systemd names in $HOME (systemd.exec(5)).
+    """
     lines: dict[str, None] = {}
-    for service in services:
+    given = tuple(services)
+    homes = tuple(dict.fromkeys(name for service in given if (name := _person(service))))
+    for service in given:
         people, groups = users(service.source) if service.source is not None else ((), ())
+        people = tuple(name for name in people if name not in homes)
         groups += named(item.text for item in _settings(service, ("Group",)))
         people += named(item.text for item in _settings(service, ("User",)))
         lines |= dict.fromkeys((*(f"g {name} -" for name in groups), *(f"u {name} -" for name in people)))
+    lines |= dict.fromkeys(f"u {name} - - /home/{name} /bin/sh" for name in homes)
     if not lines:
         return
-    done = door.programs.run(
-        ("systemd-sysusers", "-"), timeout=_SECONDS, stdin="".join(f"{line}\n" for line in lines).encode()
-    )
+    _create(door, "systemd-sysusers", lines)
+    if homes:
+        _create(door, "systemd-tmpfiles", (f"d /home/{name} 0755 {name} {name}" for name in homes), "--create")
+
+
+def _create(door: "Door", program: str, lines: Iterable[str], *words: str) -> None:
+    """Hands lines to a program of systemd's. Raises HostError."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    done = door.programs.run((program, *words, "-"), timeout=_SECONDS, stdin=data)
     if isinstance(done, Missing) or done.value.returncode != 0:
         why = str(done) if isinstance(done, Missing) else done.value.stderr.strip()[:200]
         raise HostError(
-            f"cannot create the users of the services: {why}", where="systemd-sysusers",
+            f"cannot create the users of the services: {why}", where=program,
             remedy=Remedy(title="name a user of the guest in User= and Group="),
         )  # fmt: skip
+
+
+def _person(service: Service) -> str:
+    """The user of a unit that runs for one person, as syncthing@NAME does (User=%i); empty for another unit."""
+    if service.source is None:
+        return ""
+    instance = service.source.name.removesuffix(".service").partition("@")[2]
+    return instance if instance and users(service.source)[0] == (instance,) else ""
 
 
 def create_files(door: "Door", services: Iterable[Service]) -> None:

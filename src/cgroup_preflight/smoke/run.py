@@ -39,6 +39,7 @@ from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.recommended import excused
 from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
@@ -120,6 +121,8 @@ def prove(
             pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
     swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
     findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    if inside:
+        findings = excused(findings, config.services, config.target.packages, door.files)
     findings += required_findings(plan, config.require)
     tried = {item.label for item in plan.services}
     findings += own_unit_findings(

@@ -221,7 +221,6 @@ class Services:
     def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
         """All of one service; `sharing` is how many services of the run each slice has."""
         run, now = proof.run, self._door.clock.monotonic()
-        output = run.launch.output
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
         effective = self._observer.effective(run.cgroup) if run.cgroup else None
         if counters and isinstance(counters.cpu_stat, Missing):
@@ -238,9 +237,17 @@ class Services:
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),
             cpus=self._machine[0], page_size=self._machine[1],
-            log=_tail(output) if output else self._engine.log(run.invocation, _LOG_LINES),
+            log=self._last_lines(run),
             duration_seconds=(run.ended_at or now) - run.released_at if run.released_at else 0.0,
         )  # fmt: skip
+
+    def _last_lines(self, run: ServiceRun) -> tuple[str, ...]:
+        """The end of its log; of a service that failed also what went past its output to syslog or the journal."""
+        if not run.launch.output:
+            return self._engine.log(run.invocation, _LOG_LINES)
+        failed = run.ended_early or not run.is_ready
+        sent = self._engine.log(run.invocation, _LOG_LINES, run.pid) if failed and run.invocation else ()
+        return (*_tail(run.launch.output), *sent)[-_LOG_LINES:]
 
     def _absent(self, run: ServiceRun) -> str:
         """The program of a unit that systemd could not execute, where there is no such file."""

@@ -519,7 +519,7 @@ class Units:
                 self.finish(unit, Exit(how=How.KILLED, status=9), "signal")
                 unit.phase = Phase.OVER if "stubborn" not in self.keeps and not unit.program.gate else unit.phase
 
-    def log(self, invocation: str, lines: int) -> tuple[str, ...]:
+    def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         return (f"{self.last_lines} {invocation[-1]}",) if invocation else ()
 
     def follow(self, invocation: str) -> object:
