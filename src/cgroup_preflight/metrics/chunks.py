@@ -7,7 +7,7 @@ follow each other in any order; the checksum of all is computed from the checksu
 import functools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Level 1, a window of 4 KiB and little memory: lines repeat at once, and a small state is made quickly.
 _LEVEL, _WINDOW, _MEMORY = 1, -12, 5
@@ -38,13 +38,35 @@ class Chunk:
         return self._deflated
 
 
-def gzipped(chunks: Iterable[Chunk]) -> list[bytes]:
-    """One gzip stream of all chunks, in parts."""
+class Run:
+    """Chunks that follow each other; joined once when it is compressed."""
+
+    __slots__ = ("_joined", "chunks")
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self.chunks = tuple(chunks)
+        self._joined: tuple[bytes, int, int] | None = None
+
+    def joined(self) -> tuple[bytes, int, int]:
+        """The deflate blocks of all chunks, the checksum of their text, and its length."""
+        if self._joined is None:
+            parts, crc, size = [], 0, 0
+            for chunk in self.chunks:
+                parts.append(chunk.deflated)
+                crc = combined(crc, chunk.crc, len(chunk.data))
+                size += len(chunk.data)
+            self._joined = (b"".join(parts), crc, size)
+        return self._joined
+
+
+def gzipped(runs: Iterable[Run]) -> list[bytes]:
+    """One gzip stream of all runs, in parts."""
     parts, crc, size = [_HEADER], 0, 0
-    for chunk in chunks:
-        parts.append(chunk.deflated)
-        crc = combined(crc, chunk.crc, len(chunk.data))
-        size += len(chunk.data)
+    for run in runs:
+        blocks, checksum, length = run.joined()
+        parts.append(blocks)
+        crc = combined(crc, checksum, length)
+        size += length
     parts.append(_LAST + struct.pack("<II", crc, size & 0xFFFFFFFF))
     return parts
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-from cgroup_preflight.metrics.chunks import Chunk, gzipped
+from cgroup_preflight.metrics.chunks import Chunk, Run, gzipped
 from cgroup_preflight.metrics.exposition import Style, end, head
 from cgroup_preflight.metrics.families import FAMILIES, Family
 from cgroup_preflight.metrics.kills import Ledger, Removals
@@ -31,7 +31,7 @@ class Readings:
         #: Where cgroups or limits changed since the last snapshot.
         self._hints: set[str] = set()
         self._rescan = False
-        self._heads: dict[tuple[Family, Style], Chunk] = {}
+        self._runs: dict[tuple[str, Style], Run] = {}
         self.own = OwnMetrics()
 
     @property
@@ -99,14 +99,18 @@ class Readings:
 
     def render(self, style: Style, *, packed: bool) -> list[bytes]:
         """The page in parts, with `packed` as one gzip stream."""
-        chunks: list[Chunk] = []
-        for family in FAMILIES:
-            chunks += (self._head(family, style), *self._page.chunks(family))
-        chunks.append(Chunk((self._own(style) + end(style)).encode()))
-        return gzipped(chunks) if packed else [chunk.data for chunk in chunks]
+        runs = [self._run(family, style) for family in FAMILIES]
+        runs.append(Run((Chunk((self._own(style) + end(style)).encode()),)))
+        return gzipped(runs) if packed else [chunk.data for run in runs for chunk in run.chunks]
 
-    def _head(self, family: Family, style: Style) -> Chunk:
-        return self._heads.setdefault((family, style), Chunk(head(family, style).encode()))
+    def _run(self, family: Family, style: Style) -> Run:
+        """A family with its head, the same object while nothing in it changes."""
+        before = self._runs.get((family.name, style))
+        first = before.chunks[0] if before else Chunk(head(family, style).encode())
+        chunks = (first, *self._page.chunks(family))
+        if before is None or before.chunks != chunks:
+            before = self._runs[family.name, style] = Run(chunks)
+        return before
 
     def _own(self, style: Style) -> str:
         last = self._last

@@ -32,7 +32,7 @@ _LOCAL = "cpu.stat.local"
 #: Limits, and what changes rarely: read at the first visit and every `SLOW_SECONDS` of a cgroup that is active.
 SLOW = (
     "cpu.max", "cpu.weight", "cpu.idle", "cpuset.cpus.effective", "memory.max", "memory.high", "memory.low", "memory.min",
-    "memory.swap.max", "pids.max", "pids.events", "irq.pressure", "cgroup.events",
+    "memory.swap.max", "pids.max", "pids.events", "irq.pressure",
 )  # fmt: skip
 _ALL = (*ACTIVITY, *_FOLLOWING, _LOCAL, *SLOW)
 SLOW_SECONDS = 60.0
@@ -50,10 +50,12 @@ _Changes = dict[str, bytes | int]
 class _Node:
     """What is known of one cgroup."""
 
-    __slots__ = ("checked_ns", "children", "folder", "sample", "slow_ns", "structure")
+    __slots__ = ("checked_ns", "children", "folder", "follows", "sample", "slow_ns", "structure")
 
-    def __init__(self, folder: Folder, sample: Sample) -> None:
+    def __init__(self, folder: Folder, sample: Sample, *, follows: bool) -> None:
         self.folder = folder
+        #: Whether the cgroups in it are read.
+        self.follows = follows
         self.sample = sample
         self.children: dict[str, _Node] = {}
         #: The text of cgroup.stat when the children were last listed.
@@ -149,7 +151,8 @@ class Tree:
         except OSError as error:
             self._count(error)
             return None
-        node = _Node(folder, Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={}))
+        sample = Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={})
+        node = _Node(folder, sample, follows=self._follows(path))
         self._nodes[path] = node
         return node if self._visit(node, _ALL, full=True) else None
 
@@ -159,7 +162,7 @@ class Tree:
         changed = self._read(node, names, slow=full)
         if changed is None:
             return False
-        if (look or changed) and self._follows(node.sample.cgroup):
+        if node.follows and (look or changed):
             known = node.sample.files
             if look or known.get("cgroup.stat") != node.structure:
                 self._list(node)
@@ -171,7 +174,7 @@ class Tree:
         node.folder.enter()
         try:
             changed = self._changes(node, ("memory.events", "memory.events.local"), retry=False)
-            if changed and self._follows(node.sample.cgroup) and self._is_other(node):
+            if changed and node.follows and self._is_other(node):
                 self._list(node)
         except OSError as error:
             self._lose(node, error)
@@ -209,7 +212,7 @@ class Tree:
                 node.children[name] = child
 
     def _follows(self, path: str) -> bool:
-        """Whether the cgroups in this one are read."""
+        """Whether the cgroups in the one at `path` are read."""
         return path not in self._above and (is_slice(path) or _levels_below_unit(path) < self._depth)
 
     def _forget(self, node: _Node) -> None:
@@ -249,14 +252,15 @@ class Tree:
 
     def _keep(self, node: _Node, now: int, changed: _Changes) -> None:
         old = node.sample
-        files, errors = dict(old.files), dict(old.errors)
+        files, errors = dict(old.files), old.errors
         for name, value in changed.items():
-            files.pop(name, None)
-            errors.pop(name, None)
             if isinstance(value, bytes):
                 files[name] = value
-            elif value != errno.ENOENT:
-                errors[name] = value
+            else:
+                files.pop(name, None)
+        if errors or len(files) < len(old.files.keys() | changed.keys()):
+            known = {**errors, **{name: value for name, value in changed.items() if isinstance(value, int)}}
+            errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
 
@@ -272,7 +276,7 @@ class Tree:
             if old is None and not retry:
                 continue
             try:
-                data = read(name)
+                data = read(name, name not in SLOW)
             except OSError as error:
                 number = error.errno or errno.EIO
                 if number == errno.ENODEV:
