@@ -101,6 +101,7 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
+        self._changed: set[str] = set()
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
         self._last_ns = 0
@@ -139,9 +140,10 @@ class Tree:
         self._nodes, self._samples = {}, {}
 
     def _snapshot(self, started: int) -> Snapshot:
+        changed, self._changed = self._changed, set()
         return Snapshot(
             started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
-            errors=dict(self._errors),
+            errors=dict(self._errors), changed=frozenset(changed),
         )  # fmt: skip
 
     def _enter(self, path: str) -> _Node | None:
@@ -223,6 +225,7 @@ class Tree:
         if self._nodes.get(path) is node:
             del self._nodes[path]
             self._samples.pop(path, None)
+            self._changed.add(path)
 
     def _lose(self, node: _Node, error: OSError) -> None:
         self._count(error)
@@ -263,6 +266,7 @@ class Tree:
             errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
+        self._changed.add(old.cgroup)
 
     def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
