@@ -7,7 +7,7 @@ node_exporter for pressure (`some` is waiting, `full` is stalled).
 from collections.abc import Callable, Mapping
 
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
+from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_limit
 from cgroup_preflight.metrics.samples import parse_io_stat, parse_totals
 
 
@@ -91,11 +91,6 @@ class Source:
     make: Callable[[str, str], tuple[str, ...]]
 
 
-def seconds(microseconds: int) -> str:
-    """Seconds with all six decimals."""
-    return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
-
-
 def number(value: float | None) -> str:
     """A number as the page has it; None is no limit. A whole number has no point."""
     if value is None:
@@ -108,37 +103,55 @@ def line(family: Family, labels: str, value: str) -> str:
     return f"{family.name}{{{labels}}} {value}\n"
 
 
+def _flat(text: str) -> dict[str, str]:
+    """The digits of each key of a flat file. Raises ValueError."""
+    words = text.split()
+    found = dict(zip(words[::2], words[1::2], strict=True))
+    digits = "".join(found.values())
+    if found and not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"not a flat file: {text[:40]!r}")
+    return found
+
+
+def _seconds(digits: str) -> str:
+    """Microseconds as seconds with all six decimals."""
+    digits = digits.zfill(7)
+    return f"{digits[:-6]}.{digits[-6:]}"
+
+
 def _cpu_stat(labels: str, text: str) -> tuple[str, ...]:
-    stat = parse_flat_keyed(text)
+    stat = _flat(text)
     usage = "".join(
-        f'{CPU_USAGE.name}{{{labels},mode="{mode}"}} {seconds(stat[key])}\n'
-        for mode, key in (("user", "user_usec"), ("system", "system_usec"))
-        if key in stat
+        [
+            f'slice_cpu_usage_seconds_total{{{labels},mode="{mode}"}} {_seconds(stat[key])}\n'
+            for mode, key in (("user", "user_usec"), ("system", "system_usec"))
+            if key in stat
+        ]
     )
     if "nr_periods" not in stat:
         return (usage, "", "", "")
     return (
         usage,
-        line(CPU_PERIODS, labels, str(stat["nr_periods"])),
-        line(CPU_THROTTLED_PERIODS, labels, str(stat["nr_throttled"])) if "nr_throttled" in stat else "",
+        line(CPU_PERIODS, labels, stat["nr_periods"]),
+        line(CPU_THROTTLED_PERIODS, labels, stat["nr_throttled"]) if "nr_throttled" in stat else "",
         _throttled(labels, "own", stat),
     )
 
 
 def _cpu_stat_local(labels: str, text: str) -> tuple[str, ...]:
-    return (_throttled(labels, "local", parse_flat_keyed(text)),)
+    return (_throttled(labels, "local", _flat(text)),)
 
 
-def _throttled(labels: str, scope: str, stat: Mapping[str, int]) -> str:
+def _throttled(labels: str, scope: str, stat: Mapping[str, str]) -> str:
     if "throttled_usec" not in stat:
         return ""
-    return line(CPU_THROTTLED, f'{labels},scope="{scope}"', seconds(stat["throttled_usec"]))
+    return line(CPU_THROTTLED, f'{labels},scope="{scope}"', _seconds(stat["throttled_usec"]))
 
 
 def _events(family: Family) -> Source:
     def make(labels: str, text: str) -> tuple[str, ...]:
-        events = parse_flat_keyed(text).items()
-        return ("".join([f'{family.name}{{{labels},event="{key}"}} {value}\n' for key, value in events]),)
+        events = _flat(text).items()
+        return ("".join([f'{family.name}{{{labels},event="{escaped(key)}"}} {value}\n' for key, value in events]),)
 
     return Source(families=(family,), make=make)
 
@@ -148,7 +161,7 @@ def _pressure(resource: str) -> Source:
         totals = parse_totals(text)
         labels = f'{labels},resource="{resource}"'
         return tuple(
-            line(family, labels, seconds(totals[kind])) if kind in totals else ""
+            line(family, labels, _seconds(str(totals[kind]))) if kind in totals else ""
             for family, kind in ((WAITING, "some"), (STALLED, "full"))
         )
 
@@ -168,8 +181,8 @@ def _cpu_max(labels: str, text: str) -> tuple[str, ...]:
 
 
 def _pids_events(labels: str, text: str) -> tuple[str, ...]:
-    events = parse_flat_keyed(text)
-    return (line(PIDS_MAX_EVENTS, labels, str(events["max"])) if "max" in events else "",)
+    events = _flat(text)
+    return (line(PIDS_MAX_EVENTS, labels, events["max"]) if "max" in events else "",)
 
 
 def _io_stat(labels: str, text: str) -> tuple[str, ...]:
@@ -211,8 +224,9 @@ def label_text(slice_name: str, unit: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A label's value: names of cgroups are bytes, and a byte that is no UTF-8 becomes its number in hexadecimal."""
+    """A label's value. In names of cgroups, bytes that are no UTF-8 and characters that cannot be printed become numbers."""
     if text.isascii() and text.isprintable() and not {"\\", '"'} & set(text):
         return text
     known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    known = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in known)
     return known.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

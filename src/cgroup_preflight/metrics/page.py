@@ -12,7 +12,7 @@ from cgroup_preflight.metrics.chunks import Chunk
 from cgroup_preflight.metrics.effective import FILES, Effective, effective_limits, has_tasks
 from cgroup_preflight.metrics.families import FAMILIES, SOURCES, Family, Source, label_text, line, number
 from cgroup_preflight.metrics.names import labels
-from cgroup_preflight.metrics.samples import Sample
+from cgroup_preflight.metrics.samples import Sample, Snapshot
 
 
 def _effective(text_labels: str, found: Effective) -> tuple[str, ...]:
@@ -72,14 +72,14 @@ class _Segment:
 class _Row:
     """The lines of one cgroup."""
 
-    __slots__ = ("effective", "labels", "lines", "path", "sample", "segment")
+    __slots__ = ("cgroup_id", "effective", "labels", "lines", "path", "segment")
 
     def __init__(self, path: str, segment: _Segment, text_labels: str) -> None:
         self.path = path
         self.segment = segment
         self.labels = text_labels
         self.lines: list[str] = [""] * _PLACES
-        self.sample: Sample | None = None
+        self.cgroup_id: int | None = None
         self.effective: Effective | None = None
 
     def put(self, source: str, lines: tuple[str, ...]) -> None:
@@ -104,22 +104,24 @@ class Page:
         self._known: Mapping[str, Sample] = {}
         self._gone = _EMPTY
 
-    def update(self, samples: Mapping[str, Sample], kills: Mapping[str, int], changed: Iterable[str]) -> None:
-        """Takes over a snapshot and the OOM kills of each unit; those of `changed` are others than before."""
-        before, self._known = self._known, samples
-        limits = len(samples) != len(before)
-        for path, sample in samples.items():
-            old = before.get(path)
-            if old is not sample:
-                limits = limits or old is None or _other_limits(old, sample)
-                if self._covers(path):
-                    self._update_row(path, sample, kills.get(path, 0))
-        for path in before.keys() - samples.keys():
-            self._remove(path)
-        for row in (self._rows[path] for path in changed if path in self._rows):
+    def update(self, snapshot: Snapshot, kills: Mapping[str, int], killed: Iterable[str]) -> None:
+        """Takes over a snapshot and the OOM kills of each unit; those of `killed` are others than before."""
+        before, self._known = self._known, snapshot.samples
+        limits = False
+        for path in snapshot.changed:
+            old, sample = before.get(path), snapshot.samples.get(path)
+            if sample is None:
+                self._remove(path)
+                limits = True
+                continue
+            names = _changed_files(old, sample)
+            limits = limits or old is None or not names.isdisjoint(FILES) or has_tasks(old) != has_tasks(sample)
+            if path in self._rows or self._covers(path):
+                self._update_row(path, sample, names, kills.get(path, 0))
+        for row in (self._rows[path] for path in killed if path in self._rows):
             row.put("kills", (line(families.OOM_KILLS, row.labels, str(kills[row.path])),))
         if limits:
-            self._update_limits(samples)
+            self._update_limits(snapshot.samples)
         for name, segment in tuple(self._segments.items()):
             if not segment.rows:
                 del self._segments[name]
@@ -129,34 +131,31 @@ class Page:
 
     def _gone_kills(self, kills: Mapping[str, int]) -> Iterator[str]:
         """The kills of units that have no cgroup now."""
-        for path in kills.keys() - self._rows.keys():
+        for path in (path for path in kills if path not in self._rows):
             found = labels(path)
             text_labels = label_text(found.slice, found.unit)
             if self._covers(path) and text_labels not in self._taken:
                 yield line(families.OOM_KILLS, text_labels, str(kills[path]))
 
-    def _update_row(self, path: str, sample: Sample, kills: int) -> None:
+    def _update_row(self, path: str, sample: Sample, names: set[str], kills: int) -> None:
         row = self._rows.get(path) or self._new_row(path, kills)
         if row is None:
             return
-        old = row.sample
-        files = {} if old is None else old.files
-        for name, data in sample.files.items():
-            if files.get(name) is not data and name in SOURCES:
-                row.put(name, self._lines(SOURCES[name], row.labels, data))
-        for name in files.keys() - sample.files.keys():
+        # A row that was a duplicate before has no lines yet.
+        for name in names if row.cgroup_id is not None else set(sample.files):
             if name in SOURCES:
-                row.put(name, ("",) * len(_BY_SOURCE[name]))
-        if old is None or old.cgroup_id != sample.cgroup_id:
+                row.put(name, self._lines(SOURCES[name], row.labels, sample.files.get(name)))
+        if row.cgroup_id != sample.cgroup_id:
+            row.cgroup_id = sample.cgroup_id
             row.put("generation", (f'slice_unit_generation_info{{{row.labels},cgroup_id="{sample.cgroup_id}"}} 1\n',))
-        row.sample = sample
 
-    def _lines(self, source: Source, text_labels: str, data: bytes) -> tuple[str, ...]:
+    def _lines(self, source: Source, text_labels: str, data: bytes | None) -> tuple[str, ...]:
         try:
-            return source.make(text_labels, data.decode())
+            if data is not None:
+                return source.make(text_labels, data.decode())
         except ValueError:
             self.errors["malformed"] += 1
-            return ("",) * len(source.families)
+        return ("",) * len(source.families)
 
     def _new_row(self, path: str, kills: int) -> _Row | None:
         found = labels(path)
@@ -192,5 +191,12 @@ class Page:
             yield self._gone
 
 
-def _other_limits(old: Sample, new: Sample) -> bool:
-    return has_tasks(old) != has_tasks(new) or any(old.files.get(name) != new.files.get(name) for name in FILES)
+def _changed_files(old: Sample | None, new: Sample) -> set[str]:
+    """The names of the files whose text changed, came or went."""
+    if old is None:
+        return set(new.files)
+    files = old.files
+    found = {name for name, data in new.files.items() if files.get(name) is not data}
+    if not files.keys() <= new.files.keys():
+        found |= files.keys() - new.files.keys()
+    return found

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-from cgroup_preflight.metrics.chunks import Chunk, gzipped
+from cgroup_preflight.metrics.chunks import Chunk, Run, gzipped
 from cgroup_preflight.metrics.exposition import Style, end, head
 from cgroup_preflight.metrics.families import FAMILIES, Family
 from cgroup_preflight.metrics.kills import Ledger, Removals
@@ -31,7 +31,7 @@ class Readings:
         #: Where cgroups or limits changed since the last snapshot.
         self._hints: set[str] = set()
         self._rescan = False
-        self._heads: dict[tuple[Family, Style], Chunk] = {}
+        self._runs: dict[tuple[str, Style], Run] = {}
         self.own = OwnMetrics()
 
     @property
@@ -60,7 +60,13 @@ class Readings:
         woken = self._clock()
         reports = self._reports()
         self._take(reports)
-        if not reports.events or self._last is None:
+        if self._last is None:
+            return
+        if any(is_slice(f"{path}/{name}") for path, name in reports.created):
+            # So that the new slice is watched from its beginning.
+            self.refresh()
+            return
+        if not reports.events:
             return
         snapshot = self._tree.events(reports.events)
         self._take(self._reports())
@@ -72,7 +78,7 @@ class Readings:
     def _take(self, reports: Reports) -> None:
         now = self._clock()
         self.own.coalesced += max(reports.count - 1, 0)
-        self._hints.update(reports.created, reports.limits, (path for path, _ in reports.removed))
+        self._hints.update(reports.limits, (path for path, _ in (*reports.created, *reports.removed)))
         for path, name in reports.removed:
             self._removals.add(path, name, now)
         if reports.overflow:
@@ -82,7 +88,7 @@ class Readings:
 
     def _show(self, snapshot: Snapshot, only: Iterable[str] | None, by: str, since_ns: int) -> None:
         changed = self._ledger.update(snapshot, only)
-        self._page.update(snapshot.samples, self._ledger.kills, changed)
+        self._page.update(snapshot, self._ledger.kills, changed)
         if changed:
             self.own.latencies[by].observe((self._clock() - since_ns) / 1e9)
 
@@ -99,14 +105,20 @@ class Readings:
 
     def render(self, style: Style, *, packed: bool) -> list[bytes]:
         """The page in parts, with `packed` as one gzip stream."""
-        chunks: list[Chunk] = []
-        for family in FAMILIES:
-            chunks += (self._head(family, style), *self._page.chunks(family))
-        chunks.append(Chunk((self._own(style) + end(style)).encode()))
-        return gzipped(chunks) if packed else [chunk.data for chunk in chunks]
+        runs = [self._run(family, style) for family in FAMILIES]
+        last = Run()
+        last.replace([Chunk((self._own(style) + end(style)).encode())])
+        runs.append(last)
+        return gzipped(runs) if packed else [chunk.data for run in runs for chunk in run.chunks]
 
-    def _head(self, family: Family, style: Style) -> Chunk:
-        return self._heads.setdefault((family, style), Chunk(head(family, style).encode()))
+    def _run(self, family: Family, style: Style) -> Run:
+        """A family with its head."""
+        run = self._runs.get((family.name, style))
+        if run is None:
+            run = self._runs[family.name, style] = Run()
+            run.replace([Chunk(head(family, style).encode())])
+        run.replace((run.chunks[0], *self._page.chunks(family)))
+        return run
 
     def _own(self, style: Style) -> str:
         last = self._last

@@ -16,10 +16,12 @@ from cgroup_preflight.metrics.door import Door, Folder
 from cgroup_preflight.metrics.names import is_slice
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 
+#: How many cgroups are below.
+_STRUCTURE = "cgroup.stat"
 #: Files that count what is below, too. memory.events is the first: the count of a parent is never newer than a child's.
 ACTIVITY = (
     "memory.events", "cpu.stat", "memory.current", "cpu.pressure", "memory.pressure", "io.pressure", "io.stat",
-    "memory.swap.current", "cgroup.stat",
+    "memory.swap.current", _STRUCTURE,
 )  # fmt: skip
 #: Files that change only with another one of the same cgroup.
 _FOLLOWING = {
@@ -32,7 +34,7 @@ _LOCAL = "cpu.stat.local"
 #: Limits, and what changes rarely: read at the first visit and every `SLOW_SECONDS` of a cgroup that is active.
 SLOW = (
     "cpu.max", "cpu.weight", "cpu.idle", "cpuset.cpus.effective", "memory.max", "memory.high", "memory.low", "memory.min",
-    "memory.swap.max", "pids.max", "pids.events", "irq.pressure", "cgroup.events",
+    "memory.swap.max", "pids.max", "pids.events", "irq.pressure",
 )  # fmt: skip
 _ALL = (*ACTIVITY, *_FOLLOWING, _LOCAL, *SLOW)
 SLOW_SECONDS = 60.0
@@ -50,10 +52,12 @@ _Changes = dict[str, bytes | int]
 class _Node:
     """What is known of one cgroup."""
 
-    __slots__ = ("checked_ns", "children", "folder", "sample", "slow_ns", "structure")
+    __slots__ = ("checked_ns", "children", "folder", "follows", "sample", "slow_ns", "structure")
 
-    def __init__(self, folder: Folder, sample: Sample) -> None:
+    def __init__(self, folder: Folder, sample: Sample, *, follows: bool) -> None:
         self.folder = folder
+        #: Whether the cgroups in it are read.
+        self.follows = follows
         self.sample = sample
         self.children: dict[str, _Node] = {}
         #: The text of cgroup.stat when the children were last listed.
@@ -99,6 +103,7 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
+        self._changed: set[str] = set()
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
         self._last_ns = 0
@@ -137,9 +142,10 @@ class Tree:
         self._nodes, self._samples = {}, {}
 
     def _snapshot(self, started: int) -> Snapshot:
+        changed, self._changed = self._changed, set()
         return Snapshot(
             started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
-            errors=dict(self._errors),
+            errors=dict(self._errors), changed=frozenset(changed),
         )  # fmt: skip
 
     def _enter(self, path: str) -> _Node | None:
@@ -149,7 +155,8 @@ class Tree:
         except OSError as error:
             self._count(error)
             return None
-        node = _Node(folder, Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={}))
+        sample = Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={})
+        node = _Node(folder, sample, follows=self._follows(path))
         self._nodes[path] = node
         return node if self._visit(node, _ALL, full=True) else None
 
@@ -159,19 +166,22 @@ class Tree:
         changed = self._read(node, names, slow=full)
         if changed is None:
             return False
-        if (look or changed) and self._follows(node.sample.cgroup):
+        # The root has no memory.current and memory.events that would show a change below.
+        if node.follows and (look or changed or not node.sample.cgroup):
             known = node.sample.files
-            if look or known.get("cgroup.stat") != node.structure:
+            if look or known.get(_STRUCTURE) != node.structure:
                 self._list(node)
             below = [name for name in (*ACTIVITY, _LOCAL) if name in changed or name not in known]
-            self._visit_all(node, lambda child: self._visit(child, below, full=full))
+            # One cgroup more and one less elsewhere are no change above.
+            listed = below if _STRUCTURE in below else [*below, _STRUCTURE]
+            self._visit_all(node, lambda child: self._visit(child, listed if child.follows else below, full=full))
         return True
 
     def _visit_events(self, node: _Node) -> bool:
         node.folder.enter()
         try:
             changed = self._changes(node, ("memory.events", "memory.events.local"), retry=False)
-            if changed and self._follows(node.sample.cgroup) and self._is_other(node):
+            if changed and node.follows and self._is_other(node):
                 self._list(node)
         except OSError as error:
             self._lose(node, error)
@@ -183,7 +193,7 @@ class Tree:
 
     def _is_other(self, node: _Node) -> bool:
         """Whether cgroups came or went below. The sample keeps its text, so that the next snapshot looks further down."""
-        return "cgroup.stat" not in node.sample.files or node.folder.read("cgroup.stat") != node.structure
+        return _STRUCTURE not in node.sample.files or node.folder.read(_STRUCTURE) != node.structure
 
     def _visit_all(self, node: _Node, visit: Callable[[_Node], bool]) -> None:
         """Visits the cgroups in one; where one is gone, others can have come."""
@@ -201,7 +211,7 @@ class Tree:
             self._count(error)
             return
         # A cgroup without cgroup.stat is listed each time.
-        node.structure = node.sample.files.get("cgroup.stat")
+        node.structure = node.sample.files.get(_STRUCTURE)
         for name in node.children.keys() - set(names):
             self._forget(node.children.pop(name))
         for name in names:
@@ -209,7 +219,7 @@ class Tree:
                 node.children[name] = child
 
     def _follows(self, path: str) -> bool:
-        """Whether the cgroups in this one are read."""
+        """Whether the cgroups in the one at `path` are read."""
         return path not in self._above and (is_slice(path) or _levels_below_unit(path) < self._depth)
 
     def _forget(self, node: _Node) -> None:
@@ -220,6 +230,7 @@ class Tree:
         if self._nodes.get(path) is node:
             del self._nodes[path]
             self._samples.pop(path, None)
+            self._changed.add(path)
 
     def _lose(self, node: _Node, error: OSError) -> None:
         self._count(error)
@@ -249,16 +260,18 @@ class Tree:
 
     def _keep(self, node: _Node, now: int, changed: _Changes) -> None:
         old = node.sample
-        files, errors = dict(old.files), dict(old.errors)
+        files, errors = dict(old.files), old.errors
         for name, value in changed.items():
-            files.pop(name, None)
-            errors.pop(name, None)
             if isinstance(value, bytes):
                 files[name] = value
-            elif value != errno.ENOENT:
-                errors[name] = value
+            else:
+                files.pop(name, None)
+        if errors or len(files) < len(old.files.keys() | changed.keys()):
+            known = {**errors, **{name: value for name, value in changed.items() if isinstance(value, int)}}
+            errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
+        self._changed.add(old.cgroup)
 
     def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
@@ -272,7 +285,7 @@ class Tree:
             if old is None and not retry:
                 continue
             try:
-                data = read(name)
+                data = read(name, name not in SLOW)
             except OSError as error:
                 number = error.errno or errno.EIO
                 if number == errno.ENODEV:
