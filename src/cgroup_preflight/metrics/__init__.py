@@ -1,0 +1,1 @@
+"""Metrics of slices for Prometheus, and the diagnosis of contention between slices."""
