@@ -5,6 +5,7 @@ Whether an expression is valid, and whether an alert fires, is promtool's to say
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,3 +148,15 @@ def test_variables_ask_for_series_that_exist(variable: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_series_of_an_expression(expression: str, expected: list[Series]) -> None:
     assert list(series_of(expression)) == expected
+
+
+def test_the_page_names_every_alert_and_only_what_exists() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "golden-signals.md").read_text()
+    rows = dict(re.findall(r"^\| `(Slice\w+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
+    severities: dict[str, set[str]] = {}
+    for alert, severity in re.findall(r"- alert: (\S+)\n(?:(?!- alert).*\n)*? +severity: (\w+)", _RULES):
+        severities.setdefault(alert, set()).add(severity)
+    assert {alert: set(text.split(", ")) for alert, text in rows.items()} == severities
+    named = set(re.findall(r"\bslice_\w+", page))
+    assert len(named) > 10
+    assert named <= {family.name for family in FAMILIES}

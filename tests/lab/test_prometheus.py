@@ -1,0 +1,332 @@
+"""A real Prometheus scrapes the exporter in a guest, while real services are throttled and killed for memory.
+
+The answers of its API must be what the kernel's files say, and the rules that ship must fire on it. promtool, of the same
+Debian package, checks the rules, their tests, the dashboard's expressions and the exporter's own page.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import BootMode
+from cgroup_preflight.metrics.families import FAMILIES
+from cgroup_preflight.metrics.rules_files import NAMES, shipped, write_rules
+from tests.lab.configs import ENVIRONMENT, report_of_run, said, toml
+from tests.lab.conftest import kind_for
+from tests.lab.prometheus import Promtool, Server, unpacked
+
+_SOURCE = Path(__file__).parents[2] / "src"
+_UNITS = "/run/systemd/system"
+_EXPORTER = "127.0.0.1:9753"
+_SERVER = "127.0.0.1:9090"
+_KILLS = 5
+_RUN = "/run/lab-prometheus"
+_CONFIG = f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{_RUN}/slices.rules.yml]
+scrape_configs:
+  - job_name: slices
+    static_configs: [{{targets: ['{_EXPORTER}']}}]
+"""
+#: Two slices with services of their own: one is throttled all the time, the other killed for memory again and again.
+_FILES = {
+    "quota.slice": "[Slice]\nCPUQuota=20%\n",
+    "burner.service": "[Service]\nSlice=quota.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n",
+    "tight.slice": "[Slice]\n",
+    "victim.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=tight.slice\nExecStart=/usr/bin/tail /dev/zero\n"
+                      "MemoryMax=16M\nMemorySwapMax=0\nRestart=always\nRestartSec=200ms\n",
+    "prometheus.service": f"[Service]\nExecStart={input_path('prometheus')} --config.file={_RUN}/prometheus.yml"
+                          f" --storage.tsdb.path={_RUN}/data --web.listen-address={_SERVER}\n",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    return unpacked(image.cache_folder(os.environ).parent / "lab-prometheus")
+
+
+@pytest.fixture(scope="module")
+def promtool(programs: Path) -> Promtool:
+    return Promtool(programs / "promtool")
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `exporter --write-rules` writes."""
+    folder = tmp_path_factory.mktemp("rules")
+    write_rules(str(folder), force=False)
+    return folder
+
+
+def test_the_rules_are_valid_and_their_tests_pass(promtool: Promtool, rules: Path) -> None:
+    assert promtool.run("check", "rules", "--lint=all", "--lint-fatal", "slices.rules.yml", cwd=rules)[0] == 0
+    status, text = promtool.run("test", "rules", "slices.rules.test.yml", cwd=rules)
+    assert (status, "SUCCESS" in text) == (0, True), text
+
+
+def test_promtool_would_find_a_rule_that_never_fires(promtool: Promtool, rules: Path) -> None:
+    path = rules / "slices.rules.yml"
+    whole = path.read_text()
+    path.write_text(whole.replace("[5m]) > 0.10", "[5m]) > 1.10"))
+    status, text = promtool.run("test", "rules", "slices.rules.test.yml", cwd=rules)
+    path.write_text(whole)
+    assert (status, "SliceMemoryStalled" in text) == (1, True), text
+
+
+def test_every_expression_of_the_dashboard_is_valid(promtool: Promtool, tmp_path: Path) -> None:
+    board: dict[str, Any] = json.loads(shipped("slices.dashboard.json"))
+    expressions = [
+        target["expr"].replace("$__rate_interval", "5m")
+        for panel in board["panels"]
+        for target in panel.get("targets", ())
+    ]
+    for wrong in ([], ["sum by (slice (up)"]):
+        rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate([*expressions, *wrong])]
+        (tmp_path / "board.yml").write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))
+        status, text = promtool.run("check", "rules", "board.yml", cwd=tmp_path)
+        assert status == len(wrong), text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """The guest after all of it, with both services quiet: what the kernel says, and the server that scraped it."""
+
+    guest: Guest
+    server: Server
+
+    def kernel(self, path: str) -> dict[str, int]:
+        """A file of keys and numbers below /sys/fs/cgroup."""
+        lines = self.guest.read_file(f"/sys/fs/cgroup/{path}").decode().splitlines()
+        return {key: int(value) for key, value in map(str.split, lines)}
+
+
+def _shell(guest: Guest, command: str, timeout: float = 60.0) -> str:
+    done = guest.run(["sh", "-c", command], timeout=timeout)
+    assert done.returncode == 0, done
+    return done.text
+
+
+def _until(guest: Guest, command: str, seconds: int = 60) -> None:
+    _shell(guest, f"timeout {seconds} sh -c 'until {command}; do sleep 0.1; done'", timeout=seconds + 10)
+
+
+@pytest.fixture(scope="module")
+def scene(lab_inputs: dict[str, Path], programs: Path, rules: Path) -> Iterator[Scene]:
+    inputs = {"src": lab_inputs["src"], "prometheus": programs / "prometheus"}
+    spec = replace(kind_for(frozenset({"psi"})).spec, mode=BootMode.QUICK, inputs=inputs)
+    recipe = recipe_for(spec.distro, with_kernel=True)
+    with Guest(spec, image.ensure(recipe, image.cache_folder(os.environ))) as guest:
+        server = Server(guest, _SERVER)
+        _start(guest, server, rules)
+        _make_trouble(guest)
+        _wait_for_snapshot(guest, server)
+        yield Scene(guest=guest, server=server)
+
+
+def _start(guest: Guest, server: Server, rules: Path) -> None:
+    """The exporter with its own unit, and Prometheus; returns when both slices have been scraped."""
+    for name in NAMES:
+        guest.write_file(
+            f"{_UNITS if name.endswith(('.service', '.slice')) else _RUN}/{name}", (rules / name).read_bytes()
+        )
+    for name, text in _FILES.items():
+        guest.write_file(f"{_UNITS}/{name}", text.encode())
+    guest.write_file(f"{_RUN}/prometheus.yml", _CONFIG.encode())
+    variables = "".join(f"Environment={name}={value}\n" for name, value in ENVIRONMENT.items())
+    command = f"/usr/bin/python3 -m cgroup_preflight exporter --listen {_EXPORTER} --interval 1s"
+    guest.write_file(
+        f"{_UNITS}/cgroup-preflight-exporter.service.d/lab.conf",
+        f"[Service]\n{variables}ExecStart=\nExecStart={command}\n".encode(),
+    )
+    _shell(
+        guest, "systemctl daemon-reload; systemctl start quota.slice tight.slice cgroup-preflight-exporter prometheus"
+    )
+    ready = f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{_SERVER}/-/ready\\")" 2>/dev/null'
+    _until(guest, ready)
+    deadline = time.monotonic() + 60
+    while {"quota.slice", "tight.slice"} - {dict(key).get("slice") for key in server.values("slice_cpu_weight")}:
+        assert time.monotonic() < deadline, _shell(guest, "journalctl -b -n 50 --no-pager")
+        time.sleep(0.5)
+
+
+def _make_trouble(guest: Guest) -> None:
+    """Throttling for some seconds and some OOM kills; then the burner is stopped and the victim gone, so nothing moves."""
+    _shell(guest, "systemctl start burner victim")
+    _until(guest, f'[ $(sed -n "s/^oom_kill //p" /sys/fs/cgroup/tight.slice/memory.events) -ge {_KILLS} ]')
+    _until(guest, '[ $(sed -n "s/^nr_throttled //p" /sys/fs/cgroup/quota.slice/cpu.stat) -ge 80 ]')
+    _shell(guest, "systemctl stop victim; systemctl kill -s STOP burner; sleep 0.5")
+
+
+def _wait_for_snapshot(guest: Guest, server: Server) -> None:
+    now = float(_shell(guest, "date +%s.%N"))
+    deadline = time.monotonic() + 60
+    while (server.value("slice_exporter_snapshot_timestamp_seconds") or 0.0) <= now:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def _key(**labels: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+def test_prometheus_takes_every_scrape(scene: Scene) -> None:
+    (target,) = scene.server.api("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert scene.server.value("min_over_time(up[10m])") == 1
+    assert scene.server.api("rules")["groups"]
+    assert all(rule["health"] == "ok" for group in scene.server.api("rules")["groups"] for rule in group["rules"])
+
+
+def test_types_and_texts_are_those_of_the_table(scene: Scene) -> None:
+    served = scene.server.api("metadata")
+    table = {family.name: family for family in FAMILIES}
+    ours = {name: rows for name, rows in served.items() if name.startswith("slice_")}
+    assert ours
+    assert set(ours) <= set(table)
+    for name, (row, *_) in ours.items():
+        assert (row["type"], row["help"]) == (table[name].type, table[name].help)
+
+
+def test_no_oom_kill_is_lost(scene: Scene) -> None:
+    """The victim's own cgroup was removed at each restart; its slice has the number."""
+    killed = scene.kernel("tight.slice/memory.events")["oom_kill"]
+    assert killed >= _KILLS
+    assert scene.server.value('sum(slice_oom_kills_total{slice="tight.slice"})') == killed
+    assert scene.server.value('sum(slice_oom_kills_total{slice!="tight.slice"})') in (0, None)
+    events = scene.server.values('slice_memory_events_total{slice="tight.slice", unit="", event="oom_kill"}')
+    assert list(events.values()) == [killed]
+
+
+def test_throttling_is_what_the_kernel_counted(scene: Scene) -> None:
+    stat = scene.kernel("quota.slice/cpu.stat")
+    one = '{slice="quota.slice", unit=""}'
+    assert scene.server.value(f"slice_cpu_periods_total{one}") == stat["nr_periods"]
+    assert scene.server.value(f"slice_cpu_throttled_periods_total{one}") == stat["nr_throttled"]
+    assert scene.server.values('slice_cpu_throttled_seconds_total{slice="quota.slice", unit="", scope="own"}') == {
+        _key(slice="quota.slice", scope="own"): stat["throttled_usec"] / 1e6
+    }
+    assert scene.server.values(f"slice_cpu_usage_seconds_total{one}") == {
+        _key(slice="quota.slice", mode=mode): stat[f"{mode}_usec"] / 1e6 for mode in ("user", "system")
+    }
+    ratio = scene.server.value('slice_unit:slice_cpu_throttled_periods:ratio_increase5m{slice="quota.slice"}')
+    assert ratio is not None
+    assert ratio > 0.8
+
+
+def test_limits_and_what_is_effective(scene: Scene) -> None:
+    assert scene.server.values('slice_cpu_quota_cpus{slice="quota.slice"}') == {
+        _key(slice="quota.slice"): 0.2, _key(slice="quota.slice", unit="burner.service"): float("inf"),
+    }  # fmt: skip
+    assert scene.server.values('slice_cpu_effective_quota_cpus{slice="quota.slice"}') == {
+        _key(slice="quota.slice"): 0.2, _key(slice="quota.slice", unit="burner.service"): 0.2,
+    }  # fmt: skip
+    assert scene.server.value('slice_memory_limit_bytes{slice="sliceexporter.slice", unit="", kind="max"}') == 256 << 20
+    assert scene.server.value('slice_memory_limit_bytes{slice="quota.slice", unit="", kind="max"}') == float("inf")
+
+
+def test_pressure_of_the_throttled_slice(scene: Scene) -> None:
+    """The burner was not allowed to run for most of the time: its slice waited, and no other one stalled as long."""
+    waiting = scene.server.value('slice_pressure_waiting_seconds_total{slice="quota.slice", unit="", resource="cpu"}')
+    stalled = scene.server.value('slice_pressure_stalled_seconds_total{slice="quota.slice", unit="", resource="cpu"}')
+    assert waiting is not None
+    assert stalled is not None
+    assert waiting > 1.0
+    assert stalled > 1.0
+
+
+def test_the_alerts_that_ship_fire_on_it(scene: Scene) -> None:
+    alerts = {
+        (alert["labels"]["alertname"], alert["labels"]["slice"], alert["state"])
+        for alert in scene.server.api("alerts")["alerts"]
+    }
+    # SliceThrottled waits for 15 minutes before it fires.
+    assert {("SliceOomKill", "tight.slice", "firing"), ("SliceThrottled", "quota.slice", "pending")} <= alerts
+    assert {name for name, found, _ in alerts if found not in ("tight.slice", "quota.slice")} <= {"SliceThrottled"}
+
+
+def test_promtool_finds_nothing_on_the_page(scene: Scene, promtool: Promtool) -> None:
+    script = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
+    page = scene.guest.run(["python3", "-c", script, f"http://{_EXPORTER}/metrics"]).text
+    assert "slice_cpu_usage_seconds_total{" in page
+    assert promtool.run("check", "metrics", stdin=page) == (0, "")
+    # The same call finds something in a page without texts.
+    bare = "\n".join(line for line in page.splitlines() if not line.startswith("# HELP")) + "\n"
+    assert promtool.run("check", "metrics", stdin=bare)[0] == 3
+
+
+#: Prints the user and every folder that it may write to, three levels deep, and at each mount.
+_LOOK = """
+import os
+folders = {line.split()[4] for line in open("/proc/self/mountinfo")}
+for top, names, _ in os.walk("/"):
+    names[:] = [name for name in names if top.count("/") < 3 and os.path.join(top, name) != "/proc"]
+    folders.update(os.path.join(top, name) for name in names)
+print("root" if os.getuid() == 0 else "nobody special", sorted(f for f in folders if os.path.isdir(f) and os.access(f, os.W_OK)))
+"""
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_the_exporter_can_write_nothing(scene: Scene, confined: bool) -> None:
+    """In the sandbox of its unit no folder is writable; without the sandbox, the same look finds some."""
+    scene.guest.write_file("/usr/local/lib/lab-look.py", _LOOK.encode())
+    text = shipped("cgroup-preflight-exporter.service").decode() if confined else "[Service]\nUser=nobody\n"
+    text += "[Service]\nType=oneshot\nExecStart=\nExecStart=/usr/bin/python3 -I /usr/local/lib/lab-look.py\n"
+    scene.guest.write_file(f"{_UNITS}/look.service", text.encode())
+    _shell(scene.guest, "systemctl daemon-reload; systemctl start look")
+    said_last = _shell(
+        scene.guest, "journalctl --sync; journalctl -u look -o cat --no-pager | grep special | tail -n 1"
+    ).strip()
+    assert said_last.endswith(" []") == confined, said_last
+
+
+def test_systemd_finds_the_unit_well_protected(scene: Scene) -> None:
+    text = _shell(scene.guest, "systemd-analyze security --no-pager cgroup-preflight-exporter")
+    assert float(re.findall(r"Overall exposure level [^:]*: ([0-9.]+)", text)[0]) < 2.0, text
+
+
+def _project(folder: Path) -> None:
+    """A project that ships the exporter's unit: the limits of its slice, and the file that ExecStart names."""
+    folder.mkdir()
+    for name in NAMES[3:]:
+        (folder / name).write_bytes(shipped(name))
+    shutil.copytree(_SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "#!/usr/bin/python3\nimport sys\nsys.path.insert(0, '/opt/cgroup-preflight')\n"
+    (folder / "cgroup-preflight").write_text(f"{program}from cgroup_preflight.cli import main\nsys.exit(main())\n")
+    (folder / "cgroup-preflight").chmod(0o755)
+    limits = dict(re.findall(r"(?m)^([A-Z]\w+)=(.*)$", shipped("sliceexporter.slice").decode().partition("[Slice]")[2]))
+    assert set(limits) == {"CPUQuota", "MemoryMax", "MemorySwapMax", "TasksMax"}
+    config = {
+        "project": {"name": "exporter"},
+        "target": {"machine": "uml", "paths": {}},
+        "slices": {"sliceexporter": limits},
+        "services": {"exporter": {
+            "unit": "cgroup-preflight-exporter.service", "binary": "cgroup-preflight", "slice": "sliceexporter",
+            "smoke": {"ready": f"http://{_EXPORTER}/metrics", "duration": "3s"},
+        }},
+    }  # fmt: skip
+    text = toml(config).replace(
+        "[services.exporter]", '[target.paths]\n"/opt/cgroup-preflight" = "src"\n[services.exporter]'
+    )
+    (folder / "cgroup-preflight.toml").write_text(text)
+
+
+def test_the_unit_that_ships_passes_a_run_of_this_tool(tmp_path: Path) -> None:
+    _project(tmp_path / "project")
+    report = report_of_run(tmp_path / "project", "debian-12")
+    assert said(report, "exporter", "fail", "unverified") == []
+    assert report["verdict"] == "pass", report["findings"]
+    (service,) = report["services"]
+    limits = {item["file"].rpartition("/")[2]: item["actual"] for item in service["limits"]}
+    assert limits["memory.max"] == str(256 << 20)
+    assert limits["pids.max"] == "32"
