@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,40 +16,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ci.prometheus_guest import EXPORTER, UNITS, Server, shell, start, unpacked, until
 
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode
 from cgroup_preflight.metrics.families import FAMILIES
 from cgroup_preflight.metrics.rules_files import NAMES, shipped, write_rules
-from tests.lab.configs import ENVIRONMENT, report_of_run, said, toml
+from tests.lab.configs import report_of_run, said, toml
 from tests.lab.conftest import kind_for
-from tests.lab.prometheus import Promtool, Server, unpacked
 
 _SOURCE = Path(__file__).parents[2] / "src"
-_UNITS = "/run/systemd/system"
-_EXPORTER = "127.0.0.1:9753"
-_SERVER = "127.0.0.1:9090"
 _KILLS = 5
-_RUN = "/run/lab-prometheus"
-_CONFIG = f"""
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
-rule_files: [{_RUN}/slices.rules.yml]
-scrape_configs:
-  - job_name: slices
-    static_configs: [{{targets: ['{_EXPORTER}']}}]
-"""
-#: Two slices with services of their own: one is throttled all the time, the other killed for memory again and again.
-_FILES = {
-    "quota.slice": "[Slice]\nCPUQuota=20%\n",
-    "burner.service": "[Service]\nSlice=quota.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n",
-    "tight.slice": "[Slice]\n",
-    "victim.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=tight.slice\nExecStart=/usr/bin/tail /dev/zero\n"
-                      "MemoryMax=16M\nMemorySwapMax=0\nRestart=always\nRestartSec=200ms\n",
-    "prometheus.service": f"[Service]\nExecStart={input_path('prometheus')} --config.file={_RUN}/prometheus.yml"
-                          f" --storage.tsdb.path={_RUN}/data --web.listen-address={_SERVER}\n",
-}  # fmt: skip
+
+
+class Promtool:
+    """Calls of promtool on this machine."""
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+
+    def run(self, *words: str, stdin: str = "", cwd: Path | None = None) -> tuple[int, str]:
+        """Exit status, and stdout with stderr."""
+        done = subprocess.run([self._program, *words], input=stdin, cwd=cwd, capture_output=True, text=True,
+                              timeout=300, check=False)  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -111,65 +104,28 @@ class Scene:
         return {key: int(value) for key, value in map(str.split, lines)}
 
 
-def _shell(guest: Guest, command: str, timeout: float = 60.0) -> str:
-    done = guest.run(["sh", "-c", command], timeout=timeout)
-    assert done.returncode == 0, done
-    return done.text
-
-
-def _until(guest: Guest, command: str, seconds: int = 60) -> None:
-    _shell(guest, f"timeout {seconds} sh -c 'until {command}; do sleep 0.1; done'", timeout=seconds + 10)
-
-
 @pytest.fixture(scope="module")
-def scene(lab_inputs: dict[str, Path], programs: Path, rules: Path) -> Iterator[Scene]:
+def scene(lab_inputs: dict[str, Path], programs: Path) -> Iterator[Scene]:
     inputs = {"src": lab_inputs["src"], "prometheus": programs / "prometheus"}
     spec = replace(kind_for(frozenset({"psi"})).spec, mode=BootMode.QUICK, inputs=inputs)
     recipe = recipe_for(spec.distro, with_kernel=True)
     with Guest(spec, image.ensure(recipe, image.cache_folder(os.environ))) as guest:
-        server = Server(guest, _SERVER)
-        _start(guest, server, rules)
+        server = start(guest)
         _make_trouble(guest)
         _wait_for_snapshot(guest, server)
         yield Scene(guest=guest, server=server)
 
 
-def _start(guest: Guest, server: Server, rules: Path) -> None:
-    """The exporter with its own unit, and Prometheus; returns when both slices have been scraped."""
-    for name in NAMES:
-        guest.write_file(
-            f"{_UNITS if name.endswith(('.service', '.slice')) else _RUN}/{name}", (rules / name).read_bytes()
-        )
-    for name, text in _FILES.items():
-        guest.write_file(f"{_UNITS}/{name}", text.encode())
-    guest.write_file(f"{_RUN}/prometheus.yml", _CONFIG.encode())
-    variables = "".join(f"Environment={name}={value}\n" for name, value in ENVIRONMENT.items())
-    command = f"/usr/bin/python3 -m cgroup_preflight exporter --listen {_EXPORTER} --interval 1s"
-    guest.write_file(
-        f"{_UNITS}/cgroup-preflight-exporter.service.d/lab.conf",
-        f"[Service]\n{variables}ExecStart=\nExecStart={command}\n".encode(),
-    )
-    _shell(
-        guest, "systemctl daemon-reload; systemctl start quota.slice tight.slice cgroup-preflight-exporter prometheus"
-    )
-    ready = f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{_SERVER}/-/ready\\")" 2>/dev/null'
-    _until(guest, ready)
-    deadline = time.monotonic() + 60
-    while {"quota.slice", "tight.slice"} - {dict(key).get("slice") for key in server.values("slice_cpu_weight")}:
-        assert time.monotonic() < deadline, _shell(guest, "journalctl -b -n 50 --no-pager")
-        time.sleep(0.5)
-
-
 def _make_trouble(guest: Guest) -> None:
     """Throttling for some seconds and some OOM kills; then the burner is stopped and the victim gone, so nothing moves."""
-    _shell(guest, "systemctl start burner victim")
-    _until(guest, f'[ $(sed -n "s/^oom_kill //p" /sys/fs/cgroup/tight.slice/memory.events) -ge {_KILLS} ]')
-    _until(guest, '[ $(sed -n "s/^nr_throttled //p" /sys/fs/cgroup/quota.slice/cpu.stat) -ge 80 ]')
-    _shell(guest, "systemctl stop victim; systemctl kill -s STOP burner; sleep 0.5")
+    shell(guest, "systemctl start burner victim")
+    until(guest, f'[ $(sed -n "s/^oom_kill //p" /sys/fs/cgroup/tight.slice/memory.events) -ge {_KILLS} ]')
+    until(guest, '[ $(sed -n "s/^nr_throttled //p" /sys/fs/cgroup/quota.slice/cpu.stat) -ge 80 ]')
+    shell(guest, "systemctl stop victim; systemctl kill -s STOP burner; sleep 0.5")
 
 
 def _wait_for_snapshot(guest: Guest, server: Server) -> None:
-    now = float(_shell(guest, "date +%s.%N"))
+    now = float(shell(guest, "date +%s.%N"))
     deadline = time.monotonic() + 60
     while (server.value("slice_exporter_snapshot_timestamp_seconds") or 0.0) <= now:
         assert time.monotonic() < deadline
@@ -257,7 +213,7 @@ def test_the_alerts_that_ship_fire_on_it(scene: Scene) -> None:
 
 def test_promtool_finds_nothing_on_the_page(scene: Scene, promtool: Promtool) -> None:
     script = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
-    page = scene.guest.run(["python3", "-c", script, f"http://{_EXPORTER}/metrics"]).text
+    page = scene.guest.run(["python3", "-c", script, f"http://{EXPORTER}/metrics"]).text
     assert "slice_cpu_usage_seconds_total{" in page
     assert promtool.run("check", "metrics", stdin=page) == (0, "")
     # The same call finds something in a page without texts.
@@ -282,16 +238,16 @@ def test_the_exporter_can_write_nothing(scene: Scene, confined: bool) -> None:
     scene.guest.write_file("/usr/local/lib/lab-look.py", _LOOK.encode())
     text = shipped("cgroup-preflight-exporter.service").decode() if confined else "[Service]\nUser=nobody\n"
     text += "[Service]\nType=oneshot\nExecStart=\nExecStart=/usr/bin/python3 -I /usr/local/lib/lab-look.py\n"
-    scene.guest.write_file(f"{_UNITS}/look.service", text.encode())
-    _shell(scene.guest, "systemctl daemon-reload; systemctl start look")
-    said_last = _shell(
+    scene.guest.write_file(f"{UNITS}/look.service", text.encode())
+    shell(scene.guest, "systemctl daemon-reload; systemctl start look")
+    said_last = shell(
         scene.guest, "journalctl --sync; journalctl -u look -o cat --no-pager | grep special | tail -n 1"
     ).strip()
     assert said_last.endswith(" []") == confined, said_last
 
 
 def test_systemd_finds_the_unit_well_protected(scene: Scene) -> None:
-    text = _shell(scene.guest, "systemd-analyze security --no-pager cgroup-preflight-exporter")
+    text = shell(scene.guest, "systemd-analyze security --no-pager cgroup-preflight-exporter")
     assert float(re.findall(r"Overall exposure level [^:]*: ([0-9.]+)", text)[0]) < 2.0, text
 
 
@@ -312,7 +268,7 @@ def _project(folder: Path) -> None:
         "slices": {"sliceexporter": limits},
         "services": {"exporter": {
             "unit": "cgroup-preflight-exporter.service", "binary": "cgroup-preflight", "slice": "sliceexporter",
-            "smoke": {"ready": f"http://{_EXPORTER}/metrics", "duration": "3s"},
+            "smoke": {"ready": f"http://{EXPORTER}/metrics", "duration": "3s"},
         }},
     }  # fmt: skip
     text = toml(config).replace(

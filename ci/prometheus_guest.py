@@ -1,0 +1,125 @@
+"""Debian's Prometheus in a guest, where it scrapes the exporter; for the lab and for the picture in docs/.
+
+The package is unpacked and not installed, because its service would listen on this machine.
+"""
+
+import json
+import subprocess
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.metrics.rules_files import NAMES, shipped
+
+UNITS = "/run/systemd/system"
+EXPORTER = "127.0.0.1:9753"
+SERVER = "127.0.0.1:9090"
+#: In the guest: Prometheus' configuration, the rules, and below `data` what it has recorded.
+FOLDER = "/var/lib/lab-prometheus"
+_TIMEOUT = 300
+_CONFIG = f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{FOLDER}/slices.rules.yml]
+scrape_configs:
+  - job_name: slices
+    static_configs: [{{targets: ['{EXPORTER}']}}]
+"""
+#: Two slices with services of their own: one is throttled all the time, the other killed for memory again and again.
+_UNIT_FILES = {
+    "quota.slice": "[Slice]\nCPUQuota=20%\n",
+    "burner.service": "[Service]\nSlice=quota.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n",
+    "tight.slice": "[Slice]\n",
+    "victim.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=tight.slice\nExecStart=/usr/bin/tail /dev/zero\n"
+                      "MemoryMax=16M\nMemorySwapMax=0\nRestart=always\nRestartSec=200ms\n",
+    "prometheus.service": f"[Service]\nExecStart={input_path('prometheus')} --config.file={FOLDER}/prometheus.yml"
+                          f" --storage.tsdb.path={FOLDER}/data --web.listen-address={SERVER}\n",
+}  # fmt: skip
+#: The unit that ships, with this checkout's program.
+_DROP_IN = f"""[Service]
+Environment=PYTHONPATH={input_path("src")}
+ExecStart=
+ExecStart=/usr/bin/python3 -m cgroup_preflight exporter --listen {EXPORTER} --interval 1s
+"""
+#: Prints the answer to a query of the API; runs in the guest, where the server is.
+_ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+
+
+def unpacked(folder: Path) -> Path:
+    """The folder of `prometheus` and `promtool`; downloads and unpacks the package below `folder` the first time."""
+    programs = folder / "usr" / "bin"
+    if not (programs / "promtool").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "prometheus"]
+        if subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False).returncode:
+            subprocess.run(["apt-get", "-q", "update"], capture_output=True, timeout=_TIMEOUT, check=True)
+            subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=True)
+        (package,) = folder.glob("prometheus_*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, folder], check=True, timeout=_TIMEOUT)
+        package.unlink()
+    return programs
+
+
+class Server:
+    """The Prometheus in a guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def api(self, path: str, **words: str) -> dict[str, Any]:
+        """The `data` of an answer of the API, https://prometheus.io/docs/prometheus/latest/querying/api/."""
+        url = f"http://{SERVER}/api/v1/{path}?{urllib.parse.urlencode(words)}"
+        answer = json.loads(shell(self._guest, f"python3 -I -c '{_ASK}' '{url}'"))
+        assert answer["status"] == "success", answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def values(self, query: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Labels of each series, without those that Prometheus adds, to its value now."""
+        found = {}
+        for item in self.api("query", query=query)["result"]:
+            names = item["metric"].keys() - {"__name__", "job", "instance"}
+            found[tuple(sorted((name, item["metric"][name]) for name in names))] = float(item["value"][1])
+        return found
+
+    def value(self, query: str) -> float | None:
+        """The value of the only series; None where there is none."""
+        values = list(self.values(query).values())
+        assert len(values) <= 1, values
+        return values[0] if values else None
+
+
+def shell(guest: Guest, command: str, timeout: float = 60.0) -> str:
+    """The output of a shell command that must succeed."""
+    done = guest.run(["sh", "-c", command], timeout=timeout)
+    assert done.returncode == 0, done
+    return done.text
+
+
+def until(guest: Guest, command: str, seconds: int = 60) -> None:
+    """Waits in the guest until a shell command succeeds; it has no single quotes."""
+    shell(guest, f"timeout {seconds} sh -c 'until {command}; do sleep 0.1; done'", timeout=seconds + 10)
+
+
+def start(guest: Guest) -> Server:
+    """Starts the exporter as its own unit, and Prometheus; returns when both slices have been scraped.
+
+    The guest has the inputs `src` and `prometheus`. The services in the slices are not started.
+    """
+    for name in NAMES:
+        guest.write_file(f"{FOLDER if name.startswith('slices.') else UNITS}/{name}", shipped(name))
+    for name, text in _UNIT_FILES.items():
+        guest.write_file(f"{UNITS}/{name}", text.encode())
+    guest.write_file(f"{UNITS}/cgroup-preflight-exporter.service.d/lab.conf", _DROP_IN.encode())
+    guest.write_file(f"{FOLDER}/prometheus.yml", _CONFIG.encode())
+    shell(
+        guest, "systemctl daemon-reload; systemctl start quota.slice tight.slice cgroup-preflight-exporter prometheus"
+    )
+    until(guest, f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{SERVER}/-/ready\\")" 2>/dev/null')
+    server = Server(guest)
+    deadline = time.monotonic() + _TIMEOUT
+    while not {"quota.slice", "tight.slice"} <= {dict(key)["slice"] for key in server.values("slice_cpu_weight")}:
+        assert time.monotonic() < deadline, shell(guest, "journalctl -b -n 50 --no-pager")
+        time.sleep(0.5)
+    return server
