@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ci.prometheus_guest import FOLDER, shell, start, unpacked
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
+from ci.prometheus_guest import FOLDER, shell, start, unpacked
 
 _SOURCE = Path(__file__).parents[1] / "src"
 #: What happens in the guest, with the seconds after it.
