@@ -1,1 +1,1 @@
-"""Metrics of slices for Prometheus, and the diagnosis of contention between slices."""
+"""Reads the counters of all slices and units again and again, for the exporter and for the diagnosis of contention."""
