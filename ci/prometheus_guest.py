@@ -20,7 +20,7 @@ SERVER = "127.0.0.1:9090"
 FOLDER = "/var/lib/lab-prometheus"
 _TIMEOUT = 300
 _CONFIG = f"""
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 2s, evaluation_interval: 2s}}
 rule_files: [{FOLDER}/slices.rules.yml]
 scrape_configs:
   - job_name: slices
@@ -118,7 +118,7 @@ def start(guest: Guest) -> Server:
     )
     until(guest, f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{SERVER}/-/ready\\")" 2>/dev/null')
     server = Server(guest)
-    deadline = time.monotonic() + _TIMEOUT
+    deadline = time.monotonic() + 90
     while not {"quota.slice", "tight.slice"} <= {dict(key)["slice"] for key in server.values("slice_cpu_weight")}:
         assert time.monotonic() < deadline, shell(guest, "journalctl -b -n 50 --no-pager")
         time.sleep(0.5)
