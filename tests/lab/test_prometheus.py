@@ -23,6 +23,7 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode
 from cgroup_preflight.metrics.families import FAMILIES
+from cgroup_preflight.metrics.own import OWN_FAMILIES
 from cgroup_preflight.metrics.rules_files import NAMES, shipped, write_rules
 from tests.lab.configs import report_of_run, said, toml
 from tests.lab.conftest import kind_for
@@ -146,12 +147,11 @@ def test_prometheus_takes_every_scrape(scene: Scene) -> None:
 
 def test_types_and_texts_are_those_of_the_table(scene: Scene) -> None:
     served = scene.server.api("metadata")
-    table = {family.name: family for family in FAMILIES}
-    ours = {name: rows for name, rows in served.items() if name.startswith("slice_")}
-    assert ours
-    assert set(ours) <= set(table)
-    for name, (row, *_) in ours.items():
-        assert (row["type"], row["help"]) == (table[name].type, table[name].help)
+    for family in (*FAMILIES, *OWN_FAMILIES):
+        name, kind = (f"{family.name}_info", "gauge") if family.kind == "info" else (family.name, family.kind)
+        (row,) = served.pop(name)
+        assert (row["type"], row["help"]) == (kind, family.help)
+    assert not [name for name in served if name.startswith("slice_")]
 
 
 def test_no_oom_kill_is_lost(scene: Scene) -> None:

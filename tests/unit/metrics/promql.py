@@ -6,7 +6,7 @@ It is no parser: whether an expression is valid at all is promtool's to say (tes
 import re
 from dataclasses import dataclass
 
-_NOT_METRICS = ("by", "without", "on", "ignoring", "and", "or", "unless", "inf", "nan", "sum", "min", "max")
+_NOT_METRICS = ("by", "without", "on", "ignoring", "and", "or", "unless", "offset", "inf", "nan", "sum", "min", "max")
 _LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 

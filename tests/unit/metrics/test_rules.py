@@ -5,13 +5,19 @@ Whether an expression is valid, and whether an alert fires, is promtool's to say
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ci.cgroup_tree import CgroupTree
 
-from cgroup_preflight.metrics.families import FAMILIES
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.exposition import Style
+from cgroup_preflight.metrics.page import Page
+from cgroup_preflight.metrics.readings import Readings
 from cgroup_preflight.metrics.rules_files import shipped
+from cgroup_preflight.metrics.tree import Tree
 from tests.unit.metrics.promql import Series, expressions_of_rules, grouping_labels, series_of
 
 _RULES = shipped("slices.rules.yml").decode()
@@ -31,12 +37,30 @@ _RECORDED = set(re.findall(r"- record: (\S+)", _RULES))
 _OF_PROMETHEUS = {"job", "instance"}
 
 
-def _served() -> dict[str, str]:
-    """Name of a series to the type of its family."""
-    found = {}
-    for family in FAMILIES:
-        endings = ("_sum", "_count", "_bucket") if family.type == "histogram" else ("",)
-        found.update({family.name + ending: family.type for ending in endings})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What the exporter serves for a tree with all files: the type of each series by its name, and its labels."""
+
+    types: dict[str, str]
+    labels: dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    top = tmp_path_factory.mktemp("cgroup")
+    tree = CgroupTree(top)
+    tree.add("/a.slice")
+    tree.add("/a.slice/b.service")
+    readings = Readings(Tree(LiveDoor(str(top))), Page(4, lambda _: True))
+    readings.refresh()
+    page = b"".join(readings.render(Style.TEXT, packed=False)).decode()
+    readings.close()
+    kinds = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", page))
+    found = Served(types={}, labels={})
+    for name, labels in re.findall(r"(?m)^([a-z_]+)(?:\{(.*)\})? \S+$", page):
+        family = name if name in kinds else re.sub(r"_(sum|count|bucket)$", "", name)
+        found.types[name] = kinds[family]
+        found.labels.setdefault(name, set(_OF_PROMETHEUS)).update(re.findall(r'(\w+)="', labels))
     return found
 
 
@@ -46,26 +70,17 @@ def test_there_are_expressions_to_look_at() -> None:
 
 
 @pytest.mark.parametrize("title", _EXPRESSIONS)
-def test_every_series_exists_and_is_read_as_its_type(title: str) -> None:
+def test_every_series_exists_and_is_read_as_its_type(served: Served, title: str) -> None:
     found = series_of(_EXPRESSIONS[title])
     assert found
-    served = _served()
+    grown = {series.name for series in found if series.range_function in ("rate", "increase")}
     for series in found:
         if series.name in _RECORDED or series.name == "up":
             continue
-        assert series.name in served
-        reads_changes = series.range_function in ("rate", "increase")
-        assert reads_changes == (served[series.name] != "gauge"), series
-
-
-@pytest.mark.parametrize("title", _EXPRESSIONS)
-def test_every_label_exists(title: str) -> None:
-    labels = {label for family in FAMILIES for label in family.labels} | _OF_PROMETHEUS
-    by_name = {family.name: {*family.labels, *_OF_PROMETHEUS} for family in FAMILIES}
-    expression = _EXPRESSIONS[title]
-    for series in series_of(expression):
-        assert set(series.labels) <= by_name.get(series.name, labels), series
-    assert grouping_labels(expression) <= labels
+        assert series.name in served.types
+        assert (served.types[series.name] != "gauge") == (series.name in grown), series
+        assert set(series.labels) <= served.labels[series.name], series
+    assert grouping_labels(_EXPRESSIONS[title]) <= set().union(*served.labels.values())
 
 
 def test_what_is_recorded_is_used() -> None:
@@ -127,11 +142,12 @@ def test_panels_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("variable", _BOARD["templating"]["list"][1:], ids=lambda item: item["name"])
-def test_variables_ask_for_series_that_exist(variable: dict[str, Any]) -> None:
+def test_variables_ask_for_series_that_exist(served: Served, variable: dict[str, Any]) -> None:
     match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
     assert match
     (series,) = series_of(match[1])
-    assert series.name in _served()
+    assert series.name in served.types
+    assert match[2] in served.labels[series.name]
     assert variable["name"] == match[2]
 
 
@@ -150,7 +166,7 @@ def test_series_of_an_expression(expression: str, expected: list[Series]) -> Non
     assert list(series_of(expression)) == expected
 
 
-def test_the_page_names_every_alert_and_only_what_exists() -> None:
+def test_the_page_names_every_alert_and_only_what_exists(served: Served) -> None:
     page = (Path(__file__).parents[3] / "docs" / "golden-signals.md").read_text()
     rows = dict(re.findall(r"^\| `(Slice\w+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
     severities: dict[str, set[str]] = {}
@@ -159,4 +175,4 @@ def test_the_page_names_every_alert_and_only_what_exists() -> None:
     assert {alert: set(text.split(", ")) for alert, text in rows.items()} == severities
     named = set(re.findall(r"\bslice_\w+", page))
     assert len(named) > 10
-    assert named <= {family.name for family in FAMILIES}
+    assert named <= set(served.types)
