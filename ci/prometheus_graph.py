@@ -24,7 +24,7 @@ from pathlib import Path
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
-from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from ci.prometheus_guest import FOLDER, shell, start, unpacked
 
 _SOURCE = Path(__file__).parents[1] / "src"
@@ -46,9 +46,8 @@ def _record(folder: Path) -> float:
     """Runs all scenes and unpacks what Prometheus recorded below `folder`; the guest's time at the end."""
     cache = image.cache_folder(os.environ)
     inputs = {"src": _SOURCE, "prometheus": unpacked(cache.parent / "lab-prometheus") / "prometheus"}
-    spec = GuestSpec(engine=GuestEngine.QEMU, distro="debian-13", mode=BootMode.QUICK, cpus=2, memory_mib=1024,
-                     boot_timeout=240.0, inputs=inputs)  # fmt: skip
-    with Guest(spec, image.ensure(recipe_for(spec.distro, with_kernel=True), cache)) as guest:
+    spec = GuestSpec(mode=BootMode.QUICK, inputs=inputs)
+    with Guest(spec, image.ensure(recipe_for(spec.distro), cache)) as guest:
         start(guest)
         for command, seconds in _SCENES:
             shell(guest, f"{command}; sleep {seconds}", timeout=seconds + 60)

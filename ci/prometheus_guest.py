@@ -29,7 +29,7 @@ scrape_configs:
 #: Two slices with services of their own: one is throttled all the time, the other killed for memory again and again.
 _UNIT_FILES = {
     "quota.slice": "[Slice]\nCPUQuota=20%\n",
-    "burner.service": "[Service]\nSlice=quota.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n",
+    "burner.service": "[Service]\nSlice=quota.slice\nCPUWeight=50\nExecStart=/bin/sh -c 'while :; do :; done'\n",
     "tight.slice": "[Slice]\n",
     "victim.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=tight.slice\nExecStart=/usr/bin/tail /dev/zero\n"
                       "MemoryMax=16M\nMemorySwapMax=0\nRestart=always\nRestartSec=200ms\n",
@@ -42,8 +42,12 @@ Environment=PYTHONPATH={input_path("src")}
 ExecStart=
 ExecStart=/usr/bin/python3 -m cgroup_preflight exporter --listen {EXPORTER} --interval 1s
 """
-#: Prints the answer to a query of the API; runs in the guest, where the server is.
-_ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+#: Prints the answers to queries of the API as JSON; runs in the guest, where the server is.
+_ASK = """
+import json, sys, urllib.request
+print(json.dumps([json.load(urllib.request.urlopen(url, timeout=20)) for url in sys.argv[1:]]))
+"""
+Values = dict[tuple[tuple[str, str], ...], float]
 
 
 def unpacked(folder: Path) -> Path:
@@ -67,27 +71,22 @@ class Server:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
 
-    def api(self, path: str, **words: str) -> dict[str, Any]:
-        """The `data` of an answer of the API, https://prometheus.io/docs/prometheus/latest/querying/api/."""
-        url = f"http://{SERVER}/api/v1/{path}?{urllib.parse.urlencode(words)}"
-        answer = json.loads(shell(self._guest, f"python3 -I -c '{_ASK}' '{url}'"))
-        assert answer["status"] == "success", answer
-        data: dict[str, Any] = answer["data"]
-        return data
+    def api(self, *paths: str) -> list[dict[str, Any]]:
+        """The `data` of each answer, https://prometheus.io/docs/prometheus/latest/querying/api/."""
+        done = self._guest.run(["python3", "-I", "-c", _ASK, *(f"http://{SERVER}/api/v1/{path}" for path in paths)])
+        assert done.returncode == 0, done
+        answers = json.loads(done.stdout)
+        assert all(answer["status"] == "success" for answer in answers), answers
+        return [answer["data"] for answer in answers]
 
-    def values(self, query: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Labels of each series, without those that Prometheus adds, to its value now."""
-        found = {}
-        for item in self.api("query", query=query)["result"]:
-            names = item["metric"].keys() - {"__name__", "job", "instance"}
-            found[tuple(sorted((name, item["metric"][name]) for name in names))] = float(item["value"][1])
-        return found
+    def values(self, *queries: str) -> list[Values]:
+        """Of each query: the labels of each series, without those that Prometheus adds, to its value now."""
+        answers = self.api(*(f"query?{urllib.parse.urlencode({'query': query})}" for query in queries))
+        return [{_labels(item["metric"]): float(item["value"][1]) for item in data["result"]} for data in answers]
 
-    def value(self, query: str) -> float | None:
-        """The value of the only series; None where there is none."""
-        values = list(self.values(query).values())
-        assert len(values) <= 1, values
-        return values[0] if values else None
+
+def _labels(metric: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, metric[name]) for name in metric.keys() - {"__name__", "job", "instance"}))
 
 
 def shell(guest: Guest, command: str, timeout: float = 60.0) -> str:
@@ -119,7 +118,7 @@ def start(guest: Guest) -> Server:
     until(guest, f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{SERVER}/-/ready\\")" 2>/dev/null')
     server = Server(guest)
     deadline = time.monotonic() + 90
-    while not {"quota.slice", "tight.slice"} <= {dict(key)["slice"] for key in server.values("slice_cpu_weight")}:
+    while not {"quota.slice", "tight.slice"} <= {dict(key)["slice"] for key in server.values("slice_pids_current")[0]}:
         assert time.monotonic() < deadline, shell(guest, "journalctl -b -n 50 --no-pager")
         time.sleep(0.5)
     return server
