@@ -37,9 +37,9 @@ _SCENES = (
 )
 _GRAPHS = (
     'rate(slice_cpu_throttled_periods_total{slice="quota.slice",unit=""}[10s]) / rate(slice_cpu_periods_total[10s])',
-    'slice_oom_kills_total{slice=~"(quota|tight).slice"}',
+    'slice_oom_kills_total{slice="tight.slice"}',
 )
-_WIDTH, _HEIGHT = 1200, 1290
+_WIDTH, _HEIGHT = 1000, 1470
 
 
 def _record(folder: Path) -> float:
@@ -93,7 +93,7 @@ def main(words: list[str]) -> int:
         folder = Path(name)
         end = _record(folder)
         seconds = sum(scene[1] for scene in _SCENES)
-        query = {}
+        query = dict[str, str]()
         for number, expression in enumerate(_GRAPHS):
             query |= {f"g{number}.expr": expression, f"g{number}.tab": "0", f"g{number}.range_input": f"{seconds}s",
                       f"g{number}.end_input": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(end)),

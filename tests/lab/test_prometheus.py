@@ -249,7 +249,9 @@ def test_the_exporter_can_write_nothing(scene: Scene, confined: bool) -> None:
 
 
 def test_systemd_finds_the_unit_well_protected(scene: Scene) -> None:
-    text = shell(scene.guest, "systemd-analyze security --no-pager cgroup-preflight-exporter")
+    unit = "cgroup-preflight-exporter.service"
+    assert shell(scene.guest, f"systemd-analyze verify --man=no {unit} sliceexporter.slice 2>&1") == ""
+    text = shell(scene.guest, f"systemd-analyze security --no-pager {unit}")
     assert float(re.findall(r"Overall exposure level [^:]*: ([0-9.]+)", text)[0]) < 2.0, text
 
 

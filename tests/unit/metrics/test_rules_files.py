@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.cli import main
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.metrics.rules_files import NAMES, shipped, write_rules
 
@@ -76,3 +77,16 @@ def test_a_folder_in_the_way_of_a_file_is_an_error(tmp_path: Path) -> None:
         write_rules(str(tmp_path), force=False)
     with pytest.raises(UsageError, match="cannot write"):
         write_rules(str(tmp_path), force=True)
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "rules")
+    assert main(["exporter", "--write-rules", folder]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"wrote {folder}/{name}" for name in NAMES]
+    assert main(["exporter", "--write-rules", folder]) == 0
+    assert capsys.readouterr().err == "all files are up to date\n"
+    Path(folder, NAMES[0]).write_text("groups: []\n")
+    assert main(["exporter", "--write-rules", folder]) == 2
+    assert f"not written: {folder}/{NAMES[0]} would be overwritten" in capsys.readouterr().err
+    assert main(["exporter", "--write-rules", folder, "--force"]) == 0
+    assert capsys.readouterr().err == f"wrote {folder}/{NAMES[0]}\n"
