@@ -7,7 +7,7 @@ follow each other in any order; the checksum of all is computed from the checksu
 import functools
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 #: Level 1, a window of 4 KiB and little memory: lines repeat at once, and a small state is made quickly.
 _LEVEL, _WINDOW, _MEMORY = 1, -12, 5
@@ -18,52 +18,75 @@ _LAST = b"\x03\x00"
 _POLYNOMIAL = 0xEDB88320
 
 
+#: Deflate blocks, the checksum of the text in them, and its length in bytes.
+_Packed = tuple[bytes, int, int]
+#: Parts of a run that are joined at a time; where one of them changes, the others of its group are joined again.
+_GROUP = 16
+
+
 class Chunk:
     """Text of a page, and its compressed form, made at the first use."""
 
-    __slots__ = ("_deflated", "crc", "data")
+    __slots__ = ("_packed", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._deflated: bytes | None = None
-        self.crc = 0
+        self._packed: _Packed | None = None
 
-    @property
-    def deflated(self) -> bytes:
-        """The deflate blocks; sets `crc`."""
-        if self._deflated is None:
+    def packed(self) -> _Packed:
+        """The compressed form."""
+        if self._packed is None:
             stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY)
-            self._deflated = stream.compress(self.data) + stream.flush(zlib.Z_SYNC_FLUSH)
-            self.crc = zlib.crc32(self.data)
-        return self._deflated
+            blocks = stream.compress(self.data) + stream.flush(zlib.Z_SYNC_FLUSH)
+            self._packed = (blocks, zlib.crc32(self.data), len(self.data))
+        return self._packed
 
 
 class Run:
-    """Chunks that follow each other; joined once when it is compressed."""
+    """Chunks that follow each other, and their joined compressed form."""
 
-    __slots__ = ("_joined", "chunks")
+    __slots__ = ("_groups", "_packed", "chunks")
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self.chunks = tuple(chunks)
-        self._joined: tuple[bytes, int, int] | None = None
+    def __init__(self) -> None:
+        self.chunks: tuple[Chunk, ...] = ()
+        self._groups: list[tuple[tuple[Chunk, ...], _Packed]] = []
+        self._packed: _Packed | None = None
 
-    def joined(self) -> tuple[bytes, int, int]:
-        """The deflate blocks of all chunks, the checksum of their text, and its length."""
-        if self._joined is None:
-            parts, crc, size = [], 0, 0
-            for chunk in self.chunks:
-                parts.append(chunk.deflated)
-                crc = combined(crc, chunk.crc, len(chunk.data))
-                size += len(chunk.data)
-            self._joined = (b"".join(parts), crc, size)
-        return self._joined
+    def replace(self, chunks: Iterable[Chunk]) -> None:
+        """Takes over other chunks; groups of chunks that stay the same are not joined again."""
+        found = tuple(chunks)
+        if found != self.chunks:
+            self.chunks, self._packed = found, None
+
+    def packed(self) -> _Packed:
+        """The compressed form of all chunks."""
+        if self._packed is None:
+            groups = []
+            for start in range(0, len(self.chunks), _GROUP):
+                group, index = self.chunks[start : start + _GROUP], start // _GROUP
+                if index < len(self._groups) and self._groups[index][0] == group:
+                    groups.append(self._groups[index])
+                else:
+                    groups.append((group, _joined(chunk.packed() for chunk in group)))
+            self._groups = groups
+            self._packed = _joined(packed for _, packed in groups)
+        return self._packed
+
+
+def _joined(parts: Iterable[_Packed]) -> _Packed:
+    blocks, crc, size = list[bytes](), 0, 0
+    for data, checksum, length in parts:
+        blocks.append(data)
+        crc = combined(crc, checksum, length)
+        size += length
+    return b"".join(blocks), crc, size
 
 
 def gzipped(runs: Iterable[Run]) -> list[bytes]:
     """One gzip stream of all runs, in parts."""
     parts, crc, size = [_HEADER], 0, 0
     for run in runs:
-        blocks, checksum, length = run.joined()
+        blocks, checksum, length = run.packed()
         parts.append(blocks)
         crc = combined(crc, checksum, length)
         size += length

@@ -68,6 +68,8 @@ class Ledger:
         self._shown: Counter[str] = Counter()
         self._below: Counter[str] = Counter()
         self._given: Counter[str] = Counter()
+        #: When each slice was read last: all of them, or alone.
+        self._all_read_ns = 0
         self._read_ns: dict[str, int] = {}
         self._gone_ns: dict[str, int] = {}
         #: The result: of a unit its kills, of a slice those that no unit can be named for.
@@ -78,17 +80,20 @@ class Ledger:
         before, self._samples = self._samples, snapshot.samples
         changed: set[str] = set()
         slices: set[str] = set()
-        for path, sample in snapshot.samples.items():
-            if before.get(path) is not sample and self._grow(path, sample, first=not before):
+        for path in snapshot.changed:
+            sample = snapshot.samples.get(path)
+            if sample is None:
+                self._leave(path, snapshot.stamp_ns)
+            elif self._grow(path, sample, first=not before):
                 changed.add(path)
                 slices.update((path, path.rpartition("/")[0]))
         changed = {path for path in changed if not is_slice(path)}
         for path in filter(is_slice, slices):
             changed |= self._settle(path)
-        for path in snapshot.samples if only is None else only:
-            self._read_ns[path] = snapshot.started_ns
-        for path in before.keys() - snapshot.samples.keys():
-            self._leave(path, snapshot.stamp_ns)
+        if only is None:
+            self._all_read_ns = snapshot.started_ns
+        else:
+            self._read_ns.update(dict.fromkeys(only, snapshot.started_ns))
         self._forget(snapshot.stamp_ns)
         return changed
 
@@ -111,7 +116,7 @@ class Ledger:
         if more <= 0:
             return set()
         self._given[path] += more
-        name = self._removals.only(path, self._read_ns.get(path, 0))
+        name = self._removals.only(path, max(self._all_read_ns, self._read_ns.get(path, 0)))
         unit = f"{path}/{name}"
         to = unit if name and not is_slice(unit) else path
         self.kills[to] += more
@@ -124,8 +129,9 @@ class Ledger:
 
     def _forget(self, now_ns: int) -> None:
         """Forgets units that are gone for long; those without kills at once."""
-        for path in (self.kills.keys() - self._samples.keys()) - self._gone_ns.keys():
-            self._gone_ns[path] = now_ns
+        for path in self.kills.keys() - self._gone_ns.keys():
+            if path not in self._samples:
+                self._gone_ns[path] = now_ns
         for path, since in sorted(self._gone_ns.items(), key=lambda item: item[1]):
             if path in self.kills and now_ns - since < _KEPT_NS and len(self._gone_ns) <= _KEPT:
                 break

@@ -12,7 +12,7 @@ from cgroup_preflight.metrics.chunks import Chunk
 from cgroup_preflight.metrics.effective import FILES, Effective, effective_limits, has_tasks
 from cgroup_preflight.metrics.families import FAMILIES, SOURCES, Family, Source, label_text, line, number
 from cgroup_preflight.metrics.names import labels
-from cgroup_preflight.metrics.samples import Sample
+from cgroup_preflight.metrics.samples import Sample, Snapshot
 
 
 def _effective(text_labels: str, found: Effective) -> tuple[str, ...]:
@@ -104,23 +104,24 @@ class Page:
         self._known: Mapping[str, Sample] = {}
         self._gone = _EMPTY
 
-    def update(self, samples: Mapping[str, Sample], kills: Mapping[str, int], changed: Iterable[str]) -> None:
-        """Takes over a snapshot and the OOM kills of each unit; those of `changed` are others than before."""
-        before, self._known = self._known, samples
-        limits = len(samples) != len(before)
-        for path, sample in samples.items():
-            old = before.get(path)
-            if old is not sample:
-                names = _changed_files(old, sample)
-                limits = limits or old is None or not names.isdisjoint(FILES) or has_tasks(old) != has_tasks(sample)
-                if path in self._rows or self._covers(path):
-                    self._update_row(path, sample, names, kills.get(path, 0))
-        for path in before.keys() - samples.keys():
-            self._remove(path)
-        for row in (self._rows[path] for path in changed if path in self._rows):
+    def update(self, snapshot: Snapshot, kills: Mapping[str, int], killed: Iterable[str]) -> None:
+        """Takes over a snapshot and the OOM kills of each unit; those of `killed` are others than before."""
+        before, self._known = self._known, snapshot.samples
+        limits = False
+        for path in snapshot.changed:
+            old, sample = before.get(path), snapshot.samples.get(path)
+            if sample is None:
+                self._remove(path)
+                limits = True
+                continue
+            names = _changed_files(old, sample)
+            limits = limits or old is None or not names.isdisjoint(FILES) or has_tasks(old) != has_tasks(sample)
+            if path in self._rows or self._covers(path):
+                self._update_row(path, sample, names, kills.get(path, 0))
+        for row in (self._rows[path] for path in killed if path in self._rows):
             row.put("kills", (line(families.OOM_KILLS, row.labels, str(kills[row.path])),))
         if limits:
-            self._update_limits(samples)
+            self._update_limits(snapshot.samples)
         for name, segment in tuple(self._segments.items()):
             if not segment.rows:
                 del self._segments[name]
@@ -130,7 +131,7 @@ class Page:
 
     def _gone_kills(self, kills: Mapping[str, int]) -> Iterator[str]:
         """The kills of units that have no cgroup now."""
-        for path in kills.keys() - self._rows.keys():
+        for path in (path for path in kills if path not in self._rows):
             found = labels(path)
             text_labels = label_text(found.slice, found.unit)
             if self._covers(path) and text_labels not in self._taken:

@@ -82,7 +82,7 @@ class Readings:
 
     def _show(self, snapshot: Snapshot, only: Iterable[str] | None, by: str, since_ns: int) -> None:
         changed = self._ledger.update(snapshot, only)
-        self._page.update(snapshot.samples, self._ledger.kills, changed)
+        self._page.update(snapshot, self._ledger.kills, changed)
         if changed:
             self.own.latencies[by].observe((self._clock() - since_ns) / 1e9)
 
@@ -100,17 +100,19 @@ class Readings:
     def render(self, style: Style, *, packed: bool) -> list[bytes]:
         """The page in parts, with `packed` as one gzip stream."""
         runs = [self._run(family, style) for family in FAMILIES]
-        runs.append(Run((Chunk((self._own(style) + end(style)).encode()),)))
+        last = Run()
+        last.replace([Chunk((self._own(style) + end(style)).encode())])
+        runs.append(last)
         return gzipped(runs) if packed else [chunk.data for run in runs for chunk in run.chunks]
 
     def _run(self, family: Family, style: Style) -> Run:
-        """A family with its head, the same object while nothing in it changes."""
-        before = self._runs.get((family.name, style))
-        first = before.chunks[0] if before else Chunk(head(family, style).encode())
-        chunks = (first, *self._page.chunks(family))
-        if before is None or before.chunks != chunks:
-            before = self._runs[family.name, style] = Run(chunks)
-        return before
+        """A family with its head."""
+        run = self._runs.get((family.name, style))
+        if run is None:
+            run = self._runs[family.name, style] = Run()
+            run.replace([Chunk(head(family, style).encode())])
+        run.replace((run.chunks[0], *self._page.chunks(family)))
+        return run
 
     def _own(self, style: Style) -> str:
         last = self._last

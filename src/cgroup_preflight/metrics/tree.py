@@ -16,10 +16,12 @@ from cgroup_preflight.metrics.door import Door, Folder
 from cgroup_preflight.metrics.names import is_slice
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 
+#: How many cgroups are below.
+_STRUCTURE = "cgroup.stat"
 #: Files that count what is below, too. memory.events is the first: the count of a parent is never newer than a child's.
 ACTIVITY = (
     "memory.events", "cpu.stat", "memory.current", "cpu.pressure", "memory.pressure", "io.pressure", "io.stat",
-    "memory.swap.current", "cgroup.stat",
+    "memory.swap.current", _STRUCTURE,
 )  # fmt: skip
 #: Files that change only with another one of the same cgroup.
 _FOLLOWING = {
@@ -101,6 +103,7 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
+        self._changed: set[str] = set()
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
         self._last_ns = 0
@@ -139,9 +142,10 @@ class Tree:
         self._nodes, self._samples = {}, {}
 
     def _snapshot(self, started: int) -> Snapshot:
+        changed, self._changed = self._changed, set()
         return Snapshot(
             started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
-            errors=dict(self._errors),
+            errors=dict(self._errors), changed=frozenset(changed),
         )  # fmt: skip
 
     def _enter(self, path: str) -> _Node | None:
@@ -162,12 +166,15 @@ class Tree:
         changed = self._read(node, names, slow=full)
         if changed is None:
             return False
-        if node.follows and (look or changed):
+        # The root has no memory.current and memory.events that would show a change below.
+        if node.follows and (look or changed or not node.sample.cgroup):
             known = node.sample.files
-            if look or known.get("cgroup.stat") != node.structure:
+            if look or known.get(_STRUCTURE) != node.structure:
                 self._list(node)
             below = [name for name in (*ACTIVITY, _LOCAL) if name in changed or name not in known]
-            self._visit_all(node, lambda child: self._visit(child, below, full=full))
+            # One cgroup more and one less elsewhere are no change above.
+            listed = below if _STRUCTURE in below else [*below, _STRUCTURE]
+            self._visit_all(node, lambda child: self._visit(child, listed if child.follows else below, full=full))
         return True
 
     def _visit_events(self, node: _Node) -> bool:
@@ -186,7 +193,7 @@ class Tree:
 
     def _is_other(self, node: _Node) -> bool:
         """Whether cgroups came or went below. The sample keeps its text, so that the next snapshot looks further down."""
-        return "cgroup.stat" not in node.sample.files or node.folder.read("cgroup.stat") != node.structure
+        return _STRUCTURE not in node.sample.files or node.folder.read(_STRUCTURE) != node.structure
 
     def _visit_all(self, node: _Node, visit: Callable[[_Node], bool]) -> None:
         """Visits the cgroups in one; where one is gone, others can have come."""
@@ -204,7 +211,7 @@ class Tree:
             self._count(error)
             return
         # A cgroup without cgroup.stat is listed each time.
-        node.structure = node.sample.files.get("cgroup.stat")
+        node.structure = node.sample.files.get(_STRUCTURE)
         for name in node.children.keys() - set(names):
             self._forget(node.children.pop(name))
         for name in names:
@@ -223,6 +230,7 @@ class Tree:
         if self._nodes.get(path) is node:
             del self._nodes[path]
             self._samples.pop(path, None)
+            self._changed.add(path)
 
     def _lose(self, node: _Node, error: OSError) -> None:
         self._count(error)
@@ -263,6 +271,7 @@ class Tree:
             errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
+        self._changed.add(old.cgroup)
 
     def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
