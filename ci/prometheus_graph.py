@@ -39,7 +39,7 @@ _GRAPHS = (
     'rate(slice_cpu_throttled_periods_total{slice="quota.slice",unit=""}[10s]) / rate(slice_cpu_periods_total[10s])',
     'slice_oom_kills_total{slice="tight.slice"}',
 )
-_WIDTH, _HEIGHT = 1000, 1470
+_WIDTH, _HEIGHT = 1200, 1530
 
 
 def _record(folder: Path) -> float:
