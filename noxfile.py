@@ -142,6 +142,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Draw the pictures in docs/ again; needs Chromium."""
+    """Draw the pictures in docs/ again; needs Chromium, and Debian's package prometheus."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")
+    session.run("python", "-m", "ci.prometheus_graph", "docs/pictures")

@@ -13,10 +13,10 @@ from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.exposition import Style
 from cgroup_preflight.metrics.readings import Readings
+from cgroup_preflight.metrics.rules_files import write_rules
 from cgroup_preflight.metrics.server import Server, serve
 from cgroup_preflight.metrics.service import DEADLINE_SECONDS, Service
 from cgroup_preflight.metrics.setup import cgroup_mount, readings_of, scope_of
-from cgroup_preflight.metrics.shipped import write_shipped
 from cgroup_preflight.metrics.watch import Watch
 from cgroup_preflight.report.escape import plain
 
@@ -43,8 +43,8 @@ def main(words: list[str]) -> int:
     """The command; it ends at SIGINT or SIGTERM. Raises UsageError, HostError."""
     args = _parser().parse_args(words)
     if args.write_rules:
-        for path in write_shipped(args.write_rules):
-            options.write_stderr(f"wrote {plain(path)}\n")
+        written = write_rules(args.write_rules, force=args.force)
+        options.write_stderr("".join(f"wrote {plain(path)}\n" for path in written) or "all files are up to date\n")
         return 0
     interval, depth = _interval(args.interval), _depth(args.depth)
     host, port = _address(args.listen or _LISTEN)
@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write-rules", metavar="DIR", default="",
                         help="write the alert rules, the dashboard and a unit for the exporter to DIR, and end")  # fmt: skip
+    parser.add_argument(
+        "--force", action="store_true", help="with --write-rules: overwrite files that were changed in DIR"
+    )
     return parser
 
 
