@@ -1,0 +1,307 @@
+"""Reads all cgroups below the chosen slices again and again, and only what can have changed.
+
+A cgroup whose own files show that nothing happened in it or below it is not followed further down: the kernel counts CPU
+time, pressure, memory, IO, tasks and memory events of all below in each cgroup (Documentation/admin-guide/cgroup-v2.rst).
+How old a value can be is in docs/exporter.md.
+"""
+
+import errno
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.metrics.door import Door, Folder
+from cgroup_preflight.metrics.names import is_slice
+from cgroup_preflight.metrics.samples import Sample, Snapshot
+
+#: Read at each visit. All but the last count what is below, too; memory.events of a parent is read before a child's.
+ACTIVITY = (
+    "memory.events", "cpu.stat", "memory.current", "cpu.pressure", "memory.pressure", "io.pressure", "io.stat",
+    "pids.current", "cgroup.stat",
+)  # fmt: skip
+#: Read only if one of the files named with it has changed.
+_FOLLOWING = {
+    "memory.events.local": {"memory.events"},
+    "memory.peak": {"memory.current", "cpu.stat"},
+    "memory.swap.current": {"memory.current", "cpu.stat"},
+    "cpu.stat.local": {"cpu.stat", "cpu.pressure"},
+}
+#: Limits, and what changes rarely: read at the first visit and every `SLOW_SECONDS` of a cgroup that is active.
+SLOW = (
+    "cpu.max", "cpu.weight", "cpu.idle", "cpuset.cpus.effective", "memory.max", "memory.high", "memory.low", "memory.min",
+    "memory.swap.max", "pids.max", "pids.events", "irq.pressure",
+)  # fmt: skip
+SLOW_SECONDS = 60.0
+#: Every cgroup is read whole at least this often, active or not.
+FULL_SECONDS = 300.0
+_NS = 1_000_000_000
+#: The cgroup was removed: while it was open, or before.
+_GONE = (errno.ENODEV, errno.ENOENT)
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+class _Node:
+    """What is known of one cgroup."""
+
+    __slots__ = ("checked_ns", "children", "folder", "sample", "slow_ns", "structure")
+
+    def __init__(self, folder: Folder, sample: Sample) -> None:
+        self.folder = folder
+        self.sample = sample
+        self.children: dict[str, _Node] = {}
+        #: The text of cgroup.stat when the children were last listed.
+        self.structure: bytes | None = None
+        self.slow_ns = self.checked_ns = sample.stamp_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which cgroups are read: `slices` are paths below the mount, none for all; `depth` is how many levels below a unit.
+
+    With depth 0, what is in a unit is in the numbers of the unit only.
+    """
+
+    slices: tuple[str, ...] = ()
+    depth: int = 0
+
+    def tops(self) -> tuple[str, ...]:
+        """The paths where reading begins, without those that are below another one."""
+        chosen = sorted(set(self.slices or ("",)))
+        return tuple(
+            path for path in chosen if not any(f"{path}/".startswith(f"{top}/") for top in chosen if top != path)
+        )
+
+    def above(self) -> tuple[str, ...]:
+        """The paths above those: their limits hold below, too."""
+        parts = (path.split("/") for path in self.tops())
+        return tuple(sorted({"/".join(names[:end]) for names in parts for end in range(1, len(names))}))
+
+    def covers(self, path: str) -> bool:
+        """Whether the cgroup is one of the chosen ones, not only above them."""
+        return any(f"{path}/".startswith(f"{top}/") for top in self.slices or ("",))
+
+
+class Tree:
+    """All cgroups of a scope; not for several threads at once."""
+
+    def __init__(self, door: Door, scope: Scope | None = None, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        scope = scope or Scope()
+        self._door = door
+        self._depth = scope.depth
+        self._tops, self._above = scope.tops(), scope.above()
+        self._clock = clock
+        self._nodes: dict[str, _Node] = {}
+        self._samples: dict[str, Sample] = {}
+        self._errors: Counter[str] = Counter()
+        self._rotation: Iterator[str] = iter(())
+        self._last_ns = 0
+
+    def snapshot(self, *, full: bool = False, hints: Iterable[str] = ()) -> Snapshot:
+        """One reading; `full` reads every file of every cgroup; `hints` are paths in which cgroups came or went."""
+        started = self._clock()
+        self._door.turn()
+        for path in hints:
+            if path in self._nodes:
+                self._nodes[path].structure = None
+                self._visit(self._nodes[path], full=full)
+        for path in (*self._above, *self._tops):
+            node = self._nodes.get(path)
+            if node is None or not self._visit(node, full=full):
+                self._enter(path)
+        if not full:
+            self._check_some(started)
+        self._last_ns = started
+        return self._snapshot(started)
+
+    def events(self, hints: Iterable[str]) -> Snapshot:
+        """Only the memory events of the cgroups at `hints`, and of those in them where there are new ones."""
+        started = self._clock()
+        self._door.turn()
+        for path in hints:
+            if path in self._nodes:
+                self._visit_events(self._nodes[path])
+        return self._snapshot(started)
+
+    def close(self) -> None:
+        """Closes all files."""
+        for node in self._nodes.values():
+            node.folder.close()
+        self._nodes, self._samples = {}, {}
+
+    def _snapshot(self, started: int) -> Snapshot:
+        return Snapshot(
+            started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
+            errors=dict(self._errors),
+        )  # fmt: skip
+
+    def _enter(self, path: str) -> _Node | None:
+        """Reads a cgroup for the first time, with all below; None where it is gone or cannot be opened."""
+        try:
+            folder = self._door.open(path)
+        except OSError as error:
+            self._count(error)
+            return None
+        node = _Node(folder, Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={}))
+        self._nodes[path] = node
+        return node if self._visit(node, full=True) else None
+
+    def _visit(self, node: _Node, *, full: bool) -> bool:
+        """Reads a cgroup, and what is below it if that can have changed; False where it is gone."""
+        before = node.sample
+        look = full or node.structure is None
+        if not self._read(node, slow=full):
+            return False
+        if (look or node.sample is not before) and self._follows(before.cgroup):
+            if look or node.sample.files.get("cgroup.stat") != node.structure:
+                self._list(node)
+            self._visit_all(node, lambda child: self._visit(child, full=full))
+        return True
+
+    def _visit_events(self, node: _Node) -> bool:
+        node.folder.enter()
+        try:
+            changed = self._changes(node, ("memory.events", "memory.events.local"), retry=False)
+        except OSError as error:
+            self._lose(node, error)
+            return False
+        if changed:
+            self._keep(node, node.sample.stamp_ns, changed)
+            self._visit_all(node, self._visit_events)
+        return True
+
+    def _visit_all(self, node: _Node, visit: Callable[[_Node], bool]) -> None:
+        """Visits the cgroups in one; where one is gone, others can have come."""
+        gone = [name for name, child in tuple(node.children.items()) if not visit(child)]
+        for name in gone:
+            node.children.pop(name, None)
+        if gone:
+            self._list(node)
+
+    def _list(self, node: _Node) -> None:
+        """Finds out which cgroups are in one, and reads the new ones."""
+        try:
+            names = node.folder.children()
+        except OSError as error:
+            self._count(error)
+            return
+        # A cgroup without cgroup.stat is listed each time.
+        node.structure = node.sample.files.get("cgroup.stat")
+        for name in node.children.keys() - set(names):
+            self._forget(node.children.pop(name))
+        for name in names:
+            if name not in node.children and (child := self._enter(f"{node.sample.cgroup}/{name}")):
+                node.children[name] = child
+
+    def _follows(self, path: str) -> bool:
+        """Whether the cgroups in this one are read."""
+        return path not in self._above and (is_slice(path) or _levels_below_unit(path) < self._depth)
+
+    def _forget(self, node: _Node) -> None:
+        path = node.sample.cgroup
+        for child in node.children.values():
+            self._forget(child)
+        node.folder.close()
+        if self._nodes.get(path) is node:
+            del self._nodes[path]
+            self._samples.pop(path, None)
+
+    def _lose(self, node: _Node, error: OSError) -> None:
+        self._count(error)
+        self._forget(node)
+
+    def _read(self, node: _Node, *, slow: bool) -> bool:
+        """Reads the files of one cgroup; False where it is gone. The sample stays the same object if nothing changed."""
+        now = self._clock()
+        slow = slow or now - node.slow_ns >= SLOW_SECONDS * _NS
+        node.folder.enter()
+        try:
+            changed = self._changes(node, ACTIVITY, retry=slow)
+            if slow or changed:
+                following = [name for name, causes in _FOLLOWING.items() if slow or changed.keys() & causes]
+                changed |= self._changes(node, (*following, *(SLOW if slow else ())), retry=slow)
+        except OSError as error:
+            self._lose(node, error)
+            return False
+        node.checked_ns = now
+        node.slow_ns = now if slow else node.slow_ns
+        if changed:
+            self._keep(node, now, changed)
+        if not node.sample.files:
+            # Every cgroup has cpu.stat: it was removed before its first file was read.
+            self._lose(node, FileNotFoundError(errno.ENOENT, "", node.sample.cgroup))
+            return False
+        return True
+
+    def _keep(self, node: _Node, now: int, changed: "dict[str, bytes | int]") -> None:
+        old = node.sample
+        files, errors = dict(old.files), dict(old.errors)
+        for name, value in changed.items():
+            files.pop(name, None)
+            errors.pop(name, None)
+            if isinstance(value, bytes):
+                files[name] = value
+            elif value != errno.ENOENT:
+                errors[name] = value
+        node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
+        self._samples[old.cgroup] = node.sample
+
+    def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> "dict[str, bytes | int]":
+        """The new text of each file that changed, or the error number of one that cannot be read any more.
+
+        Files that could not be read before are tried only if `retry`. Raises OSError where the cgroup is gone.
+        """
+        known, read = node.sample.files, node.folder.read
+        changed: dict[str, bytes | int] = {}
+        for name in names:
+            old = known.get(name)
+            if old is None and not retry:
+                continue
+            try:
+                data = read(name)
+            except OSError as error:
+                number = error.errno or errno.EIO
+                if number == errno.ENODEV:
+                    raise
+                if old is not None or number not in (errno.ENOENT, node.sample.errors.get(name)):
+                    self._count(error)
+                    changed[name] = number
+                continue
+            if data != old and (old is None or not name.endswith(".pressure") or _totals(data) != _totals(old)):
+                changed[name] = data
+        return changed
+
+    def _check_some(self, now: int) -> None:
+        """Reads a share of all cgroups whole, so that each has its turn within `FULL_SECONDS`."""
+        since = min((now - self._last_ns) / _NS, FULL_SECONDS) if self._last_ns else 0.0
+        share = int(len(self._nodes) * since / FULL_SECONDS) + 1 if since else 0
+        for path in itertools.islice(self._turns(), share):
+            node = self._nodes.get(path)
+            if node is not None and now - node.checked_ns >= SLOW_SECONDS * _NS:
+                self._read(node, slow=True)
+
+    def _turns(self) -> Iterator[str]:
+        path = next(self._rotation, None)
+        if path is None:
+            self._rotation = iter(tuple(self._nodes))
+            path = next(self._rotation, None)
+        while path is not None:
+            yield path
+            path = next(self._rotation, None)
+
+    def _count(self, error: OSError) -> None:
+        number = error.errno
+        reason = "vanished" if number in _GONE else "denied" if number in _DENIED else "failed"
+        self._errors[reason] += 1
+
+
+def _levels_below_unit(path: str) -> int:
+    parts = [part for part in path.split("/") if part]
+    slices = next((index for index, part in enumerate(parts) if not part.endswith(".slice")), len(parts))
+    return len(parts) - slices - 1
+
+
+def _totals(text: bytes) -> list[bytes]:
+    """The totals of a pressure file without its averages, which change while nothing happens."""
+    return [line.rpartition(b"=")[2] for line in text.splitlines()]
