@@ -13,7 +13,7 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.metrics import proposals
 from cgroup_preflight.metrics.diagnosis import Confidence, Diagnosis, at_most, cpus, grade, limited, percent
 from cgroup_preflight.metrics.entitlement import entitlements
-from cgroup_preflight.metrics.window import Cpu, Group, Series, Window, name_of, parent_of, waiting
+from cgroup_preflight.metrics.window import Cpu, Group, Series, Window, name_of, waiting
 
 #: A cgroup that waits at least this share of the time is a victim.
 WAITING = 0.10

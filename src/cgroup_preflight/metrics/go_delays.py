@@ -114,6 +114,8 @@ def _follow(generation: Generation, tally: _Tally, states: dict[int, tuple[str, 
             tally.silence(before, step.time)
         before = step.time
         state, since = states.get(step.goroutine, (OTHER, step.time))
+        if state == step.state:
+            continue  # a generation begins with the state of each goroutine
         if state != OTHER:
             tally.add(0 if state == RUNNABLE else 1, max(since, low), now)
         if state == RUNNABLE and step.state == RUNNING and low <= step.time <= high:
@@ -122,8 +124,7 @@ def _follow(generation: Generation, tally: _Tally, states: dict[int, tuple[str, 
         if step.state == OTHER:
             states.pop(step.goroutine, None)
         elif len(states) < _STATES_MAX:
-            # A goroutine that is runnable already goes on waiting since then.
-            states[step.goroutine] = (step.state, since if state == step.state == RUNNABLE else now)
+            states[step.goroutine] = (step.state, now)
 
 
 def _rank(delays: list[int], share: float) -> float:

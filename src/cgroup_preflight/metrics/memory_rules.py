@@ -172,7 +172,7 @@ def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis
 
 
 def _aggressor(series: Series, victim: str) -> Group | None:
-    """oomd's choice: the leaf with most of the memory or with the largest growth, if it is large or grew a lot."""
+    """Oomd's choice: the leaf with most of the memory or with the largest growth, if it is large or grew a lot."""
     total = series.whole.host.memory_total or 0
     best: tuple[float, Group] | None = None
     for group in series.whole.leaves():
