@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "check, plan, smoke and inject in order, with one report and verdict"),
     "publish": ("publish", "send a report, or several merged ones, to the pull or merge request"),
     "guest": ("guest", "build, list and remove images of the built-in VM; run a command or a shell in it"),
+    "diagnose": ("diagnose", "find out which slices and units wait, for what, and because of whom"),
     "explain": ("explain", "explain a code of the report: what it means, why, and what to do"),
     "snapshot": ("snapshot", "record this host in a file, for a bug report or for check --root"),
     "schema": ("schema", "print the JSON Schema of the config or of the report"),

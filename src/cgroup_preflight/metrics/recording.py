@@ -4,10 +4,11 @@ JSON lines: the first says format and version, each further one is a reading, th
 recording that was cut off is known as such, and what it has is kept.
 """
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
@@ -60,6 +61,19 @@ class Writer:
     def _line(self, value: object) -> None:
         self._file.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
+
+
+@contextlib.contextmanager
+def recorded(path: str) -> "Iterator[Callable[[Moment], None]]":
+    """Writes each reading that the function is given. Raises UsageError where the file cannot be written."""
+    try:
+        with open(path, "wb") as file:
+            writer = Writer(file)
+            yield writer.add
+            writer.end()
+    except OSError as error:
+        raise UsageError(f"cannot write: {error.strerror}", where=path,
+                         remedy=Remedy(title="name a file in a folder that can be written, with room for it")) from None  # fmt: skip
 
 
 def _plain(moment: Moment) -> dict[str, object]:
