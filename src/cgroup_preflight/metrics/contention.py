@@ -18,6 +18,7 @@ _UNEXPLAINED = 0.25
 #: Shorter than this, no answer is sure: ten periods of a quota are a second.
 _SHORT = 3.0
 _BUSY = 0.95
+_TINY = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def _unexplained(series: Series, victims: frozenset[str], named: set[str]) -> It
         if group.path not in victims or group.path in named:
             continue
         for resource, pressure in _pressures(group):
-            if pressure is not None and pressure.waiting >= _UNEXPLAINED:
+            if pressure is not None and pressure.waiting >= _UNEXPLAINED and not _tiny(group, resource):
                 why, need = _missing(series, group, resource)
                 yield codes.CONTENTION.finding(
                     Status.UNVERIFIED, group.path.lstrip("/"),
@@ -72,6 +73,11 @@ def _unexplained(series: Series, victims: frozenset[str], named: set[str]) -> It
                     evidence={"rule": None, "cause": None, "confidence": None, f"{resource}_waiting": round(pressure.waiting, 3),
                               "host_busy": None if series.whole.host.busy is None else round(series.whole.host.busy, 3)},
                 )  # fmt: skip
+
+
+def _tiny(group: Group, resource: str) -> bool:
+    """A cgroup that needs hardly any CPU time can wait often, but not for long."""
+    return resource == "CPU" and (group.cpu is None or group.cpu.usage < _TINY)
 
 
 def _pressures(group: Group) -> tuple[tuple[str, Pressure | None], ...]:

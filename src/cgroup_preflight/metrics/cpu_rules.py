@@ -27,7 +27,8 @@ _BUSY = 0.95
 _STEAL = 0.05
 #: A neighbour is named from this much more CPU time than the victim's on, and from this share of all CPUs on.
 _MORE, _LARGE = 1.25, 0.10
-_AT_LEAST, _FAR_BELOW = 0.95, 0.75
+#: C4 needs this much waiting, and that the cgroup would have used its entitlement without it.
+_AT_LEAST, _FAR_BELOW, _STARVED = 0.95, 0.75, 0.25
 #: The share of the parts of the time in which the same must be true for high confidence.
 _STEADY = 0.7
 _FEWER = Remedy(title="or run fewer threads at once: GOMAXPROCS, or a smaller pool of workers",
@@ -45,6 +46,11 @@ class _Victim:
     entitled: float
     most: float
 
+    @property
+    def wanted(self) -> float:
+        """CPUs that it would have used without waiting, at least if one of its tasks always had work."""
+        return min(self.most, self.cpu.usage / max(1 - (self.waited or 0.0), 0.05))
+
 
 def cpu_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis, ...]:
     """One answer at most for each of these cgroups, and one for the host where it is itself a guest."""
@@ -56,15 +62,15 @@ def cpu_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis, .
             found += [*_judged(_victim(series, group, group.cpu, entitled))][:1]
     if stolen:
         found = [limited(item, Confidence.MEDIUM) if item.rule in ("C3", "C4") else item for item in found]
-    named = {item.cause for item in found}
-    return (*stolen, *found, *_levels(series, victims, named))
+    stopped = tuple(item.victim for item in found if item.rule in ("C1", "C2"))
+    return (*stolen, *found, *_levels(series, victims, stopped))
 
 
 def _victim(series: Series, group: Group, cpu: Cpu, entitled: Mapping[str, float]) -> _Victim:
     count = series.whole.host.cpus
     return _Victim(
         series=series, path=group.path, cpu=cpu, waited=cpu.pressure.waiting if cpu.pressure else None,
-        entitled=entitled.get(group.path, float(count)), most=float(min(count, cpu.allowed or count, group.tasks or count)),
+        entitled=entitled.get(group.path, 0.0), most=float(min(count, cpu.allowed or count, group.tasks or count)),
     )  # fmt: skip
 
 
@@ -173,11 +179,12 @@ def _quota_above(victim: _Victim, level: str, cpu: Cpu, explained: float) -> Dia
     )  # fmt: skip
 
 
-def _levels(series: Series, victims: frozenset[str], named: set[str]) -> Iterator[Diagnosis]:
-    """C1 of inner levels whose quota stops somebody below, where that nobody below is named for it."""
+def _levels(series: Series, victims: frozenset[str], stopped: tuple[str, ...]) -> Iterator[Diagnosis]:
+    """C1 of inner levels whose quota stops somebody, where nobody below is a victim of a quota already."""
     leaves = {group.path for group in series.whole.leaves()}
     for path, group in series.whole.groups.items():
-        if path in victims and path not in leaves | named and group.cpu is not None:
+        named = any(victim.startswith(f"{path}/") for victim in stopped)
+        if path in victims and path not in leaves and not named and group.cpu is not None:
             victim = _victim(series, group, group.cpu, {})
             strength = _strength(group.cpu)
             if strength >= WAITING and (victim.waited is None or victim.waited >= WAITING):
@@ -187,11 +194,11 @@ def _levels(series: Series, victims: frozenset[str], named: set[str]) -> Iterato
 def _crowded(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     """C3 or C4, where no quota explains the waiting and the host is busy."""
     busy = victim.series.whole.host.busy
-    if busy is None or busy < _BUSY:
+    if busy is None or busy < _BUSY or not victim.entitled:
         return
     if victim.cpu.usage >= _AT_LEAST * victim.entitled:
         yield from _neighbour(victim, waited)
-    elif victim.cpu.usage < _FAR_BELOW * victim.entitled and waited >= 2.5 * WAITING:
+    elif victim.cpu.usage < _FAR_BELOW * victim.entitled <= _FAR_BELOW * victim.wanted and waited >= _STARVED:
         yield _below_entitlement(victim, waited)
 
 
@@ -224,14 +231,13 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
 
 def _more_weight(victim: _Victim, side: str, mine: Cpu, other: str, theirs: Cpu) -> Iterator[Remedy]:
     window = victim.series.whole
-    wanted = min(victim.most, victim.cpu.usage / max(1 - (victim.waited or 0), 0.05))
     available = mine.usage + theirs.usage
-    weight = proposals.weight(wanted, available, theirs.weight, theirs.weight)
+    weight = proposals.weight(victim.wanted, available, theirs.weight, theirs.weight)
     if weight > mine.weight:
         gets = available * weight / (weight + theirs.weight)
         yield proposals.set_property(
             side, f"CPUWeight={weight}", f"next to {name_of(other)} that is {cpus(gets)} instead of {cpus(mine.usage)}")  # fmt: skip
-    rest = max(window.host.cpus - wanted, 0.5 * theirs.usage)
+    rest = max(window.host.cpus - victim.wanted, 0.5 * theirs.usage)
     if rest < theirs.usage:
         yield proposals.set_property(
             other, f"CPUQuota={proposals.quota(rest)}", "a quota limits it even while nobody else wants the CPUs")  # fmt: skip

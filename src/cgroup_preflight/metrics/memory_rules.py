@@ -192,10 +192,9 @@ def _aggressor(series: Series, victim: str) -> Group | None:
 
 def _protect(group: Group, memory: Memory, other: Group | None, total: int) -> Iterator[Remedy]:
     if other is not None and other.memory is not None and other.path != group.path:
-        room = max(total - memory.current - memory.refaults * _PAGE - (total >> 3), total >> 3)
-        if room < other.memory.current + other.memory.swap:
-            yield proposals.set_property(
-                other.path, f"MemoryHigh={max(room >> 20, 16)}M", "that leaves the rest of the memory to the others")  # fmt: skip
+        room = other.memory.current - max(memory.refaults * _PAGE, total >> 4)
+        yield proposals.set_property(
+            other.path, f"MemoryHigh={max(room >> 20, 16)}M", "that leaves to the others what they had to read again")  # fmt: skip
     if other is None or other.path != group.path:
         needed = memory.current + min(memory.refaults * _PAGE, total >> 2)
         yield proposals.set_property(
