@@ -42,6 +42,8 @@ _SECONDS_MAX = 3600.0
 #: Readings of one run, at most; at least one a second where the time allows.
 _PARTS_MAX = 60
 _DEPTH_MAX = 16
+#: How much longer than the trace itself the answer of a busy program may take.
+_TRACE_GRACE = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +181,14 @@ def _readings(
     moments, begun = [first], time.monotonic()
     if add:
         add(first)
-    for number in range(1, parts + 1):
+    number, latest = 0, seconds + (seconds + _TRACE_GRACE if fetches else 0)
+    # A program that is throttled begins its trace late: reading goes on until the trace is complete.
+    while number < parts or (fetches and not fetches.done() and time.monotonic() < begun + latest):
+        number += 1
         options.progress(f"reading {number} of {parts}")
         time.sleep(max(begun + seconds * number / parts - time.monotonic(), 0.0))
-        # Threads come and go: the first reading and the last one show whose a trace is.
-        moments.append(reader.read(threads=number == parts))
+        # Threads come and go: the first reading and the later ones show whose a trace is.
+        moments.append(reader.read(threads=number >= parts))
         if add:
             add(moments[-1])
     return tuple(moments), tuple(fetches.all()) if fetches else ()

@@ -38,7 +38,8 @@ def judge(series: Series, tops: Sequence[str] = (), delays: Sequence[GoDelays] =
     found += io_diagnoses(series, victims)
     if series.whole.seconds < _SHORT:
         found = [limited(item, Confidence.MEDIUM) for item in found]
-    unexplained = tuple(_unexplained(series, victims, {item.victim for item in found}))
+    # Who is named as a cause waits for the same thing, and needs no answer of its own.
+    unexplained = tuple(_unexplained(series, victims, {name for item in found for name in (item.victim, item.cause)}))
     judged = any(series.whole.groups[path].cpu for path in victims)
     clear = (_clear(series, victims),) if judged and not found and not unexplained else ()
     return Answer(

@@ -144,7 +144,7 @@ def _raised(window: Window, path: str, cpu: Cpu, most: float) -> Iterator[Remedy
     enough = proposals.with_margin(wanted, roof)
     if enough <= (cpu.quota or 0) * 1.02:
         return
-    short = f"; it could use {cpus(wanted)}, but has no more than that" if wanted > roof * 1.02 else ""
+    short = f"; it could use {cpus(wanted)}, but has no more than that" if wanted > roof * _MORE else ""
     yield proposals.set_property(
         path, f"CPUQuota={proposals.quota(enough)}",
         f"it used {cpus(cpu.usage)}, and {cpus(cpu.throttled_cpus)} more had work while the quota was used up{short}",

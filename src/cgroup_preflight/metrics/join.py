@@ -45,6 +45,8 @@ def joined(
         found = delays_of(seen.through(steps), "", source, begin, end)
     except NotATraceError as error:
         return _not_done(item.word, str(error), "name a file of runtime/trace, or of /debug/pprof/trace")
+    if not seen.threads:
+        return _not_done(item.word, "it has no events", "trace a program that does something")
     if not seen.clock:
         return _not_done(item.word, "it does not say how its clock relates to that of this machine",
                          "build the program with Go 1.25 or later, or trace it on Linux")  # fmt: skip

@@ -22,6 +22,8 @@ _HOST_WAITING = 0.05
 _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
 _STEADY = 0.7
+#: With less than this more than its limit, what a cgroup had does not show what it wants.
+_SHOWN = 1.2
 _GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",
              why="without it, the Go heap grows up to any limit before the garbage collector runs")  # fmt: skip
 
@@ -103,6 +105,8 @@ def _limit(series: Series, group: Group, memory: Memory, level: Group, at: Memor
     )
     what = f"the kernel killed {kills} of its processes for memory at" if kills else "waited for memory in "
     what += "" if kills else f"{percent(_waited(memory))} of the time at"
+    above = _kills_above(series, group)
+    what = what.replace("killed", "killed at least", 1) if above > kills else what
     counted = ", ".join(f"{key} {count}" for key, count in events.items())
     confidence = grade(
         bool(kills) or memory.pressure is not None, limit is not None,
@@ -112,9 +116,18 @@ def _limit(series: Series, group: Group, memory: Memory, level: Group, at: Memor
         code=codes.MEMORY_LIMIT, rule="M1", victim=group.path, cause=level.path, confidence=confidence,
         message=f"{what} {where} (memory.events: {counted})",
         evidence={**_evidence(memory), **{f"events_{key}": count for key, count in events.items()},
-                  "level_current_bytes": at.current, "level_limit_bytes": limit},
+                  "oom_kills_of_the_level_above": above or None, "level_current_bytes": at.current, "level_limit_bytes": limit},
         remedies=tuple(_raised(level.path, at, name, limit)),
     )  # fmt: skip
+
+
+def _kills_above(series: Series, group: Group) -> int:
+    """Kills that the level above counts and its other cgroups do not: those of the cgroup's own earlier lives, too."""
+    level = next(series.whole.above(group.path), None)
+    if level is None or level.memory is None:
+        return 0
+    others = sum(_kills(other.memory) for other in series.whole.siblings(group.path) if other.memory)
+    return max(_kills(level.memory) - others, 0)
 
 
 def _limit_name(memory: Memory) -> tuple[str, int | None]:
@@ -133,9 +146,9 @@ def _raised(path: str, memory: Memory, name: str, limit: int | None) -> Iterator
         return
     reread = min(memory.refaults * _PAGE, 4 * limit)
     needed = max(memory.current, limit) + memory.swap + reread
-    if memory.events.get("oom", 0) or memory.events.get("oom_kill", 0):
+    if memory.events.get("oom", 0) or memory.events.get("oom_kill", 0) or needed < _SHOWN * limit:
         needed = max(needed, 2 * limit)
-        why = "a killed process shows no more than the limit: measure again with this value"
+        why = "nothing shows how much more than the limit it wants: measure again with this value"
     else:
         why = f"it had {format_bytes(memory.current)}, {format_bytes(memory.swap)} more in swap, and read {format_bytes(reread)} again"
     yield proposals.set_property(path, f"{name}={proposals.size(needed)}", why)

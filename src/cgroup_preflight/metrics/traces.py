@@ -129,6 +129,10 @@ class Fetches:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._results[number] = TraceData(word=word, why=f"it could not be fetched: {printable(str(error)[:200])}")
 
+    def done(self) -> bool:
+        """Whether all have arrived, or failed."""
+        return not any(thread.is_alive() for thread in self._threads)
+
     def all(self) -> Iterator[TraceData]:
         """Each trace, in the order of the words; files are read now, when what they trace is over."""
         for thread in self._threads:
