@@ -248,4 +248,4 @@ def _write_page(path: str, series: "Series", findings: Sequence[Finding], delays
 def _watch(args: argparse.Namespace) -> int:
     from cgroup_preflight.metrics.live_table import watch
 
-    return watch(reader_of_host(args.depth), args.units, args.seconds)
+    return watch(reader_of_host(args.depth).read, args.units, args.seconds)

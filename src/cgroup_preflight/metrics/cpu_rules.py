@@ -160,11 +160,11 @@ def _quota_above(victim: _Victim, level: str, cpu: Cpu, explained: float) -> Dia
     confidence = grade(explained >= _EXPLAINS_WELL, sure or victim.waited is not None, _steady(series, level))
     if victim.waited is None:
         confidence = at_most(confidence, Confidence.MEDIUM)
-    most, remedies = float(series.whole.host.cpus), []
+    most = float(series.whole.host.cpus)
     share = user.cpu.usage / cpu.usage if user and user.cpu and cpu.usage else 0.0
     other = user is not None and not f"{victim.path}/".startswith(f"{user.path}/") and share > 0.5
     who = f"; {name_of(user.path)} used {percent(share)} of it" if other and user else ""
-    remedies += _raised(series.whole, level, cpu, most)
+    remedies = [*_raised(series.whole, level, cpu, most)]
     if other and user and user.cpu:
         rest = max((cpu.quota or 0) - 2 * victim.cpu.usage, 0.05)
         remedies.append(proposals.set_property(

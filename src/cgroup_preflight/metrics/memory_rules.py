@@ -21,6 +21,8 @@ _HOST_WAITING = 0.05
 #: oomd's memory_above and memory_growth: a cgroup is named from half of the memory, or a growth of a quarter.
 _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
+#: A host with less than this share of its memory available is short of it; so much read again each second is much.
+_SCARCE, _REREAD = 0.10, 1 << 20
 _STEADY = 0.7
 #: With less than this more than its limit, what a cgroup had does not show what it wants.
 _SHOWN = 1.2
@@ -51,12 +53,29 @@ def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]
     level = _limit_level(series, group)
     if level is not None and level.memory is not None and (_kills(memory) or _waited(memory) >= _WAITING):
         yield _limit(series, group, memory, level, level.memory)
-    if _waited(memory) >= _WAITING or (_kills(memory) and level is None):
+    if (
+        _waited(memory) >= _WAITING
+        or (_kills(memory) and level is None)
+        or (level is None and _reread(series, group, memory))
+    ):
         yield from _reclaim(series, group, memory)
 
 
 def _waited(memory: Memory) -> float:
     return memory.pressure.waiting if memory.pressure else 0.0
+
+
+def _reread(series: Series, group: Group, memory: Memory) -> bool:
+    """Whether it waited for a device to read pages again that the host, short of memory, had reclaimed.
+
+    Pressure counts that as waiting for memory only for pages that were in use often (mm/workingset.c).
+    """
+    host = series.whole.host
+    short = host.memory_available is not None and host.memory_total is not None
+    if not short or (host.memory_available or 0) >= _SCARCE * (host.memory_total or 0):
+        return False
+    waited = group.io.pressure.waiting if group.io and group.io.pressure else 0.0
+    return waited >= _WAITING and memory.refaults * _PAGE >= _REREAD * series.whole.seconds
 
 
 def _kills(memory: Memory) -> int:
@@ -159,29 +178,39 @@ def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis
     """M2: the host ran out of memory; the largest or fastest growing cgroup is named if one stands out."""
     host = series.whole.host
     pressed = host.memory is not None and host.memory.waiting >= _HOST_WAITING
-    if not pressed and not _kills(memory):
+    reread = _reread(series, group, memory)
+    if not pressed and not _kills(memory) and not reread:
         return
-    other = _aggressor(series, group.path)
+    other, kills = _aggressor(series, group.path), bool(_kills(memory))
     total = host.memory_total or 0
-    if other is None or other.memory is None:
-        who, cause = "; no single cgroup stands out", ""
-    else:
-        size, grown = format_bytes(other.memory.current), other.memory.grown
-        growth = f", {format_bytes(grown)} more than before" if grown > 0 else ""
-        mine = "it has itself" if other.path == group.path else f"{name_of(other.path)} has"
-        who, cause = f"; {mine} {size} of {format_bytes(total)}{growth}", other.path
-    what = f"waited for memory in {percent(_waited(memory))} of the time"
-    if _kills(memory):
-        what = f"the kernel killed {_kills(memory)} of its processes for memory"
     yield Diagnosis(
-        code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=cause,
-        confidence=grade(pressed, other is not None, bool(_kills(memory)) or _steady(series, group.path)),
-        message=f"{what}, and no limit on its path was reached: the host has too little memory{who}",
+        code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=other.path if other else "",
+        confidence=grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
+                         kills or _steady(series, group.path)),
+        message=f"{_suffered(memory, reread=reread)}, and no limit on its path was reached: the host has too little memory; "
+                f"{_who(group.path, other, total)}",
         evidence={**_evidence(memory), "host_memory_waiting": round(host.memory.waiting, 3) if host.memory else None,
                   "neighbour_current_bytes": other.memory.current if other and other.memory else None,
                   "neighbour_grown_bytes": other.memory.grown if other and other.memory else None},
         remedies=tuple(_protect(group, memory, other, total)),
     )  # fmt: skip
+
+
+def _suffered(memory: Memory, *, reread: bool) -> str:
+    if _kills(memory):
+        return f"the kernel killed {_kills(memory)} of its processes for memory"
+    if reread and _waited(memory) < _WAITING:
+        return f"read {format_bytes(memory.refaults * _PAGE)} again that the kernel had reclaimed"
+    return f"waited for memory in {percent(_waited(memory))} of the time"
+
+
+def _who(victim: str, other: Group | None, total: int) -> str:
+    if other is None or other.memory is None:
+        return "no single cgroup stands out"
+    mine = "it has itself" if other.path == victim else f"{name_of(other.path)} has"
+    grown = other.memory.grown
+    growth = f", {format_bytes(grown)} more than before" if grown > 0 else ""
+    return f"{mine} {format_bytes(other.memory.current)} of {format_bytes(total)}{growth}"
 
 
 def _aggressor(series: Series, victim: str) -> Group | None:
