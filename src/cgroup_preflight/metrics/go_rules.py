@@ -100,11 +100,11 @@ def _confirmed(view: _View, kernel: Diagnosis) -> Diagnosis:
     confidence = at_most(
         grade(caused > 0 and together >= _STEADY * caused, view.delays.whole), kernel.confidence
     )  # fmt: skip
-    where = "itself" if kernel.cause == kernel.victim else name_of(kernel.cause)
+    where = "its own limit" if kernel.cause == kernel.victim else name_of(kernel.cause)
     return Diagnosis(
         code=codes.GO_KERNEL, rule="G1", victim=view.delays.path, cause=kernel.cause, confidence=confidence,
         message=f"goroutines that could run waited ({_delay_words(view)}) in the same {together} of {caused} parts of the "
-                f"time as the kernel's cause ({kernel.rule}, {kernel.code.code}): it is confirmed, and the place is {where}",
+                f"time as the kernel's cause ({kernel.rule}, {kernel.code.code}): that confirms it: {where}",
         evidence={**_evidence(view), "kernel_rule": kernel.rule, "parts": caused, "parts_together": together},
         remedies=kernel.remedies,
     )  # fmt: skip

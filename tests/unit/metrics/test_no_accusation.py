@@ -16,7 +16,9 @@ _CALM = st.floats(0, 0.09)
 @st.composite
 def _idle(draw: st.DrawFn) -> Group:
     """A cgroup in which nobody waits noticeably and nothing was killed; all else is arbitrary."""
-    path = draw(st.sampled_from(("/a.slice", "/a.slice/x.service", "/a.slice/y.service", "/b.slice", "/b.slice/z.service")))
+    path = draw(
+        st.sampled_from(("/a.slice", "/a.slice/x.service", "/a.slice/y.service", "/b.slice", "/b.slice/z.service"))
+    )
     periods = draw(st.integers(0, 100))
     memory = Memory(
         current=draw(st.integers(0, 3000)) * _MIB, grown=draw(st.integers(-500, 500)) * _MIB,

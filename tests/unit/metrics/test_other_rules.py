@@ -30,7 +30,9 @@ def test_reclaim_at_its_own_high_limit_is_named_with_a_value() -> None:
 
 def test_a_kill_is_named_without_pressure_files_too() -> None:
     events = {"max": 40, "oom": 1, "oom_kill": 1}
-    item = group("/a.service", waiting=None, memory=Memory(current=60 * _MIB, max=64 * _MIB, events=events, local=events))
+    item = group(
+        "/a.service", waiting=None, memory=Memory(current=60 * _MIB, max=64 * _MIB, events=events, local=events)
+    )
     found = judge(series(item, pressure=False)).diagnoses
     assert _rules(found) == [("M1", "/a.service", "/a.service", "high")]
     assert found[0].remedies[0].title == "set MemoryMax=144M for a.service"
@@ -100,7 +102,9 @@ def test_a_protection_that_was_not_kept_is_named() -> None:
     assert judge(series(_memory("/p.service", low=256 * _MIB, events={"low": 0}, local={"low": 0}))).diagnoses == ()
 
 
-def _io(path: str, waiting: float, count: int, operations: int = 0, device: str = "8:0", memory_waits: float = 0.0) -> Group:
+def _io(
+    path: str, waiting: float, count: int, operations: int = 0, device: str = "8:0", memory_waits: float = 0.0
+) -> Group:
     traffic = Io(devices={device: Traffic(bytes=count, operations=operations)}, pressure=pressure(waiting))
     return group(path, io=traffic, memory=Memory(current=_MIB, pressure=pressure(memory_waits)))
 
@@ -113,7 +117,9 @@ def test_the_neighbour_with_most_of_a_device_is_named() -> None:
 
 def test_a_neighbour_with_most_of_the_operations_is_named_although_it_moves_few_bytes() -> None:
     victim, other = _io("/v.service", 0.7, 40 * _MIB, 40), _io("/n.service", 0.9, 4 * _MIB, 4000)
-    assert [item.cause for item in judge(series(victim, other)).diagnoses if item.victim == "/v.service"] == ["/n.service"]
+    assert [item.cause for item in judge(series(victim, other)).diagnoses if item.victim == "/v.service"] == [
+        "/n.service"
+    ]
 
 
 @pytest.mark.parametrize(
