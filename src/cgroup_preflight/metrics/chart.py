@@ -11,8 +11,8 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.report.escape import plain
 
 WIDTH = 640
-_LEFT, _TOP = 44, 6
-HEIGHT = 72
+_LEFT, _TOP = 56, 8
+HEIGHT = 92
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def svg(row: Row, begin: float, end: float) -> str:
     """The row between two moments, as wide as its place."""
     top = row.top if row.top > 0 else 1.0
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 18}" role="img" aria-label="{text(row.title)}" preserveAspectRatio="none">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 22}" role="img" aria-label="{text(row.title)}">',
         f"<title>{text(row.title)}</title>",
         *_grid(top, row.unit, begin, end),
     ]
@@ -65,7 +65,7 @@ def _grid(top: float, unit: str, begin: float, end: float) -> list[str]:
     labels = [
         f'<text x="{_LEFT - 4}" y="{_y(value, top) + 4:.1f}" class="end">{word}</text>' for value, word in words if word
     ]
-    times = [f'<text x="{_x(time, begin, end):.1f}" y="{bottom + 13:.1f}" class="{side}">{time - begin:.0f} s</text>'
+    times = [f'<text x="{_x(time, begin, end):.1f}" y="{bottom + 18:.1f}" class="{side}">{time - begin:.0f} s</text>'
              for time, side in ((begin, "start"), ((begin + end) / 2, "middle"), (end, "end"))]  # fmt: skip
     return [*lines, *labels, *times]
 

@@ -106,7 +106,7 @@ def _confirmed(view: _View, kernel: Diagnosis) -> Diagnosis:
         message=f"goroutines that could run waited ({_delay_words(view)}) in the same {together} of {caused} parts of the "
                 f"time as the kernel's cause ({kernel.rule}, {kernel.code.code}): that confirms it: {where}",
         evidence={**_evidence(view), "kernel_rule": kernel.rule, "parts": caused, "parts_together": together},
-        remedies=kernel.remedies,
+        remedies=kernel.remedies[:1],
     )  # fmt: skip
 
 

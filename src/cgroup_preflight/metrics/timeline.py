@@ -26,7 +26,7 @@ h1{font-size:1.35em;margin:0 0 2px}h2{font-size:1.05em;margin:26px 0 2px}p{margi
 .finding{border:1px solid var(--rule);border-left-width:4px;border-radius:6px;background:var(--box);padding:8px 12px;margin:10px 0}
 .fail{border-left-color:var(--fail)}.warn{border-left-color:var(--warn)}.unverified{border-left-color:var(--warn)}
 .pass{border-left-color:var(--pass)}code{font:.9em ui-monospace,"DejaVu Sans Mono",monospace}
-svg{display:block;width:100%;height:auto;margin:2px 0 8px}svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
+svg{display:block;width:100%;height:auto;margin:2px 0 8px}svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
 .end{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--rule);fill:none}
 polyline{fill:none;stroke-width:2;stroke-linejoin:round;vector-effect:non-scaling-stroke}
 .used{stroke:var(--used)}.limit{stroke:var(--limit);stroke-dasharray:6 4}.fair{stroke:var(--fair);stroke-dasharray:2 4}
@@ -36,6 +36,7 @@ polyline{fill:none;stroke-width:2;stroke-linejoin:round;vector-effect:non-scalin
 i.used{border-color:var(--used)}i.limit{border-color:var(--limit);border-top-style:dashed}
 i.fair{border-color:var(--fair);border-top-style:dotted}i.wait{border-color:var(--wait)}i.ran{border-color:var(--ran)}
 i.mark{border-color:var(--fail)}
+@media (max-width:560px){svg text{font-size:19px}h2{margin-top:20px}}
 """
 
 
