@@ -65,7 +65,7 @@ class Field:
     optional: bool = False
 
 
-_CODE = "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing."
+_CODE = "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing, 7xx contention."
 
 RECORDS: Mapping[type, tuple[Field, ...]] = {
     Report: (

@@ -20,6 +20,10 @@ LIMITS_IN_FORCE = codes.LIMITS_IN_FORCE.code
 _INPUTS = ("CGP2", codes.BINARY_FORMAT.code)
 
 
+#: What is found out about the contention of cgroups.
+_CONTENTION = "CGP7"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runners:
     """Of how many runners one view tells: all, those with the verdict of the view, and those that proved limits."""
@@ -45,6 +49,8 @@ def headline(report: Report, runners: Runners | None = None) -> str:
     `runners` is given for a view that lacks some findings of its runners. Totals would be wrong there, so the line has
     none, and names how many runners agree.
     """
+    if report.findings and all(item.code.startswith(_CONTENTION) for item in report.findings):
+        return f"{report.verdict.value.upper()}{_on(runners)}: {_contention(report)}"
     said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
     return f"{report.verdict.value.upper()}{_on(runners)}: {said(report, runners)}"
 
@@ -66,6 +72,16 @@ def _failed(report: Report, runners: Runners | None) -> str:
     unverified = len(_with(report, Status.UNVERIFIED))
     more = f"; {_count(unverified, 'check')} could not run" if unverified else ""
     return f"{count} failed: {_names(failed)}{more}"
+
+
+def _contention(report: Report) -> str:
+    """What `diagnose` found: causes, something without a cause, or nothing."""
+    causes = [item for item in report.findings if item.status in PROBLEMS and item.evidence.get("rule")]
+    open_ones = [item for item in _with(report, Status.UNVERIFIED) if item not in causes]
+    more = f"; {_count(len(open_ones), 'question')} open: {_names(open_ones)}" if open_ones else ""
+    if causes:
+        return f"{_count(len(causes), 'cause')} of contention: {_names(causes)}{more}"
+    return f"no verdict{more.replace(';', ',', 1)}" if more else "no contention"
 
 
 def _unverified(report: Report, _runners: Runners | None) -> str:

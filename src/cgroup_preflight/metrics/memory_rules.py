@@ -1,0 +1,284 @@
+"""Why a cgroup waited for memory, or lost processes: a limit of its own or above (M1), reclaim of the whole host (M2),
+or a protection that could not be kept (M3). Pure.
+
+`memory.events` counts at the level whose limit was reached and at those above it, `memory.events.local` at that level
+alone; `oom_kill` counts kills of any cause (cgroup-v2.rst).
+"""
+
+from collections.abc import Iterator
+
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.metrics import proposals
+from cgroup_preflight.metrics.diagnosis import Diagnosis, grade, percent
+from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Pressure, Series, name_of
+
+#: A cgroup in which tasks wait for memory this share of the time is a victim (node_exporter's `waiting`).
+_WAITING = 0.10
+#: All tasks of the host at once, this share of the time: the kernel reclaims everywhere.
+_HOST_WAITING = 0.05
+#: oomd's memory_above and memory_growth: a cgroup is named from half of the memory, or a growth of a quarter.
+_LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
+_PAGE = 4096
+#: A host with less than this share of its memory available is short of it; so much read again each second is much.
+_SCARCE, _REREAD = 0.10, 1 << 20
+_STEADY = 0.7
+#: With less than this more than its limit, what a cgroup had does not show what it wants.
+_SHOWN = 1.2
+_GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",
+             why="without it, the Go heap grows up to any limit before the garbage collector runs")  # fmt: skip
+
+
+def memory_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis, ...]:
+    """One answer at most for each of these cgroups, and one for each protection that was not kept."""
+    found: list[Diagnosis] = []
+    for group in series.whole.leaves():
+        if group.path in victims and group.memory is not None:
+            found += [*_judged(series, group, group.memory)][:1]
+    named = {item.cause for item in found}
+    for path, group in series.whole.groups.items():
+        if path in victims and group.memory is not None:
+            if (
+                path not in named
+                and _kills(group.memory)
+                and not any(item.victim.startswith(f"{path}/") for item in found)
+            ):
+                found += [*_gone(series, group, group.memory)]
+            found += [*_protection(series, group, group.memory)]
+    return tuple(found)
+
+
+def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    level = _limit_level(series, group)
+    if level is not None and level.memory is not None and (_kills(memory) or _waited(memory) >= _WAITING):
+        yield _limit(series, group, memory, level, level.memory)
+    if (
+        _waited(memory) >= _WAITING
+        or (_kills(memory) and level is None)
+        or (level is None and _reread(series, group, memory))
+    ):
+        yield from _reclaim(series, group, memory)
+
+
+def _waited(memory: Memory) -> float:
+    return memory.pressure.waiting if memory.pressure else 0.0
+
+
+def _reread(series: Series, group: Group, memory: Memory) -> bool:
+    """Whether it waited for a device to read pages again that the host, short of memory, had reclaimed.
+
+    Pressure counts that as waiting for memory only for pages that were in use often (mm/workingset.c).
+    """
+    host = series.whole.host
+    short = host.memory_available is not None and host.memory_total is not None
+    if not short or (host.memory_available or 0) >= _SCARCE * (host.memory_total or 0):
+        return False
+    waited = group.io.pressure.waiting if group.io and group.io.pressure else 0.0
+    return waited >= _WAITING and memory.refaults * _PAGE >= _REREAD * series.whole.seconds
+
+
+def _kills(memory: Memory) -> int:
+    return memory.events.get("oom_kill", 0)
+
+
+def _local(memory: Memory, below: list[Memory]) -> dict[str, int]:
+    """The events of a level's own limits; without `memory.events.local`, what its children do not account for."""
+    if memory.local is not None:
+        return {key: memory.local.get(key, 0) for key in LIMIT_EVENTS}
+    return {
+        key: max(memory.events.get(key, 0) - sum(child.events.get(key, 0) for child in below), 0)
+        for key in LIMIT_EVENTS
+    }
+
+
+def _limit_level(series: Series, group: Group) -> Group | None:
+    """The innermost level, from the cgroup up, that reached a limit of its own."""
+    children = series.whole.by_parent()
+    for level in (group, *series.whole.above(group.path)):
+        below = [child.memory for child in children.get(level.path, []) if child.memory is not None]
+        if level.memory is not None and any(_local(level.memory, below).values()):
+            return level
+    return None
+
+
+def _gone(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    """M1 of a slice whose killed service is gone: a service that systemd starts again has a new cgroup, and its counters
+    begin at 0; the slice keeps the count (memory.events is hierarchical).
+    """
+    yield _limit(series, group, memory, group, memory)
+
+
+def _limit(series: Series, group: Group, memory: Memory, level: Group, at: Memory) -> Diagnosis:
+    events = {key: at.events.get(key, 0) for key in (*LIMIT_EVENTS, "oom_kill") if at.events.get(key)}
+    kills = _kills(memory)
+    own = level.path == group.path
+    name, limit = _limit_name(at)
+    words = f"{name}={format_bytes(limit)}" if limit is not None else "a memory limit"
+    where = (
+        f"its own {words}"
+        if own and limit is not None
+        else f"{words} below it"
+        if own
+        else f"{words} of {name_of(level.path)} above it"
+    )
+    what = f"the kernel killed {kills} of its processes for memory at" if kills else "waited for memory in "
+    what += "" if kills else f"{percent(_waited(memory))} of the time at"
+    above = _kills_above(series, group)
+    what = what.replace("killed", "killed at least", 1) if above > kills else what
+    counted = ", ".join(f"{key} {count}" for key, count in events.items())
+    confidence = grade(
+        bool(kills) or memory.pressure is not None, limit is not None,
+        bool(kills) or _steady(series, group.path),
+    )  # fmt: skip
+    return Diagnosis(
+        code=codes.MEMORY_LIMIT, rule="M1", victim=group.path, cause=level.path, confidence=confidence,
+        message=f"{what} {where} (memory.events: {counted})",
+        evidence={**_evidence(memory), **{f"events_{key}": count for key, count in events.items()},
+                  "oom_kills_of_the_level_above": above or None, "level_current_bytes": at.current, "level_limit_bytes": limit},
+        remedies=tuple(_raised(level.path, at, name, limit)),
+    )  # fmt: skip
+
+
+def _kills_above(series: Series, group: Group) -> int:
+    """Kills that the level above counts and its other cgroups do not: those of the cgroup's own earlier lives, too."""
+    level = next(series.whole.above(group.path), None)
+    if level is None or level.memory is None:
+        return 0
+    others = sum(_kills(other.memory) for other in series.whole.siblings(group.path) if other.memory)
+    return max(_kills(level.memory) - others, 0)
+
+
+def _limit_name(memory: Memory) -> tuple[str, int | None]:
+    """The property whose limit acted, and its bytes."""
+    events = memory.local if memory.local is not None else memory.events
+    if events.get("max", 0) or events.get("oom", 0) or memory.high is None:
+        return "MemoryMax", memory.max
+    return "MemoryHigh", memory.high
+
+
+def _raised(path: str, memory: Memory, name: str, limit: int | None) -> Iterator[Remedy]:
+    """A limit that would have been enough, or a first step where the kernel's numbers cannot show one."""
+    if limit is None:
+        yield Remedy(title=f"read the limits below {name_of(path)}: systemctl status shows them",
+                     why="the cgroup that reached its limit is gone; the level above keeps only the count")  # fmt: skip
+        return
+    reread = min(memory.refaults * _PAGE, 4 * limit)
+    needed = max(memory.current, limit) + memory.swap + reread
+    if memory.events.get("oom", 0) or memory.events.get("oom_kill", 0) or needed < _SHOWN * limit:
+        needed = max(needed, 2 * limit)
+        why = "nothing shows how much more than the limit it wants: measure again with this value"
+    else:
+        why = f"it had {format_bytes(memory.current)}, {format_bytes(memory.swap)} more in swap, and read {format_bytes(reread)} again"
+    yield proposals.set_property(path, f"{name}={proposals.size(needed)}", why)
+    yield _GO
+
+
+def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    """M2: the host ran out of memory; the largest or fastest growing cgroup is named if one stands out."""
+    host = series.whole.host
+    pressed = host.memory is not None and host.memory.waiting >= _HOST_WAITING
+    reread = _reread(series, group, memory)
+    if not pressed and not _kills(memory) and not reread:
+        return
+    other, kills = _aggressor(series, group.path), bool(_kills(memory))
+    total = host.memory_total or 0
+    yield Diagnosis(
+        code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=other.path if other else "",
+        confidence=grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
+                         kills or _steady(series, group.path)),
+        message=f"{_suffered(memory, reread=reread)}, and no limit on its path was reached: the host has too little memory; "
+                f"{_who(group.path, other, total)}",
+        evidence={**_evidence(memory), "host_memory_waiting": round(host.memory.waiting, 3) if host.memory else None,
+                  "neighbour_current_bytes": other.memory.current if other and other.memory else None,
+                  "neighbour_grown_bytes": other.memory.grown if other and other.memory else None},
+        remedies=tuple(_protect(group, memory, other, total)),
+    )  # fmt: skip
+
+
+def _suffered(memory: Memory, *, reread: bool) -> str:
+    if _kills(memory):
+        return f"the kernel killed {_kills(memory)} of its processes for memory"
+    if reread and _waited(memory) < _WAITING:
+        return f"read {format_bytes(memory.refaults * _PAGE)} again that the kernel had reclaimed"
+    return f"waited for memory in {percent(_waited(memory))} of the time"
+
+
+def _who(victim: str, other: Group | None, total: int) -> str:
+    if other is None or other.memory is None:
+        return "no single cgroup stands out"
+    mine = "it has itself" if other.path == victim else f"{name_of(other.path)} has"
+    grown = other.memory.grown
+    growth = f", {format_bytes(grown)} more than before" if grown > 0 else ""
+    return f"{mine} {format_bytes(other.memory.current)} of {format_bytes(total)}{growth}"
+
+
+def _aggressor(series: Series, victim: str) -> Group | None:
+    """Oomd's choice: the leaf with most of the memory or with the largest growth, if it is large or grew a lot."""
+    total = series.whole.host.memory_total or 0
+    best: tuple[float, Group] | None = None
+    for group in series.whole.leaves():
+        memory = group.memory
+        if memory is None or not total:
+            continue
+        before = memory.current + memory.swap - memory.grown
+        grew = memory.grown >= _GROWN and memory.grown >= _GROWTH * max(before, _GROWN)
+        large = memory.current + memory.swap > _LARGE * total
+        score = (memory.current + memory.swap) / total + max(memory.grown, 0) / total
+        # An equal one is no reason to blame a neighbour: the victim itself wins a draw.
+        score += 1e-9 if group.path == victim else 0
+        if (grew or large) and (best is None or score > best[0]):
+            best = (score, group)
+    return best[1] if best else None
+
+
+def _protect(group: Group, memory: Memory, other: Group | None, total: int) -> Iterator[Remedy]:
+    if other is not None and other.memory is not None and other.path != group.path:
+        room = other.memory.current - max(memory.refaults * _PAGE, total >> 4)
+        yield proposals.set_property(
+            other.path, f"MemoryHigh={max(room >> 20, 16)}M", "that leaves to the others what they had to read again")  # fmt: skip
+    if other is None or other.path != group.path:
+        needed = memory.current + min(memory.refaults * _PAGE, total >> 2)
+        yield proposals.set_property(
+            group.path, f"MemoryLow={proposals.size(needed)}",
+            "the kernel then reclaims from the others first; the slices above need it, too")  # fmt: skip
+    else:
+        yield Remedy(
+            title="let it use less, or run it on a host with more memory", why="it has most of the memory itself"
+        )
+
+
+def _protection(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    """M3: reclaimed although it was below its `memory.low`."""
+    events = memory.local if memory.local is not None else memory.events
+    if not events.get("low", 0) or not memory.low:
+        return
+    yield Diagnosis(
+        code=codes.MEMORY_PROTECTION, rule="M3", victim=group.path, cause="",
+        confidence=grade(memory.local is not None, series.whole.host.memory is not None),
+        message=f"lost memory {events['low']} times although it was below its MemoryLow={format_bytes(memory.low)}: "
+                "the protected memory of all cgroups is more than the kernel can keep",
+        evidence={**_evidence(memory), "events_low": events["low"], "memory_low_bytes": memory.low},
+        remedies=(Remedy(title="lower MemoryLow of the neighbours, or set it on the slices above, too",
+                         why="a level protects at most what the level above it protects"),),
+    )  # fmt: skip
+
+
+def _steady(series: Series, path: str) -> bool:
+    pressures: list[Pressure] = [
+        group.memory.pressure for part in series.parts
+        if (group := part.groups.get(path)) and group.memory and group.memory.pressure
+    ]  # fmt: skip
+    return bool(pressures) and sum(item.waiting >= _WAITING for item in pressures) >= _STEADY * len(pressures)
+
+
+def _evidence(memory: Memory) -> dict[str, str | int | float | bool | None]:
+    found: dict[str, str | int | float | bool | None] = {
+        "memory_current_bytes": memory.current,
+        "memory_grown_bytes": memory.grown,
+        "memory_waiting": round(memory.pressure.waiting, 3) if memory.pressure else None,
+        "memory_stalled": round(memory.pressure.stalled, 3) if memory.pressure else None,
+        "oom_kills": _kills(memory),
+        "refaults": memory.refaults,
+    }
+    return found
