@@ -84,7 +84,8 @@ class Service:
     """A service: `binary` is relative to the folder of the config, `slice` is a declared slice or None.
 
     `unit` is the file of its own unit, also relative, `instance` that of a template, and `source` what the file says.
-    With a unit, `binary` may be empty: then the program is the one that the unit names.
+    With a unit, `binary` may be empty: then the program is the one that the unit names. `package` is the built package
+    that the service is installed from, and `previous` the one before it; `unit` is then the name of a unit in it.
 
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
@@ -101,6 +102,8 @@ class Service:
     variables_at: tuple[tuple[str, Location], ...] = ()
     unit: str = ""
     instance: str = ""
+    package: str = ""
+    previous: str = ""
     source: "UnitSource | None" = None
     unit_location: Location | None = None
     go_settings: bool = True
@@ -126,7 +129,7 @@ class Require:
 class Target:
     """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
 
-    `files_location` is the line of `files`.
+    `files_location` is the line of `files`; `install_timeout` is in seconds.
     """
 
     distro: str = ""
@@ -134,6 +137,7 @@ class Target:
     files: tuple[str, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = False
+    install_timeout: float = 120.0
     files_location: Location | None = None
 
 

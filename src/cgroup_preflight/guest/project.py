@@ -86,7 +86,7 @@ def project_of(config: Config, names: Iterable[str] = ()) -> Project:
 def _unit_files(home: Path, services: Iterable[Service]) -> Iterator[str]:
     """The unit files of services, with their drop-ins and sockets."""
     for service in services:
-        if service.source is not None:
+        if service.source is not None and not service.package:
             yield from (os.path.normpath(home / item.path) for item in (*service.source.files, *service.source.socket))
 
 

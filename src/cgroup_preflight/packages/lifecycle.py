@@ -1,0 +1,214 @@
+"""What becomes of packages on this machine, a guest: installed, started as installed, upgraded, removed, purged.
+
+First the packages are installed, their services start as installed, their limits are read twice, and they stop; then the
+services are tested as all others are. After that the packages are removed and purged. If there are packages before
+these, they are installed, started, upgraded while they run, removed and purged.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.report import Finding
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.files import write_file
+from cgroup_preflight.packages import findings as judged
+from cgroup_preflight.packages.added_limits import added_files
+from cgroup_preflight.packages.leftovers import (
+    Leftovers,
+    Scene,
+    left_accounts,
+    left_files,
+    left_processes,
+    left_units,
+    scene,
+    show_units,
+)
+from cgroup_preflight.packages.package_file import PackageFile, sha256_of
+from cgroup_preflight.packages.readings import InstalledReading, read_installed
+from cgroup_preflight.packages.selection import Selection
+from cgroup_preflight.packages.steps import Done, Say, Steps
+from cgroup_preflight.plan.expect import HostNumbers
+from cgroup_preflight.plan.model import Plan, ServicePlan
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Door
+
+#: The manager's run-time folder, which no package has files in.
+_UNIT_FOLDER = "/run/systemd/system"
+#: Between two readings of services that run as installed, in seconds.
+_AGAIN_SECONDS = 1.0
+_STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the steps need of the machine that they change."""
+
+    door: "Door"
+    mount: str
+    numbers: HostNumbers
+    systemd: int
+
+
+class Lifecycle:
+    """The packages of one run; `plan` has the services that are installed from them."""
+
+    def __init__(self, selection: Selection, plan: Plan, machine: Machine, steps: Steps, say: Say) -> None:
+        self._selection = selection
+        self._plan = plan
+        self._machine = machine
+        self._steps = steps
+        self._say = say
+        self._services = tuple(item for item in plan.services if item.label in selection.units)
+        self._new = tuple(item.package for item in selection.packages)
+        self._before = Scene(paths=frozenset(), users=frozenset(), groups=frozenset())
+        self._observer = Observer(machine.door.files, machine.mount)
+
+    def begin(self) -> tuple[list[Finding], bool]:
+        """Installs the packages and reads the limits of their services as installed; False where they are not installed."""
+        self._before = scene()
+        # Before anything of the packages runs: the host compares it with the files that it sent.
+        received = [sha256_of(item.real) for item in self._new]
+        self._add_limits()
+        self._say("installing the packages")
+        done = self._steps.install(self._new)
+        findings = [judged.install_finding(self._new, done, received)]
+        if not done.ok:
+            return findings, False
+        by_scripts = self._running()
+        findings += self._started(by_scripts)
+        self._stop()
+        return findings, True
+
+    def end(self) -> list[Finding]:
+        """Removes and purges the packages; then the same after an upgrade, if there are packages to upgrade from."""
+        self._end_run()
+        findings = [self._removed("")]
+        older = tuple(item.previous for item in self._selection.packages if item.previous is not None)
+        if older:
+            findings += self._upgraded(older)
+        return findings
+
+    def _add_limits(self) -> None:
+        """Writes the drop-ins of the plan for units of which no package has one; they do not outlive a boot."""
+        files = added_files(self._plan, self._selection)
+        for file in files:
+            path = os.path.join(_UNIT_FOLDER, file.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_file(path, file.content.encode())
+        if files:
+            self._systemctl("daemon-reload")
+
+    def _end_run(self) -> None:
+        """Ends what the test of the services left: units of its run, and drop-ins, which belong to no package."""
+        for name in os.listdir(_UNIT_FOLDER):
+            if name.startswith("cgpf"):
+                path = os.path.join(_UNIT_FOLDER, name)
+                if name.endswith(".slice"):
+                    self._systemctl("stop", "--", name)
+                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
+        self._systemctl("daemon-reload")
+        self._systemctl("reset-failed", "--", "cgpf*")
+
+    def _running(self) -> frozenset[str]:
+        shown = show_units(self._machine.door.programs, (item.unit for item in self._services), ("Id", "ActiveState"))
+        return frozenset(item.get("Id", "") for item in shown if item.get("ActiveState") == "active")
+
+    def _start(self) -> dict[str, str]:
+        """Starts the services, and their sockets before them; the words of systemd by unit, for those it refused."""
+        refused = {}
+        for service in self._services:
+            sockets = (
+                (f"{service.unit.removesuffix('.service')}.socket",) if service.source and service.source.socket else ()
+            )
+            timeout = service.smoke.start_timeout
+            words = self._systemctl("start", "--", *sockets, service.unit, timeout=timeout)
+            if words:
+                refused[service.unit] = words
+        return refused
+
+    def _stop(self) -> None:
+        units = (
+            unit
+            for file in self._new
+            for unit in file.units
+            if unit.endswith((".service", ".socket", ".timer", ".path"))
+        )
+        names = dict.fromkeys((*(item.unit for item in self._services), *(os.path.basename(unit) for unit in units)))
+        self._systemctl("stop", "--", *(name for name in names if "@." not in name), timeout=_STOP_SECONDS)
+        self._systemctl("reset-failed", "--", *(name for name in names if "@." not in name))
+
+    def _read(self) -> tuple[InstalledReading, ...]:
+        machine = self._machine
+        return read_installed(machine.door.programs, self._observer, self._plan, self._services, machine.numbers)
+
+    def _started(self, by_scripts: frozenset[str]) -> list[Finding]:
+        """Starts the services as installed and reads their limits twice."""
+        self._say("starting the services as installed")
+        refused = self._start()
+        first = self._read()
+        self._machine.door.clock.sleep(_AGAIN_SECONDS)
+        second = self._read()
+        return [
+            judged.start_finding(service, (early, late), refused.get(service.unit, ""), self._log(service),
+                                 by_script=service.unit in by_scripts)
+            for service, early, late in zip(self._services, first, second, strict=True)
+        ]  # fmt: skip
+
+    def _log(self, service: ServicePlan) -> tuple[str, ...]:
+        argv = ("journalctl", "--no-pager", "--output=cat", "--lines=8", f"--unit={service.unit}")
+        answer = self._machine.door.programs.run(argv, timeout=_STOP_SECONDS)
+        return () if isinstance(answer, Missing) else tuple(answer.value.stdout.splitlines()[-8:])
+
+    def _upgraded(self, older: Sequence[PackageFile]) -> list[Finding]:
+        """Installs the packages before these, starts their services, and upgrades while they run."""
+        self._say("upgrading from the packages before")
+        done = self._steps.install(older)
+        if not done.ok:
+            return [judged.install_finding(older, done)]
+        refused = self._start()
+        before = self._read()
+        done = self._steps.upgrade(self._new)
+        if not done.ok:
+            return [judged.upgrade_failed(self._new, done)]
+        after = self._read()
+        findings = [
+            judged.upgrade_finding(service, (old, new), refused.get(service.unit, ""), self._machine.systemd, done)
+            for service, old, new in zip(self._services, before, after, strict=True)
+        ]
+        return [*findings, self._removed(" after the upgrade")]
+
+    def _removed(self, when: str) -> Finding:
+        """Removes and purges the packages; what is left."""
+        self._say("removing the packages")
+        programs = self._machine.door.programs
+        shipped = self._steps.shipped(self._new)
+        units = self._units()
+        removed = self._steps.remove(self._new)
+        running = left_processes(shipped)
+        purged = self._steps.purge(self._new) if removed.ok else Done(what="purge", status=0, output=(), seconds=0.0)
+        after = scene()
+        files, data = left_files(self._before, after, shipped)
+        slices = left_units(programs, (item.unit for item in self._plan.slices))
+        left = Leftovers(
+            files=files, data=data, units=left_units(programs, units), processes=running,
+            accounts=left_accounts(self._before, after), slices=slices,
+        )  # fmt: skip
+        return judged.removal_finding(self._new, (removed, purged), left, when)
+
+    def _units(self) -> tuple[str, ...]:
+        names = (os.path.basename(path) for file in self._new for path in file.units)
+        own = (name for name in names if not name.endswith((".conf", ".slice")) and "@." not in name)
+        return tuple(dict.fromkeys((*own, *(item.unit for item in self._services))))
+
+    def _systemctl(self, *words: str, timeout: float = _STOP_SECONDS) -> str:
+        """What systemctl said against it; empty where it did all of it."""
+        answer = self._machine.door.programs.run(("systemctl", *words), timeout=timeout)
+        if isinstance(answer, Missing):
+            return answer.detail or str(answer)
+        if answer.value.returncode == 0:
+            return ""
+        return answer.value.stderr.strip()[:400] or f"exit status {answer.value.returncode}"
