@@ -1,6 +1,8 @@
 """Debian packages for the lab, built by dpkg-deb: a service in Python, its unit, and maintainer scripts."""
 
+import io
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,13 +64,12 @@ time.sleep(600)
 
 def build(
     folder: Path, name: str, version: str, *, limits: str = "", scripts: Mapping[str, str] | None = None, unit: str = UNIT,
-    fields: str = "",
 ) -> Path:  # fmt: skip
-    """A package of the service `name`; `limits` are lines of a drop-in as `inject` writes it, in the slice of the same name."""
-    root = folder / f"{name}-{version}"
+    """A package of the service `name`; `limits` are lines of a drop-in as `inject` writes it, in a slice of its own."""
+    root, own_slice = folder / f"{name}-{version}", name.partition("-")[2]
     files = {
         "DEBIAN/control": f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: lab <lab@example.org>\n"
-        f"Description: lab\n{fields}",
+        "Description: lab\n",
         "DEBIAN/conffiles": f"/etc/default/{name}\n",
         f"etc/default/{name}": "WORD=from-the-package\n",
         f"usr/lib/{name}/serve.py": PROGRAM,
@@ -77,8 +78,8 @@ def build(
     }
     if limits:
         place = f"usr/lib/systemd/system/{name}.service.d/10-cgroup-preflight-{name}.conf"
-        files[place] = f"[Service]\nSlice=lab.slice\n{limits}\n"
-        files[f"usr/lib/systemd/system/lab.slice.d/10-cgroup-preflight-{name}.conf"] = "[Slice]\nTasksMax=100\n"
+        files[place] = f"[Service]\nSlice={own_slice}.slice\n{limits}\n"
+        files[f"usr/lib/systemd/system/{own_slice}.slice.d/10-cgroup-preflight-{name}.conf"] = "[Slice]\nTasksMax=100\n"
     given = {"postinst": POSTINST, "prerm": PRERM, "postrm": POSTRM} if scripts is None else scripts
     files |= {f"DEBIAN/{script}": text.replace("NAME", name) for script, text in given.items()}
     for path, text in files.items():
@@ -90,4 +91,26 @@ def build(
     subprocess.run(
         ("dpkg-deb", "--root-owner-group", "-Zxz", "-b", str(root), str(target)), check=True, capture_output=True
     )
+    return target
+
+
+def release(folder: Path, name: str, version: str, *, limits: str) -> Path:
+    """A tar archive with one top folder, as GoReleaser wraps one; its unit has the limits itself."""
+    top = f"{name}-{version}"
+    unit = (
+        UNIT.replace("User=NAME\n", "")
+        .replace("[Install]", f"Slice={name.partition('-')[2]}.slice\n{limits}\n[Install]")
+        .replace("NAME", name)
+    )
+    files = {
+        f"etc/default/{name}": "WORD=from-the-package\n",
+        f"usr/lib/{name}/serve.py": PROGRAM,
+        f"usr/lib/systemd/system/{name}.service": unit,
+    }
+    target = folder / f"{top}.tar.gz"
+    with tarfile.open(target, "w:gz") as archive:
+        for path, text in files.items():
+            info = tarfile.TarInfo(f"{top}/{path}")
+            info.size, info.mode = len(text), 0o644
+            archive.addfile(info, io.BytesIO(text.encode()))
     return target

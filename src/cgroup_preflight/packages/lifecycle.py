@@ -86,10 +86,9 @@ class Lifecycle:
     def end(self) -> list[Finding]:
         """Removes and purges the packages; then the same after an upgrade, if there are packages to upgrade from."""
         self._end_run()
-        findings = [self._removed("")]
-        older = tuple(item.previous for item in self._selection.packages if item.previous is not None)
-        if older:
-            findings += self._upgraded(older)
+        findings = [self._removed(self._new, "")]
+        if any(item.previous is not None for item in self._selection.packages):
+            findings += self._upgraded()
         return findings
 
     def _add_limits(self) -> None:
@@ -113,14 +112,19 @@ class Lifecycle:
         self._systemctl("daemon-reload")
         self._systemctl("reset-failed", "--", "cgpf*")
 
+    def _of(self, files: Sequence[PackageFile]) -> tuple[ServicePlan, ...]:
+        """The services of packages."""
+        names = {item.name for item in files}
+        return tuple(item for item in self._services if self._selection.owners[item.label] in names)
+
     def _running(self) -> frozenset[str]:
         shown = show_units(self._machine.door.programs, (item.unit for item in self._services), ("Id", "ActiveState"))
         return frozenset(item.get("Id", "") for item in shown if item.get("ActiveState") == "active")
 
-    def _start(self) -> dict[str, str]:
-        """Starts the services, and their sockets before them; the words of systemd by unit, for those it refused."""
+    def _start(self, services: Sequence[ServicePlan]) -> dict[str, str]:
+        """Starts services, and their sockets before them; the words of systemd by unit, for those it refused."""
         refused = {}
-        for service in self._services:
+        for service in services:
             sockets = (
                 (f"{service.unit.removesuffix('.service')}.socket",) if service.source and service.source.socket else ()
             )
@@ -141,17 +145,17 @@ class Lifecycle:
         self._systemctl("stop", "--", *(name for name in names if "@." not in name), timeout=_STOP_SECONDS)
         self._systemctl("reset-failed", "--", *(name for name in names if "@." not in name))
 
-    def _read(self) -> tuple[InstalledReading, ...]:
+    def _read(self, services: Sequence[ServicePlan]) -> tuple[InstalledReading, ...]:
         machine = self._machine
-        return read_installed(machine.door.programs, self._observer, self._plan, self._services, machine.numbers)
+        return read_installed(machine.door.programs, self._observer, self._plan, services, machine.numbers)
 
     def _started(self, by_scripts: frozenset[str]) -> list[Finding]:
         """Starts the services as installed and reads their limits twice."""
         self._say("starting the services as installed")
-        refused = self._start()
-        first = self._read()
+        refused = self._start(self._services)
+        first = self._read(self._services)
         self._machine.door.clock.sleep(_AGAIN_SECONDS)
-        second = self._read()
+        second = self._read(self._services)
         return [
             judged.start_finding(service, (early, late), refused.get(service.unit, ""), self._log(service),
                                  by_script=service.unit in by_scripts)
@@ -163,46 +167,48 @@ class Lifecycle:
         answer = self._machine.door.programs.run(argv, timeout=_STOP_SECONDS)
         return () if isinstance(answer, Missing) else tuple(answer.value.stdout.splitlines()[-8:])
 
-    def _upgraded(self, older: Sequence[PackageFile]) -> list[Finding]:
+    def _upgraded(self) -> list[Finding]:
         """Installs the packages before these, starts their services, and upgrades while they run."""
         self._say("upgrading from the packages before")
+        pairs = [(item.previous, item.package) for item in self._selection.packages if item.previous is not None]
+        older, newer = tuple(old for old, _ in pairs), tuple(new for _, new in pairs)
+        services = self._of(newer)
         done = self._steps.install(older)
         if not done.ok:
             return [judged.install_finding(older, done)]
-        refused = self._start()
-        before = self._read()
-        done = self._steps.upgrade(self._new)
+        refused = self._start(services)
+        before = self._read(services)
+        done = self._steps.upgrade(newer)
         if not done.ok:
-            return [judged.upgrade_failed(self._new, done)]
-        after = self._read()
+            return [judged.upgrade_failed(newer, done)]
+        after = self._read(services)
         findings = [
             judged.upgrade_finding(service, (old, new), refused.get(service.unit, ""), self._machine.systemd, done)
-            for service, old, new in zip(self._services, before, after, strict=True)
+            for service, old, new in zip(services, before, after, strict=True)
         ]
-        return [*findings, self._removed(" after the upgrade")]
+        return [*findings, self._removed(newer, " after the upgrade")]
 
-    def _removed(self, when: str) -> Finding:
-        """Removes and purges the packages; what is left."""
+    def _removed(self, files: Sequence[PackageFile], when: str) -> Finding:
+        """Removes and purges packages; what is left."""
         self._say("removing the packages")
         programs = self._machine.door.programs
-        shipped = self._steps.shipped(self._new)
-        units = self._units()
-        removed = self._steps.remove(self._new)
+        shipped, units = self._steps.shipped(files), self._units(files)
+        removed = self._steps.remove(files)
         running = left_processes(shipped)
-        purged = self._steps.purge(self._new) if removed.ok else Done(what="purge", status=0, output=(), seconds=0.0)
+        purged = self._steps.purge(files) if removed.ok else Done(what="purge", status=0, output=(), seconds=0.0)
         after = scene()
-        files, data = left_files(self._before, after, shipped)
-        slices = left_units(programs, (item.unit for item in self._plan.slices))
-        left = Leftovers(
-            files=files, data=data, units=left_units(programs, units), processes=running,
-            accounts=left_accounts(self._before, after), slices=slices,
+        left, data = left_files(self._before, after, shipped)
+        leftovers = Leftovers(
+            files=left, data=data, units=left_units(programs, units), processes=running,
+            accounts=left_accounts(self._before, after),
+            slices=left_units(programs, (item.unit for item in self._plan.slices)),
         )  # fmt: skip
-        return judged.removal_finding(self._new, (removed, purged), left, when)
+        return judged.removal_finding(files, (removed, purged), leftovers, when)
 
-    def _units(self) -> tuple[str, ...]:
-        names = (os.path.basename(path) for file in self._new for path in file.units)
+    def _units(self, files: Sequence[PackageFile]) -> tuple[str, ...]:
+        names = (os.path.basename(path) for file in files for path in file.units)
         own = (name for name in names if not name.endswith((".conf", ".slice")) and "@." not in name)
-        return tuple(dict.fromkeys((*own, *(item.unit for item in self._services))))
+        return tuple(dict.fromkeys((*own, *(item.unit for item in self._of(files)))))
 
     def _systemctl(self, *words: str, timeout: float = _STOP_SECONDS) -> str:
         """What systemctl said against it; empty where it did all of it."""
