@@ -4,6 +4,7 @@ Each step has a time limit. Its output goes to a file: a daemon that a script st
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from cgroup_preflight.core.printable import printable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner
     from cgroup_preflight.host.door import Clock
 
+#: Says what is done now.
+Say = Callable[[str], None]
 _LINES, _WIDTH, _BYTES = 30, 300, 64 << 10
 _DPKG = ("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-confdef", "--force-confold", "--force-unsafe-io")
 #: $0 is the file for the output.
@@ -74,21 +77,13 @@ class Done:
     @property
     def culprit(self) -> str:
         """The package that dpkg was at, by its own words: the last one that it named; empty where it named none."""
-        for line in reversed(self.output):
-            words = line.split()
-            if line.startswith(_AT) and len(words) > 1:
-                return words[1] if words[0] != "dpkg:" else words[4] if len(words) > 4 else ""
-        return ""
+        matches = (_AT.match(line) for line in reversed(self.output))
+        return next((match[1] for match in matches if match), "")
 
 
 #: How dpkg says which package it is at.
-_AT = (
-    "Setting up ",
-    "Unpacking ",
-    "Removing ",
-    "Purging ",
-    "dpkg: error processing package ",
-    "dpkg: error processing archive ",
+_AT = re.compile(
+    r"(?:Setting up|Unpacking|Removing|Purging configuration files for|dpkg: error processing package) (\S+) "
 )
 
 
@@ -191,7 +186,3 @@ def _read(path: str) -> bytes:
 
 def _is_folder(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
-
-
-#: Calls a function where there is something to say.
-Say = Callable[[str], None]
