@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.config.keys import DISTROS
+from cgroup_preflight.config.keys import DISTROS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import image, tools
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -130,11 +131,21 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _package(text: str) -> str:
+    """A name of the command line; argparse reports the errors."""
+    try:
+        return parse_package(text)
+    except QuantityError as error:
+        raise argparse.ArgumentTypeError(f"{error}; use {error.hint}") from None
+
+
 def _add_kind(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
     )
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
+    to.add_argument("--package", action="append", type=_package, default=[], metavar="NAME",
+                    help="a package that is installed in the image, as packages in [target]; may be given several times")  # fmt: skip
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -149,19 +160,20 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _image(args: argparse.Namespace) -> image.RootImage:
-    recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu")
+    recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu", packages=args.package)
     return image.ensure(recipe, image.cache_folder(os.environ), say, programs=(PROGRAMS[GuestEngine(args.machine)],))
 
 
 def _list(_args: argparse.Namespace) -> int:
-    current = {recipe_for(distro, with_kernel=kernel).name for distro in DISTROS for kernel in (False, True)}
     rows = []
     for item in image.list_images(image.cache_folder(os.environ)):
+        current = {
+            recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages).name for distro in DISTROS
+        }
         size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
-        kind = "qemu" if item.kernel else "uml"
-        rows.append(
-            f"{item.name}  {kind:<4}  {size:>5} MB  {'' if item.name in current else 'from another version'}".rstrip()
-        )
+        kind, old = "qemu" if item.kernel else "uml", "" if item.name in current else "  from another version"
+        packages = f"  {', '.join(item.packages)}" if item.packages else ""
+        rows.append(f"{item.name}  {kind:<4}  {size:>5} MB{old}{packages}")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
 

@@ -61,23 +61,24 @@ def choose_guests(targets: Sequence[str], engine: str, config: Config, context: 
         raise UsageError(f"--target runs in a guest, and --engine {engine} does not", where="--target",
                          remedy=Remedy(title="use only one of the two options"))  # fmt: skip
     named = tuple(dict.fromkeys(targets)) or ((config.target.distro,) if config.target.distro else ())
-    if engine == GUEST or (engine == "auto" and (named or context.engine.name is None)):
+    # Packages are installed in a guest, never on this machine.
+    wanted = bool(named or config.target.packages)
+    if engine == GUEST or (engine == "auto" and (wanted or context.engine.name is None)):
         from cgroup_preflight.guest.run import DEFAULT_DISTRO
 
-        fallback = engine == "auto" and not named
+        fallback = engine == "auto" and not wanted
         return GuestChoice(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=fallback)
     return None
 
 
 def run_in_guests(
-    targets: Sequence[str], engine: str, config: Config, context: Context, words: tuple[str, ...],
-    names: tuple[str, ...], host: Sequence[Finding], packages: "GuestPackages | None" = None,
+    choice: GuestChoice | None, config: Config, words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
+    packages: "GuestPackages | None" = None,
 ) -> GuestPart | None:  # fmt: skip
     """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host.
 
-    `packages` are installed in each guest.
+    `packages` are built packages that are installed in each guest.
     """
-    choice = choose_guests(targets, engine, config, context)
     if choice is None:
         return None
     from cgroup_preflight.guest.run import GuestTask, run_task
@@ -131,5 +132,5 @@ def say(text: str) -> None:
     """One line about long work. Without a terminal only about images, so that a CI log does not stop for minutes."""
     if sys.stderr is not None and sys.stderr.isatty():
         options.progress(text)
-    elif text.startswith(("building", "built", "waiting")):
+    elif text.startswith(("building", "built", "waiting", "downloading", "installing")):
         options.write_stderr(f"cgroup-preflight: {plain(text)}\n")

@@ -1,21 +1,20 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
-import argparse
 from collections.abc import Mapping
 
-from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options, package_run
 from cgroup_preflight.cli.smoke_run import (
+    Prepared,
     add_engine,
     check_names,
     go_findings,
+    prepare,
     try_services,
     without_run,
 )
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 from cgroup_preflight.engines.choice import GUEST
@@ -33,10 +32,10 @@ Use it for every commit, before the merge. Where this host cannot start units
     cgroup-preflight run
     cgroup-preflight run --format text --format json=report.json
     cgroup-preflight run --target debian-12 --target debian-13
-    cgroup-preflight run --package dist/shop_1.3_amd64.deb --previous shop_1.2_amd64.deb
+    cgroup-preflight run --package dist/shop_1.3_amd64.deb --previous old.deb
 
-With --package, the built packages are installed in a guest: their services start
-as installed, their limits are read, then they are upgraded, removed and purged.
+With --package, built packages are installed in a guest: their services start as
+installed, limits are read, then they are upgraded, removed and purged.
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
 required check could not run, so this is not a pass.
@@ -68,13 +67,11 @@ def main(words: list[str]) -> int:
     if config.inject and inject != "never":
         _refuse_outside(config)
     options.progress("checking the host")
-    plan = common.plan_of(config)
-    context = common.context(config, engine, (), plan=plan)
+    prepared = prepare(config, engine, args.target)
+    config, plan, context = prepared.config, prepared.plan, prepared.context
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     programs = {} if inject == "never" else _programs(config)
-    findings, services, host = _tested(
-        args, _Run(config=config, plan=plan, context=context, engine=engine, packed=packed), findings
-    )
+    findings, services, host = _tested(prepared, packed, findings, inside=args.inside)
     if packed and not args.inside:
         findings += package_run.notes(packed, whole, plan, tested=host is not None)
     if not args.inside and not packed:
@@ -84,29 +81,21 @@ def main(words: list[str]) -> int:
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """What a run is about; `packed` are built packages that it tests, None without any."""
-
-    config: Config
-    plan: Plan
-    context: Context
-    engine: str
-    packed: package_run.PackageRun | None
-
-
 def _tested(
-    args: argparse.Namespace, run: _Run, found: list[Finding]
+    prepared: Prepared, packed: "package_run.PackageRun | None", found: list[Finding], *, inside: bool
 ) -> tuple[list[Finding], tuple[ServiceResult, ...], HostSummary | None]:
-    """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host."""
+    """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host.
+
+    `packed` are the built packages that are tested, if any.
+    """
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
-    config, plan, context = run.config, run.plan, run.context
+    config, plan, context = prepared.config, prepared.plan, prepared.context
     if broken := unrunnable_programs(plan.services, context.facts):
         # A guest has the same architecture: a program that cannot run here cannot run there.
         return without_run(broken, found), (), None
-    packages = package_run.guest_packages(run.packed, plan) if run.packed and not args.inside else None
-    guests = guest_run.run_in_guests(args.target, run.engine, config, context, ("run",), (), found, packages)
+    packages = package_run.guest_packages(packed, plan) if packed and not inside else None
+    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), (), found, packages)
     if guests is not None and guests.decides:
         return list(guests.findings), guests.services, guests.host
     host = guests.host if guests else None
@@ -115,9 +104,9 @@ def _tested(
         return [*go_findings(plan, context, ()), *findings], (), host
 
     def services() -> tuple[list[Finding], tuple[ServiceResult, ...]]:
-        return try_services(config, plan, context, (), inside=args.inside)
+        return try_services(config, plan, context, (), inside=inside)
 
-    more, results = package_run.try_packages(run.packed, plan, context, services) if run.packed else services()
+    more, results = package_run.try_packages(packed, plan, context, services) if packed else services()
     return [*findings, *more], results, host
 
 

@@ -5,6 +5,7 @@ from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
+    prepare,
     try_services,
     without_run,
 )
@@ -47,8 +48,8 @@ def main(words: list[str]) -> int:
     names = check_names(config, args.service)
     require_binaries(config, names)
     engine = args.engine or config.engine
-    plan = common.plan_of(config)
-    context = common.context(config, engine, (), plan=plan)
+    prepared = prepare(config, engine, args.target, names)
+    config, plan, context = prepared.config, prepared.plan, prepared.context
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
     known = (*run_checks(context), *common.plan_findings(context, config))
     findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
@@ -57,9 +58,7 @@ def main(words: list[str]) -> int:
 
     broken = unrunnable_programs(only(plan, names).services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
-    guests = (
-        None if broken else guest_run.run_in_guests(args.target, engine, config, context, ("smoke",), names, findings)
-    )
+    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("smoke",), names, findings)
     if broken:
         findings = without_run(broken, findings)
     elif guests is not None and guests.decides:

@@ -4,14 +4,45 @@ import argparse
 from collections.abc import Sequence
 
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.cli import options
+from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, Remedy, ServiceResult
 from cgroup_preflight.plan.build import only
 from cgroup_preflight.plan.model import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is known before anything runs: `guests` are those to use, None for an engine of this host.
+
+    Without guests, the config has the text of the units that this machine has installed.
+    """
+
+    config: Config
+    plan: Plan
+    context: Context
+    guests: guest_run.GuestChoice | None
+
+
+def prepare(config: Config, engine: str, targets: Sequence[str], names: tuple[str, ...] = ()) -> Prepared:
+    """The plan of a config, the host, and where the services `names` (empty: all) will run.
+
+    Raises UsageError, and ConfigError for units that this machine has not installed.
+    """
+    plan = common.plan_of(config)
+    context = common.context(config, engine, (), plan=plan)
+    guests = guest_run.choose_guests(targets, engine, config, context)
+    if guests is None and any(item.is_installed for item in config.services):
+        from cgroup_preflight.config.installed_units import UnitFolders, with_installed
+
+        config = with_installed(config, UnitFolders(), names)
+        plan = common.plan_of(config)
+        context = replace(context, plan=plan)
+    return Prepared(config=config, plan=plan, context=context, guests=guests)
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:

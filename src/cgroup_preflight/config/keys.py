@@ -26,6 +26,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
 NAME_MAX = 100
 #: The types of units (systemd.unit(5)): a name with such a suffix would be that of another unit.
 UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
+#: The name of a package (Debian Policy, 5.6.7); longer ones do not exist.
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
+#: Bytes.
+_GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
@@ -225,6 +229,31 @@ def _instance(text: str) -> str:
     return text
 
 
+def parse_package(text: str) -> str:
+    """The name of a Debian package (Debian Policy, 5.6.7). Raises QuantityError."""
+    name, colon, architecture = text.partition(":")
+    if colon and architecture not in ("amd64", "all"):
+        raise q.QuantityError(
+            f"{text!r} is a package of another architecture: guests are amd64", f"{name or 'its name'}"
+        )
+    if not PACKAGE.fullmatch(name):
+        raise q.QuantityError(f"{text!r} is not the name of a package", "a name such as redis-server")
+    return name
+
+
+def _guest_memory(text: str) -> q.Size:
+    size = q.parse_size(text)
+    if not _GUEST_MEMORY[0] <= size.bytes <= _GUEST_MEMORY[1]:
+        raise q.QuantityError(f"{text!r} is not the memory of a guest", "a size from 256M to 64G, such as 1G")
+    return size
+
+
+def _guest_cpus(text: str) -> int:
+    if not re.fullmatch(r"[1-9]|1[0-6]", text, re.ASCII):
+        raise q.QuantityError(f"{text!r} is not a number of CPUs of a guest", "a whole number from 1 to 16")
+    return int(text)
+
+
 def _user(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text, re.ASCII):
         raise q.QuantityError(f"{text!r} is not the name of a user", "the name of a system user, such as shop")
@@ -287,6 +316,14 @@ SECTIONS: Mapping[str, Section] = {
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
         Key(name="paths", kind="paths", doc="Files and folders of the project that have an absolute path in the guest.",
             parse=_input_path, examples=({"/etc/app": "deploy/etc"},)),
+        Key(name="packages", kind="strings", doc="Packages of the distribution that are installed in the guest, with what "
+            "they depend on.", parse=parse_package, examples=(["redis-server"],),
+            schema={"items": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9+.-]{1,99}(:amd64|:all)?$"}}),
+        Key(name="memory", kind="quantity", doc="The memory of the guest; without it, the limits decide.",
+            parse=_guest_memory, examples=("1G",),
+            schema={"type": ["string", "integer"], "minimum": _GUEST_MEMORY[0], "maximum": _GUEST_MEMORY[1]}),
+        Key(name="cpus", kind="quantity", doc="The CPUs of the guest; more than one needs QEMU.", parse=_guest_cpus,
+            examples=(2,), schema={"type": ["string", "integer"], "minimum": 1, "maximum": 16, "pattern": "^([1-9]|1[0-6])$"}),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
         Key(name="install_timeout", kind="span", doc="Time that packages may take for one step: installation, upgrade, "
             "removal.", parse=_timeout, default=f"{Target().install_timeout:g}s", examples=("2min",),
@@ -315,9 +352,10 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="binary", kind="string", doc="The program, relative to this file. With `unit`, the file that takes the "
             "place of the path in ExecStart.", parse=_path, examples=("dist/user-api",),
             schema={"minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"}),
-        Key(name="unit", kind="string", doc="The service's own unit file, relative to this file. A run starts a copy of it "
-            "with its drop-ins, and with the socket unit of the same name.", parse=_unit_path,
-            examples=("deploy/user-api.service",)),
+        Key(name="unit", kind="string", doc="The service's own unit: a file relative to this file (with a slash, ./x.service), or "
+            "without a slash the name of a unit that the machine has installed. A run starts a copy of it with its "
+            "drop-ins, and with the socket unit of the same name.", parse=_unit_path,
+            examples=("deploy/user-api.service", "redis-server.service")),
         Key(name="package", kind="string", doc="The built package (deb, tar) that the service is installed from in a guest, "
             "relative to this file. `unit` is then the name of a unit in it.", parse=_path,
             examples=("dist/user-api_1.2.3_amd64.deb",)),

@@ -145,6 +145,7 @@ def _build(
         target=Target(
             **{key: item.value for key, item in target.items()},  # type: ignore[arg-type]
             files_location=mistakes.at(("target", "files")) if "files" in target else None,
+            packages_location=mistakes.at(("target", "packages")) if "packages" in target else None,
         ),
         policy=_policy(policy),
         outside=outside,
@@ -245,6 +246,12 @@ def _services(
 def _source(folder: str, path: tuple[str, ...], unit: str, instance: str, mistakes: Mistakes) -> "UnitSource | None":
     """What the unit file says; `mistakes` gets why it cannot be used."""
     if not unit or (unit.endswith("@.service") and not instance):
+        return None
+    if "/" not in unit:
+        if os.path.isfile(os.path.join(folder, unit)):
+            mistakes.add(codes.UNIT_FILE, (*path, "unit"), f"{unit} without a slash is a unit that the machine has "
+                         "installed, and the folder of the config has a file of this name",
+                         f'write unit = "./{unit}" for the file')  # fmt: skip
         return None
     from cgroup_preflight.config.units import read_unit  # most services have none
 

@@ -9,6 +9,7 @@ from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
     from cgroup_preflight.config.unit_source import UnitSource
+    from cgroup_preflight.core.quantities import Size
 
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 
@@ -84,8 +85,9 @@ class Service:
     """A service: `binary` is relative to the folder of the config, `slice` is a declared slice or None.
 
     `unit` is the file of its own unit, also relative, `instance` that of a template, and `source` what the file says.
-    With a unit, `binary` may be empty: then the program is the one that the unit names. `package` is the built package
-    that the service is installed from, and `previous` the one before it; `unit` is then the name of a unit in it.
+    With a unit, `binary` may be empty: then the program is the one that the unit names. A unit without a slash is one
+    that the machine has installed: its `source` is known where the service runs (`config.installed_units`). `package` is
+    the built package that the service is installed from, `previous` the one before it; `unit` then names a unit in it.
 
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
@@ -110,6 +112,11 @@ class Service:
     gomemlimit_ratio: float = GOMEMLIMIT_RATIO
     policy: Policy = Policy()
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether `unit` is the name of a unit that the machine has installed."""
+        return bool(self.unit) and "/" not in self.unit and not self.package
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Require:
@@ -129,7 +136,8 @@ class Require:
 class Target:
     """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
 
-    `files_location` is the line of `files`; `install_timeout` is in seconds.
+    `cpus` is 0 and `memory` None where the limits decide. `files_location` is the line of `files`, and so on.
+    `install_timeout` is in seconds.
     """
 
     distro: str = ""
@@ -137,8 +145,12 @@ class Target:
     files: tuple[str, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = False
+    packages: tuple[str, ...] = ()
+    memory: "Size | None" = None
+    cpus: int = 0
     install_timeout: float = 120.0
     files_location: Location | None = None
+    packages_location: Location | None = None
 
 
 #: The one folder at the top of an archive, if it has one with a program or unit of the plan in it.

@@ -91,7 +91,7 @@ def _check_unit(service: Service, mistakes: Mistakes) -> None:
     keys = ("binary", "unit", "package")
     if not (service.binary or service.unit or service.package) and not any(mistakes.has((*path, key)) for key in keys):
         mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit nor package",
-                     'add binary = "PROGRAM", unit = "FILE.service" or package = "FILE.deb"')  # fmt: skip
+                     'add binary = "PROGRAM", unit = "./FILE.service" or package = "FILE.deb"')  # fmt: skip
     if service.previous and not service.package:
         mistakes.add(codes.MISSING_KEY, (*path, "previous"), "previous: there is no package to upgrade to",
                      'add package = "FILE.deb"')  # fmt: skip

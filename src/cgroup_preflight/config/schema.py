@@ -90,6 +90,7 @@ def _shape(key: Key) -> Schema:
         "span": {
             "type": ["string", "integer"], "pattern": SPAN, "minimum": 0, "maximum": 3600,
         },
+        "quantity": {"maxLength": _TEXT_MAX},
         "strings": {"type": "array", "items": {"type": "string", "maxLength": _TEXT_MAX}},
         "map": {
             "type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},

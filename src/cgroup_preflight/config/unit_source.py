@@ -33,12 +33,14 @@ class UnitText:
 class UnitSource:
     """The unit of a service: `name` is its name on a host, `files` are the unit file and its drop-ins in order.
 
-    `socket` are the files of the socket unit of the same name, none without one.
+    `socket` are the files of the socket unit of the same name, none without one. `installed`: the machine has it, and
+    not the project.
     """
 
     name: str
     files: tuple[UnitText, ...]
     socket: tuple[UnitText, ...] = ()
+    installed: bool = False
 
     @property
     def lines(self) -> tuple[UnitLine, ...]:
@@ -72,8 +74,13 @@ class UnitSource:
     @property
     def needs(self) -> tuple[str, ...]:
         """The units that it requires, which a run does not start."""
+        own = f"{self.name.removesuffix('.service')}.socket" if self.socket else ""
         return tuple(
-            word for item in self.lines if item.section == "Unit" and item.key in _NEEDS for word in item.value.split()
+            word
+            for item in self.lines
+            if item.section == "Unit" and item.key in _NEEDS
+            for word in item.value.split()
+            if word != own
         )
 
     def problems(self) -> tuple[Problem, ...]:

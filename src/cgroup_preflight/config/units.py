@@ -47,17 +47,19 @@ def _read(folder: str, path: str) -> UnitText:
         raise UsageError(
             "it is a link out of the folder of the config", where=path, remedy=Remedy(title="copy the file into it")
         )
+    return read_text(real, path, Remedy(title="correct unit in the config"))
+
+
+def read_text(real: str, path: str, remedy: Remedy) -> UnitText:
+    """The regular file at `real`, which messages name `path`. Raises UsageError with `remedy`."""
     try:
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(
-                    "the unit file is not a regular file", where=path, remedy=Remedy(title="correct unit in the config")
-                )
+                raise UsageError("the unit file is not a regular file", where=path, remedy=remedy)
             data = file.read(SIZE_MAX + 1)
     except OSError as error:
-        reason = f"cannot read the unit file: {error.strerror}"
-        raise UsageError(reason, where=path, remedy=Remedy(title="correct unit in the config")) from None
-    return unit_text(path, data, Remedy(title="correct unit in the config"))
+        raise UsageError(f"cannot read the unit file: {error.strerror}", where=path, remedy=remedy) from None
+    return unit_text(path, data, remedy)
 
 
 def unit_text(path: str, data: bytes, remedy: Remedy) -> UnitText:

@@ -69,6 +69,7 @@ BEYOND_KERNEL = Code("CGP214", "beyond-kernel")
 PERCENT_LIMIT = Code("CGP215", "percent-limit")
 NO_MATCH = Code("CGP216", "no-match")
 UNIT_FILE = Code("CGP217", "unit-file")
+PACKAGES = Code("CGP218", "packages")
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

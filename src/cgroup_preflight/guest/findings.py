@@ -41,8 +41,8 @@ class Lack:
 LACKS = (
     Lack(
         what="a shared library", said=re.compile(r"\.so[.0-9]*: cannot open shared object file"),
-        remedy='copy the library into the project, and name it below [target.paths], as in '
-        '"/usr/lib/x86_64-linux-gnu/libx.so.1" = "lib/libx.so.1"',
+        remedy="add the package that has the library to packages in [target], or copy it into the project and name it "
+        'below [target.paths], as in "/usr/lib/x86_64-linux-gnu/libx.so.1" = "lib/libx.so.1"',
     ),
     Lack(
         what="IPv6", said=re.compile(r"address family not supported by protocol", re.IGNORECASE), engine=GuestEngine.UML,

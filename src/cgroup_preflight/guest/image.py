@@ -8,16 +8,17 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import kernel_image, overlay, tools
-from cgroup_preflight.guest.recipe import Recipe, build_argv
+from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
 from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
@@ -26,7 +27,15 @@ _BUILD_TIMEOUT = 1800.0
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
 #: Bytes; file systems have holes in units of their blocks, which divide it.
 _BLOCK = 1 << 16
-_MANIFEST, _ROOT, _LISTING = "manifest.json", "root.ext4", "listing"
+_MANIFEST, _ROOT, _LISTING, _UNITS, _PACKAGES = "manifest.json", "root.ext4", "listing", "units.tar", "packages"
+#: What apt says of names that it does not know (apt-get install).
+_UNKNOWN = re.compile(
+    r"E: (?:Unable to locate package |Package '?|Couldn't find any package by \S+ ')([a-z0-9][a-z0-9+.-]*)"
+)
+_UNREACHABLE = re.compile(
+    r"(?:Temporary failure resolving|Could not resolve) '([^']+)'"
+    r"|(?:Could not connect to|Cannot initiate the connection to|Unable to connect to) (\S+)"
+)
 #: If we are killed, all processes of a build end with their namespace, and all their files are in our folder or on a
 #: mount of their own. Root in a container cannot make one: there, the tools end by SIGTERM.
 _NAMESPACE = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -36,13 +45,27 @@ _NAMESPACE = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-
 class RootImage:
     """A root file system that can boot; `kernel` only if the recipe has one.
 
-    `listing` has the paths of its programs and libraries, one in each line.
+    `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
+    `packages` are those that somebody named for it.
     """
 
     name: str
     root: Path
     kernel: Path | None
     listing: Path | None = None
+    units: Path | None = None
+    packages: tuple[str, ...] = ()
+
+
+class UnknownPackagesError(HostError):
+    """The distribution has no packages of these `names`."""
+
+    def __init__(self, names: Iterable[str], distro: str) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            f"{distro} has no package {', '.join(self.names)}",
+            remedy=Remedy(title=f"correct the names: packages of Debian are listed at https://packages.debian.org/{SUITES[distro]}/"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +97,9 @@ def ensure(
     with _locked(folder, recipe.name, say) as lock:
         if not _unchanged(home) and not _same_content(home):
             tools.require(makers)
-            say(f"building the {recipe.distro} guest in {home} (once, about a minute)")
-            _build(recipe, folder, home, lock)
+            more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
+            say(f"building the {recipe.distro} guest{more} in {home} (once, about a minute)")
+            _build(recipe, folder, home, lock, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return _image(recipe.name, home)
 
@@ -102,7 +126,7 @@ def _work(folder: Path, name: str) -> Path:
     return folder / f".{name}.building"
 
 
-def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
+def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[str], None]) -> None:
     work = _work(folder, recipe.name)
     # Nobody uses it, because we have the lock.
     tools.remove_tree(work)
@@ -112,14 +136,20 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
         around = (*(tools.IN_NAMESPACE if os.geteuid() != 0 else ("unshare",)), *_NAMESPACE)
         if not tools.works((*around, "true")):
             around = tools.IN_NAMESPACE if os.geteuid() != 0 else ()
-        tools.call(
-            (*around, "env", f"TMPDIR={work / 'tmp'}", *build_argv(recipe)), cwd=work, timeout=_BUILD_TIMEOUT,
-            doing=f"building the {recipe.distro} guest", lock=lock, parting=signal.SIGKILL if around else signal.SIGTERM,
-        )  # fmt: skip
+        try:
+            tools.call(
+                (*around, "env", f"TMPDIR={work / 'tmp'}", *build_argv(recipe)), cwd=work, timeout=_BUILD_TIMEOUT,
+                doing=f"building the {recipe.distro} guest", lock=lock,
+                parting=signal.SIGKILL if around else signal.SIGTERM, say=say,
+            )  # fmt: skip
+        except tools.ToolError as error:
+            raise _cause(error, recipe) or error from None
         for name in ("tmp", "tree"):
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
+        if recipe.extra:
+            (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
         _write_manifest(work)
         shutil.rmtree(home, ignore_errors=True)
         work.rename(home)
@@ -133,10 +163,25 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int) -> None:
 
 
 def _image(name: str, home: Path) -> RootImage:
-    listing = home / _LISTING
+    listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
     return RootImage(
-        name=name, root=home / _ROOT, kernel=kernel_image.found_in(home), listing=listing if listing.exists() else None
-    )
+        name=name, root=home / _ROOT, kernel=kernel_image.found_in(home),
+        listing=listing if listing.exists() else None, units=units if units.exists() else None,
+        packages=tuple(packages.read_text().split()) if packages.exists() else (),
+    )  # fmt: skip
+
+
+def _cause(error: tools.ToolError, recipe: Recipe) -> HostError | None:
+    """What apt says of a build that failed, in one line; None for another cause."""
+    if unknown := dict.fromkeys(match[1] for match in _UNKNOWN.finditer(error.output)):
+        return UnknownPackagesError(unknown, recipe.distro)
+    if hosts := dict.fromkeys(next(filter(None, match.groups())) for match in _UNREACHABLE.finditer(error.output)):
+        what = f"the packages of the {recipe.distro} guest" + (f" ({', '.join(recipe.extra)})" if recipe.extra else "")
+        return HostError(
+            f"cannot download {what}: {', '.join(hosts)} cannot be reached",
+            remedy=Remedy(title="build the guest where the network is allowed, and keep the folder of images for later jobs"),
+        )  # fmt: skip
+    return None
 
 
 def _write_manifest(home: Path) -> None:

@@ -106,11 +106,14 @@ def remedy_for(found: Iterable[Lacking], distro: str) -> Remedy:
     place = f"{_LIBRARY_FOLDERS[1]}/{first.name}" if first.library else first.name
     name = posixpath.basename(first.name)
     packages, unknown = _packages([item.name for item in items if item.library], distro)
-    of = f"; packages of {distro} that bring them: {', '.join(packages[:_SHOWN])}" if packages else ""
-    if unknown:
-        of += f"; find the package of others with: apt-file search {unknown[0]}"
-    return Remedy(title=f'link the programs statically, or copy the files into the project and name them below '
-                        f'[target.paths], as in "{place}" = "lib/{name}"{of}')  # fmt: skip
+    quoted = ", ".join(f'"{package}"' for package in packages[:_SHOWN])
+    ways = [f"add packages = [{quoted}] to [target]"] if packages else []
+    if unknown or not first.library:
+        ways.append(f"add the package of {distro} that has {(unknown or [first.name])[0]} to packages in [target] "
+                    f"(apt-file search {(unknown or [first.name])[0]})")  # fmt: skip
+    copied = f'below [target.paths], as in "{place}" = "lib/{name}"'
+    ways += ["link the programs statically", f"copy the files into the project and name them {copied}"]
+    return Remedy(title=", or ".join(ways))
 
 
 def _packages(sonames: Iterable[str], distro: str) -> tuple[list[str], list[str]]:

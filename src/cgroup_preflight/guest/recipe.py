@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.maintainer import CONFIGURE
 from cgroup_preflight.guest.overlay import OverlayFile, overlay
-from cgroup_preflight.guest.tools import KEYRING
+from cgroup_preflight.guest.tools import KEYRING, STEP
 
 #: Debian's code names by the names in config and command line.
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
@@ -29,6 +30,8 @@ _PACKAGES = (
     "python3-packaging",
     "procps",
 )
+#: Most of it is a hole.
+_SIZE_MIB = 2048
 #: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.
 _KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
 
@@ -43,11 +46,15 @@ _DOWNLOAD = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything that determines the content of a root: equal recipes make interchangeable roots."""
+    """Everything that determines the content of a root: equal recipes make interchangeable roots.
+
+    `extra` are those of the packages that somebody named.
+    """
 
     distro: str
     suite: str
     packages: tuple[str, ...]
+    extra: tuple[str, ...]
     with_kernel: bool
     scripts: tuple[str, ...]
     excluded_paths: tuple[str, ...]
@@ -65,23 +72,28 @@ class Recipe:
         return f"{self.distro}-{self.key}"
 
 
-def recipe_for(distro: str, *, with_kernel: bool = False) -> Recipe:
-    """The recipe for `distro` ("debian-12", "debian-13"); raises UsageError for another one."""
+def recipe_for(distro: str, *, with_kernel: bool = False, packages: Iterable[str] = ()) -> Recipe:
+    """The recipe for `distro` ("debian-12", "debian-13") with more `packages`, in any order.
+
+    Raises UsageError for another distribution.
+    """
     suite = SUITES.get(distro)
     if suite is None:
         raise UsageError(
             f"unknown guest distribution {distro!r}",
             remedy=Remedy(title=f"choose one of: {', '.join(sorted(SUITES))}"),
         )
+    extra = tuple(sorted(set(packages)))
     return Recipe(
         distro=distro,
         suite=suite,
-        packages=_PACKAGES + (_KERNEL_PACKAGES if with_kernel else ()),
+        packages=(*_PACKAGES, *(_KERNEL_PACKAGES if with_kernel else ()), *extra),
+        extra=extra,
         with_kernel=with_kernel,
         scripts=(CONFIGURE, _IMAGE_SCRIPT),
         excluded_paths=_EXCLUDED_PATHS,
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
-        size_mib=2048,
+        size_mib=_SIZE_MIB if not extra else 2 * _SIZE_MIB,
     )
 
 
@@ -89,7 +101,6 @@ def _download_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes the folder `root` with the package files and apt's settings."""
     return (
         "mmdebstrap",
-        "--quiet",
         "--variant=extract",
         "--format=directory",
         "--mode=root",
@@ -121,6 +132,7 @@ cd tree
 #: Adds users and files to a configured root, moves the kernel out, makes the file system of $1 MiB.
 #: One script, because an ordinary user has to run all of it in one user namespace.
 #: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
+#: `units.tar` has the units, and in `owners` the packages that ship them, for the same reason.
 #: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
 #: No journal and no reserved blocks, because an image is written once.
 _IMAGE_SCRIPT = r"""
@@ -131,6 +143,12 @@ tar -xpf ../overlay.tar -C root --numeric-owner --owner=0 --group=0
 touch root/etc/.updated root/var/.updated
 (cd root && find bin/ sbin/ usr/bin/ usr/sbin/ lib/ lib64/ usr/lib/ usr/lib64/ ! -type d \
     '(' -path '*bin/*' -o -name '*.so' -o -name '*.so.*' ')' -printf '/%p\n') > ../listing
+(cd root && find etc/systemd/system usr/local/lib/systemd/system usr/lib/systemd/system \
+    '(' -name '*.service' -o -name '*.socket' -o -name '*.conf' ')' ! -path '*.wants/*' ! -path '*.requires/*' -print0 \
+    2>/dev/null) > ../paths || :
+(cd root/var/lib/dpkg/info && grep -H '/systemd/system/[^/]*[.]service$' *.list) > ../owners || :
+tar -cf ../units.tar -C .. owners -C tree/root --null --verbatim-files-from --no-recursion -T ../paths
+rm ../paths ../owners
 for kernel in root/boot/vmlinuz-*; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done
@@ -143,6 +161,11 @@ rm -rf overlay.tar tree/root
 
 def build_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes root.ext4, listing and vmlinuz in the working directory, where overlay.tar is."""
-    steps = (shlex.join(_download_argv(recipe)), shlex.join(_unpack_argv(recipe)))
+    steps = (
+        f"echo '{STEP}downloading the packages'",
+        shlex.join(_download_argv(recipe)),
+        f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
+        shlex.join(_unpack_argv(recipe)),
+    )
     script = "\n".join((_FOLDER_SCRIPT, *steps, _IMAGE_SCRIPT))
     return ("sh", "-euc", script, "build", str(recipe.size_mib))

@@ -36,7 +36,7 @@ class Requirements:
 
     `memory_bytes` is the largest memory limit in bytes, `share` the largest in hundredths of a percent of the memory.
     `unlimited` is the number of services without a MemoryMax. `ipv6` names the services whose readiness is tested at an
-    IPv6 address.
+    IPv6 address. `fixed_memory_mib` and `fixed_cpus` are what the config sets, 0 for nothing.
     """
 
     cpus: int
@@ -47,11 +47,18 @@ class Requirements:
     reasons: tuple[str, ...]
     share: int = 0
     ipv6: tuple[str, ...] = ()
+    fixed_memory_mib: int = 0
+    fixed_cpus: int = 0
 
     def impossible(self, machine: "GuestMachine") -> str:
         """Why this machine could not run the services, whatever they are like; empty where it can."""
         if self.ipv6 and machine.engine is GuestEngine.UML:
             return f"user-mode-linux has no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
+        if self.fixed_cpus > machine.cpus:
+            return f"user-mode-linux has one CPU, and cpus in [target] is {self.fixed_cpus}"
+        if self.fixed_memory_mib > machine.memory_mib:
+            return (f"memory in [target] is {self.fixed_memory_mib} MiB, and this host can give a guest "
+                    f"{machine.memory_mib} MiB")  # fmt: skip
         if self.share > SHARE_MAX:
             return f"a memory limit of {self.share / 100:g}% leaves too little memory for the system of a guest"
         if self.share and (needed := _least_mib(self, machine.engine)) > machine.memory_mib:
@@ -87,6 +94,8 @@ def requirements_of(config: Config) -> Requirements:
     nodes = any(item.property.endswith("AllowedMemoryNodes") for item in settings)
     cpuset = allowed > 0 or nodes or "cpuset" in config.require.controllers
     reasons = []
+    if config.target.cpus > 1:
+        reasons.append(f"cpus = {config.target.cpus} needs more than one CPU")
     if quota >= _ONE_CPU:
         reasons.append(f"CPUQuota={quota / 100:g}% needs more than one CPU")
     if cpuset:
@@ -105,6 +114,8 @@ def requirements_of(config: Config) -> Requirements:
         unlimited=sum(not _has_memory_max(item.settings) for item in config.services),
         share=max(_shares(settings), default=0),
         ipv6=tuple(item.name for item in config.services if _is_ready_at_ipv6(item.smoke)),
+        fixed_memory_mib=-(-config.target.memory.bytes >> 20) if config.target.memory else 0,
+        fixed_cpus=config.target.cpus,
     )  # fmt: skip
 
 
@@ -119,19 +130,25 @@ def choose_machine(required: Requirements, wanted: str, host: HostCapacity) -> G
     if engine is GuestEngine.UML:
         gaps = (f"{', '.join(required.reasons)}: unverified without QEMU",) if required.reasons else ()
         return GuestMachine(engine=engine, cpus=1, memory_mib=memory, gaps=gaps)
-    cpus = min(max(required.cpus, 2), max(host.cpus, _CPUS_EMULATED), _CPUS_MAX)
+    cpus = required.fixed_cpus or min(max(required.cpus, 2), max(host.cpus, _CPUS_EMULATED), _CPUS_MAX)
     gaps = (f"limits that need more than {cpus} CPUs are unverified",) if required.cpus > cpus else ()
     return GuestMachine(engine=engine, cpus=cpus, memory_mib=memory, gaps=gaps)
 
 
 def _takes_qemu(required: Requirements, host: HostCapacity) -> bool:
-    # user-mode-linux could test nothing at all without cpuset, a network or IPv6: a missing QEMU is then the error to
-    # report.
-    return bool(required.reasons) and (host.qemu or required.cpuset or required.network or bool(required.ipv6))
+    # user-mode-linux could test nothing at all without cpuset, a network or IPv6, nor with the CPUs that the config sets:
+    # a missing QEMU is then the error to report.
+    needs = required.cpuset or required.network or bool(required.ipv6) or required.fixed_cpus > 1
+    return bool(required.reasons) and (host.qemu or needs)
 
 
 def _memory_mib(required: Requirements, engine: GuestEngine, host: HostCapacity) -> int:
-    """In whole steps; at most half of the host's available memory, but never below the least of the engine."""
+    """In whole steps; at most half of the host's available memory, but never below the least of the engine.
+
+    What the config sets may be all that is available.
+    """
+    if required.fixed_memory_mib:
+        return min(max(required.fixed_memory_mib, _LEAST_MIB[engine]), max(host.memory_mib, _LEAST_MIB[engine]))
     return min(_least_mib(required, engine), max(host.memory_mib // 2, _LEAST_MIB[engine]))
 
 

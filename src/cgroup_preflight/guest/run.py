@@ -10,18 +10,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Config, Setting
-from cgroup_preflight.core.errors import ExitStatus
+from cgroup_preflight.core.codes import PACKAGES
+from cgroup_preflight.core.errors import ConfigError, ExitStatus
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.quantities import Permyriad
-from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Verdict
+from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
-from cgroup_preflight.guest import bytecode, image, programs, tools
+from cgroup_preflight.guest import bytecode, image, programs, tools, units
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -38,8 +39,8 @@ from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
 _OTHER_MACHINE = Remedy(
-    title='set machine = "auto" or "qemu" in [target] for an IPv6 address; a limit in bytes instead of a percentage, or a host '
-    "with more memory, for a large percentage"
+    title='set machine = "auto" or "qemu" in [target] for an IPv6 address or more CPUs; a limit in bytes instead of a '
+    "percentage, or a host with more memory, for more memory"
 )
 Say = Callable[[str], None]
 #: Makes a guest that boots when its `with` block is entered.
@@ -94,7 +95,7 @@ def run_task(
     """Boots a guest, runs `task` in it and returns its report.
 
     `environment` tells where the cache is; none of it goes into the guest. Raises HostError if no guest can be made,
-    GuestError if the guest was lost, UsageError, OSError.
+    GuestError if the guest was lost, UsageError, ConfigError, OSError.
     """
     project = project_of(task.config, task.names)
     required = requirements_of(task.config)
@@ -102,8 +103,8 @@ def run_task(
     if what := required.impossible(machine):
         raise GuestError(f"{what}; no service was run", remedy=_OTHER_MACHINE)
     folder = image.cache_folder(environment)
-    recipe = recipe_for(task.distro, with_kernel=machine.engine is GuestEngine.QEMU)
-    root = image.ensure(recipe, folder, say, programs=(PROGRAMS[machine.engine], DISK_MAKER))
+    root = _image(task, machine.engine, folder, say)
+    task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
     _require_system(task, root, project)
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
@@ -126,6 +127,22 @@ def run_task(
     return GuestRun(
         report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
     )  # fmt: skip
+
+
+def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> image.RootImage:
+    """The image with the packages of the config. Raises HostError, ConfigError for names that are no packages."""
+    config = task.config
+    recipe = recipe_for(task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages)
+    try:
+        return image.ensure(recipe, folder, say, programs=(PROGRAMS[engine], DISK_MAKER))
+    except image.UnknownPackagesError as error:
+        finding = PACKAGES.finding(
+            Status.FAIL, "target.packages", error.message, error.remedy, location=config.target.packages_location
+        )
+        raise ConfigError(
+            f"{len(error.names)} package(s) of [target] do not exist", where=config.path, findings=(finding,),
+            remedy=Remedy(title="correct the lines named above"),
+        ) from None  # fmt: skip
 
 
 def _require_system(task: GuestTask, root: image.RootImage, project: Project) -> None:

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
@@ -34,7 +36,11 @@ _QEMU_ELSEWHERE = {
     "alpine": ("apk", "add", "qemu-system-x86_64"),
     "opensuse": ("zypper", "install", "qemu-x86"),
 }
+#: Begins a line of a tool that tells how far it is.
+STEP = "step: "
 _TAIL_LINES = 8
+_OUTPUT_MAX = 4 << 20
+_TURN_SECONDS = 0.25
 _INSTALL_SECONDS = 900.0
 #: Seconds that a tool may take to clean up after SIGTERM.
 _TERMINATE_SECONDS = 15.0
@@ -124,14 +130,27 @@ def _read_os_release() -> str:
     return ""
 
 
+class ToolError(HostError):
+    """A tool failed; `output` is all that it printed."""
+
+    def __init__(self, message: str, output: str) -> None:
+        self.output = output
+        lines = [line for line in output.splitlines() if not line.startswith(STEP)]
+        tail = "\n".join(lines[-_TAIL_LINES:])
+        super().__init__(
+            f"{message}\n{tail}" if tail else message,
+            remedy=Remedy(title="read the lines above; common causes are an unreachable package mirror and a full disk"),
+        )  # fmt: skip
+
+
 def call(
     argv: Sequence[str], *, cwd: Path, timeout: float, doing: str, lock: int | None = None,
-    parting: signal.Signals = signal.SIGTERM,
+    parting: signal.Signals = signal.SIGTERM, say: Callable[[str], None] = lambda _: None,
 ) -> None:  # fmt: skip
-    """Runs a tool in `cwd` for at most `timeout` seconds. Raises HostError with its last lines if it fails.
+    """Runs a tool in `cwd` for at most `timeout` seconds. Raises ToolError with its last lines if it fails.
 
     A time-out and Ctrl-C end the tool and all that it started. If we are killed, the tool gets the signal `parting`, and
-    its remaining processes keep the descriptor `lock` open.
+    its remaining processes keep the descriptor `lock` open. Lines that begin with STEP go to `say` while it runs.
     """
     environment = {**os.environ, "PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8"}
     prctl = ctypes.CDLL(None).prctl
@@ -148,15 +167,36 @@ def call(
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, parting, 0, 0, 0),  # noqa: PLW1509 - one thread
         )
         try:
-            process.wait(timeout)
+            _wait(process, output, timeout, say)
         except subprocess.TimeoutExpired:
-            raise _failed(doing, f"{argv[0]} took longer than {timeout:.0f} s", "") from None
+            raise ToolError(f"{doing}: {argv[0]} took longer than {timeout:.0f} s", "") from None
         finally:
             _end(process)
-        output.seek(0)
-        tail = output.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]
+        said = os.pread(output.fileno(), _OUTPUT_MAX, 0).decode(errors="replace").strip()
     if process.returncode != 0:
-        raise _failed(doing, f"{argv[0]} exited with {process.returncode}", "\n".join(tail))
+        raise ToolError(f"{doing}: {argv[0]} exited with {process.returncode}", said)
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]", output: IO[bytes], timeout: float, say: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Waits for the end of a process and says its steps meanwhile. Raises TimeoutExpired."""
+    deadline, place, rest = time.monotonic() + timeout, 0, b""
+    ended = False
+    while not ended:
+        try:
+            process.wait(_TURN_SECONDS)
+            ended = True
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise
+        # Not with the descriptor's own position: the tool writes at it.
+        data = os.pread(output.fileno(), _OUTPUT_MAX, place)
+        place += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(STEP.encode()):
+                say(line.decode(errors="replace").removeprefix(STEP))
 
 
 def remove_tree(path: Path) -> None:
@@ -175,11 +215,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-
-
-def _failed(doing: str, what: str, tail: str) -> HostError:
-    text = f"{doing}: {what}"
-    return HostError(
-        f"{text}\n{tail}" if tail else text,
-        remedy=Remedy(title="read the lines above; common causes are an unreachable package mirror and a full disk"),
-    )

@@ -162,10 +162,19 @@ def _install(packages: Iterable[_Package], root: Path) -> None:
     policy = root / _POLICY
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
+    before = _enabled(root)
     names = [f"/{_ARCHIVES}/{item.file.name}" for item in packages]
     alone = subprocess.run(("unshare", "--mount", "true"), check=False, capture_output=True).returncode == 0
     _call((*(("unshare", "--mount", "sh", "-euc", _MOUNTS) if alone else ("sh", "-euc", _DPKG)), str(root), *names))
     policy.unlink()
+    # A run starts the units that its config names; what else a package enables would run next to them after a boot.
+    for link in _enabled(root) - before:
+        link.unlink()
+
+
+def _enabled(root: Path) -> set[Path]:
+    """The links that start units at boot; aliases of units are no such links (systemd.unit(5), [Install])."""
+    return {link for kind in ("wants", "requires") for link in (root / "etc/systemd/system").glob(f"*.{kind}/*")}
 
 
 def _call(argv: tuple[str, ...], stdin: "IO[bytes] | None" = None) -> bytes:

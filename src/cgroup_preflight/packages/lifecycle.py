@@ -123,13 +123,17 @@ class Lifecycle:
 
     def _start(self, services: Sequence[ServicePlan]) -> dict[str, str]:
         """Starts services, and their sockets before them; the words of systemd by unit, for those it refused."""
-        refused = {}
+        if not services:
+            return {}
+        refused: dict[str, str] = {}
+        longest = max(item.smoke.start_timeout for item in services)
+        units = [name for service in services for name in (*_sockets(service), service.unit)]
+        # One call for all, as each takes long in user-mode-linux; the words of each one only where something is wrong.
+        if not self._systemctl("start", "--", *units, timeout=longest + len(services)):
+            return {}
         for service in services:
-            sockets = (
-                (f"{service.unit.removesuffix('.service')}.socket",) if service.source and service.source.socket else ()
-            )
             timeout = service.smoke.start_timeout
-            words = self._systemctl("start", "--", *sockets, service.unit, timeout=timeout)
+            words = self._systemctl("start", "--", *_sockets(service), service.unit, timeout=timeout)
             if words:
                 refused[service.unit] = words
         return refused
@@ -157,8 +161,10 @@ class Lifecycle:
         self._machine.door.clock.sleep(_AGAIN_SECONDS)
         second = self._read(self._services)
         return [
-            judged.start_finding(service, (early, late), refused.get(service.unit, ""), self._log(service),
-                                 by_script=service.unit in by_scripts)
+            judged.start_finding(
+                service, (early, late), refused.get(service.unit, ""), () if late.runs else self._log(service),
+                by_script=service.unit in by_scripts,
+            )
             for service, early, late in zip(self._services, first, second, strict=True)
         ]  # fmt: skip
 
@@ -218,3 +224,9 @@ class Lifecycle:
         if answer.value.returncode == 0:
             return ""
         return answer.value.stderr.strip()[:400] or f"exit status {answer.value.returncode}"
+
+
+def _sockets(service: ServicePlan) -> tuple[str, ...]:
+    """The socket unit of a service, if it has one."""
+    has_socket = service.source is not None and service.source.socket
+    return (f"{service.unit.removesuffix('.service')}.socket",) if has_socket else ()

@@ -68,7 +68,9 @@ def _scoped_service(service: ServicePlan, scope: str, root: str, *, in_place: bo
     if service.source is not None:
         from cgroup_preflight.plan.run_unit import run_unit  # most services have no unit of their own
 
-        program = "" if in_place or service.binary == service.source.program else service.binary
+        # The place of a program that takes that of an installed one is known only where the unit is.
+        stays = (in_place and not service.source.installed) or service.binary == service.source.program
+        program = "" if stays else service.binary
         copy = run_unit(service.source, unit, slices[-1], program=program)
     return replace(service, unit=unit, slices=slices, run_unit=copy)
 
@@ -90,7 +92,7 @@ def _service(
         smoke = replace(smoke, ready=ReadyTest(kind=_readiness(service)))
     return ServicePlan(
         label=service.name, unit=_unit_name(service), path=service.binary or service.unit,
-        binary=path_of(folder, service.binary) if service.binary or source is None else source.program,
+        binary=path_of(folder, service.binary) if service.binary else source.program if source is not None else "",
         source=source, unit_settings=_unit_settings(service),
         slices=tuple(f"{label}.slice" for label in labels),
         settings=service.settings + (go.settings if go else ()) + _unit_settings(service),
@@ -102,7 +104,11 @@ def _service(
 
 
 def _unit_name(service: Service) -> str:
-    return service.source.name if service.source is not None else f"{service.name}.service"
+    if service.source is not None:
+        return service.source.name
+    # Of a unit that another machine has installed, the name is all that is known.
+    own = service.unit.replace("@.", f"@{service.instance}.") if service.is_installed else ""
+    return own or f"{service.name}.service"
 
 
 def _slice(service: Service, declared: Mapping[str, tuple[Setting, ...]]) -> str:

@@ -1,5 +1,6 @@
 """Before a run: what this machine must not do with the services and their units, and the users that they need."""
 
+import os
 from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.model import Service, Setting
@@ -11,8 +12,10 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.own_unit import own_limits
 from cgroup_preflight.plan.run_unit import host_conflicts, named, users
+from cgroup_preflight.plan.unitfile import DROP_IN
 
 if TYPE_CHECKING:
+    from cgroup_preflight.config.unit_source import UnitSource
     from cgroup_preflight.host.door import Door
 
 _IN_GUEST = Remedy(
@@ -80,6 +83,15 @@ def create_users(door: "Door", services: Iterable[Service]) -> None:
         )  # fmt: skip
 
 
+def create_files(door: "Door", services: Iterable[Service]) -> None:
+    """Creates in /run what installed packages expect there after a boot (tmpfiles.d(5)), which a guest's boot leaves out.
+
+    Lines of other packages may fail in a guest: what the services need and lack, they say themselves.
+    """
+    if any(service.source is not None and service.source.installed for service in services):
+        door.programs.run(("systemd-tmpfiles", "--create", "--prefix=/run", "--prefix=/var/run"), timeout=_SECONDS)
+
+
 def own_unit_findings(services: Iterable[Service]) -> Iterator[Finding]:
     """What a run leaves out of a unit, and which of two limits wins where unit and config set one."""
     for service in services:
@@ -93,11 +105,23 @@ def own_unit_findings(services: Iterable[Service]) -> Iterator[Finding]:
             yield codes.SERVICE_START.finding(
                 Status.SKIP, service.name, message, remedy, location=service.unit_location
             )
-        ours = {item.property: item for item in service.settings}
-        for item in own_limits(service.source):
-            own = ours.get(item.property)
-            if own is not None and own.value != item.value:
-                message = (
-                    f"{item.property}={own.text} of the config wins over {item.property}={item.text} of {service.unit}"
-                )
-                yield codes.LIMITS_IN_FORCE.finding(Status.SKIP, service.name, message, location=item.location)
+        yield from _two_values(service, service.source)
+
+
+def _two_values(service: Service, source: "UnitSource") -> Iterator[Finding]:
+    """Which of two values wins where the service runs later: systemd goes by the names of the drop-ins (systemd.unit(5))."""
+    ours = {item.property: item for item in service.settings}
+    for item in own_limits(source):
+        own, file = ours.get(item.property), item.location.file or ""
+        if own is None or own.value == item.value:
+            continue
+        ours_text, text = f"{item.property}={own.text} of the config", f"{item.property}={item.text} of"
+        if file != source.files[0].path and os.path.basename(file) > DROP_IN:
+            message = f"{text} {file} wins over {ours_text} where the service is installed: it is read after {DROP_IN}"
+            remedy = Remedy(
+                title=f"remove {item.property} from {os.path.basename(file)}, or give it a name before {DROP_IN}"
+            )
+            yield codes.LIMITS_IN_FORCE.finding(Status.FAIL, service.name, message, remedy, location=item.location)
+        else:
+            message = f"{ours_text} wins over {text} {service.unit}"
+            yield codes.LIMITS_IN_FORCE.finding(Status.SKIP, service.name, message, location=item.location)

@@ -34,7 +34,7 @@ from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
-from cgroup_preflight.smoke.own_units import create_users, own_unit_findings, refuse_on_host
+from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -74,6 +74,7 @@ def smoke(
     wanted = [item for item in config.services if not names or item.name in names]
     if inside:
         create_users(door, wanted)
+        create_files(door, wanted)
     else:
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(

@@ -123,7 +123,10 @@ def test_an_image_is_built_once(tmp_path, builder, with_kernel):
     assert made.root.read_text() == "file system\n"
     assert made.root.parent == cache / recipe.name
     assert made.kernel == (cache / recipe.name / "vmlinuz" if with_kernel else None)
-    assert said == [f"building the debian-13 guest in {cache / recipe.name} (once, about a minute)", "built, 0 MB"]
+    assert said == [
+        f"building the debian-13 guest in {cache / recipe.name} (once, about a minute)",
+        "downloading the packages", "installing 0 packages", "built, 0 MB",
+    ]  # fmt: skip
     assert image.ensure(recipe, cache, pytest.fail) == made
     assert builder.read_text() == "built\n"
     assert sorted(path.name for path in cache.iterdir()) == [f".{recipe.name}.lock", recipe.name]
@@ -189,3 +192,47 @@ def test_a_cache_that_cannot_be_written(tmp_path, no_tools):
     with pytest.raises(HostError, match="cannot write to the cache of images") as caught:
         image.remove("x", tmp_path / "file")
     assert "XDG_CACHE_HOME" in caught.value.remedy.title
+
+
+#: What mmdebstrap and apt print (apt 2.6 and 3.0), around what they say of a cause.
+_NOISE = "I: running --extract-hook in shell\nE: setup failed: E: hook failed\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("E: Unable to locate package redis-servr\nE: Unable to locate package nginks\n", "debian-12 has no package redis-servr, nginks"),
+        ("E: Package 'mail-transport-agent' has no installation candidate\n", "debian-12 has no package mail-transport-agent"),
+        ("E: Unable to locate package libx++1.0\nE: Couldn't find any package by glob 'libx++1.0'\n", "debian-12 has no package libx++1.0"),
+        (
+            "E: Failed to fetch http://deb.debian.org/d/InRelease  Temporary failure resolving 'deb.debian.org'\n" * 2,
+            "cannot download the packages of the debian-12 guest (nginx): deb.debian.org cannot be reached",
+        ),
+        ("W: Could not connect to 10.0.0.1:3128 (10.0.0.1). - connect (111)\n", "cannot download the packages of the debian-12 guest (nginx): 10.0.0.1:3128 cannot be reached"),
+        ("E: No space left on device\n", ""),
+    ],
+)  # fmt: skip
+def test_the_cause_of_a_failed_build_is_one_line(said, message):
+    cause = image._cause(tools.ToolError("building", said + _NOISE), recipe_for("debian-12", packages=("nginx",)))
+    assert (cause.message if cause else "") == message
+
+
+@pytest.mark.starts_processes
+def test_packages_make_an_image_of_their_own(tmp_path, builder):
+    said = []
+    recipe = recipe_for("debian-12", packages=("nginx", "memcached"))
+    assert recipe.name == recipe_for("debian-12", packages=("memcached", "nginx", "nginx")).name != RECIPE.name
+    made = image.ensure(recipe, tmp_path / "cache", said.append)
+    assert made.packages == ("memcached", "nginx")
+    assert said[0].startswith("building the debian-12 guest with memcached, nginx in ")
+    assert image.list_images(tmp_path / "cache")[0].packages == made.packages
+
+
+@pytest.mark.starts_processes
+def test_a_name_that_is_no_package_is_told_by_the_build(tmp_path, builder):
+    script = builder.parent / "bin" / "mmdebstrap"
+    script.write_text("#!/bin/sh\necho 'E: Unable to locate package nginks' >&2\nexit 1\n")
+    with pytest.raises(image.UnknownPackagesError) as caught:
+        image.ensure(recipe_for("debian-12", packages=("nginks",)), tmp_path / "cache")
+    assert caught.value.names == ("nginks",)
+    assert not list((tmp_path / "cache").glob("[!.]*"))

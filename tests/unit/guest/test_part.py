@@ -60,8 +60,7 @@ def test_the_guests_that_are_taken(targets, engine, distro, where, distros, name
 )  # fmt: skip
 def test_an_engine_of_this_host_takes_no_guest(engine, distro, where):
     assert chosen((), engine, distro, where) is None
-    made = config(target=Target(distro=distro))
-    assert guest_run.run_in_guests([], engine, made, where, ("run",), (), ()) is None
+    assert guest_run.run_in_guests(None, config(), ("run",), (), ()) is None
 
 
 @pytest.mark.parametrize("engine", ["systemd", "user"])
@@ -215,7 +214,8 @@ def test_run_in_guests_runs_the_command_in_each(monkeypatch):
     tasks = []
     monkeypatch.setattr(guest_engine, "run_task", lambda task, environment, say: tasks.append(task) or ran(task.distro))
     made = config()
-    found = guest_run.run_in_guests(["debian-13", "debian-12"], "auto", made, ABLE, ("smoke",), ("web",), HOST_FINDINGS)
+    choice = guest_run.choose_guests(["debian-13", "debian-12"], "auto", made, ABLE)
+    found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), HOST_FINDINGS)
     assert [(task.distro, task.words, task.names, task.config) for task in tasks] == [
         ("debian-13", ("smoke",), ("web",), made), ("debian-12", ("smoke",), ("web",), made),
     ]  # fmt: skip
@@ -237,3 +237,10 @@ def test_long_work_is_told_also_where_nobody_watches(monkeypatch, text, terminal
     monkeypatch.setattr(sys, "stderr", stream)
     guest_run.say(text)
     assert stream.getvalue() == shown
+
+
+def test_packages_are_installed_in_a_guest_and_never_here():
+    made = config(target=Target(packages=("redis-server",)))
+    found = guest_run.choose_guests([], "auto", made, ABLE)
+    assert (found.distros, found.chosen, found.fallback) == (("debian-12",), False, False)
+    assert guest_run.choose_guests([], "systemd", made, ABLE) is None

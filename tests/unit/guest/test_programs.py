@@ -65,8 +65,9 @@ def test_what_is_said(tmp_path):
     assert told(found[:2]) == "libpq.so.5 (needed by dist/x), libfoo2.so.0.1 (needed by dist/x)"
     title = remedy_for(found, "debian-12").title
     assert '[target.paths], as in "/usr/lib/x86_64-linux-gnu/libpq.so.5" = "lib/libpq.so.5"' in title
-    assert title.endswith(
-        "; packages of debian-12 that bring them: libpq5; find the package of others with: apt-file search libfoo2.so.0.1"
+    assert title.startswith(
+        'add packages = ["libpq5"] to [target], or add the package of debian-12 that has libfoo2.so.0.1 to packages in '
+        "[target] (apt-file search libfoo2.so.0.1), or link"
     )
     many = [*found] * 14
     assert told(many).endswith(" and 12 more")
@@ -84,8 +85,8 @@ def test_what_is_said(tmp_path):
 def test_the_package_of_a_library_in_each_release(soname, packages):
     for distro, package in zip(("debian-12", "debian-13"), packages, strict=True):
         title = remedy_for([Lacking(name=soname, needed_by="x", library=True)], distro).title
-        said = f"packages of {distro} that bring them: {package}" if package else f"apt-file search {soname}"
-        assert title.endswith(said)
+        said = f'add packages = ["{package}"] to' if package else f"add the package of {distro} that has {soname} to"
+        assert title.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,37 @@ def test_what_only_looks_like_an_ipv6_address_does_not(text):
 
 def test_the_config_knows_the_guests_distributions():
     assert tuple(SUITES) == DISTROS
+
+
+@pytest.mark.parametrize(
+    ("target", "engine", "cpus", "memory"),
+    [
+        ('memory = "1G"', GuestEngine.UML, 1, 1024),
+        ('memory = "1G"\nmachine = "qemu"', GuestEngine.QEMU, 2, 1024),
+        ("cpus = 1", GuestEngine.UML, 1, 352),
+        ("cpus = 2", GuestEngine.QEMU, 2, 512),
+        ("cpus = 7", GuestEngine.QEMU, 7, 512),
+        ('cpus = 1\nmachine = "qemu"', GuestEngine.QEMU, 1, 512),
+    ],
+)
+def test_memory_and_cpus_of_the_config(target: str, engine: GuestEngine, cpus: int, memory: int) -> None:
+    config = config_of(f"{SERVICE}[target]\n{target}\n")
+    required = requirements_of(config)
+    found = choose_machine(required, config.target.machine, BOTH)
+    assert (found.engine, found.cpus, found.memory_mib) == (engine, cpus, memory)
+    assert required.impossible(found) == ""
+    # Without QEMU, the error is that it is missing.
+    assert choose_machine(required, config.target.machine, ALONE).engine is engine
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ('cpus = 2\nmachine = "uml"', "user-mode-linux has one CPU, and cpus in [target] is 2"),
+        ('memory = "20G"', "memory in [target] is 20480 MiB, and this host can give a guest 16000 MiB"),
+    ],
+)
+def test_what_no_machine_here_can_be(target: str, words: str) -> None:
+    config = config_of(f"{SERVICE}[target]\n{target}\n")
+    required = requirements_of(config)
+    assert required.impossible(choose_machine(required, config.target.machine, BOTH)) == words

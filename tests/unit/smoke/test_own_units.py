@@ -6,13 +6,15 @@ import pytest
 
 from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.smoke.devices import devices_of
-from cgroup_preflight.smoke.own_units import create_users, refuse_on_host
+from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
 from tests.unit.core.making import config_of
 
 
@@ -56,7 +58,7 @@ def test_a_unit_of_the_project_with_a_folder_of_the_host_is_refused_for_every_us
     for line, refused in (("StateDirectory=web", True), ("LimitNOFILE=1024", False)):
         (tmp_path / "web.service").write_text(f"[Service]\nExecStart=/web\n{line}\n")
         path = tmp_path / "cgroup-preflight.toml"
-        path.write_text("[project]\nname = 'shop'\n[services.web]\nunit = 'web.service'\nMemoryMax = '64M'\n")
+        path.write_text("[project]\nname = 'shop'\n[services.web]\nunit = './web.service'\nMemoryMax = '64M'\n")
         services = load(path).services
         if not refused:
             refuse_on_host(services, "c.toml", root=root)
@@ -112,7 +114,7 @@ def test_a_guest_gets_the_users_of_a_config(lines: str, created: list[str]) -> N
 
 def test_users_of_units_and_of_the_config_are_created_once(tmp_path: Path) -> None:
     (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/a\nUser=shop\nGroup=adm\nSupplementaryGroups=x y\n")
-    text = "[services.a]\nunit = 'a.service'\n[services.b]\nbinary = 'b'\nUser = 'shop'\n"
+    text = "[services.a]\nunit = './a.service'\n[services.b]\nbinary = 'b'\nUser = 'shop'\n"
     programs = _Programs()
     create_users(_door(programs), config_of(text, folder=str(tmp_path)).services)
     assert programs.given == ["g adm -", "g x -", "g y -", "u shop -"]
@@ -177,3 +179,49 @@ def test_the_disk_of_a_limit(number: str, files: dict[str, str], found: str | No
 
 def test_no_device_is_looked_for_without_a_limit() -> None:
     assert devices_of(build_plan(_config("IOWeight = 9")), None) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "status", "words"),
+    [
+        ("", "skip", "MemoryMax=64M of the config wins over MemoryMax=1G of ./web.service"),
+        ("05-web.conf", "skip", "MemoryMax=64M of the config wins over MemoryMax=2G of ./web.service"),
+        (
+            "90-web.conf",
+            "fail",
+            "MemoryMax=2G of ./web.service.d/90-web.conf wins over MemoryMax=64M of the config where",
+        ),
+    ],
+)
+def test_a_drop_in_that_is_read_later_takes_the_limit_away(
+    tmp_path: Path, drop_in: str, status: str, words: str
+) -> None:
+    (tmp_path / "web.service").write_text("[Service]\nExecStart=/web\nMemoryMax=1G\n")
+    (tmp_path / "web.service.d").mkdir()
+    if drop_in:
+        (tmp_path / "web.service.d" / drop_in).write_text("[Service]\nMemoryMax=2G\n")
+    text = "[services.web]\nunit = './web.service'\nMemoryMax = '64M'\n"
+    (found,) = own_unit_findings(config_of(text, folder=str(tmp_path)).services)
+    assert (found.code, found.status.value) == ("CGP501", status)
+    assert found.message.startswith(words)
+    # Equal values do not matter.
+    (tmp_path / "web.service").write_text("[Service]\nExecStart=/web\n")
+    (tmp_path / "web.service.d" / "90-web.conf").write_text("[Service]\nMemoryMax=64M\n")
+    assert list(own_unit_findings(config_of(text, folder=str(tmp_path)).services)) == []
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_what_packages_expect_in_run_is_created_for_their_units_alone(installed: bool) -> None:
+    source = UnitSource(
+        name="a.service", files=(UnitText(path="/a", text="[Service]\nExecStart=/a\n"),), installed=installed
+    )
+    called: list[tuple[str, ...]] = []
+
+    class Programs:
+        def run(self, argv: tuple[str, ...], *, timeout: float) -> "Reading[Completed]":
+            called.append(argv)
+            return Missing(source=argv[0], why=Why.ABSENT)
+
+    services = [replace(item, source=source) for item in _config("").services]
+    create_files(_door(Programs()), services)  # type: ignore[arg-type]
+    assert [argv[0] for argv in called] == (["systemd-tmpfiles"] if installed else [])

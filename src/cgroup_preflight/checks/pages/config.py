@@ -133,14 +133,25 @@ CONFIG_PAGES: dict[Code, Page] = {
         sources=(_CONTROL,),
     ),
     codes.UNIT_FILE: Page(
-        what="Checks that the unit of a service can be read, has a program, and can be tried where the run is.",
+        what="Checks that the unit of a service exists, has a program, and can be tried where the run is.",
         fails=(
-            "systemd would refuse the unit, or the service would use folders, sockets or names of the real unit, or it "
-            "needs root (User, Group, AmbientCapabilities) and the programs of the run do not have it."
+            "The file is missing, or the machine has not installed the unit, or has masked it. Or systemd would refuse it, "
+            "or the service would use folders, sockets or names of the real unit, or it needs root (User, Group, "
+            "AmbientCapabilities) and the programs of the run do not have it."
         ),
         fix="Correct the unit file or the key in the config; try services with a user or folders of their own in a guest.",
         about=("unit", "ExecStart", "StateDirectory", "User", "AmbientCapabilities", "template", "instance", "socket"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
+    ),
+    codes.PACKAGES: Page(
+        what="Checks that the distribution of the guest has each of the `packages` in [target].",
+        fails="The guest cannot be made, so no service is run. A package may have another name in another release.",
+        fix="Correct the names; `apt-cache search` and packages.debian.org find them.",
+        about=("packages", "target", "guest"),
+        sources=(
+            "https://packages.debian.org/",
+            "https://www.debian.org/doc/debian-policy/ch-controlfields.html#package",
+        ),
     ),
     codes.NO_MATCH: Page(
         what="Checks that each glob of `files` in [target] matches a file.",

@@ -112,7 +112,9 @@ def _by_unit(found: FoundUnit, programs: Mapping[str, str]) -> Iterator[str]:
         yield key_line("instance", quote(found.instance), "of the template: the one to try")
     path = found.source.program
     built = programs.get(path.rpartition("/")[2])
-    if built:
+    if found.source.installed:
+        yield "# on a host its copy runs there; in a guest, packages in [target] install the unit"
+    elif built:
         yield key_line("binary", quote(built), f"takes the place of {plain(path)[:200]}")
     elif path:
         yield key_line("# binary", '"dist/PROGRAM"', f"the built file that takes the place of {plain(path)[:200]}")

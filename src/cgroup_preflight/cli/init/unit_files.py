@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cgroup_preflight.cli.init.scan import Walk
+from cgroup_preflight.config.installed_units import SEARCH_PATH, UnitFolders
 from cgroup_preflight.config.places import is_below
 from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.config.units import SIZE_MAX, read_unit, unit_text
@@ -14,20 +15,16 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.core.unit_text import last, parse_unit
 from cgroup_preflight.host.files import open_regular
 
-#: systemd.unit(5), "System Unit Search Path", without the folders of generators and of `systemctl set-property`.
-_SEARCH_PATH = (
-    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)  # fmt: skip
 _UNITS_MAX = 100
 _NAME = re.compile(r"[A-Za-z0-9:_.@\\-]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundUnit:
-    """A service unit: `unit` is its file relative to the config, empty if that is not below the config's folder.
+    """A service unit: `unit` is its file relative to the config, or the name of one that the host has installed.
 
-    `path` is the file as messages name it, `instance` that of a template.
+    It is empty for another file that is not below the config's folder. `path` is the file as messages name it,
+    `instance` that of a template.
     """
 
     path: str
@@ -64,14 +61,15 @@ def from_paths(paths: Iterable[str], base: str) -> FoundUnits:
         raise UsageError(f"{len(files)} unit files, which is more than {_UNITS_MAX}", where="--from-units",
                          remedy=Remedy(title="name the files of this project"))  # fmt: skip
     services = [_service(file, base) for file in files if file.endswith(".service")]
-    folders = list(dict.fromkeys(os.path.dirname(file) for file in files))
+    folders = list(dict.fromkeys(os.path.dirname(file) or "." for file in files))
     names = [os.path.basename(file) for file in files if file.endswith(".slice")]
-    return _with_slices(services, names, folders)
+    return _with_slices(services, names, UnitFolders(folders))
 
 
-def from_host(names: Iterable[str], search_path: Sequence[str] = _SEARCH_PATH) -> FoundUnits:
+def from_host(names: Iterable[str], search_path: Sequence[str] = SEARCH_PATH) -> FoundUnits:
     """The units of these names on this host, with their drop-ins. Raises UsageError."""
     services, slices = [], []
+    folders = UnitFolders(search_path)
     for name in names:
         unit = name if name.endswith((".service", ".slice")) else f"{name}.service"
         if not _NAME.fullmatch(unit):
@@ -80,8 +78,8 @@ def from_host(names: Iterable[str], search_path: Sequence[str] = _SEARCH_PATH) -
         if unit.endswith(".slice"):
             slices.append(unit)
         else:
-            services.append(_installed(unit, search_path))
-    return _with_slices(services, slices, search_path)
+            services.append(_installed(unit, folders))
+    return _with_slices(services, slices, folders)
 
 
 def _files(path: str) -> Iterator[str]:
@@ -107,29 +105,22 @@ def _service(path: str, base: str) -> FoundUnit:
         name = name.replace("@.", f"@{instance}.")
     if is_below(real, top) and real.endswith(".service"):
         unit = os.path.relpath(real, top)
+        unit = unit if "/" in unit else f"./{unit}"
         instance = instance if unit.endswith("@.service") else ""
         return FoundUnit(path=path, unit=unit, instance=instance, source=read_unit(top, unit, instance))
-    files = (file, *_drop_ins([os.path.dirname(path)], name))
+    files = (file, *UnitFolders([os.path.dirname(path) or "."]).drop_ins(name))
     return FoundUnit(path=path, unit="", instance="", source=UnitSource(name=name, files=files))
 
 
-def _installed(name: str, search_path: Sequence[str]) -> FoundUnit:
-    template, instance = _template(name)
-    path = _first(search_path, name)
-    if not path and instance:
-        path = _first(search_path, name.replace(f"@{instance}.", "@."))
-    if not path:
-        raise UsageError(f"no file {name} in {', '.join(search_path)}", where="--installed",
-                         remedy=Remedy(title="look for its name with: systemctl list-unit-files"))  # fmt: skip
-    if os.path.realpath(path) == os.devnull or os.stat(path).st_size == 0:
-        raise UsageError(f"{path} is masked: systemd never starts the unit", where="--installed",
-                         remedy=Remedy(title=f"unmask it with: systemctl unmask {name}"))  # fmt: skip
-    file = _read(path)
-    if template and not instance:
-        instance = _default_instance(file)
-        name = name.replace("@.", f"@{instance}.")
-    source = UnitSource(name=name, files=(file, *_drop_ins(search_path, name)))
-    return FoundUnit(path=path, unit="", instance="", source=source)
+def _installed(name: str, folders: UnitFolders) -> FoundUnit:
+    """A unit of this host by its name; a template gets its default instance."""
+    path, (template, instance) = folders.find(name), _template(name)
+    try:
+        chosen = _default_instance(folders.read(path)) if path and template and not instance else ""
+        source = folders.service(name, chosen)
+    except UsageError as error:
+        raise UsageError(error.message, where=error.where or "--installed", remedy=error.remedy) from None
+    return FoundUnit(path=path, unit=name, instance=chosen, source=source)
 
 
 def _template(name: str) -> tuple[bool, str]:
@@ -143,33 +134,17 @@ def _default_instance(file: UnitText) -> str:
     return last(parse_unit(file.text), "Install", "DefaultInstance") or "example"
 
 
-def _first(folders: Iterable[str], name: str) -> str:
-    return next((path for folder in folders if os.path.lexists(path := os.path.join(folder, name))), "")
-
-
-def _drop_ins(folders: Sequence[str], name: str) -> list[UnitText]:
-    """The drop-ins of a unit, and of its template, in the order of their names; the earlier folder wins."""
-    template, instance = _template(name)
-    names = (name.replace(f"@{instance}.", "@."), name) if template and instance else (name,)
-    found: dict[str, str] = {}
-    for folder in reversed(folders):
-        for place in (os.path.join(folder, f"{item}.d") for item in names):
-            if os.path.isdir(place):
-                found |= {file: os.path.join(place, file) for file in os.listdir(place) if file.endswith(".conf")}
-    return [_read(path) for _, path in sorted(found.items()) if os.path.realpath(path) != os.devnull]
-
-
-def _with_slices(services: list[FoundUnit], names: Iterable[str], folders: Sequence[str]) -> FoundUnits:
+def _with_slices(services: list[FoundUnit], names: Iterable[str], folders: UnitFolders) -> FoundUnits:
     """The slices of these names, those that the services are in, and those around them that have a file."""
     used = [f"{name}.slice" for item in services if (name := slice_of(item.source))]
     needed = dict.fromkeys((*names, *used))
     around = dict.fromkeys(f"{part}.slice" for name in needed for part in _parents(name.removesuffix(".slice")))
     slices = []
     for name in sorted({*needed, *around}):
-        path = _first(folders, name)
-        files = ([_read(path)] if path and os.path.realpath(path) != os.devnull else []) + _drop_ins(folders, name)
-        if files or name in needed:
-            slices.append(FoundSlice(name=name.removesuffix(".slice"), files=tuple(files)))
+        path = folders.find(name)
+        own = (folders.read(path),) if path and not folders.is_masked(path) else ()
+        if (files := (*own, *folders.drop_ins(name))) or name in needed:
+            slices.append(FoundSlice(name=name.removesuffix(".slice"), files=files))
     return FoundUnits(services=tuple(sorted(services, key=lambda item: item.source.name)), slices=tuple(slices))
 
 

@@ -88,14 +88,14 @@ def test_templates_get_an_instance(here: Path) -> None:
     })  # fmt: skip
     config, _ = imported("--from-units", ".")
     assert [(item.name, item.unit, item.instance) for item in config.services] == [
-        ("v-blue", "v@.service", "blue"), ("w-example", "w@.service", "example"),
+        ("v-blue", "./v@.service", "blue"), ("w-example", "./w@.service", "example"),
     ]  # fmt: skip
 
 
 def test_units_are_named_relative_to_the_config(here: Path) -> None:
     put(here, **{"deploy/a.service": "[Service]\nExecStart=/a\n"})
     assert init.main(["--output", "deploy/x.toml", "--from-units", "deploy/a.service"]) == 0
-    assert load.load(here / "deploy/x.toml").services[0].unit == "a.service"
+    assert load.load(here / "deploy/x.toml").services[0].unit == "./a.service"
 
 
 def test_a_unit_outside_of_the_project_is_no_unit_of_it(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -172,7 +172,7 @@ def test_two_units_with_one_name(here: Path) -> None:
 @pytest.mark.parametrize(("words", "message"), [
     (["--from-units", "absent"], "no such file"), (["--from-units", "a.txt"], "not a .service"),
     (["--from-units", "empty"], "no .service or .slice file"), (["--from-units", "binary.service"], "no unit file"),
-    (["--installed", "no-such-unit-anywhere"], "no file no-such-unit-anywhere.service"),
+    (["--installed", "no-such-unit-anywhere"], "no unit no-such-unit-anywhere.service is installed"),
     (["--installed", "../etc/passwd"], "not the name of a unit"),
 ])  # fmt: skip
 def test_what_cannot_be_read(here: Path, words: list[str], message: str) -> None:
@@ -254,3 +254,25 @@ def test_limits_of_several_devices_are_a_list_and_no_key_is_of_another_section(h
     (setting,) = config.services[0].settings
     assert (setting.property, setting.value) == ("IOReadIOPSMax", ("/dev/sda 9", "/dev/sdb 8"))
     assert [item.property for item in config.slices[0].settings] == ["TasksMax"]
+
+
+def test_an_installed_unit_is_named_by_its_name(here: Path) -> None:
+    """With `from_host` on a folder of the test: what a host has installed differs."""
+    put(here, **{
+        "units/redis-server.service": "[Service]\nExecStart=/usr/bin/redis-server --port 6379\nType=notify\nMemoryMax=64M\n",
+        "units/w@.service": "[Service]\nExecStart=/w %i\n", "units/off.service": "",
+    })  # fmt: skip
+    found = from_host(["redis-server", "w@.service", "w@blue.service"], [str(here / "units")])
+    written = write_units(
+        "p",
+        found,
+        {"redis-server": "dist/redis-server"},
+        lambda text: load.parse(text.encode(), shown="x", folder=str(here)),
+    )
+    services = load.parse(written.encode(), shown="x", folder=str(here)).services
+    assert [(item.unit, item.instance, item.binary) for item in services] == [
+        ("redis-server.service", "", ""), ("w@blue.service", "", ""), ("w@.service", "example", ""),
+    ]  # fmt: skip
+    assert limits(services[0]) == {"MemoryMax": "64M"}
+    with pytest.raises(UsageError, match="is masked"):
+        from_host(["off"], [str(here / "units")])
