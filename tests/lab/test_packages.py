@@ -62,7 +62,7 @@ def report(project: Path) -> dict[str, Any]:
     return report_of_run(project, "debian-13")
 
 
-_ALL = "lab-bare, lab-good, lab-stale, lab-tar"
+_ALL = "lab-bare, lab-good, lab-stale, lab-tar-1.0.tar.gz"
 
 
 @pytest.mark.parametrize("name", ["lab-bare", "lab-good", "lab-stale", "lab-tar"])
@@ -81,6 +81,8 @@ def test_the_tested_file_is_the_built_one_and_whose_limits_it_had(report: dict[s
     bare = _about(report, "CGP520", "lab-bare", "warn")
     assert "has no limits for" in bare
     assert "lab-bare.service" in bare
+    tar = _about(report, "CGP520", "lab-tar-1.0.tar.gz", "warn")
+    assert "no limits for tar.slice" in tar, "the unit has its own, and the slice none"
 
 
 def test_the_upgrade_of_a_package_that_restarts_passes_and_of_one_that_reloads_fails(report: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What the steps of packages showed, judged (CGP520 to CGP524). Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -180,12 +180,14 @@ def _cause(new: InstalledReading, systemd: int, *, restarted: bool) -> str:
     return "the kernel has other limits than the config after a daemon-reload"
 
 
-def removal_finding(files: Sequence[PackageFile], steps: tuple[Done, Done], left: Leftovers, when: str) -> Finding:
-    """Whether packages can be removed and purged, and what is left of them."""
+def removal_finding(
+    files: Sequence[PackageFile], steps: tuple[Done, Done], left: Leftovers, when: str, seconds: Mapping[str, float]
+) -> Finding:
+    """Whether packages can be removed and purged, and what is left of them; `seconds` are those of all steps so far."""
     removed, purged = steps
     subject = subject_of(files)
     evidence: dict[str, str | int | float | bool | None] = {
-        "removal_seconds": round(removed.seconds, 2), "purge_seconds": round(purged.seconds, 2),
+        "seconds": ", ".join(f"{step} {taken:g}" for step, taken in seconds.items()),
         "output": "\n".join((*removed.output, *purged.output)[-30:]), "stays": ", ".join((*left.accounts, *left.slices))[:1000],
         "data": "\n".join(left.data[:20]),
     }  # fmt: skip

@@ -66,6 +66,13 @@ class Lifecycle:
         self._new = tuple(item.package for item in selection.packages)
         self._before = Scene(paths=frozenset(), users=frozenset(), groups=frozenset())
         self._observer = Observer(machine.door.files, machine.mount)
+        self._began = machine.door.clock.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    def _note(self, step: str) -> None:
+        """The time since the last call belongs to `step`."""
+        now = self._machine.door.clock.monotonic()
+        self._seconds[step], self._began = round(now - self._began, 2), now
 
     def begin(self) -> tuple[list[Finding], bool]:
         """Installs the packages and reads the limits of their services as installed; False where they are not installed."""
@@ -73,19 +80,25 @@ class Lifecycle:
         # Before anything of the packages runs: the host compares it with the files that it sent.
         received = [sha256_of(item.real) for item in self._new]
         self._add_limits()
+        self._note("look")
         self._say("installing the packages")
         done = self._steps.install(self._new)
+        self._note("install")
         findings = [judged.install_finding(self._new, done, received)]
         if not done.ok:
             return findings, False
         by_scripts = self._running()
         findings += self._started(by_scripts)
+        self._note("start")
         self._stop()
+        self._note("stop")
         return findings, True
 
     def end(self) -> list[Finding]:
         """Removes and purges the packages; then the same after an upgrade, if there are packages to upgrade from."""
+        self._note("test")
         self._end_run()
+        self._note("end of test")
         findings = [self._removed(self._new, "")]
         if any(item.previous is not None for item in self._selection.packages):
             findings += self._upgraded()
@@ -182,9 +195,12 @@ class Lifecycle:
         done = self._steps.install(older)
         if not done.ok:
             return [judged.install_finding(older, done)]
+        self._note("install before the upgrade")
         refused = self._start(services)
         before = self._read(services)
+        self._note("start before the upgrade")
         done = self._steps.upgrade(newer)
+        self._note("upgrade")
         if not done.ok:
             return [judged.upgrade_failed(newer, done)]
         after = self._read(services)
@@ -202,14 +218,17 @@ class Lifecycle:
         removed = self._steps.remove(files)
         running = left_processes(shipped)
         purged = self._steps.purge(files) if removed.ok else Done(what="purge", status=0, output=(), seconds=0.0)
-        after = scene()
-        left, data = left_files(self._before, after, shipped)
+        before, after = self._before, scene()
+        # What is left now was told, and does not count again.
+        self._before = after
+        left, data = left_files(before, after, shipped)
         leftovers = Leftovers(
             files=left, data=data, units=left_units(programs, units), processes=running,
-            accounts=left_accounts(self._before, after),
+            accounts=left_accounts(before, after),
             slices=left_units(programs, (item.unit for item in self._plan.slices)),
         )  # fmt: skip
-        return judged.removal_finding(files, (removed, purged), leftovers, when)
+        self._note(f"removal{when}")
+        return judged.removal_finding(files, (removed, purged), leftovers, when, self._seconds)
 
     def _units(self, files: Sequence[PackageFile]) -> tuple[str, ...]:
         names = (os.path.basename(path) for file in files for path in file.units)

@@ -174,7 +174,11 @@ def test_a_service_that_the_upgrade_stops_fails_and_one_that_never_ran_proves_no
 
 def removal(folder, left=None, steps=None, when=""):
     return judged.removal_finding(
-        [package(folder)], steps or (done(what="removal"), done(what="purge")), left or Leftovers(), when
+        [package(folder)],
+        steps or (done(what="removal"), done(what="purge")),
+        left or Leftovers(),
+        when,
+        {"install": 1.25},
     )
 
 
@@ -221,7 +225,7 @@ def complete(selection, plan):
         judged.install_finding(files, done(), [item.sha256 for item in files]),
         start(service, reading(service)),
         upgrade(service),
-        judged.removal_finding(files, (done(), done()), Leftovers(), ""),
+        judged.removal_finding(files, (done(), done()), Leftovers(), "", {}),
     ]
 
 

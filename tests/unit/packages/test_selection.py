@@ -157,21 +157,33 @@ def test_what_the_guest_gets_says_the_same(tmp_path):
     assert str(tmp_path) not in json.dumps([json.loads(text)["packages"][0]["package"]["real"]])
 
 
-def test_the_run_adds_the_limits_that_the_package_lacks(tmp_path):
-    def added(files):
-        put(tmp_path, files={UNIT: SERVICE, **files})
-        selection = select(config(tmp_path), (), ())
-        plan = build_plan(applied(config(tmp_path), selection))
-        assert [item.path.partition(".d/")[0] for item in added_files(plan, selection)] == list(
-            added_units(plan, selection)
-        )
-        return added_units(plan, selection)
+OWN = {f"{UNITS}/user-api.service.d/10-cgroup-preflight-user-api.conf": "[Service]\n"}
+SHARED = {f"{UNITS}/api.slice.d/10-cgroup-preflight-user-api.conf": "[Slice]\n"}
 
-    own = {f"{UNITS}/user-api.service.d/10-cgroup-preflight-user-api.conf": "[Service]\n"}
-    shared = {f"{UNITS}/api.slice.d/10-cgroup-preflight-user-api.conf": "[Slice]\n"}
-    assert added({}) == ("user-api.service", "api.slice")
-    assert added(own) == ("api.slice",)
-    assert added({**own, **shared}) == ()
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        ({}, ("user-api.service", "api.slice")),
+        (OWN, ("api.slice",)),
+        ({**OWN, **SHARED}, ()),
+        # The unit sets it all itself, or not quite.
+        ({UNIT: f"{SERVICE}MemoryMax=96M\nSlice=api.slice\n", **SHARED}, ()),
+        ({UNIT: f"{SERVICE}MemoryMax=100663296\nSlice=api.slice\n", **SHARED}, ()),
+        ({UNIT: f"{SERVICE}Slice=api.slice\n", **SHARED}, ("user-api.service",)),
+        ({UNIT: f"{SERVICE}MemoryMax=96M\nSlice=other.slice\n", **SHARED}, ("user-api.service",)),
+        ({**OWN, f"{UNITS}/api.slice": "[Slice]\nTasksMax=100\n"}, ()),
+        ({**OWN, f"{UNITS}/api.slice.d/mine.conf": "[Slice]\nTasksMax=100\n"}, ()),
+        ({**OWN, f"{UNITS}/api.slice": "[Slice]\nTasksMax=lots\n"}, ("api.slice",)),
+        ({**OWN, f"{UNITS}/api.slice": "[Slice]\nTasksMax=101\n"}, ("api.slice",)),
+    ],
+)
+def test_the_run_adds_the_limits_that_the_package_lacks(tmp_path, files, missing):
+    put(tmp_path, files={UNIT: SERVICE, **files})
+    selection = select(config(tmp_path), (), ())
+    plan = build_plan(applied(config(tmp_path), selection))
+    assert [item.path.partition(".d/")[0] for item in added_files(plan, selection)] == list(missing)
+    assert added_units(plan, selection) == missing
 
 
 def required(folder, status="", target="", named=(), previous=()):
