@@ -7,7 +7,7 @@ these, they are installed, started, upgraded while they run, removed and purged.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
@@ -36,8 +36,6 @@ from cgroup_preflight.plan.model import Plan, ServicePlan
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
 
-#: The manager's run-time folder, which no package has files in.
-_UNIT_FOLDER = "/run/systemd/system"
 #: Between two readings of services that run as installed, in seconds.
 _AGAIN_SECONDS = 1.0
 _STOP_SECONDS = 60.0
@@ -45,12 +43,15 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the steps need of the machine that they change."""
+    """The machine that the steps change: `look` and `running` say what is on it, `unit_folder` is for drop-ins of a run."""
 
     door: "Door"
     mount: str
     numbers: HostNumbers
     systemd: int
+    look: Callable[[], Scene] = scene
+    running: Callable[[frozenset[str]], tuple[str, ...]] = left_processes
+    unit_folder: str = "/run/systemd/system"
 
 
 class Lifecycle:
@@ -76,7 +77,7 @@ class Lifecycle:
 
     def begin(self) -> tuple[list[Finding], bool]:
         """Installs the packages and reads the limits of their services as installed; False where they are not installed."""
-        self._before = scene()
+        self._before = self._machine.look()
         # Before anything of the packages runs: the host compares it with the files that it sent.
         received = [sha256_of(item.real) for item in self._new]
         self._add_limits()
@@ -108,7 +109,7 @@ class Lifecycle:
         """Writes the drop-ins of the plan for units of which no package has one; they do not outlive a boot."""
         files = added_files(self._plan, self._selection)
         for file in files:
-            path = os.path.join(_UNIT_FOLDER, file.path)
+            path = os.path.join(self._machine.unit_folder, file.path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             write_file(path, file.content.encode())
         if files:
@@ -116,9 +117,9 @@ class Lifecycle:
 
     def _end_run(self) -> None:
         """Ends what the test of the services left: units of its run, and drop-ins, which belong to no package."""
-        for name in os.listdir(_UNIT_FOLDER):
+        for name in os.listdir(self._machine.unit_folder):
             if name.startswith("cgpf"):
-                path = os.path.join(_UNIT_FOLDER, name)
+                path = os.path.join(self._machine.unit_folder, name)
                 if name.endswith(".slice"):
                     self._systemctl("stop", "--", name)
                 shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
@@ -216,9 +217,9 @@ class Lifecycle:
         programs = self._machine.door.programs
         shipped, units = self._steps.shipped(files), self._units(files)
         removed = self._steps.remove(files)
-        running = left_processes(shipped)
+        running = self._machine.running(shipped)
         purged = self._steps.purge(files) if removed.ok else Done(what="purge", status=0, output=(), seconds=0.0)
-        before, after = self._before, scene()
+        before, after = self._before, self._machine.look()
         # What is left now was told, and does not count again.
         self._before = after
         left, data = left_files(before, after, shipped)
