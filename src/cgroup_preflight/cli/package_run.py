@@ -8,7 +8,7 @@ from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Finding, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import ENGINES
 from cgroup_preflight.plan.model import Plan
@@ -62,7 +62,18 @@ def prepare(args: argparse.Namespace, config: Config, engine: str) -> PackageRun
 
     selection = select(config, args.package, args.previous)
     assert selection is not None
-    return PackageRun(selection=selection, config=applied(config, selection))
+    return PackageRun(selection=selection, config=_with_dependencies(applied(config, selection), selection))
+
+
+def _with_dependencies(config: Config, selection: "Selection") -> Config:
+    """Where the config allows a network, the image has what the packages depend on: the first of alternatives."""
+    if not config.target.network:
+        return config
+    from cgroup_preflight.packages.dependencies import named
+
+    wanted = named(file.fields for file in selection.files)
+    packages = tuple(dict.fromkeys((*config.target.packages, *wanted)))
+    return replace(config, target=replace(config.target, packages=packages))
 
 
 def _inside(text: str, config: Config) -> PackageRun:

@@ -27,8 +27,9 @@ def require_system(selection: Selection, config: Config, status: str, distro: st
     if not missing:
         return
     listed = ", ".join(f"{item.text} (of {item.needed_by})" for item in missing.values())
-    known = getattr(config.target, "packages", ())
-    names = ", ".join(f'"{name}"' for name in dict.fromkeys((*known, *(item.package for item in missing.values()))))
+    names = ", ".join(
+        f'"{name}"' for name in dict.fromkeys((*config.target.packages, *(item.package for item in missing.values())))
+    )
     raise GuestError(
         f"the {distro} guest lacks packages that the tested ones depend on: {listed}; nothing was installed",
         remedy=Remedy(title=f"write below [target] in the config: packages = [{names}]"),

@@ -31,6 +31,14 @@ def unmet(packages: Iterable[Mapping[str, str]], system: Installed) -> tuple[Unm
     return tuple(found.values())
 
 
+def named(packages: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """The packages of the distribution that `packages` depend on, the first one of alternatives."""
+    given = tuple(packages)
+    own = installed(given)
+    groups = (item for fields in given for name in _NEEDS for item in relations(fields.get(name, "")))
+    return tuple(dict.fromkeys(group[0].name for group in groups if not any(own.fulfils(item) for item in group)))
+
+
 def conflicts(packages: Iterable[Mapping[str, str]], system: Installed) -> tuple[str, ...]:
     """Each pair of which one package excludes the other, in words."""
     given = tuple(packages)

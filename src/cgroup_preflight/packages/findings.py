@@ -118,7 +118,7 @@ def start_finding(
         message = f"systemd does not start {service.unit} as it is installed: {said}"
         remedy = Remedy(title="read the last lines of its log in the evidence")
         return codes.PACKAGE_START.finding(
-            Status.FAIL, service, message, remedy, evidence=evidence | {"log": "\n".join(line[:200] for line in log)}
+            Status.FAIL, service, message, remedy, evidence=evidence | {"log": "\n".join(log)}
         )
     wrong = early.wrong or late.wrong
     misplaced = early.misplaced or late.misplaced

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
@@ -185,7 +186,11 @@ class Lifecycle:
     def _log(self, service: ServicePlan) -> tuple[str, ...]:
         argv = ("journalctl", "--no-pager", "--output=cat", "--lines=8", f"--unit={service.unit}")
         answer = self._machine.door.programs.run(argv, timeout=_STOP_SECONDS)
-        return () if isinstance(answer, Missing) else tuple(answer.value.stdout.splitlines()[-8:])
+        return (
+            ()
+            if isinstance(answer, Missing)
+            else tuple(printable(line)[:200] for line in answer.value.stdout.splitlines()[-8:])
+        )
 
     def _upgraded(self) -> list[Finding]:
         """Installs the packages before these, starts their services, and upgrades while they run."""
@@ -243,7 +248,8 @@ class Lifecycle:
             return answer.detail or str(answer)
         if answer.value.returncode == 0:
             return ""
-        return answer.value.stderr.strip()[:400] or f"exit status {answer.value.returncode}"
+        words = printable(" ".join(answer.value.stderr.split()))[:400]
+        return words or f"exit status {answer.value.returncode}"
 
 
 def _sockets(service: ServicePlan) -> tuple[str, ...]:

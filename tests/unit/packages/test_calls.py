@@ -1,5 +1,6 @@
 """`run --package` as it is called: what is refused before anything boots, and what goes into the guest."""
 
+import argparse
 import json
 
 import pytest
@@ -93,3 +94,14 @@ def test_services_outside_of_the_packages_are_named(tmp_path):
         ("CGP520", "user-api", Status.WARN), ("CGP520", "worker", Status.SKIP)
     ]  # fmt: skip
     assert [item.subject for item in package_run.notes(run, whole, plan, tested=False)] == ["worker"]
+
+
+@pytest.mark.parametrize(
+    ("network", "packages"), [("true", ("kept", "libevent", "redis", "libold")), ("false", ("kept",))]
+)
+def test_the_image_gets_the_dependencies_only_where_a_network_is_allowed(tmp_path, network, packages):
+    new = put(tmp_path, version="2", Depends="libevent (>= 2), redis | valkey", Pre_Depends="user-api")
+    old = put(tmp_path, "old.deb", version="1", Depends="libold")
+    made = config(tmp_path, f'{CONFIG}[target]\nnetwork = {network}\npackages = ["kept"]\n')
+    args = argparse.Namespace(inside=False, package=[new], previous=[old], inject=None)
+    assert package_run.prepare(args, made, "auto").config.target.packages == packages
