@@ -5,6 +5,7 @@ host stay in the report under the subject `this host: ...` and never decide: a f
 services are to run on this machine), an unverified check is skipped (the guest did it).
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +104,7 @@ def guest_findings(made: GuestReport) -> tuple[Finding, ...]:
 
 
 def _adopted(made: GuestReport, item: Finding) -> Finding:
-    # The guest knows the config under another path.
-    place = None if item.location is None else Location(file=made.config_path, line=item.location.line)
+    place = _place_here(made.config_path, item.location)
     lacking = _lacking(made, item)
     item = replace(item, location=place, subject=_labelled(made, item.subject))
     if lacking is not None:
@@ -115,6 +115,15 @@ def _adopted(made: GuestReport, item: Finding) -> Finding:
     # We made the guest: what it lacks is not a fault of the project.
     return replace(item, status=Status.UNVERIFIED, message=f"the guest lacks what the config needs: {item.message}",
                    remedies=(_OTHER_GUEST,))  # fmt: skip
+
+
+def _place_here(config_path: str, place: Location | None) -> Location | None:
+    """The place of a finding on this host, where the config has another path; None for what is not in the project."""
+    if place is None or place.file.startswith("/") or ".." in place.file.split("/"):
+        return None
+    if place.file == os.path.basename(config_path):
+        return replace(place, file=config_path)
+    return replace(place, file=os.path.normpath(os.path.join(os.path.dirname(config_path), place.file)))
 
 
 def _lacking(made: GuestReport, item: Finding) -> Lack | None:

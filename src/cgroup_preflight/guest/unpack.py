@@ -2,23 +2,23 @@
 
     python3 -m cgroup_preflight.guest.unpack ROOT [PATTERN]...
 
-apt has verified the packages and left them in ROOT's var/cache/apt/archives. As many are unpacked at once as there are
-CPUs, each by `dpkg-deb | tar`. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
+apt has verified the packages and left them in ROOT's var/cache/apt/archives. There are as many `tar` as CPUs, and each
+unpacks one package after the other. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
 /usr/share/doc/dpkg). A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
 """
 
 import hashlib
-import io
 import os
 import subprocess
 import sys
-import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from queue import Empty, SimpleQueue
 
+from cgroup_preflight.guest import package_file
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
 
 _ARCHIVES = "var/cache/apt/archives"
@@ -30,8 +30,9 @@ _FIRST = "base-files"
 #: invoke-rc.d(8): 101 forbids to start anything.
 _POLICY = "usr/sbin/policy-rc.d"
 _SCRIPTS = ("preinst", "postinst")
+#: No variable of the build, which may be a secret of the job or name a folder of it, reaches the scripts of packages.
 _DPKG = """
-exec chroot "$0" env PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive \\
+exec chroot "$0" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive \\
     dpkg --force-unsafe-io --install "$@"
 """
 _MOUNTS = f"""
@@ -68,7 +69,7 @@ class _Package:
 def unpack(root: Path, excluded: Sequence[str]) -> None:
     """Unpacks and configures all packages of `root`, without the files of the patterns `excluded`.
 
-    Raises OSError, CalledProcessError, ValueError, tarfile.TarError.
+    Raises CalledProcessError, package_file.ERRORS.
     """
     for name in _MERGED:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
@@ -80,13 +81,12 @@ def unpack(root: Path, excluded: Sequence[str]) -> None:
     info = root / _DATABASE / "info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "format").write_text("1\n")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packages = list(pool.map(_read, files))
-        plain = [item for item in packages if item.is_plain]
-        first = [_unpack(item, root, excluded) for item in plain if item.name == _FIRST]
-        status = first + list(
-            pool.map(lambda item: _unpack(item, root, excluded), (item for item in plain if item.name != _FIRST))
-        )
+    packages = [_read(file) for file in files]
+    plain = [item for item in packages if item.is_plain]
+    paths: dict[str, list[str]] = {}
+    for group in ([item for item in plain if item.name == _FIRST], [item for item in plain if item.name != _FIRST]):
+        paths |= _extract(group, root, excluded)
+    status = [_record(item, paths[item.stem], root) for item in plain]
     _write_triggers(plain, root / _DATABASE / "triggers")
     (root / _DATABASE / "status").write_text("\n".join(status))
     _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
@@ -103,30 +103,52 @@ def _field(fields: str, name: str) -> str:
 
 
 def _read(file: Path) -> _Package:
-    archive = _call(("dpkg-deb", "--ctrl-tarfile", str(file)))
-    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-        control = {
-            os.path.basename(item.name): data.read()
-            for item in members
-            if item.isreg() and (data := members.extractfile(item))
-        }
+    control = package_file.control_files(file)
     fields = control.pop("control").decode()
     return _Package(file=file, name=_field(fields, "Package"), fields=fields.strip("\n"), control=control)
 
 
-def _unpack(package: _Package, root: Path, excluded: Iterable[str]) -> str:
-    """Unpacks one package; returns its paragraph of dpkg's status file."""
-    with subprocess.Popen(("dpkg-deb", "--fsys-tarfile", str(package.file)), stdout=subprocess.PIPE) as reader:
-        names = _call(
-            ("tar", "--extract", "--verbose", "--quoting-style=literal", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
-             "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded)),
-            stdin=reader.stdout,
-        )  # fmt: skip
-    if reader.returncode != 0:
-        raise subprocess.CalledProcessError(reader.returncode, ("dpkg-deb", str(package.file)))
-    paths = [line.removeprefix(".").rstrip("/") or "/." for line in names.decode().splitlines()]
+def _extract(packages: Sequence[_Package], root: Path, excluded: Sequence[str]) -> dict[str, list[str]]:
+    """Unpacks packages; the paths in each by its stem, in the order of its archive."""
+    todo: SimpleQueue[_Package] = SimpleQueue()
+    for item in packages:
+        todo.put(item)
+    workers = min(os.cpu_count() or 1, len(packages))
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for part in pool.map(lambda _: _extract_some(todo, root, excluded), range(workers)):
+            found |= part
+    return found
+
+
+def _extract_some(todo: "SimpleQueue[_Package]", root: Path, excluded: Iterable[str]) -> dict[str, list[str]]:
+    """Unpacks packages with one `tar`, as long as there are some to do."""
+    argv = (
+        "tar", "--extract", "--ignore-zeros", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
+        "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded),
+    )  # fmt: skip
+    found = {}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as tar, suppress(BrokenPipeError):
+        assert tar.stdin is not None
+        for package in _taken(todo):
+            # Also those that are not unpacked: of a package without files, dpkg says that it has disappeared.
+            names = package_file.copy_data(package.file, tar.stdin)
+            found[package.stem] = [name.removeprefix(".").rstrip("/") or "/." for name in names]
+    if tar.returncode != 0:
+        raise subprocess.CalledProcessError(tar.returncode, argv)
+    return found
+
+
+def _taken(todo: "SimpleQueue[_Package]") -> Iterator[_Package]:
+    with suppress(Empty):
+        while True:
+            yield todo.get_nowait()
+
+
+def _record(package: _Package, paths: Iterable[str], root: Path) -> str:
+    """Writes the files of an unpacked package in dpkg's database; returns its paragraph of the status file."""
     info = root / _DATABASE / "info"
-    (info / f"{package.stem}.list").write_text("".join(f"{path}\n" for path in paths))
+    (info / f"{package.stem}.list").write_text("".join(f"{path}\n" for path in paths), errors="surrogateescape")
     for name, data in package.control.items():
         path = info / f"{package.stem}.{name}"
         path.write_bytes(data)
@@ -177,9 +199,9 @@ def _enabled(root: Path) -> set[Path]:
     return {link for kind in ("wants", "requires") for link in (root / "etc/systemd/system").glob(f"*.{kind}/*")}
 
 
-def _call(argv: tuple[str, ...], stdin: "IO[bytes] | None" = None) -> bytes:
-    """The output of a command, whose messages go to stderr. Raises CalledProcessError."""
-    return subprocess.run(argv, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+def _call(argv: tuple[str, ...]) -> None:
+    """Runs a command, whose output nobody reads. Raises CalledProcessError."""
+    subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":
@@ -188,3 +210,5 @@ if __name__ == "__main__":
     except subprocess.CalledProcessError as error:
         # The command may be a script of a hundred lines; its own message is on stderr.
         sys.exit(f"{' '.join(error.cmd[:2])} exited with {error.returncode}")
+    except package_file.ERRORS as error:
+        sys.exit(f"a package cannot be unpacked: {error}")

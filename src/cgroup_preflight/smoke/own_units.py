@@ -112,7 +112,7 @@ def _two_values(service: Service, source: "UnitSource") -> Iterator[Finding]:
     """Which of two values wins where the service runs later: systemd goes by the names of the drop-ins (systemd.unit(5))."""
     ours = {item.property: item for item in service.settings}
     for item in own_limits(source):
-        own, file = ours.get(item.property), item.location.file or ""
+        own, file = ours.get(item.property), item.location.file
         if own is None or own.value == item.value:
             continue
         ours_text, text = f"{item.property}={own.text} of the config", f"{item.property}={item.text} of"

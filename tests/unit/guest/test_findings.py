@@ -200,3 +200,17 @@ def test_what_the_guest_does_not_explain_stays(code, status, line, engine):
 def test_the_lines_of_another_service_explain_nothing():
     made = with_log(made_in_guest(finding("CGP503", Status.FAIL, subject="api")), "network is unreachable")
     assert guest_findings.guest_findings(made)[1].status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("told", "here"),
+    [
+        ("shop.toml", "deploy/shop.toml"), ("units/a.service", "deploy/units/a.service"), ("/usr/lib/systemd/system/a.service", None),
+        ("../../etc/passwd", None), ("x/../../../y", None),
+    ],
+)  # fmt: skip
+def test_the_place_of_a_finding_is_in_the_project_or_nowhere(told, here):
+    """The report comes from the guest: it names no other file of this host."""
+    item = finding("CGP501", Status.FAIL, location=Location(file=told, line=7))
+    _, found = guest_findings.guest_findings(made_in_guest(item))
+    assert found.location == (Location(file=here, line=7) if here else None)

@@ -1,19 +1,23 @@
-"""Packages are unpacked as dpkg would, and its database says so. `dpkg-deb`, `chroot` and `unshare` are played."""
+"""Packages are unpacked as dpkg would, and its database says so. `chroot` and `unshare` are played."""
 
+import bz2
+import gzip
 import io
+import lzma
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cgroup_preflight.guest import package_file
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
 from cgroup_preflight.guest.unpack import unpack
 
 EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*")
-#: A package file here has its two archives next to it.
 _PLAYED = {
-    "dpkg-deb": 'case $1 in --ctrl-tarfile) cat "$2.control";; --fsys-tarfile) cat "$2.data";; esac',
     "chroot": 'printf "%s\\n" "$@" > "$LOG.chroot"',
     "unshare": 'printf "%s\\n" "$@" > "$LOG.unshare"; [ "$2" = true ] || test -x root/usr/sbin/policy-rc.d',
 }
@@ -36,7 +40,7 @@ def root(tmp_path, monkeypatch):
 
 def _archive(files):
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             if content is None:
@@ -50,11 +54,29 @@ def _archive(files):
 def put(root, name, fields, files, **control):
     """The package file of `name`: lines of its control file after the name, files to unpack, further control files."""
     file = root / f"var/cache/apt/archives/{name}_1_amd64.deb"
-    file.touch()
     text = f"Package: {name}\n{fields}"
     control = {f"./{key}": value.encode() for key, value in {"control": text, **control}.items()}
-    Path(f"{file}.control").write_bytes(_archive({"./": None, **control}))
-    Path(f"{file}.data").write_bytes(_archive({"./": None, **files}))
+    file.write_bytes(package(_archive({"./": None, **control}), _archive({"./": None, **files})))
+
+
+_COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+def package(control, data, ending=".xz"):
+    """A package file (deb(5))."""
+    found = b"!<arch>\n"
+    members = {
+        "debian-binary": b"2.0\n",
+        f"control.tar{ending}": _COMPRESS[ending](control),
+        f"data.tar{ending}": _COMPRESS[ending](data),
+    }
+    for name, content in members.items():
+        found += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
+    return found
 
 
 @pytest.mark.starts_processes
@@ -75,7 +97,7 @@ def test_files_and_the_database(root):
     assert not (root / "usr/share/doc/x").exists()
     info = root / "var/lib/dpkg/info"
     assert (info / "libx:amd64.list").read_text().splitlines() == [
-        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/lib/a\\x2db",
+        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/share/doc/x", "/usr/lib/a\\x2db",
     ]  # fmt: skip
     assert (info / "base-files.postinst").stat().st_mode & 0o777 == 0o755
     assert (info / "libx:amd64.conffiles").stat().st_mode & 0o111 == 0
@@ -105,12 +127,84 @@ def test_a_package_with_scripts_that_nobody_has_read_is_left_to_dpkg(root):
 
 
 @pytest.mark.starts_processes
-@pytest.mark.parametrize("broken", ["control", "data"])
-def test_a_damaged_package_ends_the_build(root, broken):
-    put(root, "plain", "Version: 7\nArchitecture: all\n", {"./plain": b""})
-    (root / f"var/cache/apt/archives/plain_1_amd64.deb.{broken}").unlink()
+@pytest.mark.parametrize("cut", [3, 70, 150, -40])
+def test_a_damaged_package_ends_the_build(root, cut):
+    put(root, "plain", "Version: 7\nArchitecture: all\n", {"./plain": bytes(100_000)})
+    (file,) = (root / "var/cache/apt/archives").iterdir()
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(package_file.ERRORS):
+        unpack(root, EXCLUDED)
+
+
+@pytest.mark.starts_processes
+def test_a_package_that_tar_cannot_unpack_ends_the_build(root):
+    put(root, "plain", "Version: 7\nArchitecture: all\n", {"./plain": b"x", "./plain/below": b"x"})
     with pytest.raises(subprocess.CalledProcessError):
         unpack(root, EXCLUDED)
+
+
+@pytest.mark.starts_processes
+def test_units_that_packages_enable_do_not_start_at_boot(root):
+    """Aliases stay, and so does what the distribution itself starts."""
+    folder = root / "etc/systemd/system"
+    (folder / "multi-user.target.wants").mkdir(parents=True)
+    (folder / "multi-user.target.wants/own.service").symlink_to("/lib/systemd/system/own.service")
+    put(root, "redis-server", "Version: 7\nArchitecture: amd64\n", {"./redis": b""}, postinst="#!/bin/sh\n")
+    install = (
+        '[ "$2" = true ] || for at in multi-user.target.wants sockets.target.requires .; do'
+        " mkdir -p root/etc/systemd/system/$at; ln -s /x root/etc/systemd/system/$at/redis.service; done"
+    )
+    (root.parent / "bin/unshare").write_text(f"#!/bin/sh\n{install}\n")
+    unpack(root, EXCLUDED)
+    assert sorted(path.name for path in folder.rglob("*.service")) == ["own.service", "redis.service"]
+    assert (folder / "redis.service").is_symlink()
+
+
+@pytest.mark.parametrize("ending", list(_COMPRESS))
+def test_package_files_of_each_compression(tmp_path, ending):
+    file, out = tmp_path / "x.deb", io.BytesIO()
+    long = "./" + "a" * 150
+    data = _archive({"./": None, long: b"x", "./b": b"y" * 5000, "./c": b""})
+    file.write_bytes(package(_archive({"./control": b"Package: x\n"}), data, ending))
+    assert package_file.control_files(file) == {"control": b"Package: x\n"}
+    assert package_file.copy_data(file, out) == ["./", long, "./b", "./c"]
+    assert out.getvalue() == data
+    file.write_bytes(package(b"", b"", ending).replace(b"data.tar", b"data.zzz"))
+    with pytest.raises(ValueError, match=r"has no data\.tar that can be read"):
+        package_file.copy_data(file, out)
+
+
+_members = st.dictionaries(
+    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="/"), min_size=1, max_size=160),
+    st.binary(max_size=1500),
+    max_size=6,
+)
+
+
+@given(_members, st.lists(st.integers(1, 4000), max_size=20))
+def test_names_are_found_however_the_stream_is_cut(members, cuts):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    names, data = package_file._Names(), stream.getvalue()
+    for cut in cuts:
+        names.feed(data[:cut])
+        data = data[cut:]
+    names.feed(data)
+    assert names.found == list(members)
+
+
+@given(st.binary(max_size=3000))
+def test_whatever_comes_is_names_or_an_error(data):
+    names = package_file._Names()
+    try:
+        names.feed(data)
+    except package_file.ERRORS:
+        return
+    assert all(names.found)
 
 
 @pytest.mark.parametrize(
