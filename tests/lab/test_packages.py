@@ -59,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(project: Path) -> dict[str, Any]:
     """The report of one run of all of them."""
-    return report_of_run(project, "debian-13")
+    return report_of_run(project, "debian-13", timeout=800)
 
 
 _ALL = "lab-bare, lab-good, lab-stale, lab-tar-1.0.tar.gz"
@@ -104,7 +104,7 @@ def test_what_a_purge_leaves_is_named(report: dict[str, Any]) -> None:
 def test_scripts_that_fail_and_hang_are_named_with_their_output(tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
-    text = '[project]\nname = "lab"\n[target]\nmachine = "uml"\ninstall_timeout = "15s"\n'
+    text = '[project]\nname = "lab"\n[target]\nmachine = "uml"\ninstall_timeout = "20s"\n'
     for name, script in (("lab-fails", _FAILS), ("lab-hangs", _HANGS)):
         build(folder, name, "1.0", limits="MemoryMax=64M", scripts={"postinst": script})
         text += _service(name, f'package = "{name}_1.0_all.deb"\n')
