@@ -79,6 +79,16 @@ class DebFormat:
         """The package's name."""
         return _package_name(self._files["control"])
 
+    @property
+    def control(self) -> bytes:
+        """The control file."""
+        return self._files["control"]
+
+    @property
+    def data(self) -> TarPart:
+        """The archive of the package's files."""
+        return self._data
+
     def scan(self, scan: Scan) -> None:
         """Looks at every member of data.tar. Raises ArtifactError."""
         self._data.scan(scan)

@@ -317,6 +317,11 @@ class Scan:
         self._candidates.append(found)
 
 
+def is_root_folder(name: str) -> bool:
+    """Whether this is a folder of a root file system, which wraps no archive."""
+    return name in _ROOT_FOLDERS
+
+
 def _bounded(
     noted: "dict[str, FoundMember] | list[PackedProgram] | list[FoundMember] | list[tuple[Member, list[str]]]",
 ) -> None:

@@ -18,7 +18,7 @@ from cgroup_preflight.report.escape import plain
 if TYPE_CHECKING:
     # At run time only where a guest is used: in the guest itself each module costs time.
     from cgroup_preflight.guest.findings import GuestReport, GuestRun
-    from cgroup_preflight.guest.run import GuestTask
+    from cgroup_preflight.guest.run import GuestPackages, GuestTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +72,21 @@ def choose_guests(targets: Sequence[str], engine: str, config: Config, context: 
 
 
 def run_in_guests(
-    choice: GuestChoice | None, config: Config, words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding]
+    choice: GuestChoice | None, config: Config, words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
+    packages: "GuestPackages | None" = None,
 ) -> GuestPart | None:  # fmt: skip
-    """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host."""
+    """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host.
+
+    `packages` are built packages that are installed in each guest.
+    """
     if choice is None:
         return None
     from cgroup_preflight.guest.run import GuestTask, run_task
 
-    tasks = [GuestTask(config=config, words=words, names=names, distro=distro) for distro in choice.distros]
+    tasks = [
+        GuestTask(config=config, words=words, names=names, distro=distro, packages=packages)
+        for distro in choice.distros
+    ]
     return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, say))
 
 

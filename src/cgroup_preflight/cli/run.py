@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli import common, guest_run, options, package_run
 from cgroup_preflight.cli.smoke_run import (
+    Prepared,
     add_engine,
     check_names,
     go_findings,
@@ -15,8 +16,9 @@ from cgroup_preflight.cli.smoke_run import (
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.core.report import Finding, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import Finding, HostSummary, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
+from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.plan.model import Plan
 
 _ABOUT = """\
@@ -31,6 +33,10 @@ Use it for every commit, before the merge. Where this host cannot start units
     cgroup-preflight run
     cgroup-preflight run --format text --format json=report.json
     cgroup-preflight run --target debian-12 --target debian-13
+    cgroup-preflight run --package dist/shop_1.3_amd64.deb --previous old.deb
+
+With --package, built packages are installed in a guest: their services start as
+installed, limits are read, then they are upgraded, removed and purged.
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
 required check could not run, so this is not a pass.
@@ -44,46 +50,66 @@ def main(words: list[str]) -> int:
     options.add_config(parser)
     add_engine(parser)
     guest_run.add_target(parser)
-    parser.add_argument("--inject", choices=("passed", "always", "never"), default="passed",
+    package_run.add_packages(parser)
+    parser.add_argument("--inject", choices=("passed", "always", "never"),
                         help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
+    engine = args.engine or config.engine
+    packed = package_run.prepare(args, config, engine)
+    whole, config, engine = config, packed.config if packed else config, GUEST if packed and not args.inside else engine
     check_names(config, [])
     require_binaries(config, ())
     require_certificates(config, ())
-    if config.inject and args.inject != "never" and not args.inside:
+    # A package that was tested must stay as it is.
+    inject = "never" if packed or args.inside else args.inject or "passed"
+    if config.inject and inject != "never":
         _refuse_outside(config)
     options.progress("checking the host")
-    engine = args.engine or config.engine
     prepared = prepare(config, engine, args.target)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     findings = [*run_checks(context), *common.plan_findings(context, config)]
-    services: tuple[ServiceResult, ...] = ()
-    programs = {} if args.inside else _programs(config)
-    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
-
-    broken = unrunnable_programs(plan.services, context.facts)
-    # A guest has the same architecture: a program that cannot run here cannot run there.
-    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("run",), (), findings)
-    if broken:
-        findings = without_run(broken, findings)
-    elif guests is not None and guests.decides:
-        findings, services = list(guests.findings), guests.services
-    else:
-        findings += guests.findings if guests is not None else ()
-        if any(item.status is Status.FAIL for item in findings):
-            findings = [*go_findings(plan, context, ()), *findings]
-        else:
-            more, services = try_services(config, plan, context, (), inside=args.inside)
-            findings += more
-    if not args.inside:
-        findings += _artifacts(config, plan, programs, verdict_of(findings), args.inject)
-    report = common.report(started, context, findings, services, host=guests.host if guests else None)
+    programs = {} if inject == "never" else _programs(config)
+    findings, services, host = _tested(prepared, packed, findings, inside=args.inside)
+    if packed and not args.inside:
+        findings += package_run.notes(packed, whole, plan, tested=host is not None)
+    if not args.inside and not packed:
+        findings += _artifacts(config, plan, programs, verdict_of(findings), inject)
+    report = common.report(started, context, findings, services, host=host)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _tested(
+    prepared: Prepared, packed: "package_run.PackageRun | None", found: list[Finding], *, inside: bool
+) -> tuple[list[Finding], tuple[ServiceResult, ...], HostSummary | None]:
+    """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host.
+
+    `packed` are the built packages that are tested, if any.
+    """
+    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+
+    config, plan, context = prepared.config, prepared.plan, prepared.context
+    if broken := unrunnable_programs(plan.services, context.facts):
+        # A guest has the same architecture: a program that cannot run here cannot run there.
+        return without_run(broken, found), (), None
+    packages = package_run.guest_packages(packed, plan) if packed and not inside else None
+    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), (), found, packages)
+    if guests is not None and guests.decides:
+        return list(guests.findings), guests.services, guests.host
+    host = guests.host if guests else None
+    findings = [*found, *(guests.findings if guests is not None else ())]
+    if any(item.status is Status.FAIL for item in findings):
+        return [*go_findings(plan, context, ()), *findings], (), host
+
+    def services() -> tuple[list[Finding], tuple[ServiceResult, ...]]:
+        return try_services(config, plan, context, (), inside=inside)
+
+    more, results = package_run.try_packages(packed, plan, context, services) if packed else services()
+    return [*findings, *more], results, host
 
 
 # `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.

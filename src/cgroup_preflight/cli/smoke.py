@@ -6,6 +6,7 @@ from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
     prepare,
+    refuse_packages,
     try_services,
     without_run,
 )
@@ -47,6 +48,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)
+    refuse_packages(config, names)
     require_binaries(config, names)
     require_certificates(config, names)
     engine = args.engine or config.engine

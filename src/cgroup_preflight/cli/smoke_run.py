@@ -63,6 +63,19 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def refuse_packages(config: Config, names: Sequence[str]) -> None:
+    """Raises UsageError where a service (of `names`, or of all) is installed from a package."""
+    packed = [item for item in config.services if item.package and (not names or item.name in names)]
+    if packed:
+        raise UsageError(
+            f"{', '.join(item.name for item in packed)} is installed from a package, and only `run` installs packages",
+            where=config.path,
+            remedy=Remedy(
+                title="test it with run, or name the other services", commands=(("cgroup-preflight", "run"),)
+            ),
+        )
+
+
 def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Finding]:
     """The findings where programs are `broken`, so that nothing was run: they decide, and come first.
 

@@ -14,6 +14,7 @@ from cgroup_preflight.config.model import (
     ReadyKind,
     ReadyTest,
     Smoke,
+    Target,
 )
 from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
 from cgroup_preflight.core import quantities as q
@@ -329,6 +330,9 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="cpus", kind="quantity", doc="The CPUs of the guest; more than one needs QEMU.", parse=_guest_cpus,
             examples=(2,), schema={"type": ["string", "integer"], "minimum": 1, "maximum": 16, "pattern": "^([1-9]|1[0-6])$"}),
         Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
+        Key(name="install_timeout", kind="span", doc="Time that packages may take for one step: installation, upgrade, "
+            "removal.", parse=_timeout, default=f"{Target().install_timeout:g}s", examples=("2min",),
+            schema={"minimum": 1}),
     )),
     "artifacts": Section(doc="Build artifacts.", keys=(
         Key(name="inject", kind="strings", doc="Globs of artifacts that get the unit files.", parse=_glob,
@@ -357,6 +361,11 @@ SECTIONS: Mapping[str, Section] = {
             "without a slash the name of a unit that the machine has installed. A run starts a copy of it with its "
             "drop-ins, and with the socket unit of the same name.", parse=_unit_path,
             examples=("deploy/user-api.service", "redis-server.service")),
+        Key(name="package", kind="string", doc="The built package (deb, tar) that the service is installed from in a guest, "
+            "relative to this file. `unit` is then the name of a unit in it.", parse=_path,
+            examples=("dist/user-api_1.2.3_amd64.deb",)),
+        Key(name="previous", kind="string", doc="The package before `package`: the run upgrades from it.", parse=_path,
+            examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,
             examples=("blue",)),
         Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,

@@ -222,7 +222,10 @@ def _services(
                 binary=_get(table, "binary", ""),
                 unit=unit,
                 instance=instance,
-                source=_source(places, path, unit, instance, mistakes),
+                package=_get(table, "package", ""),
+                previous=_get(table, "previous", ""),
+                # The unit of a package is known when the package is read.
+                source=None if "package" in table else _source(places, path, unit, instance, mistakes),
                 unit_location=table["unit"].location if "unit" in table else None,
                 slice=_get(table, "slice", None),
                 settings=_settings(table),

@@ -110,7 +110,8 @@ class Service:
 
     `unit` is the file of its own unit, also relative, `instance` that of a template, and `source` what the file says.
     With a unit, `binary` may be empty: then the program is the one that the unit names. A unit without a slash is one
-    that the machine has installed: its `source` is known where the service runs (`config.installed_units`).
+    that the machine has installed: its `source` is known where the service runs (`config.installed_units`). `package` is
+    the built package that the service is installed from, `previous` the one before it; `unit` then names a unit in it.
 
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
@@ -127,6 +128,8 @@ class Service:
     variables_at: tuple[tuple[str, Location], ...] = ()
     unit: str = ""
     instance: str = ""
+    package: str = ""
+    previous: str = ""
     source: "UnitSource | None" = None
     unit_location: Location | None = None
     go_settings: bool = True
@@ -136,7 +139,7 @@ class Service:
     @property
     def is_installed(self) -> bool:
         """Whether `unit` is the name of a unit that the machine has installed."""
-        return bool(self.unit) and "/" not in self.unit
+        return bool(self.unit) and "/" not in self.unit and not self.package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +161,7 @@ class Target:
     """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
 
     `cpus` is 0 and `memory` None where the limits decide. `files_location` is the line of `files`, and so on.
+    `install_timeout` is in seconds.
     """
 
     distro: str = ""
@@ -168,6 +172,7 @@ class Target:
     packages: tuple[str, ...] = ()
     memory: "Size | None" = None
     cpus: int = 0
+    install_timeout: float = 120.0
     files_location: Location | None = None
     packages_location: Location | None = None
 

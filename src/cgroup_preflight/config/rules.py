@@ -85,16 +85,23 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
 
 
 def _check_unit(service: Service, mistakes: Mistakes) -> None:
-    """A service has a program or a unit that names one; an instance belongs to a template (systemd.unit(5))."""
+    """A service has a program, or a unit or package with one; an instance belongs to a template (systemd.unit(5))."""
     path = ("services", service.name)
     is_template = service.unit.endswith("@.service")
-    if not service.binary and not service.unit and not any(mistakes.has((*path, key)) for key in ("binary", "unit")):
-        mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit",
-                     'add binary = "PROGRAM", or unit = "./FILE.service"')  # fmt: skip
+    keys = ("binary", "unit", "package")
+    if not (service.binary or service.unit or service.package) and not any(mistakes.has((*path, key)) for key in keys):
+        mistakes.add(codes.MISSING_KEY, path, f"[services.{service.name}] has neither binary nor unit nor package",
+                     'add binary = "PROGRAM", unit = "./FILE.service" or package = "FILE.deb"')  # fmt: skip
+    if service.previous and not service.package:
+        mistakes.add(codes.MISSING_KEY, (*path, "previous"), "previous: there is no package to upgrade to",
+                     'add package = "FILE.deb"')  # fmt: skip
+    if service.package and "/" in service.unit:
+        mistakes.add(codes.BAD_VALUE, (*path, "unit"), f"unit: {service.unit!r} is a file, and the service is installed from a package",
+                     f'name the unit in the package: unit = "{service.unit.rpartition("/")[2]}"')  # fmt: skip
     if is_template and not service.instance:
         mistakes.add(codes.MISSING_KEY, (*path, "unit"), f"{service.unit} is a template and needs an instance",
                      'add instance = "NAME"')  # fmt: skip
-    if service.unit and service.smoke.args:
+    if (service.unit or service.package) and service.smoke.args:
         mistakes.add(codes.BAD_VALUE, (*path, "smoke", "args"), "args: the unit has the arguments of its program",
                      "remove args, or write them into ExecStart= of the unit")  # fmt: skip
     of_type = next((item for item in service.settings if item.property == "Type"), None)

@@ -28,6 +28,13 @@ QUICK_KERNEL_ARGS = (
     "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nowhere",
 )
 
+#: The same with the units of packages (systemd.unit(5), "System Unit Search Path"), but with the targets of a quick boot.
+_ALL_FOLDERS = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", _QUICK_UNITS,
+    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+)  # fmt: skip
+ALL_UNITS = (f"SYSTEMD_UNIT_PATH={':'.join(_ALL_FOLDERS)}",)
+
 _UNITS = "/etc/systemd/system"
 _STARTER = "/usr/local/lib/preflight-start"
 

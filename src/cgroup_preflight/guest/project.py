@@ -95,7 +95,7 @@ def _certificates(config: Config, services: Iterable[Service]) -> Iterator[str]:
 def _unit_files(services: Iterable[Service]) -> Iterator[str]:
     """The unit files of services, with their drop-ins and sockets, as the config names them."""
     for service in services:
-        if service.source is not None:
+        if service.source is not None and not service.package:
             yield from (item.path for item in (*service.source.files, *service.source.socket))
 
 

@@ -26,6 +26,8 @@ from cgroup_preflight.guest import bytecode, image, programs, tools, units
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
+from cgroup_preflight.guest.overlay import ALL_UNITS
+from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
@@ -61,6 +63,21 @@ _PACKAGES = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPackages:
+    """Built packages that are installed in a guest: `inputs` are their files by the names in the input folder.
+
+    `words` are arguments of the command, `seconds` what the steps of packages may take. `require` gets dpkg's status file
+    and the name of the distribution, and raises GuestError or UsageError; `contradiction` says what a pass lacks.
+    """
+
+    words: tuple[str, ...]
+    inputs: Mapping[str, str]
+    seconds: float
+    require: Callable[[str, str], None]
+    contradiction: Callable[[Report], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestTask:
     """What to run in a guest: `words` are the command and its arguments, `names` the services, all if empty."""
 
@@ -69,6 +86,7 @@ class GuestTask:
     names: tuple[str, ...]
     distro: str
     kernel_args: tuple[str, ...] = ()
+    packages: GuestPackages | None = None
 
 
 def run_task(
@@ -88,6 +106,8 @@ def run_task(
     root = _image(task, machine.engine, folder, say)
     task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
     _require_system(task, root, project)
+    if task.packages is not None:
+        task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
     spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
     clock = _Clock(now)
@@ -210,11 +230,13 @@ def _accelerator(engine: GuestEngine, folder: Path) -> str:
 def _spec(
     task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, accelerated_by: str
 ) -> GuestSpec:  # fmt: skip
-    package = {f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()}
+    tool = {f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()}
+    built = {name: Path(path) for name, path in task.packages.inputs.items()} if task.packages is not None else {}
     return GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
-        inputs={**project.inputs, **package}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
-        network=task.config.target.network, kernel_args=task.kernel_args,
+        inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        network=task.config.target.network,
+        kernel_args=(*(ALL_UNITS if task.packages is not None else ()), *task.kernel_args),
         agent=compiled / "guest" / "inside" if compiled is not None else None,
     )  # fmt: skip
 
@@ -244,7 +266,7 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
 
 def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now: Now) -> CommandResult:
     """The command of `task`, ended in the guest. Raises GuestError."""
-    words = [*task.words, *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
+    words = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
              "--format=json", "--inside", "--allow-outside=/"]  # fmt: skip
     folders = [source, _PACKAGES]
     background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
@@ -265,6 +287,7 @@ def _time_limit(task: GuestTask) -> float:
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
     longest = sum(max(column) for column in spans)
     longest += _SERVICE_SECONDS * len(smokes)
+    longest += task.packages.seconds if task.packages is not None else 0.0
     return float(_BASE_SECONDS + SLOWEST * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 
@@ -301,7 +324,7 @@ def _not_about(task: GuestTask, report: Report) -> str:
         levels = (*(above.get(unit, ()) for unit in item.slices), item.settings)
         if item.label in expected and not _has_limits(found[item.label], levels):
             return f"a pass that leaves out limits of {item.label}"
-    return ""
+    return task.packages.contradiction(report) if task.packages is not None else ""
 
 
 #: Of the guest, for what is a percentage of its memory or tasks: these texts are not compared.

@@ -23,6 +23,7 @@ _DEBIAN_PACKAGES = {
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "tar": "tar",
     "unshare": "util-linux",
     "newuidmap": "uidmap",

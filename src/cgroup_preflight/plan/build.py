@@ -107,7 +107,8 @@ def _unit_name(service: Service) -> str:
     if service.source is not None:
         return service.source.name
     # Of a unit that another machine has installed, the name is all that is known.
-    own = service.unit.replace("@.", f"@{service.instance}.") if service.is_installed else ""
+    named = service.unit if "/" not in service.unit else ""
+    own = named.replace("@.", f"@{service.instance}.") if service.instance else named
     return own or f"{service.name}.service"
 
 

@@ -19,7 +19,7 @@ from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine
-from cgroup_preflight.guest.run import GuestTask
+from cgroup_preflight.guest.run import GuestPackages, GuestTask
 from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.report import codec
 from tests.unit.core.making import config_of
@@ -384,6 +384,51 @@ def test_kernel_arguments_and_accelerator_are_those_given():
     made = guest_engine._spec(task(kernel_args=("psi=0",)), machine, PROJECT, None, "kvm")
     assert isinstance(made, GuestSpec)
     assert (made.kernel_args, made.accelerator, made.cpus, made.memory_mib) == (("psi=0",), "kvm", 3, 640)
+
+
+def packages(**changes: object) -> GuestPackages:
+    """Two built packages, whose requirements are met and whose steps are in every report."""
+    made = GuestPackages(
+        words=("--selection={}",), inputs={"packages/0.deb": "/h/x.deb"}, seconds=100.0,
+        require=lambda status, distro: None, contradiction=lambda report: "",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_packages_go_in_with_the_units_of_the_system_and_have_time_of_their_own():
+    machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=640)
+    with_packages = task(packages=packages(), kernel_args=("psi=0",))
+    made = guest_engine._spec(with_packages, machine, PROJECT, None, "tcg")
+    assert made.inputs["packages/0.deb"] == Path("/h/x.deb")
+    folders = made.kernel_args[0].removeprefix("SYSTEMD_UNIT_PATH=").split(":")
+    assert "/usr/lib/systemd/system" in folders
+    assert folders.index("/usr/local/lib/preflight-quick") < folders.index("/usr/lib/systemd/system")
+    assert made.kernel_args[1:] == ("psi=0",)
+    assert guest_engine._time_limit(with_packages) > guest_engine._time_limit(task()) + 100
+
+
+def test_a_pass_that_lacks_a_step_of_the_packages_is_refused():
+    assert read(report(), made=task(packages=packages())) == report()
+    lacking = task(packages=packages(contradiction=lambda report: "a pass without the removal"))
+    assert "a pass without the removal" in refused(report(), made=lacking)
+
+
+@pytest.mark.starts_processes
+def test_what_packages_lack_is_told_before_the_boot(place):
+    """The image's file system is read by debugfs, which is a script here: units of the image are no file system."""
+    (place / "bin/debugfs").write_text('#!/bin/sh\necho "$@" >&2\necho "Package: libc6"\n')
+    (place / "bin/debugfs").chmod(0o755)
+    put_image(cache_folder({"XDG_CACHE_HOME": str(place)}), recipe_for("debian-12"))
+    seen = []
+
+    def require(status, distro):
+        seen.append((status, distro))
+        raise GuestError("it lacks libevent", remedy=Remedy(title="add it"))
+
+    made = task(config=config(path="shop.toml", folder=str(place)), packages=packages(require=require))
+    with pytest.raises(GuestError, match="it lacks libevent"):
+        guest_engine.run_task(made, {"XDG_CACHE_HOME": str(place)}, lambda _: None, boot=pytest.fail)
+    assert seen == [("Package: libc6\n", "debian-12")]
 
 
 @pytest.mark.parametrize(

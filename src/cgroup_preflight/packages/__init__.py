@@ -1,0 +1,1 @@
+"""Built packages, installed for real in a guest: their units as installed, their upgrade, their removal."""
