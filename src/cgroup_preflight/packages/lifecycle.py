@@ -248,8 +248,8 @@ class Lifecycle:
             return answer.detail or str(answer)
         if answer.value.returncode == 0:
             return ""
-        words = printable(" ".join(answer.value.stderr.split()))[:400]
-        return words or f"exit status {answer.value.returncode}"
+        said = printable(" ".join(answer.value.stderr.split()))[:400]
+        return said or f"exit status {answer.value.returncode}"
 
 
 def _sockets(service: ServicePlan) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cgroup_preflight.metrics.shipped import write_shipped
 from ci.cgroup_tree import CgroupTree
 
 from cgroup_preflight.cli import exporter, main
@@ -12,7 +13,6 @@ from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.exposition import Style
 from cgroup_preflight.metrics.setup import cgroup_mount, readings_of, scope_of
-from cgroup_preflight.metrics.shipped import write_shipped
 
 _PROC = "22 1 0:20 / /proc rw - proc proc rw\n"
 _HOSTS = {
