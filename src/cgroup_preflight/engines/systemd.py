@@ -47,11 +47,11 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
 def private_bus(choice: EngineChoice) -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
     usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
-    return bus if usable else None
+    return bus.Connection() if usable else None
 
 
 class Bus(Protocol):
-    """What `Manager` uses of the module `bus`; each function raises BusError."""
+    """What `Manager` uses of `bus.Connection`; each method raises BusError."""
 
     def call(self, calls: Sequence[bus.Call], /) -> list[object]:
         """What each call returns."""
