@@ -94,6 +94,10 @@ class Connection:
         except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
             self.close()
             raise BusError(str(error)) from error
+        except BaseException:
+            # Interrupted in the middle of an answer.
+            self.close()
+            raise
 
     def close(self) -> None:
         """Hangs up."""
