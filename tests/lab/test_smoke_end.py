@@ -146,8 +146,9 @@ def systemctl(*words):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout
 
 units = [line.split()[0] for line in systemctl("list-units", "--all", "--plain", "--no-legend", "--full").splitlines()]
+line = bus.Connection()
 for _ in range(5):
-    shown, stated = bus.show(units, argv.SHOW_PROPERTIES), bus.states(units)
+    shown, stated = line.show(units, argv.SHOW_PROPERTIES), line.states(units)
     said = {unit["Id"]: unit for unit in parse_unit_show(systemctl(*argv.show(units)))}
     # No job is nothing for systemctl, and number 0 on the line.
     others = {

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from cgroup_preflight import __version__
 from cgroup_preflight.cli import options
@@ -143,8 +143,8 @@ class _Runner:
         if argv == SHOW_MANAGER and os.geteuid() == 0:
             from cgroup_preflight.engines import bus
 
-            with suppress(bus.BusError):
-                shown = bus.of_manager(MANAGER_PROPERTIES)
+            with suppress(bus.BusError), closing(bus.Connection()) as line:
+                shown = line.of_manager(MANAGER_PROPERTIES)
                 text = "".join(f"{name}={value}\n" for name, value in shown.items())
                 return Known(value=Completed(argv=argv, returncode=0, stdout=text, stderr=""), source=" ".join(argv))
         return LiveRunner().run(argv, timeout=timeout, stdin=stdin)

@@ -82,49 +82,91 @@ def kill(units: Sequence[str], number: int) -> list[Call]:
     ]
 
 
-def call(calls: Sequence[Call]) -> list[object]:
-    """What each call returns (its first value, None for nothing), REFUSED where the manager would not. Raises BusError."""
-    try:
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(_SECONDS)
-            line.connect(SOCKET)
-            return _converse(line, calls)
-    except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
-        raise BusError(str(error)) from error
+class Connection:
+    """The line to the manager: made by the first call, and again by the next one after a failure.
 
-
-def show(units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
-
-    All properties of a unit are read at one moment, as `systemctl` does.
+    It stays open, because systemd takes several times longer to let somebody in than to answer.
     """
-    wanted = frozenset(names)
-    answers = call([
-        Call(path=_path(unit), interface=_PROPERTIES, member="GetAll", words=("",), wanted=wanted) for unit in units
-    ])  # fmt: skip
-    return {
-        unit: {name: _worded(value) for name, value in answer.items()}
-        for unit, answer in zip(units, answers, strict=True)
-        if isinstance(answer, dict)
-    }
 
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+        self._stream: BinaryIO | None = None
+        self._sent = 0
 
-def states(units: Sequence[str]) -> dict[str, dict[str, str]]:
-    """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment."""
-    (answer,) = call([
-        Call(path=_MANAGER[0], interface=_MANAGER[1], member="ListUnitsByNames", listed=tuple(units))
-    ])  # fmt: skip
-    if not isinstance(answer, list) or not all(isinstance(row, tuple) and len(row) > 7 for row in answer):
-        raise BusError("no list of units")
-    return {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
+    def call(self, calls: Sequence[Call]) -> list[object]:
+        """What each call returns (its first value, None for nothing), REFUSED where the manager would not. Raises BusError."""
+        try:
+            return self._converse(calls)
+        except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
+            self.close()
+            raise BusError(str(error)) from error
+        except BaseException:
+            # Interrupted in the middle of an answer.
+            self.close()
+            raise
 
+    def close(self) -> None:
+        """Hangs up."""
+        for opened in (self._stream, self._line):
+            if opened is not None:
+                opened.close()
+        self._stream = self._line = None
+        self._sent = 0
 
-def of_manager(names: Sequence[str]) -> dict[str, str]:
-    """Properties of the manager itself, as `systemctl show` words them."""
-    answers = call([
-        Call(path=_MANAGER[0], interface=_PROPERTIES, member="Get", words=(_MANAGER[1], name)) for name in names
-    ])  # fmt: skip
-    return {name: _worded(value) for name, value in zip(names, answers, strict=True) if value is not REFUSED}
+    def show(self, units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
+
+        All properties of a unit are read at one moment, as `systemctl` does.
+        """
+        wanted = frozenset(names)
+        answers = self.call([
+            Call(path=_path(unit), interface=_PROPERTIES, member="GetAll", words=("",), wanted=wanted) for unit in units
+        ])  # fmt: skip
+        return {
+            unit: {name: _worded(value) for name, value in answer.items()}
+            for unit, answer in zip(units, answers, strict=True)
+            if isinstance(answer, dict)
+        }
+
+    def states(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment."""
+        (answer,) = self.call([
+            Call(path=_MANAGER[0], interface=_MANAGER[1], member="ListUnitsByNames", listed=tuple(units))
+        ])  # fmt: skip
+        if not isinstance(answer, list) or not all(isinstance(row, tuple) and len(row) > 7 for row in answer):
+            raise BusError("no list of units")
+        return {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
+
+    def of_manager(self, names: Sequence[str]) -> dict[str, str]:
+        """Properties of the manager itself, as `systemctl show` words them."""
+        answers = self.call([
+            Call(path=_MANAGER[0], interface=_PROPERTIES, member="Get", words=(_MANAGER[1], name)) for name in names
+        ])  # fmt: skip
+        return {name: _worded(value) for name, value in zip(names, answers, strict=True) if value is not REFUSED}
+
+    def _converse(self, calls: Sequence[Call]) -> list[object]:
+        first, self._sent = self._sent, self._sent + len(calls)
+        sent = b"".join(_message(one, first + number) for number, one in enumerate(calls, 1))
+        if self._line is None or self._stream is None:
+            self._line = socket.socket(socket.AF_UNIX)
+            self._line.settimeout(_SECONDS)
+            self._line.connect(SOCKET)
+            self._stream = self._line.makefile("rb")
+            self._log_in(self._line, self._stream)
+            while len(sent) < _AT_LEAST:
+                self._sent += 1
+                sent += _message(_NOTHING, self._sent)
+            sent = b"BEGIN\r\n" + sent
+        self._line.sendall(sent)
+        answers: dict[int, object] = {}
+        while len(answers) < len(calls):
+            answers.update(_answer(self._stream, calls, first))
+        return [answers[number] for number in range(len(calls))]
+
+    def _log_in(self, line: socket.socket, stream: BinaryIO) -> None:
+        line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+        if not stream.readline(1024).startswith(b"OK "):
+            raise ValueError("systemd refused the login")
 
 
 def _worded(value: object) -> str:
@@ -144,25 +186,11 @@ def _path(unit: str) -> str:
     return f"{_MANAGER[0]}/unit/{escaped}"
 
 
-def _converse(line: socket.socket, calls: Sequence[Call]) -> list[object]:
-    stream = line.makefile("rb")
-    line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
-    if not stream.readline(1024).startswith(b"OK "):
-        raise ValueError("systemd refused the login")
-    sent = b"".join(_message(one, number) for number, one in enumerate(calls, 1))
-    number = len(calls)
-    while len(sent) < _AT_LEAST:
-        number += 1
-        sent += _message(_NOTHING, number)
-    line.sendall(b"BEGIN\r\n" + sent)
-    answers: dict[int, object] = {}
-    while any(number not in answers for number in range(1, len(calls) + 1)):
-        answers.update(_answer(stream, calls))
-    return [answers[number] for number in range(1, len(calls) + 1)]
+def _answer(stream: BinaryIO, calls: Sequence[Call], first: int) -> Iterator[tuple[int, object]]:
+    """The next message, if it answers one of `calls`: its place there and its first value, None for nothing.
 
-
-def _answer(stream: BinaryIO, calls: Sequence[Call]) -> Iterator[tuple[int, object]]:
-    """The next message, if it answers a call: its number and first value, None for nothing."""
+    Signals come unasked on such a line, and answers to what only filled it up. `first` was sent before these calls.
+    """
     head = stream.read(16)
     if len(head) < 16 or head[:1] != b"l":
         raise ValueError("systemd closed the connection")
@@ -173,17 +201,20 @@ def _answer(stream: BinaryIO, calls: Sequence[Call]) -> Iterator[tuple[int, obje
     data = head + stream.read(rest + body)
     listed = _Reader(data, 12).fields()
     number, signature = listed.get(_REPLY_TO), listed.get(_SIGNATURE, "")
-    if kind in (_ANSWER, _ERROR) and isinstance(number, int) and isinstance(signature, str):
-        wanted = calls[number - 1].wanted if 0 < number <= len(calls) else None
-        body_reader = _Reader(data[16 + rest :], 0)
-        if kind == _ERROR:
-            yield number, REFUSED
-        elif wanted is not None:
-            if signature != "a{sv}":
-                raise ValueError(f"not properties: {signature!r}")
-            yield number, body_reader.pairs(wanted)
-        else:
-            yield number, body_reader.value(signature) if signature else None
+    if kind not in (_ANSWER, _ERROR) or not isinstance(number, int) or not isinstance(signature, str):
+        return
+    place = number - first - 1
+    if not 0 <= place < len(calls):
+        return
+    wanted, body_reader = calls[place].wanted, _Reader(data[16 + rest :], 0)
+    if kind == _ERROR:
+        yield place, REFUSED
+    elif wanted is not None:
+        if signature != "a{sv}":
+            raise ValueError(f"not properties: {signature!r}")
+        yield place, body_reader.pairs(wanted)
+    else:
+        yield place, body_reader.value(signature) if signature else None
 
 
 def _message(one: Call, number: int) -> bytes:

@@ -47,7 +47,7 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
 def private_bus(choice: EngineChoice) -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
     usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
-    return bus if usable else None
+    return bus.Connection() if usable else None
 
 
 class Manager:

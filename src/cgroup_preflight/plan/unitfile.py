@@ -101,6 +101,12 @@ def drop_in_text(lines: Iterable[str]) -> str:
     return _text("[Service]", *lines)
 
 
+def slice_file(unit: str, settings: Iterable[tuple[str, str]]) -> UnitFile:
+    """A slice of one run for a probe, with these settings."""
+    lines = (f"{name}={text}" for name, text in settings)
+    return UnitFile(path=unit, content=_text("[Unit]", "Description=cgroup-preflight", "", "[Slice]", *lines))
+
+
 def whole_service(plan: Plan, service: ServicePlan, *, program: str, user: str, target: str) -> str:
     """A whole unit for a service that has none: `program` (an absolute path) with the arguments of its smoke run.
 

@@ -17,7 +17,7 @@ from cgroup_preflight.golang.runtime_env import append_godebug
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock
 
-_EVERY_MS = 250
+_EVERY_MS = 100
 _LINES = 2
 _AT_ONCE = 8
 #: Seconds for the lines: they come within one, except on a busy machine.

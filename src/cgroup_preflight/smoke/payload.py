@@ -1,27 +1,38 @@
 """Waits inside a unit and pushes against its limits on request; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, tasks, high or max; AMOUNT is
+Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, tasks, high or max; AMOUNT is
 the number of busy processes, of tasks, or of bytes; SECONDS is the longest to try. Each line on stdout is a Python
 literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
 
 import os
+import sys
 import time
 
 #: The most tasks in one process of the crowd.
 GROUP = 32
 
 
+def text(folder, name):
+    """What a cgroup file has; empty without the file.
+
+    Without `open`: each page of Python that a child touches first costs a page fault, and its layers are some fifty.
+    """
+    try:
+        handle = os.open(folder + "/" + name, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(handle, 8192).decode()
+    finally:
+        os.close(handle)
+
+
 def read(folder, name):
     """Flat keyed values of a cgroup file; empty without the file."""
-    try:
-        with open(os.path.join(folder, name)) as file:
-            return {
-                key: int(value) for key, _, value in (line.partition(" ") for line in file) if value.strip().isdigit()
-            }
-    except OSError:
-        return {}
+    pairs = (line.split(" ") for line in text(folder, name).split("\n"))
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def say(**values):
@@ -45,13 +56,19 @@ def spin():
     os._exit(0)
 
 
+def work(seconds):
+    """Uses CPU for a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
 def quota_of(folder):
     """CPUs and period (seconds) of cpu.max; any number of CPUs where there is no quota."""
     try:
-        with open(os.path.join(folder, "cpu.max")) as file:
-            quota, period = file.read().split()
+        quota, period = text(folder, "cpu.max").split()
         return int(quota) / int(period) if quota != "max" else float("inf"), int(period) / 1e6
-    except (OSError, ValueError):
+    except ValueError:
         return float("inf"), 0.1
 
 
@@ -60,17 +77,18 @@ def burn(folder, workers, deadline):
 
     A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine that
     stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
+    This process is one of the workers.
     """
     quota, period = quota_of(folder)
     start_before, start, start_after = stamped_stat(folder)
     children = []
-    for _ in range(workers):
+    for _ in range(workers - 1):
         pid = os.fork()
         if pid == 0:
             spin()
         children.append(pid)
     while True:
-        time.sleep(min(period, 0.05))
+        work(min(period, 0.05))
         end_before, end, end_after = stamped_stat(folder)
         shortest, longest = end_before - start_after, end_after - start_before
         throttled = end.get("nr_throttled", 0) - start.get("nr_throttled", 0)
@@ -89,13 +107,14 @@ def crowd(folder, count, deadline):
     """More tasks than the limit allows: until one is refused.
 
     In processes of some threads each: starting a thread takes longer the more threads its process has, most of all
-    under user-mode Linux, which goes through all their stacks.
+    under user-mode Linux, which goes through all their stacks. The last ones are threads of this process.
     """
     until = time.monotonic() + deadline
     stay, leave = os.pipe()
     groups = {}
     started, refused, killed = 0, False, False
-    while count - started > GROUP and not (refused or killed) and time.monotonic() < until:
+    least = min(count, room(folder, count))
+    while least - started > GROUP and not (refused or killed) and time.monotonic() < until:
         answer, tell = os.pipe()
         try:
             pid = os.fork()
@@ -126,6 +145,12 @@ def crowd(folder, count, deadline):
     say(started=started + more, alive=sum(groups.values()) + more, refused=bool(refused), killed=killed, **values)
 
 
+def room(folder, count):
+    """How many more tasks the limit lets start; `count` where there is none."""
+    most, now = text(folder, "pids.max").strip(), text(folder, "pids.current").strip()
+    return int(most) - int(now) if most.isdigit() and now.isdigit() else count
+
+
 def forget_ended(groups):
     """Removes the children that have ended, which none does by itself; whether there was one."""
     before = len(groups)
@@ -154,14 +179,7 @@ def threads(count, until):
 
 def tasks_files(folder):
     """How many tasks there are, and how many there may be, in the kernel's words; None where there is no file."""
-    values = {}
-    for name in ("pids.current", "pids.max"):
-        try:
-            with open(os.path.join(folder, name)) as file:
-                values[name] = file.read().strip()
-        except OSError:
-            values[name] = None
-    return values
+    return {name: text(folder, name).strip() or None for name in ("pids.current", "pids.max")}
 
 
 def eat(folder, amount, deadline, stop_at_high):
@@ -186,11 +204,8 @@ def eat(folder, amount, deadline, stop_at_high):
 
 def number(folder, name):
     """The number in a file of one number, None when there is none."""
-    try:
-        with open(os.path.join(folder, name)) as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
+    value = text(folder, name).strip()
+    return int(value) if value.isdigit() else None
 
 
 def push(kind, amount, folder, deadline):
@@ -214,8 +229,9 @@ def in_child(kind, amount, folder, deadline):
     if pid == 0:
         status = 1
         try:
-            with open("/proc/self/oom_score_adj", "w") as file:
-                file.write("1000")
+            score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(score, b"1000")
+            os.close(score)
             push(kind, amount, folder, deadline)
             status = 0
         finally:
@@ -223,8 +239,27 @@ def in_child(kind, amount, folder, deadline):
     os.waitpid(pid, 0)
 
 
+def copy_at_fork():
+    """Makes fork copy the page tables of mapped files, too: guest/inside/page_tables.py says how and why."""
+    memory = os.open("/proc/self/mem", os.O_RDWR)
+    for line in text("/proc/self", "maps").split("\n"):
+        words = line.split()
+        if len(words) == 6 and words[1] in ("r-xp", "r--p") and words[5].startswith("/"):
+            at = int(words[0].split("-")[0], 16)
+            try:
+                os.pwrite(memory, os.pread(memory, 1, at), at)
+            except OSError:
+                break
+    os.close(memory)
+
+
 def main():
     """Answers each line of stdin until its end."""
+    for number, path in enumerate(sys.argv[1:3]):
+        os.dup2(os.open(path, (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND)[number], 0o600), number)
+    if sys.argv[1:]:
+        # In a guest; each push is a fork.
+        copy_at_fork()
     rest = b""
     say(up=os.getpid())
     while piece := os.read(0, 4096):
@@ -233,6 +268,8 @@ def main():
             kind, amount, seconds, folder = line.decode().split(" ", 3)
             (push if kind == "cpu" else in_child)(kind, int(amount), folder, float(seconds))
             say(over=kind)
+    # Without the interpreter's own end, which takes as long as half of its start.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 import ast
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.engines.base import Engine, Launch
+from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_launch, probe_units
+from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock
@@ -25,14 +25,9 @@ _TASKS_DEADLINE = 60.0
 _UP_SECONDS = 20.0
 #: The longest time before the first push.
 _MEANWHILE_SECONDS = 60.0
-#: The most units that wait at the same time: each is a process of Python.
-_AT_ONCE = 8
 _PAUSE = 0.02
 _LOOK = 0.5
 _OUTPUT_MAX = 1 << 16
-_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +47,15 @@ class Probes:
     """Runs probes: their processes, a few units at a time, wait in their cgroups and push when they are asked."""
 
     def __init__(
-        self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], mount: str, folder: str,
-        user: tuple[int, int] | None,
+        self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], mount: str,
+        payloads: "Payloads",
     ) -> None:  # fmt: skip
         self._engine = engine
         self._observer = observer
         self._clock = clock
         self._slices = slices
         self._mount = mount.rstrip("/")
-        self._folder = folder
-        self._user = user
-        self._asks: dict[str, int] = {}
+        self._payloads = payloads
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
@@ -95,42 +88,21 @@ class Probes:
                 running.remove(number)
 
         longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
-        for first in range(0, len(units), _AT_ONCE):
-            some = units[first : first + _AT_ONCE]
-            with self._started(some, longest=longest) as refused:
+        for first in range(0, len(units), AT_ONCE):
+            some = units[first : first + AT_ONCE]
+            with self._payloads.started(some, longest) as refused:
                 if not first:
                     meanwhile()
                 self._together([lane(numbers) for numbers in lanes(scope, some)])
         return tuple(seen[number] for number in range(len(probes)))
 
-    @contextmanager
-    def _started(self, units: Sequence[ProbeUnit], *, longest: float) -> Iterator[dict[str, str]]:
-        """Starts all units; the engine's reason by unit, if it refused some. They end with the run."""
-        with ExitStack() as stack:
-            for item in units:
-                os.mkfifo(self._file(item.unit, "ask"), 0o600)
-                # For reading too, so that neither side waits for the other when it opens its end.
-                self._asks[item.unit] = os.open(self._file(item.unit, "ask"), os.O_RDWR | os.O_CLOEXEC)
-                stack.callback(os.close, self._asks[item.unit])
-            yield stack.enter_context(self._engine.started([self._launch(item, longest) for item in units]))
-
-    def _launch(self, item: ProbeUnit, longest: float) -> Launch:
-        command = (sys.executable, "-I", "-S", _PAYLOAD)
-        return probe_launch(item, command=command, user=self._user, longest=longest,
-                           ask=self._file(item.unit, "ask"), output=self._file(item.unit, "out"))  # fmt: skip
-
-    def _file(self, unit: str, kind: str) -> str:
-        return os.path.join(self._folder, f"{unit}.{kind}")
-
-    def _own_cgroup(self, item: ProbeUnit) -> str:
-        return f"{self._slices[item.in_slice]}/{item.unit}"
-
     def _push(self, item: ProbeUnit, probe: Probe, refused: str) -> Generator[None, None, ProbeEvidence]:
-        own = self._own_cgroup(item)
+        own = self._payloads.cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
-        said = _Said(self._file(item.unit, "out"))
-        yield from self._until(said.up, _UP_SECONDS)
-        if not said.up():
+        said = _Said(self._payloads.output(item))
+        if not refused:
+            yield from self._until(said.up, _UP_SECONDS)
+        if refused or not said.up():
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "it did not start in time")  # fmt: skip
         reading = self._observer.read(target, probe.expectation.attribute)
@@ -140,7 +112,7 @@ class Probes:
         before = self._events(target, own, probe.kind)
         already, seconds = len(said.lines()), _deadline(probe)
         with self._lifted(self._in_the_way(item, probe, own, target)):
-            os.write(self._asks[item.unit], f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}\n".encode())
+            self._payloads.ask(item, f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}")
             yield from self._until(
                 lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own)
             )

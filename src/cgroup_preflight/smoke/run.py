@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config, ReadyKind
@@ -35,9 +36,10 @@ from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
+from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
 from cgroup_preflight.smoke.policy import OOMD, judge, policies
 from cgroup_preflight.smoke.probe_findings import probe_findings
-from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
+from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
 from cgroup_preflight.smoke.probes import Probes
 from cgroup_preflight.smoke.recommended import excused
 from cgroup_preflight.smoke.required import required_findings
@@ -80,17 +82,19 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
-        before_start=_drop_caches if inside else lambda: None,
+        before_start=_drop_caches if inside else lambda: None, moves=inside,
     )  # fmt: skip
 
 
 def prove(
     config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
     user: tuple[int, int] | None = None, inside: bool = False, before_start: Callable[[], None] = lambda: None,
+    moves: bool = False,
 ) -> SmokeResult:  # fmt: skip
     """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid).
 
-    `before_start` is called once, right before the first service starts.
+    `before_start` is called once, right before the first service starts. With `moves` the payloads of probes start while
+    the services run, and are moved to where they push (`smoke.payloads`).
     """
     run_name = run_scope.new_name()
     plan = scoped(shipped, run_name, in_place=inside)
@@ -109,13 +113,16 @@ def prove(
         before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
         services = Services(engine, observer, run.cgroups, say, door, inside=inside)
-        seen = services.run_all(proofs)
+        capacity = _capacity(facts)
+        probes, untried = plan_probes(plan, numbers, capacity)
+        moved = MovedPayloads(engine, observer, door.programs, run_name, folder) if moves else None
+        meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
+        seen = services.run_all(proofs, meanwhile)
         policed = _policed(plan, engine, numbers)
         traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
         traces: dict[str, Trace] = {}
-        capacity = _capacity(facts)
-        probes, untried = plan_probes(plan, numbers, capacity)
-        runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, folder, user)
+        payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
+        runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
         # A trace waits most of its time: the processes of the probes can start meanwhile.
         with started_traces(engine, door.clock, traced, run_name, folder) as finish:
             pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)

@@ -70,8 +70,13 @@ class Services:
         self._watch = Watch(observer, door, self._outside.look)
         self._session = Session(engine, observer, self._watch.door)
 
-    def run_all(self, proofs: Sequence[Proof]) -> tuple[ServiceEvidence, ...]:
-        """Runs all services and reads the kernel's files before, while and after. Raises HostError."""
+    def run_all(
+        self, proofs: Sequence[Proof], meanwhile: Callable[[Callable[[], None]], None] | None = None
+    ) -> tuple[ServiceEvidence, ...]:
+        """Runs all services and reads the kernel's files before, while and after. Raises HostError.
+
+        `meanwhile` is called once all are ready, with a function to call often: it takes a sample when one is due.
+        """
         session = self._session
         self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs})
         runs = session.start([proof.run for proof in proofs])
@@ -89,6 +94,8 @@ class Services:
             session.bring_up(runs)
             ready = self._cpu_stats(started)
             self._say("running the services under their limits")
+            if meanwhile is not None:
+                meanwhile(lambda: self._watch.door.clock.sleep(0))
             session.run_for_duration(runs)
             self._note_hold(started, ready)
             session.count_left(runs)

@@ -62,19 +62,37 @@ def manager(tmp_path, monkeypatch):
         thread.join(5)
 
 
-def test_answers_come_in_any_order_and_one_may_be_a_refusal(manager):
+@pytest.fixture
+def line():
+    with contextlib.closing(bus.Connection()) as opened:
+        yield opened
+
+
+def test_answers_come_in_any_order_and_one_may_be_a_refusal(manager, line):
     signal = struct.pack("<cBBBIII", b"l", 4, 0, 1, 0, 7, 0)
     heard = manager((2, signal + answer(2, "o", text("/job/2")) + answer(1, "s", text("no such unit"), kind=3)))
-    found = bus.call(bus.start(["a.service", "b.service"]))
+    found = line.call(bus.start(["a.service", "b.service"]))
     assert found == [bus.REFUSED, "/job/2"]
     assert b"StartUnit" in heard[0]
     assert text("a.service") in heard[0]
     assert text("replace") in heard[0]
 
 
-def test_kill_names_the_signal(manager):
+def test_a_line_stays_open_and_a_lost_one_is_made_again(manager, line):
+    """Each call has a number of its own, since answers to what filled up the first message, and signals, still come."""
+    signal = struct.pack("<cBBBIII", b"l", 4, 0, 1, 0, 7, 0)
+    answers = [answer(number, "s", text(str(number))) for number in range(1, 40)]
+    heard = manager((1, signal.join(answers)), (1, answer(1, "s", text("again")) + answer(99)))
+    assert line.call(bus.kill(["a.service"], 9)) == ["1"]
+    assert line.call(bus.stop(["a.service"])) == [str(2 + heard[0].count(b"Ping"))]
+    with pytest.raises(bus.BusError, match="closed"):
+        line.call(bus.stop(["a.service"]) * 50)
+    assert line.call(bus.stop(["b.service"])) == ["again"]
+
+
+def test_kill_names_the_signal(manager, line):
     heard = manager((1, answer(1)))
-    assert bus.call(bus.kill(["a.service"], 9)) == [None]
+    assert line.call(bus.kill(["a.service"], 9)) == [None]
     assert text("all") + struct.pack("<i", 9) in heard[0]
     assert b"ssi\0" in heard[0]
     # Less would lie with systemd unread.
@@ -88,7 +106,7 @@ def pair(at: int, name: str, signature: str, value: bytes) -> bytes:
     return data + b"\0" * (-(at + len(data)) % (8 if signature[0] == "(" else 4)) + value
 
 
-def test_properties_are_worded_as_systemctl_words_them(manager):
+def test_properties_are_worded_as_systemctl_words_them(manager, line):
     entries = b""
     for name, signature, value in (
         ("SubState", "s", text("running")), ("MainPID", "u", struct.pack("<I", 4711)),
@@ -99,7 +117,7 @@ def test_properties_are_worded_as_systemctl_words_them(manager):
     body = struct.pack("<II", len(entries), 0) + entries
     heard = manager((2, answer(1, "a{sv}", body) + answer(2, "s", text("unknown"), kind=3)))
     names = ("SubState", "MainPID", "InvocationID", "ExecMainCode", "ControlGroup", "Job")
-    assert bus.show(["a.service", "7b-c.slice"], names) == {
+    assert line.show(["a.service", "7b-c.slice"], names) == {
         "a.service": {
             "SubState": "running",
             "MainPID": "4711",
@@ -112,7 +130,7 @@ def test_properties_are_worded_as_systemctl_words_them(manager):
     assert text("/org/freedesktop/systemd1/unit/_37b_2dc_2eslice") in heard[0]
 
 
-def test_what_is_not_wanted_is_passed_over_whatever_its_type(manager):
+def test_what_is_not_wanted_is_passed_over_whatever_its_type(manager, line):
     """Each one between two that are read: a wrong size would garble the second."""
     number = struct.pack("<Q", 5)
     odd = (
@@ -128,7 +146,7 @@ def test_what_is_not_wanted_is_passed_over_whatever_its_type(manager):
         entries += aligned(8 + len(entries), f"Even{at}", "s", text(str(at)))
     manager((1, answer(1, "a{sv}", struct.pack("<II", len(entries), 0) + entries)))
     names = [f"Even{at}" for at in range(len(odd))]
-    assert bus.show(["a.service"], names) == {"a.service": {name: name[4:] for name in names}}
+    assert line.show(["a.service"], names) == {"a.service": {name: name[4:] for name in names}}
 
 
 #: Where a value of a type may begin (D-Bus Specification, "Summary of D-Bus Marshalling").
@@ -145,7 +163,7 @@ def aligned(at: int, name: str, signature: str, value: bytes) -> bytes:
     return data + b"\0" * (-(at + len(data)) % _STARTS.get(signature[1], 4)) + value[4:]
 
 
-def test_states_are_one_question_for_all_units(manager):
+def test_states_are_one_question_for_all_units(manager, line):
     rows = b""
     for unit, active, sub, job in (("a.service", "active", "running", 0), ("b.service", "inactive", "dead", 12)):
         rows += b"\0" * (-len(rows) % 8)
@@ -155,7 +173,7 @@ def test_states_are_one_question_for_all_units(manager):
         for word in ("start", "/job"):
             rows += b"\0" * (-len(rows) % 4) + text(word)
     heard = manager((1, answer(1, "a(ssssssouso)", struct.pack("<II", len(rows), 0) + rows)))
-    assert bus.states(["a.service", "b.service"]) == {
+    assert line.states(["a.service", "b.service"]) == {
         "a.service": {"ActiveState": "active", "SubState": "running", "Job": "0"},
         "b.service": {"ActiveState": "inactive", "SubState": "dead", "Job": "12"},
     }
@@ -165,47 +183,47 @@ def test_states_are_one_question_for_all_units(manager):
 
 
 @pytest.mark.parametrize(("signature", "body"), [("as", struct.pack("<I", 6) + text("a")), ("s", text("a")), ("", b"")])
-def test_states_that_are_none_are_an_error(manager, signature, body):
+def test_states_that_are_none_are_an_error(manager, signature, body, line):
     manager((1, answer(1, signature, body)))
     with pytest.raises(bus.BusError):
-        bus.states(["a.service"])
+        line.states(["a.service"])
 
 
-def test_properties_that_are_none_are_an_error(manager):
+def test_properties_that_are_none_are_an_error(manager, line):
     manager((1, answer(1, "s", text("a"))))
     with pytest.raises(bus.BusError, match="not properties"):
-        bus.show(["a.service"], ("Id",))
+        line.show(["a.service"], ("Id",))
 
 
-def test_every_type_can_be_read(manager):
+def test_every_type_can_be_read(manager, line):
     pair = struct.pack("<I", 16) + b"\0\0\0\0" + text("ab") + b"\0" + struct.pack("<Q", 5)
     manager((1, answer(1, "a{st}", pair)))
-    assert bus.call(bus.stop(["a.slice"])) == [[("ab", 5)]]
+    assert line.call(bus.stop(["a.slice"])) == [[("ab", 5)]]
 
 
 @pytest.mark.parametrize("said", [b"", b"l", b"B" + b"\0" * 40, b"l" + b"\xff" * 40, answer(1, "(", b"xx")])
-def test_what_is_no_answer_is_an_error(manager, said):
+def test_what_is_no_answer_is_an_error(manager, said, line):
     manager((1, said))
     with pytest.raises(bus.BusError):
-        bus.call(bus.start(["a.service"]))
+        line.call(bus.start(["a.service"]))
 
 
-def test_who_is_not_let_in_asks_elsewhere(manager):
+def test_who_is_not_let_in_asks_elsewhere(manager, line):
     manager((0, b""), welcome=b"REJECTED\r\n")
     with pytest.raises(bus.BusError, match="refused the login"):
-        bus.call(bus.start(["a.service"]))
+        line.call(bus.start(["a.service"]))
 
 
-def test_no_socket_is_an_error(monkeypatch, tmp_path):
+def test_no_socket_is_an_error(monkeypatch, tmp_path, line):
     monkeypatch.setattr(bus, "SOCKET", str(tmp_path / "none"))
     with pytest.raises(bus.BusError):
-        bus.show(["a.service"], ("Id",))
+        line.show(["a.service"], ("Id",))
 
 
-def test_the_managers_own_properties(manager):
+def test_the_managers_own_properties(manager, line):
     """One that it would not tell is left out; what is shown of it is then the version of systemctl."""
     version = b"\x01s\0\0" + text("252.39-1~deb12u2")
     heard = manager((2, answer(1, "v", version) + answer(2, "s", text("no"), kind=3)))
-    assert bus.of_manager(["Version", "SystemState"]) == {"Version": "252.39-1~deb12u2"}
+    assert line.of_manager(["Version", "SystemState"]) == {"Version": "252.39-1~deb12u2"}
     assert text("org.freedesktop.systemd1.Manager") in heard[0]
     assert text("SystemState") in heard[0]

@@ -184,7 +184,7 @@ def test_the_traced_run_is_the_same_program_and_waits_for_no_dead_one(tmp_path: 
     assert sorted(units.killed) == sorted(units.removed) == sorted(units.launches)
     for launch in units.launches.values():
         assert launch.command == ("/src/bin", "--port=$1")
-        assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=250"),)
+        assert launch.env == (("GODEBUG", "gctrace=1,schedtrace=100"),)
         assert launch.settings == (("CPUQuota", "300%"), ("User", "shop"))
         assert (launch.hold_before, launch.hold_after) == (0, 0)
 

@@ -33,6 +33,16 @@ def test_starts_as_many_tasks_as_asked_for(tmp_path, count):
     assert over == {"over": "tasks"}
 
 
+@pytest.mark.parametrize(("most", "now"), [("10", "3"), ("64", "2"), ("max", "2"), ("", "")])
+def test_goes_on_beyond_a_limit_that_the_kernel_does_not_enforce(tmp_path, most, now):
+    """Where the limit leaves little room all are threads of one process, else groups of them."""
+    (tmp_path / "pids.max").write_text(f"{most}\n")
+    (tmp_path / "pids.current").write_text(f"{now}\n")
+    _, crowd, _ = answers(f"tasks 100 50 {tmp_path}")
+    same = {"refused": False, "killed": False, "pids.current": now or None, "pids.max": most or None}
+    assert crowd == {"started": 100, "alive": 100, **same}
+
+
 def test_time_that_is_over_is_not_a_refusal(tmp_path):
     _, crowd, over = answers(f"tasks 100000 0 {tmp_path}")
     assert crowd["started"] == 0
@@ -72,6 +82,6 @@ def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(monkeypa
     said = []
     monkeypatch.setattr(payload, "stamped_stat", stamped_stat)
     monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
-    monkeypatch.setattr(payload.time, "sleep", lambda _seconds: None)
-    payload.burn(str(tmp_path), 0, 5.0)
+    monkeypatch.setattr(payload, "work", lambda _seconds: None)
+    payload.burn(str(tmp_path), 1, 5.0)
     assert [line["longest"] for line in said] == [ends_at]

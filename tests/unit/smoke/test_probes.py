@@ -9,6 +9,7 @@ import pytest
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.smoke.payloads import ServicePayloads
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
 from cgroup_preflight.smoke.probes import ProbeEvidence, Probes
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Unit, Units, slice_cgroup
@@ -41,7 +42,8 @@ class Trial:
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[ProbeEvidence, ...]:
         machine = self.machine
         probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
-        made = Probes(self.units, machine.observer(), machine, self.units.slices, f"{MOUNT}/", str(self.folder), None)
+        payloads = ServicePayloads(self.units, self.units.slices, str(self.folder), None)
+        made = Probes(self.units, machine.observer(), machine, self.units.slices, f"{MOUNT}/", payloads)
         try:
             return made.run_all(SCOPE, probes, self.said.append, meanwhile, self.capacity)
         finally:

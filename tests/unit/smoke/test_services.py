@@ -1,6 +1,7 @@
 """Services under limits from start to stop, on a machine that is played: what is seen of each, and nothing is missed."""
 
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -38,7 +39,7 @@ class Trial:
         for item in self.plan.slices:
             self.units.make(item.unit, slice_cgroup(item.unit), setting_pairs(item.settings))
 
-    def run(self) -> tuple[ServiceEvidence, ...]:
+    def run(self, meanwhile: Callable[[Callable[[], None]], None] | None = None) -> tuple[ServiceEvidence, ...]:
         above = {item.unit: item.settings for item in self.plan.slices}
         proofs = [
             Proof(
@@ -52,7 +53,7 @@ class Trial:
         ]
         machine, units = self.machine, self.units
         made = Services(units, machine.observer(), units.slices, self.said.append, machine.door())
-        seen = made.run_all(proofs)
+        seen = made.run_all(proofs, meanwhile)
         assert not machine.handles, "every handle is given back"
         return seen
 
@@ -726,3 +727,17 @@ def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_st
     assert seen.effective is not None
     assert seen.effective.memory_bytes == 64 << 20
     assert set(statuses(seen).values()) == {Status.PASS}
+
+
+def test_what_is_done_meanwhile_begins_when_all_are_ready_and_leaves_no_sample_out(tmp_path):
+    trial, began = Trial(tmp_path), []
+
+    def meanwhile(pause: Callable[[], None]) -> None:
+        began.extend(trial.said[-1:])
+        for _ in range(5):
+            trial.machine.now += 0.2
+            pause()
+
+    (seen,) = trial.run(meanwhile)
+    assert began == ["running the services under their limits"]
+    assert seen.watched[0].longest_gap < 0.3

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cgroup_preflight.guest.inside import jobs
+from cgroup_preflight.guest.inside import jobs, page_tables
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 
 #: Seconds that the device of the channel may take to appear.
@@ -173,6 +173,9 @@ def main(argv: list[str]) -> int:
     """Moves to a leaf cgroup and serves the channel that the one argument names."""
     home = jobs.own_cgroup(Path("/proc/self/cgroup").read_text())
     jobs.move_to_leaf(home)
+    # The service manager forks for each command of a unit, and the tool is a fork of this process.
+    for pid in (1, os.getpid()):
+        page_tables.copy_at_fork(pid)
     serve(_open_raw(argv[0]), Agent(home))
     return 0
 

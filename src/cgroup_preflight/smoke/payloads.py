@@ -1,0 +1,174 @@
+"""How the payloads of probes come into the cgroups that they push in: as services, or by moving processes there.
+
+As services everywhere but in a guest. There starting processes takes most of the time of a run, and half of that is
+the service manager's part. So in a guest, whose only user is this run, payloads start while the services run and wait
+for their time to be over. They have the least weight then: they take the CPU time that no service wants. Later each
+is moved into a slice of its own, which the manager makes with the settings that a service would have.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.base import Engine
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.command import stop
+from cgroup_preflight.plan.unit_syntax import setting_pairs
+from cgroup_preflight.plan.unitfile import slice_file
+from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
+
+if TYPE_CHECKING:
+    import subprocess
+    from contextlib import AbstractContextManager
+    from typing import Protocol
+
+    from cgroup_preflight.host.command import LiveRunner
+else:
+    Protocol = object
+
+#: The most payloads that wait at the same time: each is a process of Python.
+AT_ONCE = 8
+_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
+#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
+_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
+COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+
+
+class Payloads(Protocol):
+    """What `Probes` uses: payloads in their cgroups, each with a file for what it says."""
+
+    def started(self, units: Sequence[ProbeUnit], longest: float) -> "AbstractContextManager[dict[str, str]]":
+        """Starts payloads, which live `longest` seconds at most; why by unit, for those that did not start."""
+
+    def cgroup(self, item: ProbeUnit) -> str:
+        """The cgroup of a payload."""
+
+    def ask(self, item: ProbeUnit, line: str) -> None:
+        """Gives a payload its next line."""
+
+    def output(self, item: ProbeUnit) -> str:
+        """The file with what a payload says."""
+
+
+class _Lines:
+    """The lines for payloads, through a FIFO for each."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._asks: dict[str, int] = {}
+
+    def file(self, item: ProbeUnit, kind: str) -> str:
+        return os.path.join(self._folder, f"{item.unit}.{kind}")
+
+    def open(self, item: ProbeUnit) -> str:
+        path = self.file(item, "ask")
+        os.mkfifo(path, 0o600)
+        # For reading too, so that neither side waits for the other when it opens its end.
+        self._asks[item.unit] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return path
+
+    def ask(self, item: ProbeUnit, line: str) -> None:
+        os.write(self._asks[item.unit], f"{line}\n".encode())
+
+    def close(self, item: ProbeUnit) -> None:
+        handle = self._asks.pop(item.unit, -1)
+        if handle >= 0:
+            os.close(handle)
+
+
+class ServicePayloads:
+    """Payloads as services of the engine, as `user` (uid, gid); `slices` are the cgroups of slices by unit."""
+
+    def __init__(
+        self, engine: Engine, slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
+    ) -> None:  # fmt: skip
+        self._engine, self._slices, self._user = engine, slices, user
+        self._lines = _Lines(folder)
+
+    @contextmanager
+    def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
+        """As `Payloads.started`. Raises HostError."""
+        with ExitStack() as stack:
+            launches = []
+            for item in units:
+                stack.callback(self._lines.close, item)
+                launches.append(probe_launch(item, command=COMMAND, user=self._user, longest=longest,
+                                             ask=self._lines.open(item), output=self.output(item)))  # fmt: skip
+            yield stack.enter_context(self._engine.started(launches))
+
+    def cgroup(self, item: ProbeUnit) -> str:
+        return f"{self._slices[item.in_slice]}/{item.unit}"
+
+    def ask(self, item: ProbeUnit, line: str) -> None:
+        self._lines.ask(item, line)
+
+    def output(self, item: ProbeUnit) -> str:
+        return self._lines.file(item, "out")
+
+
+class MovedPayloads:
+    """Payloads that this process starts, and moves into slices that the engine makes; as root, in a guest."""
+
+    def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
+        self._engine, self._observer, self._programs = engine, observer, programs
+        # No dash: the slice is next to that of the run, and not in it.
+        self._waiting = f"{scope}_wait.slice"
+        self._lines = _Lines(folder)
+        self._cgroups: dict[str, str] = {}
+        self._begun: dict[str, subprocess.Popen[bytes]] = {}
+
+    def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
+        """Starts the first payloads, which wait; calls `pause` after each. Raises HostError, OSError."""
+        if not units:
+            return
+        lines = (("CPUWeight", "1"),)
+        cgroup = self._engine.create_slices([slice_file(self._waiting, lines)], [self._waiting])[self._waiting]
+        for item in units[:AT_ONCE]:
+            self._start(item)
+            self._put(item, cgroup)
+            pause()
+
+    @contextmanager
+    def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
+        """As `Payloads.started`. Raises HostError, OSError."""
+        places = {item.unit: f"{item.in_slice.removesuffix('.slice')}-{_last(item)}.slice" for item in units}
+        files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in units]
+        cgroups = self._engine.create_slices(files, list(places.values()))
+        with ExitStack() as stack:
+            refused = {}
+            for item in units:
+                stack.callback(self._end, item)
+                cgroup = self._cgroups[item.unit] = cgroups[places[item.unit]]
+                if item.unit not in self._begun:
+                    self._start(item)
+                self._put(item, cgroup)
+                if not self._observer.is_in(self._begun[item.unit].pid, cgroup):
+                    refused[item.unit] = f"its process could not be moved to {cgroup}"
+            yield refused
+
+    def cgroup(self, item: ProbeUnit) -> str:
+        return self._cgroups[item.unit]
+
+    def ask(self, item: ProbeUnit, line: str) -> None:
+        self._lines.ask(item, line)
+
+    def output(self, item: ProbeUnit) -> str:
+        return self._lines.file(item, "out")
+
+    def _start(self, item: ProbeUnit) -> None:
+        words = (*COMMAND, self._lines.open(item), self.output(item))
+        self._begun[item.unit] = self._programs.start(words)
+
+    def _put(self, item: ProbeUnit, cgroup: str) -> None:
+        self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._begun[item.unit].pid))
+
+    def _end(self, item: ProbeUnit) -> None:
+        self._lines.close(item)
+        stop(self._begun[item.unit])
+
+
+def _last(item: ProbeUnit) -> str:
+    """The last part of the name of a slice for one unit: dashes would nest it (systemd.slice(5))."""
+    return item.unit.removesuffix(".service").partition("-")[2].replace("-", "")

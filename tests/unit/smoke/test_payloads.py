@@ -1,0 +1,124 @@
+"""Payloads that are moved: real processes, in slices of a played manager."""
+
+import ast
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.smoke.payloads import AT_ONCE, MovedPayloads
+from cgroup_preflight.smoke.probe_plan import Capacity, ProbeUnit, plan_probes, probe_units
+from cgroup_preflight.smoke.probes import Probes
+from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Process, Units, slice_cgroup
+from tests.unit.smoke.fabricate import SCOPE, plan
+
+TEXT = '[slices.api]\nMemoryMax = "256M"\n[services.web]\nbinary = "x"\nslice = "api"\nTasksMax = 64\n'
+PLENTY = Capacity(cpus=2, available_bytes=4 << 30, swap_bytes=0)
+
+pytestmark = pytest.mark.starts_processes
+
+
+class Moving(Units):
+    """A manager whose kernel moves a process that is written into `cgroup.procs`, unless it `refuses_to_move`."""
+
+    refuses_to_move = False
+    texts: dict[str, str]
+
+    def create_slices(self, files, units):
+        known = dict(self.slices)
+        made = super().create_slices(files, units)
+        self.texts = {**getattr(self, "texts", {}), **{file.path: file.content for file in files}}
+        self.slices = {**known, **made}
+        return made
+
+    def write_attribute(self, path, text):
+        super().write_attribute(path, text)
+        if path.endswith("/cgroup.procs") and not self.refuses_to_move:
+            cgroup = path.removeprefix(MOUNT).removesuffix("/cgroup.procs")
+            self.machine.processes[int(text)] = Process(int(text), "python3", cgroup, 1, "")
+
+
+class Trial:
+    def __init__(self, tmp_path: Path) -> None:
+        self.machine, self.folder = Machine(), tmp_path
+        self.units = Moving(self.machine, str(tmp_path))
+        self.plan = plan(TEXT)
+        self.units.slices = {item.unit: slice_cgroup(item.unit) for item in self.plan.slices}
+        self.probes, _ = plan_probes(self.plan, NUMBERS, PLENTY)
+        self.unit_list = probe_units(SCOPE, self.probes)
+        self.payloads = MovedPayloads(
+            self.units, self.machine.observer(), LiveRunner(), SCOPE, str(tmp_path)
+        )  # fmt: skip
+
+    def said(self, item: ProbeUnit, word: str) -> dict[str, object]:
+        """The line with this word, for which it waits."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            path = Path(self.payloads.output(item))
+            lines = [ast.literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []
+            if found := [line for line in lines if word in line]:
+                return found[0]
+            time.sleep(0.01)
+        raise AssertionError(word)
+
+    def places(self) -> list[str]:
+        return [process.cgroup for process in self.machine.processes.values()]
+
+
+def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path):
+    trial, pauses = Trial(tmp_path), []
+    (item,) = trial.unit_list
+    trial.payloads.begin(trial.unit_list, lambda: pauses.append(trial.places()))
+    waiting = slice_cgroup(f"{SCOPE}_wait.slice")
+    assert pauses == [[waiting]]
+    assert "\n[Slice]\nCPUWeight=1\n" in trial.units.texts[f"{SCOPE}_wait.slice"]
+    pid = trial.said(item, "up")["up"]
+    with trial.payloads.started(trial.unit_list, 60.0) as refused:
+        assert refused == {}
+        own = trial.payloads.cgroup(item)
+        assert trial.places() == [own]
+        assert own == slice_cgroup(f"{SCOPE}-api-_probe0.slice")
+        text = trial.units.texts[f"{SCOPE}-api-_probe0.slice"]
+        assert "\n[Slice]\nTasksMax=64\nMemorySwapMax=0\n" in text
+        trial.payloads.ask(item, f"tasks 3 30 {tmp_path}")
+        assert trial.said(item, "refused")["started"] == 3
+        assert trial.said(item, "over") == {"over": "tasks"}
+        assert Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_one_that_was_not_moved_pushes_against_nothing(tmp_path):
+    trial = Trial(tmp_path)
+    trial.units.refuses_to_move = True
+    slices = trial.units.slices
+    made = Probes(trial.units, trial.machine.observer(), trial.machine, slices, MOUNT, trial.payloads)
+    seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
+    own = slice_cgroup(f"{SCOPE}-api-_probe0.slice")
+    assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}
+    assert {one.said for one in seen} == {()}
+
+
+def test_no_more_than_a_few_wait(tmp_path):
+    trial, begun = Trial(tmp_path), []
+    services = "".join(
+        f'[services.w{n}]\nbinary = "x"\nslice = "api"\nTasksMax = {64 + n}\n' for n in range(AT_ONCE + 1)
+    )
+    probes, _ = plan_probes(plan(services + TEXT.partition("[services")[0]), NUMBERS, PLENTY)
+    units = probe_units(SCOPE, probes)
+    assert len(units) > AT_ONCE
+    trial.payloads.begin(units, lambda: begun.append(1))
+    assert len(begun) == AT_ONCE
+    with trial.payloads.started(units[:AT_ONCE], 60.0) as refused:
+        assert refused == {}
+    with trial.payloads.started(units[AT_ONCE:], 60.0) as refused:
+        assert refused == {}
+        assert trial.said(units[AT_ONCE], "up")
+
+
+def test_without_probes_nothing_waits(tmp_path):
+    trial = Trial(tmp_path)
+    trial.payloads.begin((), lambda: None)
+    assert trial.units.calls == []
+    assert os.listdir(tmp_path) == []
