@@ -4,7 +4,7 @@
 
 apt has verified the packages and left them in ROOT's var/cache/apt/archives. There are as many `tar` as CPUs, and each
 unpacks one package after the other. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
-/usr/share/doc/dpkg). A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
+/usr/share/doc/dpkg). Meanwhile the Python in ROOT compiles this package into `bytecode.tar` next to ROOT. A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
 """
 
 import hashlib
@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from cgroup_preflight.guest import package_file
+from cgroup_preflight.guest import bytecode, package_file
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
 
+#: This package, compiled for the Python in the root; next to it.
+ARCHIVE = "bytecode.tar"
 _ARCHIVES = "var/cache/apt/archives"
 _DATABASE = "var/lib/dpkg"
 #: Directories that are links into /usr (Debian's merged /usr); in Debian 12 no package has these links.
@@ -89,7 +91,11 @@ def unpack(root: Path, excluded: Sequence[str]) -> None:
     status = [_record(item, paths[item.stem], root) for item in plain]
     _write_triggers(plain, root / _DATABASE / "triggers")
     (root / _DATABASE / "status").write_text("\n".join(status))
-    _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
+    compiling = bytecode.start_compiling(root)
+    try:
+        _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
+    finally:
+        bytecode.pack_compiled(root, compiling, root.with_name(ARCHIVE))
     others = [item for item in packages if not item.is_plain]
     if others:
         _install(others, root)

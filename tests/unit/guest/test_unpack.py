@@ -18,7 +18,7 @@ from cgroup_preflight.guest.unpack import unpack
 
 EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*")
 _PLAYED = {
-    "chroot": 'printf "%s\\n" "$@" > "$LOG.chroot"',
+    "chroot": 'printf "%s\\n" "$@" >> "$LOG.chroot"',
     "unshare": 'printf "%s\\n" "$@" > "$LOG.unshare"; [ "$2" = true ] || test -x root/usr/sbin/policy-rc.d',
 }
 
@@ -109,7 +109,9 @@ def test_files_and_the_database(root):
     triggers = root / "var/lib/dpkg/triggers"
     assert (triggers / "File").read_text() == "/usr/lib/x libx/noawait\n"
     assert (triggers / "ldconfig").read_text() == "libx\n"
-    assert Path("log.chroot").read_text() == f"root\n/bin/sh\n-euc\n{CONFIGURE}\n"
+    assert f"root\n/bin/sh\n-euc\n{CONFIGURE}\n" in Path("log.chroot").read_text()
+    assert "root\n/usr/bin/python3\n-I\n" in Path("log.chroot").read_text()
+    assert not (root / "run/preflight").exists()
     assert not Path("log.unshare").exists()
 
 
