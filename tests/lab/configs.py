@@ -206,7 +206,9 @@ def report_of_run(project: Path, distro: str, *, timeout: float = 400) -> dict[s
     """The report of `run` on a project, called on this machine, in a guest of `distro`; `timeout` in seconds."""
     argv = [sys.executable, "-m", "cgroup_preflight", "run", f"--target={distro}", "--format=json"]
     environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
-    done = subprocess.run(argv, cwd=project, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        argv, cwd=project, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

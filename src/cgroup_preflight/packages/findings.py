@@ -102,6 +102,14 @@ def install_finding(files: Sequence[PackageFile], done: Done, received: Sequence
     return codes.PACKAGE_INSTALL.finding(Status.FAIL, subject, message, _FIX_SCRIPT, evidence=evidence)
 
 
+def replaced_finding(files: Sequence[PackageFile], changed: Sequence[str]) -> Finding:
+    """Packages that changed what the run relies on, so that nothing it says from here on could be believed."""
+    (what,) = _some("files", changed)
+    message = f"the packages replace what this run relies on, {what}: no service was run"
+    remedy = Remedy(title="ship no program or library of the system, and none of the same name in /usr/local")
+    return codes.PACKAGE_INSTALL.finding(Status.FAIL, subject_of(files), message, remedy)
+
+
 def start_finding(
     service: ServicePlan, readings: tuple[InstalledReading, InstalledReading], refused: str, log: Sequence[str], *,
     by_script: bool,

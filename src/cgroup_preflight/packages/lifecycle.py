@@ -29,6 +29,7 @@ from cgroup_preflight.packages.leftovers import (
 )
 from cgroup_preflight.packages.package_file import PackageFile, sha256_of
 from cgroup_preflight.packages.readings import InstalledReading, read_installed
+from cgroup_preflight.packages.relied_on import Identities, relied_on, replaced
 from cgroup_preflight.packages.selection import Selection
 from cgroup_preflight.packages.steps import Done, Say, Steps
 from cgroup_preflight.plan.expect import HostNumbers
@@ -44,7 +45,7 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The machine that the steps change: `look` and `running` say what is on it, `unit_folder` is for drop-ins of a run."""
+    """The machine that the steps change, and what is on it; `unit_folder` is for drop-ins of a run."""
 
     door: "Door"
     mount: str
@@ -52,6 +53,7 @@ class Machine:
     systemd: int
     look: Callable[[], Scene] = scene
     running: Callable[[frozenset[str]], tuple[str, ...]] = left_processes
+    relied_on: Callable[[], Identities] = relied_on
     unit_folder: str = "/run/systemd/system"
 
 
@@ -78,7 +80,7 @@ class Lifecycle:
 
     def begin(self) -> tuple[list[Finding], bool]:
         """Installs the packages and reads the limits of their services as installed; False where they are not installed."""
-        self._before = self._machine.look()
+        self._before, relied = self._machine.look(), self._machine.relied_on()
         # Before anything of the packages runs: the host compares it with the files that it sent.
         received = [sha256_of(item.real) for item in self._new]
         self._add_limits()
@@ -89,6 +91,8 @@ class Lifecycle:
         findings = [judged.install_finding(self._new, done, received)]
         if not done.ok:
             return findings, False
+        if changed := replaced(relied, self._machine.relied_on()):
+            return [judged.replaced_finding(self._new, changed)], False
         by_scripts = self._running()
         findings += self._started(by_scripts)
         self._note("start")

@@ -30,6 +30,7 @@ class Guest:
         self.limits, self.fails, self.refuses, self.restarts = list(limits), fails, refuses, restarts
         self.active, self.invocation, self.memory = False, 0, 0
         self.now = 0.0
+        self.systemctl, self.replaces = 1, 0
 
     # --- the clock
 
@@ -47,6 +48,7 @@ class Guest:
         if self.fails and self.fails in words:
             return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr=""), source="")
         if "--install" in words:
+            self.systemctl += self.replaces
             self._begin(again=self.restarts)
         if "--remove" in words or words.startswith("systemctl stop"):
             self.active = False
@@ -101,7 +103,7 @@ def begun(tmp_path, guest, *, previous=False, after=frozenset()):
     steps = Steps(guest, guest, str(tmp_path), 30.0)
     machine = Machine(
         door=door, mount=MOUNT, numbers=numbers, systemd=257, look=lambda: next(scenes, last), running=lambda shipped: (),
-        unit_folder=str(tmp_path / "units"),
+        unit_folder=str(tmp_path / "units"), relied_on=lambda: {"systemctl": (guest.systemctl,)},
     )  # fmt: skip
     return Lifecycle(selection, plan, machine, steps, lambda _: None)
 
@@ -190,3 +192,12 @@ def test_what_is_left_is_told_once(tmp_path):
     found = packages.end()
     assert said(found) == [("CGP524", Status.FAIL), ("CGP523", Status.PASS), ("CGP524", Status.PASS)]
     assert "files: /etc/shop.conf" in found[0].message
+
+
+def test_a_package_that_replaces_what_the_run_relies_on_is_a_fail_and_nothing_more_is_run(tmp_path):
+    guest = Guest()
+    guest.replaces = 1
+    found, installed = begun(tmp_path, guest).begin()
+    assert (installed, said(found)) == (False, [("CGP521", Status.FAIL)])
+    assert "replace what this run relies on, files: systemctl" in found[0].message
+    assert not [call for call in guest.calls if call.startswith("systemctl start")]
