@@ -4,6 +4,7 @@ One image with all packages, which takes minutes to build the first time, and fo
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
 from tests.lab.configs import report_of_run, said
 
 pytestmark = pytest.mark.daemons
@@ -102,6 +105,7 @@ def _project(folder: Path, daemons: dict[str, Daemon]) -> None:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
     """The report of a run, which is called at its first use."""
     known: dict[str, dict[str, Any]] = {}
+    image.ensure(recipe_for("debian-12", packages=_PACKAGES), image.cache_folder(os.environ))
 
     def report(run: str) -> dict[str, Any]:
         if run not in known:

@@ -253,7 +253,7 @@ class Services:
         if not run.launch.output:
             return self._engine.log(run.invocation, _LOG_LINES)
         failed = run.ended_early or not run.is_ready
-        sent = self._engine.log(run.invocation, _LOG_LINES, run.pid) if failed and run.invocation else ()
+        sent = self._engine.log(run.invocation, _LOG_LINES // 2, run.pid) if failed and run.invocation else ()
         return (*_tail(run.launch.output), *sent)[-_LOG_LINES:]
 
     def _absent(self, run: ServiceRun) -> str:

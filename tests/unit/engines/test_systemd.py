@@ -404,9 +404,12 @@ def test_the_log_of_one_invocation_and_of_nothing_else(folder):
     manager = played.manager(folder)
     assert manager.log("0" * 32, 20) == ("one", "two")
     assert {"--lines=20", f"_SYSTEMD_INVOCATION_ID={'0' * 32}"} <= set(played.commands[0])
+    assert "+" not in played.commands[0]
+    assert manager.log("0" * 32, 20, 7) == ("one", "two")
+    assert played.commands[1][-3:] == (f"_SYSTEMD_INVOCATION_ID={'0' * 32}", "+", "_PID=7")
     for odd in ("", "0" * 31, "0" * 33, "g" * 32, "x _SYSTEMD_UNIT=y"):
         assert manager.log(odd, 20) == ()
-    assert len(played.commands) == 1
+    assert len(played.commands) == 2
 
 
 def test_a_command_that_must_succeed_and_does_not_gives_the_words(folder):

@@ -171,6 +171,7 @@ def with_log(made, *lines):
         ("ImportError: libGL.so: cannot open shared object file", "a shared library"),
         ("listen tcp [::1]:80: socket: address family not supported by protocol", "IPv6"),
         ("dial tcp 10.0.0.1:5432: connect: network is unreachable", "a network"),
+        ("create memberlist: Failed to get final advertise address: No private IP address found, and", "a network"),
         ("could not resolve host: Temporary failure in name resolution", "a network"),
     ],
 )

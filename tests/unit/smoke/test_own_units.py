@@ -85,7 +85,7 @@ class _Programs:
         self.given: list[str] = []
 
     def run(self, argv: tuple[str, ...], *, timeout: float, stdin: bytes = b"") -> "Reading[Completed]":
-        assert argv == ("systemd-sysusers", "-")
+        assert argv in (("systemd-sysusers", "-"), ("systemd-tmpfiles", "--create", "-"))
         assert timeout > 0
         self.given += stdin.decode().splitlines()
         return Known(
@@ -118,6 +118,24 @@ def test_users_of_units_and_of_the_config_are_created_once(tmp_path: Path) -> No
     programs = _Programs()
     create_users(_door(programs), config_of(text, folder=str(tmp_path)).services)
     assert programs.given == ["g adm -", "g x -", "g y -", "u shop -"]
+
+
+@pytest.mark.parametrize(
+    ("user", "created"),
+    [
+        ("%i", ["u shop - - /home/shop /bin/sh", "d /home/shop 0755 shop shop"]),
+        ("shop", ["u shop - - /home/shop /bin/sh", "d /home/shop 0755 shop shop"]),
+        ("daemon-%i", ["u daemon-shop -"]),
+        ("www", ["u www -"]),
+    ],
+)
+def test_a_unit_that_runs_for_a_person_has_a_home(tmp_path: Path, user: str, created: list[str]) -> None:
+    """systemd sets $HOME only for a user who has one."""
+    (tmp_path / "sync@.service").write_text(f"[Service]\nExecStart=/bin/a\nUser={user}\n")
+    text = "[services.a]\nunit = './sync@.service'\ninstance = 'shop'\n"
+    programs = _Programs()
+    create_users(_door(programs), config_of(text, folder=str(tmp_path)).services)
+    assert programs.given == created
 
 
 def test_a_guest_that_cannot_create_users_says_why() -> None:

@@ -348,6 +348,24 @@ def test_only_the_last_whole_lines_of_a_long_output_are_kept(tmp_path):
     assert Trial(tmp_path, Program(), LOG, journal=False).one().log == tuple(map(str, range(10, 30)))
 
 
+def test_what_a_service_that_failed_sent_to_syslog_is_part_of_its_log(tmp_path):
+    """journald cannot tell the unit of a process that ended at once, but its number."""
+    (tmp_path / "out-web").write_text("".join(f"{n}\n" for n in range(30)))
+    trial = Trial(tmp_path, Program(ends_after=0.1, ended=Exit(how=How.EXITED, status=1)), journal=False)
+    asked = []
+
+    def log(invocation, lines, pid=0):
+        asked.append((invocation, lines, pid))
+        return ("cannot open the key",)
+
+    trial.units.log = log
+    seen = trial.one()
+    assert seen.log == (*map(str, range(11, 30)), "cannot open the key")
+    ((invocation, lines, pid),) = asked
+    assert (invocation, lines) == ("0" * 32, 10)
+    assert pid > 0
+
+
 def test_output_that_was_never_written_is_no_error(tmp_path):
     assert Trial(tmp_path, journal=False).one().log == ()
 
