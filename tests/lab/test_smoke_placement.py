@@ -73,6 +73,7 @@ def disk(lab: Lab) -> Iterator[None]:
     lab.shell(f"losetup -d {_DISK}; rm {_SWAP}")
 
 
+@pytest.mark.measured  # a minute
 @pytest.mark.usefixtures("disk")
 def test_limits_of_disks_and_nodes_of_memory_are_read_back_and_zswap_is_named_where_it_is_absent(lab: Lab) -> None:
     limits = {

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shlex
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -257,3 +259,18 @@ def test_a_file_that_hides_ours_is_a_warning(project: Path, capsys: pytest.Captu
 
 def _manifest(project: Path) -> bytes:
     return making.members((project / "out/a.tar").read_bytes())[making.MANIFEST]
+
+
+@pytest.mark.starts_processes
+def test_a_package_is_injected_without_what_starts_slowly(project: Path) -> None:
+    """Each takes a part of the time that `dpkg-deb` takes for a small package."""
+    making.write(project, "a.deb", making.deb("xz"))
+    slow = {"dataclasses", "inspect", "tempfile", "ctypes", "difflib", "queue", "random", "subprocess"}
+    slow |= {f"cgroup_preflight.{name}" for name in ("host.gather", "engines.choice", "report.read", "artifacts.zip")}
+    script = (
+        "import sys\nbefore = set(sys.modules)\nfrom cgroup_preflight.cli import main\n"
+        "status = main(['inject', '--services', 'all', 'a.deb'])\n"
+        f"print('slow:', sorted({slow!r} & (set(sys.modules) - before)), status)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "slow: [] 0", done
