@@ -113,6 +113,7 @@ class MovedPayloads:
 
     def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
         self._engine, self._observer, self._programs = engine, observer, programs
+        self._scope = scope
         # No dash: the slice is next to that of the run, and not in it.
         self._waiting = f"{scope}_wait.slice"
         self._lines = _Lines(folder)
@@ -133,7 +134,11 @@ class MovedPayloads:
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
         """As `Payloads.started`. Raises HostError, OSError."""
-        places = {item.unit: f"{item.in_slice.removesuffix('.slice')}-{_last(item)}.slice" for item in units}
+        # No slice of a config can have the name: the scope in it is random.
+        places = {
+            item.unit: f"{item.in_slice.removesuffix('.slice')}-{self._scope}_{number}.slice"
+            for number, item in enumerate(units, len(self._cgroups))
+        }
         files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in units]
         cgroups = self._engine.create_slices(files, list(places.values()))
         with ExitStack() as stack:
@@ -167,8 +172,3 @@ class MovedPayloads:
     def _end(self, item: ProbeUnit) -> None:
         self._lines.close(item)
         stop(self._begun[item.unit])
-
-
-def _last(item: ProbeUnit) -> str:
-    """The last part of the name of a slice for one unit: dashes would nest it (systemd.slice(5))."""
-    return item.unit.removesuffix(".service").partition("-")[2].replace("-", "")

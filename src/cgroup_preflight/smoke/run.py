@@ -82,7 +82,7 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
-        before_start=_drop_caches if inside else lambda: None, moves=inside,
+        before_start=_drop_caches if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
     )  # fmt: skip
 
 

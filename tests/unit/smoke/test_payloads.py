@@ -15,6 +15,8 @@ from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Process, Units, 
 from tests.unit.smoke.fabricate import SCOPE, plan
 
 TEXT = '[slices.api]\nMemoryMax = "256M"\n[services.web]\nbinary = "x"\nslice = "api"\nTasksMax = 64\n'
+#: The slice of the only payload.
+PLACE = f"{SCOPE}-api-{SCOPE}_0.slice"
 PLENTY = Capacity(cpus=2, available_bytes=4 << 30, swap_bytes=0)
 
 pytestmark = pytest.mark.starts_processes
@@ -79,8 +81,8 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path
         assert refused == {}
         own = trial.payloads.cgroup(item)
         assert trial.places() == [own]
-        assert own == slice_cgroup(f"{SCOPE}-api-_probe0.slice")
-        text = trial.units.texts[f"{SCOPE}-api-_probe0.slice"]
+        assert own == slice_cgroup(PLACE)
+        text = trial.units.texts[PLACE]
         assert "\n[Slice]\nTasksMax=64\nMemorySwapMax=0\n" in text
         trial.payloads.ask(item, f"tasks 3 30 {tmp_path}")
         assert trial.said(item, "refused")["started"] == 3
@@ -95,7 +97,7 @@ def test_one_that_was_not_moved_pushes_against_nothing(tmp_path):
     slices = trial.units.slices
     made = Probes(trial.units, trial.machine.observer(), trial.machine, slices, MOUNT, trial.payloads)
     seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
-    own = slice_cgroup(f"{SCOPE}-api-_probe0.slice")
+    own = slice_cgroup(PLACE)
     assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}
     assert {one.said for one in seen} == {()}
 

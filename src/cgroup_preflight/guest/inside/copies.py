@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 _PACKAGE = "cgroup_preflight"
+#: New objects after which Python looks for garbage.
+_GARBAGE = 50_000
 
 
 class Copy:
@@ -67,6 +69,8 @@ def tool(words: list[str], folders: list[str]) -> int:
     """Runs the command line of the package in `folders`, in place of the agent's package of the same name."""
     # A collection writes to every object, which would copy each page that this process shares with the agent.
     gc.freeze()
+    # Nearly all that the tool makes lives to its end: by default each collection would look for garbage in vain.
+    gc.set_threshold(_GARBAGE)
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]

@@ -1,4 +1,4 @@
-"""Makes later forks of a process cheaper under user-mode Linux, where each page fault takes some 80 us.
+"""Makes later forks of a process take less time under user-mode Linux, where each page fault takes some 80 us.
 
 fork(2) copies the page tables of private memory, but not those of mapped files: a child takes a page fault for each
 page of a program or library that it uses. Unless a page of that mapping was written to: then fork copies the page table
