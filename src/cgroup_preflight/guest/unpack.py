@@ -7,8 +7,11 @@ unpacks one package after the other. dpkg's database becomes what dpkg itself wo
 /usr/share/doc/dpkg). Meanwhile the Python in ROOT compiles this package into `bytecode.tar` next to ROOT. A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
 """
 
+import fnmatch
 import hashlib
+import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -133,16 +136,31 @@ def _extract_some(todo: "SimpleQueue[_Package]", root: Path, excluded: Iterable[
         "tar", "--extract", "--ignore-zeros", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
         "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded),
     )  # fmt: skip
-    found = {}
+    found: dict[str, list[str]] = {}
+    # An empty stream is no archive.
+    first = next(_taken(todo), None)
+    if first is None:
+        return found
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as tar, suppress(BrokenPipeError):
         assert tar.stdin is not None
-        for package in _taken(todo):
-            # Also those that are not unpacked: of a package without files, dpkg says that it has disappeared.
-            names = package_file.copy_data(package.file, tar.stdin)
-            found[package.stem] = [name.removeprefix(".").rstrip("/") or "/." for name in names]
+        for package in itertools.chain((first,), _taken(todo)):
+            found[package.stem] = _listed(package_file.copy_data(package.file, tar.stdin), excluded)
     if tar.returncode != 0:
         raise subprocess.CalledProcessError(tar.returncode, argv)
     return found
+
+
+def _listed(names: Iterable[str], excluded: Iterable[str]) -> list[str]:
+    """The paths of a package in dpkg's list: those of the archive's `names` that are unpacked.
+
+    A package of which only folders are left has the root alone: dpkg removes a package all of whose paths are in one
+    that it installs later (dpkg, `pkg_disappear_others`).
+    """
+    out = re.compile("|".join(map(fnmatch.translate, excluded)) or "(?!)")
+    kept = [name for name in names if not out.match(name.removeprefix(".").rstrip("/"))]
+    if all(name.endswith("/") for name in kept):
+        return ["/."]
+    return [name.removeprefix(".").rstrip("/") or "/." for name in kept]
 
 
 def _taken(todo: "SimpleQueue[_Package]") -> Iterator[_Package]:

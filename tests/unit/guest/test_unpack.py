@@ -97,7 +97,7 @@ def test_files_and_the_database(root):
     assert not (root / "usr/share/doc/x").exists()
     info = root / "var/lib/dpkg/info"
     assert (info / "libx:amd64.list").read_text().splitlines() == [
-        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/share/doc/x", "/usr/lib/a\\x2db",
+        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/lib/a\\x2db",
     ]  # fmt: skip
     assert (info / "base-files.postinst").stat().st_mode & 0o777 == 0o755
     assert (info / "libx:amd64.conffiles").stat().st_mode & 0o111 == 0
@@ -126,6 +126,21 @@ def test_a_package_with_scripts_that_nobody_has_read_is_left_to_dpkg(root):
     words = Path("log.unshare").read_text().splitlines()
     assert words[-2:] == ["root", "/var/cache/apt/archives/redis-server_1_amd64.deb"]
     assert not (root / "usr/sbin/policy-rc.d").exists()
+
+
+@pytest.mark.starts_processes
+def test_a_package_of_which_only_folders_are_left_does_not_disappear(root):
+    """dpkg removes one whose paths are all in a package that it installs: its list has none of its own."""
+    put(
+        root,
+        "libc-l10n",
+        "Version: 2\nArchitecture: all\n",
+        {"./usr/": None, "./usr/share/doc/": None, "./usr/share/doc/x": b""},
+    )
+    put(root, "empty", "Version: 2\nArchitecture: all\n", {})
+    unpack(root, EXCLUDED)
+    for name in ("libc-l10n", "empty"):
+        assert (root / f"var/lib/dpkg/info/{name}.list").read_text() == "/.\n"
 
 
 @pytest.mark.starts_processes
