@@ -149,6 +149,7 @@ touch root/etc/.updated root/var/.updated
 (cd root/var/lib/dpkg/info && grep -H '/systemd/system/[^/]*[.]service$' *.list) > ../owners || :
 tar -cf ../units.tar -C .. owners -C tree/root --null --verbatim-files-from --no-recursion -T ../paths
 rm ../paths ../owners
+[ ! -e bytecode.tar ] || mv bytecode.tar ..
 for kernel in root/boot/vmlinuz-*; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done
