@@ -9,6 +9,7 @@ unpacks one package after the other. dpkg's database becomes what dpkg itself wo
 
 import fnmatch
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -135,10 +136,14 @@ def _extract_some(todo: "SimpleQueue[_Package]", root: Path, excluded: Iterable[
         "tar", "--extract", "--ignore-zeros", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
         "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded),
     )  # fmt: skip
-    found = {}
+    found: dict[str, list[str]] = {}
+    # An empty stream is no archive.
+    first = next(_taken(todo), None)
+    if first is None:
+        return found
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as tar, suppress(BrokenPipeError):
         assert tar.stdin is not None
-        for package in _taken(todo):
+        for package in itertools.chain((first,), _taken(todo)):
             found[package.stem] = _listed(package_file.copy_data(package.file, tar.stdin), excluded)
     if tar.returncode != 0:
         raise subprocess.CalledProcessError(tar.returncode, argv)
@@ -152,7 +157,7 @@ def _listed(names: Iterable[str], excluded: Iterable[str]) -> list[str]:
     that it installs later (dpkg, `pkg_disappear_others`).
     """
     out = re.compile("|".join(map(fnmatch.translate, excluded)) or "(?!)")
-    kept = [name for name in names if not out.match(name.removeprefix("."))]
+    kept = [name for name in names if not out.match(name.removeprefix(".").rstrip("/"))]
     if all(name.endswith("/") for name in kept):
         return ["/."]
     return [name.removeprefix(".").rstrip("/") or "/." for name in kept]
