@@ -98,7 +98,9 @@ def test_what_a_purge_leaves_is_named(report: dict[str, Any]) -> None:
     assert "/etc/systemd/system/multi-user.target.wants/lab-bare.service" in left
     assert "lab-good" not in left
     after = _about(report, "CGP524", "lab-good, lab-stale", "pass")
-    assert "user lab-good" in after
+    assert "nothing of it is left" in after
+    (first,) = [item for item in report["findings"] if item["code"] == "CGP524" and item["subject"] == _ALL]
+    assert "user lab-good" in first["evidence"]["stays"], "what may stay is listed"
 
 
 def test_scripts_that_fail_and_hang_are_named_with_their_output(tmp_path: Path) -> None:

@@ -128,17 +128,20 @@ def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callab
     """In a guest: installs the packages, runs the test of the services, and removes the packages."""
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
+    from cgroup_preflight.engines.run_scope import end_runs
     from cgroup_preflight.engines.session import local_door
+    from cgroup_preflight.engines.systemd import Manager, private_bus
     from cgroup_preflight.packages.lifecycle import Lifecycle, Machine
     from cgroup_preflight.packages.steps import Steps
     from cgroup_preflight.smoke import run as _loaded  # noqa: F401 - before scripts of packages can change a file of it
 
-    door = local_door({})
+    door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
+    engine = Manager(context.engine, door.programs, private_bus(context.engine), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     machine = Machine(
-        door=door, mount=context.facts.mount_point, numbers=host_numbers(context.facts),
-        systemd=value_or(context.facts.systemd_version, 0),
+        door=door, mount=context.facts.mount_point, numbers=host_numbers(context.facts), systemd=systemd,
+        end_test=lambda: end_runs(engine, door),
     )  # fmt: skip
     steps = Steps(door.programs, door.clock, folder, run.config.target.install_timeout)
     packages = Lifecycle(run.selection, plan, machine, steps, options.progress)

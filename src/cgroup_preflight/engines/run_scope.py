@@ -134,6 +134,13 @@ def tear_down(engine: Engine, clock: "Clock", scope: str, files: Iterable[str]) 
     return tuple(engine.active(scope))
 
 
+def end_runs(engine: Engine, door: "Door") -> None:
+    """Takes down all runs of this machine, a guest in which a run stays until its end."""
+    names = value_or(door.files.names(engine.unit_folder), ())
+    for scope in [match[1] for name in names if (match := _SCOPE.fullmatch(name))]:
+        tear_down(engine, door.clock, scope, [item for item in names if item.startswith(f"{scope}-")])
+
+
 def clean_leftovers(engine: Engine, door: "Door") -> tuple[str, ...]:
     """Takes down what crashed runs left behind; the names of their slices. Raises HostError when something stays."""
     cleaned = []

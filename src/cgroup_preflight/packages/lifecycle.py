@@ -6,7 +6,6 @@ these, they are installed, started, upgraded while they run, removed and purged.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 
 from cgroup_preflight.core.printable import printable
@@ -45,12 +44,16 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The machine that the steps change, and what is on it; `unit_folder` is for drop-ins of a run."""
+    """The machine that the steps change, and what is on it; `unit_folder` is for drop-ins of a run.
+
+    `end_test` ends what the test of the services left: its units, their files and their gates.
+    """
 
     door: "Door"
     mount: str
     numbers: HostNumbers
     systemd: int
+    end_test: Callable[[], None]
     look: Callable[[], Scene] = scene
     running: Callable[[frozenset[str]], tuple[str, ...]] = left_processes
     relied_on: Callable[[], Identities] = relied_on
@@ -103,7 +106,8 @@ class Lifecycle:
     def end(self) -> list[Finding]:
         """Removes and purges the packages; then the same after an upgrade, if there are packages to upgrade from."""
         self._note("test")
-        self._end_run()
+        # Units of the test, and drop-ins of packages, would be taken for what a package leaves.
+        self._machine.end_test()
         self._note("end of test")
         findings = [self._removed(self._new, "")]
         if any(item.previous is not None for item in self._selection.packages):
@@ -120,17 +124,6 @@ class Lifecycle:
         if files:
             self._systemctl("daemon-reload")
 
-    def _end_run(self) -> None:
-        """Ends what the test of the services left: units of its run, and drop-ins, which belong to no package."""
-        for name in os.listdir(self._machine.unit_folder):
-            if name.startswith("cgpf"):
-                path = os.path.join(self._machine.unit_folder, name)
-                if name.endswith(".slice"):
-                    self._systemctl("stop", "--", name)
-                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
-        self._systemctl("daemon-reload")
-        self._systemctl("reset-failed", "--", "cgpf*")
-
     def _of(self, files: Sequence[PackageFile]) -> tuple[ServicePlan, ...]:
         """The services of packages."""
         names = {item.name for item in files}
@@ -141,7 +134,12 @@ class Lifecycle:
         return frozenset(item.get("Id", "") for item in shown if item.get("ActiveState") == "active")
 
     def _start(self, services: Sequence[ServicePlan]) -> dict[str, str]:
-        """Starts services, and their sockets before them; the words of systemd by unit, for those it refused."""
+        """Starts services that do not run yet, and their sockets; the words of systemd by unit, for those it refused.
+
+        systemd refuses a socket whose service runs: a package may start one of the two alone.
+        """
+        running = self._running()
+        services = [item for item in services if item.unit not in running]
         if not services:
             return {}
         refused: dict[str, str] = {}

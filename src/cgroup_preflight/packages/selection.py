@@ -195,7 +195,7 @@ def _drop_ins(package: PackageFile, units: Iterable[str]) -> tuple[UnitText, ...
 
 
 def _text(package: PackageFile, path: str) -> UnitText:
-    return UnitText(path=f"{package.name}: {path}", text=package.units[path])
+    return UnitText(path=f"/{path}", text=package.units[path])
 
 
 def dumped(selection: Selection, places: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from cgroup_preflight.engines.run_scope import (
     PREFIX,
     clean_leftovers,
     cleanup_finding,
+    end_runs,
     new_name,
     run_scope,
     tear_down,
@@ -73,6 +74,16 @@ def test_inside_a_guest_nothing_is_removed(units):
     assert (run.left, len(os.listdir(units.unit_folder))) == ((), 3)
     with pytest.raises(KeyError), scope(units, stays=True):
         raise KeyError
+
+
+def test_what_a_run_in_a_guest_left_is_removed_when_the_machine_goes_on(units):
+    with scope(units, stays=True):
+        pass
+    other = os.path.join(units.unit_folder, "user-api.service.d")
+    os.mkdir(other)
+    end_runs(units, units.machine.door())
+    assert os.listdir(units.unit_folder) == ["user-api.service.d"]
+    assert units.active(SCOPE) == []
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def begun(tmp_path, guest, *, previous=False, after=frozenset()):
     steps = Steps(guest, guest, str(tmp_path), 30.0)
     machine = Machine(
         door=door, mount=MOUNT, numbers=numbers, systemd=257, look=lambda: next(scenes, last), running=lambda shipped: (),
-        unit_folder=str(tmp_path / "units"), relied_on=lambda: {"systemctl": (guest.systemctl,)},
+        unit_folder=str(tmp_path / "units"), end_test=lambda: guest.calls.append("end of test"), relied_on=lambda: {"systemctl": (guest.systemctl,)},
     )  # fmt: skip
     return Lifecycle(selection, plan, machine, steps, lambda _: None)
 
@@ -134,12 +134,16 @@ def test_what_the_test_of_the_services_left_is_gone_before_the_removal(tmp_path)
     guest = Guest()
     packages = begun(tmp_path, guest)
     packages.begin()
-    (tmp_path / "units/cgpf0.slice").write_text("x")
-    (tmp_path / "units/cgpf0-user-api.service.d").mkdir()
     guest.calls.clear()
     packages.end()
-    assert sorted(path.name for path in (tmp_path / "units").iterdir()) == ["api.slice.d", "user-api.service.d"]
-    assert guest.calls[0] == "systemctl stop -- cgpf0.slice"
+    assert guest.calls[0] == "end of test"
+
+
+def test_a_service_that_its_package_started_is_not_started_again(tmp_path):
+    """systemd refuses to start a socket whose service runs."""
+    guest = Guest()
+    begun(tmp_path, guest).begin()
+    assert not [call for call in guest.calls if call.startswith("systemctl start")]
 
 
 def test_nothing_more_is_done_with_packages_that_cannot_be_installed(tmp_path):

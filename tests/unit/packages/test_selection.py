@@ -74,7 +74,7 @@ def test_a_template_gets_its_instance_and_both_kinds_of_drop_ins(tmp_path):
     (service,) = applied(made, select(made, (), ())).services
     assert service.source.name == "user-api@blue.service"
     assert [item.value for item in service.source.lines if item.key == "TasksMax"] == ["5", "6"]
-    assert [item.path for item in service.source.socket] == [f"user-api: {UNITS}/user-api@.socket"]
+    assert [item.path for item in service.source.socket] == [f"/{UNITS}/user-api@.socket"]
 
 
 def test_etc_wins_over_usr_and_the_socket_comes_along(tmp_path):
