@@ -13,7 +13,7 @@ from cgroup_preflight.config.keys import DISTROS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools
+from cgroup_preflight.guest import bytecode, image, tools
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
@@ -152,8 +152,11 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
+    folder = image.cache_folder(os.environ)
+    known = {item.name for item in image.list_images(folder)}
     made = _image(args)
-    warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
+    if made.name not in known or bytecode.cached(folder, made.name) is None:
+        warm_up(made, args.distro, engine, folder, say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS

@@ -1,21 +1,25 @@
 """Compiles this package for the guest's Python and caches the result, because this takes a second or two.
 
-The compiled modules decide the verdicts of all later guests. They are therefore made before the first service starts,
-while only our own code has run in the guest.
+The compiled modules decide the verdicts of all later guests. They are therefore made when the image is built, before any
+script of a package that somebody named, or in a guest before the first service starts.
 """
 
 import hashlib
 import io
 import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cgroup_preflight
 from cgroup_preflight.guest.overlay import INPUT_DIR
-from cgroup_preflight.guest.session import Guest
+
+if TYPE_CHECKING:
+    from cgroup_preflight.guest.session import Guest
 
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
@@ -49,7 +53,31 @@ def cached(folder: Path, image_name: str) -> Path | None:
     return home if home.is_dir() else None
 
 
-def compile_in(guest: Guest, folder: Path, image_name: str) -> str:
+def start_compiling(root: Path) -> "subprocess.Popen[bytes]":
+    """Starts to compile this package with the Python in the tree `root`. Raises OSError."""
+    place = root / INPUT_DIR[1:] / SOURCE_INPUT / PACKAGE
+    shutil.copytree(source_folder(), place, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / _WORK[1:]).parent.mkdir(parents=True, exist_ok=True)
+    return subprocess.Popen(("chroot", str(root), "/usr/bin/python3", "-I", "-c", _COMPILE), stdin=subprocess.DEVNULL)
+
+
+def pack_compiled(root: Path, process: "subprocess.Popen[bytes]", archive: Path) -> None:
+    """Waits for the end of `process`, and moves what it compiled to `archive`; a first guest compiles what fails here."""
+    work = root / _WORK[1:]
+    if process.wait() == 0:
+        subprocess.run(("tar", "-cf", str(archive), "-C", str(work / PACKAGE), "."), check=False, capture_output=True)
+    for folder in (work, (root / INPUT_DIR[1:]).parent):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(archive: Path, folder: Path, image_name: str) -> None:
+    """Caches what `pack_compiled` made for an image, if it did."""
+    if archive.exists():
+        _keep(archive.read_bytes(), _home(folder, image_name))
+        archive.unlink()
+
+
+def compile_in(guest: "Guest", folder: Path, image_name: str) -> str:
     """Compiles the source in a fresh `guest` and caches the result.
 
     Returns the folder of the package in this guest: that of the source, if compiling failed.

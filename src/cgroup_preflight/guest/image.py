@@ -17,8 +17,9 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import kernel_image, overlay, tools
+from cgroup_preflight.guest import bytecode, kernel_image, overlay, tools
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
+from cgroup_preflight.guest.unpack import ARCHIVE
 from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
@@ -148,6 +149,7 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[s
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
+        bytecode.keep(work / ARCHIVE, folder, recipe.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
         _write_manifest(work)

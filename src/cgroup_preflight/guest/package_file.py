@@ -17,8 +17,8 @@ _MAGIC = b"!<arch>\n"
 _HEADER = 60
 _BLOCK = 512
 _CHUNK = 1 << 20
-_OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    "": lambda file: file, ".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open,
+_OPENERS: dict[str, Callable[[io.BytesIO], io.BufferedIOBase]] = {
+    "": lambda file: file, ".gz": lambda file: gzip.GzipFile(fileobj=file), ".xz": lzma.LZMAFile, ".bz2": bz2.BZ2File,
 }  # fmt: skip
 #: Types of tar members with content: files, and the name of the next member (tar(5)).
 _LONG_NAME = b"L"
@@ -48,7 +48,7 @@ def copy_data(file: Path, to: IO[bytes]) -> list[str]:
     return names.found
 
 
-def _opened(file: Path, member: str) -> IO[bytes]:
+def _opened(file: Path, member: str) -> io.BufferedIOBase:
     with file.open("rb") as stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise ValueError(f"{file.name} is no package")

@@ -30,6 +30,7 @@ _PACKAGES = (
     "python3-packaging",
     "procps",
 )
+_BUILDERS = ("recipe.py", "unpack.py", "package_file.py")
 #: Most of it is a hole.
 _SIZE_MIB = 2048
 #: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.
@@ -48,7 +49,7 @@ _DOWNLOAD = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLo
 class Recipe:
     """Everything that determines the content of a root: equal recipes make interchangeable roots.
 
-    `extra` are those of the packages that somebody named.
+    `extra` are those of the packages that somebody named. `builder` is a hash of the programs that follow the recipe.
     """
 
     distro: str
@@ -60,6 +61,7 @@ class Recipe:
     excluded_paths: tuple[str, ...]
     files: tuple[OverlayFile, ...]
     size_mib: int
+    builder: str
 
     @property
     def key(self) -> str:
@@ -94,7 +96,14 @@ def recipe_for(distro: str, *, with_kernel: bool = False, packages: Iterable[str
         excluded_paths=_EXCLUDED_PATHS,
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
         size_mib=_SIZE_MIB if not extra else 2 * _SIZE_MIB,
+        builder=_builder(),
     )
+
+
+def _builder() -> str:
+    here = Path(__file__).parent
+    data = b"".join((here / name).read_bytes() for name in _BUILDERS)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _download_argv(recipe: Recipe) -> tuple[str, ...]:
@@ -149,6 +158,7 @@ touch root/etc/.updated root/var/.updated
 (cd root/var/lib/dpkg/info && grep -H '/systemd/system/[^/]*[.]service$' *.list) > ../owners || :
 tar -cf ../units.tar -C .. owners -C tree/root --null --verbatim-files-from --no-recursion -T ../paths
 rm ../paths ../owners
+[ ! -e bytecode.tar ] || mv bytecode.tar ..
 for kernel in root/boot/vmlinuz-*; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done

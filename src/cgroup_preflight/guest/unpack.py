@@ -4,11 +4,14 @@
 
 apt has verified the packages and left them in ROOT's var/cache/apt/archives. There are as many `tar` as CPUs, and each
 unpacks one package after the other. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
-/usr/share/doc/dpkg). A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
+/usr/share/doc/dpkg). Meanwhile the Python in ROOT compiles this package into `bytecode.tar` next to ROOT. A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
 """
 
+import fnmatch
 import hashlib
+import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from cgroup_preflight.guest import package_file
+from cgroup_preflight.guest import bytecode, package_file
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
 
+#: This package, compiled for the Python in the root; next to it.
+ARCHIVE = "bytecode.tar"
 _ARCHIVES = "var/cache/apt/archives"
 _DATABASE = "var/lib/dpkg"
 #: Directories that are links into /usr (Debian's merged /usr); in Debian 12 no package has these links.
@@ -89,7 +94,11 @@ def unpack(root: Path, excluded: Sequence[str]) -> None:
     status = [_record(item, paths[item.stem], root) for item in plain]
     _write_triggers(plain, root / _DATABASE / "triggers")
     (root / _DATABASE / "status").write_text("\n".join(status))
-    _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
+    compiling = bytecode.start_compiling(root)
+    try:
+        _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
+    finally:
+        bytecode.pack_compiled(root, compiling, root.with_name(ARCHIVE))
     others = [item for item in packages if not item.is_plain]
     if others:
         _install(others, root)
@@ -127,16 +136,31 @@ def _extract_some(todo: "SimpleQueue[_Package]", root: Path, excluded: Iterable[
         "tar", "--extract", "--ignore-zeros", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
         "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded),
     )  # fmt: skip
-    found = {}
+    found: dict[str, list[str]] = {}
+    # An empty stream is no archive.
+    first = next(_taken(todo), None)
+    if first is None:
+        return found
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as tar, suppress(BrokenPipeError):
         assert tar.stdin is not None
-        for package in _taken(todo):
-            # Also those that are not unpacked: of a package without files, dpkg says that it has disappeared.
-            names = package_file.copy_data(package.file, tar.stdin)
-            found[package.stem] = [name.removeprefix(".").rstrip("/") or "/." for name in names]
+        for package in itertools.chain((first,), _taken(todo)):
+            found[package.stem] = _listed(package_file.copy_data(package.file, tar.stdin), excluded)
     if tar.returncode != 0:
         raise subprocess.CalledProcessError(tar.returncode, argv)
     return found
+
+
+def _listed(names: Iterable[str], excluded: Iterable[str]) -> list[str]:
+    """The paths of a package in dpkg's list: those of the archive's `names` that are unpacked.
+
+    A package of which only folders are left has the root alone: dpkg removes a package all of whose paths are in one
+    that it installs later (dpkg, `pkg_disappear_others`).
+    """
+    out = re.compile("|".join(map(fnmatch.translate, excluded)) or "(?!)")
+    kept = [name for name in names if not out.match(name.removeprefix(".").rstrip("/"))]
+    if all(name.endswith("/") for name in kept):
+        return ["/."]
+    return [name.removeprefix(".").rstrip("/") or "/." for name in kept]
 
 
 def _taken(todo: "SimpleQueue[_Package]") -> Iterator[_Package]:

@@ -61,3 +61,15 @@ def test_the_second_to_come_leaves_the_first_ones(tmp_path):
     home = bytecode.cached(tmp_path / "images", "debian-12-0")
     assert (home / "a.pyc").read_bytes() == b"1"
     assert len(list(home.parent.iterdir())) == 1
+
+
+def test_what_a_build_compiled_is_kept_once(tmp_path):
+    packed, folder = tmp_path / "bytecode.tar", tmp_path / "images"
+    bytecode.keep(packed, folder, "debian-12-0")
+    assert bytecode.cached(folder, "debian-12-0") is None
+    packed.write_bytes(archive(**{"./a.pyc": b"1", "../x.pyc": b"4"}))
+    bytecode.keep(packed, folder, "debian-12-0")
+    home = bytecode.cached(folder, "debian-12-0")
+    assert home is not None
+    assert [path.name for path in home.iterdir()] == ["a.pyc"]
+    assert not packed.exists()

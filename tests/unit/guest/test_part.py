@@ -10,7 +10,7 @@ from cgroup_preflight.cli import guest_run
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import HostError, UsageError
-from cgroup_preflight.core.report import Remedy, Status, Verdict
+from cgroup_preflight.core.report import Location, Remedy, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.findings import GuestRun
@@ -197,7 +197,7 @@ def test_one_that_cannot_be_made_does_not_hide_the_other():
 
 
 def test_places_are_in_the_config_as_the_user_named_it():
-    placed = finding("CGP504", Status.FAIL, "api", location=replace(config().services[0].location, line=5))
+    placed = finding("CGP504", Status.FAIL, "api", location=Location(file="shop.toml", line=5))
     found = part([ran(made=report(LIMITS, placed))])
     (there,) = [item for item in found.findings if item.code == "CGP504"]
     assert (there.location.file, there.location.line) == ("deploy/shop.toml", 5)

@@ -18,7 +18,7 @@ from cgroup_preflight.guest.unpack import unpack
 
 EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*")
 _PLAYED = {
-    "chroot": 'printf "%s\\n" "$@" > "$LOG.chroot"',
+    "chroot": 'printf "%s\\n" "$@" >> "$LOG.chroot"',
     "unshare": 'printf "%s\\n" "$@" > "$LOG.unshare"; [ "$2" = true ] || test -x root/usr/sbin/policy-rc.d',
 }
 
@@ -97,7 +97,7 @@ def test_files_and_the_database(root):
     assert not (root / "usr/share/doc/x").exists()
     info = root / "var/lib/dpkg/info"
     assert (info / "libx:amd64.list").read_text().splitlines() == [
-        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/share/doc/x", "/usr/lib/a\\x2db",
+        "/.", "/etc", "/etc/x.conf", "/usr/share/doc", "/usr/lib/a\\x2db",
     ]  # fmt: skip
     assert (info / "base-files.postinst").stat().st_mode & 0o777 == 0o755
     assert (info / "libx:amd64.conffiles").stat().st_mode & 0o111 == 0
@@ -109,7 +109,9 @@ def test_files_and_the_database(root):
     triggers = root / "var/lib/dpkg/triggers"
     assert (triggers / "File").read_text() == "/usr/lib/x libx/noawait\n"
     assert (triggers / "ldconfig").read_text() == "libx\n"
-    assert Path("log.chroot").read_text() == f"root\n/bin/sh\n-euc\n{CONFIGURE}\n"
+    assert f"root\n/bin/sh\n-euc\n{CONFIGURE}\n" in Path("log.chroot").read_text()
+    assert "root\n/usr/bin/python3\n-I\n" in Path("log.chroot").read_text()
+    assert not (root / "run/preflight").exists()
     assert not Path("log.unshare").exists()
 
 
@@ -124,6 +126,21 @@ def test_a_package_with_scripts_that_nobody_has_read_is_left_to_dpkg(root):
     words = Path("log.unshare").read_text().splitlines()
     assert words[-2:] == ["root", "/var/cache/apt/archives/redis-server_1_amd64.deb"]
     assert not (root / "usr/sbin/policy-rc.d").exists()
+
+
+@pytest.mark.starts_processes
+def test_a_package_of_which_only_folders_are_left_does_not_disappear(root):
+    """dpkg removes one whose paths are all in a package that it installs: its list has none of its own."""
+    put(
+        root,
+        "libc-l10n",
+        "Version: 2\nArchitecture: all\n",
+        {"./usr/": None, "./usr/share/doc/": None, "./usr/share/doc/x": b""},
+    )
+    put(root, "empty", "Version: 2\nArchitecture: all\n", {})
+    unpack(root, EXCLUDED)
+    for name in ("libc-l10n", "empty"):
+        assert (root / f"var/lib/dpkg/info/{name}.list").read_text() == "/.\n"
 
 
 @pytest.mark.starts_processes
