@@ -36,7 +36,12 @@ class Daemon:
 
 
 #: What user-mode-linux lacks has to be configured away: IPv6 for nginx, the address of a network for Alertmanager.
-_NO_IPV6 = (("/etc/nginx/sites-enabled/default", "server { listen 80 default_server; root /var/www/html; }\n"),)
+_NO_IPV6 = (
+    (
+        "/etc/nginx/sites-enabled/default",
+        "server { listen 80 default_server; root /var/www/html; index index.nginx-debian.html; }\n",
+    ),
+)
 _NO_CLUSTER = (("/etc/default/prometheus-alertmanager", 'ARGS="--cluster.listen-address="\n'),)
 #: By run, because three of them listen on port 80.
 _RUNS = {

@@ -156,9 +156,14 @@ class Session:
             self._door.processes.wait(handles, min(left, _OUTPUT_PAUSE) if writes else left)
             self._bound_output(runs)
             self._note_exits(runs)
-        self._note_exits(runs)
         for run in runs:
-            run.ended_early = not run.alive and not run.is_job
+            self.still_runs(run)
+
+    def still_runs(self, run: ServiceRun) -> bool:
+        """Whether its main process runs now; one that ends before it is stopped, and is no job, has ended early."""
+        self._note_exits([run])
+        run.ended_early = not run.alive and not run.is_job
+        return run.alive
 
     def count_left(self, runs: Iterable[ServiceRun]) -> None:
         """Counts what still runs of services whose main process has ended with success; its children may end, too."""

@@ -103,7 +103,7 @@ class Services:
             children = self._observer.children()
             for proof in started:
                 self._read_again(proof)
-                if proof.run.alive:
+                if session.still_runs(proof.run):
                     self._read_alive(proof, children)
             self._say("stopping the services")
             session.stop(runs)
@@ -182,8 +182,11 @@ class Services:
             if not _within(where, run.cgroup) and (where or self._observer.comm(pid)):
                 strays.append((pid, where or "an unknown cgroup"))
                 self._keep_handle(proof, pid, where)
+        main_cgroup = self._observer.cgroup_of(run.pid)
+        if isinstance(main_cgroup, Missing) and not self._session.still_runs(run):
+            return
         proof.stay = Stay(
-            main_cgroup=self._observer.cgroup_of(run.pid), strays=tuple(strays), processes=len(inside),
+            main_cgroup=main_cgroup, strays=tuple(strays), processes=len(inside),
             allowed_cpus=self._observer.allowed_cpus(run.pid), memory=self._observer.memory_parts(run.cgroup),
             unlimited=unlimited(self._door.files, inside),
         )  # fmt: skip

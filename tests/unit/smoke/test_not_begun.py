@@ -28,9 +28,10 @@ Slice=other.slice
 
 
 def _evidence(tmp_path: Path, *, refused: str = "", unmet: tuple[str, ...] = (), result: str = "") -> ServiceEvidence:
-    (tmp_path / "web.service").write_text(_UNIT)
+    (tmp_path / "deploy").mkdir(exist_ok=True)
+    (tmp_path / "deploy/web.service").write_text(_UNIT)
     config = tmp_path / "c.toml"
-    config.write_text("[project]\nname = 'shop'\n[services.web]\nunit = 'web.service'\nMemoryMax = '64M'\n")
+    config.write_text("[project]\nname = 'shop'\n[services.web]\nunit = 'deploy/web.service'\nMemoryMax = '64M'\n")
     (service,) = scoped(build_plan(load(config)), _RUN).services
     return ServiceEvidence(
         service=service, engine="systemd", refused=refused, unmet=unmet, state=UnitState(result=result)
@@ -47,10 +48,10 @@ def _line(tmp_path: Path, text: str) -> int:
 @pytest.mark.parametrize(
     ("words", "found", "line"),
     [
-        ("{file}:{exec}: Neither a valid executable name: bin/../sleep", "web.service:8: Neither a valid", 8),
+        ("{file}:{exec}: Neither a valid executable name: bin/../sleep", "deploy/web.service:8: Neither a valid", 8),
         (("{file}:{memory}: Invalid memory limit '12Q', ignoring: Invalid argument\n"
          "{file}:{exec}: Unbalanced quoting, ignoring: x\n{unit}: Service has no ExecStart=. Refusing."),
-         "web.service:8: Unbalanced quoting, ignoring: x", 8),
+         "deploy/web.service:8: Unbalanced quoting, ignoring: x", 8),
         (("{file}:{memory}: Invalid memory limit '12Q', ignoring: Invalid argument\n"
          "{unit}: Service has more than one ExecStart= setting. Refusing."), "Service has more than one ExecStart=", None),
     ],
@@ -67,11 +68,11 @@ def test_what_systemd_refuses_is_told_with_the_line_of_the_projects_file(
     assert (finding.code, finding.status) == ("CGP507", Status.FAIL)
     assert finding.message.startswith(f"systemd refuses its unit: {found}")
     assert _RUN not in finding.message
-    assert "correct web.service" in finding.remedies[0].title
+    assert "correct deploy/web.service" in finding.remedies[0].title
     where = finding.location
     if line is not None:
         assert where is not None
-        assert (where.file, where.line) == ("web.service", line)
+        assert (where.file, where.line) == ("deploy/web.service", line)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,12 @@ def test_a_condition_that_is_not_met_is_named(tmp_path: Path, unmet: tuple[str, 
 @pytest.mark.parametrize(
     ("own", "config", "status", "words"),
     [
-        ("Slice=other.slice", "", Status.WARN, "the limits of Slice=other.slice of web.service were not tested"),
+        ("Slice=other.slice", "", Status.WARN, "the limits of Slice=other.slice of deploy/web.service were not tested"),
         (
             "Slice=system-web.slice",
             "",
             Status.SKIP,
-            "the limits of Slice=system-web.slice of web.service were not tested",
+            "the limits of Slice=system-web.slice of deploy/web.service were not tested",
         ),
         ("Slice=other.slice", "slice = 'api'", Status.SKIP, "slice = api of the config wins over Slice=other.slice"),
         ("Slice=other.slice\nSlice=api.slice", "", None, ""),
@@ -119,10 +120,11 @@ def test_a_condition_that_is_not_met_is_named(tmp_path: Path, unmet: tuple[str, 
 def test_a_slice_of_the_unit_that_the_run_does_not_use_is_told(
     tmp_path: Path, own: str, config: str, status: Status | None, words: str
 ) -> None:
-    (tmp_path / "web.service").write_text(f"[Service]\nExecStart=/web\n{own}\n")
+    (tmp_path / "deploy").mkdir(exist_ok=True)
+    (tmp_path / "deploy/web.service").write_text(f"[Service]\nExecStart=/web\n{own}\n")
     path = tmp_path / "c.toml"
     path.write_text(
-        f"[project]\nname = 'shop'\n[slices.api]\nMemoryMax = '1G'\n[services.web]\nunit = 'web.service'\n{config}\n"
+        f"[project]\nname = 'shop'\n[slices.api]\nMemoryMax = '1G'\n[services.web]\nunit = 'deploy/web.service'\n{config}\n"
     )
     made = load(path)
     found = list(own_unit_findings(made.services, [item.name for item in made.slices]))
@@ -130,5 +132,5 @@ def test_a_slice_of_the_unit_that_the_run_does_not_use_is_told(
     if status is not None:
         assert found[0].message.startswith(words)
         assert found[0].location is not None
-        assert found[0].location.file == "web.service"
+        assert found[0].location.file == "deploy/web.service"
         assert bool(found[0].remedies) is (status is Status.WARN)

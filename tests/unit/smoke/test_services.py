@@ -370,6 +370,20 @@ def test_output_that_was_never_written_is_no_error(tmp_path):
     assert Trial(tmp_path, journal=False).one().log == ()
 
 
+def test_one_that_ends_while_another_is_asked_again_has_ended_early(tmp_path):
+    """The second look at the silent service takes seconds, in which the other one ends by itself."""
+    other = TEXT.split("[services.web]", 1)[1].replace("8080", "8081").replace("services.web", "services.other")
+    text = f"{TEXT}[services.other]{other}"
+    trial = Trial(tmp_path, Program(address=URL, ends_after=7.0, ended=Exit(how=How.EXITED, status=3)), text)
+    silent = Program(address=URL.replace("8080", "8081"), hangs_after=3.0)
+    trial.units.programs[f"{SCOPE}-other.service"] = silent
+    found = {item.service.label: item for item in trial.run()}
+    assert found["other"].silent
+    assert found["web"].ended_early
+    assert found["web"].stay is None
+    assert statuses(found["web"])["CGP503"] is Status.FAIL
+
+
 def test_a_hung_service_is_not_a_pass(tmp_path):
     seen = Trial(tmp_path, Program(address=URL, hangs_after=3.0)).one()
     assert seen.silent == f"connection refused at {URL}"
