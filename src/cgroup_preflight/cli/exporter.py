@@ -46,11 +46,11 @@ def main(words: list[str]) -> int:
         written = write_rules(args.write_rules, force=args.force)
         options.write_stderr("".join(f"wrote {plain(path)}\n" for path in written) or "all files are up to date\n")
         return 0
-    interval = _interval(args.interval)
+    interval, depth = _interval(args.interval), _depth(args.depth)
     host, port = _address(args.listen or _LISTEN)
     fs = LiveFs()
     mount = cgroup_mount(fs)
-    scope = scope_of(fs, mount, args.slice, _depth(args.depth))
+    scope = scope_of(fs, mount, args.slice, depth)
     readings, watch = readings_of(fs, mount, scope, follow=not args.once)
     try:
         if args.once:

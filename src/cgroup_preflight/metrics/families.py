@@ -224,8 +224,9 @@ def label_text(slice_name: str, unit: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A label's value: names of cgroups are bytes, and a byte that is no UTF-8 becomes its number in hexadecimal."""
+    """A label's value. In names of cgroups, bytes that are no UTF-8 and characters that cannot be printed become numbers."""
     if text.isascii() and text.isprintable() and not {"\\", '"'} & set(text):
         return text
     known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    known = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in known)
     return known.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

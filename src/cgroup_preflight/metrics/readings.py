@@ -60,7 +60,13 @@ class Readings:
         woken = self._clock()
         reports = self._reports()
         self._take(reports)
-        if not reports.events or self._last is None:
+        if self._last is None:
+            return
+        if any(is_slice(f"{path}/{name}") for path, name in reports.created):
+            # So that the new slice is watched from its beginning.
+            self.refresh()
+            return
+        if not reports.events:
             return
         snapshot = self._tree.events(reports.events)
         self._take(self._reports())
@@ -72,7 +78,7 @@ class Readings:
     def _take(self, reports: Reports) -> None:
         now = self._clock()
         self.own.coalesced += max(reports.count - 1, 0)
-        self._hints.update(reports.created, reports.limits, (path for path, _ in reports.removed))
+        self._hints.update(reports.limits, (path for path, _ in (*reports.created, *reports.removed)))
         for path, name in reports.removed:
             self._removals.add(path, name, now)
         if reports.overflow:

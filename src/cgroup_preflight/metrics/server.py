@@ -6,6 +6,7 @@ at once, the one whose client has read nothing for the longest time. So clients 
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
@@ -83,6 +84,8 @@ class Server:
         self._tasks.add(task)
         connection = _Connection(writer, self._now())
         writer.transport.set_write_buffer_limits(high=_BATCH)
+        # The kernel would take megabytes for each client that reads nothing.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _BATCH)
         try:
             await self._serve(connection, reader)
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
@@ -204,8 +207,8 @@ def _client_seconds(request: Request) -> float:
 async def serve(server: Server, host: str, port: int, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serves until `stop` is set; `ready` is called with each address. Raises OSError."""
     listening = await server.start(host, port)
-    for socket in listening.sockets:
-        name = socket.getsockname()
+    for each in listening.sockets:
+        name = each.getsockname()
         ready(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}")
     try:
         await stop.wait()

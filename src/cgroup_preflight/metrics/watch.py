@@ -26,12 +26,13 @@ class Reports:
     """What came at once: paths of cgroups.
 
     `events`: new memory events; `limits`: another file changed, such as a limit or `cgroup.events`; `created` and `removed`:
-    a cgroup in it. `count` is the number of reports; `overflow`: some were lost.
+    the path of
+    the parent and the name. `count` is the number of reports; `overflow`: some were lost.
     """
 
     events: frozenset[str] = frozenset()
     limits: frozenset[str] = frozenset()
-    created: frozenset[str] = frozenset()
+    created: tuple[tuple[str, str], ...] = ()
     removed: tuple[tuple[str, str], ...] = ()
     count: int = 0
     overflow: bool = False
@@ -75,8 +76,8 @@ class Watch:
 
     def reports(self) -> Reports:
         """All reports so far, without waiting."""
-        events, limits, created = set[str](), set[str](), set[str]()
-        removed: list[tuple[str, str]] = []
+        events, limits = set[str](), set[str]()
+        created, removed = list[tuple[str, str]](), list[tuple[str, str]]()
         count, overflow = 0, False
         for number, mask, name in self._read():
             count += 1
@@ -89,14 +90,11 @@ class Watch:
                 del self._paths[number]
                 self._numbers.pop(path, None)
             elif mask & _IS_FOLDER:
-                if mask & _DELETE:
-                    removed.append((path, name))
-                else:
-                    created.add(path)
+                (removed if mask & _DELETE else created).append((path, name))
             elif mask & _MODIFY:
                 (events if name in _EVENT_FILES else limits).add(path)
         return Reports(
-            events=frozenset(events), limits=frozenset(limits), created=frozenset(created), removed=tuple(removed),
+            events=frozenset(events), limits=frozenset(limits), created=tuple(created), removed=tuple(removed),
             count=count, overflow=overflow,
         )  # fmt: skip
 

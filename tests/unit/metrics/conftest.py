@@ -1,5 +1,6 @@
 """A small tree of cgroups, and readings of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def cgroups(tmp_path: Path) -> CgroupTree:
     return tree
 
 
-def readings_of(cgroups: CgroupTree, clock: FakeClock, scope: Scope | None = None) -> Readings:
+def readings_of(cgroups: CgroupTree, clock: Callable[[], int], scope: Scope | None = None) -> Readings:
     scope = scope or Scope()
     tree = Tree(LiveDoor(str(cgroups.top)), scope, clock)
     return Readings(tree, Page(4, scope.covers), clock=clock)

@@ -185,7 +185,9 @@ def test_a_kill_that_the_slice_does_not_show_yet_is_not_counted_twice(ledger: Le
     ledger.update(Snapshot(started_ns=299, stamp_ns=300, wall=0.0, samples=early, errors={}, changed=late.changed))
     assert ledger.kills == {U: 1}
     after = kernel.snapshot(400)
-    ledger.update(Snapshot(started_ns=400, stamp_ns=401, wall=0, samples=after.samples, errors={}, changed=frozenset({S})))
+    ledger.update(
+        Snapshot(started_ns=400, stamp_ns=401, wall=0, samples=after.samples, errors={}, changed=frozenset({S}))
+    )
     assert ledger.kills == {U: 1}
 
 
@@ -217,7 +219,9 @@ def test_endless_new_units_do_not_fill_the_memory(ledger: Ledger, kernel: Kernel
 
 
 _STEPS = st.lists(
-    st.tuples(st.sampled_from(["kill", "restart", "read", "start other", "stop other", "lost"]), st.sampled_from([U, V]))
+    st.tuples(
+        st.sampled_from(["kill", "restart", "read", "start other", "stop other", "lost"]), st.sampled_from([U, V])
+    )
 )
 
 

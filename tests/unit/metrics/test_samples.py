@@ -123,7 +123,7 @@ _COUNTS = st.dictionaries(
 
 
 @given(st.dictionaries(st.from_regex(r"[0-9]{1,3}:[0-9]{1,5}", fullmatch=True), _COUNTS), st.booleans())
-def test_io_stat_of_all_kernels(devices: dict[str, dict[str, int]], with_ends: bool) -> None:  # noqa: FBT001
+def test_io_stat_of_all_kernels(devices: dict[str, dict[str, int]], with_ends: bool) -> None:
     """Old kernels print a device without counters, and no end of line after it."""
     text = ""
     for device, values in devices.items():

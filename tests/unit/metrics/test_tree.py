@@ -183,9 +183,7 @@ def test_cgroups_come_and_go(tree: Tree, cgroups: CgroupTree) -> None:
     assert after.errors == {}, "a cgroup that is gone at the next listing is no error"
 
 
-def test_a_cgroup_that_is_created_again_is_another_one(
-    tree: Tree, door: CountingDoor, cgroups: CgroupTree
-) -> None:
+def test_a_cgroup_that_is_created_again_is_another_one(tree: Tree, door: CountingDoor, cgroups: CgroupTree) -> None:
     before = tree.snapshot().samples[ONE]
     cgroups.remove(ONE)
     cgroups.add(ONE)
