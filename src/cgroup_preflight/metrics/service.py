@@ -5,6 +5,7 @@ beyond its deadline.
 """
 
 import asyncio
+import gc
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -108,12 +109,17 @@ class Service:
 
     async def run(self, complain: Callable[[str], None]) -> None:
         """Takes snapshots until it is cancelled."""
+        frozen = False
         while True:
             age = self._readings.age_seconds
             if age < self._interval:
                 await asyncio.sleep(self._interval - age)
                 continue
             await self._refresh()
+            if not frozen:
+                # What the first snapshot made stays. Each collection of cycles would look at all of it again.
+                gc.freeze()
+                frozen = True
             if self._publish is not None:
                 await self._write(self._publish, complain)
 
