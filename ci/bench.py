@@ -1,7 +1,6 @@
 """Measure ratios within one run: start-up against `python -c pass`, a smoke run against plain systemd-run,
 `inject` against dpkg-deb.
 
-
 python -m ci.bench [startup] [check] [smoke] [guest] [inject] [exporter]
 """
 

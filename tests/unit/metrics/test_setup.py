@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from cgroup_preflight.metrics.shipped import write_shipped
 from ci.cgroup_tree import CgroupTree
 
 from cgroup_preflight.cli import exporter, main
@@ -164,14 +163,3 @@ def test_once_writes_a_whole_file(cgroups: CgroupTree, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         exporter._publisher(readings, str(tmp_path / "none" / "slices.prom"))
     readings.close()
-
-
-def test_what_is_shipped_is_written_or_the_installation_is_not_whole(tmp_path: Path) -> None:
-    try:
-        paths = write_shipped(str(tmp_path / "out"))
-    except UsageError as error:
-        assert "installation" in str(error)
-        return
-    assert all(Path(path).stat().st_size for path in paths)
-    with pytest.raises(UsageError):
-        write_shipped("/dev/null/x")
