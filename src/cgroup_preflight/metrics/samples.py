@@ -202,7 +202,8 @@ class Snapshot:
     """All cgroups of one reading of the tree, by path; a sample is older than the snapshot where nothing changed.
 
     `started_ns` and `stamp_ns` are CLOCK_MONOTONIC when the reading began and ended, `wall` the wall clock at its end in
-    seconds. `errors` counts what could not be read, by reason: `vanished`, `denied`, `malformed` or `failed`.
+    seconds. `errors` counts what could not be read so far, by reason: `vanished`, `denied` or `failed`. `changed` are the
+    paths that came, went or changed since the last reading of the same tree.
     """
 
     started_ns: int
@@ -210,6 +211,7 @@ class Snapshot:
     wall: float
     samples: Mapping[str, Sample]
     errors: Mapping[str, int]
+    changed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Reads all cgroups below the chosen slices again and again, and only what can have changed.
 
-A cgroup whose own files show that nothing happened in it or below it is not followed further down: the kernel counts CPU
-time, pressure, memory, IO, tasks and memory events of all below in each cgroup (Documentation/admin-guide/cgroup-v2.rst).
-How old a value can be is in docs/exporter.md.
+The kernel counts CPU time, pressure, memory, IO and memory events of all below in each cgroup
+(Documentation/admin-guide/cgroup-v2.rst). So a file that shows nothing new in a cgroup is not read in those below it, and
+below a cgroup whose files show nothing new at all, none is. How old a value can be is in docs/exporter.md.
 """
 
 import errno
@@ -16,23 +16,27 @@ from cgroup_preflight.metrics.door import Door, Folder
 from cgroup_preflight.metrics.names import is_slice
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 
-#: Read at each visit. All but the last count what is below, too; memory.events of a parent is read before a child's.
+#: How many cgroups are below.
+_STRUCTURE = "cgroup.stat"
+#: Files that count what is below, too. memory.events is the first: the count of a parent is never newer than a child's.
 ACTIVITY = (
     "memory.events", "cpu.stat", "memory.current", "cpu.pressure", "memory.pressure", "io.pressure", "io.stat",
-    "pids.current", "cgroup.stat",
+    "memory.swap.current", _STRUCTURE,
 )  # fmt: skip
-#: Read only if one of the files named with it has changed.
+#: Files that change only with another one of the same cgroup.
 _FOLLOWING = {
-    "memory.events.local": {"memory.events"},
-    "memory.peak": {"memory.current", "cpu.stat"},
-    "memory.swap.current": {"memory.current", "cpu.stat"},
-    "cpu.stat.local": {"cpu.stat", "cpu.pressure"},
+    "memory.events.local": "memory.events",
+    "memory.peak": "memory.current",
+    "pids.current": "cpu.stat",
 }
+#: Changes only where a quota is in force: the own one, or one above.
+_LOCAL = "cpu.stat.local"
 #: Limits, and what changes rarely: read at the first visit and every `SLOW_SECONDS` of a cgroup that is active.
 SLOW = (
     "cpu.max", "cpu.weight", "cpu.idle", "cpuset.cpus.effective", "memory.max", "memory.high", "memory.low", "memory.min",
     "memory.swap.max", "pids.max", "pids.events", "irq.pressure",
 )  # fmt: skip
+_ALL = (*ACTIVITY, *_FOLLOWING, _LOCAL, *SLOW)
 SLOW_SECONDS = 60.0
 #: Every cgroup is read whole at least this often, active or not.
 FULL_SECONDS = 300.0
@@ -42,13 +46,18 @@ _GONE = (errno.ENODEV, errno.ENOENT)
 _DENIED = (errno.EACCES, errno.EPERM)
 
 
+_Changes = dict[str, bytes | int]
+
+
 class _Node:
     """What is known of one cgroup."""
 
-    __slots__ = ("checked_ns", "children", "folder", "sample", "slow_ns", "structure")
+    __slots__ = ("checked_ns", "children", "folder", "follows", "sample", "slow_ns", "structure")
 
-    def __init__(self, folder: Folder, sample: Sample) -> None:
+    def __init__(self, folder: Folder, sample: Sample, *, follows: bool) -> None:
         self.folder = folder
+        #: Whether the cgroups in it are read.
+        self.follows = follows
         self.sample = sample
         self.children: dict[str, _Node] = {}
         #: The text of cgroup.stat when the children were last listed.
@@ -94,21 +103,23 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
+        self._changed: set[str] = set()
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
         self._last_ns = 0
 
     def snapshot(self, *, full: bool = False, hints: Iterable[str] = ()) -> Snapshot:
-        """One reading; `full` reads every file of every cgroup; `hints` are paths in which cgroups came or went."""
+        """One reading; `full` reads every file of every cgroup; `hints` are paths where cgroups or limits changed."""
         started = self._clock()
         self._door.turn()
         for path in hints:
             if path in self._nodes:
                 self._nodes[path].structure = None
-                self._visit(self._nodes[path], full=full)
+                self._nodes[path].slow_ns -= int(SLOW_SECONDS * _NS)
+                self._visit(self._nodes[path], ACTIVITY, full=full)
         for path in (*self._above, *self._tops):
             node = self._nodes.get(path)
-            if node is None or not self._visit(node, full=full):
+            if node is None or not self._visit(node, ACTIVITY, full=full):
                 self._enter(path)
         if not full:
             self._check_some(started)
@@ -119,7 +130,7 @@ class Tree:
         """Only the memory events of the cgroups at `hints`, and of those in them where there are new ones."""
         started = self._clock()
         self._door.turn()
-        for path in hints:
+        for path in sorted(hints):
             if path in self._nodes:
                 self._visit_events(self._nodes[path])
         return self._snapshot(started)
@@ -131,9 +142,10 @@ class Tree:
         self._nodes, self._samples = {}, {}
 
     def _snapshot(self, started: int) -> Snapshot:
+        changed, self._changed = self._changed, set()
         return Snapshot(
             started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
-            errors=dict(self._errors),
+            errors=dict(self._errors), changed=frozenset(changed),
         )  # fmt: skip
 
     def _enter(self, path: str) -> _Node | None:
@@ -143,26 +155,34 @@ class Tree:
         except OSError as error:
             self._count(error)
             return None
-        node = _Node(folder, Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={}))
+        sample = Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={})
+        node = _Node(folder, sample, follows=self._follows(path))
         self._nodes[path] = node
-        return node if self._visit(node, full=True) else None
+        return node if self._visit(node, _ALL, full=True) else None
 
-    def _visit(self, node: _Node, *, full: bool) -> bool:
-        """Reads a cgroup, and what is below it if that can have changed; False where it is gone."""
-        before = node.sample
+    def _visit(self, node: _Node, names: Sequence[str], *, full: bool) -> bool:
+        """Reads `names` of a cgroup, and what is below it if that can have changed; False where it is gone."""
         look = full or node.structure is None
-        if not self._read(node, slow=full):
+        changed = self._read(node, names, slow=full)
+        if changed is None:
             return False
-        if (look or node.sample is not before) and self._follows(before.cgroup):
-            if look or node.sample.files.get("cgroup.stat") != node.structure:
+        # The root has no memory.current and memory.events that would show a change below.
+        if node.follows and (look or changed or not node.sample.cgroup):
+            known = node.sample.files
+            if look or known.get(_STRUCTURE) != node.structure:
                 self._list(node)
-            self._visit_all(node, lambda child: self._visit(child, full=full))
+            below = [name for name in (*ACTIVITY, _LOCAL) if name in changed or name not in known]
+            # One cgroup more and one less elsewhere are no change above.
+            listed = below if _STRUCTURE in below else [*below, _STRUCTURE]
+            self._visit_all(node, lambda child: self._visit(child, listed if child.follows else below, full=full))
         return True
 
     def _visit_events(self, node: _Node) -> bool:
         node.folder.enter()
         try:
             changed = self._changes(node, ("memory.events", "memory.events.local"), retry=False)
+            if changed and node.follows and self._is_other(node):
+                self._list(node)
         except OSError as error:
             self._lose(node, error)
             return False
@@ -170,6 +190,10 @@ class Tree:
             self._keep(node, node.sample.stamp_ns, changed)
             self._visit_all(node, self._visit_events)
         return True
+
+    def _is_other(self, node: _Node) -> bool:
+        """Whether cgroups came or went below. The sample keeps its text, so that the next snapshot looks further down."""
+        return _STRUCTURE not in node.sample.files or node.folder.read(_STRUCTURE) != node.structure
 
     def _visit_all(self, node: _Node, visit: Callable[[_Node], bool]) -> None:
         """Visits the cgroups in one; where one is gone, others can have come."""
@@ -187,7 +211,7 @@ class Tree:
             self._count(error)
             return
         # A cgroup without cgroup.stat is listed each time.
-        node.structure = node.sample.files.get("cgroup.stat")
+        node.structure = node.sample.files.get(_STRUCTURE)
         for name in node.children.keys() - set(names):
             self._forget(node.children.pop(name))
         for name in names:
@@ -195,7 +219,7 @@ class Tree:
                 node.children[name] = child
 
     def _follows(self, path: str) -> bool:
-        """Whether the cgroups in this one are read."""
+        """Whether the cgroups in the one at `path` are read."""
         return path not in self._above and (is_slice(path) or _levels_below_unit(path) < self._depth)
 
     def _forget(self, node: _Node) -> None:
@@ -206,24 +230,24 @@ class Tree:
         if self._nodes.get(path) is node:
             del self._nodes[path]
             self._samples.pop(path, None)
+            self._changed.add(path)
 
     def _lose(self, node: _Node, error: OSError) -> None:
         self._count(error)
         self._forget(node)
 
-    def _read(self, node: _Node, *, slow: bool) -> bool:
-        """Reads the files of one cgroup; False where it is gone. The sample stays the same object if nothing changed."""
+    def _read(self, node: _Node, names: Sequence[str], *, slow: bool) -> _Changes | None:
+        """What changed in `names` and what follows from them; None where the cgroup is gone."""
         now = self._clock()
         slow = slow or now - node.slow_ns >= SLOW_SECONDS * _NS
         node.folder.enter()
         try:
-            changed = self._changes(node, ACTIVITY, retry=slow)
-            if slow or changed:
-                following = [name for name, causes in _FOLLOWING.items() if slow or changed.keys() & causes]
-                changed |= self._changes(node, (*following, *(SLOW if slow else ())), retry=slow)
+            changed = self._changes(node, _ALL if slow else names, retry=slow)
+            if changed and not slow:
+                changed |= self._changes(node, _following(node.sample, changed), retry=False)
         except OSError as error:
             self._lose(node, error)
-            return False
+            return None
         node.checked_ns = now
         node.slow_ns = now if slow else node.slow_ns
         if changed:
@@ -231,35 +255,37 @@ class Tree:
         if not node.sample.files:
             # Every cgroup has cpu.stat: it was removed before its first file was read.
             self._lose(node, FileNotFoundError(errno.ENOENT, "", node.sample.cgroup))
-            return False
-        return True
+            return None
+        return changed
 
-    def _keep(self, node: _Node, now: int, changed: "dict[str, bytes | int]") -> None:
+    def _keep(self, node: _Node, now: int, changed: _Changes) -> None:
         old = node.sample
-        files, errors = dict(old.files), dict(old.errors)
+        files, errors = dict(old.files), old.errors
         for name, value in changed.items():
-            files.pop(name, None)
-            errors.pop(name, None)
             if isinstance(value, bytes):
                 files[name] = value
-            elif value != errno.ENOENT:
-                errors[name] = value
+            else:
+                files.pop(name, None)
+        if errors or len(files) < len(old.files.keys() | changed.keys()):
+            known = {**errors, **{name: value for name, value in changed.items() if isinstance(value, int)}}
+            errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
+        self._changed.add(old.cgroup)
 
-    def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> "dict[str, bytes | int]":
+    def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
 
         Files that could not be read before are tried only if `retry`. Raises OSError where the cgroup is gone.
         """
         known, read = node.sample.files, node.folder.read
-        changed: dict[str, bytes | int] = {}
+        changed: _Changes = {}
         for name in names:
             old = known.get(name)
             if old is None and not retry:
                 continue
             try:
-                data = read(name)
+                data = read(name, name not in SLOW)
             except OSError as error:
                 number = error.errno or errno.EIO
                 if number == errno.ENODEV:
@@ -279,7 +305,9 @@ class Tree:
         for path in itertools.islice(self._turns(), share):
             node = self._nodes.get(path)
             if node is not None and now - node.checked_ns >= SLOW_SECONDS * _NS:
-                self._read(node, slow=True)
+                # Together with what is below it, or that would no longer be seen as changed.
+                node.slow_ns -= int(SLOW_SECONDS * _NS)
+                self._visit(node, ACTIVITY, full=False)
 
     def _turns(self) -> Iterator[str]:
         path = next(self._rotation, None)
@@ -294,6 +322,14 @@ class Tree:
         number = error.errno
         reason = "vanished" if number in _GONE else "denied" if number in _DENIED else "failed"
         self._errors[reason] += 1
+
+
+def _following(sample: Sample, changed: _Changes) -> list[str]:
+    """The files that can have changed because others did."""
+    names = [name for name, cause in _FOLLOWING.items() if cause in changed]
+    if "cpu.stat" in changed and not sample.files.get("cpu.max", b"max").startswith(b"max"):
+        names.append(_LOCAL)
+    return names
 
 
 def _levels_below_unit(path: str) -> int:

@@ -1,1 +1,1 @@
-"""Publishes reports on GitHub or GitLab: comment, check run, report files and a receipt; the only network access."""
+"""Publishes reports on GitHub or GitLab: comment, check run, report files and a receipt."""

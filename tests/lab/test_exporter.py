@@ -1,0 +1,160 @@
+"""The exporter on a real kernel: OOM kills that outlive their cgroup, and the numbers of the kernel's own files."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import Background
+from tests.lab.configs import ENVIRONMENT
+
+_ADDRESS = "http://127.0.0.1:9753/metrics"
+_FETCH = f"""
+import json, time, urllib.request
+started = time.monotonic()
+text = urllib.request.urlopen("{_ADDRESS}", timeout=20).read().decode()
+found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+print(json.dumps([found, time.monotonic() - started]))
+"""
+_UNITS = "/run/systemd/system"
+_KILLS = 20
+#: Is killed for its memory within a fraction of a second, and the last time stays.
+_VICTIM = f"""\
+[Service]
+Slice=oomlab.slice
+ExecStart=/bin/sh -c 'echo x >> /run/oomlab; [ $(wc -l < /run/oomlab) -gt {_KILLS} ] && exec sleep 300; exec tail /dev/zero'
+MemoryMax=16M
+MemorySwapMax=0
+Restart=always
+RestartSec=200ms
+[Unit]
+StartLimitIntervalSec=0
+"""
+_BUSY = """\
+[Service]
+Slice=busylab.slice
+ExecStart=/bin/sh -c 'while :; do :; done'
+CPUQuota=20%
+MemoryMax=64M
+TasksMax=7
+"""
+
+
+@pytest.fixture(scope="module")
+def exporter(boot: object) -> Iterator[Guest]:
+    """A guest in which the exporter runs, as a user without rights."""
+    guest: Guest = boot()  # type: ignore[operator]
+    running = _start(guest)
+    yield guest
+    guest.signal(running, 15)
+    assert guest.wait(running, timeout=20).returncode == 143
+
+
+def _start(guest: Guest) -> Background:
+    argv = ["python3", "-m", "cgroup_preflight", "exporter", "--interval", "5s"]
+    running = guest.spawn(argv, user="nobody", env=ENVIRONMENT, cwd="/")
+    for _ in range(60):
+        if guest.run(["python3", "-c", _FETCH]).returncode == 0:
+            return running
+        assert guest.poll(running) is None, guest.poll(running)
+        time.sleep(0.5)
+    pytest.fail("the exporter does not answer")
+
+
+def _scrape(guest: Guest) -> dict[str, str]:
+    done = guest.run(["python3", "-c", _FETCH], timeout=60)
+    assert done.returncode == 0, done
+    found, _ = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def _shell(guest: Guest, script: str) -> str:
+    done = guest.run(["sh", "-c", script], timeout=60)
+    assert done.returncode == 0, done
+    return done.text
+
+
+def _flat(text: str) -> dict[str, int]:
+    return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
+
+
+def _kills(found: dict[str, str], name: str = "oomlab.slice") -> dict[str, int]:
+    head = f'slice_oom_kills_total{{slice="{name}",unit="'
+    return {key[len(head) : -2]: int(value) for key, value in found.items() if key.startswith(head) and value != "0"}
+
+
+def test_every_oom_kill_is_counted(exporter: Guest) -> None:
+    """20 kills at 200 ms, several between two scrapes; systemd removes the cgroup with its counter each time."""
+    guest = exporter
+    guest.write_file(f"{_UNITS}/oomlab.service", _VICTIM.encode())
+    _shell(guest, "rm -f /run/oomlab; systemctl daemon-reload; systemctl start oomlab.service")
+    seen, deadline = [0], time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            time.sleep(3.0)
+            kills = _kills(_scrape(guest))
+            seen.append(sum(kills.values()))
+            if int(_shell(guest, "wc -l < /run/oomlab")) > _KILLS:
+                break
+        truth = _flat(_shell(guest, "cat /sys/fs/cgroup/oomlab.slice/memory.events"))["oom_kill"]
+        leaf = _flat(_shell(guest, "cat /sys/fs/cgroup/oomlab.slice/oomlab.service/memory.events"))["oom_kill"]
+        time.sleep(1.1)
+        found = _scrape(guest)
+    finally:
+        _shell(
+            guest, f"systemctl stop oomlab.service oomlab.slice; rm {_UNITS}/oomlab.service; systemctl daemon-reload"
+        )
+    print("kills at each scrape", seen, "truth", truth, "latency", {k: v for k, v in found.items() if "latency" in k})
+    assert truth == _KILLS
+    assert leaf == 0, "the unit's own file has lost them all"
+    kills = _kills(found)
+    assert sum(kills.values()) == _KILLS
+    # Those from before the new slice was watched can be without a name.
+    assert kills["oomlab.service"] > _KILLS // 2
+    assert set(kills) <= {"", "oomlab.service"}
+    assert seen == sorted(seen)
+    assert max(after - before for before, after in itertools.pairwise(seen)) > 1, "several between two scrapes"
+    assert found['slice_memory_events_total{slice="oomlab.slice",unit="",event="oom_kill"}'] == str(_KILLS)
+    reported = int(found['slice_exporter_event_latency_seconds_count{by="report"}'])
+    assert reported > _KILLS // 2, "most kills were seen because the kernel reported them"
+    # The unit is gone, its kills are not.
+    time.sleep(1.1)
+    assert _kills(_scrape(guest)) == kills
+
+
+def test_numbers_are_those_of_the_kernel(exporter: Guest) -> None:
+    guest = exporter
+    guest.write_file(f"{_UNITS}/busylab.service", _BUSY.encode())
+    _shell(guest, "systemctl daemon-reload; systemctl set-property --runtime busylab.slice MemoryMax=48M CPUQuota=70%")
+    _shell(guest, "systemctl start busylab.service; sleep 3; systemctl kill -s STOP busylab.service; sleep 1.2")
+    folder = "/sys/fs/cgroup/busylab.slice"
+    try:
+        stat = _flat(_shell(guest, f"cat {folder}/busylab.service/cpu.stat"))
+        found = _scrape(guest)
+        memory = int(_shell(guest, f"cat {folder}/busylab.service/memory.current"))
+        inode = _shell(guest, f"stat -c %i {folder}/busylab.service").strip()
+    finally:
+        _shell(guest, f"systemctl kill -s KILL busylab.service; systemctl stop busylab.service busylab.slice; rm {_UNITS}/busylab.service; systemctl daemon-reload")  # fmt: skip
+    at = 'slice="busylab.slice",unit="busylab.service"'
+    assert stat["nr_throttled"] > 5
+    assert found[f"slice_cpu_periods_total{{{at}}}"] == str(stat["nr_periods"])
+    assert found[f"slice_cpu_throttled_periods_total{{{at}}}"] == str(stat["nr_throttled"])
+    throttled = found[f'slice_cpu_throttled_seconds_total{{{at},scope="own"}}']
+    assert throttled == f"{stat['throttled_usec'] / 1e6:.6f}"
+    for mode in ("user", "system"):
+        assert found[f'slice_cpu_usage_seconds_total{{{at},mode="{mode}"}}'] == f"{stat[f'{mode}_usec'] / 1e6:.6f}"
+    assert found[f"slice_cpu_quota_cpus{{{at}}}"] == "0.2"
+    assert found[f"slice_cpu_effective_quota_cpus{{{at}}}"] == "0.2"
+    assert found['slice_cpu_quota_cpus{slice="busylab.slice",unit=""}'] == "0.7"
+    assert found[f'slice_memory_limit_bytes{{{at},kind="max"}}'] == str(64 << 20)
+    assert found[f'slice_memory_limit_bytes{{{at},kind="high"}}'] == "+Inf"
+    assert found[f"slice_memory_effective_limit_bytes{{{at}}}"] == str(48 << 20)
+    assert found[f"slice_memory_current_bytes{{{at}}}"] == str(memory)
+    assert found[f"slice_pids_limit{{{at}}}"] == "7"
+    assert found[f"slice_pids_current{{{at}}}"] == "1"
+    assert found[f'slice_unit_generation_info{{{at},cgroup_id="{inode}"}}'] == "1"
+    assert [key for key in found if key.startswith("slice_exporter_read_errors") and "vanished" not in key and found[key] != "0"] == []  # fmt: skip
