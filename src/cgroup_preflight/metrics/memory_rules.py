@@ -50,6 +50,9 @@ def memory_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis
 
 
 def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    waits = max(_waited(memory), group.io.pressure.waiting if group.io and group.io.pressure else 0.0)
+    if waits < _WAITING and not _kills(memory):
+        return
     level = _limit_level(series, group)
     if level is not None and level.memory is not None and (_kills(memory) or _waited(memory) >= _WAITING):
         yield _limit(series, group, memory, level, level.memory)
