@@ -1,6 +1,6 @@
 """Measure ratios within one run: start-up against `python -c pass`, a smoke run against plain systemd-run.
 
-python -m ci.bench [startup] [check] [smoke] [guest]
+python -m ci.bench [startup] [check] [smoke] [guest] [exporter]
 """
 
 import compileall
@@ -15,7 +15,7 @@ from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
-from ci import bench_guest, bench_image
+from ci import bench_exporter, bench_guest, bench_image
 from ci.in_guest import boot
 from ci.side_by_side import compare, timed
 
@@ -140,7 +140,7 @@ def guest() -> None:
 
 def main(words: list[str]) -> int:
     """Run the named parts, or all of them."""
-    parts = {"startup": startup, "check": check, "smoke": smoke, "guest": guest}
+    parts = {"startup": startup, "check": check, "smoke": smoke, "guest": guest, "exporter": bench_exporter.main}
     for name in words or list(parts):
         parts[name]()
     return 0

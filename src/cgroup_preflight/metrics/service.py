@@ -5,6 +5,9 @@ beyond its deadline.
 """
 
 import asyncio
+import contextlib
+import functools
+import gc
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -44,9 +47,11 @@ class _Reader:
             try:
                 result = act()
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                loop.call_soon_threadsafe(_fail, future, error)
+                answer = functools.partial(_fail, future, error)
             else:
-                loop.call_soon_threadsafe(_finish, future, result)
+                answer = functools.partial(_finish, future, result)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
+                loop.call_soon_threadsafe(answer)
 
         self._jobs.put(run)
         return future
@@ -108,12 +113,17 @@ class Service:
 
     async def run(self, complain: Callable[[str], None]) -> None:
         """Takes snapshots until it is cancelled."""
+        frozen = False
         while True:
             age = self._readings.age_seconds
             if age < self._interval:
                 await asyncio.sleep(self._interval - age)
                 continue
             await self._refresh()
+            if not frozen:
+                # What the first snapshot made stays. Each collection of cycles would look at all of it again.
+                gc.freeze()
+                frozen = True
             if self._publish is not None:
                 await self._write(self._publish, complain)
 
