@@ -77,10 +77,13 @@ CASES = {
         expected=frozenset({("M1", "high.service", "high.service")}),
     ),
     "host-memory": Case(
-        # The victim needs its pages less often than the other one, so the kernel takes them.
-        services={"victim": _python("hold.py", "120", "0.2"), "hog": _python("hold.py", "800", properties=("OOMScoreAdjust=500",))},
-        expected=frozenset({("M2", "victim.service", "hog.service"), ("M2", "hog.service", "hog.service")}),
-        settle=12.0,
+        # A batch job that takes and frees memory: each time the kernel takes the pages that the victim needs more rarely.
+        services={
+            "victim": _python("hold.py", "150", "1.5"),
+            "hog": _python("churn.py", "800", properties=("OOMScoreAdjust=500",)),
+        },
+        expected=frozenset({("M2", "victim.service", "hog.service")}),
+        settle=8.0,
     ),
     "device": Case(
         services={

@@ -23,6 +23,7 @@ _ABOUT = """\
 Finds out which slices and units wait for CPU, memory or devices, and because
 of what: a quota or limit of their own, one of a slice above, a neighbour, or
 the host. It reads the kernel's counters several times and changes nothing.
+Use it when a service is slow under its limits, or next to others.
 
     cgroup-preflight diagnose
     cgroup-preflight diagnose api.slice --seconds 30 --html page.html

@@ -1,1 +1,1 @@
-"""What a binary file says about itself: format, architecture, Go build info. Reads files, runs nothing."""
+"""What a binary file says about itself: format, architecture, Go build info; and what an execution trace says. Runs nothing."""

@@ -132,7 +132,7 @@ def _blind(series: Series, victims: frozenset[str]) -> Iterator[Finding]:
         )  # fmt: skip
     if not any(series.whole.groups[path].cpu for path in victims):
         yield codes.CONTENTION_BLIND.finding(
-            Status.UNVERIFIED, "host", "no cgroup was there at both ends of a part of the time with a readable cpu.stat: nothing was judged",
+            Status.UNVERIFIED, "host", "no cpu.stat of a cgroup could be read twice: nothing was judged",
             Remedy(title="run it as root, on a host with cgroup v2"),
         )  # fmt: skip
 

@@ -68,10 +68,9 @@ def _lines(moments: Sequence[Moment], tops: Sequence[str], sort: str, size: tupl
     rows = [row for row in rows_of(series, answer.diagnoses, sort) if not tops or below(row.path, tops)]
     host = series.whole.host
     busy = "?" if host.busy is None else percent(host.busy)
-    head = f"{series.whole.seconds:.0f} s, {host.cpus} CPUs {busy} busy; by {KEYS[sort]}; keys: " + " ".join(
-        f"{key}={name.split()[0]}" for key, name in KEYS.items()
-    )
-    return table(rows, size[0], size[1], f"{head} q=quit")
+    keys = " ".join(KEYS)
+    head = f"{series.whole.seconds:.0f} s, {host.cpus} CPUs {busy} busy, sorted by {KEYS[sort]}; keys: {keys}, q=quit"
+    return table(rows, size[0], size[1], head)
 
 
 def _write(text: str) -> None:
@@ -110,7 +109,7 @@ def _terminal() -> Iterator[Screen]:
         return os.read(handle, 1).decode("ascii", "replace").lower() or "q"
 
     def show(lines: Sequence[str]) -> None:
-        _write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+        _write("\x1b[H" + "\x1b[K\n".join(lines) + "\x1b[K\x1b[J")
 
     try:
         tty.setcbreak(handle)

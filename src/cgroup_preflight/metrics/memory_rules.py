@@ -23,7 +23,7 @@ _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
 #: A host with less than this share of its memory available is short of it; so much read again each second is much.
 _SCARCE, _REREAD = 0.10, 1 << 20
-_STEADY = 0.7
+_STEADY, _LONG = 0.7, 0.3
 #: With less than this more than its limit, what a cgroup had does not show what it wants.
 _SHOWN = 1.2
 _GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",
@@ -50,6 +50,9 @@ def memory_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis
 
 
 def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
+    waits = max(_waited(memory), group.io.pressure.waiting if group.io and group.io.pressure else 0.0)
+    if waits < _WAITING and not _kills(memory):
+        return
     level = _limit_level(series, group)
     if level is not None and level.memory is not None and (_kills(memory) or _waited(memory) >= _WAITING):
         yield _limit(series, group, memory, level, level.memory)
@@ -182,17 +185,17 @@ def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis
     if not pressed and not _kills(memory) and not reread:
         return
     other, kills = _aggressor(series, group.path), bool(_kills(memory))
-    total = host.memory_total or 0
+    total, most = host.memory_total or 0, max(_sizes(series, other.path), default=0) if other else 0
     yield Diagnosis(
         code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=other.path if other else "",
         confidence=grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
-                         kills or _steady(series, group.path)),
+                         kills or _waited(memory) >= _LONG or _steady(series, group.path)),
         message=f"{_suffered(memory, reread=reread)}, and no limit on its path was reached: the host has too little memory; "
-                f"{_who(group.path, other, total)}",
+                f"{_who(group.path, other, most, total)}",
         evidence={**_evidence(memory), "host_memory_waiting": round(host.memory.waiting, 3) if host.memory else None,
-                  "neighbour_current_bytes": other.memory.current if other and other.memory else None,
+                  "neighbour_most_bytes": most or None,
                   "neighbour_grown_bytes": other.memory.grown if other and other.memory else None},
-        remedies=tuple(_protect(group, memory, other, total)),
+        remedies=tuple(_protect(group, memory, other, most, total)),
     )  # fmt: skip
 
 
@@ -204,37 +207,45 @@ def _suffered(memory: Memory, *, reread: bool) -> str:
     return f"waited for memory in {percent(_waited(memory))} of the time"
 
 
-def _who(victim: str, other: Group | None, total: int) -> str:
+def _who(victim: str, other: Group | None, most: int, total: int) -> str:
     if other is None or other.memory is None:
         return "no single cgroup stands out"
-    mine = "it has itself" if other.path == victim else f"{name_of(other.path)} has"
+    mine = "it had itself" if other.path == victim else f"{name_of(other.path)} had"
     grown = other.memory.grown
     growth = f", {format_bytes(grown)} more than before" if grown > 0 else ""
-    return f"{mine} {format_bytes(other.memory.current)} of {format_bytes(total)}{growth}"
+    return f"{mine} up to {format_bytes(most)} of {format_bytes(total)}{growth}"
 
 
 def _aggressor(series: Series, victim: str) -> Group | None:
-    """Oomd's choice: the leaf with most of the memory or with the largest growth, if it is large or grew a lot."""
+    """The leaf with most of the memory or with the largest growth, if it is large or grew a lot, as oomd chooses.
+
+    What counts is the most that it had at the end of a part of the time: a batch job takes and frees memory in turns.
+    """
     total = series.whole.host.memory_total or 0
     best: tuple[float, Group] | None = None
     for group in series.whole.leaves():
         memory = group.memory
         if memory is None or not total:
             continue
-        before = memory.current + memory.swap - memory.grown
-        grew = memory.grown >= _GROWN and memory.grown >= _GROWTH * max(before, _GROWN)
-        large = memory.current + memory.swap > _LARGE * total
-        score = (memory.current + memory.swap) / total + max(memory.grown, 0) / total
+        most = max([memory.current + memory.swap, *_sizes(series, group.path)])
+        grew = memory.grown >= _GROWN and memory.grown >= _GROWTH * max(most - memory.grown, _GROWN)
+        score = most / total + max(memory.grown, 0) / total
         # An equal one is no reason to blame a neighbour: the victim itself wins a draw.
         score += 1e-9 if group.path == victim else 0
-        if (grew or large) and (best is None or score > best[0]):
+        if (grew or most > _LARGE * total) and (best is None or score > best[0]):
             best = (score, group)
     return best[1] if best else None
 
 
-def _protect(group: Group, memory: Memory, other: Group | None, total: int) -> Iterator[Remedy]:
-    if other is not None and other.memory is not None and other.path != group.path:
-        room = other.memory.current - max(memory.refaults * _PAGE, total >> 4)
+def _sizes(series: Series, path: str) -> list[int]:
+    """Memory and swap of a cgroup at the end of each part."""
+    found = (part.groups.get(path) for part in series.parts)
+    return [item.memory.current + item.memory.swap for item in found if item and item.memory]
+
+
+def _protect(group: Group, memory: Memory, other: Group | None, most: int, total: int) -> Iterator[Remedy]:
+    if other is not None and other.path != group.path:
+        room = most - max(memory.refaults * _PAGE, total >> 4)
         yield proposals.set_property(
             other.path, f"MemoryHigh={max(room >> 20, 16)}M", "that leaves to the others what they had to read again")  # fmt: skip
     if other is None or other.path != group.path:

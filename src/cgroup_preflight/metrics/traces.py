@@ -7,7 +7,7 @@ import http.client
 import ipaddress
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cgroup_preflight.core.errors import UsageError
@@ -20,7 +20,7 @@ from cgroup_preflight.host.files import NotRegularError, open_regular
 from cgroup_preflight.metrics.proposals import unit_of
 
 if TYPE_CHECKING:
-    from subprocess import Popen
+    from typing import IO
 
 #: A minute of a busy program has about this much; reading it takes about half a minute.
 SIZE_MAX = 64 << 20
@@ -211,24 +211,24 @@ def _with_tool(data: bytes, runner: LiveRunner) -> Iterator[trace.Generation]:
         file.write(data)
         file.flush()
         process = runner.start(("go", "tool", "trace", "-d=parsed", file.name))
+        assert process.stdout is not None
+        assert process.stderr is not None
         timer = threading.Timer(_TOOL_SECONDS, stop, (process,))
         timer.start()
         try:
-            yield from trace_text.generations(_lines(process))
+            yield from trace_text.generations(_lines(process.stdout))
             if process.wait():
-                raise trace.NotATraceError(f"go tool trace refused it: {_last_line(process)}")
+                raise trace.NotATraceError(f"go tool trace refused it: {_last_line(process.stderr.read(_CHUNK))}")
         finally:
             timer.cancel()
             stop(process)
 
 
-def _lines(process: "Popen[bytes]") -> Iterator[str]:
-    assert process.stdout is not None
-    read: Callable[[], bytes] = lambda: process.stdout.readline(_LINE_MAX) if process.stdout else b""  # noqa: E731
-    while line := read():
+def _lines(output: "IO[bytes]") -> Iterator[str]:
+    while line := output.readline(_LINE_MAX):
         yield line.decode(errors="replace")
 
 
-def _last_line(process: "Popen[bytes]") -> str:
-    text = process.stderr.read(_CHUNK).decode(errors="replace").strip() if process.stderr else ""
+def _last_line(data: bytes) -> str:
+    text = data.decode(errors="replace").strip()
     return printable(text.splitlines()[-1][:200]) if text else "it said nothing"

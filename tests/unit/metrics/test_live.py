@@ -1,5 +1,10 @@
 """The live table: 80 columns, every name printable, keys that sort, and an end."""
 
+import fcntl
+import os
+import re
+import struct
+import termios
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +13,7 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.metrics import live_table
 from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.live_rows import KEYS, rows_of, table
+from cgroup_preflight.metrics.moment import Moment
 from cgroup_preflight.metrics.window import Memory
 from tests.unit.metrics.readings import contended
 from tests.unit.metrics.windows import group, pressure, series
@@ -126,3 +132,37 @@ def test_a_unit_that_does_not_exist_has_a_nearest_name() -> None:
     with pytest.raises(UsageError) as error:
         live_table.watch(lambda: contended(1)[0], ("calm.servic",), 10.0)
     assert error.value.remedy.title == "did you mean calm.service?"
+
+
+def test_a_terminal_is_used_and_is_afterwards_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pseudo terminal of 80 columns: the other screen, a key without a newline, no echo, and back."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(slave)
+    readings = iter(contended(8))
+    with os.fdopen(slave, "r", closefd=False) as stdin, os.fdopen(slave, "w", closefd=False) as stdout:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", stdout)
+        monkeypatch.setattr(live_table, "_EVERY", 0.05)
+
+        def read() -> Moment:
+            found = next(readings)
+            if found.time >= 103:
+                os.write(master, b"nq")
+            return found
+
+        assert live_table.watch(read, (), 10.0) == 0
+        shown = ""
+        while not shown.endswith("\x1b[?1049l"):
+            shown += os.read(master, 1 << 16).decode()
+    assert termios.tcgetattr(slave) == before
+    for handle in (master, slave):
+        os.close(handle)
+    assert shown.startswith("\x1b[?1049h\x1b[?25l")
+    assert shown.endswith("\x1b[?25h\x1b[?1049l")
+    assert "keys: c t w m o n, q=quit\x1b" in shown
+    assert "by name" in shown
+    assert "C1 itself" in shown
+    lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "\n", shown).splitlines()
+    assert max(len(line) for line in lines) <= 80

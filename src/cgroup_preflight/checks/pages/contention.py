@@ -11,14 +11,14 @@ _BANDWIDTH = "https://docs.kernel.org/scheduler/sched-bwc.html"
 
 _CPU_PAGES: dict[Code, Page] = {
     codes.CONTENTION: Page(
-        what="Says that no slice or unit waited, or that one waited and no rule explains it (no verdict).",
+        what="Checks whether slices and units wait, and says so where one waits and no rule explains it (no verdict).",
         fails="Something waits, and the numbers that were read do not show because of whom. A wrong accusation is worse than none.",
         fix="Do what the finding says: measure longer, add a trace, or use a kernel that counts what is missing.",
         about=("diagnose", "noisy neighbour", "cpu.pressure", "memory.pressure", "io.pressure"),
         sources=(_PSI, _KERNEL),
     ),
     codes.OWN_QUOTA: Page(
-        what="Rule C1: a unit or slice waited for a CPU because it used up its own CPUQuota.",
+        what="Checks whether a unit or slice waits for a CPU because it used up its own CPUQuota (rule C1).",
         fails=(
             "nr_throttled of its own cpu.stat grew, and its tasks waited for about that long. The quota is spent by all "
             "threads together, so that many threads spend it early in each period of 100 ms."
@@ -28,7 +28,7 @@ _CPU_PAGES: dict[Code, Page] = {
         sources=(_BANDWIDTH, _CONTROL),
     ),
     codes.QUOTA_ABOVE: Page(
-        what="Rule C2: a unit waited for a CPU because a slice above it used up its CPUQuota.",
+        what="Checks whether a unit waits for a CPU because a slice above it used up its CPUQuota (rule C2).",
         fails=(
             "The counters of a quota exist at the level that has it, and nowhere below: cpu.stat of the unit shows no "
             "throttling. Its pressure and, from Linux 6.7 on, its cpu.stat.local do."
@@ -38,7 +38,7 @@ _CPU_PAGES: dict[Code, Page] = {
         sources=(_KERNEL, _BANDWIDTH),
     ),
     codes.CPU_NEIGHBOUR: Page(
-        what="Rule C3: on a busy host, a unit had the CPU time that its weight entitles it to, and a neighbour had more.",
+        what="Checks whether a unit waits on a busy host although it had what its weight entitles it to, and a neighbour had more (rule C3).",
         fails=(
             "CPUWeight divides the CPU time among the siblings of each level that want some. The neighbour is the sibling, "
             "at any level of the path, that used most more than the victim's side. Equal siblings are never named."
@@ -48,14 +48,14 @@ _CPU_PAGES: dict[Code, Page] = {
         sources=(_KERNEL, _CONTROL),
     ),
     codes.BELOW_ENTITLEMENT: Page(
-        what="Rule C4: on a busy host, a unit waited and had less CPU time than its weight entitles it to.",
+        what="Checks whether a unit waits on a busy host and had less CPU time than its weight entitles it to (rule C4).",
         fails="Weights do not explain it. CPU affinity, real-time tasks, nested weights or a sched_ext scheduler can.",
         fix="Look for these before you blame a neighbour; no neighbour is named.",
         about=("affinity", "sched_ext", "real-time", "AllowedCPUs"),
         sources=(_KERNEL, "https://docs.kernel.org/scheduler/sched-ext.html"),
     ),
     codes.STEAL: Page(
-        what="Rule C5: the hypervisor took CPU time of this machine for others (steal in /proc/stat).",
+        what="Checks whether the hypervisor took CPU time of this machine for others (rule C5; steal in /proc/stat).",
         fails="The machine is itself a guest on a busy host, so its own counters cannot name the cause.",
         fix="Move it, or reserve CPUs for it; nothing inside it helps.",
         about=("steal", "hypervisor", "virtual machine"),
@@ -65,7 +65,7 @@ _CPU_PAGES: dict[Code, Page] = {
 
 _OTHER_PAGES: dict[Code, Page] = {
     codes.MEMORY_LIMIT: Page(
-        what="Rule M1: a unit waited for memory, or lost processes, because a memory limit on its path was reached.",
+        what="Checks whether a unit waits for memory, or lost processes, because a memory limit on its path was reached (rule M1).",
         fails=(
             "memory.events counts `high`, `max` and `oom` at the level whose limit was reached and above it; "
             "memory.events.local only at that level. The finding names the level."
@@ -75,9 +75,9 @@ _OTHER_PAGES: dict[Code, Page] = {
         sources=(_KERNEL, _PSI),
     ),
     codes.HOST_MEMORY: Page(
-        what="Rule M2: a unit waited for memory, or lost processes, and no limit on its path was reached: the host had too little.",
+        what="Checks whether a unit waits for memory, or lost processes, although no limit on its path was reached (rule M2).",
         fails=(
-            "The kernel reclaims from all cgroups then. A neighbour is named if it has more than half of the memory, or "
+            "The host had too little memory, and the kernel reclaims from all cgroups then. A neighbour is named if it has more than half of the memory, or "
             "grew by a quarter, as systemd-oomd and oomd choose."
         ),
         fix="Limit the neighbour with MemoryHigh, and protect the victim with MemoryLow, on its slices, too.",
@@ -85,14 +85,14 @@ _OTHER_PAGES: dict[Code, Page] = {
         sources=(_KERNEL, "https://github.com/facebookincubator/oomd/blob/main/docs/core_plugins.md"),
     ),
     codes.MEMORY_PROTECTION: Page(
-        what="Rule M3: memory was taken from a unit although it used less than its MemoryLow.",
+        what="Checks whether memory was taken from a unit although it used less than its MemoryLow (rule M3).",
         fails="The protected memory of all units is more than the kernel can keep, or a slice above protects less.",
         fix="Lower MemoryLow of others, or set it on the slices above, too.",
         about=("MemoryLow", "memory.low"),
         sources=(_KERNEL,),
     ),
     codes.IO_NEIGHBOUR: Page(
-        what="Rule I1: a unit waited for a device, and one neighbour had more than half of its traffic.",
+        what="Checks whether a unit waits for a device of which one neighbour had more than half of the traffic (rule I1).",
         fails=(
             "io.stat counts bytes and operations of each cgroup. Writes that the kernel does later can be charged to "
             "another cgroup, so that a writer can look innocent."
@@ -102,42 +102,42 @@ _OTHER_PAGES: dict[Code, Page] = {
         sources=(_KERNEL, _CONTROL),
     ),
     codes.GO_KERNEL: Page(
-        what="Rule G1: goroutines that could run waited at the same time as the kernel stopped their cgroup.",
+        what="Checks whether goroutines that could run waited at the same time as the kernel stopped their cgroup (rule G1).",
         fails="The trace of the Go scheduler and the kernel's counters confirm each other, on the same clock.",
         fix="Do what the kernel's rule (C1, C2 or C3) proposes; lowering GOMAXPROCS to the quota makes the stops shorter.",
         about=("golang", "trace", "scheduler", "GOMAXPROCS"),
         sources=("https://go.dev/blog/execution-traces-2024",),
     ),
     codes.GO_INSIDE: Page(
-        what="Rule G2: goroutines that could run waited, and the kernel stopped nobody: the cause is inside the process.",
-        fails="GOMAXPROCS is too low for its work while CPUs are free, or goroutines wait for locks or the garbage collector.",
+        what="Checks whether goroutines that could run waited although the kernel stopped nobody (rule G2).",
+        fails="The cause is inside the process: GOMAXPROCS is too low for its work while CPUs are free, or goroutines wait for locks or the garbage collector.",
         fix="Raise GOMAXPROCS to the proposed value, or read the profiles of the same trace.",
         about=("golang", "GOMAXPROCS", "trace"),
         sources=("https://pkg.go.dev/runtime#hdr-Environment_Variables",),
     ),
     codes.GO_OTHERS: Page(
-        what="Rule G3: tasks of the cgroup waited for a CPU, but the goroutines of the traced process did not.",
+        what="Checks whether tasks of a cgroup waited for a CPU while the goroutines of the traced process did not (rule G3).",
         fails="Other processes of the same unit wait.",
         fix="Give them a unit of their own.",
         about=("golang", "trace"),
         sources=(_PSI,),
     ),
     codes.GO_TRACE: Page(
-        what="Says why a trace could not be joined with the counters.",
+        what="Checks whether each trace can be joined with the counters.",
         fails="It is no trace, is of another program or of another time, or could not be fetched.",
         fix="Trace the program while diagnose runs: --trace http://127.0.0.1:PORT.",
         about=("golang", "pprof", "trace"),
         sources=("https://pkg.go.dev/net/http/pprof",),
     ),
     codes.CONTENTION_BLIND: Page(
-        what="Says which rules could not be judged on this kernel, and why.",
+        what="Checks whether this kernel has the files that the rules of `diagnose` need.",
         fails="A file that a rule needs does not exist (PSI, cpu.stat.local), so its cause could not be found.",
         fix="Boot with psi=1, or use a newer kernel.",
         about=("psi", "cpu.stat.local", "pressure"),
         sources=(_PSI, _KERNEL),
     ),
     codes.CONTENTION_INPUT: Page(
-        what="Says what is wrong with the readings: a clock or counter that went back, or a recording that was cut off.",
+        what="Checks whether the readings are whole: no clock and no counter went back, and no recording was cut off.",
         fails="These parts of the time were left out, so an answer can be missing.",
         fix="Measure again if the answer matters.",
         about=("recording", "clock"),
