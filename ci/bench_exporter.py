@@ -20,6 +20,10 @@ from pathlib import Path
 import requests
 
 from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest, input_path
+from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from ci.cgroup_tree import CgroupTree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,7 +247,19 @@ def ten_thousand() -> None:
     )
 
 
+def real() -> None:
+    """Measure readings of real cgroups, in a guest."""
+    spec = GuestSpec(mode=BootMode.FULL, inputs={"src": ROOT / "src", "ci": ROOT / "ci"})
+    with Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ))) as guest:
+        done = guest.run(
+            ["python3", str(input_path("ci") / "exporter_real.py")], timeout=600,
+            env={"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"},  # noqa: S108 - the guest's
+        )  # fmt: skip
+        print(f"{done.text}{done.stderr.decode(errors='replace')}", end="")
+
+
 def main() -> None:
-    """Measure both."""
+    """Measure all three."""
     one_thousand()
     ten_thousand()
+    real()

@@ -5,8 +5,7 @@ An open file of a removed cgroup answers ENODEV, and never speaks for a new cgro
 
 import errno
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, Reading
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -39,6 +38,9 @@ class Folder(Protocol):
 
     def read(self, name: str, keep: bool = True) -> bytes:  # noqa: FBT001, FBT002 - called for every file
         """The text of one file, which stays open with `keep`. Raises OSError; ENODEV when the cgroup was removed."""
+
+    def news(self, names: Sequence[str], known: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Of those `names` that are in `known`, the files that have another text now. Raises OSError as `read`."""
 
     def children(self) -> Sequence[str]:
         """The names of the cgroups in it. Raises OSError."""
@@ -92,6 +94,11 @@ class RecordedFolder:
         """As `Folder.read`; nothing is kept."""
         return _value(self._fs.read(f"{self._path}/{name}")).encode()
 
+    def news(self, names: Sequence[str], known: Mapping[str, bytes]) -> dict[str, bytes]:
+        """As `Folder.news`."""
+        found = {name: self.read(name) for name in names if name in known}
+        return {name: data for name, data in found.items() if data != known[name]}
+
     def children(self) -> Sequence[str]:
         """As `Folder.children`: every cgroup has a file `cgroup.procs`."""
         names = _value(self._fs.names(self._path))
@@ -116,20 +123,23 @@ class LiveDoor:
     """Cgroups of the running kernel below a mount, or a tree of files at any other place.
 
     Files stay open between readings, as many as `budget`; then those of cgroups that were not read in the last two
-    readings are closed first. Where there are none, a cgroup is read through a folder that is opened for that time only.
+    readings are closed. Where there are none, a cgroup is read through a folder that is opened for that time only.
     """
 
     def __init__(self, mount: str, budget: int | None = None) -> None:
         self._mount = mount.rstrip("/")
         self._budget = descriptors() if budget is None else budget
-        self._used: OrderedDict[LiveFolder, None] = OrderedDict()
+        self._used: dict[LiveFolder, None] = {}
+        #: What can be closed, the oldest last; None until it is needed.
+        self._old: list[LiveFolder] | None = None
         self._passing: LiveFolder | None = None
-        self._turn = 0
+        self.now = 0
         self.kept = 0
 
     def turn(self) -> None:
         """As `Door.turn`."""
-        self._turn += 1
+        self.now += 1
+        self._old = None
 
     def open(self, cgroup: str) -> "LiveFolder":
         """As `Door.open`."""
@@ -137,26 +147,26 @@ class LiveDoor:
         handle = os.open(path or "/", _FOLDER)
         return LiveFolder(self, path, handle)
 
-    def enter(self, folder: "LiveFolder") -> None:
-        """Notes that `folder` is read now; where there is no room, it is closed when the next one is read."""
+    def admit(self, folder: "LiveFolder") -> bool:
+        """Whether `folder` may keep its files open; where there is no room, it is closed when the next one is read."""
         passing, self._passing = self._passing, None
         if passing is not None and passing is not folder:
             passing.close()
-        folder.turn = self._turn
-        if folder in self._used:
-            self._used.move_to_end(folder)
-        elif self._has_room():
+        if self._has_room():
             self._used[folder] = None
-        else:
-            self._passing = folder
+            return True
+        self._passing = folder
+        return False
 
     def _has_room(self) -> bool:
-        while self.kept >= self._budget and self._used:
-            oldest = next(iter(self._used))
-            # Closing what every reading needs, to read it again through the next one, would keep nothing.
-            if oldest.turn >= self._turn - 1:
-                return False
-            oldest.close()
+        if self.kept >= self._budget:
+            if self._old is None:
+                # Closing what every reading needs, to read it again through the next one, would keep nothing.
+                self._old = sorted(
+                    (each for each in self._used if each.turn < self.now - 1), key=lambda each: -each.turn
+                )
+            while self._old and self.kept >= self._budget:
+                self._old.pop().close()
         return self.kept < self._budget
 
     def leave(self, folder: "LiveFolder") -> None:
@@ -169,7 +179,7 @@ class LiveDoor:
 class LiveFolder:
     """The folder of one cgroup of the running kernel."""
 
-    __slots__ = ("_door", "_files", "_handle", "_path", "identity", "turn")
+    __slots__ = ("_door", "_files", "_handle", "_is_kept", "_path", "identity", "turn")
 
     def __init__(self, door: LiveDoor, path: str, handle: int) -> None:
         self._door = door
@@ -178,11 +188,25 @@ class LiveFolder:
         self._files: dict[str, int] = {}
         self.identity = os.fstat(handle).st_ino
         self.turn = -1
+        self._is_kept = False
         door.kept += 1
 
     def enter(self) -> None:
         """As `Folder.enter`."""
-        self._door.enter(self)
+        self.turn = self._door.now
+        if not self._is_kept:
+            self._is_kept = self._door.admit(self)
+
+    def news(self, names: Sequence[str], known: Mapping[str, bytes]) -> dict[str, bytes]:
+        """As `Folder.news`."""
+        files, found, pread = self._files, dict[str, bytes](), os.pread
+        for name in names:
+            if name in known:
+                handle = files.get(name)
+                data = self.read(name) if handle is None else pread(handle, _PAGE, 0)
+                if data != known[name]:
+                    found[name] = data if handle is None or len(data) < _PAGE // 2 else _rest(handle, data)
+        return found
 
     def read(self, name: str, keep: bool = True) -> bytes:  # noqa: FBT001, FBT002
         """As `Folder.read`."""
@@ -231,6 +255,7 @@ class LiveFolder:
     def close(self) -> None:
         """As `Folder.close`; it is opened again when it is read."""
         self._door.leave(self)
+        self._is_kept = False
         handles = [*self._files.values(), *([self._handle] if self._handle >= 0 else ())]
         self._files, self._handle = {}, -1
         self._door.kept -= len(handles)

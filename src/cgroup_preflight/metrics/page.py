@@ -6,6 +6,7 @@ stays as it is, compressed too, while no line in it changes.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from cgroup_preflight.metrics import families
 from cgroup_preflight.metrics.chunks import Chunk
@@ -72,14 +73,13 @@ class _Segment:
 class _Row:
     """The lines of one cgroup."""
 
-    __slots__ = ("cgroup_id", "effective", "labels", "lines", "path", "segment")
+    __slots__ = ("effective", "labels", "lines", "path", "segment")
 
     def __init__(self, path: str, segment: _Segment, text_labels: str) -> None:
         self.path = path
         self.segment = segment
         self.labels = text_labels
         self.lines: list[str] = [""] * _PLACES
-        self.cgroup_id: int | None = None
         self.effective: Effective | None = None
 
     def put(self, source: str, lines: tuple[str, ...]) -> None:
@@ -108,14 +108,18 @@ class Page:
         """Takes over a snapshot and the OOM kills of each unit; those of `killed` are others than before."""
         before, self._known = self._known, snapshot.samples
         limits = False
-        for path in snapshot.changed:
+        for path, names in snapshot.changed.items():
             old, sample = before.get(path), snapshot.samples.get(path)
             if sample is None:
                 self._remove(path)
                 limits = True
                 continue
-            names = _changed_files(old, sample)
-            limits = limits or old is None or not names.isdisjoint(FILES) or has_tasks(old) != has_tasks(sample)
+            if old is None or old.cgroup_id != sample.cgroup_id:
+                self._remove(path)
+                limits = True
+            else:
+                limits = limits or not names.isdisjoint(FILES)
+                limits = limits or ("pids.current" in names and has_tasks(old) != has_tasks(sample))
             if path in self._rows or self._covers(path):
                 self._update_row(path, sample, names, kills.get(path, 0))
         for row in (self._rows[path] for path in killed if path in self._rows):
@@ -137,17 +141,16 @@ class Page:
             if self._covers(path) and text_labels not in self._taken:
                 yield line(families.OOM_KILLS, text_labels, str(kills[path]))
 
-    def _update_row(self, path: str, sample: Sample, names: set[str], kills: int) -> None:
-        row = self._rows.get(path) or self._new_row(path, kills)
+    def _update_row(self, path: str, sample: Sample, names: AbstractSet[str], kills: int) -> None:
+        row = self._rows.get(path)
         if row is None:
-            return
-        # A row that was a duplicate before has no lines yet.
-        for name in names if row.cgroup_id is not None else set(sample.files):
+            row, names = self._new_row(path, kills), sample.files.keys()
+            if row is None:
+                return
+            row.put("generation", (f'slice_unit_generation_info{{{row.labels},cgroup_id="{sample.cgroup_id}"}} 1\n',))
+        for name in names:
             if name in SOURCES:
                 row.put(name, self._lines(SOURCES[name], row.labels, sample.files.get(name)))
-        if row.cgroup_id != sample.cgroup_id:
-            row.cgroup_id = sample.cgroup_id
-            row.put("generation", (f'slice_unit_generation_info{{{row.labels},cgroup_id="{sample.cgroup_id}"}} 1\n',))
 
     def _lines(self, source: Source, text_labels: str, data: bytes | None) -> tuple[str, ...]:
         try:
@@ -189,14 +192,3 @@ class Page:
                     yield segment.chunks[place]
         if family is families.OOM_KILLS and self._gone.data:
             yield self._gone
-
-
-def _changed_files(old: Sample | None, new: Sample) -> set[str]:
-    """The names of the files whose text changed, came or went."""
-    if old is None:
-        return set(new.files)
-    files = old.files
-    found = {name for name, data in new.files.items() if files.get(name) is not data}
-    if not files.keys() <= new.files.keys():
-        found |= files.keys() - new.files.keys()
-    return found

@@ -31,6 +31,7 @@ class Readings:
         #: Where cgroups or limits changed since the last snapshot.
         self._hints: set[str] = set()
         self._rescan = False
+        self._slices: set[str] = set()
         self._runs: dict[tuple[str, Style], Run] = {}
         self.own = OwnMetrics()
 
@@ -95,8 +96,13 @@ class Readings:
     def _follow(self, snapshot: Snapshot) -> None:
         if self._watch is None:
             return
+        for path in filter(is_slice, snapshot.changed):
+            if path in snapshot.samples:
+                self._slices.add(path)
+            else:
+                self._slices.discard(path)
         try:
-            for path in self._watch.follow(filter(is_slice, snapshot.samples)):
+            for path in self._watch.follow(self._slices):
                 self._removals.watch(path, self._clock())
                 # What came between the snapshot and the watch.
                 self._hints.add(path)

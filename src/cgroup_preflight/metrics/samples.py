@@ -6,6 +6,7 @@ that this version does not know are kept. Formats: Documentation/admin-guide/cgr
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field
@@ -202,8 +203,8 @@ class Snapshot:
     """All cgroups of one reading of the tree, by path; a sample is older than the snapshot where nothing changed.
 
     `started_ns` and `stamp_ns` are CLOCK_MONOTONIC when the reading began and ended, `wall` the wall clock at its end in
-    seconds. `errors` counts what could not be read so far, by reason: `vanished`, `denied` or `failed`. `changed` are the
-    paths that came, went or changed since the last reading of the same tree.
+    seconds. `errors` counts what could not be read so far, by reason: `vanished`, `denied` or `failed`. `changed` has the
+    paths that came, went or changed since the last reading of the same tree, each with the files that changed.
     """
 
     started_ns: int
@@ -211,7 +212,7 @@ class Snapshot:
     wall: float
     samples: Mapping[str, Sample]
     errors: Mapping[str, int]
-    changed: frozenset[str] = frozenset()
+    changed: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

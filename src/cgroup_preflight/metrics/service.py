@@ -5,6 +5,8 @@ beyond its deadline.
 """
 
 import asyncio
+import contextlib
+import functools
 import gc
 import queue
 import threading
@@ -45,9 +47,11 @@ class _Reader:
             try:
                 result = act()
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                loop.call_soon_threadsafe(_fail, future, error)
+                answer = functools.partial(_fail, future, error)
             else:
-                loop.call_soon_threadsafe(_finish, future, result)
+                answer = functools.partial(_finish, future, result)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
+                loop.call_soon_threadsafe(answer)
 
         self._jobs.put(run)
         return future

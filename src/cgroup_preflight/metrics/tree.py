@@ -52,7 +52,7 @@ _Changes = dict[str, bytes | int]
 class _Node:
     """What is known of one cgroup."""
 
-    __slots__ = ("checked_ns", "children", "folder", "follows", "sample", "slow_ns", "structure")
+    __slots__ = ("children", "folder", "follows", "sample", "slow_ns", "structure")
 
     def __init__(self, folder: Folder, sample: Sample, *, follows: bool) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class _Node:
         self.children: dict[str, _Node] = {}
         #: The text of cgroup.stat when the children were last listed.
         self.structure: bytes | None = None
-        self.slow_ns = self.checked_ns = sample.stamp_ns
+        self.slow_ns = sample.stamp_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +103,15 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, frozenset[str]] = {}
+        self._now_ns = 0
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
         self._last_ns = 0
 
     def snapshot(self, *, full: bool = False, hints: Iterable[str] = ()) -> Snapshot:
         """One reading; `full` reads every file of every cgroup; `hints` are paths where cgroups or limits changed."""
-        started = self._clock()
+        started = self._now_ns = self._clock()
         self._door.turn()
         for path in hints:
             if path in self._nodes:
@@ -128,7 +129,7 @@ class Tree:
 
     def events(self, hints: Iterable[str]) -> Snapshot:
         """Only the memory events of the cgroups at `hints`, and of those in them where there are new ones."""
-        started = self._clock()
+        started = self._now_ns = self._clock()
         self._door.turn()
         for path in sorted(hints):
             if path in self._nodes:
@@ -142,10 +143,10 @@ class Tree:
         self._nodes, self._samples = {}, {}
 
     def _snapshot(self, started: int) -> Snapshot:
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         return Snapshot(
             started_ns=started, stamp_ns=self._clock(), wall=time.time(), samples=dict(self._samples),
-            errors=dict(self._errors), changed=frozenset(changed),
+            errors=dict(self._errors), changed=changed,
         )  # fmt: skip
 
     def _enter(self, path: str) -> _Node | None:
@@ -230,7 +231,7 @@ class Tree:
         if self._nodes.get(path) is node:
             del self._nodes[path]
             self._samples.pop(path, None)
-            self._changed.add(path)
+            self._changed[path] = frozenset()
 
     def _lose(self, node: _Node, error: OSError) -> None:
         self._count(error)
@@ -238,8 +239,7 @@ class Tree:
 
     def _read(self, node: _Node, names: Sequence[str], *, slow: bool) -> _Changes | None:
         """What changed in `names` and what follows from them; None where the cgroup is gone."""
-        now = self._clock()
-        slow = slow or now - node.slow_ns >= SLOW_SECONDS * _NS
+        slow = slow or self._now_ns - node.slow_ns >= SLOW_SECONDS * _NS
         node.folder.enter()
         try:
             changed = self._changes(node, _ALL if slow else names, retry=slow)
@@ -248,10 +248,10 @@ class Tree:
         except OSError as error:
             self._lose(node, error)
             return None
-        node.checked_ns = now
-        node.slow_ns = now if slow else node.slow_ns
+        if slow:
+            node.slow_ns = self._now_ns
         if changed:
-            self._keep(node, now, changed)
+            self._keep(node, self._clock(), changed)
         if not node.sample.files:
             # Every cgroup has cpu.stat: it was removed before its first file was read.
             self._lose(node, FileNotFoundError(errno.ENOENT, "", node.sample.cgroup))
@@ -271,7 +271,7 @@ class Tree:
             errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
-        self._changed.add(old.cgroup)
+        self._changed[old.cgroup] = self._changed.get(old.cgroup, frozenset()).union(changed)
 
     def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
@@ -280,6 +280,18 @@ class Tree:
         """
         known, read = node.sample.files, node.folder.read
         changed: _Changes = {}
+        if not retry:
+            try:
+                changed.update(node.folder.news(names, known))
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    raise
+                # One after the other, to know which one it is.
+            else:
+                for name in [name for name in changed if name.endswith(".pressure")]:
+                    if _totals(known[name]) == _totals(changed[name]):  # type: ignore[arg-type]
+                        del changed[name]
+                return changed
         for name in names:
             old = known.get(name)
             if old is None and not retry:
@@ -304,7 +316,7 @@ class Tree:
         share = int(len(self._nodes) * since / FULL_SECONDS) + 1 if since else 0
         for path in itertools.islice(self._turns(), share):
             node = self._nodes.get(path)
-            if node is not None and now - node.checked_ns >= SLOW_SECONDS * _NS:
+            if node is not None and now - node.slow_ns >= SLOW_SECONDS * _NS:
                 # Together with what is below it, or that would no longer be seen as changed.
                 node.slow_ns -= int(SLOW_SECONDS * _NS)
                 self._visit(node, ACTIVITY, full=False)

@@ -44,9 +44,8 @@ class Kernel:
             )
             for path, number in self.ids.items()
         }  # fmt: skip
-        changed = frozenset(
-            path for path in now.keys() | self._samples.keys() if _key(now.get(path)) != _key(self._samples.get(path))
-        )
+        paths = now.keys() | self._samples.keys()
+        changed = {path: {"memory.events"} for path in paths if _key(now.get(path)) != _key(self._samples.get(path))}
         self._samples = now
         return Snapshot(started_ns=ns, stamp_ns=ns + 1, wall=0.0, samples=now, errors={}, changed=changed)
 
@@ -186,7 +185,7 @@ def test_a_kill_that_the_slice_does_not_show_yet_is_not_counted_twice(ledger: Le
     assert ledger.kills == {U: 1}
     after = kernel.snapshot(400)
     ledger.update(
-        Snapshot(started_ns=400, stamp_ns=401, wall=0, samples=after.samples, errors={}, changed=frozenset({S}))
+        Snapshot(started_ns=400, stamp_ns=401, wall=0, samples=after.samples, errors={}, changed={S: {"memory.events"}})
     )
     assert ledger.kills == {U: 1}
 

@@ -1,6 +1,8 @@
 """The command's start: which host, which slices, which files, and what is refused."""
 
+import asyncio
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from cgroup_preflight.cli import exporter, main
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.exposition import Style
+from cgroup_preflight.metrics.service import Service
 from cgroup_preflight.metrics.setup import cgroup_mount, readings_of, scope_of
 
 _PROC = "22 1 0:20 / /proc rw - proc proc rw\n"
@@ -105,6 +108,43 @@ def test_wrong_options(words: list[str], says: str, capsys: pytest.CaptureFixtur
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert exporter._address(text) == address
+
+
+@pytest.fixture
+def service(cgroups: CgroupTree) -> Service:
+    fs = LiveFs(str(cgroups.top))
+    return Service(readings_of(fs, str(cgroups.top), scope_of(fs, "", [], 0), follow=False)[0], 300.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, ExitStatus.INTERRUPTED),
+        (signal.SIGTERM, ExitStatus.TERMINATED),
+        (signal.SIGHUP, ExitStatus.TERMINATED),
+    ],
+)
+def test_a_signal_ends_it(service: Service, number: signal.Signals, status: ExitStatus) -> None:
+    async def main() -> int:
+        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), number)
+        return await asyncio.wait_for(exporter._work(service, None, ("127.0.0.1", 0)), 30)
+
+    assert asyncio.run(main()) == status
+
+
+def test_a_defect_in_a_reading_is_not_hidden(service: Service) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    service._readings.refresh = fail  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(exporter._work(service, None, None), 30))
+
+
+def test_an_address_of_another_machine_is_refused(service: Service) -> None:
+    with pytest.raises(UsageError, match="cannot listen") as caught:
+        asyncio.run(asyncio.wait_for(exporter._work(service, None, ("192.0.2.1", 1)), 30))
+    assert "--listen" in caught.value.remedy.title
 
 
 def test_once_writes_a_whole_file(cgroups: CgroupTree, tmp_path: Path) -> None:
