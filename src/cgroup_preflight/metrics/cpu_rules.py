@@ -139,12 +139,14 @@ def _own_quota(victim: _Victim, explained: float) -> Diagnosis:
 
 def _raised(window: Window, path: str, cpu: Cpu, most: float) -> Iterator[Remedy]:
     """A quota that would have been enough for a level, if its CPUs and the levels above have room for one."""
-    wanted = cpu.usage + cpu.throttled_cpus
-    roof = min([most, *(group.cpu.quota for group in window.above(path) if group.cpu and group.cpu.quota is not None)])
+    wanted = min(cpu.usage + cpu.throttled_cpus, most)
+    above = [group.cpu.quota for group in window.above(path) if group.cpu and group.cpu.quota is not None]
+    roof = min(above, default=float("inf"))
+    # The kernel hands a quota out in slices, and what a CPU has left of one is lost: exactly enough is too little.
     enough = proposals.with_margin(wanted, roof)
     if enough <= (cpu.quota or 0) * 1.02:
         return
-    short = f"; it could use {cpus(wanted)}, but has no more than that" if wanted > roof * _MORE else ""
+    short = f"; it could use {cpus(wanted)}, but a slice above has less" if wanted > roof * _MORE else ""
     yield proposals.set_property(
         path, f"CPUQuota={proposals.quota(enough)}",
         f"it used {cpus(cpu.usage)}, and {cpus(cpu.throttled_cpus)} more had work while the quota was used up{short}",
