@@ -220,6 +220,8 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     steady = sum((part.host.busy or 0) >= _BUSY and _waited(part, victim.path) >= WAITING for part in parts)
     confidence = grade(other.cpu.weight > side.cpu.weight, steady >= _STEADY * max(len(parts), 1),
                        excess >= 2 * _LARGE * window.host.cpus)  # fmt: skip
+    if not (side.cpu.divided and other.cpu.divided):
+        confidence = at_most(confidence, Confidence.LOW)  # no weight counts there
     yield Diagnosis(
         code=codes.CPU_NEIGHBOUR, rule="C3", victim=victim.path, cause=other.path, confidence=confidence,
         message=f"waited for a CPU in {percent(waited)} of the time on a busy host: its weight entitles it to "
@@ -254,11 +256,20 @@ def _below_entitlement(victim: _Victim, waited: float) -> Diagnosis:
         confidence=Confidence.MEDIUM if scheduler else Confidence.LOW,
         message=f"waited for a CPU in {percent(waited)} of the time and used {cpus(victim.cpu.usage)}, less than the "
                 f"{cpus(victim.entitled)} that its weight entitles it to{reason}",
-        evidence=_evidence(victim),
-        remedies=(Remedy(
+        evidence={**_evidence(victim), "cpu_controller": victim.cpu.divided},
+        remedies=(*_divide(victim), Remedy(
             title="look for CPU affinity (taskset -pc PID), for real-time tasks (ps -eo cls,rtprio,comm) and for nested weights",
             why="weights alone do not explain it, so no neighbour is blamed"),),
     )  # fmt: skip
+
+
+def _divide(victim: _Victim) -> Iterator[Remedy]:
+    if not victim.cpu.divided:
+        yield proposals.set_property(
+            victim.path,
+            "CPUWeight=100",
+            "the cpu controller is not enabled for it: its threads and those of its siblings compete as equals",
+        )
 
 
 def _steal(series: Series) -> Iterator[Diagnosis]:

@@ -162,3 +162,12 @@ def test_an_inner_level_is_named_itself_only_where_nobody_below_is() -> None:
 def test_a_unit_whose_name_begins_with_a_dash_is_no_option() -> None:
     found = judge(series(group("/-x.service", 0.5, 0.99, **_QUOTA))).diagnoses
     assert found[0].remedies[0].commands == (("systemctl", "set-property", "--", "-x.service", "CPUQuota=220%"),)
+
+
+def test_without_the_cpu_controller_no_weight_counts_and_it_is_the_first_thing_to_enable() -> None:
+    """Two threads against eight: all ten compete as equals."""
+    victim = group("/l.slice/v.service", 0.8, 0.9, tasks=2, divided=False)
+    other = group("/l.slice/n.service", 3.2, 0.9, divided=False)
+    found = judge(series(group("/l.slice", 4.0, 0.95), victim, other, busy=1.0)).diagnoses
+    assert _rules(found) == [("C4", "/l.slice/v.service", "", "low")]
+    assert found[0].remedies[0].title == "set CPUWeight=100 for v.service"
