@@ -187,7 +187,8 @@ def _readings(
     while number < parts or (fetches and not fetches.done() and time.monotonic() < begun + latest):
         number += 1
         options.progress(f"reading {number} of {parts}")
-        time.sleep(max(begun + seconds * number / parts - time.monotonic(), 0.0))
+        # Where a reading took longer, the next one is not right behind it: a part of some milliseconds shows nothing.
+        time.sleep(max(begun + seconds * number / parts - time.monotonic(), seconds / parts / 2))
         # Threads come and go: the first reading and the later ones show whose a trace is.
         moments.append(reader.read(threads=number >= parts))
         if add:

@@ -23,7 +23,7 @@ _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
 #: A host with less than this share of its memory available is short of it; so much read again each second is much.
 _SCARCE, _REREAD = 0.10, 1 << 20
-_STEADY, _LONG = 0.7, 0.3
+_STEADY, _LONG = 0.7, 0.2
 #: With less than this more than its limit, what a cgroup had does not show what it wants.
 _SHOWN = 1.2
 _GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",

@@ -116,6 +116,7 @@ def _cpu(last: Sample, counters: Mapping[str, int], seconds: float) -> Cpu | Non
         throttled=counters.get("cpu.stat nr_throttled", 0),
         throttled_cpus=counters.get("cpu.stat throttled_usec", 0) / 1e6 / seconds,
         local_cpus=None if local is None else local / 1e6 / seconds,
+        divided=isinstance(last.cpu_weight, Known),
         allowed=len(allowed.value) or None if isinstance(allowed, Known) else None,
         pressure=_pressure(counters, "cpu", seconds),
     )

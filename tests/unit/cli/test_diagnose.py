@@ -26,7 +26,7 @@ def test_a_recording_gives_a_report_in_every_format(tmp_path: Path, capsys: pyte
     )
     out = capsys.readouterr().out
     assert out.startswith("FAIL: 1 cause of contention: CGP701 api.slice/a.service\n")
-    assert "sudo systemctl set-property a.service CPUQuota=200%" in out
+    assert "sudo systemctl set-property a.service CPUQuota=220%" in out
     report = json.loads((tmp_path / "json").read_text())
     (finding,) = report["findings"]
     assert (finding["code"], finding["subject"], finding["status"]) == ("CGP701", "api.slice/a.service", "fail")
