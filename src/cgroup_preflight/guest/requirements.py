@@ -50,21 +50,27 @@ class Requirements:
     fixed_memory_mib: int = 0
     fixed_cpus: int = 0
 
-    def impossible(self, machine: "GuestMachine") -> str:
-        """Why this machine could not run the services, whatever they are like; empty where it can."""
-        if self.ipv6 and machine.engine is GuestEngine.UML:
-            return f"user-mode-linux has no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
-        if self.fixed_cpus > machine.cpus:
-            return f"user-mode-linux has one CPU, and cpus in [target] is {self.fixed_cpus}"
+    def impossible(self, machine: "GuestMachine") -> tuple[str, str]:
+        """Why this machine could not run the services, whatever they are like, and what to do; empty where it can."""
+        if machine.engine is GuestEngine.UML and (self.ipv6 or self.fixed_cpus > 1):
+            lack = f"no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
+            lack = lack if self.ipv6 else f"one CPU, and cpus in [target] is {self.fixed_cpus}"
+            return f"user-mode-linux has {lack}", 'set machine = "auto" or "qemu" in [target]'
+        has = f"this host can give a guest {machine.memory_mib} MiB"
         if self.fixed_memory_mib > machine.memory_mib:
-            return (f"memory in [target] is {self.fixed_memory_mib} MiB, and this host can give a guest "
-                    f"{machine.memory_mib} MiB")  # fmt: skip
+            return (
+                f"memory in [target] is {self.fixed_memory_mib} MiB, and {has}",
+                "set less memory, or run on a larger host",
+            )
         if self.share > SHARE_MAX:
-            return f"a memory limit of {self.share / 100:g}% leaves too little memory for the system of a guest"
-        if self.share and (needed := _least_mib(self, machine.engine)) > machine.memory_mib:
-            return (f"a memory limit of {self.share / 100:g}% needs a guest with {needed} MiB, and this host can give it "
-                    f"{machine.memory_mib} MiB")  # fmt: skip
-        return ""
+            what = f"a memory limit of {self.share / 100:g}% leaves too little memory for the system of a guest"
+            return what, "set a limit in bytes, or a smaller percentage"
+        needed = _least_mib(self, machine.engine)
+        if self.share and needed > machine.memory_mib:
+            what = f"a memory limit of {self.share / 100:g}% needs a guest with {needed} MiB, and {has}"
+            more = "more memory in [target]" if self.fixed_memory_mib else "a host with more memory"
+            return what, f"set a limit in bytes or a smaller percentage, or use {more}"
+        return "", ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,6 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
 
-_OTHER_MACHINE = Remedy(
-    title='set machine = "auto" or "qemu" in [target] for an IPv6 address or more CPUs; a limit in bytes instead of a '
-    "percentage, or a host with more memory, for more memory"
-)
 Say = Callable[[str], None]
 #: Makes a guest that boots when its `with` block is entered.
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
@@ -82,8 +78,9 @@ def run_task(
     project = project_of(task.config, task.names)
     required = requirements_of(task.config)
     machine = choose_machine(required, task.config.target.machine, _host())
-    if what := required.impossible(machine):
-        raise GuestError(f"{what}; no service was run", remedy=_OTHER_MACHINE)
+    what, instead = required.impossible(machine)
+    if what:
+        raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
     folder = image.cache_folder(environment)
     root = _image(task, machine.engine, folder, say)
     task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))

@@ -196,17 +196,16 @@ def test_a_share_of_the_memory_leaves_enough_for_the_system(wanted, share, mebib
     text = SERVICE + f'MemoryMax = "{share}"\n'
     found = machine(text, wanted=wanted)
     assert found.memory_mib == mebibytes
-    assert requirements_of(config_of(text)).impossible(found) == ""
+    assert requirements_of(config_of(text)).impossible(found)[0] == ""
 
 
 def test_a_share_that_no_guest_can_test_is_impossible():
     required = requirements_of(config_of('[slices.a]\nMemoryMax = "90.01%"\n' + SERVICE))
-    assert "limit of 90.01% leaves too little" in required.impossible(choose_machine(required, "auto", BOTH))
+    assert "limit of 90.01% leaves too little" in required.impossible(choose_machine(required, "auto", BOTH))[0]
     required = requirements_of(config_of(SERVICE + 'MemoryHigh = "90%"\n'))
     small = HostCapacity(qemu=True, cpus=2, memory_mib=4000)
-    assert "needs a guest with 2240 MiB, and this host can give it 2000 MiB" in required.impossible(
-        choose_machine(required, "auto", small)
-    )
+    what, _ = required.impossible(choose_machine(required, "auto", small))
+    assert "needs a guest with 2240 MiB, and this host can give a guest 2000 MiB" in what
 
 
 @pytest.mark.parametrize(
@@ -225,7 +224,7 @@ def test_an_ipv6_address_takes_qemu(text, ready):
     # Without QEMU it is the missing program where a service could not become ready.
     assert choose_machine(required, "auto", ALONE).engine is (GuestEngine.QEMU if ready else GuestEngine.UML)
     named = choose_machine(required, "uml", BOTH)
-    assert ("web is to be ready at an IPv6 address" in required.impossible(named)) is bool(ready)
+    assert ("web is to be ready at an IPv6 address" in required.impossible(named)[0]) is bool(ready)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_memory_and_cpus_of_the_config(target: str, engine: GuestEngine, cpus: i
     required = requirements_of(config)
     found = choose_machine(required, config.target.machine, BOTH)
     assert (found.engine, found.cpus, found.memory_mib) == (engine, cpus, memory)
-    assert required.impossible(found) == ""
+    assert required.impossible(found)[0] == ""
     # Without QEMU, the error is that it is missing.
     assert choose_machine(required, config.target.machine, ALONE).engine is engine
 
@@ -265,11 +264,20 @@ def test_memory_and_cpus_of_the_config(target: str, engine: GuestEngine, cpus: i
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ('cpus = 2\nmachine = "uml"', "user-mode-linux has one CPU, and cpus in [target] is 2"),
-        ('memory = "20G"', "memory in [target] is 20480 MiB, and this host can give a guest 16000 MiB"),
+        (
+            'cpus = 2\nmachine = "uml"',
+            ("user-mode-linux has one CPU, and cpus in [target] is 2", 'set machine = "auto" or "qemu" in [target]'),
+        ),
+        (
+            'memory = "20G"',
+            (
+                "memory in [target] is 20480 MiB, and this host can give a guest 16000 MiB",
+                "set less memory, or run on a larger host",
+            ),
+        ),
     ],
 )
-def test_what_no_machine_here_can_be(target: str, words: str) -> None:
+def test_what_no_machine_here_can_be(target: str, words: tuple[str, str]) -> None:
     config = config_of(f"{SERVICE}[target]\n{target}\n")
     required = requirements_of(config)
     assert required.impossible(choose_machine(required, config.target.machine, BOTH)) == words
