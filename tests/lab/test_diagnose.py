@@ -245,7 +245,7 @@ def test_without_pressure_files_quotas_and_kills_are_named_and_an_unloaded_host_
 ) -> None:
     """One CPU: a quota of its own, one above and a kill, each for some seconds; the blind rules are listed."""
     _prepared(guest)
-    unloaded = _measure(preflight, guest)
+    unloaded = _measure(preflight, guest, seconds=4)
     assert unloaded["verdict"] == "pass"
     assert {item["code"] for item in unloaded["findings"]} <= {"CGP700", "CGP790"}
     own = Case(services={"own": _spin(1, "CPUQuota=20%")}, expected=frozenset())
@@ -257,4 +257,4 @@ def test_without_pressure_files_quotas_and_kills_are_named_and_an_unloaded_host_
         ("own-memory-max", killed, ("M1", "killed.service", "killed.service", "high")),
     ):
         with _running(guest, name, case):
-            assert _answers(_measure(preflight, guest)) == [answer]
+            assert _answers(_measure(preflight, guest, seconds=4)) == [answer]

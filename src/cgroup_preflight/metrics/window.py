@@ -87,13 +87,17 @@ class Io:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One cgroup; `path` is relative to the mount and begins with `/`. `tasks` is pids.current."""
+    """One cgroup; `path` is relative to the mount and begins with `/`. `tasks` is pids.current.
+
+    `reborn` is in how many parts of the time it was removed and created again, as when systemd starts a service again.
+    """
 
     path: str
     cpu: Cpu | None = None
     memory: Memory | None = None
     io: Io | None = None
     tasks: int | None = None
+    reborn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ from tests.unit.metrics.readings import contended, moment, sample
 
 def _recording(folder: Path, *, calm: bool = False) -> str:
     path = str(folder / "readings.jsonl")
-    with recorded(path) as add:
+    with recorded(path) as writer:
         for number, item in enumerate(contended()):
-            add(moment(100 + number, {"/calm.service": sample("/calm.service", 100 + number)}) if calm else item)
+            writer.add(moment(100 + number, {"/calm.service": sample("/calm.service", 100 + number)}) if calm else item)
     return path
 
 
