@@ -135,11 +135,13 @@ class Service:
                 await self._write(self._publish, complain)
 
     async def _write(self, publish: Callable[[bytes], None], complain: Callable[[str], None]) -> None:
-        parts = await self.page(Style.TEXT, packed=False, seconds=DEADLINE_SECONDS)
         try:
+            parts = await self.page(Style.TEXT, packed=False, seconds=DEADLINE_SECONDS)
             await self._reader.call(lambda: publish(b"".join(parts)))
         except PreflightError as error:
             complain(str(error))
+        except TimeoutError:
+            complain("the first page takes long; it is written after the next snapshot")
 
     async def follow(self, handle: int) -> None:
         """Reads again whenever the kernel reports something at `handle`, until it is cancelled."""
