@@ -24,6 +24,7 @@ _EXPLAINS, _EXPLAINS_WELL = 0.3, 0.6
 #: Below this, a cgroup takes no part in what its level is throttled for.
 _INHERITED = 0.02
 _BUSY = 0.95
+_FULL = 0.9
 _STEAL = 0.05
 #: A neighbour is named from this much more CPU time than the victim's on, and from this share of all CPUs on.
 _MORE, _LARGE = 1.25, 0.10
@@ -193,10 +194,15 @@ def _levels(series: Series, victims: frozenset[str], stopped: tuple[str, ...]) -
                 yield _own_quota(victim, min(strength / victim.waited, 1.0) if victim.waited else 1.0)
 
 
+def fills_its_cpus(cpu: Cpu, count: int) -> bool:
+    """Whether a cgroup uses all the CPUs that it may run on, of so many: then its own threads wait for each other."""
+    return cpu.usage >= _FULL * (cpu.allowed or count)
+
+
 def _crowded(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     """C3 or C4, where no quota explains the waiting and the host is busy."""
     busy = victim.series.whole.host.busy
-    if busy is None or busy < _BUSY or not victim.entitled:
+    if busy is None or busy < _BUSY or not victim.entitled or fills_its_cpus(victim.cpu, victim.series.whole.host.cpus):
         return
     if victim.cpu.usage >= _AT_LEAST * victim.entitled:
         yield from _neighbour(victim, waited)
