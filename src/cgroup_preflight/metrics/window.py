@@ -79,8 +79,9 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Io:
-    """Input and output of one cgroup, by device number `MAJOR:MINOR`."""
+    """Input and output of one cgroup, by device number `MAJOR:MINOR`; `limited` are the devices with a limit in `io.max`."""
 
+    limited: frozenset[str] = frozenset()
     devices: Mapping[str, Traffic] = field(default_factory=dict)
     pressure: Pressure | None = None
 

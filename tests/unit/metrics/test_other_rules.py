@@ -161,6 +161,16 @@ def test_the_neighbour_with_most_of_a_device_is_named() -> None:
     assert found[0].remedies[1].title == "set IOReadBandwidthMax=/dev/block/8:0 45M for n.service"
 
 
+@pytest.mark.parametrize("limited", ["/a.slice", "/a.slice/v.service"])
+def test_a_neighbour_is_not_surely_to_blame_where_the_victim_has_a_limit_of_its_own(limited: str) -> None:
+    level, victim = _io("/a.slice", 0.7, 5 * _MIB), _io("/a.slice/v.service", 0.7, 5 * _MIB)
+    groups = [replace(item, io=replace(item.io, limited=frozenset(("8:0",)))) if item.path == limited and item.io else item
+              for item in (level, victim)]  # fmt: skip
+    found = judge(series(*groups, _io("/n.service", 0.0, 900 * _MIB))).diagnoses
+    assert _rules(found) == [("I1", "/a.slice/v.service", "/n.service", "low")]
+    assert f"{limited.rpartition('/')[2]} has a limit of its own for that device" in found[0].message
+
+
 def test_a_neighbour_with_most_of_the_operations_is_named_although_it_moves_few_bytes() -> None:
     victim, other = _io("/v.service", 0.7, 40 * _MIB, 40), _io("/n.service", 0.9, 4 * _MIB, 4000)
     assert [item.cause for item in judge(series(victim, other)).diagnoses if item.victim == "/v.service"] == [
