@@ -29,7 +29,7 @@ def _service(folder: Path, keys: str, unit: str = "") -> ServicePlan:
     text = f'[project]\nname = "shop"\n[services.web]\nbinary = "web"\n{keys}'
     if unit:
         (folder / "web.service").write_text(f"[Service]\nExecStart=/usr/bin/web\n{unit}")
-        text += 'unit = "web.service"\n'
+        text += 'unit = "./web.service"\n'
     (folder / "cgroup-preflight.toml").write_text(text)
     (service,) = build_plan(load(folder / "cgroup-preflight.toml")).services
     return service
