@@ -1,8 +1,8 @@
 """What becomes of packages on this machine, a guest: installed, started as installed, upgraded, removed, purged.
 
 First the packages are installed, their services start as installed, their limits are read twice, and they stop; then the
-services are tested as all others are. After that the packages are removed and purged. If there are packages before
-these, they are installed, started, upgraded while they run, removed and purged.
+services are tested as all others are. After that they start again, and the packages are removed while they run, and purged.
+If there are packages before these, they are installed, started, upgraded while they run, removed and purged.
 """
 
 import os
@@ -109,6 +109,9 @@ class Lifecycle:
         # Units of the test, and drop-ins of packages, would be taken for what a package leaves.
         self._machine.end_test()
         self._note("end of test")
+        # Nothing else shows a package that does not stop its services.
+        self._start(self._services)
+        self._note("start before the removal")
         findings = [self._removed(self._new, "")]
         if any(item.previous is not None for item in self._selection.packages):
             findings += self._upgraded()

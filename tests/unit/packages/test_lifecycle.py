@@ -25,8 +25,10 @@ FOLDER = "/api.slice/user-api.service"
 class Guest:
     """A machine with dpkg and systemctl; `limits` is what the kernel has after each start or upgrade, in order."""
 
-    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True):
+    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True, forgets=False):
         self.calls: list[str] = []
+        self.ran_at_removal: list[bool] = []
+        self.forgets = forgets
         self.limits, self.fails, self.refuses, self.restarts = list(limits), fails, refuses, restarts
         self.active, self.invocation, self.memory = False, 0, 0
         self.now = 0.0
@@ -50,7 +52,10 @@ class Guest:
         if "--install" in words:
             self.systemctl += self.replaces
             self._begin(again=self.restarts)
-        if "--remove" in words or words.startswith("systemctl stop"):
+        if "--remove" in words:
+            self.ran_at_removal.append(self.active)
+            self.active = self.active and self.forgets
+        if words.startswith("systemctl stop"):
             self.active = False
         if words.startswith("systemctl start"):
             if self.refuses:
@@ -125,6 +130,7 @@ def test_a_package_is_installed_read_stopped_removed_and_purged(tmp_path):
         number for number, call in enumerate(guest.calls) if "--install" in call
     )
     assert said(packages.end()) == [("CGP524", Status.PASS)]
+    assert guest.ran_at_removal == [True], "a package has to stop its services itself"
     assert [call.split("unsafe-io ")[1] for call in guest.calls if "--remove" in call or "--purge" in call] == [
         "--remove user-api", "--purge user-api"
     ]  # fmt: skip
@@ -137,6 +143,14 @@ def test_what_the_test_of_the_services_left_is_gone_before_the_removal(tmp_path)
     guest.calls.clear()
     packages.end()
     assert guest.calls[0] == "end of test"
+
+
+def test_a_package_that_does_not_stop_its_service_when_it_is_removed_fails(tmp_path):
+    packages = begun(tmp_path, Guest(forgets=True))
+    packages.begin()
+    (found,) = packages.end()
+    assert (found.code, found.status) == ("CGP524", Status.FAIL)
+    assert f"units: {UNIT} (active)" in found.message
 
 
 def test_a_service_that_its_package_started_is_not_started_again(tmp_path):
