@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
@@ -118,11 +119,12 @@ def start_finding(
     early, late = readings
     how = "its package started it" if by_script else "started as installed"
     evidence = _limits(early, late) | {"started by": "the package" if by_script else "the run"}
-    if refused or not (late.runs or early.runs):
-        if service.source is not None and service.source.type == "oneshot" and not refused:
-            message = f"{how}; it has ended, as Type=oneshot does, and its limits are read in the test that follows"
-            return codes.PACKAGE_START.finding(Status.SKIP, service, message, evidence=evidence)
-        said = refused or f"{service.unit} is {late.state}"
+    job_ended = _is_job(service) and late.ended and not refused
+    if job_ended and not (early.runs and (early.wrong or early.misplaced)):
+        message = f"{how}; it has ended by itself, as it should, and its limits are read in the test that follows"
+        return codes.PACKAGE_START.finding(Status.SKIP, service, message, evidence=evidence)
+    if refused or not (late.runs or job_ended):
+        said = refused or f"{service.unit} is {late.state}{' a moment after it was started' if early.runs else ''}"
         message = f"systemd does not start {service.unit} as it is installed: {said}"
         remedy = Remedy(title="read the last lines of its log in the evidence")
         return codes.PACKAGE_START.finding(
@@ -136,6 +138,12 @@ def start_finding(
         return codes.PACKAGE_START.finding(Status.FAIL, service, message, remedy, evidence=evidence)
     message = f"{how} in {late.place}: {len(late.limits)} limits are in force, read twice"
     return codes.PACKAGE_START.finding(Status.PASS, service, message, evidence=evidence)
+
+
+def _is_job(service: ServicePlan) -> bool:
+    """Whether a service is one that ends by itself: by its unit, or by the config."""
+    oneshot = service.source is not None and service.source.type == "oneshot"
+    return oneshot or service.smoke.ready.kind is ReadyKind.EXIT
 
 
 def _limits(early: InstalledReading, late: InstalledReading) -> dict[str, str | int | float | bool | None]:
@@ -243,8 +251,8 @@ def contradiction(selection: Selection, plan: "Plan", findings: Iterable[Finding
     for service in plan.services:
         if service.label not in selection.units:
             continue
-        once = service.source is not None and service.source.type == "oneshot"
-        if not has(codes.PACKAGE_START, service.label, (Status.PASS, *((Status.SKIP,) if once else ()))):
+        accepted = (Status.PASS, Status.SKIP) if _is_job(service) else (Status.PASS,)
+        if not has(codes.PACKAGE_START, service.label, accepted):
             return f"a pass without the start of {service.label} as it is installed"
         if selection.owners[service.label] in upgraded and not has(
             codes.PACKAGE_UPGRADE, service.label, (Status.PASS,)

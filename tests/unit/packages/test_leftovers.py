@@ -84,7 +84,10 @@ _ONE = "Id=a.service\nActiveState=inactive\n"
     ("answer", "silent"),
     [
         (Missing(source="systemctl", why=Why.FAILED), ("a.service", "b.socket")),
-        (Known(value=Completed(argv=(), returncode=1, stdout="", stderr="no bus"), source="x"), ("a.service", "b.socket")),
+        (
+            Known(value=Completed(argv=(), returncode=1, stdout="", stderr="no bus"), source="x"),
+            ("a.service", "b.socket"),
+        ),
         (Known(value=Completed(argv=(), returncode=1, stdout=_ONE, stderr="?"), source="x"), ("b.socket",)),
         (Known(value=Completed(argv=(), returncode=0, stdout=f"{_ONE}\n{_ONE}", stderr=""), source="x"), ()),
     ],
