@@ -106,7 +106,7 @@ def install_finding(files: Sequence[PackageFile], done: Done, received: Sequence
 def replaced_finding(files: Sequence[PackageFile], changed: Sequence[str]) -> Finding:
     """Packages that changed what the run relies on, so that nothing it says from here on could be believed."""
     (what,) = _some("files", changed)
-    message = f"the packages replace what this run relies on, {what}: no service was run"
+    message = f"the packages replace what this run relies on, {what}: nothing was run after that"
     remedy = Remedy(title="ship no program or library of the system, and none of the same name in /usr/local")
     return codes.PACKAGE_INSTALL.finding(Status.FAIL, subject_of(files), message, remedy)
 

@@ -32,7 +32,7 @@ class Guest:
         self.limits, self.fails, self.refuses, self.restarts = list(limits), fails, refuses, restarts
         self.active, self.invocation, self.memory = False, 0, 0
         self.now = 0.0
-        self.systemctl, self.replaces = 1, 0
+        self.systemctl, self.replaces, self.replaces_at, self.installs = 1, 0, 0, 0
 
     # --- the clock
 
@@ -50,7 +50,8 @@ class Guest:
         if self.fails and self.fails in words:
             return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr=""), source="")
         if "--install" in words:
-            self.systemctl += self.replaces
+            self.installs += 1
+            self.systemctl += self.replaces or self.installs == self.replaces_at
             self._begin(again=self.restarts)
         if "--remove" in words:
             self.ran_at_removal.append(self.active)
@@ -219,3 +220,15 @@ def test_a_package_that_replaces_what_the_run_relies_on_is_a_fail_and_nothing_mo
     assert (installed, said(found)) == (False, [("CGP521", Status.FAIL)])
     assert "replace what this run relies on, files: systemctl" in found[0].message
     assert not [call for call in guest.calls if call.startswith("systemctl start")]
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_the_package_before_and_the_upgrade_may_replace_nothing_either(tmp_path, at):
+    guest = Guest(limits=(96 << 20, 48 << 20, 96 << 20))
+    packages = begun(tmp_path, guest, previous=True)
+    assert packages.begin()[1]
+    guest.replaces_at = at
+    found = packages.end()
+    assert said(found) == [("CGP524", Status.PASS), ("CGP521", Status.FAIL)]
+    assert "files: systemctl" in found[1].message
+    assert len([call for call in guest.calls if "--install" in call]) == at, "nothing is done after that"
