@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest import image
@@ -54,11 +55,14 @@ class Exporter:
         self._url = url
 
     def scrape(self, *, packed: bool = True) -> bytes:
-        """Fetch one page."""
+        """Fetch one page, as it is sent. Raises OSError."""
         headers = {"Accept-Encoding": "gzip" if packed else "identity"}
         answer = requests.get(self._url, headers=headers, timeout=120, stream=True)
         answer.raise_for_status()
-        data: bytes = answer.raw.read(decode_content=False)
+        try:
+            data: bytes = answer.raw.read(decode_content=False)
+        except HTTPError as error:
+            raise OSError(str(error)) from error
         return data
 
     def cpu(self) -> float:

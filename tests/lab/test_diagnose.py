@@ -18,7 +18,6 @@ from tests.lab.conftest import KINDS, Boot, Preflight
 _LOAD = Path(__file__).parents[1] / "fixtures" / "load"
 _PLACE = "/root/load"
 _SERVER = str(input_path("fixtures") / "server")
-_SECONDS = "6"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,7 @@ class Case:
     slice_properties: Sequence[str] = ()
     words: Sequence[str] = ()
     settle: float = 2.0
+    seconds: int = 6
     #: Rules that are also true of this case.
     allowed: frozenset[str] = field(default_factory=frozenset)
 
@@ -83,7 +83,8 @@ CASES = {
             "hog": _python("churn.py", "800", properties=("OOMScoreAdjust=500",)),
         },
         expected=frozenset({("M2", "victim.service", "hog.service")}),
-        settle=8.0,
+        settle=10.0,
+        seconds=12,
     ),
     "device": Case(
         services={
@@ -157,8 +158,8 @@ def _answers(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ]  # fmt: skip
 
 
-def _measure(preflight: Preflight, guest: Guest, *words: str) -> dict[str, Any]:
-    run = preflight("diagnose", "--seconds", _SECONDS, "--format", "json", *words, on=guest)
+def _measure(preflight: Preflight, guest: Guest, *words: str, seconds: int = 6) -> dict[str, Any]:
+    run = preflight("diagnose", "--seconds", str(seconds), "--format", "json", *words, on=guest)
     print(run.completed.stdout.decode(errors="replace"))  # shown where a test fails
     assert run.exit_status in (0, 1, 3), run.completed.stderr
     return run.report
@@ -206,7 +207,7 @@ def test_each_cause_is_named_and_no_other(big: Guest, preflight: Preflight, name
         _call(big, "swapon", "/root/swap")
     try:
         with _running(big, name, case):
-            _check(_measure(preflight, big, *case.words), name, case)
+            _check(_measure(preflight, big, *case.words, seconds=case.seconds), name, case)
     finally:
         if name == "host-memory":
             big.run(["swapoff", "/root/swap"], timeout=120)
@@ -229,7 +230,7 @@ def test_a_recording_says_the_same_elsewhere_and_the_page_has_it(
     from cgroup_preflight.cli import main
 
     with _running(big, "quota-above", _ABOVE):
-        preflight("diagnose", "--seconds", _SECONDS, "--record", "/root/readings.jsonl", on=big)
+        preflight("diagnose", "--seconds", "6", "--record", "/root/readings.jsonl", on=big)
     (tmp_path / "readings.jsonl").write_bytes(big.read_file("/root/readings.jsonl"))
     status = main(["diagnose", str(tmp_path / "readings.jsonl"), "--format", f"json={tmp_path / 'report.json'}",
                    "--html", str(tmp_path / "page.html")])  # fmt: skip
@@ -244,7 +245,7 @@ def test_without_pressure_files_quotas_and_kills_are_named_and_an_unloaded_host_
 ) -> None:
     """One CPU: a quota of its own, one above and a kill, each for some seconds; the blind rules are listed."""
     _prepared(guest)
-    unloaded = _measure(preflight, guest)
+    unloaded = _measure(preflight, guest, seconds=4)
     assert unloaded["verdict"] == "pass"
     assert {item["code"] for item in unloaded["findings"]} <= {"CGP700", "CGP790"}
     own = Case(services={"own": _spin(1, "CPUQuota=20%")}, expected=frozenset())
@@ -256,4 +257,4 @@ def test_without_pressure_files_quotas_and_kills_are_named_and_an_unloaded_host_
         ("own-memory-max", killed, ("M1", "killed.service", "killed.service", "high")),
     ):
         with _running(guest, name, case):
-            assert _answers(_measure(preflight, guest)) == [answer]
+            assert _answers(_measure(preflight, guest, seconds=4)) == [answer]

@@ -90,6 +90,8 @@ def test_the_upgrade_of_a_package_that_restarts_passes_and_of_one_that_reloads_f
     assert "was started again" in good
     stale = _about(report, "CGP523", "lab-stale", "fail")
     assert f"memory.max is '{48 << 20}', expected '{64 << 20}'" in stale
+    (finding,) = [item for item in report["findings"] if item["code"] == "CGP523" and item["subject"] == "lab-stale"]
+    assert finding["evidence"]["stale.slice/lab-stale.service/memory.max, systemd's word"] == str(64 << 20)
     assert "systemd 257 keeps the old limits of running units in the kernel after a daemon-reload" in stale
 
 

@@ -75,7 +75,7 @@ def main(words: list[str]) -> int:
     from cgroup_preflight.metrics.contention import judge
 
     findings = (
-        *judge(series, tops, delays).findings, *_cut(file, given.cut),
+        *judge(series, tops, delays).findings, *_cut(file, args.record, given.cut),
         *(item for item in joined if isinstance(item, Finding)),
     )  # fmt: skip
     if args.html:
@@ -162,10 +162,11 @@ def _measured(args: argparse.Namespace, words: "Sequence[TraceWord]") -> _Input:
     if args.record:
         from cgroup_preflight.metrics.recording import recorded
 
-        with recorded(args.record) as add:
-            moments, traces = _readings(reader, first, args.seconds, words, add)
-    else:
-        moments, traces = _readings(reader, first, args.seconds, words)
+        with recorded(args.record) as writer:
+            moments, traces = _readings(reader, first, args.seconds, words, writer.add)
+        problem = f"it could not be written to its end: {writer.problem}" if writer.problem else ""
+        return _Input(moments=moments, traces=traces, host=_host(), cut=problem)
+    moments, traces = _readings(reader, first, args.seconds, words)
     return _Input(moments=moments, traces=traces, host=_host())
 
 
@@ -187,7 +188,8 @@ def _readings(
     while number < parts or (fetches and not fetches.done() and time.monotonic() < begun + latest):
         number += 1
         options.progress(f"reading {number} of {parts}")
-        time.sleep(max(begun + seconds * number / parts - time.monotonic(), 0.0))
+        # Where a reading took longer, the next one is not right behind it: a part of some milliseconds shows nothing.
+        time.sleep(max(begun + seconds * number / parts - time.monotonic(), seconds / parts / 2))
         # Threads come and go: the first reading and the later ones show whose a trace is.
         moments.append(reader.read(threads=number >= parts))
         if add:
@@ -229,14 +231,16 @@ def _joined(series: "Series", given: _Input, tops: Sequence[str]) -> "tuple[GoDe
     return tuple(joined(item, series, given.moments, tops, LiveRunner()) for item in given.traces)
 
 
-def _cut(file: str, cut: str) -> tuple[Finding, ...]:
+def _cut(file: str, record: str, cut: str) -> tuple[Finding, ...]:
+    """What a recording lacks: one that was read is judged, one that should be written was wanted."""
     if not cut:
         return ()
     from cgroup_preflight.core import codes
 
+    status, words = (Status.WARN, "what it has was judged") if file else (Status.UNVERIFIED, "the answer is not lost")
     return (codes.CONTENTION_INPUT.finding(
-        Status.WARN, printable(file), f"the recording is not whole ({cut}); what it has was judged",
-        Remedy(title="record again if the answer matters")),)  # fmt: skip
+        status, printable(file or record), f"the recording is not whole ({cut}); {words}",
+        Remedy(title="record again if the answer matters" if file else "free space, or name another file")),)  # fmt: skip
 
 
 def _write_page(path: str, series: "Series", findings: Sequence[Finding], delays: "Sequence[GoDelays]") -> None:

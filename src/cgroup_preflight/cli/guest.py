@@ -13,7 +13,7 @@ from cgroup_preflight.config.keys import DISTROS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import bytecode, image, tools
+from cgroup_preflight.guest import image, tools
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
@@ -42,16 +42,19 @@ example because a program is missing (`guest build --install` installs it).
 """
 #: Each action in one line, and when to use it.
 _ACTIONS = {
-    "build": ("build an image, unless it exists, and boot it once", """
+    "build": ("build an image, unless it exists", """
 Use it before the first run, or in CI to fill a cache: a run builds the image
-itself where it is missing, which takes longer.
+itself where it is missing, which takes longer. With --package, it is the image
+of a config with these `packages` in [target].
 
     cgroup-preflight guest build
     cgroup-preflight guest build --distro debian-13 --machine qemu --install
+    cgroup-preflight guest build --package redis-server --package nginx
 """),
     "list": ("list the images in the cache", """
 Use it to see which images exist, for which machine, and how large they are. It
 marks images of another version of cgroup-preflight, which this one never uses.
+The names at the end of a line are the packages of the image.
 
     cgroup-preflight guest list
 """),
@@ -152,11 +155,8 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
-    folder = image.cache_folder(os.environ)
-    known = {item.name for item in image.list_images(folder)}
     made = _image(args)
-    if made.name not in known or bytecode.cached(folder, made.name) is None:
-        warm_up(made, args.distro, engine, folder, say)
+    warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS

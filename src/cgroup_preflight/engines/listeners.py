@@ -73,7 +73,13 @@ class Listeners:
             return reached(listeners, *address(test)), missing
         sockets, missing = self._unix_listeners()
         # Of several with one path the last one that was bound answers, which the table does not tell.
-        return frozenset(item.inode for item in sockets if item.path == test.target), missing
+        same = frozenset(item.inode for item in sockets if item.path == test.target)
+        if not same and test.target.startswith("/"):
+            # The program may have bound another path to the same place: Debian's PostgreSQL one below /var/run, a link.
+            real = os.path.realpath(test.target)
+            paths = (item for item in sockets if item.path.startswith("/"))
+            same = frozenset(item.inode for item in paths if os.path.realpath(item.path) == real)
+        return same, missing
 
     def _unix_listeners(self) -> tuple[tuple[UnixListener, ...], Missing | None]:
         # A path is bytes, and one that is no text must not hide the others.

@@ -12,14 +12,13 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cgroup_preflight
 from cgroup_preflight.guest.overlay import INPUT_DIR
-
-if TYPE_CHECKING:
-    from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import CommandResult
 
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
@@ -77,7 +76,14 @@ def keep(archive: Path, folder: Path, image_name: str) -> None:
         archive.unlink()
 
 
-def compile_in(guest: "Guest", folder: Path, image_name: str) -> str:
+class Runs(Protocol):
+    """What this module uses of a guest."""
+
+    def run(self, argv: Sequence[str], *, timeout: float = ...) -> CommandResult:
+        """Runs a command in it to its end."""
+
+
+def compile_in(guest: Runs, folder: Path, image_name: str) -> str:
     """Compiles the source in a fresh `guest` and caches the result.
 
     Returns the folder of the package in this guest: that of the source, if compiling failed.

@@ -46,6 +46,13 @@ LACKS = (
         'below [target.paths], as in "/usr/lib/x86_64-linux-gnu/libx.so.1" = "lib/libx.so.1"',
     ),
     Lack(
+        # user-mode-linux charges a thread for time that other programs of this machine take. HAProxy's watchdog sees a
+        # thread with seconds of CPU time and no progress, and aborts (HAProxy, src/wdt.c).
+        what="exact CPU times", said=re.compile(r"cpu_ns: poll=\d+ now=\d+ diff=\d+"), engine=GuestEngine.UML,
+        remedy='run again on a machine with idle CPUs, or set machine = "qemu" in [target]: the clocks of CPU time of '
+        "user-mode-linux also count what other programs take",
+    ),
+    Lack(
         what="IPv6", said=re.compile(r"address family not supported by protocol", re.IGNORECASE), engine=GuestEngine.UML,
         remedy='set machine = "qemu" in [target]: user-mode-linux has no IPv6',
     ),

@@ -176,21 +176,20 @@ def _booted(boot: Callable[[], Guest], say: Say, now: Now) -> Iterator[tuple[Gue
 def warm_up(
     root: image.RootImage, distro: str, engine: GuestEngine, folder: Path, say: Say, *, boot: Boot = Guest
 ) -> None:  # fmt: skip
-    """Boots `root` once, which shows that it boots, and compiles this tool for it if its build did not.
+    """Boots `root` once to compile this tool for it; does nothing if its build, or an earlier guest, did that.
 
     Raises HostError, GuestError.
     """
+    if bytecode.cached(folder, root.name) is not None:
+        return
     say("booting it once")
-    compiled = bytecode.cached(folder, root.name)
     spec = GuestSpec(
         engine=engine, distro=distro, memory_mib=512 if engine is GuestEngine.QEMU else 256,
         boot_timeout=_BOOT_SECONDS[engine], accelerator=_accelerator(engine, folder),
-        inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()},
-        agent=compiled / "guest" / "inside" if compiled is not None else None,
+        inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": bytecode.source_folder()},
     )  # fmt: skip
     with boot(spec, root) as guest:
-        if compiled is None:
-            bytecode.compile_in(guest, folder, root.name)
+        bytecode.compile_in(guest, folder, root.name)
 
 
 class _Clock:

@@ -11,8 +11,8 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.report.escape import plain
 
 WIDTH = 640
-_LEFT, _TOP = 56, 8
-HEIGHT = 92
+_LEFT, _TOP = 56, 16
+HEIGHT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def svg(row: Row, begin: float, end: float) -> str:
             parts.append(f'<polyline class="{line.kind}" points="{places}"/>')
     for time, word in row.marks:
         x = _x(time, begin, end)
-        parts.append(f'<path class="mark" d="M{x:.1f} {_TOP}V{_TOP + HEIGHT - 12}"><title>{text(word)}</title></path>')
+        parts.append(f'<path class="mark" d="M{x:.1f} {_TOP}V{HEIGHT}"><title>{text(word)}</title></path>')
     return "".join([*parts, "</svg>"])
 
 
@@ -81,7 +81,7 @@ def _x(time: float, begin: float, end: float) -> float:
 
 
 def _y(value: float, top: float) -> float:
-    return _TOP + (HEIGHT - 8) * (1 - min(max(value / top, 0.0), 1.0))
+    return _TOP + (HEIGHT - 16) * (1 - min(max(value / top, 0.0), 1.0))
 
 
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:

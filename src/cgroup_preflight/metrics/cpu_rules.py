@@ -139,12 +139,14 @@ def _own_quota(victim: _Victim, explained: float) -> Diagnosis:
 
 def _raised(window: Window, path: str, cpu: Cpu, most: float) -> Iterator[Remedy]:
     """A quota that would have been enough for a level, if its CPUs and the levels above have room for one."""
-    wanted = cpu.usage + cpu.throttled_cpus
-    roof = min([most, *(group.cpu.quota for group in window.above(path) if group.cpu and group.cpu.quota is not None)])
+    wanted = min(cpu.usage + cpu.throttled_cpus, most)
+    above = [group.cpu.quota for group in window.above(path) if group.cpu and group.cpu.quota is not None]
+    roof = min(above, default=float("inf"))
+    # The kernel hands a quota out in slices, and what a CPU has left of one is lost: exactly enough is too little.
     enough = proposals.with_margin(wanted, roof)
     if enough <= (cpu.quota or 0) * 1.02:
         return
-    short = f"; it could use {cpus(wanted)}, but has no more than that" if wanted > roof * _MORE else ""
+    short = f"; it could use {cpus(wanted)}, but a slice above has less" if wanted > roof * _MORE else ""
     yield proposals.set_property(
         path, f"CPUQuota={proposals.quota(enough)}",
         f"it used {cpus(cpu.usage)}, and {cpus(cpu.throttled_cpus)} more had work while the quota was used up{short}",
@@ -218,6 +220,8 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     steady = sum((part.host.busy or 0) >= _BUSY and _waited(part, victim.path) >= WAITING for part in parts)
     confidence = grade(other.cpu.weight > side.cpu.weight, steady >= _STEADY * max(len(parts), 1),
                        excess >= 2 * _LARGE * window.host.cpus)  # fmt: skip
+    if not (side.cpu.divided and other.cpu.divided):
+        confidence = at_most(confidence, Confidence.LOW)  # no weight counts there
     yield Diagnosis(
         code=codes.CPU_NEIGHBOUR, rule="C3", victim=victim.path, cause=other.path, confidence=confidence,
         message=f"waited for a CPU in {percent(waited)} of the time on a busy host: its weight entitles it to "
@@ -252,11 +256,20 @@ def _below_entitlement(victim: _Victim, waited: float) -> Diagnosis:
         confidence=Confidence.MEDIUM if scheduler else Confidence.LOW,
         message=f"waited for a CPU in {percent(waited)} of the time and used {cpus(victim.cpu.usage)}, less than the "
                 f"{cpus(victim.entitled)} that its weight entitles it to{reason}",
-        evidence=_evidence(victim),
-        remedies=(Remedy(
+        evidence={**_evidence(victim), "cpu_controller": victim.cpu.divided},
+        remedies=(*_divide(victim), Remedy(
             title="look for CPU affinity (taskset -pc PID), for real-time tasks (ps -eo cls,rtprio,comm) and for nested weights",
             why="weights alone do not explain it, so no neighbour is blamed"),),
     )  # fmt: skip
+
+
+def _divide(victim: _Victim) -> Iterator[Remedy]:
+    if not victim.cpu.divided:
+        yield proposals.set_property(
+            victim.path,
+            "CPUWeight=100",
+            "the cpu controller is not enabled for it: its threads and those of its siblings compete as equals",
+        )
 
 
 def _steal(series: Series) -> Iterator[Diagnosis]:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.metrics import proposals
 from cgroup_preflight.metrics.diagnosis import Diagnosis, grade, percent
-from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Pressure, Series, name_of
+from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Pressure, Series, name_of, parent_of
 
 #: A cgroup in which tasks wait for memory this share of the time is a victim (node_exporter's `waiting`).
 _WAITING = 0.10
@@ -23,7 +24,7 @@ _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
 #: A host with less than this share of its memory available is short of it; so much read again each second is much.
 _SCARCE, _REREAD = 0.10, 1 << 20
-_STEADY, _LONG = 0.7, 0.3
+_STEADY, _LONG = 0.7, 0.2
 #: With less than this more than its limit, what a cgroup had does not show what it wants.
 _SHOWN = 1.2
 _GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",
@@ -108,8 +109,17 @@ def _limit_level(series: Series, group: Group) -> Group | None:
 def _gone(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
     """M1 of a slice whose killed service is gone: a service that systemd starts again has a new cgroup, and its counters
     begin at 0; the slice keeps the count (memory.events is hierarchical).
+
+    Where only one unit in the slice was started again, and the slice reached no limit of its own, it is that one.
     """
-    yield _limit(series, group, memory, group, memory)
+    children = [child for child in series.whole.groups.values() if parent_of(child.path) == group.path]
+    again = [child for child in children if child.reborn and child.memory is not None]
+    own = _local(memory, [child.memory for child in children if child.memory is not None])
+    if len(again) == 1 and again[0].memory is not None and memory.local is not None and not any(own.values()):
+        one = replace(again[0].memory, events=memory.events, local=None)
+        yield _limit(series, replace(again[0], memory=one), one, replace(again[0], memory=one), one)
+    else:
+        yield _limit(series, group, memory, group, memory)
 
 
 def _limit(series: Series, group: Group, memory: Memory, level: Group, at: Memory) -> Diagnosis:

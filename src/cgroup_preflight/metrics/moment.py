@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import Known, parsed
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field, replace
-from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.host.cgroupfs import mount_at, of_type, parse_mountinfo
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 from cgroup_preflight.metrics.tree import Tree
 
@@ -18,8 +15,6 @@ HOST_FILES = (
     "/proc/stat", "/proc/meminfo", "/proc/pressure/cpu", "/proc/pressure/memory", "/proc/pressure/io",
     "/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops",
 )  # fmt: skip
-_UNIFIED = Remedy(title="boot with systemd.unified_cgroup_hierarchy=1, or use a newer distribution",
-                  why="the counters that the rules need exist in cgroup v2 only", needs_root=True, persistent=True)  # fmt: skip
 _MEMORY_STAT = "memory.stat"
 #: Keys of memory.stat that the rules use; the rest is long.
 _KEPT = (b"workingset_refault_anon ", b"workingset_refault_file ", b"pgscan ", b"anon ", b"file ")
@@ -46,23 +41,12 @@ def reader_of_host(depth: int) -> "MomentReader":
     """The reader of this host; `depth` is how many levels below a unit are read. Raises HostError without cgroup v2."""
     from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.metrics.door import LiveDoor
+    from cgroup_preflight.metrics.setup import cgroup_mount
     from cgroup_preflight.metrics.tree import Scope
 
     fs = LiveFs()
-    mount = _cgroup_mount(fs)
+    mount = cgroup_mount(fs)
     return MomentReader(Tree(LiveDoor(mount), Scope(depth=depth)), fs, mount)
-
-
-def _cgroup_mount(fs: "LiveFs") -> str:
-    mounts = parsed(fs.read("/proc/self/mountinfo"), parse_mountinfo)
-    known = mounts.value if isinstance(mounts, Known) else ()
-    top = mount_at(known, "/sys/fs/cgroup")
-    if top is not None and top.fs_type == "cgroup2":
-        return top.point
-    elsewhere = of_type(known, "cgroup2")
-    if elsewhere and not of_type(known, "cgroup"):
-        return elsewhere[-1].point
-    raise HostError("no cgroup v2 with controllers is mounted here", where="/sys/fs/cgroup", remedy=_UNIFIED)
 
 
 class MomentReader:

@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.host.files import NotRegularError, open_regular
+from cgroup_preflight.host.files import NotRegularError, Sink, open_regular
 from cgroup_preflight.metrics.moment import HOST_FILES, Moment
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 
@@ -42,38 +42,47 @@ class Recording:
 
 
 class Writer:
-    """Writes readings to an open file, each at once."""
+    """Writes readings to an open file, each at once; `problem` says why it stopped, and is empty while all is well."""
 
-    def __init__(self, file: "BinaryIO") -> None:
-        self._file = file
+    def __init__(self, handle: int) -> None:
+        self._sink = Sink(handle)
         self._count = 0
+        self.problem = ""
         self._line({"format": FORMAT, "version": VERSION})
 
     def add(self, moment: Moment) -> None:
-        """One more reading. Raises OSError."""
+        """One more reading."""
         self._line(_plain(moment))
         self._count += 1
 
     def end(self) -> None:
-        """Says that the recording is whole. Raises OSError."""
+        """Says that the recording is whole."""
         self._line({"end": self._count})
 
     def _line(self, value: object) -> None:
-        self._file.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        if self.problem:
+            return
+        try:
+            self._sink.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
+        except OSError as error:
+            # What was measured is still worth an answer.
+            self.problem = error.strerror or str(error)
 
 
 @contextlib.contextmanager
-def recorded(path: str) -> "Iterator[Callable[[Moment], None]]":
-    """Writes each reading that the function is given. Raises UsageError where the file cannot be written."""
+def recorded(path: str) -> Iterator[Writer]:
+    """The file that is written, whole if the block ends. Raises UsageError where it cannot be opened."""
     try:
-        with open(path, "wb") as file:
-            writer = Writer(file)
-            yield writer.add
-            writer.end()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
     except OSError as error:
         raise UsageError(f"cannot write: {error.strerror}", where=path,
-                         remedy=Remedy(title="name a file in a folder that can be written, with room for it")) from None  # fmt: skip
+                         remedy=Remedy(title="name a file in a folder that can be written")) from None  # fmt: skip
+    try:
+        writer = Writer(handle)
+        yield writer
+        writer.end()
+    finally:
+        os.close(handle)
 
 
 def _plain(moment: Moment) -> dict[str, object]:

@@ -71,15 +71,18 @@ def _window(pairs: Sequence[tuple[Moment, Moment]], grown: Sequence[Mapping[str,
     begin, end = pairs[0][0], pairs[-1][1]
     seconds = end.time - begin.time
     found: dict[str, list[Difference]] = {}
+    reborn: dict[str, int] = {}
     for part in grown:
         for path, item in part.items():
             if path and not item.void:
                 found.setdefault(path, []).append(item)
-    groups = {path: _group(path, items, seconds) for path, items in found.items()}
+            elif item.before.cgroup_id != item.after.cgroup_id:
+                reborn[path] = reborn.get(path, 0) + 1
+    groups = {path: _group(path, items, seconds, reborn.get(path, 0)) for path, items in found.items()}
     return Window(begin=begin.time, end=end.time, host=_host(begin, end), groups=groups)
 
 
-def _group(path: str, items: Sequence[Difference], seconds: float) -> Group:
+def _group(path: str, items: Sequence[Difference], seconds: float, reborn: int) -> Group:
     counters: dict[str, int] = {}
     for item in items:
         for key, value in item.counters.items():
@@ -91,6 +94,7 @@ def _group(path: str, items: Sequence[Difference], seconds: float) -> Group:
         memory=_memory(items, counters, seconds),
         io=_io(last, counters, seconds),
         tasks=value_or(last.pids_current, None),
+        reborn=reborn,
     )
 
 
@@ -116,6 +120,7 @@ def _cpu(last: Sample, counters: Mapping[str, int], seconds: float) -> Cpu | Non
         throttled=counters.get("cpu.stat nr_throttled", 0),
         throttled_cpus=counters.get("cpu.stat throttled_usec", 0) / 1e6 / seconds,
         local_cpus=None if local is None else local / 1e6 / seconds,
+        divided=isinstance(last.cpu_weight, Known),
         allowed=len(allowed.value) or None if isinstance(allowed, Known) else None,
         pressure=_pressure(counters, "cpu", seconds),
     )

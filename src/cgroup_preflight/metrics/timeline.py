@@ -11,7 +11,7 @@ from cgroup_preflight.metrics.chart import Line, Row, svg, text
 from cgroup_preflight.metrics.diagnosis import percent
 from cgroup_preflight.metrics.entitlement import entitlements
 from cgroup_preflight.metrics.go_delays import GoDelays
-from cgroup_preflight.metrics.window import Group, Series, Window, waiting
+from cgroup_preflight.metrics.window import Group, Series, waiting
 
 #: Cgroups shown; the others are counted. Those of the findings come first, then those that did most.
 _SHOWN = 24
@@ -103,80 +103,77 @@ def _chosen(series: Series, findings: Sequence[Finding], delays: Sequence[GoDela
     return shown, len(ordered) - len(shown)
 
 
-def _times(series: Series) -> list[float]:
-    return [(part.begin + part.end) / 2 for part in series.parts]
+def _line(series: Series, name: str, kind: str, values: Sequence[float | None]) -> Line:
+    """A value is the mean of its part of the time, so the line is level there."""
+    points = [
+        (time, value) for part, value in zip(series.parts, values, strict=True) for time in (part.begin, part.end)
+    ]
+    return Line(name=name, kind=kind, points=points)
+
+
+def _top(lines: Sequence[Line]) -> float:
+    return 1.1 * max((value for line in lines for _, value in line.points if value is not None), default=1.0)
 
 
 def _host(series: Series) -> Iterator[str]:
-    points = list(zip(_times(series), (part.host.busy for part in series.parts), strict=True))
-    lines = [Line(name="CPUs busy", kind="used", points=points)]
-    waits = [(time, part.host.memory.waiting if part.host.memory else None) for time, part in _parts(series)]
-    if any(value is not None for _, value in waits):
-        lines.append(Line(name="waiting for memory", kind="wait", points=waits))
+    lines = [_line(series, "CPUs busy", "used", [part.host.busy for part in series.parts])]
+    waits = [part.host.memory.waiting if part.host.memory else None for part in series.parts]
+    if any(waits):
+        lines.append(_line(series, "waiting for memory", "wait", waits))
     yield "<h2>The host</h2>"
     yield from _picture(series, Row(title="share of the time", unit="%", lines=lines, top=1.0))
 
 
-def _parts(series: Series) -> Iterator[tuple[float, Window]]:
-    yield from zip(_times(series), series.parts, strict=True)
-
-
 def _group(series: Series, group: Group, fair: Sequence[float | None]) -> Iterator[str]:
     yield f"<h2><code>{text(group.path.lstrip('/'))}</code></h2>"
-    found = [(time, part.groups.get(group.path)) for time, part in _parts(series)]
+    found = [part.groups.get(group.path) for part in series.parts]
     if group.cpu is not None:
-        used = [(time, item.cpu.usage if item and item.cpu else None) for time, item in found]
-        quota = group.cpu.quota
-        lines = [Line(name="CPUs used", kind="used", points=used)]
-        if quota is not None:
-            edge = ((series.whole.begin, quota), (series.whole.end, quota))
-            lines.append(Line(name=f"CPUQuota ({quota:.2g})", kind="limit", points=edge))
+        lines = [_line(series, "CPUs used", "used", [item.cpu.usage if item and item.cpu else None for item in found])]
+        if group.cpu.quota is not None:
+            edge = [group.cpu.quota] * len(found)
+            lines.append(_line(series, f"CPUQuota ({group.cpu.quota:.2g})", "limit", edge))
         if (series.whole.host.busy or 0) >= 0.5:
-            lines.append(Line(name="entitled by weight", kind="fair", points=[*zip(_times(series), fair, strict=True)]))
-        top = max((value for line in lines for _, value in line.points if value is not None), default=1.0)
-        yield from _picture(series, Row(title="CPUs", unit="", lines=lines, top=top * 1.1))
-    lines, marks = [*_shares(found)], [*_kills(series, group.path)]
+            lines.append(_line(series, "entitled by weight", "fair", fair))
+        yield from _picture(series, Row(title="CPUs", unit="", lines=lines, top=_top(lines)))
+    lines, marks = [*_shares(series, found)], [*_kills(series, group.path)]
     if lines or marks:
         yield from _picture(series, Row(title="share of the time", unit="%", lines=lines, top=1.0, marks=marks))
 
 
-def _shares(found: Sequence[tuple[float, Group | None]]) -> Iterator[Line]:
+def _shares(series: Series, found: Sequence[Group | None]) -> Iterator[Line]:
     """Throttled periods and pressure, those that are not all zero."""
-    throttled = [(time, item.cpu.ratio if item and item.cpu else None) for time, item in found]
-    waits = [(time, waiting(item.cpu.pressure) if item and item.cpu else None) for time, item in found]
-    memory = [(time, waiting(item.memory.pressure) if item and item.memory else None) for time, item in found]
-    device = [(time, waiting(item.io.pressure) if item and item.io else None) for time, item in found]
-    for name, kind, points in (
-        ("throttled periods", "limit", throttled), ("waiting for CPU", "wait", waits),
-        ("waiting for memory", "ran", memory), ("waiting for I/O", "fair", device),
-    ):  # fmt: skip
-        if any(value for _, value in points):
-            yield Line(name=name, kind=kind, points=points)
+    for name, kind, values in (
+        ("throttled periods", "limit", [item.cpu.ratio if item and item.cpu else None for item in found]),
+        ("waiting for CPU", "wait", [waiting(item.cpu.pressure) if item and item.cpu else None for item in found]),
+        (
+            "waiting for memory",
+            "ran",
+            [waiting(item.memory.pressure) if item and item.memory else None for item in found],
+        ),
+        ("waiting for I/O", "fair", [waiting(item.io.pressure) if item and item.io else None for item in found]),
+    ):
+        if any(values):
+            yield _line(series, name, kind, values)
 
 
 def _kills(series: Series, path: str) -> Iterator[tuple[float, str]]:
-    for time, part in _parts(series):
+    for part in series.parts:
         item = part.groups.get(path)
         count = item.memory.events.get("oom_kill", 0) if item and item.memory else 0
         if count:
-            yield time, f"{count} OOM kills"
+            yield (part.begin + part.end) / 2, f"{count} OOM {'kill' if count == 1 else 'kills'}"
 
 
 def _go(series: Series, item: GoDelays) -> Iterator[str]:
-    shares = [(time, item.share(part.begin, part.end)) for time, part in _parts(series)]
+    shares = [item.share(part.begin, part.end) for part in series.parts]
     lines = [
-        Line(
-            name="goroutines waiting to run",
-            kind="wait",
-            points=[(time, one[0] if one else None) for time, one in shares],
-        ),
-        Line(name="goroutines running", kind="ran", points=[(time, one[1] if one else None) for time, one in shares]),
+        _line(series, "goroutines waiting to run", "wait", [share[0] if share else None for share in shares]),
+        _line(series, "goroutines running", "ran", [share[1] if share else None for share in shares]),
     ]
-    top = max((value for line in lines for _, value in line.points if value is not None), default=1.0)
     procs = "" if item.procs is None else f", GOMAXPROCS={item.procs}"
     yield (f'<p class="soft">Go: delay before running p50 {1000 * item.median:.1f} ms, p99 {1000 * item.p99:.1f} ms, longest '
            f"{1000 * item.longest:.1f} ms{procs} ({text(item.source)})</p>")  # fmt: skip
-    yield from _picture(series, Row(title="goroutines", unit="", lines=lines, top=top * 1.1))
+    yield from _picture(series, Row(title="goroutines", unit="", lines=lines, top=_top(lines)))
 
 
 def _picture(series: Series, row: Row) -> Iterator[str]:

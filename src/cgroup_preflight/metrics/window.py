@@ -26,6 +26,8 @@ class Cpu:
 
     `periods`, `throttled` and `throttled_cpus` (throttled_usec per time, summed over CPUs) count its own quota only,
     `local_cpus` is throttled_usec of `cpu.stat.local`: its own quota and those of all levels above (cgroup-v2.rst).
+    `divided`: whether the cpu controller is enabled for it; without it, its threads and those of its siblings compete as
+    equals, and no weight counts.
     """
 
     usage: float
@@ -36,6 +38,7 @@ class Cpu:
     throttled_cpus: float = 0.0
     local_cpus: float | None = None
     allowed: int | None = None
+    divided: bool = True
     pressure: Pressure | None = None
 
     @property
@@ -84,13 +87,17 @@ class Io:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One cgroup; `path` is relative to the mount and begins with `/`. `tasks` is pids.current."""
+    """One cgroup; `path` is relative to the mount and begins with `/`. `tasks` is pids.current.
+
+    `reborn` is in how many parts of the time it was removed and created again, as when systemd starts a service again.
+    """
 
     path: str
     cpu: Cpu | None = None
     memory: Memory | None = None
     io: Io | None = None
     tasks: int | None = None
+    reborn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
 from cgroup_preflight.packages.leftovers import Leftovers
@@ -152,6 +153,8 @@ def _limits(early: InstalledReading, late: InstalledReading) -> dict[str, str | 
     for first, second in zip(early.limits, late.limits, strict=False):
         texts = [str(getattr(item.actual, "value", item.actual)).strip() for item in (first, second)]
         found[second.file] = " then ".join(dict.fromkeys(texts))
+        if word := late.said.get(second.file):
+            found[f"{second.file}, systemd's word"] = printable(word)
     return found
 
 

@@ -161,8 +161,14 @@ class Lifecycle:
             timeout = service.smoke.start_timeout
             words = self._systemctl("start", "--", *_sockets(service), service.unit, timeout=timeout)
             if words:
-                refused[service.unit] = words
+                refused[service.unit] = self._verified(service.unit) or words
         return refused
+
+    def _verified(self, unit: str) -> str:
+        """What systemd says of the unit file itself, with its line; empty where it finds nothing wrong."""
+        answer = self._machine.door.programs.run(("systemd-analyze", "verify", unit), timeout=_STOP_SECONDS)
+        lines = [] if isinstance(answer, Missing) else answer.value.stderr.splitlines()
+        return printable(next((line for line in lines if unit in line), ""))[:400]
 
     def _stop(self) -> None:
         units = (

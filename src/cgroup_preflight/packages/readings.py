@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.core.reading import Known, Missing
-from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field
 from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.units import FILES
 from cgroup_preflight.packages.leftovers import show_units
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
@@ -13,14 +14,16 @@ from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner
 
-_SHOWN = ("Id", "LoadState", "ActiveState", "SubState", "Result", "ControlGroup", "InvocationID", "NeedDaemonReload")
+_SHOWN = ("Id", "LoadState", "ActiveState", "SubState", "ControlGroup", "InvocationID", "NeedDaemonReload", *FILES)
+#: Where `systemctl show` has another name than unit files (org.freedesktop.systemd1(5)).
+_NAMES = {"CPUQuota": "CPUQuotaPerSecUSec"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledReading:
     """One service at one moment: systemd's words, and the readings of the service and of every slice above it.
 
-    `invocation` differs when the service was started again. `place` is its cgroup, `expected_place` the one that the plan
+    `said` is what systemd says of each limit, by the file. `invocation` differs when the service was started again. `place` is its cgroup, `expected_place` the one that the plan
     puts it in, empty where the plan says nothing.
     """
 
@@ -32,6 +35,7 @@ class InstalledReading:
     expected_place: str
     needs_reload: bool
     limits: tuple[LimitReading, ...]
+    said: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> bool:
@@ -85,6 +89,10 @@ def _reading(
         state=f"{own.get('ActiveState', 'unknown')} ({own.get('SubState', '')}, {own.get('LoadState', '')})",
         expected_place=f"{above or '/' + service.slices[-1]}/{service.unit}" if service.slices else "",
         needs_reload=own.get("NeedDaemonReload") == "yes", limits=tuple(found),
+        said={
+            item.file: shown.get(item.unit, {}).get(_NAMES.get(name := item.expected.property.name, name), "")
+            for item in found
+        },
     )  # fmt: skip
 
 

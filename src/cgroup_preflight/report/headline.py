@@ -80,7 +80,8 @@ def _contention(report: Report) -> str:
     open_ones = [item for item in _with(report, Status.UNVERIFIED) if item not in causes]
     more = f"; {_count(len(open_ones), 'question')} open: {_names(open_ones)}" if open_ones else ""
     if causes:
-        return f"{_count(len(causes), 'cause')} of contention: {_names(causes)}{more}"
+        sure = "cause" if report.verdict is Verdict.FAIL else "possible cause"
+        return f"{_count(len(causes), sure)} of contention: {_names(causes)}{more}"
     return f"no verdict{more.replace(';', ',', 1)}" if more else "no contention"
 
 

@@ -12,9 +12,9 @@ from tests.unit.metrics.readings import contended, moment, sample
 
 def _recording(folder: Path, *, calm: bool = False) -> str:
     path = str(folder / "readings.jsonl")
-    with recorded(path) as add:
+    with recorded(path) as writer:
         for number, item in enumerate(contended()):
-            add(moment(100 + number, {"/calm.service": sample("/calm.service", 100 + number)}) if calm else item)
+            writer.add(moment(100 + number, {"/calm.service": sample("/calm.service", 100 + number)}) if calm else item)
     return path
 
 
@@ -26,7 +26,7 @@ def test_a_recording_gives_a_report_in_every_format(tmp_path: Path, capsys: pyte
     )
     out = capsys.readouterr().out
     assert out.startswith("FAIL: 1 cause of contention: CGP701 api.slice/a.service\n")
-    assert "sudo systemctl set-property a.service CPUQuota=200%" in out
+    assert "sudo systemctl set-property a.service CPUQuota=220%" in out
     report = json.loads((tmp_path / "json").read_text())
     (finding,) = report["findings"]
     assert (finding["code"], finding["subject"], finding["status"]) == ("CGP701", "api.slice/a.service", "fail")

@@ -113,6 +113,18 @@ def test_a_unix_socket_with_another_name_leaves_a_doubt():
     assert "no socket of this machine" in Listeners(made, made.observer()).answerer(UNIX, OWN).doubt
 
 
+def test_a_unix_socket_that_was_bound_through_a_link_is_the_same(tmp_path):
+    """Debian's PostgreSQL binds its socket below /var/run, which is a link to /run."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    made = Machine()
+    made.cgroups.add(OWN)
+    made.listen(str(tmp_path / "var/app.sock"), made.spawn("app", OWN))
+    listeners = Listeners(made, made.observer())
+    assert listeners.answerer(parse_ready(f"unix:{tmp_path}/run/app.sock"), OWN) == Answerer()
+    assert "no socket of this machine" in listeners.answerer(parse_ready(f"unix:{tmp_path}/run/b.sock"), OWN).doubt
+
+
 def test_who_holds_an_address_before_the_run():
     made, process = machine(comm="systemd", cgroup="/init.scope")
     assert Listeners(made, made.observer()).holder(TEST) == f"systemd (PID {process.pid}), for a socket unit"

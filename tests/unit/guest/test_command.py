@@ -7,7 +7,6 @@ import pytest
 
 from cgroup_preflight.cli import guest
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.guest import bytecode
 from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.unit.guest.played import PlayedGuest
@@ -136,18 +135,6 @@ def test_a_shell_on_pipes(monkeypatch):
         assert shell.opened == (["bash", "-l"], True, True)
         assert os.read(screen[0], 100) == b"$ exit\r\n"
     os.close(screen[0])
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_an_image_that_was_built_before_is_not_booted_again(cache, monkeypatch, compiled):
-    """`guest build` again and again. The boot is replaced: it starts a machine."""
-    booted = []
-    monkeypatch.setattr(guest, "warm_up", lambda *how: booted.append(how))
-    monkeypatch.setattr(guest.tools, "is_installed", lambda _: True)
-    if compiled:
-        bytecode._home(cache, recipe_for("debian-12").name).mkdir(parents=True)
-    assert guest.main(["build", "--quiet"]) == 0
-    assert len(booted) == (0 if compiled else 1)
 
 
 @pytest.mark.parametrize("name", ["Redis", "redis-server:arm64", "-o", "a b", ""])

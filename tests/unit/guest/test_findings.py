@@ -169,6 +169,7 @@ def with_log(made, *lines):
             "a shared library",
         ),
         ("ImportError: libGL.so: cannot open shared object file", "a shared library"),
+        ("             cpu_ns: poll=30000000 now=2040000000 diff=2010000000", "exact CPU times"),
         ("listen tcp [::1]:80: socket: address family not supported by protocol", "IPv6"),
         ("dial tcp 10.0.0.1:5432: connect: network is unreachable", "a network"),
         ("create memberlist: Failed to get final advertise address: No private IP address found, and", "a network"),
@@ -190,6 +191,7 @@ def test_a_fail_that_the_guest_explains_is_unverified(line, lacks, code):
         ("CGP504", Status.FAIL, "libpq.so.5: cannot open shared object file", GuestEngine.UML),
         ("CGP503", Status.PASS, "libpq.so.5: cannot open shared object file", GuestEngine.UML),
         ("CGP505", Status.FAIL, "socket: address family not supported by protocol", GuestEngine.QEMU),
+        ("CGP503", Status.FAIL, "cpu_ns: poll=30000000 now=2040000000 diff=2010000000", GuestEngine.QEMU),
     ],
 )
 def test_what_the_guest_does_not_explain_stays(code, status, line, engine):

@@ -24,7 +24,8 @@ def test_own_quota_is_named_with_a_value_that_would_have_been_enough() -> None:
 def test_a_proposed_quota_is_not_more_than_the_machine_and_the_levels_above_have() -> None:
     hungry = {**_QUOTA, "throttled_cpus": 9.0}
     found = judge(series(group("/a.slice", 0.5, 0.99), group("/a.slice/a.service", 0.5, 0.99, **hungry))).diagnoses
-    assert found[0].remedies[0].title == "set CPUQuota=400% for a.service"
+    # Four CPUs, and a tenth more: a quota of exactly what runs is used up now and then.
+    assert found[0].remedies[0].title == "set CPUQuota=440% for a.service"
     above = group("/a.slice", 0.5, 0.99, quota=2.0)
     found = judge(series(above, group("/a.slice/a.service", 0.5, 0.99, **hungry))).diagnoses
     assert found[0].remedies[0].title == "set CPUQuota=200% for a.service"
@@ -161,3 +162,12 @@ def test_an_inner_level_is_named_itself_only_where_nobody_below_is() -> None:
 def test_a_unit_whose_name_begins_with_a_dash_is_no_option() -> None:
     found = judge(series(group("/-x.service", 0.5, 0.99, **_QUOTA))).diagnoses
     assert found[0].remedies[0].commands == (("systemctl", "set-property", "--", "-x.service", "CPUQuota=220%"),)
+
+
+def test_without_the_cpu_controller_no_weight_counts_and_it_is_the_first_thing_to_enable() -> None:
+    """Two threads against eight: all ten compete as equals."""
+    victim = group("/l.slice/v.service", 0.8, 0.9, tasks=2, divided=False)
+    other = group("/l.slice/n.service", 3.2, 0.9, divided=False)
+    found = judge(series(group("/l.slice", 4.0, 0.95), victim, other, busy=1.0)).diagnoses
+    assert _rules(found) == [("C4", "/l.slice/v.service", "", "low")]
+    assert found[0].remedies[0].title == "set CPUWeight=100 for v.service"

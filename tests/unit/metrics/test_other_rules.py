@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.diagnosis import Diagnosis
 from cgroup_preflight.metrics.window import Group, Io, Memory, Traffic
@@ -59,6 +60,18 @@ def test_kills_of_a_service_that_is_gone_are_known_from_its_slice() -> None:
     found = judge(series(level, _memory("/a.slice/v.service", events={}, local={}))).diagnoses
     assert [(item.rule, item.victim) for item in found] == [("M1", "/a.slice")]
     assert "killed 3 of its processes" in found[0].message
+
+
+def test_kills_are_those_of_the_only_unit_that_was_started_again() -> None:
+    level = _memory("/a.slice", events={"oom_kill": 3, "oom": 3, "max": 9}, local={"oom_kill": 0, "oom": 0, "max": 0})
+    one = replace(_memory("/a.slice/v.service", max=40 * _MIB, events={}, local={}), reborn=2)
+    calm = _memory("/a.slice/w.service", events={}, local={})
+    found = judge(series(level, one, calm)).diagnoses
+    assert _rules(found) == [("M1", "/a.slice/v.service", "/a.slice/v.service", "high")]
+    assert "killed 3 of its processes for memory at its own MemoryMax=40M" in found[0].message
+    # Of two, nobody knows.
+    found = judge(series(level, one, replace(calm, reborn=1))).diagnoses
+    assert [item.victim for item in found] == ["/a.slice"]
 
 
 def test_events_without_waiting_are_ordinary_reclaim() -> None:

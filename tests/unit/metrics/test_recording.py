@@ -15,9 +15,9 @@ from tests.unit.metrics.readings import contended
 
 def _written(folder: Path, count: int = 4) -> Path:
     path = folder / "readings.jsonl"
-    with recorded(str(path)) as add:
+    with recorded(str(path)) as writer:
         for item in contended(count):
-            add(item)
+            writer.add(item)
     return path
 
 
@@ -31,9 +31,9 @@ def test_bytes_that_are_no_text_survive(tmp_path: Path) -> None:
     readings = contended(2)
     readings[1].snapshot.samples["/api.slice"].files["cpu.max"] = b"\xff\x00\xe2\x82"  # type: ignore[index]
     path = tmp_path / "readings.jsonl"
-    with recorded(str(path)) as add:
+    with recorded(str(path)) as writer:
         for item in readings:
-            add(item)
+            writer.add(item)
     assert load(str(path)).moments == tuple(readings)
 
 
@@ -51,9 +51,9 @@ def test_a_recording_that_was_cut_off_keeps_what_it_has(tmp_path: Path) -> None:
 
 def test_a_recording_stays_when_the_run_is_interrupted(tmp_path: Path) -> None:
     path = tmp_path / "readings.jsonl"
-    with pytest.raises(KeyboardInterrupt), recorded(str(path)) as add:
+    with pytest.raises(KeyboardInterrupt), recorded(str(path)) as writer:
         for item in contended(3):
-            add(item)
+            writer.add(item)
         raise KeyboardInterrupt
     assert len(load(str(path)).moments) == 3
 
@@ -126,3 +126,10 @@ def test_damaged_recordings_are_read_or_refused_and_never_a_defect(tmp_path_fact
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"), recorded(str(tmp_path / "no" / "x")):
         pass
+
+
+def test_a_full_disk_costs_the_recording_and_not_the_answer() -> None:
+    with recorded("/dev/full") as writer:
+        for item in contended(3):
+            writer.add(item)
+    assert writer.problem == "No space left on device"

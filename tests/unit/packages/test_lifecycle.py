@@ -25,7 +25,7 @@ FOLDER = "/api.slice/user-api.service"
 class Guest:
     """A machine with dpkg and systemctl; `limits` is what the kernel has after each start or upgrade, in order."""
 
-    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True, forgets=False):
+    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True, forgets=False, verify=""):
         self.calls: list[str] = []
         self.ran_at_removal: list[bool] = []
         self.forgets = forgets
@@ -33,6 +33,7 @@ class Guest:
         self.active, self.invocation, self.memory = False, 0, 0
         self.now = 0.0
         self.systemctl, self.replaces, self.replaces_at, self.installs = 1, 0, 0, 0
+        self.verify = verify
 
     # --- the clock
 
@@ -63,6 +64,8 @@ class Guest:
                 return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr="Unit is masked."), source="")
             if not self.active:
                 self._begin(again=True)
+        if words.startswith("systemd-analyze"):
+            return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr=self.verify), source="")
         text = self._shown(words) if words.startswith("systemctl show") else ""
         text = "/usr/bin/user-api\n" if words.startswith("dpkg-query") else text
         return Known(value=Completed(argv=argv, returncode=0, stdout=text, stderr=""), source="")
@@ -77,7 +80,7 @@ class Guest:
     def _shown(self, words):
         state = "active" if self.active else "inactive"
         own = f"Id={UNIT}\nActiveState={state}\nSubState=x\nLoadState=loaded\nInvocationID={self.invocation}\n"
-        own += f"ControlGroup={FOLDER if self.active else ''}\nNeedDaemonReload=no\n"
+        own += f"ControlGroup={FOLDER if self.active else ''}\nNeedDaemonReload=no\nMemoryMax={96 << 20}\n"
         above = "Id=api.slice\nActiveState=active\nControlGroup=/api.slice\n"
         return "\n".join(text for name, text in ((UNIT, own), ("api.slice", above)) if f" {name}" in words)
 
@@ -174,6 +177,12 @@ def test_a_service_that_systemd_refuses_fails_with_its_words(tmp_path):
     assert "Unit is masked." in found[1].message
 
 
+def test_what_is_wrong_with_a_unit_file_is_told_with_its_line(tmp_path):
+    line = f"/usr/lib/systemd/system/{UNIT}:3: Service Type= is set twice"
+    found, _ = begun(tmp_path, Guest(refuses=True, verify=f"other.service: x\n{line}\n")).begin()
+    assert found[1].message.endswith(line)
+
+
 def test_a_service_without_its_limit_as_installed_fails(tmp_path):
     found, _ = begun(tmp_path, Guest(limits=(64 << 20,))).begin()
     assert said(found)[1] == ("CGP522", Status.FAIL)
@@ -193,6 +202,7 @@ def test_an_upgrade_while_the_service_runs(tmp_path, limits, restarts, status, w
     found = packages.end()
     assert said(found) == [("CGP524", Status.PASS), ("CGP523", status), ("CGP524", Status.PASS)]
     assert words in found[1].message
+    assert found[1].evidence[f"api.slice/{UNIT}/memory.max, systemd's word"] == str(96 << 20)
     installs = [call.rpartition("--install ")[2] for call in guest.calls if "--install" in call]
     assert [name.rpartition("/")[2] for name in installs] == ["user-api.deb", "old.deb", "user-api.deb"]
 

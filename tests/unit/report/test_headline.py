@@ -173,3 +173,22 @@ def test_problems_come_worst_first_and_inputs_before_the_host() -> None:
     ]  # fmt: skip
     for shown in (text.render(report(*some)), markdown.render(report(*some))):
         assert shown.index("CGP401") < shown.index("CGP102") < shown.index("CGP209") < shown.index("CGP101")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "says"),
+    [
+        ([("fail", "C1")], "FAIL: 1 cause of contention: CGP701 a"),
+        ([("fail", "C1"), ("unverified", None)], "FAIL: 1 cause of contention: CGP701 a; 1 question open: CGP701 a"),
+        ([("warn", "C4")], "PASS: 1 possible cause of contention: CGP701 a"),
+        ([("unverified", None)], "UNVERIFIED: no verdict, 1 question open: CGP701 a"),
+        ([("pass", None)], "PASS: no contention"),
+        ([("pass", None), ("warn", None)], "PASS: no contention"),
+    ],
+)
+def test_a_diagnosis_says_causes_and_open_questions(statuses: list[tuple[str, str | None]], says: str) -> None:
+    found = tuple(
+        finding(Status(status), code="CGP701", subject="a", evidence={"rule": rule} if rule else {})
+        for status, rule in statuses
+    )
+    assert headline(report(*found)) == says
