@@ -82,6 +82,6 @@ def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(monkeypa
     said = []
     monkeypatch.setattr(payload, "stamped_stat", stamped_stat)
     monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
-    monkeypatch.setattr(payload, "work", lambda _seconds: None)
-    payload.burn(str(tmp_path), 1, 5.0)
+    monkeypatch.setattr(payload.time, "sleep", lambda _seconds: None)
+    payload.burn(str(tmp_path), 0, 5.0)
     assert [line["longest"] for line in said] == [ends_at]
