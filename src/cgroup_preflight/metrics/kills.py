@@ -83,7 +83,7 @@ class Ledger:
         for path in snapshot.changed:
             sample = snapshot.samples.get(path)
             if sample is None:
-                self._leave(path, snapshot.stamp_ns)
+                self._leave(path)
             elif self._grow(path, sample, first=not before):
                 changed.add(path)
                 slices.update((path, path.rpartition("/")[0]))
@@ -122,21 +122,20 @@ class Ledger:
         self.kills[to] += more
         return {to}
 
-    def _leave(self, path: str, now_ns: int) -> None:
+    def _leave(self, path: str) -> None:
         for known in (self._seen, self._shown, self._below, self._given, self._read_ns):
             known.pop(path, None)
-        self._gone_ns[path] = now_ns
 
     def _forget(self, now_ns: int) -> None:
-        """Forgets units that are gone for long; those without kills at once."""
+        """Forgets the kills of units that are gone for long, or longest of too many."""
         for path in self.kills.keys() - self._gone_ns.keys():
             if path not in self._samples:
                 self._gone_ns[path] = now_ns
         for path, since in sorted(self._gone_ns.items(), key=lambda item: item[1]):
-            if path in self.kills and now_ns - since < _KEPT_NS and len(self._gone_ns) <= _KEPT:
+            if now_ns - since < _KEPT_NS and len(self._gone_ns) <= _KEPT:
                 break
             del self._gone_ns[path]
-            self.kills.pop(path, None)
+            del self.kills[path]
 
 
 def _kills(sample: Sample) -> int:

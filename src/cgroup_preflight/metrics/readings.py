@@ -82,10 +82,18 @@ class Readings:
         self._hints.update(reports.limits, (path for path, _ in (*reports.created, *reports.removed)))
         for path, name in reports.removed:
             self._removals.add(path, name, now)
+        if self._watch is not None:
+            self._watch.forget(f"{path}/{name}" for path, name in reports.removed)
         if reports.overflow:
-            self.own.errors["overflow"] += 1
-            self._removals.lost()
-            self._rescan = True
+            self._overflow()
+
+    def _overflow(self) -> None:
+        """Reports were lost: everything is read, and each slice is watched from its beginning."""
+        self.own.errors["overflow"] += 1
+        self._removals.lost()
+        self._rescan = True
+        if self._watch is not None:
+            self._watch.forget()
 
     def _show(self, snapshot: Snapshot, only: Iterable[str] | None, by: str, since_ns: int) -> None:
         changed = self._ledger.update(snapshot, only)

@@ -26,6 +26,8 @@ _SIZE_MAX, _LINE_MAX, _READINGS_MAX, _CGROUPS_MAX = 512 << 20, 64 << 20, 10_000,
 _TEXT_MAX, _THREADS_MAX, _FILES_MAX, _PATH_MAX = 64 << 10, 100_000, 64, 4096
 _NUMBER_MAX = 2**63
 _NAME = re.compile(r"[a-z]+(?:\.[a-z]+)+", re.ASCII)
+#: No counter of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
+_HUGE = re.compile(rb"[0-9]{21}")
 _AGAIN = Remedy(title="record again: cgroup-preflight diagnose --record FILE")
 
 
@@ -229,9 +231,12 @@ def _bytes(value: object) -> bytes:
     if not isinstance(value, str) or len(value) > _TEXT_MAX:
         raise BrokenError("a file is no text, or longer than 64K")
     try:
-        return value.encode("utf-8", "surrogateescape")
+        data = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise BrokenError("a file is no text") from None
+    if _HUGE.search(data):
+        raise BrokenError("a number in a file has more than 20 digits")
+    return data
 
 
 def _whole(value: object) -> int:

@@ -76,8 +76,9 @@ class Service:
         self._publish = publish
         self._reader = _Reader()
         self._refreshing: asyncio.Future[None] | None = None
-        self._pages: dict[tuple[Style, bool], Sequence[bytes]] = {}
+        self._rendering: dict[tuple[Style, bool], asyncio.Future[list[bytes]]] = {}
         self._stale: set[tuple[Style, bool]] = set()
+        self._pages: dict[tuple[Style, bool], Sequence[bytes]] = {}
 
     def healthy(self) -> bool:
         """Whether the last snapshot is not older than three intervals."""
@@ -93,13 +94,9 @@ class Service:
             async with asyncio.timeout(seconds):
                 if self._readings.age_seconds > FRESH_SECONDS:
                     await self._refresh()
-                if key in self._stale or key not in self._pages:
-                    # Before the wait: what comes meanwhile makes it stale again.
-                    self._stale.discard(key)
-                    self._pages[key] = await self._reader.call(lambda: self._readings.render(style, packed=packed))
+                self._pages[key] = await self._render(style, packed=packed)
         except TimeoutError:
             self._readings.own.errors["deadline"] += 1
-            self._stale.add(key)
             if key not in self._pages:
                 raise
         return self._pages[key]
@@ -108,8 +105,17 @@ class Service:
         """Takes one snapshot, however many wait for it."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = self._reader.call(self._readings.refresh)
-            self._refreshing.add_done_callback(lambda _: self._stale.update(self._pages))
+            self._refreshing.add_done_callback(lambda _: self._stale.update(self._rendering))
         await asyncio.shield(self._refreshing)
+
+    async def _render(self, style: Style, *, packed: bool) -> list[bytes]:
+        """Makes a page where it is stale, once, however many wait for it."""
+        key = (style, packed)
+        if key in self._stale or key not in self._rendering:
+            # Before the wait: what comes meanwhile makes it stale again.
+            self._stale.discard(key)
+            self._rendering[key] = self._reader.call(lambda: self._readings.render(style, packed=packed))
+        return await asyncio.shield(self._rendering[key])
 
     async def run(self, complain: Callable[[str], None]) -> None:
         """Takes snapshots until it is cancelled."""
@@ -145,5 +151,5 @@ class Service:
             finally:
                 loop.remove_reader(handle)
             await self._reader.call(self._readings.notice)
-            self._stale.update(self._pages)
+            self._stale.update(self._rendering)
             await asyncio.sleep(_PAUSE_SECONDS)

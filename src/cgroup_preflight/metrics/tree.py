@@ -44,6 +44,8 @@ _NS = 1_000_000_000
 #: The cgroup was removed: while it was open, or before.
 _GONE = (errno.ENODEV, errno.ENOENT)
 _DENIED = (errno.EACCES, errno.EPERM)
+#: This process or the kernel has no room for the moment, which says nothing of the cgroup.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 _Changes = dict[str, bytes | int]
@@ -216,8 +218,12 @@ class Tree:
         for name in node.children.keys() - set(names):
             self._forget(node.children.pop(name))
         for name in names:
-            if name not in node.children and (child := self._enter(f"{node.sample.cgroup}/{name}")):
-                node.children[name] = child
+            if name not in node.children:
+                child = self._enter(f"{node.sample.cgroup}/{name}")
+                if child is not None:
+                    node.children[name] = child
+                else:
+                    node.structure = None  # so that it is tried again
 
     def _follows(self, path: str) -> bool:
         """Whether the cgroups in the one at `path` are read."""
@@ -302,7 +308,10 @@ class Tree:
                 number = error.errno or errno.EIO
                 if number == errno.ENODEV:
                     raise
-                if old is not None or number not in (errno.ENOENT, node.sample.errors.get(name)):
+                if number in _NO_ROOM:
+                    # What is known stays: a counter that goes and comes back would seem to have grown from 0.
+                    self._count(error)
+                elif old is not None or number not in (errno.ENOENT, node.sample.errors.get(name)):
                     self._count(error)
                     changed[name] = number
                 continue

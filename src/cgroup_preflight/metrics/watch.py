@@ -69,6 +69,14 @@ class Watch:
             self._paths[number], self._numbers[path] = path, number
             yield path
 
+    def forget(self, paths: Iterable[str] | None = None) -> None:
+        """Ends the watches of these folders, or all: the kernel does not always say that a folder is another one now.
+
+        Before Linux 7.1 it does not tell when a watched cgroup is removed (fs/kernfs), and such a report can be lost.
+        """
+        for path in self._numbers.keys() & (self._numbers.keys() if paths is None else set(paths)):
+            self._remove(path)
+
     def _remove(self, path: str) -> None:
         number = self._numbers.pop(path)
         self._paths.pop(number, None)

@@ -217,6 +217,20 @@ def test_endless_new_units_do_not_fill_the_memory(ledger: Ledger, kernel: Kernel
     assert ledger.kills == {}
 
 
+def test_endless_new_units_without_kills_cost_no_other_unit_its_kills(ledger: Ledger, kernel: Kernel) -> None:
+    """As on a host where somebody logs in again and again: each session is a scope of its own."""
+    kernel.kill(U)
+    ledger.update(kernel.snapshot(300))
+    kernel.remove(U)
+    ledger.update(kernel.snapshot(310))
+    for number in range(1200):
+        kernel.create(f"{S}/session-{number}.scope")
+        ledger.update(kernel.snapshot(320 + 20 * number))
+        kernel.remove(f"{S}/session-{number}.scope")
+        ledger.update(kernel.snapshot(330 + 20 * number))
+    assert ledger.kills == {U: 1}
+
+
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(["kill", "restart", "read", "start other", "stop other", "lost"]), st.sampled_from([U, V])

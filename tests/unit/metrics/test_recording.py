@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.recording import load, recorded
+from cgroup_preflight.metrics.series import series_of
 from tests.unit.metrics.readings import contended
 
 
@@ -121,6 +123,25 @@ def test_damaged_recordings_are_read_or_refused_and_never_a_defect(tmp_path_fact
         assert len(load(str(path)).moments) >= 2
     except UsageError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["cpu.stat", "cpu.stat.local", "cpu.max", "cpu.pressure", "pids.current"])
+def test_a_number_that_no_kernel_writes_ends_the_recording_there(tmp_path: Path, name: str) -> None:
+    """Numbers are divided as floats later, and one of 400 digits would be an error there."""
+    readings = contended(6)
+    for number, digits in ((1, "9" * 20), (4, "9" * 400)):
+        text = {
+            "cpu.stat": f"usage_usec {digits}\n", "cpu.stat.local": f"throttled_usec {digits}\n", "cpu.max": f"{digits} 100000\n",
+            "cpu.pressure": f"some total={digits}\nfull total=0\n", "pids.current": f"{digits}\n",
+        }[name]  # fmt: skip
+        readings[number].snapshot.samples["/api.slice/a.service"].files[name] = text.encode()  # type: ignore[index]
+    path = tmp_path / "readings.jsonl"
+    with recorded(str(path)) as writer:
+        for item in readings:
+            writer.add(item)
+    found = load(str(path))
+    assert (len(found.moments), found.cut) == (4, "line 6: a number in a file has more than 20 digits")
+    judge(series_of(found.moments))
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -206,6 +206,23 @@ def test_a_reading_that_hangs_does_not_keep_a_client_waiting(run: Callable[..., 
         time.sleep(0.2)
 
 
+def test_two_scrapes_at_once_both_get_the_new_snapshot(cgroups: CgroupTree) -> None:
+    """As of two Prometheus servers that watch the same hosts: the page before is as old as the scrape before."""
+    service = Service(readings_of(cgroups, time.monotonic_ns), 300.0)
+
+    async def scrape() -> bytes:
+        return b"".join(await service.page(Style.TEXT, packed=False, seconds=20.0))
+
+    async def both() -> list[bytes]:
+        await scrape()
+        cgroups.grow("/a.slice", "cpu.stat", "nr_periods", 77)
+        await asyncio.sleep(1.1)
+        return await asyncio.gather(*(scrape() for _ in range(3)))
+
+    wanted = b'\nslice_cpu_periods_total{slice="a.slice",unit=""} 77\n'
+    assert [wanted in page for page in asyncio.run(both())] == [True, True, True]
+
+
 def test_an_address_that_is_taken_is_an_error(served: Running) -> None:
     async def again() -> None:
         await Server(BigPage(), 1.0).start("127.0.0.1", served.port)

@@ -13,6 +13,7 @@ from ci.cgroup_tree import CgroupTree
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.door import LiveDoor, LiveFolder, RecordedDoor
+from cgroup_preflight.metrics.kills import Ledger, Removals
 from cgroup_preflight.metrics.tree import FULL_SECONDS, SLOW_SECONDS, Scope, Tree
 from tests.unit.metrics.conftest import FakeClock
 
@@ -26,8 +27,19 @@ class CountingDoor(LiveDoor):
         super().__init__(mount, budget)
         self.reads: list[tuple[str, str]] = []
         self.vanished: set[str] = set()
+        #: The error number of every system call, 0 for none.
+        self.refused = 0
+        #: Whether nothing more can be opened.
+        self.no_room = False
+
+    def check(self) -> None:
+        if self.refused:
+            raise OSError(self.refused, os.strerror(self.refused))
 
     def open(self, cgroup: str) -> LiveFolder:
+        self.check()
+        if self.no_room:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         folder = super().open(cgroup)
         return _CountingFolder(self, cgroup, folder)  # type: ignore[return-value]
 
@@ -38,6 +50,7 @@ class _CountingFolder:
         self.identity, self.enter, self.close = folder.identity, folder.enter, folder.close
 
     def _check(self) -> None:
+        self.door.check()
         if self.cgroup in self.door.vanished:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
@@ -239,6 +252,43 @@ def test_a_file_that_cannot_be_read_is_counted_once(tree: Tree, cgroups: CgroupT
     assert after.errors == {"failed": 1}
     assert after.samples["/b.slice"].errors == {"cpu.max": errno.ELOOP}
     assert "cpu.max" not in after.samples["/b.slice"].files
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_moment_without_room_costs_no_cgroup(
+    tree: Tree, door: CountingDoor, cgroups: CgroupTree, number: int
+) -> None:
+    """A cgroup that seems to be gone and comes back with its counters would show kills that there were not."""
+    cgroups.kill(ONE)
+    ledger = Ledger(Removals())
+    first = tree.snapshot()
+    ledger.update(first)
+    before = first.samples
+    cgroups.add("/a.slice/new.service")
+    cgroups.grow(TWO, "cpu.stat", "usage_usec", 5)
+    door.refused = number
+    during = tree.snapshot(full=True)
+    ledger.update(during)
+    assert during.samples == before
+    assert during.errors["failed"] > 0
+    door.refused = 0
+    after = tree.snapshot(full=True)
+    ledger.update(after)
+    assert after.samples.keys() - before.keys() == {"/a.slice/new.service"}
+    assert b"usage_usec 5" in after.samples[TWO].files["cpu.stat"]
+    assert ledger.kills == {}
+
+
+def test_a_new_cgroup_that_could_not_be_opened_is_tried_again(
+    tree: Tree, door: CountingDoor, cgroups: CgroupTree
+) -> None:
+    tree.snapshot()
+    cgroups.add("/a.slice/new.service")
+    door.no_room = True
+    assert "/a.slice/new.service" not in tree.snapshot().samples
+    door.no_room = False
+    cgroups.grow(TWO, "cpu.stat", "usage_usec", 5)
+    assert "/a.slice/new.service" in tree.snapshot().samples
 
 
 def test_few_descriptors_are_enough(cgroups: CgroupTree, clock: FakeClock) -> None:

@@ -1,14 +1,16 @@
 """Reports of inotify, on a plain file system: what cgroups do more is in tests/lab/test_exporter.py."""
 
 import asyncio
+import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ci.cgroup_tree import CgroupTree
 
-from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.door import LiveDoor, LiveFolder
 from cgroup_preflight.metrics.exposition import Style
 from cgroup_preflight.metrics.page import Page
 from cgroup_preflight.metrics.readings import Readings
@@ -120,6 +122,80 @@ def test_after_an_overflow_everything_is_read(cgroups: CgroupTree) -> None:
     readings.refresh()
     assert '\nslice_memory_limit_bytes{slice="a.slice",unit="one.service",kind="max"} 4096\n' in _text(readings)
     assert 'reason="overflow"} 4\n' in _text(readings)
+    readings.close()
+
+
+class KernelDoor(LiveDoor):
+    """Sees as on a kernel that a cgroup was removed: what is opened again has another inode number then."""
+
+    def __init__(self, mount: str) -> None:
+        super().__init__(mount)
+        self._folders: list[LiveFolder] = []
+
+    def open(self, cgroup: str) -> LiveFolder:
+        self._folders.append(super().open(cgroup))
+        return self._folders[-1]
+
+    def turn(self) -> None:
+        super().turn()
+        for folder in self._folders:
+            folder.close()
+
+
+def _again(cgroups: CgroupTree, *paths: str) -> None:
+    """Removes the first cgroup and creates all; an open folder keeps its inode number from being used again."""
+    os.open(f"{cgroups.top}{paths[0]}", os.O_RDONLY)
+    cgroups.remove(paths[0])
+    for path in paths:
+        cgroups.add(path)
+
+
+def test_kills_are_given_to_units_again_after_an_overflow(cgroups: CgroupTree) -> None:
+    class OnceOverflowing(Watch):
+        full = False
+
+        def reports(self) -> Reports:
+            found = super().reports()
+            overflow, self.full = self.full, False
+            return Reports(count=1, overflow=True) if overflow else found
+
+    watch = OnceOverflowing(str(cgroups.top))
+    readings = Readings(Tree(KernelDoor(str(cgroups.top))), Page(4, lambda _: True), watch)
+    readings.refresh()
+    readings.refresh()
+    watch.full = True
+    cgroups.kill(ONE)
+    _again(cgroups, ONE)
+    readings.refresh()
+    assert '\nslice_oom_kills_total{slice="a.slice",unit=""} 1\n' in _text(readings), "lost reports name nobody"
+    readings.refresh()
+    cgroups.kill(ONE)
+    _again(cgroups, ONE)
+    readings.refresh()
+    assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 1\n' in _text(readings)
+    readings.close()
+
+
+def test_a_slice_that_is_created_again_between_two_snapshots_is_watched(cgroups: CgroupTree) -> None:
+    """Before Linux 7.1 the kernel does not say that the watch of a removed cgroup has ended; a plain file system does."""
+
+    class OldKernel(Watch):
+        def _read(self) -> Iterator[tuple[int, int, str]]:
+            return (item for item in super()._read() if not item[1] & 0x8000)
+
+    readings = Readings(Tree(KernelDoor(str(cgroups.top))), Page(4, lambda _: True), OldKernel(str(cgroups.top)))
+    readings.refresh()
+    readings.refresh()
+    _again(cgroups, "/a.slice", ONE)
+    readings.refresh()
+    readings.refresh()
+    cgroups.kill(ONE)
+    readings.notice()
+    assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 1\n' in _text(readings)
+    cgroups.kill(ONE)
+    _again(cgroups, ONE)
+    readings.refresh()
+    assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 2\n' in _text(readings)
     readings.close()
 
 
