@@ -9,6 +9,7 @@ as arguments, several under way at the same time, and answers of any type. It is
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -85,13 +86,14 @@ def kill(units: Sequence[str], number: int) -> list[Call]:
 class Connection:
     """The line to the manager: made by the first call, and again by the next one after a failure.
 
-    It stays open, because systemd takes several times longer to let somebody in than to answer.
+    It stays open, because systemd takes several times longer to let somebody in than to answer. As signals come all the
+    time, `seconds` is the limit for all answers to one call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: float = 4 * _SECONDS) -> None:
+        self._seconds, self._sent = seconds, 0
         self._line: socket.socket | None = None
         self._stream: BinaryIO | None = None
-        self._sent = 0
 
     def call(self, calls: Sequence[Call]) -> list[object]:
         """What each call returns (its first value, None for nothing), REFUSED where the manager would not. Raises BusError."""
@@ -110,8 +112,7 @@ class Connection:
         for opened in (self._stream, self._line):
             if opened is not None:
                 opened.close()
-        self._stream = self._line = None
-        self._sent = 0
+        self._stream, self._line, self._sent = None, None, 0
 
     def show(self, units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
         """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
@@ -158,8 +159,10 @@ class Connection:
                 sent += _message(_NOTHING, self._sent)
             sent = b"BEGIN\r\n" + sent
         self._line.sendall(sent)
-        answers: dict[int, object] = {}
+        answers, until = dict[int, object](), time.monotonic() + self._seconds
         while len(answers) < len(calls):
+            if time.monotonic() > until:
+                raise TimeoutError("systemd did not answer all calls")
             answers.update(_answer(self._stream, calls, first))
         return [answers[number] for number in range(len(calls))]
 

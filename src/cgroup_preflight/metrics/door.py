@@ -262,6 +262,10 @@ class LiveFolder:
         for handle in handles:
             os.close(handle)
 
+    def __del__(self) -> None:
+        """A reading that nobody has any more keeps no file open."""
+        self.close()
+
 
 def _rest(handle: int, data: bytes) -> bytes:
     """The whole text: the kernel returns a long file in parts."""

@@ -7,7 +7,7 @@ remains is divided by the whole time, so that too little is said rather than too
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.host.procfs import parse_meminfo
 from cgroup_preflight.metrics.moment import Moment
@@ -72,12 +72,16 @@ def _window(pairs: Sequence[tuple[Moment, Moment]], grown: Sequence[Mapping[str,
     seconds = end.time - begin.time
     found: dict[str, list[Difference]] = {}
     reborn: dict[str, int] = {}
+    again: dict[str, Difference] = {}
     for part in grown:
         for path, item in part.items():
             if path and not item.void:
                 found.setdefault(path, []).append(item)
             elif item.before.cgroup_id != item.after.cgroup_id:
                 reborn[path] = reborn.get(path, 0) + 1
+                again[path] = replace(item, before=item.after, void="")
+    # One that was created again in each part has no counters to compare, but limits and a size.
+    found = {path: [item] for path, item in again.items()} | found
     groups = {path: _group(path, items, seconds, reborn.get(path, 0)) for path, items in found.items()}
     return Window(begin=begin.time, end=end.time, host=_host(begin, end), groups=groups)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -106,7 +107,7 @@ def install_finding(files: Sequence[PackageFile], done: Done, received: Sequence
 def replaced_finding(files: Sequence[PackageFile], changed: Sequence[str]) -> Finding:
     """Packages that changed what the run relies on, so that nothing it says from here on could be believed."""
     (what,) = _some("files", changed)
-    message = f"the packages replace what this run relies on, {what}: no service was run"
+    message = f"the packages replace what this run relies on, {what}: nothing was run after that"
     remedy = Remedy(title="ship no program or library of the system, and none of the same name in /usr/local")
     return codes.PACKAGE_INSTALL.finding(Status.FAIL, subject_of(files), message, remedy)
 
@@ -119,11 +120,12 @@ def start_finding(
     early, late = readings
     how = "its package started it" if by_script else "started as installed"
     evidence = _limits(early, late) | {"started by": "the package" if by_script else "the run"}
-    if refused or not (late.runs or early.runs):
-        if service.source is not None and service.source.type == "oneshot" and not refused:
-            message = f"{how}; it has ended, as Type=oneshot does, and its limits are read in the test that follows"
-            return codes.PACKAGE_START.finding(Status.SKIP, service, message, evidence=evidence)
-        said = refused or f"{service.unit} is {late.state}"
+    job_ended = _is_job(service) and late.ended and not refused
+    if job_ended and not (early.runs and (early.wrong or early.misplaced)):
+        message = f"{how}; it has ended by itself, as it should, and its limits are read in the test that follows"
+        return codes.PACKAGE_START.finding(Status.SKIP, service, message, evidence=evidence)
+    if refused or not (late.runs or job_ended):
+        said = refused or f"{service.unit} is {late.state}{' a moment after it was started' if early.runs else ''}"
         message = f"systemd does not start {service.unit} as it is installed: {said}"
         remedy = Remedy(title="read the last lines of its log in the evidence")
         return codes.PACKAGE_START.finding(
@@ -137,6 +139,12 @@ def start_finding(
         return codes.PACKAGE_START.finding(Status.FAIL, service, message, remedy, evidence=evidence)
     message = f"{how} in {late.place}: {len(late.limits)} limits are in force, read twice"
     return codes.PACKAGE_START.finding(Status.PASS, service, message, evidence=evidence)
+
+
+def _is_job(service: ServicePlan) -> bool:
+    """Whether a service is one that ends by itself: by its unit, or by the config."""
+    oneshot = service.source is not None and service.source.type == "oneshot"
+    return oneshot or service.smoke.ready.kind is ReadyKind.EXIT
 
 
 def _limits(early: InstalledReading, late: InstalledReading) -> dict[str, str | int | float | bool | None]:
@@ -246,8 +254,8 @@ def contradiction(selection: Selection, plan: "Plan", findings: Iterable[Finding
     for service in plan.services:
         if service.label not in selection.units:
             continue
-        once = service.source is not None and service.source.type == "oneshot"
-        if not has(codes.PACKAGE_START, service.label, (Status.PASS, *((Status.SKIP,) if once else ()))):
+        accepted = (Status.PASS, Status.SKIP) if _is_job(service) else (Status.PASS,)
+        if not has(codes.PACKAGE_START, service.label, accepted):
             return f"a pass without the start of {service.label} as it is installed"
         if selection.owners[service.label] in upgraded and not has(
             codes.PACKAGE_UPGRADE, service.label, (Status.PASS,)

@@ -89,11 +89,15 @@ def _names(path: str) -> Iterator[str]:
         return
 
 
+def _listed(shipped: frozenset[str]) -> frozenset[str]:
+    """On a merged /usr a package may name a file below /lib that is below /usr/lib."""
+    return frozenset((*shipped, *(f"/usr{path}" for path in shipped)))
+
+
 def left_files(before: Scene, after: Scene, shipped: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The files that must go, and the data that services made."""
     fresh = after.paths - before.paths
-    # On a merged /usr a package may name a file below /lib that is below /usr/lib.
-    listed = {*shipped, *(f"/usr{path}" for path in shipped)}
+    listed = _listed(shipped)
     must_go = sorted(path for path in fresh if path in listed or path.startswith(("/usr/", "/etc/")))
     return tuple(must_go), tuple(sorted(fresh - set(must_go)))
 
@@ -106,6 +110,7 @@ def left_accounts(before: Scene, after: Scene) -> tuple[str, ...]:
 
 def left_processes(shipped: frozenset[str], proc: str = "/proc") -> tuple[str, ...]:
     """Processes that run a file of the packages, or were started with one as an argument."""
+    listed = _listed(shipped)
     found = []
     for name in os.listdir(proc):
         if not name.isdigit() or int(name) == os.getpid():
@@ -116,18 +121,20 @@ def left_processes(shipped: frozenset[str], proc: str = "/proc") -> tuple[str, .
                 words = file.read(1 << 12).decode("utf-8", "replace").split("\0")
         except OSError:
             continue
-        if program in shipped or not shipped.isdisjoint(word for word in words[:3] if word.startswith("/")):
+        if program in listed or not listed.isdisjoint(word for word in words[:3] if word.startswith("/")):
             found.append(f"{name} ({' '.join(words).strip()[:120]})")
     return tuple(found)
 
 
 def left_units(programs: "CommandRunner", units: Iterable[str]) -> tuple[str, ...]:
-    """Those of `units` that are still active or failed, with their state."""
-    found = []
-    for shown in show_units(programs, units, ("Id", "LoadState", "ActiveState")):
-        if shown.get("ActiveState", "inactive") != "inactive":
-            found.append(f"{shown.get('Id', '')} ({shown['ActiveState']})")
-    return tuple(found)
+    """Those of `units` that are still active or failed, with their state, and those that systemd says nothing of."""
+    wanted = tuple(units)
+    shown = show_units(programs, wanted, ("Id", "LoadState", "ActiveState"))
+    states = {item.get("Id", ""): item.get("ActiveState", "unknown") for item in shown}
+    found = [f"{unit} ({state})" for unit, state in states.items() if state != "inactive"]
+    # Of an alias the Id is another name, but as many answers come.
+    silent = [unit for unit in wanted if unit not in states] if len(shown) < len(wanted) else []
+    return (*found, *(f"{unit} (systemd does not tell its state)" for unit in silent))
 
 
 def show_units(programs: "CommandRunner", units: Iterable[str], names: Iterable[str]) -> tuple[dict[str, str], ...]:

@@ -1,8 +1,8 @@
 """What becomes of packages on this machine, a guest: installed, started as installed, upgraded, removed, purged.
 
 First the packages are installed, their services start as installed, their limits are read twice, and they stop; then the
-services are tested as all others are. After that the packages are removed and purged. If there are packages before
-these, they are installed, started, upgraded while they run, removed and purged.
+services are tested as all others are. After that they start again, and the packages are removed while they run, and purged.
+If there are packages before these, they are installed, started, upgraded while they run, removed and purged.
 """
 
 import os
@@ -73,6 +73,7 @@ class Lifecycle:
         self._new = tuple(item.package for item in selection.packages)
         self._before = Scene(paths=frozenset(), users=frozenset(), groups=frozenset())
         self._observer = Observer(machine.door.files, machine.mount)
+        self._relied: Identities = {}
         self._began = machine.door.clock.monotonic()
         self._seconds: dict[str, float] = {}
 
@@ -83,7 +84,7 @@ class Lifecycle:
 
     def begin(self) -> tuple[list[Finding], bool]:
         """Installs the packages and reads the limits of their services as installed; False where they are not installed."""
-        self._before, relied = self._machine.look(), self._machine.relied_on()
+        self._before, self._relied = self._machine.look(), self._machine.relied_on()
         # Before anything of the packages runs: the host compares it with the files that it sent.
         received = [sha256_of(item.real) for item in self._new]
         self._add_limits()
@@ -94,8 +95,8 @@ class Lifecycle:
         findings = [judged.install_finding(self._new, done, received)]
         if not done.ok:
             return findings, False
-        if changed := replaced(relied, self._machine.relied_on()):
-            return [judged.replaced_finding(self._new, changed)], False
+        if found := self._replaced(self._new):
+            return found, False
         by_scripts = self._running()
         findings += self._started(by_scripts)
         self._note("start")
@@ -109,10 +110,18 @@ class Lifecycle:
         # Units of the test, and drop-ins of packages, would be taken for what a package leaves.
         self._machine.end_test()
         self._note("end of test")
+        # Nothing else shows a package that does not stop its services.
+        self._start(self._services)
+        self._note("start before the removal")
         findings = [self._removed(self._new, "")]
         if any(item.previous is not None for item in self._selection.packages):
             findings += self._upgraded()
         return findings
+
+    def _replaced(self, files: Sequence[PackageFile]) -> list[Finding]:
+        """That packages, which have just been installed, changed what the run relies on; nothing if they did not."""
+        changed = replaced(self._relied, self._machine.relied_on())
+        return [judged.replaced_finding(files, changed)] if changed else []
 
     def _add_limits(self) -> None:
         """Writes the drop-ins of the plan for units of which no package has one; they do not outlive a boot."""
@@ -209,6 +218,8 @@ class Lifecycle:
         done = self._steps.install(older)
         if not done.ok:
             return [judged.install_finding(older, done)]
+        if found := self._replaced(older):
+            return found
         self._note("install before the upgrade")
         refused = self._start(services)
         before = self._read(services)
@@ -217,6 +228,8 @@ class Lifecycle:
         self._note("upgrade")
         if not done.ok:
             return [judged.upgrade_failed(newer, done)]
+        if found := self._replaced(newer):
+            return found
         after = self._read(services)
         findings = [
             judged.upgrade_finding(service, (old, new), refused.get(service.unit, ""), self._machine.systemd, done)

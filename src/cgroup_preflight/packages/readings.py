@@ -43,6 +43,11 @@ class InstalledReading:
         return self.state.startswith("active")
 
     @property
+    def ended(self) -> bool:
+        """Whether the service has ended without a failure."""
+        return self.state.startswith("inactive")
+
+    @property
     def wrong(self) -> tuple[LimitReading, ...]:
         """The readings that are not as the plan says."""
         return tuple(item for item in self.limits if not _in_force(item))

@@ -31,10 +31,15 @@ def excused(
     units = {item.name: item.source.files[0].path for item in services if item.source and item.source.installed}
     return [
         _excused(item, units[item.subject], packages, files)
-        if item.status is Status.FAIL and item.code in _CODES and item.subject in units
+        if item.status is Status.FAIL and item.code in _CODES and item.subject in units and not _is_limited(item)
         else item
         for item in findings
     ]
+
+
+def _is_limited(item: Finding) -> bool:
+    """Whether a limit of the run stopped the service: TasksMax refused it a process or a thread."""
+    return bool(item.evidence.get("tasks_refused"))
 
 
 def _excused(item: Finding, unit: str, packages: Sequence[str], files: LiveFs) -> Finding:

@@ -1,6 +1,6 @@
 """How the main process of a service really started: user, group, capabilities, open files and folder, from /proc.
 
-systemd starts a service with less than its unit says in some cases, and says so in its log alone: it takes the nearest
+systemd starts a service with less than its unit says in some cases, and does not say so: it takes the nearest
 limit that the kernel allows (setrlimit_closest), and a program with file capabilities or another owner loses ambient
 ones (capabilities(7)). Sources: proc(5), systemd.exec(5).
 """
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 #: The settings that a process shows, those of a unit that a run reads.
 _SHOWN = ("User", "Group", "AmbientCapabilities", "LimitNOFILE", "WorkingDirectory")
 _OTHER_ROOT = ("RootDirectory", "RootImage")
+#: A command with + or a single ! starts as root whatever these say (systemd.service(5), "Command lines").
+_OF_USER = ("User", "Group", "AmbientCapabilities")
+_KEEPS_ROOT = re.compile(r"[-@:|]*(?:\+|!(?!!))")
+_HARD = "a hard limit of "
 _MANUAL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html"
 
 
@@ -29,7 +33,7 @@ _MANUAL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.
 class Shown:
     """One setting: what the config or the unit says, what the process has, and whether that is the same.
 
-    `severe`: only systemd, or a program with rights of its own, can make it differ.
+    `severe`: systemd did not set it, or a program with rights of its own changed it.
     """
 
     property: str
@@ -47,14 +51,15 @@ def started(files: "LiveFs", pid: int, service: ServicePlan) -> tuple[Shown, ...
         "User": lambda text: _identity(files, "/etc/passwd", text, status.get("Uid", "")),
         "Group": lambda text: _identity(files, "/etc/group", text, status.get("Gid", "")),
         "AmbientCapabilities": lambda text: _capabilities(text, status.get("CapAmb", "")),
-        "LimitNOFILE": lambda text: _open_files(text, _text(files, f"/proc/{pid}/limits")),
+        "LimitNOFILE": lambda text: _open_files(text, _hard_limit(files, pid)),
         "WorkingDirectory": lambda text: _folder(files, pid, text),
     }
+    manager = _hard_limit(files, status.get("PPid", ""))
     found = []
     for name, (text, location) in _wanted(service).items():
         if (answer := readers[name](text)) is not None:
             actual, same = answer
-            severe = name in ("User", "Group", "LimitNOFILE")
+            severe = name in ("User", "Group") or (name == "LimitNOFILE" and _is_lowered(text, actual, manager))
             found.append(Shown(property=name, wanted=text, actual=actual, same=same, severe=severe, location=location))
     return tuple(found)
 
@@ -75,7 +80,7 @@ def started_findings(service: ServicePlan, shown: tuple[Shown, ...]) -> Iterator
             )  # fmt: skip
 
 
-_OF_PROGRAM = "the program changes its user itself, it has the set-user-ID bit, or its command has a prefix (+, !)"
+_OF_PROGRAM = "the program changes its user itself, or it has the set-user-ID bit"
 _REMEDIES = {
     "User": Remedy(title="let systemd alone set the user, or remove User", why=_OF_PROGRAM, docs=_MANUAL),
     "Group": Remedy(title="let systemd alone set the group, or remove Group", why=_OF_PROGRAM, docs=_MANUAL),
@@ -85,8 +90,9 @@ _REMEDIES = {
         docs="https://man7.org/linux/man-pages/man7/capabilities.7.html",
     ),
     "LimitNOFILE": Remedy(
-        title="lower LimitNOFILE, or raise what bounds it: fs.nr_open, or the limit of the user's manager",
-        why="systemd takes the nearest limit that it is allowed to set, and says so in its log alone", docs=_MANUAL,
+        title="lower LimitNOFILE, or raise what bounds it: fs.nr_open, the limit of the user's manager, or the program's own setting",
+        why="systemd takes the nearest limit that it is allowed to set, and does not say so; a program can also set its own",
+        docs=_MANUAL,
     ),
     "WorkingDirectory": Remedy(
         title="use absolute paths in the service, or keep it from changing its folder (daemon(3) does)", docs=_MANUAL,
@@ -97,9 +103,10 @@ _REMEDIES = {
 def _wanted(service: ServicePlan) -> Mapping[str, tuple[str, Location]]:
     """What unit and config say; the config wins, because it ships as a drop-in."""
     found: dict[str, tuple[str, Location]] = {}
-    source = service.source
+    source, keeps_root = service.source, None
     if source is not None:
         changed_root = any(map(source.last, _OTHER_ROOT))
+        keeps_root = _KEEPS_ROOT.match(next(iter(source.values("ExecStart")), ""))
         for item in source.lines:
             if item.section == "Service" and item.key in _SHOWN:
                 found[item.key] = (item.value, Location(file=item.file, line=item.line))
@@ -110,6 +117,8 @@ def _wanted(service: ServicePlan) -> Mapping[str, tuple[str, Location]]:
     found |= {
         item.property: (item.text, item.location) for item in service.own_settings if item.property in _SHOWN
     }  # fmt: skip
+    if keeps_root:
+        found = {name: item for name, item in found.items() if name not in _OF_USER}
     return {name: item for name, item in found.items() if item[0]}
 
 
@@ -138,13 +147,26 @@ def _capabilities(wanted: str, line: str) -> tuple[str, bool] | None:
     return (f"not {', '.join(lacking)}" if lacking else wanted), not lacking
 
 
-def _open_files(wanted: str, text: Reading[str]) -> tuple[str, bool] | None:
+def _hard_limit(files: "LiveFs", pid: int | str) -> str:
+    """The hard limit of open files of a process; empty where it cannot be read."""
+    return value_or(parsed(_text(files, f"/proc/{pid}/limits"), parse_open_files), ("", ""))[1]
+
+
+def _open_files(wanted: str, actual: str) -> tuple[str, bool] | None:
     """The hard limit alone: Go programs, and others, raise the soft one to it (os package, since Go 1.19)."""
     hard = wanted.rpartition(":")[2]
-    actual = parsed(text, parse_open_files)
-    if not re.fullmatch(r"\d+", hard, re.ASCII) or not isinstance(actual, Known):
+    if not re.fullmatch(r"\d+", hard, re.ASCII) or not actual:
         return None
-    return f"a hard limit of {actual.value[1]}", actual.value[1] == hard
+    return f"{_HARD}{actual}", actual == hard
+
+
+def _is_lowered(wanted: str, actual: str, manager: str) -> bool:
+    """Whether the process has what its manager itself may have at most, and that is less than `wanted`.
+
+    Any other number is the program's own doing: memcached sets what it needs for its connections.
+    """
+    hard = wanted.rpartition(":")[2]
+    return manager.isdigit() and actual == f"{_HARD}{manager}" and int(manager) < int(hard)
 
 
 def _folder(files: "LiveFs", pid: int, wanted: str) -> tuple[str, bool] | None:

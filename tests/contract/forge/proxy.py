@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import http.client
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -89,9 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _both_ways(here: socket.socket, there: socket.socket) -> None:
-    while True:
-        for ready in select.select([here, there], [], [])[0]:
-            data = ready.recv(65536)
-            if not data:
-                return
-            (there if ready is here else here).sendall(data)
+    other = {here: there, there: here}
+    with selectors.DefaultSelector() as waiting:
+        for one in other:
+            waiting.register(one, selectors.EVENT_READ)
+        while True:
+            for key, _ in waiting.select():
+                assert isinstance(key.fileobj, socket.socket)
+                data = key.fileobj.recv(65536)
+                if not data:
+                    return
+                other[key.fileobj].sendall(data)

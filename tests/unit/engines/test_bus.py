@@ -90,6 +90,14 @@ def test_a_line_stays_open_and_a_lost_one_is_made_again(manager, line):
     assert line.call(bus.stop(["b.service"])) == ["again"]
 
 
+def test_signals_without_an_end_are_no_answer(manager):
+    """The line stays open, so that no silence would end the wait."""
+    signal = struct.pack("<cBBBIII", b"l", 4, 0, 1, 0, 7, 0)
+    manager((1, signal * 20_000))
+    with contextlib.closing(bus.Connection(seconds=0.0)) as line, pytest.raises(bus.BusError, match="did not answer"):
+        line.call(bus.stop(["a.service"]))
+
+
 def test_kill_names_the_signal(manager, line):
     heard = manager((1, answer(1)))
     assert line.call(bus.kill(["a.service"], 9)) == [None]

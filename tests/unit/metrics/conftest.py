@@ -1,6 +1,8 @@
 """A small tree of cgroups, and readings of it."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,19 @@ class FakeClock:
 
     def forward(self, seconds: float) -> None:
         self.ns += int(seconds * 1e9)
+
+
+@pytest.fixture(autouse=True)
+def closed_cgroups(tmp_path: Path) -> Iterator[None]:
+    """Closes what a reader left open of the test's cgroups: a reader lives as long as its program.
+
+    All tests together would have more than the 1024 files that select(2) can wait for.
+    """
+    yield
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith(f"{tmp_path}/"):
+                os.close(int(name))
 
 
 @pytest.fixture

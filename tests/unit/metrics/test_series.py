@@ -67,7 +67,24 @@ def test_counters_that_go_back_cost_that_part_only(identity: int, why: str) -> N
     assert cpu is not None
     # 40 of the 50 periods, divided by the whole time.
     assert (cpu.periods, cpu.usage) == (40, pytest.approx(0.4))
-    assert series.parts[2].groups.get(_A) is None
+    lost = series.parts[2].groups.get(_A)
+    assert lost is None or (lost.cpu, lost.reborn) == (None, 1)
+
+
+def test_a_unit_that_is_started_again_in_each_part_is_known_by_its_limits() -> None:
+    """Killed and restarted faster than it is read: the slice has the count, and only one unit in it can be meant."""
+
+    def at(n: int) -> Moment:
+        events = f"low 0\nhigh 0\nmax {9 * n}\noom {n}\noom_kill {n}\n"
+        level = sample("/a.slice", n, 1, memory_events=events, memory_events_local="low 0\nhigh 0\nmax 0\noom 0\n")
+        return moment(
+            n,
+            {"/a.slice": level, "/a.slice/k.service": sample("/a.slice/k.service", n, 50 + n, memory_max="41943040\n")},
+        )
+
+    found = judge(series_of([at(n) for n in range(5)])).diagnoses
+    assert [(item.rule, item.victim, item.confidence.value) for item in found] == [("M1", "/a.slice/k.service", "high")]
+    assert "killed 4 of its processes for memory at its own MemoryMax=40M" in found[0].message
 
 
 def test_memory_that_grew_is_not_that_of_an_earlier_cgroup() -> None:

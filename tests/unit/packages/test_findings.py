@@ -15,7 +15,7 @@ from cgroup_preflight.packages.steps import Done
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.smoke.limits import LimitReading
-from tests.unit.packages.making import SERVICE, UNITS, config, package
+from tests.unit.packages.making import CONFIG, SERVICE, UNITS, config, package
 
 NUMBERS = HostNumbers(page_size=4096, memory_bytes=1 << 30, tasks_max=1000)
 UNIT = "user-api.service"
@@ -131,10 +131,29 @@ def test_a_service_that_systemd_refuses_fails_with_its_words_and_its_log(service
     assert (ended.status, "inactive (dead, loaded)" in ended.message) == (Status.FAIL, True)
 
 
-def test_only_a_oneshot_may_have_ended(tmp_path):
-    once = made(tmp_path, "oneshot")[1].services[0]
-    assert start(once, reading(once, state="inactive (dead, loaded)", value=0)).status is Status.SKIP
-    assert start(once, reading(once, state="inactive (dead, loaded)", value=0), refused="no").status is Status.FAIL
+_ENDED, _FAILED = "inactive (dead, loaded)", "failed (failed, loaded)"
+
+
+@pytest.fixture(params=["oneshot", "exit"])
+def job(request, tmp_path):
+    """A service that ends by itself: by its unit, or by the config alone."""
+    if request.param == "oneshot":
+        return made(tmp_path, "oneshot")[1].services[0]
+    file = package(tmp_path)
+    changed = config(tmp_path, CONFIG + 'smoke.ready = "exit"\n')
+    assert file.services
+    return build_plan(applied(changed, select(changed, (), ()))).services[0]
+
+
+def test_only_a_job_may_have_ended(job, service):
+    gone = reading(job, state=_ENDED, value=0)
+    assert start(job, gone).status is Status.SKIP
+    assert start(job, reading(job), gone).status is Status.SKIP
+    assert start(job, gone, refused="no").status is Status.FAIL
+    assert start(job, reading(job, state=_FAILED, value=0)).status is Status.FAIL
+    assert start(job, reading(job, value=64 << 20), gone).status is Status.FAIL, "while it ran it had another limit"
+    found = start(service, reading(service), reading(service, state=_ENDED))
+    assert (found.status, "a moment after it was started" in found.message) == (Status.FAIL, True)
 
 
 def upgrade(service, old=None, new=None, refused="", systemd=252):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.packages.leftovers import left_accounts, left_files, left_processes, left_units, scene
 
@@ -50,6 +50,7 @@ def test_users_and_groups_are_listed(tmp_path):
     [
         ("/usr/bin/shop (deleted)", ["shop"], True),
         ("/usr/bin/shop", ["x"], True),
+        ("/usr/sbin/shopd (deleted)", ["shopd"], True),  # the package has /sbin/shopd
         ("/usr/bin/python3", ["python3", "/usr/lib/shop/serve.py"], True),
         ("/usr/bin/python3", ["python3", "/usr/lib/other.py"], False),
     ],
@@ -59,7 +60,7 @@ def test_processes_of_removed_files_are_found(tmp_path, exe, words, found):
     (tmp_path / "self").mkdir()
     os.symlink(exe, tmp_path / "77/exe")
     (tmp_path / "77/cmdline").write_bytes("\0".join(words).encode() + b"\0")
-    seen = left_processes(frozenset({"/usr/bin/shop", "/usr/lib/shop/serve.py"}), str(tmp_path))
+    seen = left_processes(frozenset({"/usr/bin/shop", "/sbin/shopd", "/usr/lib/shop/serve.py"}), str(tmp_path))
     assert seen == ((f"77 ({' '.join(words)})",) if found else ())
 
 
@@ -74,3 +75,27 @@ def test_units_that_are_active_or_failed_are_left():
         "c.socket (active)",
     )
     assert left_units(Systemctl(), ()) == ()
+
+
+_ONE = "Id=a.service\nActiveState=inactive\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "silent"),
+    [
+        (Missing(source="systemctl", why=Why.FAILED), ("a.service", "b.socket")),
+        (
+            Known(value=Completed(argv=(), returncode=1, stdout="", stderr="no bus"), source="x"),
+            ("a.service", "b.socket"),
+        ),
+        (Known(value=Completed(argv=(), returncode=1, stdout=_ONE, stderr="?"), source="x"), ("b.socket",)),
+        (Known(value=Completed(argv=(), returncode=0, stdout=f"{_ONE}\n{_ONE}", stderr=""), source="x"), ()),
+    ],
+)
+def test_a_manager_that_does_not_answer_is_not_a_machine_without_units(answer, silent):
+    class Systemctl:
+        def run(self, argv, *, timeout=0.0, stdin=b""):
+            return answer
+
+    found = left_units(Systemctl(), ("a.service", "b.socket"))
+    assert found == tuple(f"{unit} (systemd does not tell its state)" for unit in silent)

@@ -25,12 +25,15 @@ FOLDER = "/api.slice/user-api.service"
 class Guest:
     """A machine with dpkg and systemctl; `limits` is what the kernel has after each start or upgrade, in order."""
 
-    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True, verify=""):
+    def __init__(self, *, limits=(96 << 20,), fails="", refuses=False, restarts=True, forgets=False, verify=""):
         self.calls: list[str] = []
+        self.ran_at_removal: list[bool] = []
+        self.forgets = forgets
         self.limits, self.fails, self.refuses, self.restarts = list(limits), fails, refuses, restarts
         self.active, self.invocation, self.memory = False, 0, 0
         self.now = 0.0
-        self.systemctl, self.replaces, self.verify = 1, 0, verify
+        self.systemctl, self.replaces, self.replaces_at, self.installs = 1, 0, 0, 0
+        self.verify = verify
 
     # --- the clock
 
@@ -48,9 +51,13 @@ class Guest:
         if self.fails and self.fails in words:
             return Known(value=Completed(argv=argv, returncode=1, stdout="", stderr=""), source="")
         if "--install" in words:
-            self.systemctl += self.replaces
+            self.installs += 1
+            self.systemctl += self.replaces or self.installs == self.replaces_at
             self._begin(again=self.restarts)
-        if "--remove" in words or words.startswith("systemctl stop"):
+        if "--remove" in words:
+            self.ran_at_removal.append(self.active)
+            self.active = self.active and self.forgets
+        if words.startswith("systemctl stop"):
             self.active = False
         if words.startswith("systemctl start"):
             if self.refuses:
@@ -127,6 +134,7 @@ def test_a_package_is_installed_read_stopped_removed_and_purged(tmp_path):
         number for number, call in enumerate(guest.calls) if "--install" in call
     )
     assert said(packages.end()) == [("CGP524", Status.PASS)]
+    assert guest.ran_at_removal == [True], "a package has to stop its services itself"
     assert [call.split("unsafe-io ")[1] for call in guest.calls if "--remove" in call or "--purge" in call] == [
         "--remove user-api", "--purge user-api"
     ]  # fmt: skip
@@ -139,6 +147,14 @@ def test_what_the_test_of_the_services_left_is_gone_before_the_removal(tmp_path)
     guest.calls.clear()
     packages.end()
     assert guest.calls[0] == "end of test"
+
+
+def test_a_package_that_does_not_stop_its_service_when_it_is_removed_fails(tmp_path):
+    packages = begun(tmp_path, Guest(forgets=True))
+    packages.begin()
+    (found,) = packages.end()
+    assert (found.code, found.status) == ("CGP524", Status.FAIL)
+    assert f"units: {UNIT} (active)" in found.message
 
 
 def test_a_service_that_its_package_started_is_not_started_again(tmp_path):
@@ -214,3 +230,15 @@ def test_a_package_that_replaces_what_the_run_relies_on_is_a_fail_and_nothing_mo
     assert (installed, said(found)) == (False, [("CGP521", Status.FAIL)])
     assert "replace what this run relies on, files: systemctl" in found[0].message
     assert not [call for call in guest.calls if call.startswith("systemctl start")]
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_the_package_before_and_the_upgrade_may_replace_nothing_either(tmp_path, at):
+    guest = Guest(limits=(96 << 20, 48 << 20, 96 << 20))
+    packages = begun(tmp_path, guest, previous=True)
+    assert packages.begin()[1]
+    guest.replaces_at = at
+    found = packages.end()
+    assert said(found) == [("CGP524", Status.PASS), ("CGP521", Status.FAIL)]
+    assert "files: systemctl" in found[1].message
+    assert len([call for call in guest.calls if "--install" in call]) == at, "nothing is done after that"

@@ -86,3 +86,11 @@ def test_only_the_failure_of_such_a_service_is_unverified(
         words = "the guest lacks what unbound recommends (dns-root-data, gone): it exited with status 1"
         assert seen.message == words
         assert seen.remedies[0].title == "add to packages in [target]: dns-root-data, gone"
+
+
+@pytest.mark.parametrize(("refused", "status"), [(3, Status.FAIL), (0, Status.UNVERIFIED)])
+def test_what_a_limit_stopped_is_a_fail_whatever_the_guest_lacks(tmp_path: Path, refused: int, status: Status) -> None:
+    evidence = {"tasks_refused": refused}
+    finding = codes.SERVICE_RUN.finding(Status.FAIL, "dns", "it exited with status 1", evidence=evidence)
+    (seen,) = excused([finding], [_service("unbound.service")], ("unbound",), _files(tmp_path))
+    assert seen.status is status

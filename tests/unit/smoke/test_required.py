@@ -46,7 +46,7 @@ def test_a_memory_limit_at_the_service_or_above_is_enough(where):
 
 def test_the_limits_of_a_unit_count(tmp_path):
     (tmp_path / "web.service").write_text("[Service]\nExecStart=/usr/bin/web\nMemoryMax=64M\n")
-    (tmp_path / "cgroup-preflight.toml").write_text('[project]\nname = "x"\n[services.web]\nunit = "web.service"\n')
+    (tmp_path / "cgroup-preflight.toml").write_text('[project]\nname = "x"\n[services.web]\nunit = "./web.service"\n')
     made = build_plan(load(tmp_path / "cgroup-preflight.toml"))
     assert required_findings(made, Require(limits=("MemoryMax",))) == ()
     (found,) = required_findings(made, Require(limits=("TasksMax",)))

@@ -11,7 +11,7 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.smoke.started import started, started_findings
 
-_STATUS = "Name:\tweb\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\nCapAmb:\t{caps}\n"
+_STATUS = "Name:\tweb\nPPid:\t1\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\nCapAmb:\t{caps}\n"
 _LIMITS = (
     "Limit                     Soft Limit           Hard Limit           Units     \n"
     "Max open files            {soft}                 {hard}                 files     \n"
@@ -25,26 +25,27 @@ WorkingDirectory = "/var/lib/shop"
 """
 
 
-def _service(folder: Path, keys: str, unit: str = "") -> ServicePlan:
+def _service(folder: Path, keys: str, unit: str = "", prefix: str = "") -> ServicePlan:
     text = f'[project]\nname = "shop"\n[services.web]\nbinary = "web"\n{keys}'
     if unit:
-        (folder / "web.service").write_text(f"[Service]\nExecStart=/usr/bin/web\n{unit}")
-        text += 'unit = "web.service"\n'
+        (folder / "web.service").write_text(f"[Service]\nExecStart={prefix}/usr/bin/web\n{unit}")
+        text += 'unit = "./web.service"\n'
     (folder / "cgroup-preflight.toml").write_text(text)
     (service,) = build_plan(load(folder / "cgroup-preflight.toml")).services
     return service
 
 
 def _machine(folder: Path, *, uid: int = 990, gid: int = 991, caps: str = "0000000000001400", soft: str = "4096",
-             hard: str = "4096", cwd: str = "var/lib/shop") -> LiveFs:  # fmt: skip
+             hard: str = "4096", manager: str = "1048576", cwd: str = "var/lib/shop") -> LiveFs:  # fmt: skip
     root = folder / "root"
-    for name in ("etc", "proc/7", "var/lib/private/shop", "usr"):
+    for name in ("etc", "proc/1", "proc/7", "var/lib/private/shop", "usr"):
         (root / name).mkdir(parents=True)
     (root / "var/lib/shop").symlink_to("private/shop")
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nshop:x:990:990::/:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nweb:x:991:\n")
     (root / "proc/7/status").write_text(_STATUS.format(uid=uid, gid=gid, caps=caps))
     (root / "proc/7/limits").write_text(_LIMITS.format(soft=soft, hard=hard))
+    (root / "proc/1/limits").write_text(_LIMITS.format(soft=manager, hard=manager))
     (root / "proc/7/cwd").symlink_to(f"../../{cwd}")
     (root / "proc/7/root").symlink_to("../..")
     return LiveFs(str(root))
@@ -69,8 +70,11 @@ def test_all_as_the_config_says_is_one_pass(tmp_path: Path) -> None:
         ({"uid": 0}, Status.FAIL, "User=shop, but the main process has root"),
         ({"uid": 12345}, Status.FAIL, "User=shop, but the main process has 12345"),
         ({"gid": 0}, Status.FAIL, "Group=web, but the main process has root"),
-        ({"hard": "524288"}, Status.FAIL, "LimitNOFILE=1024:4096, but the main process has a hard limit of 524288"),
-        ({"hard": "unlimited"}, Status.FAIL, "LimitNOFILE=1024:4096, but the main process has a hard limit of unlimited"),
+        ({"hard": "2048", "manager": "2048"}, Status.FAIL,
+         "LimitNOFILE=1024:4096, but the main process has a hard limit of 2048"),
+        ({"hard": "524288"}, Status.WARN, "LimitNOFILE=1024:4096, but the main process has a hard limit of 524288"),
+        ({"hard": "1056"}, Status.WARN, "LimitNOFILE=1024:4096, but the main process has a hard limit of 1056"),
+        ({"hard": "unlimited"}, Status.WARN, "LimitNOFILE=1024:4096, but the main process has a hard limit of unlimited"),
         ({"caps": "0000000000000400"}, Status.WARN,
          "AmbientCapabilities=CAP_NET_BIND_SERVICE CAP_NET_ADMIN, but the main process has not CAP_NET_ADMIN"),
         ({"cwd": "usr"}, Status.WARN, "WorkingDirectory=/var/lib/shop, but the main process has ../../usr"),
@@ -105,6 +109,17 @@ def test_a_unit_says_it_too_and_the_config_wins(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compared_is_left_out(tmp_path: Path, unit: str) -> None:
     assert _said(_machine(tmp_path), _service(tmp_path, "", unit)) == {}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "compared"), [("+", False), ("!", False), ("-!", False), ("", True), ("-", True), ("!!", True)]
+)
+def test_a_command_that_systemd_starts_as_root_whatever_user_says_is_not_compared(
+    tmp_path: Path, prefix: str, compared: bool
+) -> None:
+    service = _service(tmp_path, "", "User=shop\n", prefix)
+    failed = ["User=shop, but the main process has root"] if compared else []
+    assert _said(_machine(tmp_path, uid=0), service).get(Status.FAIL, []) == failed
 
 
 def test_a_process_that_is_gone_shows_nothing(tmp_path: Path) -> None:

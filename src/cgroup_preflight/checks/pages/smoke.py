@@ -172,7 +172,7 @@ SMOKE_PAGES: dict[Code, Page] = {
             "from /proc/PID."
         ),
         fails=(
-            "systemd starts some services with less than their settings say, and tells its log alone; a program can also "
+            "systemd starts some services with less than their settings say, and does not say so; a program can also "
             "change them itself."
         ),
         fix="Follow the remedy of the setting that the message names.",
