@@ -87,7 +87,7 @@ def _neighbour(
     limit = next((name_of(level.path) for level in (victim, *series.whole.above(victim.path))
                   if level.io is not None and device in level.io.limited), "")  # fmt: skip
     if limit:
-        # What is held back at a limit counts as waiting, whatever the neighbours do.
+        # What a limit delays counts as waiting, whatever the neighbours do.
         confidence = at_most(confidence, Confidence.LOW)
     return Diagnosis(
         code=codes.IO_NEIGHBOUR, rule="I1", victim=victim.path, cause=other.path, confidence=confidence,
