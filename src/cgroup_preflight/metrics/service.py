@@ -159,7 +159,7 @@ async def _reported(handle: int) -> int:
     """Waits until there is something to read; since when, CLOCK_MONOTONIC in nanoseconds."""
     loop = asyncio.get_running_loop()
     reported: asyncio.Future[int] = loop.create_future()
-    loop.add_reader(handle, lambda: reported.done() or reported.set_result(time.monotonic_ns()))
+    loop.add_reader(handle, lambda: _finish(reported, time.monotonic_ns()))
     try:
         return await reported
     finally:
