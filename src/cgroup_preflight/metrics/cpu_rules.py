@@ -217,7 +217,8 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     pairs = [
         (group.cpu.usage - side.cpu.usage, side, group)
         for side in sides if side.cpu
-        for group in window.siblings(side.path) if group.cpu and group.cpu.usage > _MORE * side.cpu.usage
+        for group in window.siblings(side.path)
+        if group.cpu and group.cpu.usage > _MORE * side.cpu.usage and _meet(victim.cpu, group.cpu)
     ]  # fmt: skip
     excess, side, other = max(pairs, key=lambda pair: pair[0], default=(0.0, None, None))
     if side is None or other is None or side.cpu is None or other.cpu is None or excess < _LARGE * window.host.cpus:
@@ -237,6 +238,11 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
                   "neighbour_weight": other.cpu.weight, "weight": side.cpu.weight},
         remedies=tuple(_more_weight(victim, side.path, side.cpu, other.path, other.cpu)),
     )  # fmt: skip
+
+
+def _meet(mine: Cpu, theirs: Cpu) -> bool:
+    """Whether two cgroups may run on the same CPU."""
+    return mine.cpuset is None or theirs.cpuset is None or not mine.cpuset.isdisjoint(theirs.cpuset)
 
 
 def _more_weight(victim: _Victim, side: str, mine: Cpu, other: str, theirs: Cpu) -> Iterator[Remedy]:

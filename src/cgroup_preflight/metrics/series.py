@@ -126,6 +126,7 @@ def _cpu(last: Sample, counters: Mapping[str, int], seconds: float) -> Cpu | Non
         local_cpus=None if local is None else local / 1e6 / seconds,
         divided=isinstance(last.cpu_weight, Known),
         allowed=len(allowed.value) or None if isinstance(allowed, Known) else None,
+        cpuset=allowed.value or None if isinstance(allowed, Known) else None,
         pressure=_pressure(counters, "cpu", seconds),
     )
 

@@ -187,3 +187,14 @@ def test_who_fills_its_own_cpus_is_not_told_to_blame_a_neighbour_on_others(weigh
     shared = group("/a.service", 0.5, 0.99, allowed=2)
     found = judge(series(shared, group("/b.service", 3.4, 0.5, weight=1000), busy=1.0)).diagnoses
     assert [(item.rule, item.cause) for item in found if item.victim == "/a.service"] == [("C3", "/b.service")]
+
+
+def test_a_neighbour_that_runs_on_other_cpus_is_not_the_cause() -> None:
+    mine, others = frozenset({0, 1}), frozenset({2, 3})
+    victim = group("/a.service", 0.5, 0.9, allowed=2, cpuset=mine)
+    far = group("/far.service", 2.0, 0.5, weight=1000, allowed=2, cpuset=others)
+    near = group("/near.service", 1.5, 0.5, weight=500, allowed=2, cpuset=mine)
+    found = judge(series(victim, far, near, busy=1.0)).diagnoses
+    assert [(item.rule, item.cause) for item in found if item.victim == "/a.service"] == [("C3", "/near.service")]
+    found = judge(series(victim, far, busy=1.0)).diagnoses
+    assert {item.cause for item in found if item.victim == "/a.service"} <= {""}, "nobody is blamed"
