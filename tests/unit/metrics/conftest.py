@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ci.cgroup_tree import CgroupTree
 
-from cgroup_preflight.metrics.door import LiveDoor, LiveFolder
+from cgroup_preflight.metrics.door import LiveDoor
 from cgroup_preflight.metrics.page import Page
 from cgroup_preflight.metrics.readings import Readings
 from cgroup_preflight.metrics.tree import Scope, Tree
@@ -29,16 +29,13 @@ class FakeClock:
 
 @pytest.fixture(autouse=True)
 def closed_cgroups() -> Iterator[None]:
-    """Closes what a reader left open of the test's cgroups: a reader lives as long as its program.
+    """Ends what a reader left open of the test's cgroups: a reader lives as long as its program.
 
-    All tests together would have more than the 1024 files that select(2) can wait for. The folders close their own files:
-    a number that is closed behind their back belongs to somebody else when they close it.
+    All tests together would have more than the 1024 files that select(2) can wait for.
     """
     yield
     gc.unfreeze()
-    for item in gc.get_objects():
-        if type(item) is LiveFolder:
-            item.close()
+    gc.collect()
 
 
 @pytest.fixture
