@@ -106,7 +106,8 @@ def test_every_oom_kill_is_counted(exporter: Guest) -> None:
         found = _scrape(guest)
     finally:
         _shell(
-            guest, f"systemctl stop oomlab.service oomlab.slice; rm {_UNITS}/oomlab.service; systemctl daemon-reload"
+            guest,
+            f"systemctl stop oomlab.service oomlab.slice; rm {_UNITS}/oomlab.service; systemctl daemon-reload; systemctl reset-failed",
         )
     assert truth == _KILLS
     assert leaf == 0, "the unit's own file has lost them all"
@@ -137,7 +138,7 @@ def test_numbers_are_those_of_the_kernel(exporter: Guest) -> None:
         memory = int(_shell(guest, f"cat {folder}/busylab.service/memory.current"))
         inode = _shell(guest, f"stat -c %i {folder}/busylab.service").strip()
     finally:
-        _shell(guest, f"systemctl kill -s KILL busylab.service; systemctl stop busylab.service busylab.slice; rm {_UNITS}/busylab.service; systemctl daemon-reload")  # fmt: skip
+        _shell(guest, f"systemctl kill -s KILL busylab.service; systemctl stop busylab.service busylab.slice; rm {_UNITS}/busylab.service; systemctl daemon-reload; systemctl reset-failed")  # fmt: skip
     at = 'slice="busylab.slice",unit="busylab.service"'
     assert stat["nr_throttled"] > 5
     assert found[f"slice_cpu_periods_total{{{at}}}"] == str(stat["nr_periods"])
@@ -177,7 +178,7 @@ def test_throttling_by_a_slice_above_is_shown_in_the_service(guest: Guest) -> No
         done = guest.run(["python3", "-m", "cgroup_preflight", *words.split()], env=ENVIRONMENT, timeout=120)
         wrong = guest.run(["python3", "-m", "cgroup_preflight", "exporter", "--slice", "abov"], env=ENVIRONMENT)
     finally:
-        _shell(guest, f"systemctl kill -s KILL starved.service; systemctl stop starved.service above.slice; rm {_UNITS}/starved.service; systemctl daemon-reload")  # fmt: skip
+        _shell(guest, f"systemctl kill -s KILL starved.service; systemctl stop starved.service above.slice; rm {_UNITS}/starved.service; systemctl daemon-reload; systemctl reset-failed")  # fmt: skip
     assert done.returncode == 0, done
     found = dict(line.rsplit(" ", 1) for line in done.text.splitlines() if not line.startswith("#"))
     at = 'slice="above.slice",unit="starved.service"'
