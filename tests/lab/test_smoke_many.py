@@ -6,7 +6,7 @@ import pytest
 
 from cgroup_preflight.guest.session import Guest
 from tests.lab.configs import Lab, Outcome, config, fixture, service
-from tests.lab.conftest import KINDS, Boot
+from tests.lab.conftest import Boot
 
 #: Counts for so many rounds before it listens: a start that takes CPU time, and so longer where others start.
 _SLOW = """\
@@ -70,7 +70,7 @@ def test_sixty_services_on_one_cpu(boot: Boot, fixtures: object) -> None:
 @pytest.mark.timeout(5400)
 def test_the_time_grows_no_faster_than_their_number(boot: Boot, fixtures: object, capsys) -> None:
     """25, 50, 100 and 200 services in one guest, all at the same time within each run."""
-    guest: Guest = boot(base=KINDS[1].spec)
+    guest: Guest = boot()
     lab = Lab(guest)
     seconds: dict[int, float] = {}
     for count in (25, 50, 100, 200):
