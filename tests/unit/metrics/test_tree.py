@@ -323,6 +323,14 @@ def test_descriptors_are_given_back(cgroups: CgroupTree, tree: Tree) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_reader_that_is_gone_keeps_no_file_open(cgroups: CgroupTree) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    Tree(LiveDoor(str(cgroups.top))).snapshot()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_files_that_are_longer_than_a_page_are_read_whole(cgroups: CgroupTree, tree: Tree) -> None:
     text = "".join(f"8:{number} rbytes={number} wbytes=0 rios=0 wios=0 dbytes=0 dios=0\n" for number in range(300))
     cgroups.write(ONE, "io.stat", text)
