@@ -8,6 +8,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Location
 
 if TYPE_CHECKING:
+    from cgroup_preflight.config.rollout import Rollout
     from cgroup_preflight.config.unit_source import UnitSource
     from cgroup_preflight.core.quantities import Size
 
@@ -214,6 +215,8 @@ class Config:
     target: Target = Target()
     policy: Policy = Policy()
     outside: tuple[str, ...] = ()
+    #: None where the file has no `[rollout]`.
+    rollout: "Rollout | None" = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
