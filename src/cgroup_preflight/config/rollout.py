@@ -125,5 +125,3 @@ def _check(rollout: Rollout, table: Mapping[str, Parsed], mistakes: Mistakes) ->
     if rollout.prometheus.queries and not rollout.prometheus.url:
         mistakes.add(codes.MISSING_KEY, ("rollout", "prometheus"), "the key url is missing",
                      'add url = "http://127.0.0.1:9090"')  # fmt: skip
-
-

@@ -8,7 +8,9 @@ from cgroup_preflight.config.properties import PERCENT
 from cgroup_preflight.core import quantities as q
 
 #: A number with its sign, as PromQL and Python both read it.
-_BOUND = re.compile(r"(?s)(?P<expression>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)\s*")
+_BOUND = re.compile(
+    r"(?s)(?P<expression>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)\s*"
+)
 _URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\\[\]:]+)(:[0-9]{1,5})?(/[!-~]*)?"
 _EXPRESSION_MAX = 2000
 
@@ -34,7 +36,9 @@ def _factor(text: str) -> float:
 def _count(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) or not least <= int(text) <= most:
-            raise q.QuantityError(f"{text!r} is not a number that is allowed here", f"a whole number from {least} to {most}")
+            raise q.QuantityError(
+                f"{text!r} is not a number that is allowed here", f"a whole number from {least} to {most}"
+            )
         return int(text)
 
     return parse
@@ -71,7 +75,9 @@ def _query(text: str) -> object:
 
     match = _BOUND.fullmatch(text) if len(text) <= _EXPRESSION_MAX else None
     if match is None or any(ord(char) < 32 and char not in "\n\t" for char in text):
-        raise q.QuantityError(f"{text[:80]!r} has no bound", "PromQL, an operator and a number, such as: rate(errors_total[1m]) < 0.5")
+        raise q.QuantityError(
+            f"{text[:80]!r} has no bound", "PromQL, an operator and a number, such as: rate(errors_total[1m]) < 0.5"
+        )
     return Query(expression=match["expression"], operator=match["operator"], bound=float(match["bound"]))
 
 

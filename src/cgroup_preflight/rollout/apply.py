@@ -55,7 +55,9 @@ class Mismatch:
 class Hands:
     """Changes the units of one rollout; `folder` is where the texts of files before the rollout are kept for the timer."""
 
-    def __init__(self, manager: Manager, units: Sequence[UnitPlan], *, rollout: str, folder: str, page: int, seconds: float) -> None:
+    def __init__(
+        self, manager: Manager, units: Sequence[UnitPlan], *, rollout: str, folder: str, page: int, seconds: float
+    ) -> None:
         self.manager = manager
         self.units = tuple(units)
         self.rollout = rollout
@@ -128,7 +130,11 @@ class Hands:
             name = os.path.basename(path)
             is_stale = name.endswith("Scale.conf") and name in control_names(changed)
             was_there = item.files[path] is not None
-            if path == self.manager.hold_file(item.unit) or is_stale or (path not in persistent and (not was_there or name in control_names(changed))):
+            if (
+                path == self.manager.hold_file(item.unit)
+                or is_stale
+                or (path not in persistent and (not was_there or name in control_names(changed)))
+            ):
                 yield path
 
     def _persistent(self, item: UnitPlan) -> tuple[str, ...]:
@@ -185,7 +191,9 @@ class Hands:
             if text is None and value is None:
                 # Without the controller there is no file, and no limit.
                 continue
-            if text is None or not kernel_says(name, kernel_text(name, value, page=self._page, period=item.period), text):
+            if text is None or not kernel_says(
+                name, kernel_text(name, value, page=self._page, period=item.period), text
+            ):
                 actual = "nothing" if text is None else " ".join(text.split())[:80]
                 yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.KERNEL, actual=actual)
         if held and values != item.old:
@@ -228,7 +236,9 @@ class Hands:
                 files = [text for path, text in texts.items() if os.path.basename(path) == f"50-{name}.conf"]
                 if not any(text and f"{name}=" in text for text in files):
                     missing.append(f"{item.unit}: no persistent drop-in with {name}")
-            missing += [f"{path} still exists" for path in self._surplus(item) if self.manager.read_file(path) is not None]
+            missing += [
+                f"{path} still exists" for path in self._surplus(item) if self.manager.read_file(path) is not None
+            ]
         return tuple(missing)
 
     def _winner(self, unit: str, name: str) -> str:

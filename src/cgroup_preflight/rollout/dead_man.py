@@ -37,7 +37,10 @@ def restoring(units: Sequence[UnitPlan], left: Sequence[str] = ()) -> tuple[Chan
     needed = [change for change in changes(new, old) if change.values]
     named = {(change.unit, name) for change in needed for name in change.values}
     # MemoryHigh may be lower for a while without being a target; setting what is in force already is harmless.
-    rest = {unit: {name: value for name, value in values.items() if (unit, name) not in named} for unit, values in old.items()}
+    rest = {
+        unit: {name: value for name, value in values.items() if (unit, name) not in named}
+        for unit, values in old.items()
+    }
     calls = (*needed, *(Change(unit=unit, values=values) for unit, values in rest.items() if values))
     kept = [
         Change(unit=call.unit, values={name: value for name, value in call.values.items() if f"{call.unit} {name}" not in left})

@@ -103,8 +103,12 @@ def read(path: str) -> Read | None:
     """The journal at `path`; None where there is none. Raises JournalError."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise _broken(path, "not a regular file")
+            # It decides which commands run.
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise _broken(path, "it belongs to another user, or others may write to it")
             data = file.read(_SIZE_MAX + 1)
     except FileNotFoundError:
         return None

@@ -92,7 +92,9 @@ def _bad(window: Window, baseline: Sequence[Window], limits: Thresholds) -> Iter
     """Why one window is a failed one."""
     # A ratio of few periods says nothing.
     if window.throttled is not None and window.periods >= limits.periods_min:
-        allowed = _most((window.control_throttled, _mean(item.throttled for item in baseline))) + limits.throttled_margin
+        allowed = (
+            _most((window.control_throttled, _mean(item.throttled for item in baseline))) + limits.throttled_margin
+        )
         if window.throttled > allowed:
             yield f"{window.throttled:.0%} of the CPU periods were throttled, and {allowed:.0%} are allowed"
     if window.cpu_waiting is not None:

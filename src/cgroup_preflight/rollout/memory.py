@@ -66,7 +66,10 @@ def refusals(
         present = old[name]
         if present is not None and target >= present:
             continue
-        found += [Refusal(unit=unit, property=name, message=message) for message in _reasons(name, target, usage, margin, go_limits)]
+        found += [
+            Refusal(unit=unit, property=name, message=message)
+            for message in _reasons(name, target, usage, margin, go_limits)
+        ]
     return tuple(found)
 
 

@@ -119,7 +119,12 @@ class Runner:
         stage = self._stages[number]
         # After a crash the present values can be those of another stage.
         before = self._hands.values()
-        foreign = [f"{unit} {name}" for unit, values in before.items() for name, value in values.items() if self._is_foreign(unit, name, value)]
+        foreign = [
+            f"{unit} {name}"
+            for unit, values in before.items()
+            for name, value in values.items()
+            if self._is_foreign(unit, name, value)
+        ]
         if foreign:
             self._roll_back(f"somebody else changed {', '.join(foreign)}", foreign)
             return
@@ -129,7 +134,10 @@ class Runner:
             self._roll_back(why)
             return
         self._add("step", stage=number, share=stage.share, slices=list(stage.slices), squeeze=stage.squeeze)
-        self._say(f"step {number + 1} of {len(self._stages)}: {stage.share / 100:g}% of the way" + (", memory first" if stage.squeeze else ""))
+        self._say(
+            f"step {number + 1} of {len(self._stages)}: {stage.share / 100:g}% of the way"
+            + (", memory first" if stage.squeeze else "")
+        )
         why = self._hook("before", self.state, stage) or self._hands.step(before, stage.values)
         if why:
             self._roll_back(why)
@@ -242,7 +250,11 @@ class Runner:
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
         since = next(
-            (item["at"] for item in self._since_step() if item["kind"] == "judged" and item["verdict"] == "inconclusive"),
+            (
+                item["at"]
+                for item in self._since_step()
+                if item["kind"] == "judged" and item["verdict"] == "inconclusive"
+            ),
             self._clock.wall(),
         )
         if self._clock.wall() - since >= self._config.deadline:
@@ -272,7 +284,10 @@ class Runner:
             if not why:
                 self._hands.manager.disarm()
                 self._add("restored", by=by, left=list(left))
-                self._say("the old values are back" + (f", except {', '.join(left)}, which somebody else has changed" if left else ""))
+                self._say(
+                    "the old values are back"
+                    + (f", except {', '.join(left)}, which somebody else has changed" if left else "")
+                )
                 why = self._hook("back", self.state, None)
                 if why:
                     self._say(why)

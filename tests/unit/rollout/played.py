@@ -75,7 +75,12 @@ class PlayedManager:
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         return {
-            unit: Shown(unit=unit, cgroup=f"/{unit}", values=dict(self.memory[unit]), drop_ins=tuple(path for path, _ in self._drop_ins(unit)))
+            unit: Shown(
+                unit=unit,
+                cgroup=f"/{unit}",
+                values=dict(self.memory[unit]),
+                drop_ins=tuple(path for path, _ in self._drop_ins(unit)),
+            )
             for unit in units
         }
 
@@ -252,7 +257,9 @@ class Game:
             )
             for unit, values in self.new.items()
         )  # fmt: skip
-        self.stages = stages(self.old, self.new, Way(steps=config.steps, groups=groups(new, ()), capacity=CAPACITY, page=4096))
+        self.stages = stages(
+            self.old, self.new, Way(steps=config.steps, groups=groups(new, ()), capacity=CAPACITY, page=4096)
+        )
         self.watcher = PlayedWatcher()
         self.said: list[str] = []
         self.hooks: list[str] = []
@@ -268,7 +275,9 @@ class Game:
                         stages=[{}] * len(self.stages))  # fmt: skip
         else:
             journal = journals.reopen(self.path)
-        hands = Hands(self.manager, self.units, rollout="r1", folder=self.folder, page=4096, seconds=self.config.restore_after)
+        hands = Hands(
+            self.manager, self.units, rollout="r1", folder=self.folder, page=4096, seconds=self.config.restore_after
+        )
         return Runner(
             hands, journal, self.stages, (QUIET,) * 3, self.config, watcher=self.watcher, clock=self.clock,
             hook=self.hook, say=self.said.append,

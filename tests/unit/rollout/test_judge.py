@@ -107,7 +107,9 @@ windows = st.builds(
 @given(st.lists(windows, max_size=6), st.lists(windows, max_size=3))
 def test_the_order_of_samples_does_not_matter_and_more_harm_is_never_better(some, base):
     found = judge(some, base, LIMITS).verdict
-    assert all(judge(order, base, LIMITS).verdict is found for order in itertools.islice(itertools.permutations(some), 12))
+    assert all(
+        judge(order, base, LIMITS).verdict is found for order in itertools.islice(itertools.permutations(some), 12)
+    )
     assert judge([*some, window(at_once=("a unit failed",))], base, LIMITS).verdict is Verdict.FAILED
     if found is Verdict.SUCCESS:
         assert sum(not item.void for item in some) >= LIMITS.samples_min

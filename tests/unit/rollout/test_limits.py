@@ -3,7 +3,17 @@
 import pytest
 
 from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.rollout.limits import LIMITS, assignment, kernel_says, kernel_text, of_bus, on_bus, rises, shown, target_of
+from cgroup_preflight.rollout.limits import (
+    LIMITS,
+    assignment,
+    kernel_says,
+    kernel_text,
+    of_bus,
+    on_bus,
+    rises,
+    shown,
+    target_of,
+)
 from tests.unit.core.making import settings_of
 from tests.unit.engines.machine import NUMBERS
 

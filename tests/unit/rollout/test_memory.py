@@ -9,7 +9,9 @@ USAGE = Usage(current=300 * M, anon=180 * M, slab_unreclaimable=10 * M, shmem=0)
 
 
 def found(target, *, old=512 * M, usage=USAGE, go=None):
-    return refusals("api.slice", {"MemoryMax": old}, {"MemoryMax": target}, usage=usage, margin=0.05, go_limits=go or {})
+    return refusals(
+        "api.slice", {"MemoryMax": old}, {"MemoryMax": target}, usage=usage, margin=0.05, go_limits=go or {}
+    )
 
 
 def test_a_target_below_what_cannot_be_reclaimed_is_refused_with_the_numbers():

@@ -29,7 +29,12 @@ def test_from_no_limit_the_way_begins_at_what_the_host_has_and_to_no_limit_it_en
     down = stages({"api.slice": quota(None)}, {"api.slice": quota(200)}, way("api.slice"))
     assert [stage.values["api.slice"]["CPUQuota"] // PERCENT for stage in down] == [390, 350, 300, 200]
     up = stages({"api.slice": quota(200)}, {"api.slice": quota(None)}, way("api.slice"))
-    assert [stage.values["api.slice"]["CPUQuota"] for stage in up] == [210 * PERCENT, 250 * PERCENT, 300 * PERCENT, None]
+    assert [stage.values["api.slice"]["CPUQuota"] for stage in up] == [
+        210 * PERCENT,
+        250 * PERCENT,
+        300 * PERCENT,
+        None,
+    ]
     # A limit above what the host has changes nothing until the end.
     assert len(stages({"api.slice": quota(None)}, {"api.slice": quota(900)}, way("api.slice"))) == 1
 
