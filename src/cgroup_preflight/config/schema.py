@@ -6,7 +6,8 @@ Patterns have no look-around, because Taplo reads names of `patternProperties` w
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, Key, parse_name, parse_ready, parse_unit_name
+from cgroup_preflight.config.key import Key
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, parse_name, parse_ready, parse_unit_name
 from cgroup_preflight.config.properties import SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"

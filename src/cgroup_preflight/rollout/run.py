@@ -14,7 +14,7 @@ from cgroup_preflight.rollout.base import Clock, Watcher
 from cgroup_preflight.rollout.journal import Journal, JournalError
 from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
-from cgroup_preflight.rollout.machine import ENDS, Act, Phase, State, next_act
+from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
 from cgroup_preflight.rollout.memory import is_ready
 from cgroup_preflight.rollout.stages import Stage
 
@@ -262,10 +262,10 @@ class Runner:
         else:
             self._add("watch")
 
-    def _since_step(self) -> Sequence[dict[str, object]]:
+    def _since_step(self) -> Sequence[Record]:
         records = self._journal.records
         last = max(number for number, item in enumerate(records) if item["kind"] in ("begin", "step"))
-        return records[last:]  # type: ignore[return-value]
+        return records[last:]
 
     def _condemn(self) -> None:
         self._roll_back(self.state.reason)

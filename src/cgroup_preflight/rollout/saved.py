@@ -154,12 +154,10 @@ def _values(found: Mapping[str, Any]) -> Values:
 
 
 def _window(item: Mapping[str, Any]) -> Window:
-    numbers = {name: None if item[name] is None else _number(item[name]) for name in _NUMBERS}
-    periods = int(numbers.pop("periods") or 0)
+    numbers: dict[str, Any] = {name: None if item[name] is None else _number(item[name]) for name in _NUMBERS}
+    numbers["periods"] = int(numbers["periods"] or 0)
     neighbours = {_text(name): _number(value) for name, value in item["neighbours"].items()}
-    return Window(
-        seconds=_number(item["seconds"]), void=_text(item["void"]), periods=periods, neighbours=neighbours, **numbers
-    )  # type: ignore[arg-type]
+    return Window(seconds=_number(item["seconds"]), void=_text(item["void"]), neighbours=neighbours, **numbers)
 
 
 def _text(value: object) -> str:

@@ -103,7 +103,7 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 
 def _kills(before: Snapshot, after: Snapshot, paths: Iterable[str]) -> tuple[str, ...]:
-    found = []
+    found: list[str] = []
     for path in paths:
         old, new = (snapshot.samples.get(path) for snapshot in (before, after))
         if old is not None and new is not None and old.cgroup_id == new.cgroup_id:

@@ -65,6 +65,9 @@ class PlayedManager:
         self.refuses = ""
         #: Properties whose writes to the kernel are swallowed.
         self.deaf: set[str] = set()
+        self.missing: set[str] = set()
+        self.shown: dict[str, dict[str, object]] = {}
+        self.above = Effective(memory_bytes=None, memory_at="", cpus=None, cpus_at="", tasks=None, tasks_at="")
 
     def _tick(self) -> None:
         if self.kill_at is not None and self.acts == self.kill_at:
@@ -75,14 +78,12 @@ class PlayedManager:
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         return {
-            unit: Shown(
-                unit=unit,
-                cgroup=f"/{unit}",
-                values=dict(self.memory[unit]),
-                drop_ins=tuple(path for path, _ in self._drop_ins(unit)),
-            )
-            for unit in units
-        }
+            unit: Shown(**{
+                "unit": unit, "cgroup": f"/{unit}", "values": dict(self.memory[unit]),
+                "drop_ins": tuple(path for path, _ in self._drop_ins(unit)), **self.shown.get(unit, {}),
+            })
+            for unit in units if unit in self.memory
+        }  # fmt: skip
 
     def values(self, units: Sequence[str]) -> dict[str, dict[str, int | None]]:
         return {unit: dict(self.memory[unit]) for unit in units}
@@ -110,7 +111,7 @@ class PlayedManager:
     def reload_by_anybody(self) -> None:
         for unit, values in self.base.items():
             found = dict(values)
-            for path, text in self._drop_ins(unit):
+            for _, text in self._drop_ins(unit):
                 for line in text.splitlines():
                     name, _, value = line.partition("=")
                     if name in LIMITS:
@@ -131,14 +132,22 @@ class PlayedManager:
         return self.boot_id
 
     def attribute(self, cgroup: str, name: str) -> str | None:
-        unit = cgroup.strip("/")
+        unit = cgroup.rpartition("/")[2]
+        if name in self.missing:
+            return None
         if name == "memory.current":
             return str(self.used.get(unit, 0))
+        if name == "memory.stat":
+            return f"anon {self.used.get(unit, 0)}\nslab_unreclaimable 0\n"
         limit = next(item for item in LIMITS.values() if item.attribute == name)
         return kernel_text(limit.name, self.kernel[unit].get(limit.name), page=4096)
 
     def effective(self, cgroup: str) -> Effective:
-        raise NotImplementedError
+        return self.above
+
+    def attribute_missing(self, name: str) -> None:
+        """A file that no cgroup has."""
+        self.missing.add(name)
 
     def control_files(self, unit: str, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(f"{folder}/{unit}.d/{name}" for folder in (ETC, RUN) for name in control_names(names))
