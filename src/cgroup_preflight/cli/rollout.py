@@ -28,6 +28,7 @@ Changes the limits of slices on this running host in steps: sets them through
 systemd, reads each one back from the kernel, watches the slice, its neighbours
 and the slices that it is compared with, and goes on or takes everything back.
 At the end the values are persistent. [rollout] in the config has the steps.
+Use it where services must go on while their limits change.
 
     cgroup-preflight rollout plan       what would change; changes nothing
     cgroup-preflight rollout apply      does it, in steps
@@ -47,7 +48,8 @@ _ACTIONS = {
     "plan": ("show what would change, in which steps", """
 Reads the present values of this host and shows each one that would change,
 through which values, and what speaks against it: a drop-in that would win, a
-memory limit below what is in use, a slice that does not run.
+memory limit below what is in use, a slice that does not run. Use it before
+each `apply`, and in a pipeline.
 
     cgroup-preflight rollout plan
     cgroup-preflight rollout plan --format json=plan.json
@@ -57,25 +59,27 @@ Measures what is usual, then sets the values of each step, reads them back and
 watches. An OOM kill, a service that fails, a value that does not read back or
 memory that stalls takes everything back at once; more throttling or pressure
 than [rollout] allows does so after enough samples. Without enough samples it
-pauses, and takes back at the deadline.
+pauses, and takes back at the deadline. Use it on one host, or from a tool that
+deploys to many.
 
     cgroup-preflight rollout apply
     cgroup-preflight rollout apply --yes --format json=rollout.json
 """),
     "status": ("show the last rollout of this host", """
 Shows the journal: each step with its verdict and numbers, and how it ended or
-where it is. Reads only.
+where it is. Use it at another terminal, or after the end. It reads only.
 
     cgroup-preflight rollout status
 """),
     "abort": ("take the rollout back now", """
-Restores the old values and reads them back. A rollout that runs at another
-terminal is told to do so.
+Restores the old values and reads them back. Use it when you see harm that the
+judge does not. A rollout that runs at another terminal is told to do so.
 
     cgroup-preflight rollout abort --yes
 """),
     "resume": ("go on with a rollout whose tool died", """
-Goes on from the last record of the journal. Where the timer of the service
+Goes on from the last record of the journal. Use it after a crash, a reboot or
+a lost session. Where the timer of the service
 manager or a reboot has brought the old values back, it says so and ends.
 
     cgroup-preflight rollout resume
@@ -137,7 +141,7 @@ def _prepared(args: argparse.Namespace) -> "tuple[Config, Host, Prepared, Contex
 
 
 def _apply(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
-    from cgroup_preflight.config.rollout import Rollout
+    from cgroup_preflight.config.model import Rollout
     from cgroup_preflight.rollout import session
 
     config, host, prepared, context = _prepared(args)

@@ -15,6 +15,7 @@ from cgroup_preflight.config.model import (
     Config,
     Policy,
     Require,
+    Rollout,
     Service,
     Setting,
     Slice,
@@ -33,7 +34,6 @@ from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Location, Remedy, Status
 
 if TYPE_CHECKING:
-    from cgroup_preflight.config.rollout import Rollout
     from cgroup_preflight.config.unit_source import UnitSource
 
 _SIZE_MAX = 1 << 20
@@ -160,10 +160,10 @@ def _build(
     return config
 
 
-def _rollout(tables: Mapping[str, Any], mistakes: Mistakes) -> "Rollout | None":
+def _rollout(tables: Mapping[str, Any], mistakes: Mistakes) -> Rollout | None:
     if "rollout" not in tables:
         return None
-    from cgroup_preflight.config.rollout import read_rollout  # few configs have one
+    from cgroup_preflight.config.rollout_table import read_rollout  # few configs have one
 
     raw = tables["rollout"]
     named = raw.get("slices", {}) if isinstance(raw, dict) else {}

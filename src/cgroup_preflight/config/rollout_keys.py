@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from cgroup_preflight.config.key import Key, Section
 from cgroup_preflight.config.properties import PERCENT
+from cgroup_preflight.config.rollout import Query
 from cgroup_preflight.core import quantities as q
 
 #: A number with its sign, as PromQL and Python both read it.
@@ -70,9 +71,7 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _query(text: str) -> object:
-    from cgroup_preflight.config.rollout import Query  # that module needs the table of all keys
-
+def _query(text: str) -> Query:
     match = _BOUND.fullmatch(text) if len(text) <= _EXPRESSION_MAX else None
     if match is None or any(ord(char) < 32 and char not in "\n\t" for char in text):
         raise q.QuantityError(

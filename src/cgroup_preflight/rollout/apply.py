@@ -1,4 +1,4 @@
-"""Applies values to units, reads them back in three ways, and restores what was there before.
+"""Applies values to units, reads them back in three ways, and restores what was in force before.
 
 The success of `systemctl set-property` proves nothing: errors of writing cgroup files are logged and swallowed
 (systemd/systemd#22211), and a limit below the usage can be written without being in force (cgroup-v2.rst).
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.rollout.base import Manager, UnitPlan
-from cgroup_preflight.rollout.dead_man import DeadMan, restoring
+from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
+from cgroup_preflight.rollout.dead_man import restoring
 from cgroup_preflight.rollout.drop_ins import control_names, hold_text, winner
 from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
 from cgroup_preflight.rollout.stages import changes

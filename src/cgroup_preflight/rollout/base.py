@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field
 from cgroup_preflight.rollout.limits import Values
+from cgroup_preflight.rollout.stages import Change
 
 if TYPE_CHECKING:
     from typing import Protocol
 
     from cgroup_preflight.host.cgroup import Effective
-    from cgroup_preflight.rollout.dead_man import DeadMan
     from cgroup_preflight.rollout.judge import Window
 else:
     Protocol = object
@@ -55,6 +55,21 @@ class Memory:
     stat: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadMan:
+    """What restores: `changes` in order, then `copies` (target by backup), then `removed` files; it ends with `mark`.
+
+    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did.
+    """
+
+    rollout: str
+    seconds: float
+    changes: tuple[Change, ...]
+    copies: Mapping[str, str]
+    removed: tuple[str, ...]
+    mark: str
+
+
 class Manager(Protocol):
     """A service manager and the kernel's files of its units. Methods have time-outs and raise HostError without an answer."""
 
@@ -96,8 +111,8 @@ class Manager(Protocol):
     def remove_files(self, paths: Sequence[str]) -> None:
         """Removes files; those already gone do not matter."""
 
-    def arm(self, dead_man: "DeadMan") -> None:
-        """Starts the timer that restores the old values, or starts it anew."""
+    def arm(self, dead_man: DeadMan) -> None:
+        """Starts the timer that restores the old values, or starts it again."""
 
     def renew(self) -> None:
         """Lets the time of the timer begin again."""

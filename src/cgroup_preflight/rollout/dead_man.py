@@ -5,29 +5,13 @@ The commands are plain programs of the system, so that they work without this to
 
 from collections.abc import Mapping, Sequence
 
-from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.plan.unit_syntax import command_line, specifiers
-from cgroup_preflight.rollout.base import UnitPlan
+from cgroup_preflight.rollout.base import DeadMan, UnitPlan
 from cgroup_preflight.rollout.limits import assignment
 from cgroup_preflight.rollout.stages import Change, changes
 
 UNIT = "cgroup-preflight-rollout"
 _WHO = "cgroup-preflight rollout "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadMan:
-    """What restores: `changes` in order, then `copies` (target by backup), then `removed` files; it ends with `mark`.
-
-    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did.
-    """
-
-    rollout: str
-    seconds: float
-    changes: tuple[Change, ...]
-    copies: Mapping[str, str]
-    removed: tuple[str, ...]
-    mark: str
 
 
 def restoring(units: Sequence[UnitPlan], left: Sequence[str] = ()) -> tuple[Change, ...]:

@@ -1,7 +1,7 @@
 """Samples to a verdict: whether a stage did harm. Pure.
 
 A verdict needs at least `samples_min` windows with real numbers. Failed wins over Error, Error over Inconclusive, and that
-over Success, whatever came last: neither silence nor an error is ever a success.
+over Success, whatever came last: neither silence nor an error is a success.
 """
 
 import enum

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cgroup_preflight.config.model import Config
-from cgroup_preflight.config.rollout import Rollout
+from cgroup_preflight.config.model import Config, Rollout
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import dataclass

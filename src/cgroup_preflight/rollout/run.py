@@ -6,7 +6,7 @@ the first change until after the last one; what watches renews it.
 
 from collections.abc import Callable, Sequence
 
-from cgroup_preflight.config.rollout import Rollout
+from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.rollout.apply import Hands, Mismatch, Where

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cgroup_preflight.config.rollout import Hook, Prometheus, Query, Rollout, Thresholds
+from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.config.rollout import Hook, Prometheus, Query, Thresholds
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.rollout.base import UnitPlan
 from cgroup_preflight.rollout.judge import Window

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from cgroup_preflight.config.rollout import Rollout
+from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass

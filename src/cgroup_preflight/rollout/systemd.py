@@ -18,8 +18,8 @@ from cgroup_preflight.host.cgroup import Effective, Observer
 from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
-from cgroup_preflight.rollout.base import Shown
-from cgroup_preflight.rollout.dead_man import UNIT, DeadMan, commands, rollout_of, service_text, timer_text
+from cgroup_preflight.rollout.base import DeadMan, Shown
+from cgroup_preflight.rollout.dead_man import UNIT, commands, rollout_of, service_text, timer_text
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names
 from cgroup_preflight.rollout.limits import LIMITS, Values, assignment, of_bus, on_bus
 

@@ -6,12 +6,11 @@ It can be killed at any of its acts, as the tool that calls it can. The real one
 import os
 from collections.abc import Sequence
 
-from cgroup_preflight.config.rollout import Rollout
+from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.host.cgroup import Effective
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
-from cgroup_preflight.rollout.base import Shown, UnitPlan
-from cgroup_preflight.rollout.dead_man import DeadMan
+from cgroup_preflight.rollout.base import DeadMan, Shown, UnitPlan
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names
 from cgroup_preflight.rollout.judge import Window
 from cgroup_preflight.rollout.limits import LIMITS, PERCENT, kernel_text

@@ -2,8 +2,8 @@
 
 import shlex
 
-from cgroup_preflight.rollout.base import UnitPlan
-from cgroup_preflight.rollout.dead_man import DeadMan, commands, restoring, rollout_of, service_text, timer_text
+from cgroup_preflight.rollout.base import DeadMan, UnitPlan
+from cgroup_preflight.rollout.dead_man import commands, restoring, rollout_of, service_text, timer_text
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names, hold_text, later, sets, winner
 from cgroup_preflight.rollout.limits import PERCENT
 

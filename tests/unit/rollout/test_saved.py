@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from cgroup_preflight.config.rollout import Hook, Prometheus, Query, Rollout, Thresholds
+from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.config.rollout import Hook, Prometheus, Query, Thresholds
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.host.command import Completed

@@ -11,7 +11,7 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.rollout.dead_man import DeadMan
+from cgroup_preflight.rollout.base import DeadMan
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.stages import Change
 from cgroup_preflight.rollout.systemd import Systemd
