@@ -10,7 +10,7 @@ from contextlib import closing
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.core.verdict import exit_status_of
@@ -131,13 +131,19 @@ def _prepared(args: argparse.Namespace) -> "tuple[Config, Host, Prepared, Contex
     config = common.load_config(args.config, args.allow_outside)
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
+    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.rollout.go_limits import live_limits
     from cgroup_preflight.rollout.prepare import prepare
     from cgroup_preflight.rollout.session import host_of
 
     context = common.context(config, args.engine, ())
     host = host_of(context.facts, context.engine)
     cpus = len(value_or(context.facts.online_cpus, frozenset())) or os.cpu_count() or 1
-    return config, host, prepare(config, host.manager, host_numbers(context.facts), cpus=cpus), context
+    prepared = prepare(
+        config, host.manager, host_numbers(context.facts), cpus=cpus,
+        live=lambda cgroup: live_limits(LiveFs(), host.mount, cgroup),
+    )  # fmt: skip
+    return config, host, prepared, context
 
 
 def _apply(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
@@ -173,10 +179,14 @@ def _run(journal: "Journal", host: "Host", act: "Callable[..., object]", *, want
         act(runner_of(saved, journal, host, _say))
     except Exception:
         raise
-    except BaseException:
-        _say(f"ended by a signal; the service manager restores the old values within {saved.config.restore_after:g}s, "
-             "unless `cgroup-preflight rollout resume` goes on before")  # fmt: skip
-        raise
+    except BaseException as error:  # noqa: BLE001 - every end but an error is a signal
+        _say(
+            f"ended by a signal; the service manager restores the old values within {saved.config.restore_after:g}s, "
+            "unless `cgroup-preflight rollout resume` goes on before"
+        )
+        # Not as it came: then "everything that it started was stopped" would follow.
+        interrupted = isinstance(error, KeyboardInterrupt)
+        raise SystemExit(ExitStatus.INTERRUPTED if interrupted else ExitStatus.TERMINATED) from None
     return findings_of(journal.state, journal.records, wanted=wanted)
 
 
@@ -212,8 +222,12 @@ def _status(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | Non
 def _resume(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
     from cgroup_preflight.rollout import journal as journals
     from cgroup_preflight.rollout import session
+    from cgroup_preflight.rollout.machine import ENDS
+    from cgroup_preflight.rollout.outcome import findings_of
 
     path, found = _last(args.state)
+    if found.state.phase in ENDS:
+        return findings_of(found.state, found.records), None
     host, context = _host_of(session.saved_in(path, found).manager)
     with session.locked(os.path.dirname(path)), closing(journals.reopen(path)) as journal:
         return _run(journal, host, lambda runner: runner.run()), context
@@ -225,10 +239,10 @@ def _abort(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None
     from cgroup_preflight.rollout.machine import ENDS
 
     path, found = _last(args.state)
-    saved = session.saved_in(path, found)
     if found.state.phase in ENDS:
         raise UsageError(f"the last rollout is over: {found.state.phase.value}", where=path,
                          remedy=Remedy(title="put the old values into the config, and run `rollout apply`"))  # fmt: skip
+    saved = session.saved_in(path, found)
     _ask(args, "take the rollout back?")
     host, context = _host_of(saved.manager)
     with session.taking_over(os.path.dirname(path), saved.rollout), closing(journals.reopen(path)) as journal:

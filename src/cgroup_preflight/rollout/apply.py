@@ -100,6 +100,13 @@ class Hands:
             removed=tuple(removed), mark=self.mark,
         ))  # fmt: skip
 
+    def clean(self) -> None:
+        """Removes what only the timer needed."""
+        count = sum(len(item.files) for item in self.units)
+        self.manager.remove_files(
+            [os.path.join(self._folder, f"{self.rollout}.{number}.before") for number in range(count)]
+        )
+
     def step(self, before: Limits, after: Limits) -> str:
         """Brings the values of a stage into force, at run time; the manager's words where it refused."""
         for unit, values in after.items():

@@ -1,6 +1,6 @@
 """What a rollout would do on this host, and what speaks against it: reads only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.model import Config, Rollout
 from cgroup_preflight.core import codes
@@ -74,8 +74,13 @@ def go_limits(config: Config, unit: str) -> dict[str, int]:
     return found
 
 
-def prepare(config: Config, manager: Manager, host: HostNumbers, *, cpus: int) -> Prepared:
-    """Reads the present values and makes the stages. Raises UsageError, HostError."""
+def prepare(
+    config: Config, manager: Manager, host: HostNumbers, *, cpus: int, live: Callable[[str], Mapping[str, int]] = lambda _cgroup: {}
+) -> Prepared:  # fmt: skip
+    """Reads the present values and makes the stages. Raises UsageError, HostError.
+
+    `live` gives GOMEMLIMIT of the processes in a cgroup, in bytes by the name of their service.
+    """
     rollout = config.rollout or Rollout()
     wanted = targets(config, host)
     present = manager.show(tuple(wanted))
@@ -88,7 +93,13 @@ def prepare(config: Config, manager: Manager, host: HostNumbers, *, cpus: int) -
         for unit, values in complete(old, wanted).items()
     }
     units = tuple(_unit_plan(present[unit], old[unit], new[unit], manager) for unit in wanted)
-    findings += [item for unit in units for item in _against(unit, present[unit.unit], manager, config, rollout)]
+    findings += [
+        item
+        for unit in units
+        for item in _against(
+            unit, present[unit.unit], manager, rollout, {**go_limits(config, unit.unit), **live(unit.cgroup)}
+        )
+    ]
     way = Way(
         steps=rollout.steps, groups=groups(wanted, [f"{name}.slice" for name in rollout.order]),
         capacity=_capacity(host, cpus), page=host.page_size,
@@ -143,7 +154,9 @@ def _unusable(unit: str, item: Shown | None, values: Values, manager: Manager) -
                 )  # fmt: skip
 
 
-def _against(unit: UnitPlan, item: Shown, manager: Manager, config: Config, rollout: Rollout) -> Iterator[Finding]:
+def _against(
+    unit: UnitPlan, item: Shown, manager: Manager, rollout: Rollout, go: Mapping[str, int]
+) -> Iterator[Finding]:  # fmt: skip
     """Drop-ins that would win, memory that is in use, and limits above."""
     texts = {path: manager.read_file(path) or "" for path in item.drop_ins}
     changed = [name for name, value in unit.new.items() if value != unit.old[name]]
@@ -163,7 +176,7 @@ def _against(unit: UnitPlan, item: Shown, manager: Manager, config: Config, roll
                 str(error), where=f"{unit.cgroup}/memory.stat", remedy=Remedy(title="look at this file")
             ) from None
     for refusal in refusals(unit.unit, unit.old, unit.new, usage=usage, margin=rollout.memory_margin,
-                            go_limits=go_limits(config, unit.unit)):  # fmt: skip
+                            go_limits=go):  # fmt: skip
         yield codes.ROLLOUT_MEMORY.finding(Status.FAIL, unit.unit, refusal.message, Remedy(title="choose a higher target"),
                                            evidence={"property": refusal.property})  # fmt: skip
     yield from _above(unit, manager)

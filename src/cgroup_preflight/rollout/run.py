@@ -138,16 +138,23 @@ class Runner:
             f"step {number + 1} of {len(self._stages)}: {stage.share / 100:g}% of the way"
             + (", memory first" if stage.squeeze else "")
         )
-        why = self._hook("before", self.state, stage) or self._hands.step(before, stage.values)
+        why = self._run_hook("before", stage) or self._hands.step(before, stage.values)
         if why:
             self._roll_back(why)
             return
         if self._verify(stage.values):
-            why = self._hook("after", self.state, stage)
+            why = self._run_hook("after", stage)
             if why:
                 self._roll_back(why)
             else:
                 self._add("verified", stage=number)
+
+    def _run_hook(self, when: str, stage: Stage) -> str:
+        why = self._hook(when, self.state, stage)
+        # A hook may take half of the time after which the timer restores the old values.
+        self._hands.manager.renew()
+        self._renewed = self._clock.monotonic()
+        return why
 
     def _make_ready(self, stage: Stage, before: Limits) -> str:
         """Waits until the memory in use is below every MemoryMax that goes down; why that did not happen."""
@@ -284,6 +291,7 @@ class Runner:
             if not why:
                 self._hands.manager.disarm()
                 self._add("restored", by=by, left=list(left))
+                self._hands.clean()
                 self._say(
                     "the old values are back"
                     + (f", except {', '.join(left)}, which somebody else has changed" if left else "")
@@ -321,6 +329,7 @@ class Runner:
                 self._hands.manager.disarm()
                 if not self._hands.was_restored():
                     self._add("promoted")
+                    self._hands.clean()
                     self._say("done: the new values are persistent")
                     return
                 break

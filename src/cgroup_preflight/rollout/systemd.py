@@ -192,9 +192,9 @@ class Systemd:
 
     def armed_for(self) -> str:
         """As `Manager.armed_for`."""
-        done = self._systemctl("show", "--property=Id,ActiveState,Description", "--", f"{UNIT}.timer")
+        done = self._systemctl("show", "--property=Id,SubState,Description", "--", f"{UNIT}.timer")
         (shown, *_) = (*parse_unit_show(done.stdout), {})
-        return rollout_of(shown.get("Description", "")) if shown.get("ActiveState") == "active" else ""
+        return rollout_of(shown.get("Description", "")) if shown.get("SubState") in ("waiting", "running") else ""
 
     # --- programs
 

@@ -36,7 +36,8 @@ class Watch:
         names = sorted(
             {name for path in (*below, *self._watched.units) if (name := path.rpartition("/")[2]).endswith(".service")}
         )
-        self._states = Services(states=self._services(names))
+        # What is known already stays: a service that failed since then must not look as if it had been so before.
+        self._states = Services(states={**self._services(names), **self._states.states})
         if not self._counts:
             self._counts = {path: self._events(path) for path in self._watched.units}
 
@@ -54,7 +55,7 @@ class Watch:
             services=(self._states, states),
             answers=self._ask(),
         )
-        self._last, self._states = now, states
+        self._last = now
         return found
 
     def alarms(self) -> tuple[str, ...]:

@@ -155,6 +155,7 @@ def test_a_limit_above_is_a_warning(manager):
         ("[rollout.slices.system-x]\nTasksMax = 5", "belongs to systemd"),
         ("[rollout.slices.api]\nOdd = 5", "not a key"),
         ("odd = 5", "not a key"),
+        ('restore_after = "30s"', "more than half of restore_after"),
     ],
 )
 def test_mistakes_of_the_config_are_named(line, words):

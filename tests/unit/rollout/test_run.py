@@ -177,7 +177,8 @@ def harm():
 def test_killed_at_any_act_it_ends_wholly_old_or_wholly_new(tmp_path, watcher, then):
     total = _acts(tmp_path, watcher)
     assert total > 40
-    for number in range(total):
+    # The two ways that any crash can take are tried everywhere.
+    for number in range(0, total, 1 if then in ("resume", "timer") else 3):
         folder = tmp_path / str(number)
         folder.mkdir()
         game = Game(str(folder), OLD, NEW)

@@ -170,9 +170,9 @@ def test_the_timer_is_written_started_anew_and_removed():
 
 
 def test_whose_timer_runs():
-    running = "Id=cgroup-preflight-rollout.timer\nActiveState=active\nDescription=cgroup-preflight rollout r1\n"
+    running = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
     assert manager(Programs(show=(0, running, ""))).armed_for() == "r1"
-    assert manager(Programs(show=(0, running.replace("=active", "=inactive"), ""))).armed_for() == ""
+    assert manager(Programs(show=(0, running.replace("=waiting", "=elapsed"), ""))).armed_for() == ""
 
 
 def test_a_reload_that_fails_is_an_error():
