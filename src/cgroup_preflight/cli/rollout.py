@@ -123,43 +123,48 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
-    _, _, prepared, context = _prepared(args)
-    return prepared.findings, context
+    config, host, context = _opened(args)
+    return _prepared(config, host, context).findings, context
 
 
-def _prepared(args: argparse.Namespace) -> "tuple[Config, Host, Prepared, Context]":
+def _opened(args: argparse.Namespace) -> "tuple[Config, Host, Context]":
     config = common.load_config(args.config, args.allow_outside)
+    from cgroup_preflight.rollout.session import host_of
+
+    context = common.context(config, args.engine, ())
+    return config, host_of(context.facts, context.engine), context
+
+
+def _prepared(config: "Config", host: "Host", context: "Context") -> "Prepared":
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
     from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.rollout.go_limits import live_limits
     from cgroup_preflight.rollout.prepare import prepare
-    from cgroup_preflight.rollout.session import host_of
 
-    context = common.context(config, args.engine, ())
-    host = host_of(context.facts, context.engine)
     cpus = len(value_or(context.facts.online_cpus, frozenset())) or os.cpu_count() or 1
-    prepared = prepare(
+    return prepare(
         config, host.manager, host_numbers(context.facts), cpus=cpus,
         live=lambda cgroup: live_limits(LiveFs(), host.mount, cgroup),
     )  # fmt: skip
-    return config, host, prepared, context
 
 
 def _apply(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
     from cgroup_preflight.config.model import Rollout
     from cgroup_preflight.rollout import session
 
-    config, host, prepared, context = _prepared(args)
-    if prepared.refused or not prepared.stages:
-        return prepared.findings, context
+    config, host, context = _opened(args)
     rollout = config.rollout or Rollout()
     _check_server(rollout.prometheus.url, allow=args.allow_remote)
     folder = session.state_folder(args.state)
     with session.locked(folder):
         busy = _unfinished(folder, host)
         if busy:
-            return (*prepared.findings, *busy), context
+            return busy, context
+        # What is read during another rollout would be one of its steps.
+        prepared = _prepared(config, host, context)
+        if prepared.refused or not prepared.stages:
+            return prepared.findings, context
         for finding in prepared.findings:
             _say(f"{finding.subject}: {finding.message}")
         _ask(args, f"change these limits in {len(prepared.stages)} steps?")

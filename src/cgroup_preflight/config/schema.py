@@ -50,9 +50,7 @@ def schema() -> Schema:
 
 def _rollout() -> Schema:
     slices = _named("rollout_slice", "Target values by slice, without .slice.", _NOT_IN_SLICE)
-    return _table(
-        "rollout", slices=slices, hook=_table("rollout.hook"), prometheus=_table("rollout.prometheus")
-    )
+    return _table("rollout", slices=slices, hook=_table("rollout.hook"), prometheus=_table("rollout.prometheus"))
 
 
 def _named(name: str, description: str, forbidden: str) -> Schema:

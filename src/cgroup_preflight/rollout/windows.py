@@ -64,6 +64,8 @@ def window_of(
         )
     ratios = [item for item in map(_throttled, known) if item is not None]
     worst = max(ratios, default=None)
+    if worst is None and not answers and not any(item.counters for item in known):
+        return Window(seconds=seconds, void="the kernel shows no counters", at_once=at_once)
     return Window(
         seconds=seconds, at_once=at_once,
         periods=worst[1] if worst else 0, throttled=worst[0] if worst else None,

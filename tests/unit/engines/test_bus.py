@@ -240,7 +240,9 @@ def test_the_managers_own_properties(manager, line):
 def test_properties_of_a_running_unit_are_set_in_one_call(manager):
     heard = manager((1, answer(1)))
     with contextlib.closing(bus.Connection(seconds=5)) as line:
-        assert line.call([bus.set_properties("a.slice", {"CPUQuotaPerSecUSec": 500_000, "MemoryMax": (1 << 64) - 1}, runtime=True)]) == [None]
+        assert line.call(
+            [bus.set_properties("a.slice", {"CPUQuotaPerSecUSec": 500_000, "MemoryMax": (1 << 64) - 1}, runtime=True)]
+        ) == [None]
     # Written by hand: a string and its padding, a boolean, an array of (name, variant of type t) on boundaries of 8.
     body = (
         text("a.slice") + struct.pack("<I", 1) + struct.pack("<I", 72) + b"\0" * 4

@@ -97,3 +97,11 @@ def test_neighbours_are_siblings_that_the_rollout_does_not_touch():
     )
     assert neighbours_of(("/a.slice/a-b.slice",), paths, ("/old.slice",)) == ("/a.slice/a-c.slice",)
     assert neighbours_of(("/a.slice",), paths, ("/old.slice",)) == ("/db.slice",)
+
+
+def test_a_kernel_without_counters_gives_no_sample():
+    empty = [
+        Snapshot(started_ns=0, stamp_ns=at, wall=0.0, errors={}, samples={"/api.slice": Sample(cgroup="/api.slice", cgroup_id=1, stamp_ns=at, files={})})
+        for at in (0, 10**10)
+    ]  # fmt: skip
+    assert "no counters" in window_of(*empty, WATCHED, stalled_max=0.1).void
