@@ -24,6 +24,7 @@ def test_a_target_below_what_cannot_be_reclaimed_is_refused_with_the_numbers():
 def test_raising_is_never_refused():
     assert found(100 * M, old=90 * M) == ()
     assert found(None) == ()
+    assert found(100 * M, old=100 * M) == ()
     assert len(found(100 * M, old=None)) == 1
 
 

@@ -67,6 +67,7 @@ def test_no_numbers_pause_and_are_taken_back_at_the_deadline(game):
     state = game.play()
     assert state.phase is Phase.ROLLED_BACK
     assert "no verdict within 60s" in state.reason
+    assert game.clock.now - 1000.0 < 200.0
     kinds = [record["kind"] for record in journals.read(game.path).records]
     assert kinds.count("watch") >= 1
     assert game.is_old()
@@ -170,6 +171,17 @@ def _acts(tmp_path, watcher=None) -> int:
 
 def harm():
     return PlayedWatcher(*[QUIET] * 4, window(throttled=0.9))
+
+
+def test_a_restart_of_the_host_ends_the_rollout_and_the_reason_says_so(game):
+    game.manager.kill_at = 30
+    assert game.play() is None
+    assert journals.read(game.path).state.stage >= 0
+    game.manager.start_again()
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert "the host was started again" in state.reason
+    assert game.is_old()
 
 
 @pytest.mark.parametrize("watcher", [PlayedWatcher, harm])

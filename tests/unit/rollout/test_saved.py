@@ -64,6 +64,7 @@ def _break(record, path, value):
         (("units", 0, "old", "CPUQuota"), "1"),
         (("units", 0, "old", "CPUQuota"), True),
         (("units", 0, "old", "Odd"), 1),
+        (("units", 0, "old", "MemoryMax"), KeyError),
         (("units", 0, "files"), {"/etc/passwd": None}),
         (("units", 0, "files"), {"/etc/systemd/system.control/other.slice.d/50-CPUQuota.conf": None}),
         (("units", 0, "files"), {"/etc/../a.slice.d/50-CPUQuota.conf": None}),

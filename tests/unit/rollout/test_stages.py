@@ -65,6 +65,14 @@ def test_memory_high_goes_below_memory_max_before_that_goes_down_and_comes_back(
     assert found[3].values == new
 
 
+def test_a_memory_high_that_is_low_enough_stays():
+    old = {"api.slice": {"MemoryMax": 512 * M, "MemoryHigh": 100 * M}}
+    new = complete(old, {"api.slice": {"MemoryMax": 256 * M}})
+    found = stages(old, new, way("api.slice"))
+    assert {stage.values["api.slice"]["MemoryHigh"] for stage in found} == {100 * M}
+    assert not any(stage.squeeze for stage in found)
+
+
 def test_memory_that_goes_up_needs_no_squeeze():
     old = {"api.slice": {"MemoryMax": 256 * M, "MemoryHigh": None}}
     new = complete(old, {"api.slice": {"MemoryMax": 512 * M}})
