@@ -224,6 +224,14 @@ class Hands:
             and used > limit
         )  # fmt: skip
 
+    def effective(self) -> dict[str, dict[str, float | int | str | None]]:
+        """What holds over a unit and all above it: CPUs, bytes of memory, and the level that decides, by unit."""
+        found = {item.unit: self.manager.effective(item.cgroup) for item in self.units}
+        return {
+            unit: {"cpus": item.cpus, "cpus_at": item.cpus_at, "memory": item.memory_bytes, "memory_at": item.memory_at}
+            for unit, item in found.items()
+        }
+
     def used(self, unit: str) -> int | None:
         """memory.current of a unit, in bytes."""
         text = self.manager.attribute(self._by_name[unit].cgroup, "memory.current")

@@ -147,7 +147,7 @@ class Runner:
             if why:
                 self._roll_back(why)
             else:
-                self._add("verified", stage=number)
+                self._add("verified", stage=number, effective=self._hands.effective())
 
     def _run_hook(self, when: str, stage: Stage) -> str:
         why = self._hook(when, self.state, stage)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.config.rollout import Hook, Prometheus, Query, Thresholds
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.rollout.base import UnitPlan
 from cgroup_preflight.rollout.judge import Window
 from cgroup_preflight.rollout.limits import LIMITS, Values
@@ -34,7 +34,10 @@ _NUMBERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """One rollout: `control` are paths of cgroups, `baseline` the windows before the first change."""
+    """One rollout: `control` are paths of cgroups, `baseline` the windows before the first change.
+
+    `kills` are the OOM kills until then by cgroup: those while no tool ran count, too.
+    """
 
     rollout: str
     boot: str
@@ -44,6 +47,7 @@ class Saved:
     baseline: tuple[Window, ...]
     control: tuple[str, ...]
     config: Rollout
+    kills: Mapping[str, int] = field(default_factory=dict)
 
 
 def fields(saved: Saved) -> dict[str, Any]:
@@ -51,6 +55,7 @@ def fields(saved: Saved) -> dict[str, Any]:
     config = saved.config
     return {
         "rollout": saved.rollout, "boot": saved.boot, "manager": saved.manager, "control": list(saved.control),
+        "kills": dict(saved.kills),
         "units": [
             {"unit": unit.unit, "cgroup": unit.cgroup, "old": dict(unit.old), "new": dict(unit.new), "period": unit.period,
              "files": dict(unit.files)}
@@ -98,6 +103,7 @@ def _saved(record: Record) -> Saved:
     return Saved(
         rollout=rollout, boot=_text(record["boot"]), manager=_text(record["manager"]), units=units, stages=found,
         baseline=tuple(_window(item) for item in record["baseline"]), control=_texts(record["control"]),
+        kills={_text(path): _count(number) for path, number in record["kills"].items()},
         config=Rollout(
             **{name: _number(config[name]) for name in _SPANS},  # type: ignore[arg-type]
             thresholds=Thresholds(**{

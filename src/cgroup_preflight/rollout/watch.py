@@ -13,18 +13,24 @@ from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbour
 
 
 class Watch:
-    """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server."""
+    """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server.
+
+    `killed` are the OOM kills by cgroup before the rollout; without it, those until the first sample do not count.
+    """
 
     def __init__(
         self, tree: Tree, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
         services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] = tuple,
+        killed: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self._tree, self._observer = tree, observer
         self._watched = Watched(units=tuple(units), control=tuple(control))
         self._stalled_max, self._services, self._ask = stalled_max, services, ask
         self._last: Snapshot | None = None
         self._states = Services()
-        self._counts: dict[str, Mapping[str, int]] = {}
+        self._counts: dict[str, Mapping[str, int]] = {
+            path: {"oom_kill": count} for path, count in (killed or {}).items()
+        }
 
     def begin(self) -> None:
         """As `Watcher.begin`."""
@@ -66,6 +72,10 @@ class Watch:
         if found:
             return tuple(found)
         return troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+
+    def killed(self) -> dict[str, int]:
+        """The OOM kills so far by cgroup."""
+        return {path: self._events(path).get("oom_kill", 0) for path in self._watched.units}
 
     def _events(self, path: str) -> Mapping[str, int]:
         reading = parsed(self._observer.read(path, "memory.events"), parse_flat_keyed)
