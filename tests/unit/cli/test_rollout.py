@@ -5,9 +5,13 @@ import os
 
 import pytest
 
+from cgroup_preflight.cli import common
 from cgroup_preflight.cli.guard import guarded
 from cgroup_preflight.cli.rollout import _check_server, main
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.report.headline import headline
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.session import BusyError, abort_file, last, locked, state_folder, taking_over
 from tests.unit.rollout.played import Game
@@ -126,3 +130,15 @@ def test_the_newest_journal_with_a_record_counts(folder):
     path, found = last(folder)
     assert os.path.basename(path) == "r1.journal"
     assert found.records[0]["rollout"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("findings", "line"),
+    [
+        ((codes.ROLLOUT_PLAN.finding(Status.PASS, "a.slice", "CPUQuota: 200% -> 100%"),), "PASS: 1 value would change"),
+        ((codes.ROLLOUT.finding(Status.PASS, "r1", "the new values are persistent after 4 steps"),), "PASS: the new values are persistent after 4 steps"),
+        ((codes.ROLLOUT_TAKEN_BACK.finding(Status.FAIL, "r1", "the old values are back: x"),), "FAIL: 1 of 1 check failed: CGP805 r1"),
+    ],
+)  # fmt: skip
+def test_the_headline_claims_no_proof_of_a_service(findings, line):
+    assert headline(common.report(common.start(), None, findings)) == line

@@ -12,7 +12,7 @@ _SWALLOWED = "https://github.com/systemd/systemd/issues/22211"
 
 ROLLOUT_PAGES: dict[Code, Page] = {
     codes.ROLLOUT: Page(
-        what="Says how a rollout ended: the new values are persistent, or there was nothing to change.",
+        what="Checks that a rollout came to its end: the new values are persistent, or there was nothing to change.",
         fails="The rollout did not come to its end. The other findings and the journal say why.",
         fix="Read the journal with `cgroup-preflight rollout status`, correct the cause, and run `rollout apply` again.",
         about=("rollout", "set-property", "canary"),
@@ -35,9 +35,8 @@ ROLLOUT_PAGES: dict[Code, Page] = {
         sources=(_CONTROL, "https://github.com/systemd/systemd/issues/9733"),
     ),
     codes.ROLLOUT_MEMORY: Page(
-        what="Checks that a lower MemoryMax or MemoryHigh is above what the kernel cannot take back (anonymous, shared and slab "
-        "memory and a margin), and above GOMEMLIMIT of each Go service in the slice.",
-        fails="The kernel stores the new memory.max first, then reclaims, then kills. On newer kernels the limit reads back while "
+        what="Checks that a lower memory limit is above what the kernel cannot reclaim, and above GOMEMLIMIT in the slice.",
+        fails="Anonymous, shared and slab memory and a margin need more than the target. The kernel stores the new memory.max first, then reclaims, then kills. On newer kernels the limit reads back while "
         "the usage stays above it, until the next allocation is killed.",
         fix="Choose a higher target, or lower what the services use (GOMEMLIMIT, caches) before the rollout.",
         about=("MemoryMax", "MemoryHigh", "GOMEMLIMIT", "memory.stat"),
@@ -56,7 +55,7 @@ ROLLOUT_PAGES: dict[Code, Page] = {
         sources=(_UNIT, "https://github.com/systemd/systemd/issues/16592"),
     ),
     codes.ROLLOUT_TAKEN_BACK: Page(
-        what="Says that the old values are back, and why: what the judge saw, what did not read back, or who stopped it.",
+        what="Checks that no step was taken back, and says why one was: what the judge saw, what did not read back, or who stopped it.",
         fails="A step did harm, or nobody could show that it did not. The old values were restored and read back.",
         fix="Read the numbers in the finding. Choose another target, or other thresholds in [rollout] if they are too strict.",
         about=("rollback", "OOM kill", "throttled", "pressure"),
