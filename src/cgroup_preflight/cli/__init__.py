@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "check, plan, smoke and inject in order, with one report and verdict"),
     "publish": ("publish", "send a report, or several merged ones, to the pull or merge request"),
     "exporter": ("exporter", "serve the metrics of all slices and units to Prometheus"),
+    "rollout": ("rollout", "change limits of running slices in steps, and take back what does harm"),
     "guest": ("guest", "build, list and remove images of the built-in VM; run a command or a shell in it"),
     "diagnose": ("diagnose", "find out which slices and units wait, for what, and because of whom"),
     "explain": ("explain", "explain a code of the report: what it means, why, and what to do"),

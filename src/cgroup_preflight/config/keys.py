@@ -3,9 +3,9 @@
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
+from cgroup_preflight.config.key import Key, Section
 from cgroup_preflight.config.model import (
     AUTO_PREFIX,
     CONTROLLERS,
@@ -17,9 +17,9 @@ from cgroup_preflight.config.model import (
     Target,
 )
 from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
+from cgroup_preflight.config.rollout_keys import rollout_sections
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.globs import parse as parse_glob
-from cgroup_preflight.core.records import dataclass, field
 
 #: The characters of a unit name (systemd.unit(5)) without those that have a meaning of their own: `@`, `\\`, `:`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*", re.ASCII)
@@ -38,32 +38,6 @@ DISTROS = ("debian-12", "debian-13")
 _MACHINES = ("auto", "uml", "qemu")
 #: The properties that [require] limits can name.
 _LIMITS = tuple(item.name for item in PROPERTIES if item.role in (Role.LIMIT, Role.PLACEMENT))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One key: `kind` is the TOML type, `parse` turns its text into the model's value or raises QuantityError.
-
-    `default` (None: there is none), `examples` and `schema`, which adds to the JSON Schema of the kind, are for editors.
-    """
-
-    name: str
-    kind: str
-    doc: str
-    parse: Callable[[str], object] = str
-    required: bool = False
-    default: object = None
-    examples: tuple[object, ...] = ()
-    schema: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    is_property: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """One table of the file: what it is for, and its keys."""
-
-    doc: str
-    keys: tuple[Key, ...]
 
 
 def parse_name(text: str) -> str:
@@ -393,4 +367,5 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="stop_timeout", kind="span", doc="Time to stop after SIGTERM; it counts as that of a start.", parse=_timeout,
             default=f"{Smoke().stop_timeout:g}s", examples=("10s",), schema={"minimum": 1}),
     )),
+    **rollout_sections(_property_keys("Slice"), parse_slice_name),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from cgroup_preflight.config.model import (
     Config,
     Policy,
     Require,
+    Rollout,
     Service,
     Setting,
     Slice,
@@ -150,6 +151,7 @@ def _build(
         ),
         policy=_policy(policy),
         outside=outside,
+        rollout=_rollout(tables, mistakes),
     )
     check_rules(
         config, mistakes,
@@ -158,14 +160,25 @@ def _build(
     return config
 
 
+def _rollout(tables: Mapping[str, Any], mistakes: Mistakes) -> Rollout | None:
+    if "rollout" not in tables:
+        return None
+    from cgroup_preflight.config.rollout_table import read_rollout  # few configs have one
+
+    raw = tables["rollout"]
+    named = raw.get("slices", {}) if isinstance(raw, dict) else {}
+    return read_rollout(tables, _slices(named, mistakes, ("rollout", "slices")), mistakes)
+
+
 def _get(table: Mapping[str, Parsed], name: str, default: Any) -> Any:  # noqa: ANN401 - one getter, many types
     return table[name].value if name in table else default
 
 
-def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
-    """The sub-tables of `[slices]` or `[services]` whose names can be part of a unit name."""
+def _named(kind: str, tables: object, mistakes: Mistakes, path: tuple[str, ...] = ()) -> dict[str, object]:
+    """The sub-tables of `[slices]` or `[services]` whose names can be part of a unit name; `path` is (kind,) by default."""
+    path = path or (kind,)
     if not isinstance(tables, dict):
-        read_table("project", (kind,), tables, mistakes)
+        read_table("project", path, tables, mistakes)
         return {}
     named: dict[str, object] = {}
     for name, table in tables.items():
@@ -173,7 +186,7 @@ def _named(kind: str, tables: object, mistakes: Mistakes) -> dict[str, object]:
             named[parse_slice_name(name) if kind == "slices" else parse_unit_name(name)] = table
         except QuantityError as error:
             shown = name if len(name) <= 60 else f"{name[:57]}..."
-            mistakes.add(codes.BAD_NAME, (kind, name), f"[{kind}.{shown!r}]: {error}"[:300],
+            mistakes.add(codes.BAD_NAME, (*path, name), f"[{'.'.join(path)}.{shown!r}]: {error}"[:300],
                          f"use {error.hint}")  # fmt: skip
     return named
 
@@ -188,11 +201,11 @@ def _settings(table: Mapping[str, Parsed]) -> tuple[Setting, ...]:
     )  # fmt: skip
 
 
-def _slices(tables: object, mistakes: Mistakes) -> tuple[Slice, ...]:
+def _slices(tables: object, mistakes: Mistakes, path: tuple[str, ...] = ("slices",)) -> tuple[Slice, ...]:
     slices = []
-    for name, raw in sorted(_named("slices", tables, mistakes).items()):
-        table = read_table("slices.*", ("slices", name), raw, mistakes)
-        slices.append(Slice(name=name, settings=_settings(table), location=mistakes.at(("slices", name))))
+    for name, raw in sorted(_named("slices", tables, mistakes, path).items()):
+        table = read_table(f"{'.'.join(path)}.*", (*path, name), raw, mistakes)
+        slices.append(Slice(name=name, settings=_settings(table), location=mistakes.at((*path, name))))
     return tuple(slices)
 
 

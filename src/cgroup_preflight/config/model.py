@@ -4,6 +4,7 @@ import enum
 
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
 from cgroup_preflight.config.properties import Value
+from cgroup_preflight.config.rollout import Hook, Prometheus, Thresholds
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Location
 
@@ -193,6 +194,34 @@ class Artifacts:
     rewrite_checksums: bool = False
 
 
+#: The whole way from the old values to the new ones, in hundredths of a percent.
+WHOLE = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How limits change on running hosts. Spans are in seconds, `steps` in hundredths of a percent of the way.
+
+    `slices` are the targets; without them, those of the plan are. `order` names slices that go one after another, and
+    `control` slices that are compared with and never changed.
+    """
+
+    steps: tuple[int, ...] = (500, 2500, 5000, WHOLE)
+    interval: float = 30.0
+    settle: float = 10.0
+    soak: float = 300.0
+    deadline: float = 600.0
+    restore_after: float = 60.0
+    memory_margin: float = 0.05
+    order: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    thresholds: Thresholds = Thresholds()
+    hook: Hook = Hook()
+    prometheus: Prometheus = Prometheus()
+    location: Location | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file; `path` is as the user named it, `folder` is the absolute folder of the file.
@@ -214,6 +243,8 @@ class Config:
     target: Target = Target()
     policy: Policy = Policy()
     outside: tuple[str, ...] = ()
+    #: None where the file has no `[rollout]`.
+    rollout: Rollout | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -6,7 +6,8 @@ Patterns have no look-around, because Taplo reads names of `patternProperties` w
 
 from collections.abc import Iterable
 
-from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, Key, parse_name, parse_ready, parse_unit_name
+from cgroup_preflight.config.key import Key
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, parse_name, parse_ready, parse_unit_name
 from cgroup_preflight.config.properties import SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
@@ -28,6 +29,7 @@ def schema() -> Schema:
         "type": "object",
         "properties": {
             **tops,
+            "rollout": _rollout(),
             "slices": _named("slice", "Slices by name, without .slice.", _NOT_IN_SLICE),
             "services": _named("service", "Services by name, without .service.", _NOT_IN_UNIT),
         },
@@ -35,6 +37,7 @@ def schema() -> Schema:
         "additionalProperties": False,
         "$defs": {
             "slice": _table("slices.*"),
+            "rollout_slice": _table("rollout.slices.*"),
             "service": _table(
                 "services.*", smoke={"$ref": "#/$defs/service_smoke"}, policy={"$ref": "#/$defs/service_policy"}
             )
@@ -43,6 +46,11 @@ def schema() -> Schema:
             "service_policy": _table("services.*.policy"),
         },
     }
+
+
+def _rollout() -> Schema:
+    slices = _named("rollout_slice", "Target values by slice, without .slice.", _NOT_IN_SLICE)
+    return _table("rollout", slices=slices, hook=_table("rollout.hook"), prometheus=_table("rollout.prometheus"))
 
 
 def _named(name: str, description: str, forbidden: str) -> Schema:

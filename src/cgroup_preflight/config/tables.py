@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.config.keys import SECTIONS, Key, parse_guest_path
+from cgroup_preflight.config.key import Key
+from cgroup_preflight.config.keys import SECTIONS, parse_guest_path
 from cgroup_preflight.config.toml_lines import Path
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import QuantityError

@@ -10,10 +10,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.engines.bus_values import padded, text, unit_properties
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -48,7 +49,7 @@ class BusError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One method call; arguments are strings, and the last one can be a number (`i`) or a list of strings (`as`)."""
+    """One method call; arguments are strings, and the last one a number (`i`) or strings (`as`); or `body` (signature, bytes)."""
 
     path: str
     interface: str
@@ -56,6 +57,7 @@ class Call:
     words: tuple[str, ...] = ()
     number: int | None = None
     listed: tuple[str, ...] | None = None
+    body: tuple[str, bytes] | None = None
     #: Of an answer `a{sv}`, the pairs that are wanted; None for all of any answer.
     wanted: frozenset[str] | None = None
 
@@ -81,6 +83,12 @@ def kill(units: Sequence[str], number: int) -> list[Call]:
         Call(path=_MANAGER[0], interface=_MANAGER[1], member="KillUnit", words=(unit, "all"), number=number)
         for unit in units
     ]
+
+
+def set_properties(unit: str, numbers: Mapping[str, int], *, runtime: bool) -> Call:
+    """As `systemctl set-property`: all of the properties of a unit, whose values are numbers (`t`), or none."""
+    return Call(path=_MANAGER[0], interface=_MANAGER[1], member="SetUnitProperties",
+                body=unit_properties(unit, numbers, runtime=runtime))  # fmt: skip
 
 
 class Connection:
@@ -223,37 +231,29 @@ def _answer(stream: BinaryIO, calls: Sequence[Call], first: int) -> Iterator[tup
 def _message(one: Call, number: int) -> bytes:
     body = b""
     for word in one.words:
-        body = _padded(body, 4) + _text(word)
+        body = padded(body, 4) + text(word)
     if one.number is not None:
-        body = _padded(body, 4) + struct.pack("<i", one.number)
+        body = padded(body, 4) + struct.pack("<i", one.number)
     if one.listed is not None:
         items = b""
         for word in one.listed:
-            items = _padded(items, 4) + _text(word)
-        body = _padded(body, 4) + struct.pack("<I", len(items)) + items
+            items = padded(items, 4) + text(word)
+        body = padded(body, 4) + struct.pack("<I", len(items)) + items
     signature = (
         "s" * len(one.words) + ("i" if one.number is not None else "") + ("as" if one.listed is not None else "")
     )
+    signature, body = one.body or (signature, body)
     fields = b""
     texts = ((_PATH, "o", one.path), (_INTERFACE, "s", one.interface), (_MEMBER, "s", one.member),
              (_DESTINATION, "s", "org.freedesktop.systemd1"))  # fmt: skip
-    for code, kind, text in texts:
-        fields = _padded(fields, 8) + bytes((code, 1)) + kind.encode() + b"\0" + _text(text)
+    for code, kind, words in texts:
+        fields = padded(fields, 8) + bytes((code, 1)) + kind.encode() + b"\0" + text(words)
     if signature:
         fields = (
-            _padded(fields, 8) + bytes((_SIGNATURE, 1)) + b"g\0" + bytes((len(signature),)) + signature.encode() + b"\0"
+            padded(fields, 8) + bytes((_SIGNATURE, 1)) + b"g\0" + bytes((len(signature),)) + signature.encode() + b"\0"
         )
     head = struct.pack("<cBBBIII", b"l", _CALL, 0, 1, len(body), number, len(fields))
-    return _padded(head + fields, 8) + body
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<I", len(data)) + data + b"\0"
-
-
-def _padded(data: bytes, size: int) -> bytes:
-    return data + b"\0" * (-len(data) % size)
+    return padded(head + fields, 8) + body
 
 
 class _Reader:

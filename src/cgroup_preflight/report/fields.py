@@ -65,7 +65,9 @@ class Field:
     optional: bool = False
 
 
-_CODE = "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing, 7xx contention."
+_CODE = (
+    "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing, 7xx contention, 8xx rollout."
+)
 
 RECORDS: Mapping[type, tuple[Field, ...]] = {
     Report: (

@@ -14,6 +14,7 @@ from cgroup_preflight.report.escape import plain
 #: Checks named in the line; the others are counted.
 NAMES_MAX = 3
 _CODE_MAX, _SUBJECT_MAX = 10, 40
+_MESSAGE_MAX = 120
 #: The finding of a service whose limits are all in force.
 LIMITS_IN_FORCE = codes.LIMITS_IN_FORCE.code
 #: What is wrong with the config, the plan and the programs; a host is not to blame for it.
@@ -22,6 +23,8 @@ _INPUTS = ("CGP2", codes.BINARY_FORMAT.code)
 
 #: What is found out about the contention of cgroups.
 _CONTENTION = "CGP7"
+#: What a rollout says.
+_ROLLOUT = "CGP8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,12 @@ def headline(report: Report, runners: Runners | None = None) -> str:
     """
     if report.findings and all(item.code.startswith(_CONTENTION) for item in report.findings):
         return f"{report.verdict.value.upper()}{_on(runners)}: {_contention(report)}"
+    if (
+        report.verdict is Verdict.PASS
+        and report.findings
+        and all(item.code.startswith(_ROLLOUT) for item in report.findings)
+    ):
+        return f"PASS{_on(runners)}: {_rollout(report)}"
     said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
     return f"{report.verdict.value.upper()}{_on(runners)}: {said(report, runners)}"
 
@@ -83,6 +92,15 @@ def _contention(report: Report) -> str:
         sure = "cause" if report.verdict is Verdict.FAIL else "possible cause"
         return f"{_count(len(causes), sure)} of contention: {_names(causes)}{more}"
     return f"no verdict{more.replace(';', ',', 1)}" if more else "no contention"
+
+
+def _rollout(report: Report) -> str:
+    """How a rollout ended, or how many values one would change: it proves no limit of a service."""
+    planned = [item for item in report.findings if item.code == codes.ROLLOUT_PLAN.code]
+    last = report.findings[-1]
+    if last.code == codes.ROLLOUT_PLAN.code or len(planned) + len(_with(report, Status.WARN)) == len(report.findings):
+        return f"{_count(len(planned), 'value')} would change"
+    return plain(last.message)[:_MESSAGE_MAX]
 
 
 def _unverified(report: Report, _runners: Runners | None) -> str:

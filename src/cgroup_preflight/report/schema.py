@@ -37,7 +37,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
     top["started_at"] = {**top["started_at"], "format": "date-time"}
     finding = _record(Finding)
     known = {"oneOf": [{"const": code, "title": name} for code, name in codes.items()]} if codes else {}
-    finding["code"] = {**finding["code"], "pattern": "^CGP[1-7][0-9]{2}$", **known}
+    finding["code"] = {**finding["code"], "pattern": "^CGP[1-8][0-9]{2}$", **known}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of cgroup-preflight",

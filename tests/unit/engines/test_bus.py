@@ -235,3 +235,21 @@ def test_the_managers_own_properties(manager, line):
     assert line.of_manager(["Version", "SystemState"]) == {"Version": "252.39-1~deb12u2"}
     assert text("org.freedesktop.systemd1.Manager") in heard[0]
     assert text("SystemState") in heard[0]
+
+
+def test_properties_of_a_running_unit_are_set_in_one_call(manager):
+    heard = manager((1, answer(1)))
+    with contextlib.closing(bus.Connection(seconds=5)) as line:
+        assert line.call(
+            [bus.set_properties("a.slice", {"CPUQuotaPerSecUSec": 500_000, "MemoryMax": (1 << 64) - 1}, runtime=True)]
+        ) == [None]
+    # Written by hand: a string and its padding, a boolean, an array of (name, variant of type t) on boundaries of 8.
+    body = (
+        text("a.slice") + struct.pack("<I", 1) + struct.pack("<I", 72) + b"\0" * 4
+        + text("CPUQuotaPerSecUSec") + b"\x01t\0" + b"\0" * 6 + struct.pack("<Q", 500_000)
+        + text("MemoryMax") + b"\x01t\0" + b"\0" * 7 + b"\xff" * 8
+    )  # fmt: skip
+    assert b"SetUnitProperties\0" in heard[0]
+    assert b"\x01g\0\x07sba(sv)\0" in heard[0]
+    start = heard[0].index(text("a.slice"))
+    assert heard[0][start : start + len(body)] == body

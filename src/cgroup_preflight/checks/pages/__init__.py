@@ -7,6 +7,7 @@ from cgroup_preflight.checks.pages.contention import CONTENTION_PAGES
 from cgroup_preflight.checks.pages.host import HOST_PAGES
 from cgroup_preflight.checks.pages.packages import PACKAGE_PAGES
 from cgroup_preflight.checks.pages.publish import PUBLISH_PAGES
+from cgroup_preflight.checks.pages.rollout import ROLLOUT_PAGES
 from cgroup_preflight.checks.pages.smoke import SMOKE_PAGES
 from cgroup_preflight.core.codes import Code
 
@@ -18,4 +19,5 @@ PAGES: dict[Code, Page] = {
     **PACKAGE_PAGES,
     **PUBLISH_PAGES,
     **CONTENTION_PAGES,
+    **ROLLOUT_PAGES,
 }

@@ -1,0 +1,262 @@
+"""Applies values to units, reads them back in three ways, and restores what was in force before.
+
+The success of `systemctl set-property` proves nothing: errors of writing cgroup files are logged and swallowed
+(systemd/systemd#22211), and a limit below the usage can be written without being in force (cgroup-v2.rst).
+"""
+
+import enum
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
+from cgroup_preflight.rollout.dead_man import restoring
+from cgroup_preflight.rollout.drop_ins import control_names, hold_text, winner
+from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
+from cgroup_preflight.rollout.stages import changes
+
+
+class Where(enum.StrEnum):
+    """Which of the ways to read a value back disagrees. USAGE: the limit is in the kernel, and not in force yet."""
+
+    MANAGER = "manager"
+    FILE = "file"
+    KERNEL = "kernel"
+    USAGE = "usage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """One value that does not read back: what was expected, what was read, and for a conflict the file that decides."""
+
+    unit: str
+    setting: str
+    where: Where
+    expected: str
+    actual: str
+    winner: str = ""
+    #: What the manager has, where it is the manager that disagrees.
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`UNIT PROPERTY`, as the journal has it."""
+        return f"{self.unit} {self.setting}"
+
+    def __str__(self) -> str:
+        if self.where is Where.USAGE:
+            return f"{self.unit}: {self.setting}={self.expected} is not in force yet: {self.actual} are in use"
+        words = {Where.MANAGER: "systemd shows", Where.FILE: "its drop-in has", Where.KERNEL: "the kernel's file says"}
+        won = f" (set by {self.winner})" if self.winner else ""
+        return f"{self.unit}: {self.setting} must be {self.expected}, and {words[self.where]} {self.actual}{won}"
+
+
+class Hands:
+    """Changes the units of one rollout; `folder` is where the texts of files before the rollout are kept for the timer."""
+
+    def __init__(
+        self, manager: Manager, units: Sequence[UnitPlan], *, rollout: str, folder: str, page: int, seconds: float
+    ) -> None:
+        self.manager = manager
+        self.units = tuple(units)
+        self.rollout = rollout
+        self._folder = folder
+        self._page = page
+        self._seconds = seconds
+        self._by_name = {item.unit: item for item in units}
+
+    @property
+    def old(self) -> Limits:
+        """The values before the rollout."""
+        return {item.unit: item.old for item in self.units}
+
+    @property
+    def new(self) -> Limits:
+        """The target values."""
+        return {item.unit: item.new for item in self.units}
+
+    @property
+    def mark(self) -> str:
+        """The file that the timer creates when it has restored the old values."""
+        return os.path.join(self._folder, f"{self.rollout}.restored")
+
+    def was_restored(self) -> bool:
+        """Whether the timer has restored the old values."""
+        return os.path.exists(self.mark)
+
+    def arm(self, left: Sequence[str] = ()) -> None:
+        """Starts the timer; what it needs is on the disk before."""
+        copies, removed = dict[str, str](), list[str]()
+        for number, (path, text) in enumerate(self._files(left)):
+            if text is None:
+                removed.append(path)
+            else:
+                backup = os.path.join(self._folder, f"{self.rollout}.{number}.before")
+                self.manager.write_file(backup, text)
+                copies[backup] = path
+        self.manager.arm(DeadMan(
+            rollout=self.rollout, seconds=self._seconds, changes=restoring(self.units, left), copies=copies,
+            removed=tuple(removed), mark=self.mark,
+        ))  # fmt: skip
+
+    def clean(self) -> None:
+        """Removes what only the timer needed."""
+        count = sum(len(item.files) for item in self.units)
+        self.manager.remove_files(
+            [os.path.join(self._folder, f"{self.rollout}.{number}.before") for number in range(count)]
+        )
+
+    def step(self, before: Limits, after: Limits) -> str:
+        """Brings the values of a stage into force, at run time; the manager's words where it refused."""
+        for unit, values in after.items():
+            if values != self._by_name[unit].old or before[unit] != values:
+                self.manager.write_file(self.manager.hold_file(unit), hold_text(unit, values))
+        for change in changes(before, after):
+            words = self.manager.set(change.unit, change.values, runtime=True)
+            if words:
+                return f"{change.unit}: {words}"
+        return ""
+
+    def promote(self) -> str:
+        """Makes the new values persistent, and removes what only the rollout needed; the manager's words where it refused."""
+        for item in self.units:
+            changed = {name: value for name, value in item.new.items() if value != item.old[name]}
+            words = self.manager.set(item.unit, changed, runtime=False) if changed else ""
+            if words:
+                return f"{item.unit}: {words}"
+        self.manager.remove_files([path for item in self.units for path in self._surplus(item)])
+        self.manager.reload()
+        return ""
+
+    def _surplus(self, item: UnitPlan) -> Iterator[str]:
+        """Our own drop-in, those of the steps, and those with a percentage, which would win at the next reload."""
+        changed = [name for name, value in item.new.items() if value != item.old[name]]
+        persistent = set(self._persistent(item))
+        for path in item.files:
+            name = os.path.basename(path)
+            is_stale = name.endswith("Scale.conf") and name in control_names(changed)
+            was_there = item.files[path] is not None
+            if (
+                path == self.manager.hold_file(item.unit)
+                or is_stale
+                or (path not in persistent and (not was_there or name in control_names(changed)))
+            ):
+                yield path
+
+    def _persistent(self, item: UnitPlan) -> tuple[str, ...]:
+        """The persistent drop-ins: the first half of what the manager names."""
+        paths = self.manager.control_files(item.unit, tuple(item.new))
+        return paths[: len(paths) // 2]
+
+    def restore(self, left: Sequence[str] = ()) -> str:
+        """Brings the old values back at once, then the files as they were; the manager's words where it refused."""
+        refused = [
+            f"{call.unit}: {words}"
+            for call in restoring(self.units, left)
+            if (words := self.manager.set(call.unit, call.values, runtime=True))
+        ]
+        files = dict(self._files(left))
+        self.manager.remove_files([path for path, text in files.items() if text is None])
+        for path, text in files.items():
+            if text is not None:
+                self.manager.write_file(path, text)
+        self.manager.reload()
+        return "; ".join(refused)
+
+    def _files(self, left: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+        """The files before the rollout, without those of properties that somebody else has changed."""
+        for item in self.units:
+            theirs = control_names([name for name in item.old if f"{item.unit} {name}" in left])
+            yield from ((path, text) for path, text in item.files.items() if os.path.basename(path) not in theirs)
+
+    # --- reading back
+
+    def values(self) -> dict[str, Values]:
+        """The values that the manager has now, of the properties of the rollout."""
+        found = self.manager.values([item.unit for item in self.units])
+        return {item.unit: {name: found.get(item.unit, {}).get(name) for name in item.old} for item in self.units}
+
+    def read_back(self, values: Limits, *, held: bool) -> tuple[Mismatch, ...]:
+        """What does not agree with `values`; `held`: our drop-in must have them, too. Manager first, then file and kernel."""
+        found = self.manager.values([item.unit for item in self.units])
+        return tuple(
+            mismatch
+            for item in self.units
+            for mismatch in self._of_unit(item, values[item.unit], found.get(item.unit, {}), held=held)
+        )
+
+    def _of_unit(self, item: UnitPlan, values: Values, found: Values, *, held: bool) -> Iterator[Mismatch]:
+        for name, value in values.items():
+            expected = shown(name, value)
+            if name not in found or not self._same(name, found[name], value):
+                actual = shown(name, found[name]) if name in found else "nothing"
+                yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.MANAGER, actual=actual,
+                               winner=self._winner(item.unit, name), number=found.get(name))  # fmt: skip
+                continue
+            text = self.manager.attribute(item.cgroup, LIMITS[name].attribute)
+            if text is None and value is None:
+                # Without the controller there is no file, and no limit.
+                continue
+            if text is None or not kernel_says(
+                name, kernel_text(name, value, page=self._page, period=item.period), text
+            ):
+                actual = "nothing" if text is None else " ".join(text.split())[:80]
+                yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.KERNEL, actual=actual)
+        if held and values != item.old:
+            text = self.manager.read_file(self.manager.hold_file(item.unit))
+            if text != hold_text(item.unit, values):
+                yield Mismatch(unit=item.unit, setting="drop-in", where=Where.FILE, expected="the values of this step",
+                               actual="nothing" if text is None else "another text")  # fmt: skip
+
+    def _same(self, name: str, found: int | None, value: int | None) -> bool:
+        if found is None or value is None or not LIMITS[name].is_memory:
+            return found == value
+        return found // self._page == value // self._page
+
+    def over_usage(self, values: Limits) -> tuple[Mismatch, ...]:
+        """Memory limits below the present usage: written, and not in force (cgroup-v2.rst, memory.max and O_NONBLOCK)."""
+        return tuple(
+            Mismatch(unit=item.unit, setting="MemoryMax", where=Where.USAGE, expected=format_bytes(limit), actual=format_bytes(used))
+            for item in self.units
+            if (limit := values[item.unit].get("MemoryMax")) is not None
+            and (used := self.used(item.unit)) is not None
+            and used > limit
+        )  # fmt: skip
+
+    def effective(self) -> dict[str, dict[str, float | int | str | None]]:
+        """What holds over a unit and all above it: CPUs, bytes of memory, and the level that decides, by unit."""
+        found = {item.unit: self.manager.effective(item.cgroup) for item in self.units}
+        return {
+            unit: {"cpus": item.cpus, "cpus_at": item.cpus_at, "memory": item.memory_bytes, "memory_at": item.memory_at}
+            for unit, item in found.items()
+        }
+
+    def used(self, unit: str) -> int | None:
+        """memory.current of a unit, in bytes."""
+        text = self.manager.attribute(self._by_name[unit].cgroup, "memory.current")
+        return int(text) if text is not None and text.strip().isdigit() else None
+
+    def changed_files(self, left: Sequence[str] = ()) -> tuple[str, ...]:
+        """The files that are not as they were before the rollout."""
+        return tuple(path for path, text in self._files(left) if self.manager.read_file(path) != text)
+
+    def unpromoted(self) -> tuple[str, ...]:
+        """What is missing after `promote`: persistent drop-ins without the value, and files that should be gone."""
+        missing = []
+        for item in self.units:
+            changed = [name for name, value in item.new.items() if value != item.old[name]]
+            texts: Mapping[str, str | None] = {path: self.manager.read_file(path) for path in self._persistent(item)}
+            for name in changed:
+                files = [text for path, text in texts.items() if os.path.basename(path) == f"50-{name}.conf"]
+                if not any(text and f"{name}=" in text for text in files):
+                    missing.append(f"{item.unit}: no persistent drop-in with {name}")
+            missing += [
+                f"{path} still exists" for path in self._surplus(item) if self.manager.read_file(path) is not None
+            ]
+        return tuple(missing)
+
+    def _winner(self, unit: str, name: str) -> str:
+        item = self.manager.show([unit]).get(unit)
+        texts = {path: self.manager.read_file(path) or "" for path in (item.drop_ins if item else ())}
+        return winner(texts, name)

@@ -1,0 +1,69 @@
+"""The timer of the manager that restores the old values if this tool no longer does. Pure: two unit files.
+
+The commands are plain programs of the system, so that they work without this tool, its session and the network.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cgroup_preflight.plan.unit_syntax import command_line, specifiers
+from cgroup_preflight.rollout.base import DeadMan, UnitPlan
+from cgroup_preflight.rollout.limits import assignment
+from cgroup_preflight.rollout.stages import Change, changes
+
+UNIT = "cgroup-preflight-rollout"
+_WHO = "cgroup-preflight rollout "
+
+
+def restoring(units: Sequence[UnitPlan], left: Sequence[str] = ()) -> tuple[Change, ...]:
+    """The calls that set every old value again, whatever stage is in force, without the `UNIT PROPERTY` of `left`."""
+    new = {item.unit: dict(item.new) for item in units}
+    old = {item.unit: dict(item.old) for item in units}
+    needed = [change for change in changes(new, old) if change.values]
+    named = {(change.unit, name) for change in needed for name in change.values}
+    # MemoryHigh may be lower for a while without being a target; setting what is in force already is harmless.
+    rest = {
+        unit: {name: value for name, value in values.items() if (unit, name) not in named}
+        for unit, values in old.items()
+    }
+    calls = (*needed, *(Change(unit=unit, values=values) for unit, values in rest.items() if values))
+    kept = [
+        Change(unit=call.unit, values={name: value for name, value in call.values.items() if f"{call.unit} {name}" not in left})
+        for call in calls
+    ]  # fmt: skip
+    return tuple(call for call in kept if call.values)
+
+
+def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The argv in order. `programs` are absolute paths by name, `manager` the words after systemctl, such as --user."""
+    systemctl = (programs["systemctl"], *manager)
+    found: list[tuple[str, ...]] = [
+        (*systemctl, "set-property", "--runtime", "--", call.unit, *(assignment(name, value) for name, value in call.values.items()))
+        for call in plan.changes
+    ]  # fmt: skip
+    if plan.removed:
+        found.append((programs["rm"], "-f", "--", *plan.removed))
+    found += [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
+    found.append((*systemctl, "daemon-reload"))
+    found.append((programs["touch"], "--", plan.mark))
+    return tuple(found)
+
+
+def service_text(plan: DeadMan, argvs: Sequence[Sequence[str]]) -> str:
+    """The service. A command that fails does not keep the next one from running (systemd.service(5), `-`)."""
+    return "\n".join([
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}: restore the old limits", "DefaultDependencies=no", "",
+        "[Service]", "Type=oneshot", "TimeoutStartSec=5min", *(f"ExecStart=-{command_line(argv)}" for argv in argvs), "",
+    ])  # fmt: skip
+
+
+def timer_text(plan: DeadMan) -> str:
+    """The timer; `systemctl restart` lets its time begin again (systemd.timer(5), OnActiveSec=)."""
+    return "\n".join([
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}", "DefaultDependencies=no", "",
+        "[Timer]", f"OnActiveSec={plan.seconds:g}s", "AccuracySec=100ms", f"Unit={UNIT}.service", "",
+    ])  # fmt: skip
+
+
+def rollout_of(description: str) -> str:
+    """The rollout that the timer with this description belongs to; empty for another unit."""
+    return description.removeprefix(_WHO) if description.startswith(_WHO) else ""

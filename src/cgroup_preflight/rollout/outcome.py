@@ -1,0 +1,78 @@
+"""What a journal says, as findings of a report. Pure."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from cgroup_preflight.core import codes
+from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.rollout.machine import Phase, Record, State
+
+_RESUME = Remedy(
+    title="go on, or take it back",
+    commands=(("cgroup-preflight", "rollout", "resume"), ("cgroup-preflight", "rollout", "abort")),
+)
+
+
+def findings_of(state: State, records: Sequence[Record], *, wanted: bool = False) -> tuple[Finding, ...]:
+    """The steps with their numbers, then how it ended; `wanted`: to take it back is what the user asked."""
+    return (*_steps(state, records), *_left(state), _end(state, records, wanted=wanted))
+
+
+def _steps(state: State, records: Sequence[Record]) -> Iterator[Finding]:
+    share, soak = "", False
+    for record in records:
+        if record["kind"] == "step":
+            share = f"step {record['stage'] + 1} of {state.stages}"
+            soak = False
+        if record["kind"] == "judged":
+            what = f"{share}, soak" if soak else share
+            numbers = ", ".join(
+                f"{name.replace('_', ' ')} {value:g}" for name, value in record["numbers"].items() if name != "seconds"
+            )
+            reasons = "; ".join(map(str, record["reasons"]))
+            good = record["verdict"] == "success"
+            yield codes.ROLLOUT.finding(
+                Status.PASS if good else Status.WARN, what, f"{record['verdict']}: {reasons or numbers or 'no numbers'}",
+                evidence={name: value for name, value in record["numbers"].items() if isinstance(value, int | float)},
+            )  # fmt: skip
+            soak = soak or (good and record["stage"] == state.stages - 1)
+
+
+def _left(state: State) -> Iterator[Finding]:
+    for name in state.left:
+        unit, _, setting = name.partition(" ")
+        yield codes.ROLLOUT_CONFLICT.finding(
+            Status.FAIL, unit, f"somebody else changed {setting} during the rollout: their value stays",
+            Remedy(title="ask who did, then run the rollout again", commands=(("systemctl", "show", "-p", "DropInPaths", unit),)),
+        )  # fmt: skip
+
+
+def _end(state: State, records: Sequence[Record], *, wanted: bool) -> Finding:
+    name = str(records[0]["rollout"])
+    seconds = records[-1]["at"] - records[0]["at"]
+    evidence = {
+        "phase": state.phase.value,
+        "stage": state.stage + 1,
+        "stages": state.stages,
+        "seconds": round(seconds, 3),
+    }
+    if state.phase is Phase.DONE:
+        return codes.ROLLOUT.finding(
+            Status.PASS, name, f"the new values are persistent after {state.stages} steps", evidence=evidence
+        )
+    if state.phase is Phase.ROLLED_BACK:
+        taken = next((item["at"] for item in reversed(records) if item["kind"] == "rollback"), records[-1]["at"])
+        evidence["rollback_seconds"] = round(records[-1]["at"] - taken, 3)
+        return codes.ROLLOUT_TAKEN_BACK.finding(
+            Status.PASS if wanted else Status.FAIL, name, f"the old values are back: {state.reason}",
+            Remedy(title="correct the target or the thresholds in [rollout], then run it again"), evidence=evidence,
+        )  # fmt: skip
+    if state.phase is Phase.STUCK:
+        return codes.ROLLOUT_STUCK.finding(
+            Status.FAIL, name, f"the host is between old and new: {state.reason}", _RESUME, evidence=evidence
+        )
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(records[-1]["at"]))
+    reason = f" ({state.reason})" if state.reason else ""
+    return codes.ROLLOUT_UNFINISHED.finding(
+        Status.UNVERIFIED, name, f"{state.phase.value} at step {state.stage + 1} of {state.stages} since {since}{reason}", _RESUME, evidence=evidence,
+    )  # fmt: skip

@@ -1,0 +1,358 @@
+"""Runs a rollout from the state that its journal has to an end: wholly new, or wholly old.
+
+Each act is announced in the journal before, and can be done again after a crash. The timer of the manager runs from before
+the first change until after the last one; what watches renews it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.rollout.apply import Hands, Mismatch, Where
+from cgroup_preflight.rollout.base import Clock, Watcher
+from cgroup_preflight.rollout.journal import Journal, JournalError
+from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
+from cgroup_preflight.rollout.limits import Limits
+from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
+from cgroup_preflight.rollout.memory import is_ready
+from cgroup_preflight.rollout.stages import Stage
+
+#: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
+_VERIFY_SECONDS = 10.0
+_POLL = 0.25
+#: How often a restoration is tried before the rollout is stuck.
+_RESTORES = 3
+
+
+class Runner:
+    """One rollout; `say` gets a line about each thing that happens, `hook` runs a command and returns why it failed.
+
+    `stop` says whether somebody at another terminal wants it taken back.
+    """
+
+    def __init__(
+        self, hands: Hands, journal: Journal, stages: Sequence[Stage], baseline: Sequence[Window], config: Rollout, *,
+        watcher: Watcher, clock: Clock, hook: Callable[[str, State, Stage | None], str], say: Callable[[str], None],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self._hands, self._journal, self._stages, self._baseline = hands, journal, tuple(stages), tuple(baseline)
+        self._config = config
+        self._watcher, self._clock, self._hook, self._say = watcher, clock, hook, say
+        self._stop = stop
+        self._renewed = clock.monotonic()
+
+    @property
+    def state(self) -> State:
+        """Where the rollout is."""
+        return self._journal.state
+
+    def run(self) -> State:
+        """Goes on to the end. Raises HostError where the journal cannot be written; then the old values are back."""
+        acts = {
+            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: self._condemn,
+            Act.RESTORE: self._restore, Act.PROMOTE: self._promote,
+        }  # fmt: skip
+        try:
+            self._begin()
+            while self.state.phase not in (*ENDS, Phase.STUCK):
+                if not self._is_over():
+                    acts[next_act(self.state)]()
+        except JournalError as error:
+            self._restore_unwritten(error)
+        return self.state
+
+    def abort(self, reason: str) -> State:
+        """Takes the rollout back now."""
+        try:
+            if self.state.phase not in ENDS:
+                self._roll_back(reason)
+                self._arm()
+                self._restore()
+        except JournalError as error:
+            self._restore_unwritten(error)
+        return self.state
+
+    def _begin(self) -> None:
+        """What to do first after a crash or a start of the host."""
+        record = self._journal.records[0]
+        if self.state.phase in ENDS:
+            return
+        if self._hands.was_restored():
+            return
+        if record["boot"] != self._hands.manager.boot() and self.state.phase not in (Phase.PROMOTING, Phase.RESTORING):
+            # What was set at run time is gone.
+            self._roll_back("the host was started again, and with that the old values came back")
+            return
+        if self.state.phase is Phase.STUCK:
+            self._roll_back(self.state.reason)
+        self._arm()
+
+    def _arm(self) -> None:
+        self._hands.arm(self.state.left)
+        self._renewed = self._clock.monotonic()
+
+    def _renew(self) -> None:
+        if self._clock.monotonic() - self._renewed >= self._config.restore_after / 4:
+            self._hands.manager.renew()
+            self._renewed = self._clock.monotonic()
+
+    def _is_over(self) -> bool:
+        """Whether the timer or somebody at another terminal has ended the rollout; then the rollback has begun."""
+        if self.state.phase in (*ENDS, Phase.RESTORING):
+            return False
+        if self._hands.was_restored():
+            self._roll_back("the manager's timer restored the old values: this tool gave no sign of life in time")
+            return True
+        if self._stop():
+            self._roll_back("rollout abort")
+            return True
+        return False
+
+    def _add(self, kind: str, **fields: object) -> State:
+        return self._journal.add(kind, self._clock.wall(), **fields)
+
+    # --- acts
+
+    def _step(self) -> None:
+        number = self.state.stage if self.state.phase is Phase.CHANGING else self.state.stage + 1
+        stage = self._stages[number]
+        # After a crash the present values can be those of another stage.
+        before = self._hands.values()
+        foreign = [
+            f"{unit} {name}"
+            for unit, values in before.items()
+            for name, value in values.items()
+            if self._is_foreign(unit, name, value)
+        ]
+        if foreign:
+            self._roll_back(f"somebody else changed {', '.join(foreign)}", foreign)
+            return
+        self._arm()
+        why = self._make_ready(stage, before)
+        if why:
+            self._roll_back(why)
+            return
+        self._add("step", stage=number, share=stage.share, slices=list(stage.slices), squeeze=stage.squeeze)
+        self._say(
+            f"step {number + 1} of {len(self._stages)}: {stage.share / 100:g}% of the way"
+            + (", memory first" if stage.squeeze else "")
+        )
+        why = self._run_hook("before", stage) or self._hands.step(before, stage.values)
+        if why:
+            self._roll_back(why)
+            return
+        if self._verify(stage.values):
+            why = self._run_hook("after", stage)
+            if why:
+                self._roll_back(why)
+            else:
+                self._add("verified", stage=number, effective=self._hands.effective())
+
+    def _run_hook(self, when: str, stage: Stage) -> str:
+        why = self._hook(when, self.state, stage)
+        # A hook may take half of the time after which the timer restores the old values.
+        self._hands.manager.renew()
+        self._renewed = self._clock.monotonic()
+        return why
+
+    def _make_ready(self, stage: Stage, before: Limits) -> str:
+        """Waits until the memory in use is below every MemoryMax that goes down; why that did not happen."""
+        until = self._clock.monotonic() + self._config.deadline
+        while True:
+            over = [
+                unit for unit, values in stage.values.items()
+                if values.get("MemoryMax") != before[unit].get("MemoryMax")
+                and not is_ready(self._hands.used(unit) or 0, values.get("MemoryMax"))
+            ]  # fmt: skip
+            if not over:
+                return ""
+            if self._clock.monotonic() > until:
+                return f"{over[0]} still uses more than 95% of the new MemoryMax"
+            self._renew()
+            self._clock.sleep(1.0)
+
+    def _verify(self, values: Limits) -> bool:
+        """Whether the values read back in all ways; if not, the rollback has begun."""
+        until = self._clock.monotonic() + _VERIFY_SECONDS
+        while found := self._hands.read_back(values, held=True):
+            if self._clock.monotonic() > until:
+                self._disagree(found)
+                return False
+            self._clock.sleep(_POLL)
+        until = self._clock.monotonic() + self._config.deadline
+        while usage := self._hands.over_usage(values):
+            alarms = self._watcher.alarms()
+            if alarms or self._clock.monotonic() > until:
+                self._roll_back("; ".join(alarms) or str(usage[0]))
+                return False
+            self._renew()
+            self._clock.sleep(_POLL)
+        return True
+
+    def _disagree(self, found: Sequence[Mismatch]) -> None:
+        """Takes back, except what somebody else has changed."""
+        theirs = [
+            item for item in found
+            if item.where is Where.MANAGER and self._is_foreign(item.unit, item.setting, item.number)
+        ]  # fmt: skip
+        self._roll_back("; ".join(map(str, found))[:2000], [item.name for item in theirs])
+
+    def _is_foreign(self, unit: str, name: str, value: int | None) -> bool:
+        """Whether a value is none of this rollout."""
+        ours = (self._hands.old, self._hands.new, *(stage.values for stage in self._stages))
+        return all(values[unit].get(name) != value for values in ours)
+
+    def _watch(self) -> None:
+        """Settles, then samples until the time of the step is over, or something must be taken back at once."""
+        state, limits = self.state, self._config.thresholds
+        stage = self._stages[state.stage]
+        seconds = self._config.soak if state.phase is Phase.SOAKING else self._config.interval
+        self._watcher.begin()
+        if not self._pass(0.0 if state.phase is Phase.SOAKING else self._config.settle, stage):
+            return
+        self._watcher.begin()
+        windows: list[Window] = []
+        part = max(seconds / max(limits.samples_min, round(seconds / 10)), 1.0)
+        end = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < end or len(windows) < limits.samples_min:
+            if not self._pass(part, stage):
+                return
+            windows.append(self._watcher.window())
+            found = judge(windows, self._baseline, limits)
+            self._say(_line(found, max(end - self._clock.monotonic(), 0.0)))
+            if found.verdict is Verdict.FAILED:
+                break
+        self._judged(judge(windows, self._baseline, limits))
+
+    def _judged(self, found: Judgement) -> None:
+        self._add("judged", stage=self.state.stage, verdict=found.verdict.word, reasons=list(found.reasons),
+                  numbers=dict(found.numbers), samples=found.samples)  # fmt: skip
+        self._say(f"{found.verdict.word}" + (f": {'; '.join(found.reasons)}" if found.reasons else ""))
+
+    def _pass(self, seconds: float, stage: Stage) -> bool:
+        """Lets time pass, looking for what cannot wait; False where the rollback has begun."""
+        end = self._clock.monotonic() + seconds
+        while True:
+            alarms = self._watcher.alarms()
+            if alarms:
+                self._roll_back("; ".join(alarms))
+                return False
+            if self._is_over():
+                return False
+            drift = self._hands.read_back(stage.values, held=True)
+            if drift:
+                # A change of the manager and one in the kernel's file are a moment apart.
+                self._clock.sleep(_POLL)
+                drift = self._hands.read_back(stage.values, held=True)
+            if drift:
+                self._disagree(drift)
+                return False
+            self._renew()
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return True
+            self._clock.sleep(min(left, 2 * _POLL))
+
+    def _wait(self) -> None:
+        """A pause: more samples, until the deadline."""
+        since = next(
+            (
+                item["at"]
+                for item in self._since_step()
+                if item["kind"] == "judged" and item["verdict"] == "inconclusive"
+            ),
+            self._clock.wall(),
+        )
+        if self._clock.wall() - since >= self._config.deadline:
+            self._roll_back(f"no verdict within {self._config.deadline:g}s: {self.state.reason}")
+        else:
+            self._add("watch")
+
+    def _since_step(self) -> Sequence[Record]:
+        records = self._journal.records
+        last = max(number for number, item in enumerate(records) if item["kind"] in ("begin", "step"))
+        return records[last:]
+
+    def _condemn(self) -> None:
+        self._roll_back(self.state.reason)
+
+    def _roll_back(self, reason: str, left: Sequence[str] = ()) -> None:
+        self._add("rollback", reason=reason[:4000] or "unknown", left=list(left))
+        self._say(f"taking it back: {reason}")
+
+    def _restore(self) -> None:
+        """Restores and verifies; the timer stays until that is done."""
+        left = self.state.left
+        by = "timer" if self._hands.was_restored() else "tool"
+        why = ""
+        for _ in range(_RESTORES):
+            why = self._restored(left)
+            if not why:
+                self._hands.manager.disarm()
+                self._add("restored", by=by, left=list(left))
+                self._hands.clean()
+                self._say(
+                    "the old values are back"
+                    + (f", except {', '.join(left)}, which somebody else has changed" if left else "")
+                )
+                why = self._hook("back", self.state, None)
+                if why:
+                    self._say(why)
+                return
+        self._add("stuck", reason=why)
+        self._say(f"the old values could not be restored: {why}")
+
+    def _restored(self, left: Sequence[str]) -> str:
+        """Why the old values are not back, empty when they are."""
+        words = self._hands.restore(left)
+        until = self._clock.monotonic() + _VERIFY_SECONDS
+        while True:
+            found = [item for item in self._hands.read_back(self._hands.old, held=False) if item.name not in left]
+            files = self._hands.changed_files(left)
+            if not found and not files:
+                return ""
+            if self._clock.monotonic() > until:
+                return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")
+            self._clock.sleep(_POLL)
+
+    def _promote(self) -> None:
+        self._arm()
+        self._add("promote")
+        why = self._hands.promote()
+        until = self._clock.monotonic() + _VERIFY_SECONDS
+        while not why:
+            found = self._hands.read_back(self._hands.new, held=False)
+            missing = self._hands.unpromoted()
+            if not found and not missing:
+                # Before the record: a timer that still runs would restore the old values behind it.
+                self._hands.manager.disarm()
+                if not self._hands.was_restored():
+                    self._add("promoted")
+                    self._hands.clean()
+                    self._say("done: the new values are persistent")
+                    return
+                break
+            if self._clock.monotonic() > until:
+                why = "; ".join([*map(str, found), *missing])
+            else:
+                self._clock.sleep(_POLL)
+        self._roll_back(why or "the manager's timer restored the old values meanwhile")
+
+    def _restore_unwritten(self, error: JournalError) -> None:
+        """Where nothing can be written down, nothing new may be in force."""
+        if self.state.phase in ENDS:
+            raise error
+        why = self._restored(self.state.left)
+        if not why:
+            self._hands.manager.disarm()
+        raise HostError(
+            f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else "the old values are back"),
+            where=error.where, remedy=Remedy(title="free space, then run: cgroup-preflight rollout abort"),
+        ) from error  # fmt: skip
+
+
+def _line(found: Judgement, left: float) -> str:
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
+                        if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
+    return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"

@@ -1,0 +1,207 @@
+"""Puts a rollout together: the manager of this host, the folder of its journals, its lock, its samples."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.reading import Known, value_or
+from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.systemd import bus_environment, private_bus
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.host.facts import Facts
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.names import slice_path
+from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.rollout import journal as journals
+from cgroup_preflight.rollout.apply import Hands
+from cgroup_preflight.rollout.hook import Hooks
+from cgroup_preflight.rollout.judge import Window
+from cgroup_preflight.rollout.prepare import Prepared
+from cgroup_preflight.rollout.run import Runner
+from cgroup_preflight.rollout.saved import Saved, fields, saved_of
+from cgroup_preflight.rollout.systemd import Systemd
+from cgroup_preflight.rollout.watch import Watch
+
+_SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
+#: How long `abort` waits for a tool that runs elsewhere to take everything back.
+_ABORT_SECONDS = 180.0
+
+
+class SteadyClock:
+    """The time of this machine."""
+
+    def monotonic(self) -> float:
+        """As `base.Clock`."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """As `base.Clock`."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """As `base.Clock`."""
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The manager and the files of this host."""
+
+    manager: Systemd
+    observer: Observer
+    programs: LiveRunner
+    mount: str
+    page: int
+
+
+def host_of(facts: Facts, choice: EngineChoice) -> Host:
+    """The manager that was chosen. Raises HostError where none can be used."""
+    if choice.name is None or not isinstance(facts.cgroup_mount, Known):
+        raise HostError(f"no service manager can change limits here: {choice.why_not or 'no cgroup v2'}", where="rollout",
+                        remedy=Remedy(title="run as root, or with passwordless sudo, on a host with systemd and cgroup v2",
+                                      commands=(("cgroup-preflight", "check"),)))  # fmt: skip
+    uid = value_or(facts.uid, 0)
+    files = LiveFs()
+    observer, programs = Observer(files, facts.mount_point), LiveRunner(bus_environment(choice, uid))
+    manager = Systemd(choice, programs, private_bus(choice), observer, files, uid=uid, home=os.path.expanduser("~"))
+    return Host(manager=manager, observer=observer, programs=programs, mount=facts.mount_point, page=facts.page_size)
+
+
+def state_folder(named: str) -> str:
+    """The folder of the journals, only for this user. Raises UsageError."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    folder = os.path.abspath(named or (_SYSTEM_FOLDER if os.geteuid() == 0 else f"{home}/cgroup-preflight/rollout"))
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        status = os.stat(folder)
+    except OSError as error:
+        raise UsageError(f"cannot use the folder of the journals: {error.strerror}", where=folder,
+                         remedy=Remedy(title="choose another one with --state")) from None  # fmt: skip
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise UsageError("the folder of the journals must belong to you, and nobody else may write to it", where=folder,
+                         remedy=Remedy(title="choose another one with --state", commands=(("chmod", "700", folder),)))  # fmt: skip
+    return folder
+
+
+class BusyError(UsageError):
+    """Another rollout has the lock."""
+
+
+@contextmanager
+def locked(folder: str, seconds: float = 0.0) -> Iterator[None]:
+    """Only one rollout at a time; the lock ends with the process. Raises BusyError."""
+    handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    until = time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise BusyError("another rollout is running", where=folder, remedy=Remedy(
+                        title="wait for its end, or take it back", commands=(("cgroup-preflight", "rollout", "abort"),))) from None  # fmt: skip
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(handle)
+
+
+def last(folder: str) -> tuple[str, journals.Read] | None:
+    """The newest journal with a whole record, and its path. Raises HostError."""
+    for path in reversed(journals.names(folder)):
+        found = journals.read(path)
+        if found is not None:
+            return path, found
+    return None
+
+
+def saved_in(path: str, found: journals.Read) -> Saved:
+    """The rollout of a journal. Raises HostError."""
+    try:
+        return saved_of(found.records[0])
+    except ValueError as error:
+        raise HostError(f"the journal cannot be used: {error}", where=path,
+                        remedy=Remedy(title="compare the limits with the config by hand, then move the file away")) from None  # fmt: skip
+
+
+def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Callable[[str], None]) -> journals.Journal:
+    """Measures what is usual, and writes the first record of a new journal. Raises HostError."""
+    control = tuple(slice_path(f"{name}.slice") for name in config.control)
+    watch = _watch(host, [unit.cgroup for unit in prepared.units], control, config)
+    baseline = _baseline(watch, config, say)
+    rollout = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+    saved = Saved(
+        rollout=rollout, boot=host.manager.boot(), manager=host.manager.name, units=prepared.units, stages=prepared.stages,
+        baseline=baseline, control=control, config=config, kills=watch.killed(),
+    )  # fmt: skip
+    journal = journals.create(os.path.join(folder, f"{rollout}.journal"))
+    journal.add("begin", time.time(), **fields(saved))
+    return journal
+
+
+def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tuple[Window, ...]:
+    count = config.thresholds.samples_min
+    watch.begin()
+    windows = []
+    for number in range(count):
+        say(f"measuring before the first change: {number + 1} of {count}")
+        time.sleep(max(config.interval / count, 1.0))
+        windows.append(watch.window())
+    return tuple(windows)
+
+
+def _watch(
+    host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, killed: Mapping[str, int] | None = None
+) -> Watch:
+    def ask() -> tuple[object, ...]:
+        from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
+
+        return asked(config.prometheus)
+
+    return Watch(
+        Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
+        killed=killed,
+    )  # fmt: skip
+
+
+def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable[[str], None]) -> Runner:
+    """What goes on with a journal."""
+    folder, config = os.path.dirname(journal.path), saved.config
+    hands = Hands(
+        host.manager, saved.units, rollout=saved.rollout, folder=folder, page=host.page, seconds=config.restore_after
+    )
+    watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved.kills)
+    wish = abort_file(folder, saved.rollout)
+    return Runner(
+        hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),
+        hook=Hooks(config.hook, host.programs, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
+    )  # fmt: skip
+
+
+def abort_file(folder: str, rollout: str) -> str:
+    """What `abort` creates for a tool that runs elsewhere."""
+    return os.path.join(folder, f"{rollout}.abort")
+
+
+@contextmanager
+def taking_over(folder: str, rollout: str) -> Iterator[None]:
+    """The lock, after a tool that runs elsewhere was told to take everything back. Raises BusyError."""
+    wish = abort_file(folder, rollout)
+    with open(wish, "w"):
+        pass
+    try:
+        with locked(folder, _ABORT_SECONDS):
+            yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(wish)

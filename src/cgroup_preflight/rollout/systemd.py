@@ -1,0 +1,244 @@
+"""A systemd manager and its kernel's files as `base.Manager`: the system's, as root or through `sudo -n`, or the user's own."""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.quantities import QuantityError, parse_span
+from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.host.cgroup import Effective, Observer
+from cgroup_preflight.host.command import CommandRunner, Completed
+from cgroup_preflight.host.files import write_file
+from cgroup_preflight.host.systemd import parse_unit_show
+from cgroup_preflight.rollout.base import DeadMan, Shown
+from cgroup_preflight.rollout.dead_man import UNIT, commands, rollout_of, service_text, timer_text
+from cgroup_preflight.rollout.drop_ins import HOLD, control_names
+from cgroup_preflight.rollout.limits import LIMITS, Values, assignment, of_bus, on_bus
+
+if TYPE_CHECKING:
+    from cgroup_preflight.engines.bus import Bus
+    from cgroup_preflight.host.fs import LiveFs
+
+_TIMEOUT = 30.0
+#: With systemd before 257 and kernels before 6.16 a memory limit below the usage blocks PID 1 while it reclaims.
+_SET_TIMEOUT = 90.0
+_BUS_NAMES = {limit.bus: name for name, limit in LIMITS.items()}
+_PERIOD = "CPUQuotaPeriodUSec"
+_SHOWN = ("Id", "LoadState", "ActiveState", "ControlGroup", "Transient", "DropInPaths", _PERIOD, *_BUS_NAMES)
+_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
+
+
+class Systemd:
+    """One manager; `folders` are where its units and their drop-ins are (`Folders.of`)."""
+
+    def __init__(
+        self, choice: EngineChoice, programs: CommandRunner, private_bus: "Bus | None", observer: Observer, files: "LiveFs", *,
+        uid: int, home: str,
+    ) -> None:  # fmt: skip
+        self.name = choice.name or ""
+        self._programs, self._bus, self._observer, self._fs = programs, private_bus, observer, files
+        self._prefix = ("sudo", "-n") if choice.sudo else ()
+        self._words = ("--user",) if choice.name == "user" else ()
+        run, etc = (f"/run/user/{uid}", f"{home}/.config") if self._words else ("/run", "/etc")
+        kind = "user" if self._words else "system"
+        self._units = f"{run}/systemd/{kind}"
+        self._control = (f"{etc}/systemd/{kind}.control", f"{run}/systemd/{kind}.control")
+
+    # --- units
+
+    def show(self, units: Sequence[str]) -> dict[str, Shown]:
+        """As `Manager.show`."""
+        done = self._systemctl("show", f"--property={','.join(_SHOWN)}", "--", *units)
+        return {item["Id"]: _shown(item) for item in parse_unit_show(done.stdout) if "Id" in item}
+
+    def values(self, units: Sequence[str]) -> dict[str, Values]:
+        """As `Manager.values`: over the manager's own socket where this process is root."""
+        if self._bus is not None:
+            with suppress(bus.BusError):
+                found = self._bus.show(units, tuple(_BUS_NAMES))
+                return {unit: _values(shown) for unit, shown in found.items()}
+        return {unit: shown.values for unit, shown in self.show(units).items()}
+
+    def set(self, unit: str, values: Values, *, runtime: bool) -> str:
+        """As `Manager.set`."""
+        if self._bus is not None:
+            numbers = {LIMITS[name].bus: on_bus(value) for name, value in values.items()}
+            with suppress(bus.BusError):
+                (answer,) = self._bus.call([bus.set_properties(unit, numbers, runtime=runtime)])
+                if answer is not bus.REFUSED:
+                    return ""
+        # Also for the words, which the manager's own socket gave with its refusal.
+        words = (assignment(name, value) for name, value in values.items())
+        done = self._systemctl(
+            "set-property", *(("--runtime",) if runtime else ()), "--", unit, *words, timeout=_SET_TIMEOUT
+        )
+        return error_words(done)
+
+    def reload(self) -> None:
+        """As `Manager.reload`."""
+        self._require("daemon-reload")
+
+    # --- the machine
+
+    def boot(self) -> str:
+        """As `Manager.boot`: the number that the kernel chose at its start (random(4)); of a user's manager that counts, too."""
+        found = self._fs.read("/proc/sys/kernel/random/boot_id")
+        if isinstance(found, Missing):
+            raise HostError(f"cannot tell one start of the host from the next: {found}", where="boot_id",
+                            remedy=Remedy(title="run where /proc is mounted"))  # fmt: skip
+        return found.value.strip()
+
+    def attribute(self, cgroup: str, name: str) -> str | None:
+        """As `Manager.attribute`."""
+        found = self._observer.read(cgroup, name)
+        return found.value if isinstance(found, Known) else None
+
+    def effective(self, cgroup: str) -> Effective:
+        """As `Manager.effective`."""
+        return self._observer.effective(cgroup)
+
+    # --- files
+
+    def control_files(self, unit: str, names: Sequence[str]) -> tuple[str, ...]:
+        """As `Manager.control_files`: first the persistent ones, then those at run time (systemd.unit(5))."""
+        return tuple(f"{folder}/{unit}.d/{name}" for folder in self._control for name in control_names(names))
+
+    def hold_file(self, unit: str) -> str:
+        """As `Manager.hold_file`."""
+        return f"{self._units}/{unit}.d/{HOLD}"
+
+    def read_file(self, path: str) -> str | None:
+        """As `Manager.read_file`. Raises HostError for a file that exists and cannot be read."""
+        found = self._fs.read(path)
+        if isinstance(found, Known):
+            return found.value
+        exists = self._fs.exists(path)
+        if isinstance(exists, Known) and not exists.value:
+            return None
+        raise HostError(f"cannot read a drop-in: {found}", where=path, remedy=Remedy(title="run as root"))
+
+    def write_file(self, path: str, text: str) -> None:
+        """As `Manager.write_file`."""
+        folder = os.path.dirname(path)
+        if self._prefix and not path.startswith(os.path.expanduser("~/")):
+            for argv, stdin in (
+                ((*self._prefix, "mkdir", "-p", "--", folder), b""),
+                ((*self._prefix, "tee", "--", path), text.encode()),
+            ):
+                done = self._answer(argv, stdin=stdin)
+                if done.returncode:
+                    raise cannot_write(path, first_line(done.stderr))
+            return
+        try:
+            os.makedirs(folder, exist_ok=True)
+            write_file(path, text.encode())
+        except OSError as error:
+            raise cannot_write(path, error.strerror or str(error)) from None
+        except UsageError as error:
+            raise cannot_write(error.where, error.message) from None
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """As `Manager.remove_files`; a folder of drop-ins that is empty then goes, too."""
+        if self._prefix and paths:
+            self._answer((*self._prefix, "rm", "-f", "--", *paths))
+            return
+        for path in paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise cannot_write(path, error.strerror or str(error)) from None
+            with suppress(OSError):
+                os.rmdir(os.path.dirname(path))
+
+    # --- the timer
+
+    def arm(self, dead_man: DeadMan) -> None:
+        """As `Manager.arm`: two unit files at run time, which outlive this tool and go with the next start of the host."""
+        programs = {
+            name: shutil.which(name, path=_PATH) or f"/bin/{name}" for name in ("systemctl", "rm", "cp", "touch")
+        }
+        argvs = commands(dead_man, programs, self._words)
+        service, timer = service_text(dead_man, argvs), timer_text(dead_man)
+        known = self.read_file(f"{self._units}/{UNIT}.service"), self.read_file(f"{self._units}/{UNIT}.timer")
+        if known != (service, timer):
+            self.write_file(f"{self._units}/{UNIT}.service", service)
+            self.write_file(f"{self._units}/{UNIT}.timer", timer)
+            self.reload()
+        self.renew()
+
+    def renew(self) -> None:
+        """As `Manager.renew`."""
+        self._require("restart", "--", f"{UNIT}.timer")
+
+    def disarm(self) -> None:
+        """As `Manager.disarm`. A restoration that has begun goes on to its end."""
+        self._systemctl("stop", "--", f"{UNIT}.timer")
+        for _ in range(60):
+            done = self._systemctl("is-active", "--", f"{UNIT}.service")
+            if done.stdout.strip() not in ("active", "activating", "deactivating"):
+                break
+            time.sleep(0.5)
+        self.remove_files([f"{self._units}/{UNIT}.timer", f"{self._units}/{UNIT}.service"])
+
+    def armed_for(self) -> str:
+        """As `Manager.armed_for`."""
+        done = self._systemctl("show", "--property=Id,SubState,Description", "--", f"{UNIT}.timer")
+        (shown, *_) = (*parse_unit_show(done.stdout), {})
+        return rollout_of(shown.get("Description", "")) if shown.get("SubState") in ("waiting", "running") else ""
+
+    # --- programs
+
+    def services(self, units: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """ActiveState, InvocationID and NRestarts of services, by unit."""
+        names = ("Id", "ActiveState", "InvocationID", "NRestarts")
+        if not units:
+            return {}
+        if self._bus is not None:
+            with suppress(bus.BusError):
+                return dict(self._bus.show(units, names))
+        done = self._systemctl("show", f"--property={','.join(names)}", "--", *units)
+        return {item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item}
+
+    def _systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
+        return self._answer((*self._prefix, "systemctl", *self._words, *words), timeout=timeout)
+
+    def _require(self, *words: str) -> None:
+        done = self._systemctl(*words)
+        if done.returncode:
+            raise HostError(error_words(done), where=f"systemctl {' '.join(words)}",
+                            remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)))  # fmt: skip
+
+    def _answer(self, argv: tuple[str, ...], *, timeout: float = _TIMEOUT, stdin: bytes = b"") -> Completed:
+        return answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
+
+
+def _shown(item: Mapping[str, str]) -> Shown:
+    period = item.get(_PERIOD, "infinity")
+    return Shown(
+        unit=item["Id"], cgroup=item.get("ControlGroup", ""), values=_values(item), period=_number(period),
+        load=item.get("LoadState", ""), active=item.get("ActiveState", ""),
+        transient=item.get("Transient", "no") in ("yes", "True"), drop_ins=tuple(item.get("DropInPaths", "").split()),
+    )  # fmt: skip
+
+
+def _values(item: Mapping[str, str]) -> dict[str, int | None]:
+    return {_BUS_NAMES[name]: _number(text) for name, text in item.items() if name in _BUS_NAMES}
+
+
+def _number(text: str) -> int | None:
+    """A number of the bus, or a span as `systemctl show` words it. Raises HostError."""
+    try:
+        return of_bus(text) if not text[-1:].isalpha() or text == "infinity" else parse_span(text)
+    except (ValueError, QuantityError):
+        raise HostError(f"systemd shows a value that is not understood: {text[:80]!r}", where="systemctl show",
+                        remedy=Remedy(title="report this as a bug")) from None  # fmt: skip

@@ -1,0 +1,138 @@
+"""Two readings of all cgroups to the numbers that the judge needs. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.metrics.samples import Difference, Snapshot, differences
+from cgroup_preflight.rollout.judge import Answer, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """Paths of cgroups below the mount: the units of the rollout, the control slices, and the siblings of the units."""
+
+    units: tuple[str, ...]
+    control: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the manager says of the services in the units: by unit, ActiveState, InvocationID and NRestarts."""
+
+    states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def neighbours_of(units: Iterable[str], paths: Iterable[str], control: Iterable[str]) -> tuple[str, ...]:
+    """The siblings of units, at every level that is not the units' own, without what belongs to the rollout."""
+    chosen = tuple(units)
+    parents = {path.rpartition("/")[0] for path in chosen}
+    others = (*chosen, *control)
+    return tuple(sorted(
+        path for path in paths
+        if path and path.rpartition("/")[0] in parents and not any(f"{other}/".startswith(f"{path}/") for other in others)
+    ))  # fmt: skip
+
+
+def window_of(
+    before: Snapshot, after: Snapshot, watched: Watched, *,
+    stalled_max: float, services: tuple[Services, Services] = (Services(), Services()), answers: tuple[Answer, ...] = (),
+) -> Window:  # fmt: skip
+    """The numbers between two snapshots. What is taken back at once is in it even if the rest is void."""
+    found = differences(before, after)
+    units = {path: found.get(path) for path in watched.units}
+    seconds = (after.stamp_ns - before.stamp_ns) / 1e9
+    at_once = (*_kills(before, after, watched.units), *troubles(*services))
+    void = next(
+        (
+            f"{path}: {item.void if item else 'it has no cgroup'}"
+            for path, item in units.items()
+            if item is None or item.void
+        ),
+        "",
+    )
+    if void or seconds <= 0:
+        return Window(seconds=max(seconds, 0.0), void=void or "no time has passed", at_once=at_once, answers=answers)
+    known = [item for item in units.values() if item is not None]
+    control = [item for path in watched.control if (item := found.get(path)) is not None and not item.void]
+    stalled = _most(_share(item, "memory.pressure full") for item in known)
+    if stalled is not None and stalled > stalled_max:
+        at_once = (
+            *at_once,
+            f"all tasks waited for memory {stalled:.0%} of {seconds:.0f}s, and {stalled_max:.0%} is allowed",
+        )
+    ratios = [item for item in map(_throttled, known) if item is not None]
+    worst = max(ratios, default=None)
+    if worst is None and not answers and not any(item.counters for item in known):
+        return Window(seconds=seconds, void="the kernel shows no counters", at_once=at_once)
+    return Window(
+        seconds=seconds, at_once=at_once,
+        periods=worst[1] if worst else 0, throttled=worst[0] if worst else None,
+        cpu_waiting=_most(_share(item, "cpu.pressure some") for item in known), memory_stalled=stalled,
+        memory_events=_most(_rate(item, ("memory.events high", "memory.events max")) for item in known),
+        control_throttled=_most(ratio[0] for ratio in map(_throttled, control) if ratio is not None),
+        control_waiting=_most(_share(item, "cpu.pressure some") for item in control),
+        neighbours={
+            path.rpartition("/")[2]: share
+            for path in watched.neighbours
+            if (item := found.get(path)) is not None and not item.void
+            and (share := _most((_share(item, "cpu.pressure some"), _share(item, "memory.pressure some")))) is not None
+        },
+        answers=answers,
+    )  # fmt: skip
+
+
+def _throttled(item: Difference) -> tuple[float, int] | None:
+    """The share of throttled periods and the number of periods; nested slices count at the level of the quota."""
+    periods = item.counters.get("cpu.stat nr_periods", 0)
+    return (item.counters.get("cpu.stat nr_throttled", 0) / periods, periods) if periods else None
+
+
+def _share(item: Difference, name: str) -> float | None:
+    """Microseconds of pressure as a share of the time."""
+    grown = item.counters.get(name)
+    return min(grown / 1e6 / item.seconds, 1.0) if grown is not None and item.seconds > 0 else None
+
+
+def _rate(item: Difference, names: Iterable[str]) -> float | None:
+    known = [item.counters[name] for name in names if name in item.counters]
+    return sum(known) / item.seconds if known and item.seconds > 0 else None
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _kills(before: Snapshot, after: Snapshot, paths: Iterable[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for path in paths:
+        old, new = (snapshot.samples.get(path) for snapshot in (before, after))
+        if old is not None and new is not None and old.cgroup_id == new.cgroup_id:
+            counts = [sample.memory_events for sample in (old, new)]
+            first, last = ((item.value if isinstance(item, Known) else {}) for item in counts)
+            found += kills(path, first, last)
+    return tuple(found)
+
+
+def kills(path: str, before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
+    """OOM kills in a cgroup or anywhere below it, between two texts of memory.events."""
+    return tuple(
+        f"{after[name] - before.get(name, 0)} OOM kill{'s' if after[name] - before.get(name, 0) > 1 else ''} in {path.rpartition('/')[2]}"
+        for name in ("oom_kill",)
+        if after.get(name, 0) > before.get(name, 0)
+    )
+
+
+def troubles(before: Services, after: Services) -> tuple[str, ...]:
+    """Services that failed or were started again."""
+    found = []
+    for unit, old in before.states.items():
+        new = after.states.get(unit, {})
+        if new.get("ActiveState") == "failed" and old.get("ActiveState") != "failed":
+            found.append(f"{unit} failed")
+        elif old.get("ActiveState") == "active" and (
+            new.get("NRestarts", "0") != old.get("NRestarts", "0") or new.get("ActiveState") == "activating"
+        ):
+            found.append(f"{unit} was started again")
+    return tuple(found)

@@ -1,0 +1,180 @@
+"""What is asked of systemd, and what its answers become. The programs are played: the real ones are in the lab."""
+
+import os
+
+import pytest
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known
+from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.rollout.base import DeadMan
+from cgroup_preflight.rollout.limits import PERCENT
+from cgroup_preflight.rollout.stages import Change
+from cgroup_preflight.rollout.systemd import Systemd
+
+SHOWN = """\
+Id=api.slice
+LoadState=loaded
+ActiveState=active
+ControlGroup=/api.slice
+Transient=no
+DropInPaths=/etc/systemd/system.control/api.slice.d/50-CPUQuota.conf /run/x.conf
+CPUQuotaPeriodUSec=infinity
+CPUQuotaPerSecUSec=1.500s
+CPUWeight=[not set]
+MemoryMax=infinity
+MemoryHigh=67108864
+TasksMax=18446744073709551615
+"""
+
+
+class Programs:
+    """Answers by the first words of a command; all others succeed without output."""
+
+    def __init__(self, **answers) -> None:
+        self.answers, self.ran = answers, []
+
+    def run(self, argv, *, timeout=20.0, stdin=b""):
+        self.ran.append((argv, stdin))
+        status, out, err = next(
+            (answer for word, answer in self.answers.items() if word.replace("_", "-") in argv), (0, "", "")
+        )
+        return Known(value=Completed(argv=argv, returncode=status, stdout=out, stderr=err), source=argv[0])
+
+
+class Bus:
+    def __init__(self, answer) -> None:
+        self.answer, self.calls = answer, []
+
+    def call(self, calls):
+        self.calls += calls
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [self.answer]
+
+    def show(self, units, names):
+        return {unit: {"CPUQuotaPerSecUSec": str((1 << 64) - 1), "MemoryMax": "5"} for unit in units}
+
+
+def manager(programs, *, name="systemd", sudo=False, private=None, home="/home/me"):
+    fs = LiveFs()
+    return Systemd(
+        EngineChoice(name=name, sudo=sudo), programs, private, Observer(fs, "/sys/fs/cgroup"), fs, uid=1000, home=home
+    )
+
+
+def test_what_systemctl_shows_becomes_numbers():
+    found = manager(Programs(show=(0, SHOWN, ""))).show(["api.slice"])["api.slice"]
+    assert found.values == {
+        "CPUQuota": 1_500_000,
+        "CPUWeight": None,
+        "MemoryMax": None,
+        "MemoryHigh": 64 << 20,
+        "TasksMax": None,
+    }
+    assert (found.cgroup, found.period, found.transient) == ("/api.slice", None, False)
+    assert found.drop_ins[1] == "/run/x.conf"
+
+
+def test_a_value_that_is_not_understood_is_an_error():
+    with pytest.raises(HostError, match="not understood"):
+        manager(Programs(show=(0, SHOWN.replace("1.500s", "soon"), ""))).show(["api.slice"])
+
+
+def test_one_call_changes_all_properties():
+    programs = Programs()
+    assert manager(programs).set("api.slice", {"CPUQuota": 50 * PERCENT, "MemoryMax": None}, runtime=True) == ""
+    assert programs.ran[0][0] == (
+        "systemctl",
+        "set-property",
+        "--runtime",
+        "--",
+        "api.slice",
+        "CPUQuota=50%",
+        "MemoryMax=infinity",
+    )
+    manager(programs, name="user").set("api.slice", {"CPUQuota": None}, runtime=False)
+    assert programs.ran[1][0] == ("systemctl", "--user", "set-property", "--", "api.slice", "CPUQuota=")
+    manager(programs, sudo=True).set("api.slice", {"TasksMax": 5}, runtime=False)
+    assert programs.ran[2][0][:3] == ("sudo", "-n", "systemctl")
+
+
+def test_root_asks_the_manager_itself_and_systemctl_for_the_words_of_a_refusal():
+    programs, line = Programs(set_property=(1, "", "Access denied\n")), Bus(None)
+    assert manager(programs, private=line).set("a.slice", {"CPUQuota": None}, runtime=True) == ""
+    assert line.calls[0].member == "SetUnitProperties"
+    assert programs.ran == []
+    assert manager(programs, private=line).values(["a.slice"]) == {"a.slice": {"CPUQuota": None, "MemoryMax": 5}}
+    for answer in (bus.REFUSED, bus.BusError("gone")):
+        assert (
+            manager(programs, private=Bus(answer)).set("a.slice", {"CPUQuota": None}, runtime=True) == "Access denied"
+        )
+
+
+def test_where_the_files_are():
+    system, user = manager(Programs()), manager(Programs(), name="user")
+    assert system.control_files("a.slice", ("CPUQuota",)) == (
+        "/etc/systemd/system.control/a.slice.d/50-CPUQuota.conf", "/run/systemd/system.control/a.slice.d/50-CPUQuota.conf")  # fmt: skip
+    assert user.control_files("a.slice", ("CPUQuota",)) == (
+        "/home/me/.config/systemd/user.control/a.slice.d/50-CPUQuota.conf",
+        "/run/user/1000/systemd/user.control/a.slice.d/50-CPUQuota.conf",
+    )  # fmt: skip
+    assert user.hold_file("a.slice").startswith("/run/user/1000/systemd/user/a.slice.d/90-")
+
+
+def test_files_are_written_whole_and_removed(tmp_path):
+    found = manager(Programs())
+    path = str(tmp_path / "a.slice.d" / "50-x.conf")
+    assert found.read_file(path) is None
+    found.write_file(path, "text\n")
+    assert found.read_file(path) == "text\n"
+    found.remove_files([path, path])
+    assert found.read_file(path) is None
+    assert not os.path.exists(os.path.dirname(path))
+    with pytest.raises(HostError):
+        found.read_file(str(tmp_path))
+
+
+def test_sudo_writes_through_tee():
+    programs = Programs()
+    manager(programs, sudo=True).write_file("/run/systemd/system/a.slice.d/x.conf", "text\n")
+    assert programs.ran[0][0] == ("sudo", "-n", "mkdir", "-p", "--", "/run/systemd/system/a.slice.d")
+    assert programs.ran[1] == (("sudo", "-n", "tee", "--", "/run/systemd/system/a.slice.d/x.conf"), b"text\n")
+    with pytest.raises(HostError):
+        manager(Programs(tee=(1, "", "no space left")), sudo=True).write_file("/run/x", "text")
+
+
+def test_the_timer_is_written_started_anew_and_removed():
+    programs = Programs(is_active=(3, "inactive\n", ""))
+    found = manager(programs, sudo=True)
+    found.arm(
+        DeadMan(
+            rollout="r1",
+            seconds=60.0,
+            changes=(Change(unit="a.slice", values={"CPUQuota": None}),),
+            copies={},
+            removed=(),
+            mark="/s/r1.restored",
+        )
+    )
+    texts = [stdin.decode() for argv, stdin in programs.ran if "tee" in argv]
+    assert "ExecStart=-" in texts[0]
+    assert "OnActiveSec=60s" in texts[1]
+    assert programs.ran[-1][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
+    found.disarm()
+    assert programs.ran[-1][0][2:4] == ("rm", "-f")
+
+
+def test_whose_timer_runs():
+    running = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
+    assert manager(Programs(show=(0, running, ""))).armed_for() == "r1"
+    assert manager(Programs(show=(0, running.replace("=waiting", "=elapsed"), ""))).armed_for() == ""
+
+
+def test_a_reload_that_fails_is_an_error():
+    with pytest.raises(HostError, match="denied"):
+        manager(Programs(daemon_reload=(1, "", "denied"))).reload()

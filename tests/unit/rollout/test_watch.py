@@ -1,0 +1,87 @@
+"""The samples of a rollout, from a tree of files that stands for the kernel's."""
+
+import pytest
+
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.rollout.watch import Watch
+
+
+class Host:
+    """Two slices with a service each; `states` is what the manager says."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.states = {}
+        for path in ("", "api.slice", "api.slice/a.service", "db.slice", "db.slice/d.service"):
+            (folder / path).mkdir(exist_ok=True)
+            self.write(path)
+
+    def write(self, path, kills=0, throttled=0, periods=0, waiting=0):
+        folder = self.folder / path
+        (folder / "cgroup.procs").write_text("")
+        (folder / "cgroup.stat").write_text("nr_descendants 1\nnr_dying_descendants 0\n")
+        (folder / "memory.events").write_text(f"low 0\nhigh 0\nmax 0\noom 0\noom_kill {kills}\n")
+        (folder / "cpu.stat").write_text(f"usage_usec 1\nnr_periods {periods}\nnr_throttled {throttled}\n")
+        (folder / "cpu.pressure").write_text(f"some avg10=0.00 avg60=0.00 avg300=0.00 total={waiting}\n")
+
+    def services(self, units):
+        return {unit: self.states.get(unit, {"ActiveState": "active", "NRestarts": "0"}) for unit in units}
+
+    def watch(self, **more):
+        mount = str(self.folder)
+        return Watch(
+            Tree(LiveDoor(mount)),
+            Observer(LiveFs(), mount),
+            ["/api.slice"],
+            [],
+            stalled_max=0.1,
+            services=self.services,
+            **more,
+        )
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def test_a_window_has_the_numbers_since_the_last_one(host):
+    watch = host.watch()
+    watch.begin()
+    host.write("api.slice", throttled=30, periods=60)
+    window = watch.window()
+    assert (window.throttled, window.periods, window.void) == (0.5, 60, "")
+    assert set(window.neighbours) == {"db.slice"}
+    assert watch.window().throttled is None
+    assert watch.alarms() == ()
+
+
+def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
+    watch = host.watch()
+    watch.begin()
+    host.write("api.slice", kills=1)
+    assert watch.alarms() == ("1 OOM kill in api.slice",)
+    assert watch.killed() == {"/api.slice": 1}
+    assert host.watch(killed={"/api.slice": 0}).alarms() == ("1 OOM kill in api.slice",)
+    assert host.watch(killed={"/api.slice": 1}).alarms() == ()
+    assert host.watch(killed={"/api.slice": 5}).alarms() == (), "another cgroup since then"
+
+
+def test_a_kill_in_a_neighbour_is_no_alarm(host):
+    watch = host.watch()
+    watch.begin()
+    host.write("db.slice", kills=1)
+    assert watch.alarms() == ()
+
+
+def test_a_service_that_failed_stays_an_alarm_in_the_next_step(host):
+    watch = host.watch()
+    watch.begin()
+    host.states["a.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+    watch.begin()
+    assert watch.alarms() == ("a.service failed",)
+    host.states["d.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+    assert watch.alarms() == ("a.service failed",)
