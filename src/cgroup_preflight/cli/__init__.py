@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "write a commented starter config for the programs in this folder"),
     "check": ("check", "check this host: cgroup v2, controllers, systemd, and how units can be started"),
     "validate": ("validate", "judge the config and its plan before anything runs"),
+    "plan": ("plan", "compute what follows from the plan: the CPU shares of its services (plan shares)"),
     "slices": ("slices", "write the generated slice and drop-in files"),
     "inspect": ("inspect", "show the build info of a Go binary and what its runtime will do under the limits"),
     "inject": ("inject", "put these files into build artifacts, or check that they are in"),

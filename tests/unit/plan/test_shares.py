@@ -62,7 +62,7 @@ def reversed_order(top: Node) -> Node:
 def test_a_parent_receives_what_its_children_do_and_nobody_more_than_it_may(top: Node) -> None:
     found = shares(top)
     for node in top.walk():
-        assert 0 <= found[node.name]
+        assert found[node.name] >= 0
         assert node.most is None or found[node.name] <= node.most
         if node.children:
             assert found[node.name] == sum(found[child.name] for child in node.children)
