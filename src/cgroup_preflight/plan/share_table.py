@@ -38,7 +38,7 @@ def _reason(tree: ShareTree, entry: Entry, given: Mapping[str, Fraction]) -> str
     share, below = given[entry.unit], tree.below(entry.unit)
     own = [*entry.limits, *(() if entry.allowed is None else (("AllowedCPUs", Fraction(len(entry.allowed))),))]
     for name, value in own:
-        if value == share:
+        if value == share < len(tree.cpus) or (name == DEMAND and value == share):
             return name
     if not below and entry.unit.endswith(".slice") and not entry.foreign:
         return "no service"

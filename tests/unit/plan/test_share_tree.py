@@ -165,7 +165,7 @@ def test_the_document_has_numbers_and_says_where_a_unit_is_from() -> None:
     ("line", "cpus", "reason"),
     [
         ("", 4, "api.slice"),
-        ('environment = { GOMAXPROCS = "1" }', 1, "GOMAXPROCS"),
+        ('Environment = { GOMAXPROCS = "1" }', 1, "GOMAXPROCS"),
         ('CPUQuota = "150%"', Fraction(3, 2), "CPUQuota"),
         ('CPUQuota = "220%"', 2, "GOMAXPROCS"),
     ],
