@@ -3,11 +3,12 @@
 from fractions import Fraction
 from pathlib import Path
 
+from ci import draw_shares
+
 from cgroup_preflight.config.load import parse
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.share_table import render_text
 from cgroup_preflight.plan.share_tree import Neighbour, share_tree
-from ci import draw_shares
 
 PAGE = Path(__file__).parents[3] / "docs" / "shares.md"
 
