@@ -36,7 +36,9 @@ def share_rows(tree: ShareTree) -> tuple[ShareRow, ...]:
 def _reason(tree: ShareTree, entry: Entry, given: Mapping[str, Fraction]) -> str:
     """Why a unit receives no more: a limit of its own, what is below it, or what its siblings want."""
     share, below = given[entry.unit], tree.below(entry.unit)
-    own = [*entry.limits, *(() if entry.allowed is None else (("AllowedCPUs", Fraction(len(entry.allowed))),))]
+    own: list[tuple[str, Fraction]] = list(entry.limits)
+    if entry.allowed is not None:
+        own.append(("AllowedCPUs", Fraction(len(entry.allowed))))
     for name, value in own:
         if value == share < len(tree.cpus) or (name == DEMAND and value == share):
             return name
