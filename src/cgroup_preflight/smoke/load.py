@@ -95,8 +95,11 @@ class LevelShare:
 
 def plan_load(scope: str, plan: Plan, cpus: frozenset[int]) -> tuple[LoadPlan | None, str]:
     """The probe for a plan below the slice of a run, or why there is none; both empty where no weight can have an effect."""
-    weighted = {item.unit for item in (*plan.slices, *plan.services)
-                if any(setting.property == "CPUWeight" for setting in item.settings)}  # fmt: skip
+    own = [
+        *((item.unit, item.settings) for item in plan.slices),
+        *((item.unit, item.settings) for item in plan.services),
+    ]
+    weighted = {unit for unit, settings in own if any(setting.property == "CPUWeight" for setting in settings)}
     stripped = replace(
         plan, services=tuple(replace(item, settings=_carried(item), program=None) for item in plan.services)
     )
