@@ -70,7 +70,11 @@ def test_help_of_each_command(in_process, command):
     assert f"cgroup-preflight {command}" in out
 
 
-_CALLS = [[name] for name in COMMANDS] + [["guest", name] for name in ("build", "list", "remove", "shell", "run")] + [["plan", "shares"]]
+_CALLS = (
+    [[name] for name in COMMANDS]
+    + [["guest", name] for name in ("build", "list", "remove", "shell", "run")]
+    + [["plan", "shares"]]
+)
 
 
 @pytest.mark.parametrize("words", _CALLS, ids=" ".join)
