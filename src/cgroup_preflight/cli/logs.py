@@ -11,11 +11,18 @@ from contextlib import closing
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.reading import Known, Missing, Reading
+from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import LiveRunner
-from cgroup_preflight.host.journal import JournalEntry, journal_argv, lines_of, names_in_journal, parse_entry
+from cgroup_preflight.host.journal import (
+    JournalEntry,
+    has_entries,
+    journal_argv,
+    lines_of,
+    parse_entry,
+    slices_in_journal,
+)
 from cgroup_preflight.host.log_files import lines_of_files
 from cgroup_preflight.report.escape import plain
 
@@ -79,33 +86,36 @@ def main(words: list[str]) -> int:
 
         plan = build_plan(config)
     runner = LiveRunner()
-    known = names_in_journal(runner)
-    choice = _choose(args.names, plan, known)
+    slices = slices_in_journal(runner)
+    choice = _choose(args.names, plan, value_or(slices, frozenset()), lambda unit: has_entries(runner, [unit]))
     show = _Shown(json=args.json, colour=not args.json and options.use_colour(), plan=plan)
     files = _files(choice)
-    in_journal = isinstance(known, Known) and bool(known.value.intersection(choice.units))
-    if files and not in_journal:
+    if files and not has_entries(runner, choice.units):
         return _from_files(files, args, show)
-    if isinstance(known, Missing) or not known.value:
-        why = str(known) if isinstance(known, Missing) else "it has no entry that you may read"
+    if isinstance(slices, Missing) or not slices.value:
+        why = str(slices) if isinstance(slices, Missing) else "it has no entry that you may read"
         raise HostError(f"no journal can be read ({why}), and `up` wrote no log of these services", where="logs",
                         remedy=Remedy(title="run it where systemd-journald runs, or start the services with `up`"))  # fmt: skip
     return _from_journal(runner, choice, args, show)
 
 
-def _choose(names: Sequence[str], plan: "Plan | None", known: Reading[frozenset[str]]) -> _Choice:
-    """The units that the names mean, the slices below them included. Raises UsageError for an unknown name."""
-    in_journal = known.value if isinstance(known, Known) else frozenset()
+def _choose(
+    names: Sequence[str], plan: "Plan | None", in_journal: frozenset[str], has: Callable[[str], bool]
+) -> _Choice:  # fmt: skip
+    """The units that the names mean, the slices below them included. Raises UsageError for an unknown name.
+
+    `in_journal` are slices with entries, and `has` says whether another unit has some.
+    """
     if not names and plan is None:
         raise UsageError("there is no config that names services", where="logs",
                          remedy=Remedy(title="name a slice or service: logs system.slice"))  # fmt: skip
     slices = {item.unit for item in plan.slices} if plan else set()
-    by_name = {item.unit: item.unit for item in plan.services} if plan else {}
-    by_name |= {item.label: item.unit for item in plan.slices} if plan else {}
-    by_name |= {item.label: item.unit for item in plan.services} if plan else {}
-    chosen = [_unit(name, by_name, {*slices, *by_name.values(), *in_journal}) for name in names]
-    if not names:
-        chosen = [*slices, *by_name.values()]
+    by_name = {item.label: item.unit for item in plan.slices} if plan else {}
+    by_name |= {name: item.unit for item in plan.services for name in (item.unit, item.label)} if plan else {}
+    by_name |= {unit: unit for unit in (*slices, *in_journal)}
+    chosen = [_unit(name, by_name, has) for name in names]
+    if plan and not names:
+        chosen = [*slices, *(item.unit for item in plan.services)]
     units = {unit for name in chosen for unit in (name, *_below(name, {*slices, *in_journal}))}
     services = [item for item in plan.services if units.intersection((item.unit, *item.slices))] if plan else []
     return _Choice(
@@ -114,13 +124,12 @@ def _choose(names: Sequence[str], plan: "Plan | None", known: Reading[frozenset[
     )  # fmt: skip
 
 
-def _unit(name: str, by_name: "dict[str, str]", units: Iterable[str]) -> str:
+def _unit(name: str, by_name: "dict[str, str]", has: Callable[[str], bool]) -> str:
     if name in by_name:
         return by_name[name]
-    known = set(units)
-    if name in known and name.endswith(_SUFFIXES):
+    if name.endswith(_SUFFIXES) and name.isprintable() and has(name):
         return name
-    near = difflib.get_close_matches(name[:100], [*by_name, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:100], by_name, n=1, cutoff=0.5)
     title = f"did you mean {near[0]}?" if near else "name a service or slice of the config, or a unit with entries"
     raise UsageError("neither the config nor the journal has such a slice or service", where=printable(name[:100]) or "''",
                      remedy=Remedy(title=printable(title)))  # fmt: skip

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import selectors
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
@@ -26,7 +26,7 @@ _FIELDS = (
 #: Of an entry of a user's unit, the fields of the system's manager name the manager of that user.
 _UNITS = ("_SYSTEMD_USER_UNIT", "_SYSTEMD_UNIT")
 _SLICES = ("_SYSTEMD_USER_SLICE", "_SYSTEMD_SLICE")
-_NAMES = (*_UNITS, *_SLICES)
+_CALL = ("journalctl", "--no-pager", "--quiet")
 #: A longer line is left out. journalctl itself takes entries of at most 768M.
 LINE_MAX = 4 << 20
 _ERRORS_MAX = 1 << 14
@@ -49,22 +49,29 @@ def journal_argv(units: Iterable[str], *, follow: bool, since: str) -> tuple[str
 
     Following begins at `since`, and without it with the last ten entries, as journalctl does.
     """
-    matches = [f"{option}={unit}" for unit in units for option in ("--unit", "--user-unit")]
     more = (*(("--follow",) if follow else ()), *((f"--since={since}",) if since else ()))
-    return ("journalctl", "--no-pager", "--quiet", "--all", "--output=json", f"--output-fields={','.join(_FIELDS)}",
-            *more, *matches)  # fmt: skip
+    return (*_CALL, "--all", "--output=json", f"--output-fields={','.join(_FIELDS)}", *more, *_matches(units))
 
 
-def names_in_journal(runner: "LiveRunner") -> Reading[frozenset[str]]:
-    """The units and slices with entries that the caller may read; missing where there is no journal."""
-    argvs = tuple(("journalctl", "--no-pager", "--quiet", f"--field={name}") for name in _NAMES)
+def _matches(units: Iterable[str]) -> Iterator[str]:
+    return (f"{option}={unit}" for unit in units for option in ("--unit", "--user-unit"))
+
+
+def slices_in_journal(runner: "LiveRunner") -> Reading[frozenset[str]]:
+    """The slices with entries that the caller may read; missing where there is no journal."""
+    answers: Sequence[Reading[Completed]] = runner.run_together(tuple((*_CALL, f"--field={name}") for name in _SLICES))
     found: set[str] = set()
-    answers: Sequence[Reading[Completed]] = runner.run_together(argvs)
     for answer in answers:
         if not isinstance(answer, Known):
             return answer
         found.update(line for line in answer.value.stdout.splitlines() if line)
     return Known(value=frozenset(found), source="journalctl")
+
+
+def has_entries(runner: "LiveRunner", units: Iterable[str]) -> bool:
+    """Whether the journal has an entry of one of these units that the caller may read."""
+    answer = runner.run((*_CALL, "--lines=1", "--output=json", "--output-fields=_PID", *_matches(units)))
+    return isinstance(answer, Known) and bool(answer.value.stdout)
 
 
 def parse_entry(line: bytes) -> JournalEntry | None:

@@ -12,10 +12,11 @@ from cgroup_preflight.host.command import Completed, LiveRunner
 from cgroup_preflight.host.journal import (
     LINE_MAX,
     JournalEntry,
+    has_entries,
     journal_argv,
     lines_of,
-    names_in_journal,
     parse_entry,
+    slices_in_journal,
 )
 
 ENTRY = {
@@ -104,11 +105,16 @@ class Runner(LiveRunner):
         )  # fmt: skip
 
 
-def test_names_of_units_and_slices() -> None:
-    found = names_in_journal(Runner("a.service\nb.service\n", "", "api.slice\n", "app.slice\n"))
+def test_names_of_slices() -> None:
+    found = slices_in_journal(Runner("api.slice\n\nb.slice\n", "app.slice\n"))
     assert isinstance(found, Known)
-    assert found.value == {"a.service", "b.service", "api.slice", "app.slice"}
-    assert isinstance(names_in_journal(Runner("", None, "", "")), Missing)
+    assert found.value == {"api.slice", "b.slice", "app.slice"}
+    assert isinstance(slices_in_journal(Runner("", None)), Missing)
+
+
+@pytest.mark.parametrize(("out", "expected"), [("{}\n", True), ("", False), (None, False)])
+def test_whether_there_is_an_entry(out: str | None, expected: bool) -> None:
+    assert has_entries(Runner(out), ["a.service"]) is expected
 
 
 def started(code: str):
