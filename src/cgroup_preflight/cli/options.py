@@ -118,8 +118,10 @@ def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool) -> 
             write_stdout(text)
 
 
-def write_stdout(text: str | bytes) -> None:
+def write_stdout(text: str | bytes) -> bool:
     """Writes to stdout; a reader that closes the pipe early (`| head`) does not change the exit status.
+
+    False where nobody reads any more, so that what has no end of its own can stop.
 
     Raises UsageError where stdout is closed or full: a report that nobody can read is no result.
     """
@@ -129,9 +131,11 @@ def write_stdout(text: str | bytes) -> None:
         _write(sys.stdout, text)
     except BrokenPipeError:
         _discard(sys.stdout)
+        return False
     except OSError as error:
         _discard(sys.stdout)
         raise UsageError(f"cannot write: {error.strerror or error}", where="stdout", remedy=_REDIRECT) from None
+    return True
 
 
 def write_stderr(text: str | bytes) -> None:

@@ -11,14 +11,17 @@ from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.record import RecordingFs, RecordingRunner, dump
+from cgroup_preflight.host.siblings import read_siblings
 
 _ABOUT = """\
-Records in one JSON file exactly what `check` reads of this host.
+Records in one JSON file exactly what `check` reads of this host, and the slices
+at the top with their CPU weights, for `plan shares`.
 
 Use it for a bug report, or to check the host on another machine.
 
     cgroup-preflight snapshot -o host.json
     cgroup-preflight check --root host.json
+    cgroup-preflight plan shares --root host.json
 
 The file contains no environment variables and no command lines of processes.
 User and host names are replaced. Read the file before you send it.
@@ -31,8 +34,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", default="", help="the file to write (default: stdout)")
     args = parser.parse_args(words)
     fs, runner = RecordingFs(LiveFs()), RecordingRunner(LiveRunner())
-    version = gather(fs, runner).systemd_version
-    text = dump(fs, runner, tool=__version__, systemd=value_or(version, None), names=_names())
+    facts = gather(fs, runner)
+    read_siblings(fs, facts.mount_point, "")  # for `plan shares --root`
+    text = dump(fs, runner, tool=__version__, systemd=value_or(facts.systemd_version, None), names=_names())
     if args.output:
         options.write_text(Path(args.output), text)
     else:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 
+from cgroup_preflight.host.siblings import UNITS
+
 #: One answer of a recording.
 Answer = dict[str, object]
 
@@ -35,6 +37,9 @@ def needed(question: str, entry: Answer) -> Answer:
     `token_psi=`.
     """
     pieces, keep = entry.get("value"), entry.get("keep")
+    if isinstance(pieces, list) and "cgroup.procs" in pieces and len(question.split(" ")) == 2:
+        # All names in a cgroup: containers and the like can have names that tell more than those of units.
+        return {**entry, "value": [name for name in pieces if name.endswith(UNITS)]}
     if not isinstance(pieces, list) or not isinstance(keep, list):
         return entry
     if question == "pieces /etc/passwd":

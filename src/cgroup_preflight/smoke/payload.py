@@ -1,7 +1,7 @@
 """Waits inside a unit and pushes against its limits on request; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, tasks, high or max; AMOUNT is
+Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high or max; AMOUNT is
 the number of busy processes, of tasks, or of bytes; SECONDS is the longest to try. Each line on stdout is a Python
 literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
@@ -93,6 +93,21 @@ def burn(folder, workers, deadline):
         os.waitpid(pid, 0)
     delta = {key: end.get(key, 0) - start.get(key, 0) for key in end}
     say(shortest=shortest, longest=longest, stat=delta, workers=workers)
+
+
+def load(workers, deadline):
+    """Uses all the CPU time that the cgroup receives, until the deadline."""
+    children = []
+    for _ in range(workers):
+        pid = os.fork()
+        if pid == 0:
+            spin()
+        children.append(pid)
+    time.sleep(deadline)
+    for pid in children:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    say(workers=workers)
 
 
 def crowd(folder, count, deadline):
@@ -204,6 +219,8 @@ def push(kind, amount, folder, deadline):
     """Dispatches on the kind."""
     if kind == "cpu":
         burn(folder, amount, deadline)
+    elif kind == "load":
+        load(amount, deadline)
     elif kind == "tasks":
         crowd(folder, amount, deadline)
     else:
@@ -258,7 +275,7 @@ def main():
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             kind, amount, seconds, folder = line.decode().split(" ", 3)
-            (push if kind == "cpu" else in_child)(kind, int(amount), folder, float(seconds))
+            (push if kind in ("cpu", "load") else in_child)(kind, int(amount), folder, float(seconds))
             say(over=kind)
     # Without the interpreter's own end, which takes as long as half of its start.
     os._exit(0)

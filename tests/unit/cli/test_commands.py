@@ -74,6 +74,7 @@ _CALLS = [
     *([name] for name in COMMANDS),
     *(["guest", name] for name in ("build", "list", "remove", "shell", "run")),
     *(["rollout", name] for name in ("plan", "apply", "status", "abort", "resume")),
+    ["plan", "shares"],
 ]
 
 

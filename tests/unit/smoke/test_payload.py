@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -41,6 +42,15 @@ def test_goes_on_beyond_a_limit_that_the_kernel_does_not_enforce(tmp_path, most,
     _, crowd, _ = answers(f"tasks 100 50 {tmp_path}")
     same = {"refused": False, "killed": False, "pids.current": now or None, "pids.max": most or None}
     assert crowd == {"started": 100, "alive": 100, **same}
+
+
+def test_uses_cpu_time_until_the_end_with_or_without_a_quota(tmp_path):
+    (tmp_path / "cpu.max").write_text("1000 100000\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 5\nnr_throttled 9\n")
+    before = time.monotonic()
+    _, load, over = answers(f"load 2 0.4 {tmp_path}")
+    assert (load, over) == ({"workers": 2}, {"over": "load"})
+    assert time.monotonic() - before >= 0.4
 
 
 def test_time_that_is_over_is_not_a_refusal(tmp_path):

@@ -180,6 +180,20 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html",
                  "https://man7.org/linux/man-pages/man5/proc.5.html"),
     ),
+    codes.CPU_SHARES: Page(
+        what=(
+            "Checks that CPUWeight divides CPU time as the plan says: processes in the place of all services use all they "
+            "can at the same time, and what each level received is compared with the model of `plan shares`."
+        ),
+        fails=(
+            "A weight in cpu.weight is only a wish: without the cpu controller at its level, or with a scheduler that "
+            "ignores weights, it has no effect. More than 3 points of a percent is a fail on a quiet machine; with steal, "
+            "other load or repeats that differ it is unverified."
+        ),
+        fix="Follow the cause that the message names; run it on a quiet machine where other load made it unverified.",
+        about=("CPUWeight", "cpu.weight", "cpu.idle", "sched_ext", "fair share"),
+        sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu", "https://docs.kernel.org/scheduler/sched-ext.html"),
+    ),
     codes.HEADROOM: Page(
         what="Checks that memory was left at the peak: 20% of MemoryMax, or what [policy] headroom_min says.",
         fails=(

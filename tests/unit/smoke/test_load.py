@@ -1,0 +1,201 @@
+"""The load probe of weights: what runs where, what is judged, and every way to pass, to fail and to be unverified."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cgroup_preflight.core.report import Status
+from cgroup_preflight.plan.shares import shares
+from cgroup_preflight.smoke.load import (
+    HOGS_MAX,
+    POINTS_MAX,
+    LoadHost,
+    LoadPlan,
+    LoadWindow,
+    judge_load,
+    level_shares,
+    plan_load,
+)
+from tests.unit.smoke.fabricate import SCOPE, plan
+
+TEXT = """\
+[slices.api]
+CPUWeight = 300
+[slices.batch]
+CPUWeight = 100
+[services.a]
+binary = "a"
+slice = "api"
+CPUWeight = 200
+MemoryMax = "64M"
+TasksMax = 1
+[services.b]
+binary = "b"
+slice = "api"
+CPUQuota = "150%"
+[services.c]
+binary = "c"
+slice = "batch"
+"""
+TWO = frozenset(range(2))
+QUIET = LoadHost(cpus=2)
+API, A, B = f"{SCOPE}-api.slice", f"{SCOPE}-a.service", f"{SCOPE}-b.service"
+
+
+def load_of(text: str = TEXT) -> LoadPlan:
+    load, reason = plan_load(SCOPE, plan(text), TWO)
+    assert reason == ""
+    assert load is not None
+    return load
+
+
+def used(load: LoadPlan, seconds: float = 3.0, **factors: float) -> dict[str, float]:
+    """What the model says, except that the service or slice of the config with a factor uses that much of it."""
+    given = shares(load.tree.top)
+    found = {name: float(share) * seconds for name, share in given.items()}
+    for short, factor in factors.items():
+        (unit,) = [name for name in found if name.removeprefix(f"{SCOPE}-").partition(".")[0] == short]
+        found[unit] *= factor
+    return found
+
+
+def window(load: LoadPlan, **changed: object) -> LoadWindow:
+    values: dict[str, object] = {"seconds": 3.0, "used": used(load)}
+    return LoadWindow(**(values | changed))  # type: ignore[arg-type]
+
+
+def judged(load: LoadPlan, *windows: LoadWindow, host: LoadHost = QUIET) -> tuple[Status, str]:
+    (finding,) = judge_load(load, windows, host)
+    assert finding.code == "CGP517"
+    assert finding.status is Status.PASS or finding.remedies
+    return finding.status, finding.message
+
+
+def test_each_service_has_a_process_in_its_place_with_its_cpu_settings_alone() -> None:
+    load = load_of()
+    assert [item.unit for item in load.hogs] == [f"{SCOPE}-_load-{number}.service" for number in range(3)]
+    assert [item.in_slice for item in load.hogs] == [API, API, f"{SCOPE}-batch.slice"]
+    assert [[one.property for one in item.settings] for item in load.hogs] == [["CPUWeight"], ["CPUQuota"], []]
+    assert list(load.unit_of.values()) == [A, B, f"{SCOPE}-c.service"]
+    assert (load.top, load.workers) == (f"{SCOPE}.slice", 2)
+
+
+def test_what_the_model_says_passes() -> None:
+    load = load_of()
+    assert judged(load, *[window(load)] * 3)[0] is Status.PASS
+    shown = {level.unit: level.expected for level in level_shares(load, [window(load)])}
+    assert shown[API] == pytest.approx(75, abs=1e-3)
+    assert shown[A] == pytest.approx(200 / 3, abs=1e-3)
+
+
+def test_a_slice_is_judged_by_what_it_had_so_that_an_error_above_is_not_one_below() -> None:
+    load = load_of()
+    wrong = used(load)
+    for name, factor in ((API, 2 / 3), (A, 2 / 3), (B, 2 / 3), (f"{SCOPE}-batch.slice", 2), (f"{SCOPE}-c.service", 2)):
+        wrong[name] *= factor
+    errors = {level.unit: level.error for level in level_shares(load, [window(load, used=wrong)])}
+    assert errors[API] == pytest.approx(-25, abs=0.01)
+    assert errors[A] == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("factor", "status"), [(1.05, Status.PASS), (0.95, Status.PASS), (1.4, Status.FAIL), (0.6, Status.FAIL)]
+)
+def test_more_than_three_points_are_a_fail_on_a_quiet_machine(factor: float, status: Status) -> None:
+    load = load_of()
+    found, message = judged(load, *[window(load, used=used(load, a=factor))] * 3)
+    assert found is status
+    assert ("on a quiet machine" in message) is (status is Status.FAIL)
+    assert ("a.service" in message or "b.service" in message) is (status is Status.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "says"),
+    [
+        ({"steal": 0.05}, Status.FAIL, "quiet"),
+        ({"steal": 0.5}, Status.UNVERIFIED, "steal"),
+        ({"others": 0.1}, Status.FAIL, "quiet"),
+        ({"others": 0.6}, Status.UNVERIFIED, "outside of the run used 10.0%"),
+    ],
+)
+def test_steal_and_other_load_make_an_error_unverified(changed: Mapping[str, float], status: Status, says: str) -> None:
+    load = load_of()
+    found, message = judged(load, *[window(load, used=used(load, a=0.5), **changed)] * 3)
+    assert (found, says in message) == (status, True)
+    assert judged(load, *[window(load, **changed)] * 3)[0] is Status.PASS
+
+
+def test_a_named_cause_is_a_fail_whatever_the_load_is() -> None:
+    load = load_of()
+    wrong = [window(load, used=used(load, a=0.5), steal=0.5)] * 3
+    found, message = judged(load, *wrong, host=LoadHost(cpus=2, undivided=(API,)))
+    assert (found, "cpu controller is not enabled in api.slice" in message) == (Status.FAIL, True)
+    found, message = judged(load, *wrong, host=LoadHost(cpus=2, other_scheduler="scx_\x1b"))
+    assert (found, "scx_\\x1b" in message) == (Status.FAIL, True)
+    assert judged(load, *[window(load)] * 3, host=LoadHost(cpus=2, other_scheduler="scx_x"))[0] is Status.PASS
+
+
+def test_repeats_that_differ_are_unverified() -> None:
+    load = load_of()
+    windows = [window(load, used=used(load, a=factor)) for factor in (0.3, 0.5, 1.0)]
+    found, message = judged(load, *windows)
+    assert (found, "repeats differ" in message) == (Status.UNVERIFIED, True)
+    assert judged(load, windows[0])[0] is Status.UNVERIFIED
+
+
+def test_cpu_lists_that_overlap_in_part_are_unverified() -> None:
+    load = load_of(TEXT.replace('binary = "c"', 'binary = "c"\nAllowedCPUs = "0"'))
+    found, message = judged(load, *[window(load, used=used(load, a=0.5))] * 3)
+    assert (found, "CPU lists overlap" in message) == (Status.UNVERIFIED, True)
+
+
+def test_nothing_used_is_unverified_and_a_slice_with_little_time_is_not_judged() -> None:
+    load = load_of()
+    assert judged(load, window(load, used={}))[0] is Status.UNVERIFIED
+    idle = load_of(TEXT.replace("CPUWeight = 300", 'CPUWeight = "idle"'))
+    windows = [window(idle, used=used(idle, a=0.1))] * 3
+    assert A not in {level.unit for level in level_shares(idle, windows)}
+    assert judged(idle, *windows)[0] is Status.PASS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("CPUWeight = 300\n", "").replace("CPUWeight = 100\n", "").replace("CPUWeight = 200\n", ""),
+        '[slices.api]\nCPUWeight = 5\n[services.a]\nbinary = "a"\nslice = "api"\nCPUWeight = 5\n',
+    ],
+    ids=["no weights", "no siblings"],
+)
+def test_no_probe_where_no_weight_can_have_an_effect(text: str) -> None:
+    assert plan_load(SCOPE, plan(text), TWO) == (None, "")
+
+
+def test_too_little_room_for_the_processes_is_a_reason() -> None:
+    text = TEXT.replace("CPUWeight = 300\n", "CPUWeight = 300\nTasksMax = 7\n")
+    assert plan_load(SCOPE, plan(text), TWO)[1].startswith("TasksMax=7 of api.slice leaves no room for 8 tasks")
+    assert plan_load(SCOPE, plan(text.replace("TasksMax = 7", "TasksMax = 8")), TWO)[1] == ""
+    many = TEXT + "".join(f'[services.s{number}]\nbinary = "s"\nslice = "api"\n' for number in range(HOGS_MAX))
+    assert "35 services" in plan_load(SCOPE, plan(many), TWO)[1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.1, 3.0), st.floats(0, 1.0), st.floats(0, 1.0))
+def test_no_verdict_but_a_pass_within_three_points_and_never_a_pass_beyond(
+    factor: float, steal: float, others: float
+) -> None:
+    load = load_of()
+    windows = [window(load, used=used(load, c=factor), steal=steal, others=others)] * 3
+    worst = max(abs(level.error) for level in level_shares(load, windows))
+    assert (judged(load, *windows)[0] is Status.PASS) is (worst <= POINTS_MAX)
+
+
+def test_the_model_is_for_the_time_that_the_slice_really_had() -> None:
+    """With half of the machine, b no longer reaches its quota, and weights alone divide."""
+    load = load_of(TEXT.replace('CPUQuota = "150%"', 'CPUQuota = "20%"'))
+    half = {A: 0.5 * 3, B: 0.2 * 3}
+    shown = {level.unit: level.expected for level in level_shares(load, [window(load, used=half)])}
+    assert shown[A] == pytest.approx(100 * 0.5 / 0.7, abs=0.01)
+    assert shares(load.tree.top)[B] == Fraction(1, 5)
