@@ -32,7 +32,7 @@ SYSTEMD_SLICES = ("system", "user", "machine", "init")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
 #: Bytes.
 _GUEST_MEMORY = (256 << 20, 64 << 30)
-ENGINES = ("auto", "systemd", "user", "guest")
+ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
 _MACHINES = ("auto", "uml", "qemu")

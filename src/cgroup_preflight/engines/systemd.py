@@ -53,6 +53,9 @@ def private_bus(choice: EngineChoice) -> "Bus | None":
 class Manager:
     """An `Engine` of systemd's; every method has a time-out and raises HostError when the manager fails."""
 
+    keeps_cgroups = False
+    has_journal = True
+
     def __init__(
         self, choice: EngineChoice, programs: LiveRunner, private_bus: "Bus | None", *, uid: int, systemd: int,
         machine_folder: str = "/run",

@@ -309,6 +309,8 @@ class Units:
     """
 
     user = False
+    keeps_cgroups = False
+    has_journal = True
 
     def __init__(self, machine: Machine, folder: str, programs: Mapping[str, Program] | None = None) -> None:
         self.machine, self.unit_folder, self.name = machine, folder, "systemd"
