@@ -96,9 +96,11 @@ class Program:
             return True
         try:
             with open(f"/proc/{self.pid}/cmdline", "rb") as file:
-                return not file.read(4096).startswith(b"\0".join(word.encode() for word in _PREFIX) + b"\0")
+                words = file.read(4096)
         except OSError:
             return True
+        # In the middle of execve(2) a process has no command line.
+        return words != b"" and not words.startswith(b"\0".join(word.encode() for word in _PREFIX) + b"\0")
 
     @property
     def exit(self) -> Exit | None:

@@ -191,7 +191,7 @@ class Subtree:
     def processes(self, cgroup: str) -> tuple[int, ...]:
         """Every process in a cgroup and below it."""
         found: list[int] = []
-        for one in self._below(cgroup):
+        for one in self.below(cgroup):
             with suppress(OSError):
                 found += map(int, self._files.read(self.path(one, "cgroup.procs")).split())
         return tuple(found)
@@ -213,7 +213,7 @@ class Subtree:
         deadline = self._clock.monotonic() + seconds
         while self._files.exists(self.path(cgroup)):
             self.kill(cgroup)
-            for one in reversed(tuple(self._below(cgroup))):
+            for one in reversed(tuple(self.below(cgroup))):
                 with suppress(OSError):
                     self._files.remove(self.path(one))
             if self._clock.monotonic() > deadline:
@@ -245,11 +245,11 @@ class Subtree:
         """The controllers that the base can enable."""
         return frozenset(self._words(self.base, "cgroup.controllers"))
 
-    def _below(self, cgroup: str) -> Iterator[str]:
-        """The cgroup and all below it, each before its children."""
+    def below(self, cgroup: str) -> Iterator[str]:
+        """The cgroup itself and all below it, each before its children."""
         yield cgroup
         for name in self.children(cgroup):
-            yield from self._below(f"{cgroup}/{name}")
+            yield from self.below(f"{cgroup}/{name}")
 
     def _words(self, cgroup: str, file: str) -> list[str]:
         try:

@@ -194,30 +194,34 @@ class Cgroups:
 
     def stop(self, units: Sequence[str]) -> None:
         """Sends SIGTERM to every process of units (systemd.kill(5), KillMode=control-group)."""
-        for program in self._known(units):
-            program.stopping = True
-            program.abandon()
-            self._tree.signal(program.cgroup, signal.SIGTERM)
+        for unit in units:
+            if program := self._programs.get(unit):
+                program.stopping = True
+                program.abandon()
+        for cgroup in self._cgroups_of(units):
+            self._tree.signal(cgroup, signal.SIGTERM)
             # A process that was stopped takes its signal only when it goes on.
-            self._tree.signal(program.cgroup, signal.SIGCONT)
+            self._tree.signal(cgroup, signal.SIGCONT)
 
     def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
-        for program in self._known(units):
-            self._tree.kill(program.cgroup)
+        for cgroup in self._cgroups_of(units):
+            self._tree.kill(cgroup)
 
-    def _known(self, units: Iterable[str]) -> list[Program]:
-        return [self._programs[unit] for unit in units if unit in self._programs]
+    def _cgroups_of(self, units: Sequence[str]) -> list[str]:
+        """The cgroups of units; of a run that crashed they are found by their names."""
+        known = [self._programs[unit].cgroup for unit in units if unit in self._programs]
+        others = {unit for unit in units if unit not in self._programs}
+        scopes = sorted({f"{unit.partition('-')[0]}.slice" for unit in others})
+        found = (cgroup for name in scopes for cgroup in self._tree.below(f"{self._tree.base}/{name}"))
+        return [*known, *(cgroup for cgroup in found if cgroup.rpartition("/")[2] in others)]
 
     # --- the end of a run
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
         """Cgroups of a run that still exist; of services those with processes."""
-        top = f"{self._tree.base}/{scope}.slice"
-        found, todo = [], [top] if self._tree.exists(top) else []
-        while todo:
-            cgroup = todo.pop()
-            todo += (f"{cgroup}/{name}" for name in self._tree.children(cgroup))
+        top, found = f"{self._tree.base}/{scope}.slice", []
+        for cgroup in self._tree.below(top) if self._tree.exists(top) else ():
             unit = cgroup.rpartition("/")[2]
             is_service = unit.endswith(".service")
             if unit.startswith(scope) and unit.endswith(suffix) and (not is_service or self._tree.processes(cgroup)):
