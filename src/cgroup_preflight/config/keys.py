@@ -364,6 +364,9 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="package", kind="string", doc="The built package (deb, tar) that the service is installed from in a guest, "
             "relative to this file. `unit` is then the name of a unit in it.", parse=_path,
             examples=("dist/user-api_1.2.3_amd64.deb",)),
+        Key(name="build", kind="strings", doc="The command with which `up` builds the program, run in `build_folder`.",
+            parse=_text, examples=(["go", "build", "-o", "dist/user-api", "./cmd/user-api"],)),
+        Key(name="build_folder", kind="string", doc="The folder of `build`, relative to this file.", parse=_path, default=".", examples=("api",)),
         Key(name="previous", kind="string", doc="The package before `package`: the run upgrades from it.", parse=_path,
             examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,

@@ -169,6 +169,9 @@ class Engine(Protocol):
     def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
 
+    def forget(self, units: Sequence[str]) -> None:
+        """Forgets units that have ended, so that units of the same names can be started."""
+
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         """The last lines that one invocation wrote, or the process `pid` of it; empty where none can be read."""
 

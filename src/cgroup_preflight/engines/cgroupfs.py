@@ -208,6 +208,13 @@ class Cgroups:
         for cgroup in self._cgroups_of(units):
             self._tree.kill(cgroup)
 
+    def forget(self, units: Sequence[str]) -> None:
+        """Removes the cgroups of units that have ended."""
+        for unit in units:
+            if program := self._programs.pop(unit, None):
+                self._tree.remove(program.cgroup, _REAP_SECONDS)
+                program.reap(_REAP_SECONDS)
+
     def _cgroups_of(self, units: Sequence[str]) -> list[str]:
         """The cgroups of units; of a run that crashed they are found by their names."""
         known = [self._programs[unit].cgroup for unit in units if unit in self._programs]

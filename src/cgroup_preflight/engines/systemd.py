@@ -220,6 +220,10 @@ class Manager:
         if not self._on_bus(bus.kill(units, signal.SIGKILL)):
             self._systemctl(*argvs.kill_all(units))
 
+    def forget(self, units: Sequence[str]) -> None:
+        """Forgets which units failed: systemd keeps a transient one until then."""
+        self._systemctl("reset-failed", "--", *units)
+
     def _on_bus(self, calls: list[bus.Call]) -> bool:
         """Whether the manager took all of it over its own socket; if not, `systemctl` does it and has the words."""
         with suppress(bus.BusError):

@@ -16,6 +16,7 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.devices import devices_of
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.engines.make import make_engine
 from cgroup_preflight.engines.service_run import ServiceRun
@@ -29,7 +30,6 @@ from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.counters import counted_findings
-from cgroup_preflight.smoke.devices import devices_of
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
