@@ -10,6 +10,7 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.plan.build import only
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service) or tuple(item.name for item in config.services)
     config = replace(config, services=tuple(item for item in config.services if item.name in names))
-    _refuse(config)
+    engine = args.engine or config.engine
+    _refuse(config, engine)
     variables = _variables(config, args.env_file)
     from cgroup_preflight.up.build import builds
 
@@ -60,8 +62,7 @@ def main(words: list[str]) -> int:
         _build(todo)
     _require_programs(config, built=not args.check)
     plan = only(common.plan_of(config), names)
-    _refuse_clashes(plan)
-    context = common.context(config, args.engine or config.engine, (), plan=plan, cgroup=args.cgroup)
+    context = common.context(config, engine, (), plan=plan, cgroup=args.cgroup)
     if args.check:
         options.write_stdout("".join(f"{line}\n" for line in _shown(config, plan, context, todo)))
         return ExitStatus.PASS
@@ -100,8 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _refuse(config: Config) -> None:
-    """Raises UsageError for services that are no programs of the project."""
+def _refuse(config: Config, engine: str) -> None:
+    """Raises UsageError for the guest, and for services that are no programs of the project."""
+    if engine == GUEST:
+        raise UsageError("up runs services on this host, and the engine is guest", where="--engine",
+                         remedy=Remedy(title="use --engine auto, or test the services in a guest with run"))  # fmt: skip
     for item in config.services:
         if item.unit or item.package:
             raise UsageError(
@@ -151,13 +155,6 @@ def _require_programs(config: Config, *, built: bool) -> None:
     if names:
         require_binaries(config, names)
     require_certificates(config, tuple(item.name for item in config.services))
-
-
-def _refuse_clashes(plan: "Plan") -> None:
-    from cgroup_preflight.up.ports import clashes
-
-    if lines := clashes(plan.services):
-        raise UsageError(lines[0], where=plan.source, remedy=Remedy(title="give each service an address of its own"))
 
 
 def _shown(config: Config, plan: "Plan", context: "Context", todo: Sequence["Build"]) -> list[str]:

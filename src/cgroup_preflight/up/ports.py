@@ -1,4 +1,7 @@
-"""Addresses that services will listen at: two with the same one, or one that is taken, before anything starts."""
+"""Addresses that services will listen at, and who listens there already: asked before anything starts.
+
+The loader of the config refuses two services with one address.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -16,17 +19,6 @@ def place_of(test: ReadyTest) -> str:
         host, port = address(test)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return test.target if test.kind is ReadyKind.UNIX else ""
-
-
-def clashes(services: Iterable["ServicePlan"]) -> tuple[str, ...]:
-    """One line for each address that two services have, with the names of both."""
-    by_place: dict[str, list[str]] = {}
-    for service in services:
-        if place := place_of(service.smoke.ready):
-            by_place.setdefault(place, []).append(service.label)
-    return tuple(
-        f"{' and '.join(names)} would both listen at {place}" for place, names in by_place.items() if len(names) > 1
-    )
 
 
 def taken(

@@ -27,6 +27,7 @@ from cgroup_preflight.up.ports import taken
 from cgroup_preflight.up.services import Item, UpServices
 from cgroup_preflight.up.session import Wishes, keep_up
 from cgroup_preflight.up.stream import Prefixes, Stream
+from cgroup_preflight.up.watching import Watching, find_watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,8 @@ def run_services(
     wishes = Wishes(builds=request.builds, programs=programs, table=request.table)
     watching = None
     if request.watch:
-        from cgroup_preflight.up.watching import Watching  # an optional dependency
-
-        watching = Watching(sorted({request.config.folder, *(build.folder for build in request.builds)}))
+        folders = sorted({build.folder for build in request.builds} or {request.config.folder})
+        watching = Watching(folders, find_watch())
     stream.say(f"{len(items)} service(s) with the engine {engine.name}; Ctrl-C stops them")
     try:
         return keep_up(services, stream, list(files), wishes, door.clock.monotonic, watching)

@@ -176,7 +176,8 @@ class UpServices:
     def _ended(self, name: str, one: _One, run: ServiceRun) -> None:
         unit = run.service.unit
         wait_until(self._clock, lambda: self._engine.phases([unit]).get(unit, Phase.OVER) in _HELD, _END_SECONDS)
-        state = self._engine.states([unit]).get(unit, UnitState())
+        # The gate after a good end is opened by what the session knows of the unit.
+        run.state = state = self._engine.states([unit]).get(unit, UnitState())
         exists = bool(run.cgroup) and self._observer.exists(run.cgroup)
         counters = self._observer.counters(run.cgroup) if exists else None
         effective = self._observer.effective(run.cgroup) if exists else None

@@ -41,7 +41,7 @@ def keep_up(
             services.wait(_LOOK)
             services.look()
             if watching is not None and (changed := watching.changed()):
-                _rebuild(services, stream, wishes, changed)
+                rebuild(services, stream, wishes, changed)
             if wishes.table and now() >= table_at:
                 table_at = now() + _TABLE
                 stream.say_all(table_lines(services.rows()))
@@ -51,7 +51,7 @@ def keep_up(
     return services.failed
 
 
-def _rebuild(services: UpServices, stream: Stream, wishes: Wishes, changed: Sequence[str]) -> None:
+def rebuild(services: UpServices, stream: Stream, wishes: Wishes, changed: Sequence[str]) -> None:
     """Builds again, and starts those services again whose program differs from before."""
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     stream.say(f"{changed[0]}{more} changed")

@@ -3,11 +3,13 @@
 import hashlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 
+#: Of watchfiles: yields sets of changes, each a kind and a path.
+Watch = Callable[..., Iterable[set[tuple[object, str]]]]
 #: What a build of Go reads, besides files that it embeds.
 _NAMES = (".go", "go.mod", "go.sum", "go.work")
 _MISSING = Remedy(
@@ -35,16 +37,21 @@ def digest(path: str) -> str:
         return ""
 
 
-class Watching:
-    """Watches folders in a thread of its own."""
+def find_watch() -> Watch:
+    """The function that waits for changes. Raises UsageError where watchfiles is not installed."""
+    try:
+        import watchfiles  # an optional dependency
+    except ImportError:
+        raise UsageError("watchfiles is not installed", where="--watch", remedy=_MISSING) from None
+    found: Watch = watchfiles.watch
+    return found
 
-    def __init__(self, folders: Sequence[str]) -> None:
-        """Raises UsageError where watchfiles is not installed."""
-        try:
-            import watchfiles  # an optional dependency
-        except ImportError:
-            raise UsageError("watchfiles is not installed", where="--watch", remedy=_MISSING) from None
-        self._watch = watchfiles.watch
+
+class Watching:
+    """Watches folders in a thread of its own; `watch` is that of watchfiles."""
+
+    def __init__(self, folders: Sequence[str], watch: Watch) -> None:
+        self._watch = watch
         self._found: queue.Queue[tuple[str, ...] | BaseException] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(tuple(folders),), daemon=True)

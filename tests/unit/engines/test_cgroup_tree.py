@@ -113,7 +113,7 @@ def test_the_real_root_keeps_its_processes(tmp_path):
 
 
 def test_a_controller_that_is_missing_is_named_with_its_level(kernel):
-    with pytest.raises(HostError, match="/job: cpuset is missing in cgroup.controllers at this level"):
+    with pytest.raises(HostError, match=r"/job: cpuset is missing in cgroup\.controllers at this level"):
         subtree(kernel).prepare(["cpuset", "memory"])
     assert kernel.written == []
 
@@ -198,8 +198,9 @@ def test_whatever_a_run_makes_the_rules_are_kept_and_nothing_is_left(tmp_path_fa
     # The played kernel refuses what breaks a rule.
     tree.prepare(controllers)
     made = []
-    for way in [["run.slice"], *([f"run.slice/{'/'.join(way[: end + 1])}"] for way in ways for end in range(len(way)))]:
-        if not tree.exists(cgroup := f"{BASE}/{way[0]}"):
+    below = ["/".join(("run.slice", *way[: end + 1])) for way in ways for end in range(len(way))]
+    for name in ["run.slice", *below]:
+        if not tree.exists(cgroup := f"{BASE}/{name}"):
             tree.add(cgroup, [MEMORY] if "memory" in controllers else [], controllers)
             made.append(cgroup)
     assert all(cgroup == BASE or cgroup.startswith(f"{BASE}/") for cgroup, _, _ in kernel.written)

@@ -10,70 +10,21 @@ import pytest
 from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.engines import run_scope
-from cgroup_preflight.engines.base import Exit, How, Launch, Phase
+from cgroup_preflight.engines.base import Exit, How, Phase
 from cgroup_preflight.engines.cgroup_keeper import Keeper
 from cgroup_preflight.engines.cgroup_result import result_of
-from cgroup_preflight.engines.cgroup_tree import Subtree
-from cgroup_preflight.engines.cgroupfs import Cgroups
 from cgroup_preflight.engines.hold import wait_until
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Clock
 from cgroup_preflight.plan.build import build_plan, scoped
-from cgroup_preflight.plan.expect import HostNumbers
-from cgroup_preflight.plan.model import UnitFile
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import config_of
-from tests.unit.engines.cgroup_kernel import PlayedCgroups, PlayedFs
+from tests.unit.engines.cgroup_host import SCOPE, SLICES, UNIT, Host
+from tests.unit.engines.cgroup_kernel import PlayedFs
 
 pytestmark = pytest.mark.starts_processes
-NUMBERS = HostNumbers(page_size=4096, memory_bytes=1 << 30, tasks_max=1000)
-SCOPE = "cgpf000000000001"
-SLICES = (
-    UnitFile(path=f"{SCOPE}.slice", content="[Slice]\n"),
-    UnitFile(path=f"{SCOPE}-api.slice", content="[Slice]\nMemoryMax=64M\nCPUWeight=50\n"),
-)
-UNIT = f"{SCOPE}-web.service"
-
-
-class Host:
-    """One played cgroup file system, and the engine below its cgroup /job."""
-
-    def __init__(self, tmp_path, controllers="cpu memory pids"):
-        self.kernel = PlayedCgroups(tmp_path / "cgroup", controllers, root=True)
-        for name in controllers.split():
-            self.kernel.write(f"{self.kernel.mount}/cgroup.subtree_control", f"+{name}")
-        self.kernel.make(f"{self.kernel.mount}/job")
-        self.kernel.put("/job", os.getpid())
-        self.kernel.written.clear()
-        self.folder = str(tmp_path / "runs")
-        self.output = str(tmp_path / "output")
-        self.engine = self.another()
-
-    def another(self):
-        tree = Subtree(self.kernel, Clock(), self.kernel.mount, "/job")
-        return Cgroups(tree, NUMBERS, uid=os.geteuid(), unit_folder=self.folder)
-
-    def up(self):
-        return self.engine.create_slices(SLICES, [item.path for item in SLICES])
-
-    def launch(self, *command, **changes):
-        made = Launch(
-            unit=UNIT, slice=f"{SCOPE}-api.slice", description="", command=command,
-            settings=(("MemoryMax", "32M"),), output=self.output, folder="/",
-        )  # fmt: skip
-        return replace(made, **changes)
-
-    def until(self, *phases, unit=UNIT):
-        wait_until(Clock(), lambda: self.engine.states([unit])[unit].phase in phases, 20)
-        state = self.engine.states([unit])[unit]
-        assert state.phase in phases
-        return state
-
-    def wrote(self):
-        with open(self.output) as file:
-            return file.read()
 
 
 @pytest.fixture
