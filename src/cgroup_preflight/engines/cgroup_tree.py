@@ -107,7 +107,7 @@ class Subtree:
         self._enable(self.base, self._enabled)
 
     def restore(self) -> tuple[str, ...]:
-        """Disables the controllers of the base and moves its processes back; what is still there."""
+        """Disables the controllers of the base and moves its processes back; what remains."""
         leaf = f"{self.base}/{LEAF}"
         is_there = self._files.exists(self.path(leaf))
         # Without a record of its own this object cleans up after a run that crashed, and the leaf is that one's.

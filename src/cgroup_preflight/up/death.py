@@ -9,7 +9,7 @@ from cgroup_preflight.host.cgroup import Counters, Effective
 
 
 def cause_of(state: UnitState, counters: Counters | None, effective: Effective | None) -> str:
-    """What to show of a service that ended; the counters and limits are those of its cgroup, if it was still there."""
+    """What to show of a service that ended; the counters and limits are those of its cgroup, if it still existed."""
     events = value_or(counters.memory_events, {}) if counters is not None else {}
     killed = state.exit is not None and state.exit.how is How.KILLED and state.exit.status == signal.SIGKILL
     if state.result == "oom-kill" or (events.get("oom_kill", 0) and killed):

@@ -216,5 +216,5 @@ class UpServices:
         )  # fmt: skip
 
 
-#: Phases in which the program has ended and its cgroup is still there to be read.
+#: Phases in which the program has ended and its cgroup still exists.
 _HELD = (Phase.ENDED, Phase.AFTER_END, Phase.OVER)

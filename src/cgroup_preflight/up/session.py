@@ -19,7 +19,7 @@ _TABLE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user asked for: `builds` run again when sources change, `programs` are paths by the name of the service."""
+    """What was requested: `builds` run again when sources change, `programs` are paths by the name of the service."""
 
     builds: tuple[Build, ...] = ()
     programs: Mapping[str, str]
