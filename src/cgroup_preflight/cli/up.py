@@ -29,8 +29,8 @@ here as it would on the host, and the line says so, with peak and limit.
 
     cgroup-preflight up
     cgroup-preflight up user-api gateway --restart --table
-    cgroup-preflight up --watch        rebuild and restart when Go sources change
-    cgroup-preflight up --check        only show what would be started
+    cgroup-preflight up --watch     rebuild and restart when Go sources change
+    cgroup-preflight up --check     only show what would be started
 
 In the config:
     [services.user-api]
@@ -112,9 +112,6 @@ def _refuse(config: Config, engine: str) -> None:
                 f"{item.name} has a unit of its own, and up starts programs", where=config.path,
                 remedy=Remedy(title="name the other services, or test this one with run", commands=(("cgroup-preflight", "run"),)),
             )  # fmt: skip
-        if not item.binary and not item.build:
-            raise UsageError(f"{item.name} has neither binary nor build", where=config.path,
-                             remedy=Remedy(title="add binary, and build for up to build it"))  # fmt: skip
 
 
 def _variables(config: Config, named: str | None) -> dict[str, str]:

@@ -366,7 +366,7 @@ SECTIONS: Mapping[str, Section] = {
             examples=("dist/user-api_1.2.3_amd64.deb",)),
         Key(name="build", kind="strings", doc="The command with which `up` builds the program, run in `build_folder`.",
             parse=_text, examples=(["go", "build", "-o", "dist/user-api", "./cmd/user-api"],)),
-        Key(name="build_folder", kind="string", doc="The folder of `build`, relative to this file.", parse=_path, default=".", examples=("api",)),
+        Key(name="build_folder", kind="string", doc="The folder of `build`, relative to this file.", parse=_input_path, default=".", examples=("api",)),
         Key(name="previous", kind="string", doc="The package before `package`: the run upgrades from it.", parse=_path,
             examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,
