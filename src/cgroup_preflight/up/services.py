@@ -30,12 +30,16 @@ class Item:
 
 
 class PumpingClock(Clock):
-    """The time of the machine; `pump` is called whenever somebody waits, and waits are short."""
+    """The time of another clock; `pump` is called whenever somebody waits, and waits are short."""
 
     _STEP = 0.1
 
-    def __init__(self, pump: Callable[[], None]) -> None:
-        self._pump = pump
+    def __init__(self, clock: Clock, pump: Callable[[], None]) -> None:
+        self._clock, self._pump = clock, pump
+
+    def monotonic(self) -> float:
+        """Its seconds."""
+        return self._clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Waits, and pumps before and while it waits."""
@@ -45,7 +49,7 @@ class PumpingClock(Clock):
             left = end - self.monotonic()
             if left <= 0:
                 return
-            super().sleep(min(left, self._STEP))
+            self._clock.sleep(min(left, self._STEP))
 
 
 class _One:
@@ -81,7 +85,7 @@ class UpServices:
     ) -> None:
         self._engine, self._say, self._pump, self._restart = engine, say, pump, restart
         self._all = {item.service.label: _One(item) for item in items}
-        self._clock = PumpingClock(self._note_ready)
+        self._clock = PumpingClock(door.clock, self._note_ready)
         self._observer = Observer(door.files, mount)
         self._session = Session(engine, self._observer, replace(door, clock=self._clock))
 
