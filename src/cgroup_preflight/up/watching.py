@@ -59,7 +59,9 @@ class Watching:
 
     def _run(self, folders: tuple[str, ...]) -> None:
         try:
-            for changes in self._watch(*folders, stop_event=self._stop, raise_interrupt=False):
+            for changes in self._watch(
+                *folders, stop_event=self._stop, raise_interrupt=False, ignore_permission_denied=True
+            ):
                 paths = tuple(sorted(path for _, path in changes if is_source(path)))
                 if paths:
                     self._found.put(paths)
