@@ -59,9 +59,8 @@ class Watching:
 
     def _run(self, folders: tuple[str, ...]) -> None:
         try:
-            for changes in self._watch(
-                *folders, stop_event=self._stop, raise_interrupt=False, ignore_permission_denied=True
-            ):
+            # Not ignore_permission_denied: it also hides that the inotify limit is reached (watchfiles 0.20 to 1.3).
+            for changes in self._watch(*folders, stop_event=self._stop, raise_interrupt=False):
                 paths = tuple(sorted(path for _, path in changes if is_source(path)))
                 if paths:
                     self._found.put(paths)

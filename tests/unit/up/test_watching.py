@@ -20,8 +20,8 @@ class Watch:
         self.changes, self.error, self.folders = changes, error, ()
         self.over = threading.Event()
 
-    def __call__(self, *folders, stop_event, raise_interrupt, ignore_permission_denied):
-        assert (raise_interrupt, ignore_permission_denied) == (False, True)
+    def __call__(self, *folders, stop_event, raise_interrupt):
+        assert raise_interrupt is False
         self.folders = folders
         yield from self.changes
         if self.error is not None:
