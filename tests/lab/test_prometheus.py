@@ -274,7 +274,7 @@ def _project(folder: Path) -> None:
         "target": {"machine": "uml", "paths": {}},
         "slices": {"sliceexporter": limits},
         "services": {"exporter": {
-            "unit": "cgroup-preflight-exporter.service", "binary": "cgroup-preflight", "slice": "sliceexporter",
+            "unit": "./cgroup-preflight-exporter.service", "binary": "cgroup-preflight", "slice": "sliceexporter",
             "smoke": {"ready": f"http://{EXPORTER}/metrics", "duration": "3s"},
         }},
     }  # fmt: skip

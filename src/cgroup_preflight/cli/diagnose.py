@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
     if args.watch:
         return _watch(args)
     file = _recording(args.units)
-    given = _from_file(file, traces) if file else _measured(args, traces)
+    given = _from_file(file, traces, args.record) if file else _measured(args, traces)
     tops = () if file else _tops(args.units, given.moments[-1])
     series = _series(given.moments, file)
     joined = _joined(series, given, tops)
@@ -114,7 +114,7 @@ def _checked(args: argparse.Namespace) -> "tuple[TraceWord, ...]":
         raise UsageError("it must be from 1 to 3600", where="--seconds", remedy=Remedy(title="use --seconds 10"))
     if not 0 <= args.depth <= _DEPTH_MAX:
         raise UsageError(f"it must be from 0 to {_DEPTH_MAX}", where="--depth", remedy=Remedy(title="use --depth 1"))
-    if args.watch and (args.trace or args.record or args.html):
+    if args.watch and (args.trace or args.record or args.html or args.format or args.output):
         raise UsageError("it shows a table, and writes no file and reads no trace", where="--watch",
                          remedy=Remedy(title="run diagnose again without --watch"))  # fmt: skip
     if not args.trace:
@@ -135,13 +135,16 @@ def _recording(words: Sequence[str]) -> str:
     return files[0] if files else ""
 
 
-def _from_file(path: str, words: "Sequence[TraceWord]") -> _Input:
+def _from_file(path: str, words: "Sequence[TraceWord]", record: str) -> _Input:
     from cgroup_preflight.metrics.recording import load
 
     for word in words:
         if word.is_address:
             raise UsageError("a recording is of the past: there is nothing to fetch", where="--trace",
                              remedy=Remedy(title="name the file of a trace that was recorded at the same time"))  # fmt: skip
+    if record:
+        raise UsageError("a recording is judged, and nothing is measured that could be recorded", where="--record",
+                         remedy=Remedy(title="copy the recording, or name units instead of a file"))  # fmt: skip
     recording = load(path)
     return _Input(moments=recording.moments, traces=_files(words), cut=recording.cut)
 

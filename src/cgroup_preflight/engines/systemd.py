@@ -203,7 +203,8 @@ class Manager:
 
     def end_slice(self, scope: str, seconds: float) -> None:
         """Stops the slice of a run and all below it, and forgets which of its units failed."""
-        self._systemctl("stop", "--", f"{scope}.slice", timeout=seconds)
+        # Payloads of probes wait in a slice next to that of the run, if it was a run in a guest.
+        self._systemctl("stop", "--", f"{scope}.slice", f"{scope}_*.slice", timeout=seconds)
         self._systemctl("reset-failed", "--", f"{scope}-*")
 
     def open_gates(self, units: Sequence[str]) -> None:

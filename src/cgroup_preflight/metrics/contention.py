@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.metrics.cpu_rules import cpu_diagnoses
+from cgroup_preflight.metrics.cpu_rules import cpu_diagnoses, fills_its_cpus
 from cgroup_preflight.metrics.diagnosis import Confidence, Diagnosis, finding_of, limited, percent
 from cgroup_preflight.metrics.go_delays import GoDelays
 from cgroup_preflight.metrics.go_rules import go_diagnoses
@@ -92,15 +92,15 @@ def _pressures(group: Group) -> tuple[tuple[str, Pressure | None], ...]:
 def _missing(series: Series, group: Group, resource: str) -> tuple[str, str]:
     """Why no rule names a cause, and what to do next."""
     host, cpu = series.whole.host, group.cpu
+    if resource == "CPU" and cpu is not None and fills_its_cpus(cpu, host.cpus):
+        return (
+            f"it used all of the CPUs that it may run on ({cpu.allowed or host.cpus})",
+            f"run fewer threads, or give it more CPUs: AllowedCPUs of {name_of(group.path)} or of a slice above it, or a larger host",
+        )
     if resource == "CPU" and cpu is not None and host.busy is not None and host.busy >= _BUSY:
         return (
             "all CPUs are busy, but no neighbour has more than an equal share: nobody is to blame",
             "use a host with more CPUs, or run less at once; CPUWeight decides who waits",
-        )
-    if resource == "CPU" and cpu is not None and cpu.usage >= 0.9 * (cpu.allowed or host.cpus):
-        return (
-            f"it used all of the CPUs that it may run on ({cpu.allowed or host.cpus})",
-            f"raise AllowedCPUs of {name_of(group.path)} or of a slice above it, or run fewer threads",
         )
     if resource == "CPU":
         return (

@@ -24,6 +24,7 @@ _EXPLAINS, _EXPLAINS_WELL = 0.3, 0.6
 #: Below this, a cgroup takes no part in what its level is throttled for.
 _INHERITED = 0.02
 _BUSY = 0.95
+_FULL = 0.9
 _STEAL = 0.05
 #: A neighbour is named from this much more CPU time than the victim's on, and from this share of all CPUs on.
 _MORE, _LARGE = 1.25, 0.10
@@ -193,10 +194,15 @@ def _levels(series: Series, victims: frozenset[str], stopped: tuple[str, ...]) -
                 yield _own_quota(victim, min(strength / victim.waited, 1.0) if victim.waited else 1.0)
 
 
+def fills_its_cpus(cpu: Cpu, count: int) -> bool:
+    """Whether a cgroup uses all the CPUs that it may run on, of so many: then its own threads wait for each other."""
+    return cpu.usage >= _FULL * (cpu.allowed or count)
+
+
 def _crowded(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     """C3 or C4, where no quota explains the waiting and the host is busy."""
     busy = victim.series.whole.host.busy
-    if busy is None or busy < _BUSY or not victim.entitled:
+    if busy is None or busy < _BUSY or not victim.entitled or fills_its_cpus(victim.cpu, victim.series.whole.host.cpus):
         return
     if victim.cpu.usage >= _AT_LEAST * victim.entitled:
         yield from _neighbour(victim, waited)
@@ -211,7 +217,8 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
     pairs = [
         (group.cpu.usage - side.cpu.usage, side, group)
         for side in sides if side.cpu
-        for group in window.siblings(side.path) if group.cpu and group.cpu.usage > _MORE * side.cpu.usage
+        for group in window.siblings(side.path)
+        if group.cpu and group.cpu.usage > _MORE * side.cpu.usage and _meet(victim.cpu, group.cpu)
     ]  # fmt: skip
     excess, side, other = max(pairs, key=lambda pair: pair[0], default=(0.0, None, None))
     if side is None or other is None or side.cpu is None or other.cpu is None or excess < _LARGE * window.host.cpus:
@@ -231,6 +238,11 @@ def _neighbour(victim: _Victim, waited: float) -> Iterator[Diagnosis]:
                   "neighbour_weight": other.cpu.weight, "weight": side.cpu.weight},
         remedies=tuple(_more_weight(victim, side.path, side.cpu, other.path, other.cpu)),
     )  # fmt: skip
+
+
+def _meet(mine: Cpu, theirs: Cpu) -> bool:
+    """Whether two cgroups may run on the same CPU."""
+    return mine.cpuset is None or theirs.cpuset is None or not mine.cpuset.isdisjoint(theirs.cpuset)
 
 
 def _more_weight(victim: _Victim, side: str, mine: Cpu, other: str, theirs: Cpu) -> Iterator[Remedy]:

@@ -84,11 +84,17 @@ def _neighbour(
     if victim.memory is not None and victim.memory.pressure is not None and victim.memory.pressure.waiting >= _WAITING:
         # Pages that come back from a disk count as both kinds of waiting: memory is the nearer cause.
         confidence = at_most(confidence, Confidence.LOW)
+    limit = next((name_of(level.path) for level in (victim, *series.whole.above(victim.path))
+                  if level.io is not None and device in level.io.limited), "")  # fmt: skip
+    if limit:
+        # What a limit delays counts as waiting, whatever the neighbours do.
+        confidence = at_most(confidence, Confidence.LOW)
     return Diagnosis(
         code=codes.IO_NEIGHBOUR, rule="I1", victim=victim.path, cause=other.path, confidence=confidence,
         message=f"waited for I/O in {percent(_waited(io))} of the time, and {name_of(other.path)} has {percent(share)} "
                 f"of the traffic of device {device} ({format_bytes(rate)} and {steps} operations each second); "
-                "writeback can be charged to another cgroup",
+                "writeback can be charged to another cgroup"
+                f"{f'; {limit} has a limit of its own for that device, which can be the cause' if limit else ''}",
         evidence={"io_waiting": round(_waited(io), 3), "io_stalled": round(io.pressure.stalled, 3) if io.pressure else None,
                   "device": device, "neighbour_share": round(share, 3), "neighbour_bytes_per_second": rate,
                   "neighbour_operations_per_second": steps},

@@ -5,14 +5,14 @@ or a protection that could not be kept (M3). Pure.
 alone; `oom_kill` counts kills of any cause (cgroup-v2.rst).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.metrics import proposals
-from cgroup_preflight.metrics.diagnosis import Diagnosis, grade, percent
+from cgroup_preflight.metrics.diagnosis import Confidence, Diagnosis, at_most, grade, percent
 from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Pressure, Series, name_of, parent_of
 
 #: A cgroup in which tasks wait for memory this share of the time is a victim (node_exporter's `waiting`).
@@ -25,6 +25,8 @@ _PAGE = 4096
 #: A host with less than this share of its memory available is short of it; so much read again each second is much.
 _SCARCE, _REREAD = 0.10, 1 << 20
 _STEADY, _LONG = 0.7, 0.2
+#: Counted at the level whose limit ran out, before the kernel kills (mm/memcontrol.c): without it, the host ran out.
+_OOM = ("oom",)
 #: With less than this more than its limit, what a cgroup had does not show what it wants.
 _SHOWN = 1.2
 _GO = Remedy(title="for a Go service, set GOMEMLIMIT to nine tenths of the new limit",
@@ -38,12 +40,13 @@ def memory_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis
         if group.path in victims and group.memory is not None:
             found += [*_judged(series, group, group.memory)][:1]
     named = {item.cause for item in found}
-    for path, group in series.whole.groups.items():
+    # The innermost first: the slices above count the same kills.
+    for path, group in sorted(series.whole.groups.items(), key=lambda item: -item[0].count("/")):
         if path in victims and group.memory is not None:
             if (
                 path not in named
                 and _kills(group.memory)
-                and not any(item.victim.startswith(f"{path}/") for item in found)
+                and not any(f"{item.victim}/".startswith(f"{path}/") for item in found)
             ):
                 found += [*_gone(series, group, group.memory)]
             found += [*_protection(series, group, group.memory)]
@@ -54,7 +57,7 @@ def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]
     waits = max(_waited(memory), group.io.pressure.waiting if group.io and group.io.pressure else 0.0)
     if waits < _WAITING and not _kills(memory):
         return
-    level = _limit_level(series, group)
+    level = _limit_level(series, group, _OOM if _kills(memory) else LIMIT_EVENTS)
     if level is not None and level.memory is not None and (_kills(memory) or _waited(memory) >= _WAITING):
         yield _limit(series, group, memory, level, level.memory)
     if (
@@ -96,22 +99,29 @@ def _local(memory: Memory, below: list[Memory]) -> dict[str, int]:
     }
 
 
-def _limit_level(series: Series, group: Group) -> Group | None:
-    """The innermost level, from the cgroup up, that reached a limit of its own."""
+def _limit_level(series: Series, group: Group, events: Sequence[str]) -> Group | None:
+    """The innermost level, from the cgroup up, with one of these events of a limit of its own."""
     children = series.whole.by_parent()
     for level in (group, *series.whole.above(group.path)):
         below = [child.memory for child in children.get(level.path, []) if child.memory is not None]
-        if level.memory is not None and any(_local(level.memory, below).values()):
+        if level.memory is not None and any(_local(level.memory, below)[event] for event in events):
             return level
     return None
 
 
 def _gone(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
-    """M1 of a slice whose killed service is gone: a service that systemd starts again has a new cgroup, and its counters
-    begin at 0; the slice keeps the count (memory.events is hierarchical).
+    """M1 or M2 of a slice whose killed service is gone: a service that systemd starts again has a new cgroup, and its
+    counters begin at 0; the slice keeps the count (memory.events is hierarchical).
 
     Where only one unit in the slice was started again, and the slice reached no limit of its own, it is that one.
     """
+    level = _limit_level(series, group, _OOM)
+    if level is None and not memory.events.get("oom", 0):
+        yield from _reclaim(series, group, memory)
+        return
+    if level is not None and level.memory is not None and level is not group:
+        yield _limit(series, group, memory, level, level.memory)
+        return
     children = [child for child in series.whole.groups.values() if parent_of(child.path) == group.path]
     again = [child for child in children if child.reborn and child.memory is not None]
     own = _local(memory, [child.memory for child in children if child.memory is not None])
@@ -195,12 +205,16 @@ def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis
     if not pressed and not _kills(memory) and not reread:
         return
     other, kills = _aggressor(series, group.path), bool(_kills(memory))
+    touched = kills and _limit_level(series, group, LIMIT_EVENTS) is not None
     total, most = host.memory_total or 0, max(_sizes(series, other.path), default=0) if other else 0
     yield Diagnosis(
         code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=other.path if other else "",
-        confidence=grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
-                         kills or _waited(memory) >= _LONG or _steady(series, group.path)),
-        message=f"{_suffered(memory, reread=reread)}, and no limit on its path was reached: the host has too little memory; "
+        confidence=at_most(
+            grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
+                  kills or _waited(memory) >= _LONG or _steady(series, group.path)),
+            Confidence.MEDIUM if touched else Confidence.HIGH),
+        message=f"{_suffered(memory, reread=reread)}, and "
+                f"{'not at a limit on its path' if touched else 'no limit on its path was reached'}: the host has too little memory; "
                 f"{_who(group.path, other, most, total)}",
         evidence={**_evidence(memory), "host_memory_waiting": round(host.memory.waiting, 3) if host.memory else None,
                   "neighbour_most_bytes": most or None,

@@ -15,7 +15,7 @@ HOST_FILES = (
     "/proc/stat", "/proc/meminfo", "/proc/pressure/cpu", "/proc/pressure/memory", "/proc/pressure/io",
     "/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops",
 )  # fmt: skip
-_MEMORY_STAT = "memory.stat"
+_MEMORY_STAT, _IO_MAX = "memory.stat", "io.max"
 #: Keys of memory.stat that the rules use; the rest is long.
 _KEPT = (b"workingset_refault_anon ", b"workingset_refault_file ", b"pgscan ", b"anon ", b"file ")
 
@@ -66,17 +66,19 @@ class MomentReader:
                 line for line in host["/proc/stat"].splitlines(keepends=True) if line.startswith(b"cpu")
             )
         snapshot = self._tree.snapshot(full=True)
-        samples = {path: self._with_memory(sample) for path, sample in snapshot.samples.items()}
+        samples = {path: self._with_more(sample) for path, sample in snapshot.samples.items()}
         return Moment(
             snapshot=replace(snapshot, samples=samples), host=host, threads=self._threads(samples) if threads else {}
         )
 
-    def _with_memory(self, sample: Sample) -> Sample:
-        text = self._file(f"{self._mount}{sample.cgroup}/{_MEMORY_STAT}") if "memory.current" in sample.files else None
-        if text is None:
-            return sample
-        kept = b"".join(line for line in text.splitlines(keepends=True) if line.startswith(_KEPT))
-        return replace(sample, files={**sample.files, _MEMORY_STAT: kept})
+    def _with_more(self, sample: Sample) -> Sample:
+        """The sample with files that only the diagnosis needs."""
+        more = {}
+        if "memory.current" in sample.files and (text := self._file(f"{self._mount}{sample.cgroup}/{_MEMORY_STAT}")):
+            more[_MEMORY_STAT] = b"".join(line for line in text.splitlines(keepends=True) if line.startswith(_KEPT))
+        if "io.stat" in sample.files and (text := self._file(f"{self._mount}{sample.cgroup}/{_IO_MAX}")):
+            more[_IO_MAX] = text
+        return replace(sample, files={**sample.files, **more}) if more else sample
 
     def _threads(self, samples: Mapping[str, Sample]) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {}

@@ -56,9 +56,8 @@ class Readings:
         self._removals.drop(since)
         self._follow(snapshot)
 
-    def notice(self) -> None:
-        """Takes what the kernel has reported, and reads the memory events again where there can be new ones."""
-        woken = self._clock()
+    def notice(self, woken_ns: int) -> None:
+        """Takes what the kernel has reported since then, and reads the memory events again where there can be new ones."""
         reports = self._reports()
         self._take(reports)
         if self._last is None:
@@ -71,7 +70,7 @@ class Readings:
             return
         snapshot = self._tree.events(reports.events)
         self._take(self._reports())
-        self._show(snapshot, reports.events, "report", woken)
+        self._show(snapshot, reports.events, "report", woken_ns)
 
     def _reports(self) -> Reports:
         return Reports() if self._watch is None else self._watch.reports()

@@ -25,6 +25,8 @@ FORMAT, VERSION = "cgroup-preflight-readings", 1
 _SIZE_MAX, _LINE_MAX, _READINGS_MAX, _CGROUPS_MAX = 512 << 20, 64 << 20, 10_000, 20_000
 _TEXT_MAX, _THREADS_MAX, _FILES_MAX, _PATH_MAX = 64 << 10, 100_000, 64, 4096
 _NUMBER_MAX = 2**63
+#: Seconds between the first and the last reading: `--seconds` has at most an hour, and a trace can come later.
+_SPAN_MAX = 3 * 3600
 _NAME = re.compile(r"[a-z]+(?:\.[a-z]+)+", re.ASCII)
 #: No counter of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
 _HUGE = re.compile(rb"[0-9]{21}")
@@ -136,7 +138,7 @@ def _read(file: "BinaryIO", path: str) -> Recording:
                 break
             if len(moments) >= _READINGS_MAX:
                 raise BrokenError(f"more than {_READINGS_MAX} readings")
-            moments.append(_moment(value))
+            moments.append(_checked(_moment(value), moments))
         except BrokenError as error:
             cut = f"line {len(moments) + 2}: {error}"
             break
@@ -144,6 +146,12 @@ def _read(file: "BinaryIO", path: str) -> Recording:
         why = cut or "it ends"
         raise UsageError(f"{why}: {len(moments)} readings, and two are needed", where=path, remedy=_AGAIN)
     return Recording(moments=tuple(moments), cut=cut)
+
+
+def _checked(moment: Moment, before: Sequence[Moment]) -> Moment:
+    if before and moment.time - before[0].time > _SPAN_MAX:
+        raise BrokenError("more than three hours after the first reading")
+    return moment
 
 
 def _check_head(line: bytes, path: str) -> None:

@@ -126,6 +126,7 @@ def _cpu(last: Sample, counters: Mapping[str, int], seconds: float) -> Cpu | Non
         local_cpus=None if local is None else local / 1e6 / seconds,
         divided=isinstance(last.cpu_weight, Known),
         allowed=len(allowed.value) or None if isinstance(allowed, Known) else None,
+        cpuset=allowed.value or None if isinstance(allowed, Known) else None,
         pressure=_pressure(counters, "cpu", seconds),
     )
 
@@ -176,8 +177,16 @@ def _io(last: Sample, counters: Mapping[str, int], seconds: float) -> Io | None:
     if pressure is None and not sums and "io.stat" not in last.files:
         return None
     return Io(
-        devices={device: Traffic(bytes=item[0], operations=item[1]) for device, item in sums.items()}, pressure=pressure
-    )
+        devices={device: Traffic(bytes=item[0], operations=item[1]) for device, item in sums.items()}, pressure=pressure,
+        limited=_limited(last),
+    )  # fmt: skip
+
+
+def _limited(sample: Sample) -> frozenset[str]:
+    """The devices of `io.max`, whose lines are `MAJOR:MINOR rbps=BYTES wbps=max riops=max wiops=max`."""
+    text = sample.files.get("io.max", b"").decode(errors="replace")
+    rows = (line.split() for line in text.splitlines())
+    return frozenset(words[0] for words in rows if any(not word.endswith("=max") for word in words[1:]))
 
 
 def _host(begin: Moment, end: Moment) -> Host:

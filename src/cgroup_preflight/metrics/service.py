@@ -10,6 +10,7 @@ import functools
 import gc
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -134,22 +135,32 @@ class Service:
                 await self._write(self._publish, complain)
 
     async def _write(self, publish: Callable[[bytes], None], complain: Callable[[str], None]) -> None:
-        parts = await self.page(Style.TEXT, packed=False, seconds=DEADLINE_SECONDS)
         try:
+            parts = await self.page(Style.TEXT, packed=False, seconds=DEADLINE_SECONDS)
             await self._reader.call(lambda: publish(b"".join(parts)))
         except PreflightError as error:
             complain(str(error))
+        except TimeoutError:
+            complain("the first page takes long; it is written after the next snapshot")
 
     async def follow(self, handle: int) -> None:
         """Reads again whenever the kernel reports something at `handle`, until it is cancelled."""
-        loop = asyncio.get_running_loop()
+        loop, quiet_until = asyncio.get_running_loop(), 0.0
         while True:
-            reported = asyncio.Event()
-            loop.add_reader(handle, reported.set)
-            try:
-                await reported.wait()
-            finally:
-                loop.remove_reader(handle)
-            await self._reader.call(self._readings.notice)
+            woken = await _reported(handle)
+            # What comes in this time is read together.
+            await asyncio.sleep(max(quiet_until - loop.time(), 0.0))
+            await self._reader.call(functools.partial(self._readings.notice, woken))
             self._stale.update(self._rendering)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            quiet_until = loop.time() + _PAUSE_SECONDS
+
+
+async def _reported(handle: int) -> int:
+    """Waits until there is something to read; since when, CLOCK_MONOTONIC in nanoseconds."""
+    loop = asyncio.get_running_loop()
+    reported: asyncio.Future[int] = loop.create_future()
+    loop.add_reader(handle, lambda: _finish(reported, time.monotonic_ns()))
+    try:
+        return await reported
+    finally:
+        loop.remove_reader(handle)

@@ -26,8 +26,8 @@ class Cpu:
 
     `periods`, `throttled` and `throttled_cpus` (throttled_usec per time, summed over CPUs) count its own quota only,
     `local_cpus` is throttled_usec of `cpu.stat.local`: its own quota and those of all levels above (cgroup-v2.rst).
-    `divided`: whether the cpu controller is enabled for it; without it, its threads and those of its siblings compete as
-    equals, and no weight counts.
+    `allowed` is how many CPUs it may run on, `cpuset` which. `divided`: whether the cpu controller is enabled for it;
+    without it, its threads and those of its siblings compete as equals, and no weight counts.
     """
 
     usage: float
@@ -38,6 +38,7 @@ class Cpu:
     throttled_cpus: float = 0.0
     local_cpus: float | None = None
     allowed: int | None = None
+    cpuset: frozenset[int] | None = None
     divided: bool = True
     pressure: Pressure | None = None
 
@@ -79,8 +80,9 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Io:
-    """Input and output of one cgroup, by device number `MAJOR:MINOR`."""
+    """Input and output of one cgroup, by device number `MAJOR:MINOR`; `limited` are the devices with a limit in `io.max`."""
 
+    limited: frozenset[str] = frozenset()
     devices: Mapping[str, Traffic] = field(default_factory=dict)
     pressure: Pressure | None = None
 

@@ -57,6 +57,8 @@ def test_a_recording_that_was_cut_off_is_judged_and_said(tmp_path: Path, capsys:
         (["--seconds", "nan"], "--seconds: it must be from 1 to 3600"),
         (["--depth", "-1"], "--depth: it must be from 0 to 16"),
         (["--watch", "--html", "x"], "--watch: it shows a table"),
+        (["--watch", "--format", "json"], "--watch: it shows a table"),
+        (["FILE", "--record", "x"], "--record: a recording is judged"),
         (["--trace", "http://192.0.2.1:6060"], "is not this machine's loopback address"),
         (["FILE", "a.service"], "a recording is judged alone"),
         (["FILE", "--trace", "http://127.0.0.1:1"], "a recording is of the past"),

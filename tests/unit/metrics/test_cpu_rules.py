@@ -171,3 +171,30 @@ def test_without_the_cpu_controller_no_weight_counts_and_it_is_the_first_thing_t
     found = judge(series(group("/l.slice", 4.0, 0.95), victim, other, busy=1.0)).diagnoses
     assert _rules(found) == [("C4", "/l.slice/v.service", "", "low")]
     assert found[0].remedies[0].title == "set CPUWeight=100 for v.service"
+
+
+@pytest.mark.parametrize("weight", [100, 1000])
+def test_who_fills_its_own_cpus_is_not_told_to_blame_a_neighbour_on_others(weight: int) -> None:
+    """Its threads wait for each other: nobody else could run less and help it."""
+    victim = group("/a.service", 0.98, 0.99, allowed=1)
+    answer = judge(series(victim, group("/b.service", 3.0, 0.5, weight=weight, allowed=3), busy=1.0))
+    assert [item for item in answer.diagnoses if item.victim == "/a.service"] == []
+    (finding,) = [item for item in answer.findings if item.subject == "a.service"]
+    assert finding.status.value == "unverified"
+    assert "it used all of the CPUs that it may run on (1)" in finding.message
+    assert "AllowedCPUs" in finding.remedies[0].title
+    # With room on its CPUs, it is the neighbour.
+    shared = group("/a.service", 0.5, 0.99, allowed=2)
+    found = judge(series(shared, group("/b.service", 3.4, 0.5, weight=1000), busy=1.0)).diagnoses
+    assert [(item.rule, item.cause) for item in found if item.victim == "/a.service"] == [("C3", "/b.service")]
+
+
+def test_a_neighbour_that_runs_on_other_cpus_is_not_the_cause() -> None:
+    mine, others = frozenset({0, 1}), frozenset({2, 3})
+    victim = group("/a.service", 0.5, 0.9, allowed=2, cpuset=mine)
+    far = group("/far.service", 2.0, 0.5, weight=1000, allowed=2, cpuset=others)
+    near = group("/near.service", 1.5, 0.5, weight=500, allowed=2, cpuset=mine)
+    found = judge(series(victim, far, near, busy=1.0)).diagnoses
+    assert [(item.rule, item.cause) for item in found if item.victim == "/a.service"] == [("C3", "/near.service")]
+    found = judge(series(victim, far, busy=1.0)).diagnoses
+    assert {item.cause for item in found if item.victim == "/a.service"} <= {""}, "nobody is blamed"

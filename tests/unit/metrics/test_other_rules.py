@@ -55,6 +55,39 @@ def test_without_local_events_what_the_children_do_not_account_for_is_the_levels
     assert judge(series(level, child)).diagnoses[0].cause == "/a.slice"
 
 
+_HOST_KILL = {"max": 40, "oom": 0, "oom_kill": 1}
+
+
+def test_a_kill_of_the_host_is_not_blamed_on_a_limit_that_was_only_reached() -> None:
+    """The kernel counts `oom` at the level whose limit ran out before it kills (mm/memcontrol.c, mem_cgroup_oom)."""
+    victim = _memory("/a.service", max=64 * _MIB, events=_HOST_KILL, local=_HOST_KILL)
+    other = _memory("/b.service", current=3 << 30, grown=2 << 30)
+    found = judge(series(victim, other)).diagnoses
+    assert _rules(found) == [("M2", "/a.service", "/b.service", "medium")]
+    assert "and not at a limit on its path: the host has too little memory" in found[0].message
+    own = {**_HOST_KILL, "oom": 1}
+    found = judge(series(_memory("/a.service", max=64 * _MIB, events=own, local=own), other)).diagnoses
+    assert _rules(found) == [("M1", "/a.service", "/a.service", "high")]
+
+
+def test_a_kill_of_the_host_in_a_service_that_is_gone_is_not_blamed_on_a_limit() -> None:
+    local = dict.fromkeys(_HOST_KILL, 0)
+    level = _memory("/a.slice", events=_HOST_KILL, local=local)
+    other = _memory("/b.service", current=3 << 30, grown=2 << 30)
+    found = judge(series(level, _memory("/a.slice/v.service", events={}, local={}), other)).diagnoses
+    assert [(item.rule, item.victim, item.cause) for item in found] == [("M2", "/a.slice", "/b.service")]
+
+
+def test_kills_of_a_service_that_is_gone_are_named_once_and_with_the_level_above_that_ran_out() -> None:
+    none = dict.fromkeys(_HOST_KILL, 0)
+    kills = {"max": 9, "oom": 2, "oom_kill": 2}
+    top = _memory("/a.slice", max=64 * _MIB, events=kills, local={**kills, "oom_kill": 0})
+    inner = _memory("/a.slice/a-b.slice", events={**none, "oom_kill": 2}, local=none)
+    found = judge(series(top, inner, _memory("/a.slice/a-b.slice/v.service", events={}, local={}))).diagnoses
+    assert [(item.rule, item.victim, item.cause) for item in found] == [("M1", "/a.slice/a-b.slice", "/a.slice")]
+    assert "MemoryMax=64M of a.slice above it" in found[0].message
+
+
 def test_kills_of_a_service_that_is_gone_are_known_from_its_slice() -> None:
     level = _memory("/a.slice", events={"oom_kill": 3, "oom": 3, "max": 9}, local={"oom_kill": 0, "oom": 0, "max": 0})
     found = judge(series(level, _memory("/a.slice/v.service", events={}, local={}))).diagnoses
@@ -126,6 +159,16 @@ def test_the_neighbour_with_most_of_a_device_is_named() -> None:
     found = judge(series(_io("/v.service", 0.7, 5 * _MIB), _io("/n.service", 0.9, 900 * _MIB))).diagnoses
     assert _rules(found) == [("I1", "/v.service", "/n.service", "high")]
     assert found[0].remedies[1].title == "set IOReadBandwidthMax=/dev/block/8:0 45M for n.service"
+
+
+@pytest.mark.parametrize("limited", ["/a.slice", "/a.slice/v.service"])
+def test_a_neighbour_is_not_surely_to_blame_where_the_victim_has_a_limit_of_its_own(limited: str) -> None:
+    level, victim = _io("/a.slice", 0.7, 5 * _MIB), _io("/a.slice/v.service", 0.7, 5 * _MIB)
+    groups = [replace(item, io=replace(item.io, limited=frozenset(("8:0",)))) if item.path == limited and item.io else item
+              for item in (level, victim)]  # fmt: skip
+    found = judge(series(*groups, _io("/n.service", 0.0, 900 * _MIB))).diagnoses
+    assert _rules(found) == [("I1", "/a.slice/v.service", "/n.service", "low")]
+    assert f"{limited.rpartition('/')[2]} has a limit of its own for that device" in found[0].message
 
 
 def test_a_neighbour_with_most_of_the_operations_is_named_although_it_moves_few_bytes() -> None:

@@ -12,7 +12,7 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.recording import load, recorded
 from cgroup_preflight.metrics.series import series_of
-from tests.unit.metrics.readings import contended
+from tests.unit.metrics.readings import contended, moment
 
 
 def _written(folder: Path, count: int = 4) -> Path:
@@ -142,6 +142,17 @@ def test_a_number_that_no_kernel_writes_ends_the_recording_there(tmp_path: Path,
     found = load(str(path))
     assert (len(found.moments), found.cut) == (4, "line 6: a number in a file has more than 20 digits")
     judge(series_of(found.moments))
+
+
+def test_readings_that_are_far_apart_end_the_recording_there(tmp_path: Path) -> None:
+    """What is judged with a trace takes memory for each tenth of a second."""
+    path = tmp_path / "readings.jsonl"
+    samples = contended(2)[0].snapshot.samples
+    with recorded(str(path)) as writer:
+        for seconds in (100, 101, 3700, 9 * 10**9):
+            writer.add(moment(seconds, samples))
+    found = load(str(path))
+    assert (len(found.moments), found.cut) == (3, "line 5: more than three hours after the first reading")
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:

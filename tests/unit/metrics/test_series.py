@@ -124,3 +124,14 @@ def test_malformed_files_are_as_absent_ones() -> None:
     assert [(item.code, item.status.value) for item in answer.findings if item.status == "unverified"] == [
         ("CGP790", "unverified")
     ]
+
+
+def test_devices_with_a_limit_are_known() -> None:
+    files = {
+        "io_stat": "8:0 rbytes=0\n",
+        "io_max": "8:0 rbps=max wbps=1048576 riops=max wiops=max\n8:16 rbps=max wbps=max\n",
+    }
+    found = series_of([moment(n, {"/a.service": sample("/a.service", n, **files)}) for n in (1, 2)])
+    io = found.whole.groups["/a.service"].io
+    assert io is not None
+    assert io.limited == {"8:0"}

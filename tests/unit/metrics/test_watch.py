@@ -84,13 +84,26 @@ def test_a_report_makes_a_kill_visible_without_a_snapshot(cgroups: CgroupTree, w
     readings.refresh()
     readings.refresh()
     cgroups.kill(ONE)
-    readings.notice()
+    readings.notice(time.monotonic_ns())
     text = _text(readings)
     assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 1\n' in text
     assert '\nslice_exporter_event_latency_seconds_count{by="report"} 1\n' in text
     readings.refresh()
     assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 1\n' in _text(readings)
     assert '\nslice_exporter_event_latency_seconds_count{by="snapshot"} 0\n' in _text(readings)
+    readings.close()
+
+
+def test_the_time_to_a_visible_kill_begins_with_the_report(cgroups: CgroupTree, watch: Watch) -> None:
+    """The pause between two readings and the wait for the thread that reads belong to it."""
+    readings = _readings(cgroups, watch)
+    readings.refresh()
+    readings.refresh()
+    cgroups.kill(ONE)
+    readings.notice(time.monotonic_ns() - 3_000_000_000)
+    text = _text(readings)
+    assert '\nslice_exporter_event_latency_seconds_bucket{by="report",le="2.5"} 0\n' in text
+    assert '\nslice_exporter_event_latency_seconds_count{by="report"} 1\n' in text
     readings.close()
 
 
@@ -104,7 +117,7 @@ def test_kills_in_a_cgroup_that_is_gone_are_given_to_the_one_that_was_removed(
         cgroups.kill(ONE)
         cgroups.remove(ONE)
         cgroups.add(ONE)
-    readings.notice()
+    readings.notice(time.monotonic_ns())
     readings.refresh()
     assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 3\n' in _text(readings)
     readings.close()
@@ -190,7 +203,7 @@ def test_a_slice_that_is_created_again_between_two_snapshots_is_watched(cgroups:
     readings.refresh()
     readings.refresh()
     cgroups.kill(ONE)
-    readings.notice()
+    readings.notice(time.monotonic_ns())
     assert '\nslice_oom_kills_total{slice="a.slice",unit="one.service"} 1\n' in _text(readings)
     cgroups.kill(ONE)
     _again(cgroups, ONE)
