@@ -18,7 +18,7 @@ CHOICES = {
     "CGPF_TARGET": ("run", "check", "publish"), "CGPF_COMMENT": ("auto", "always", "never"),
     "CGPF_CHECK": ("on", "off"),
     "CGPF_PUBLISH": ("warn", "strict"), "CGPF_FAIL_ON": ("unverified", "fail", "never"),
-    "CGPF_ENGINE": ("", "auto", "systemd", "user", "guest"),
+    "CGPF_ENGINE": ("", "auto", "systemd", "user", "cgroupfs", "guest"),
 }  # fmt: skip
 #: Names of what is secret in the environment of a job; gone before anything of the pull request runs.
 SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|JWT")

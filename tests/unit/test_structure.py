@@ -43,7 +43,7 @@ def _users(*modules: str) -> set[str]:
 
 
 def test_only_some_rooms_touch_the_machine_and_the_network() -> None:
-    assert _users("subprocess") <= {"host", "engines", "smoke", "guest"}
+    assert _users("subprocess") <= {"host", "engines", "smoke", "guest", "up"}
     assert _users("requests", "github", "gitlab") == {"publish"}
     assert not _users("socket", "signal", "select", "tempfile", "shutil") & {"core", "plan", "report", "checks"}
 

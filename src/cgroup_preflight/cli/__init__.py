@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inject": ("inject", "put these files into build artifacts, or check that they are in"),
     "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
     "run": ("run", "check, plan, smoke and inject in order, with one report and verdict"),
+    "up": ("up", "run the services side by side under their limits while you develop"),
     "logs": ("logs", "print what the services write, by slice, from the journal or the files of up"),
     "publish": ("publish", "send a report, or several merged ones, to the pull or merge request"),
     "exporter": ("exporter", "serve the metrics of all slices and units to Prometheus"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cgroup_preflight.config.model import Config
     from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.command import Completed
+    from cgroup_preflight.host.delegation import Place
     from cgroup_preflight.host.facts import Facts
     from cgroup_preflight.plan.model import Plan
 
@@ -76,15 +77,24 @@ def plan_of(config: "Config") -> "Plan":
 
 
 def context(
-    config: "Config | None", engine: str, extra: Sequence[str], *, plan: "Plan | None" = None, root: str = ""
+    config: "Config | None", engine: str, extra: Sequence[str], *, plan: "Plan | None" = None, root: str = "",
+    cgroup: str = "",
 ) -> "Context":  # fmt: skip
     """What the checks need: read from this host, or from the recording or the tree of files at `root`.
 
     `plan` is that of the config, if the caller has made it; without it, one is made without reading the programs.
+    `cgroup` is the one that the user named for the engine cgroupfs.
 
     Raises UsageError for a `root` that is neither.
     """
-    return context_of(_facts(root), config, engine, extra, plan=plan)
+    facts = _facts(root)
+    found = context_of(facts, config, engine, extra, plan=plan)
+    if root or found.engine.name is not None or engine not in ("auto", "cgroupfs"):
+        return found
+    from cgroup_preflight.core.records import replace
+    from cgroup_preflight.engines.choice import choose_engine
+
+    return replace(found, engine=choose_engine(facts, engine, found.required, _place(facts, cgroup)))
 
 
 def context_of(
@@ -130,6 +140,14 @@ def _facts(root: str) -> "Facts":
     if os.path.isdir(root):
         return gather(LiveFs(root), snapshot.SnapshotRunner({}))
     return gather(*snapshot.load(root))
+
+
+def _place(facts: "Facts", cgroup: str) -> "Place | None":
+    """Where the engine cgroupfs would work: read only where no service manager can be used."""
+    from cgroup_preflight.host.delegation import ask_systemd, read_place
+    from cgroup_preflight.host.fs import LiveFs
+
+    return read_place(LiveFs(), facts, cgroup, ask=ask_systemd(_Runner()))
 
 
 class _Runner:

@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
     if config.inject and inject != "never":
         _refuse_outside(config)
     options.progress("checking the host")
-    prepared = prepare(config, engine, args.target)
+    prepared = prepare(config, engine, args.target, cgroup=args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     programs = {} if inject == "never" else _programs(config)

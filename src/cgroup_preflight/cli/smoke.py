@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
     require_binaries(config, names)
     require_certificates(config, names)
     engine = args.engine or config.engine
-    prepared = prepare(config, engine, args.target, names)
+    prepared = prepare(config, engine, args.target, names, args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
     known = (*run_checks(context), *common.plan_findings(context, config))

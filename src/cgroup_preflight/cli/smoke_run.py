@@ -28,13 +28,17 @@ class Prepared:
     guests: guest_run.GuestChoice | None
 
 
-def prepare(config: Config, engine: str, targets: Sequence[str], names: tuple[str, ...] = ()) -> Prepared:
+def prepare(
+    config: Config, engine: str, targets: Sequence[str], names: tuple[str, ...] = (), cgroup: str = ""
+) -> Prepared:
     """The plan of a config, the host, and where the services `names` (empty: all) will run.
+
+    `cgroup` is where the engine cgroupfs works, empty for the cgroup of this job.
 
     Raises UsageError, and ConfigError for units that this machine has not installed.
     """
     plan = common.plan_of(config)
-    context = common.context(config, engine, (), plan=plan)
+    context = common.context(config, engine, (), plan=plan, cgroup=cgroup)
     guests = guest_run.choose_guests(targets, engine, config, context)
     if guests is None and any(item.is_installed for item in config.services):
         from cgroup_preflight.config.installed_units import UnitFolders, with_installed
@@ -46,8 +50,10 @@ def prepare(config: Config, engine: str, targets: Sequence[str], names: tuple[st
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
-    """`--engine`."""
+    """`--engine` and `--cgroup`."""
     to.add_argument("--engine", choices=ENGINES, help="who starts the units (default: the config's, else auto)")
+    to.add_argument("--cgroup", default="", metavar="PATH",
+                    help="the cgroup below which the engine cgroupfs works (default: that of this job)")  # fmt: skip
 
 
 def check_names(config: Config, names: list[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ SYSTEMD_SLICES = ("system", "user", "machine", "init")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
 #: Bytes.
 _GUEST_MEMORY = (256 << 20, 64 << 30)
-ENGINES = ("auto", "systemd", "user", "guest")
+ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13")
 _MACHINES = ("auto", "uml", "qemu")
@@ -338,6 +338,9 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="package", kind="string", doc="The built package (deb, tar) that the service is installed from in a guest, "
             "relative to this file. `unit` is then the name of a unit in it.", parse=_path,
             examples=("dist/user-api_1.2.3_amd64.deb",)),
+        Key(name="build", kind="strings", doc="The command with which `up` builds the program, run in `build_folder`.",
+            parse=_text, examples=(["go", "build", "-o", "dist/user-api", "./cmd/user-api"],)),
+        Key(name="build_folder", kind="string", doc="The folder of `build`, relative to this file.", parse=_input_path, default=".", examples=("api",)),
         Key(name="previous", kind="string", doc="The package before `package`: the run upgrades from it.", parse=_path,
             examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,

@@ -237,6 +237,8 @@ def _services(
                 instance=instance,
                 package=_get(table, "package", ""),
                 previous=_get(table, "previous", ""),
+                build=tuple(_get(table, "build", ())),
+                build_folder=_get(table, "build_folder", "."),
                 # The unit of a package is known when the package is read.
                 source=None if "package" in table else _source(places, path, unit, instance, mistakes),
                 unit_location=table["unit"].location if "unit" in table else None,

@@ -114,6 +114,8 @@ class Service:
     that the machine has installed: its `source` is known where the service runs (`config.installed_units`). `package` is
     the built package that the service is installed from, `previous` the one before it; `unit` then names a unit in it.
 
+    `build` is the command that builds the program, `build_folder` (relative) where it runs.
+
     `environment` is for its drop-in and for its smoke run, where `smoke.env` overrides it; `variables_at` has the line
     of each variable of both, in that order. `go_settings`: whether a Go program gets settings that fit its limits.
     """
@@ -131,6 +133,8 @@ class Service:
     instance: str = ""
     package: str = ""
     previous: str = ""
+    build: tuple[str, ...] = ()
+    build_folder: str = "."
     source: "UnitSource | None" = None
     unit_location: Location | None = None
     go_settings: bool = True

@@ -91,7 +91,8 @@ class UnitState:
     """One unit at one moment; without arguments, a unit that the engine does not know.
 
     `word` is the engine's own word for the state. `mark` differs whenever phase or word do: what `Engine.changed`
-    compares. `gate_pid` is the process of the gate, before or after, `main_pid` that of the program, 0 for none.
+    compares. `gate_pid` is the process of the gate, before or after, `main_pid` that of the program, 0 for none. AT_GATE
+    without a process of the gate: `Engine.open_gates` opens it.
     `result` is empty while it is unknown; `exit` is None until the program ended.
     """
 
@@ -127,12 +128,16 @@ class UnitState:
 
 
 class Engine(Protocol):
-    """Who starts units: a systemd manager today. Methods have time-outs and raise HostError when there is no answer."""
+    """Who starts units: a systemd manager, or this tool itself. Methods have time-outs and raise HostError when there is no answer."""
 
     name: str
     #: Whether this is the caller's own manager, which needs no root.
     user: bool
     unit_folder: str
+    #: Whether the cgroup of a unit stays after its end until the run ends, so that no gate has to keep it.
+    keeps_cgroups: bool
+    #: Whether `log` and `follow` have something to read.
+    has_journal: bool
 
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
         """Starts services at the same time, without waiting for them; the reason by unit, for those refused."""
@@ -163,6 +168,9 @@ class Engine(Protocol):
 
     def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""
+
+    def forget(self, units: Sequence[str]) -> None:
+        """Forgets units that have ended, so that units of the same names can be started."""
 
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         """The last lines that one invocation wrote, or the process `pid` of it; empty where none can be read."""

@@ -1,24 +1,37 @@
 """Which engine can start units here, and why the others cannot: pure, from facts."""
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.facts import Facts
 
-#: The managers of this host, in order of preference.
-ENGINES = ("systemd", "user")
+if TYPE_CHECKING:
+    from cgroup_preflight.host.delegation import Place
+
+#: The service managers of this host, in order of preference.
+MANAGERS = ("systemd", "user")
+#: The engine that makes cgroups itself, below one that was delegated to this job.
+CGROUPFS = "cgroupfs"
+#: The engines of this host, in order of preference.
+ENGINES = (*MANAGERS, CGROUPFS)
 #: The engine that brings its own systemd, in a guest. `auto` takes it when none of ENGINES works.
 GUEST = "guest"
 #: The states that systemctl reports for a manager that it did not reach, or that is shutting down.
 _NO_ANSWER = ("offline", "unknown", "stopping")
+_SCOPE = "start the job with systemd-run --user --scope -p Delegate=yes"
+_CHOWN = "root gives it with chown to that folder and its files cgroup.procs, cgroup.subtree_control and cgroup.threads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineChoice:
-    """The engine taken, None for none; `sudo`: its commands go through `sudo -n`; `reasons` against the others."""
+    """The engine taken, None for none; `sudo`: its commands go through `sudo -n`; `reasons` against the others.
+
+    `place` is the cgroup below which the engine cgroupfs works.
+    """
 
     name: str | None
     sudo: bool = False
     reasons: tuple[tuple[str, str], ...] = ()
+    place: "Place | None" = None
 
     @property
     def why_not(self) -> str:
@@ -26,30 +39,73 @@ class EngineChoice:
         return "; ".join(f"{engine}: {reason}" for engine, reason in self.reasons)
 
 
-def choose_engine(facts: Facts, wanted: str, required: tuple[str, ...]) -> EngineChoice:
+def choose_engine(
+    facts: Facts, wanted: str, required: tuple[str, ...], place: "Place | None" = None
+) -> EngineChoice:  # fmt: skip
     """The first engine of `wanted` (or of all, for `auto` and `guest`) that can give units the required controllers.
 
-    Order: system manager (root or passwordless sudo), then the caller's user manager. This is about the host, so
-    the guest is never the answer: the caller uses it where the name is None, or where the user chose it.
+    Order: system manager (root or passwordless sudo), then the caller's user manager, then this tool itself below the
+    cgroup of `place` (None: that was not read, and the engine cgroupfs is tried only if it is wanted). This is about the
+    host, so the guest is never the answer: the caller uses it where the name is None, or where the user chose it.
     """
     reasons: list[tuple[str, str]] = []
-    for engine in (wanted,) if wanted in ENGINES else ENGINES:
-        reason = _against_systemd(facts) if engine == "systemd" else _against_user(facts, required)
+    for engine in (wanted,) if wanted in ENGINES else ENGINES if place is not None else MANAGERS:
+        reason = _against(engine, facts, required, place)
         if reason is None:
             sudo = engine == "systemd" and value_or(facts.uid, 0) != 0
-            return EngineChoice(name=engine, sudo=sudo, reasons=tuple(reasons))
+            used = place if engine == CGROUPFS else None
+            return EngineChoice(name=engine, sudo=sudo, reasons=tuple(reasons), place=used)
         reasons.append((engine, reason))
     return EngineChoice(name=None, reasons=tuple(reasons))
 
 
+def _against(engine: str, facts: Facts, required: tuple[str, ...], place: "Place | None") -> str | None:
+    if engine == "systemd":
+        return _against_systemd(facts)
+    return _against_user(facts, required) if engine == "user" else against_place(facts, required, place)
+
+
 def controllers_of(facts: Facts, choice: EngineChoice) -> "Known[frozenset[str]] | Missing":
     """The controllers that units of this engine can have."""
+    if choice.place is not None:
+        return choice.place.level.controllers
     return facts.user_manager.controllers if choice.name == "user" else facts.root_controllers
 
 
 def does_not_answer(facts: Facts) -> bool:
     """Whether the system manager does not answer, or is shutting down."""
     return value_or(facts.system_state, "unknown") in _NO_ANSWER
+
+
+def against_place(facts: Facts, required: tuple[str, ...], place: "Place | None") -> str | None:
+    """Why the engine cgroupfs cannot work below a cgroup; None where it can."""
+    if isinstance(facts.cgroup_mount, Missing):
+        return f"no cgroup v2 ({facts.cgroup_mount.detail or facts.cgroup_mount})"
+    if place is None:
+        return "the cgroup of this job is not below the mount, or was not recorded"
+    where, level = place.path or "/", place.level
+    if isinstance(level.controllers, Missing):
+        return f"{where} cannot be read ({level.controllers})"
+    if isinstance(place.marked, Missing):
+        return f"whether {place.unit} is delegated is unknown ({place.marked})"
+    if not place.marked.value or _is_managers_own(place):
+        return f"{where} is managed by systemd and not delegated to this job: {_SCOPE}"
+    if place.denied:
+        return f"this job may not write to {', '.join(place.denied)} of {where}: {_CHOWN}"
+    kind = value_or(level.type, "domain")
+    if kind != "domain":
+        return f"{where} is a threaded cgroup (its type is {kind!r}), which has no memory controller: name another one"
+    if place.unreachable:
+        return f"this job may not move a process from its own cgroup to {where}: {place.unreachable} is not its own"
+    lacking = [name for name in required if name not in level.controllers.value]
+    if lacking:
+        return f"{', '.join(lacking)} missing at the level {where} ({level.controllers.source})"
+    return None
+
+
+def _is_managers_own(place: "Place") -> bool:
+    """Whether the cgroup is delegated to a user's service manager, which is not this job."""
+    return place.unit.startswith("user@") and place.path.endswith(f"/{place.unit}")
 
 
 def _against_any(facts: Facts) -> str | None:

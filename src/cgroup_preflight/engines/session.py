@@ -125,6 +125,9 @@ class Session:
 
     def _open_gates(self, runs: Sequence[ServiceRun]) -> None:
         """Starts programs, and takes a handle of each main process."""
+        bare = [run for run in runs if run.state.phase is Phase.AT_GATE and not run.state.gate_pid]
+        if bare:
+            self._engine.open_gates([run.service.unit for run in bare])
         for run in runs:
             gate = run.state.gate_pid
             if run.state.phase is Phase.AT_GATE and gate:

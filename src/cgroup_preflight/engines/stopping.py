@@ -71,8 +71,8 @@ class Stopper:
     def _ask(self, runs: Sequence[ServiceRun]) -> None:
         self._engine.stop([run.service.unit for run in runs])
         for run in runs:
-            if run.state.phase is Phase.ENDED:
-                gate = run.state.gate_pid
+            gate = run.state.gate_pid
+            if run.state.phase is Phase.ENDED and gate:
                 open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, gate)
 
     def _note_signals(self, stopping: Iterable[Stop]) -> None:
@@ -101,8 +101,10 @@ class Stopper:
         return late <= KILL_SECONDS
 
     def _is_at_end(self, run: ServiceRun) -> bool:
-        """Whether only the gate after the end is left of a service."""
-        return not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup)
+        """Whether only the gate after the end is left of a service, or its cgroup alone."""
+        if not run.cgroup or run.end_gate > 0 or not self._observer.exists(run.cgroup):
+            return True
+        return self._engine.keeps_cgroups and not self._observer.processes(run.cgroup)
 
     def _still_running(self, run: ServiceRun) -> frozenset[int]:
         """The processes of a service that have not ended; on a busy machine only the gate after its end may be late.

@@ -53,6 +53,9 @@ def private_bus(choice: EngineChoice) -> "Bus | None":
 class Manager:
     """An `Engine` of systemd's; every method has a time-out and raises HostError when the manager fails."""
 
+    keeps_cgroups = False
+    has_journal = True
+
     def __init__(
         self, choice: EngineChoice, programs: LiveRunner, private_bus: "Bus | None", *, uid: int, systemd: int,
         machine_folder: str = "/run",
@@ -217,6 +220,10 @@ class Manager:
         """Kills every process of units."""
         if not self._on_bus(bus.kill(units, signal.SIGKILL)):
             self._systemctl(*argvs.kill_all(units))
+
+    def forget(self, units: Sequence[str]) -> None:
+        """Forgets which units failed: systemd keeps a transient one until then."""
+        self._systemctl("reset-failed", "--", *units)
 
     def _on_bus(self, calls: list[bus.Call]) -> bool:
         """Whether the manager took all of it over its own socket; if not, `systemctl` does it and has the words."""

@@ -16,10 +16,12 @@ from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.devices import devices_of
 from cgroup_preflight.engines.fair_time import SLOWEST
+from cgroup_preflight.engines.make import make_engine
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import local_door
-from cgroup_preflight.engines.systemd import Manager, bus_environment, private_bus
+from cgroup_preflight.engines.systemd import bus_environment
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.facts import Facts
@@ -28,7 +30,6 @@ from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.counters import counted_findings
-from cgroup_preflight.smoke.devices import devices_of
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
@@ -72,7 +73,8 @@ def smoke(
     _allow_files()
     uid = value_or(facts.uid, 0)
     door = local_door(bus_environment(choice, uid))
-    engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
+    numbers = replace(host_numbers(facts), devices=devices_of(shipped, door.files))
+    engine = make_engine(choice, facts, door, numbers)
     ready.prepare(item.smoke.ready for item in config.services)
     wanted = [item for item in config.services if not names or item.name in names]
     if inside:
@@ -104,7 +106,7 @@ def prove(
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
     scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
     with _folder(run_name, stays=inside) as folder, scope as run:
-        reads_log = not inside and (not engine.user or _reads_journal())
+        reads_log = not inside and engine.has_journal and (not engine.user or _reads_journal())
         output, longest = "" if reads_log else folder, _longest(plan)
         launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
         proofs = [

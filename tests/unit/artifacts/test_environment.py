@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.artifacts import findings as artifact_findings
-from cgroup_preflight.artifacts.environment import own_variables, variables_of_file
+from cgroup_preflight.artifacts.environment import own_variables
+from cgroup_preflight.core.env_file import variables_of_file
 from cgroup_preflight.core.report import Status
 from tests.unit.artifacts.making import UNITS, check, entry, put, request, tar, write
 

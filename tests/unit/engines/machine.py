@@ -309,6 +309,8 @@ class Units:
     """
 
     user = False
+    keeps_cgroups = False
+    has_journal = True
 
     def __init__(self, machine: Machine, folder: str, programs: Mapping[str, Program] | None = None) -> None:
         self.machine, self.unit_folder, self.name = machine, folder, "systemd"
@@ -437,6 +439,9 @@ class Units:
     def _gate_ends(self, unit: Unit) -> None:
         if unit.gate and unit.gate.alive:
             self.machine.end(unit.gate)
+            if unit.phase is Phase.AFTER_END:
+                unit.phase = Phase.OVER
+                return
             self.machine.later(0.01, lambda: self._run(unit))
 
     def _run(self, unit: Unit) -> None:
@@ -490,6 +495,12 @@ class Units:
         self._called("open_gates", units)
         for name in units:
             self._gate_ends(self.units[name])
+
+    def forget(self, units: Sequence[str]) -> None:
+        self._called("forget", units)
+        for name in units:
+            assert self.units[name].phase is Phase.OVER, "systemd keeps what has not ended"
+            del self.units[name]
 
     def stop(self, units: Sequence[str]) -> None:
         self._called("stop", units)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.reading import Why
-from cgroup_preflight.engines.choice import ENGINES, choose_engine, controllers_of
+from cgroup_preflight.engines.choice import MANAGERS, choose_engine, controllers_of
 from tests.unit.checks.contexts import REQUIRED, manager
 from tests.unit.host.fabricate import HYBRID, facts, gathered, unreadable
 
@@ -44,7 +44,7 @@ def test_hosts_where_nobody_can(overrides, reason, wanted):
     choice = choose_engine(facts(1000, **overrides), wanted, REQUIRED)
     assert choice.name is None
     assert choice.sudo is False
-    assert [engine for engine, _ in choice.reasons] == (list(ENGINES) if wanted == "auto" else [wanted])
+    assert [engine for engine, _ in choice.reasons] == (list(MANAGERS) if wanted == "auto" else [wanted])
     assert all(reason in text for _, text in choice.reasons)
 
 

@@ -10,10 +10,10 @@ from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.errors import ConfigError, HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.records import replace
+from cgroup_preflight.engines.devices import devices_of
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.smoke.devices import devices_of
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
 from tests.unit.core.making import config_of
 

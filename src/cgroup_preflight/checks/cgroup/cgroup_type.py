@@ -33,6 +33,8 @@ def _run(context: Context) -> Iterable[Finding]:
     if isinstance(facts.cgroup_mount, Missing):
         return (CODE.finding(Status.SKIP, "cgroup.type", "no cgroup v2, see CGP101"),)
     way = facts.user_manager.levels if context.judged == "user" else (facts.root, facts.services)
+    if context.engine.place is not None:
+        way = (context.engine.place.level,)
     unknown = unread(*(level.type for level in way))
     if unknown is not None:
         return (unverified(CODE, "cgroup.type", unknown),)

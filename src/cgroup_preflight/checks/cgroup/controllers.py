@@ -8,6 +8,7 @@ from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.report import Finding, Remedy, RemedyFile, Status
+from cgroup_preflight.engines.choice import controllers_of
 from cgroup_preflight.host.cgroupfs import of_type
 
 CODE = Code("CGP102", "controllers")
@@ -38,7 +39,7 @@ def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
         return (CODE.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
-    offered = facts.user_manager.controllers if context.judged == "user" else facts.root_controllers
+    offered = facts.user_manager.controllers if context.judged == "user" else controllers_of(facts, context.engine)
     if isinstance(offered, Missing):
         return (unverified(CODE, "controllers", offered),)
     return [_controller(context, name, offered.value, offered.source) for name in context.required]

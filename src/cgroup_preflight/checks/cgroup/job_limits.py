@@ -38,7 +38,7 @@ def _run(context: Context) -> Iterable[Finding]:
         return (CODE.finding(Status.SKIP, "limits", "no config to compare with"),)
     from cgroup_preflight.plan.demand import demand
 
-    way = facts.user_manager.levels if context.judged == "user" else _system_way(context, context.plan)
+    way = _way(context, context.plan)
     wanted = demand(context.plan)
     unknown = unread(*(reading for level in way for reading in (level.memory_max, level.cpu_max, level.pids_max)))
     findings = [unverified(CODE, "limits", unknown)] if unknown is not None else []
@@ -52,6 +52,15 @@ def _run(context: Context) -> Iterable[Finding]:
     evidence = {level.memory_max.source: _shown(level) for level in way}
     message = "no level above the units has a tighter limit than the config"
     return findings or [CODE.finding(Status.PASS, "limits", message, evidence=evidence)]
+
+
+def _way(context: Context, plan: "Plan") -> tuple[CgroupReading, ...]:
+    """The levels above the slices of the plan."""
+    place = context.engine.place
+    if place is not None:
+        above = (level for level in context.facts.own if f"{place.path}/".startswith(f"{level.path}/"))
+        return (*(level for level in above if level.path != place.path), place.level)
+    return context.facts.user_manager.levels if context.judged == "user" else _system_way(context, plan)
 
 
 def _system_way(context: Context, plan: "Plan") -> tuple[CgroupReading, ...]:

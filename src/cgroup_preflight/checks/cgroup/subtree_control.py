@@ -31,6 +31,9 @@ def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if isinstance(facts.cgroup_mount, Missing):
         return (CODE.finding(Status.SKIP, "controllers", "no cgroup v2, see CGP101"),)
+    if context.engine.place is not None:
+        message = f"the engine cgroupfs enables them itself below {context.engine.place.path or '/'}"
+        return (CODE.finding(Status.SKIP, "controllers", message),)
     if context.judged != "user":
         return _system(context)
     if isinstance(facts.disabled_controllers, Missing):

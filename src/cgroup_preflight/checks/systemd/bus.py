@@ -25,6 +25,8 @@ def _run(context: Context) -> Iterable[Finding]:
     facts = context.facts
     if context.engine.name is None:
         return (CODE.finding(Status.SKIP, "bus", "no engine, see CGP105"),)
+    if context.engine.place is not None:
+        return (CODE.finding(Status.SKIP, "bus", "the engine cgroupfs asks no service manager"),)
     user = context.engine.name == "user"
     # Managers answer their own user at a private socket as well, but systemd-run --wait needs the bus.
     bus = facts.user_manager.bus if user else facts.system_bus

@@ -14,7 +14,7 @@ CODE = Code("CGP105", "engine")
 PAGE = Page(
     what=(
         "Checks that this job can start units with the required limits: through the system manager (as root or with "
-        "sudo -n) or through a user manager with delegation."
+        "sudo -n), through a user manager with delegation, or by itself below a cgroup that was delegated to it."
     ),
     fails=(
         "No service can be tested here. Each manager has its own list of controllers; the message says why each one "
@@ -40,6 +40,9 @@ def _run(context: Context) -> Iterable[Finding]:
     evidence: Evidence = {**_seen(context), **dict(choice.reasons)}
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
+        if choice.place is not None:
+            message = f"this tool makes cgroups itself below {choice.place.path or '/'} (rejected: {choice.why_not})"
+            return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
         better = f" (rejected: {choice.why_not})" if choice.reasons else ""
         message = f"the {'system' if choice.name == 'systemd' else 'user'} manager starts the units{way}{better}"
         return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)

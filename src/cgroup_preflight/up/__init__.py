@@ -1,0 +1,1 @@
+"""Up: the services of a config side by side, under their limits, while they are developed."""

@@ -1,0 +1,99 @@
+"""One call of `up`, once config, plan and engine are known: makes the run, and keeps its services up."""
+
+import os
+from collections.abc import Callable
+
+from cgroup_preflight.checks.numbers import host_numbers
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.engines import run_scope
+from cgroup_preflight.engines.base import Engine
+from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.devices import devices_of
+from cgroup_preflight.engines.listeners import Listeners
+from cgroup_preflight.engines.make import make_engine
+from cgroup_preflight.engines.session import local_door
+from cgroup_preflight.engines.systemd import bus_environment
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.facts import Facts
+from cgroup_preflight.plan.build import scoped
+from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.up.build import Build
+from cgroup_preflight.up.launches import Owner, launch_of, log_folder, new_log
+from cgroup_preflight.up.ports import taken
+from cgroup_preflight.up.services import Item, UpServices
+from cgroup_preflight.up.session import Wishes, keep_up
+from cgroup_preflight.up.stream import Prefixes, Stream
+from cgroup_preflight.up.watching import Watching, find_watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is wanted: the plan has only the services to run; `variables` are those of .env."""
+
+    config: Config
+    plan: Plan
+    facts: Facts
+    choice: EngineChoice
+    variables: dict[str, str]
+    builds: tuple[Build, ...] = ()
+    restart: bool = False
+    watch: bool = False
+    table: bool = False
+    colour: bool = False
+
+
+def run_up(request: Request, write: Callable[[str], None], progress: Callable[[str], None]) -> tuple[str, ...]:
+    """Runs the services until all have ended; the names of those that failed.
+
+    Ctrl-C (KeyboardInterrupt) passes when everything was stopped. Raises HostError, and UsageError for an address that
+    is taken.
+    """
+    door = local_door(bus_environment(request.choice, os.geteuid()))
+    _refuse_taken(request, door)
+    numbers = replace(host_numbers(request.facts), devices=devices_of(request.plan, door.files))
+    engine = make_engine(request.choice, request.facts, door, numbers)
+    for left in run_scope.clean_leftovers(engine, door):
+        progress(f"removed what a crashed run left behind ({left})")
+    name = run_scope.new_name()
+    plan = scoped(request.plan, name)
+    with run_scope.run_scope(engine, door, plan, name, request.facts.mount_point):
+        return run_services(request, plan, engine, door, write)
+
+
+def _refuse_taken(request: Request, door: Door) -> None:
+    listeners = Listeners(door.files, Observer(door.files, request.facts.mount_point))
+    if lines := taken(request.plan.services, door.network.listens, listeners.holder):
+        raise UsageError(lines[0], where="up", remedy=Remedy(title="end that program, or change the address"))
+
+
+def run_services(
+    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], None]
+) -> tuple[str, ...]:
+    """As `run_up`, in a run that has been made: `plan` has the names of its units."""
+    folder = log_folder(request.config.project)
+    files = {item.label: new_log(folder, item.label) for item in plan.services}
+    stream = Stream(Prefixes(list(files), colour=request.colour), files, write)
+    owner = Owner(uid=os.geteuid(), gid=os.getegid()) if request.choice.sudo else None
+    items = [
+        Item(service=item, launch=launch_of(item, request.config, request.variables, files[item.label], owner))
+        for item in plan.services
+    ]
+    services = UpServices(
+        engine, door, request.facts.mount_point, items, stream.say, stream.pump, restart=request.restart
+    )  # fmt: skip
+    programs = {item.label: item.binary for item in plan.services}
+    wishes = Wishes(builds=request.builds, programs=programs, table=request.table)
+    watching = None
+    if request.watch:
+        folders = sorted({build.folder for build in request.builds} or {request.config.folder})
+        watching = Watching(folders, find_watch())
+    stream.say(f"{len(items)} service(s) with the engine {engine.name}; Ctrl-C stops them")
+    try:
+        return keep_up(services, stream, list(files), wishes, door.clock.monotonic, watching)
+    finally:
+        if watching is not None:
+            watching.end()

@@ -1,0 +1,85 @@
+"""One stream of the logs of all services: each line with the name of its service before it."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from cgroup_preflight.core.printable import printable
+
+#: Colours of the names (ECMA-48, SGR), no red: that is for what went wrong.
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+#: The colours of a program's own lines, which would look like those of this stream.
+_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+_READ_MAX = 1 << 18
+_LINE_MAX = 16 << 10
+#: The name of this command in the stream.
+OWN = "up"
+
+
+class Prefixes:
+    """The text before the lines of each service, all of one width."""
+
+    def __init__(self, names: Sequence[str], *, colour: bool) -> None:
+        width = max((len(name) for name in (*names, OWN)), default=0)
+        self._texts = {OWN: f"{OWN:<{width}} | "}
+        for number, name in enumerate(names):
+            text = f"{name:<{width}} | "
+            self._texts[name] = f"\033[{_COLOURS[number % len(_COLOURS)]}m{text}\033[0m" if colour else text
+
+    def line(self, name: str, text: str) -> str:
+        """One line of the stream; control characters of the text are shown and do not act."""
+        return f"{self._texts[name]}{printable(_SGR.sub('', text).expandtabs())}\n"
+
+
+class Tail:
+    """What a service writes to its file, from the beginning of that on."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._offset = 0
+        self._rest = b""
+
+    def read(self, *, last: bool = False) -> list[str]:
+        """The whole lines that came since the last call; with `last` also one without a line end."""
+        try:
+            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return []
+        try:
+            if os.fstat(handle).st_size < self._offset:
+                # Somebody emptied the file.
+                self._offset = 0
+            data = os.pread(handle, _READ_MAX, self._offset)
+        finally:
+            os.close(handle)
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._rest and (last or len(self._rest) > _LINE_MAX):
+            lines.append(self._rest)
+            self._rest = b""
+        return [line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r") for line in lines]
+
+
+class Stream:
+    """Prints what the services of one session write; `write` gets whole lines with their ends."""
+
+    def __init__(self, prefixes: Prefixes, files: dict[str, str], write: Callable[[str], None]) -> None:
+        self._prefixes, self._write = prefixes, write
+        self._tails = {name: Tail(path) for name, path in files.items()}
+
+    def pump(self, *, last: bool = False) -> None:
+        """Prints what is new."""
+        for name, tail in self._tails.items():
+            # In turns, so that one service that writes a lot does not keep the others from being seen.
+            if lines := tail.read(last=last):
+                self._write("".join(self._prefixes.line(name, line) for line in lines))
+
+    def say(self, text: str, name: str = OWN) -> None:
+        """Prints a line of this command, after what the services wrote before."""
+        self.pump()
+        self._write(self._prefixes.line(name, text))
+
+    def say_all(self, lines: Iterable[str]) -> None:
+        """Prints several lines of this command."""
+        for line in lines:
+            self.say(line)

@@ -1,0 +1,71 @@
+"""`up` at the command line, as far as no cgroup is needed: what it refuses, and what --check shows."""
+
+import pytest
+
+from tests.unit.cli.calling import call
+
+pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
+HEAD = '[project]\nname = "shop"\n'
+CONFIG = f"""{HEAD}
+[slices.api]
+MemoryMax = "64M"
+[services.web]
+binary = "web"
+slice = "api"
+MemoryMax = "32M"
+build = ["/bin/sh", "-c", "echo built >marker"]
+[services.web.smoke]
+ready = "tcp://127.0.0.1:1"
+[services.plain]
+binary = "web"
+"""
+
+
+def test_check_shows_what_would_be_started_and_starts_nothing(tmp_path):
+    called = call(tmp_path / "a", "up", "web", "--check", config=CONFIG, XDG_STATE_HOME="/state")
+    assert called.status == 0, called
+    assert "web in api.slice: MemoryMax=32M; listens at 127.0.0.1:1" in called.out
+    assert "log: /state/cgroup-preflight/shop/logs/web.log" in called.out
+    assert "build /bin/sh -c " in called.out
+    assert "plain" not in called.out
+    assert not (tmp_path / "a" / "marker").exists()
+
+
+def test_a_build_that_fails_is_shown_with_its_last_lines_and_its_status(tmp_path):
+    config = f'{HEAD}[services.web]\nbinary = "web"\nbuild = ["/bin/sh", "-c", "echo a.go:1: broken >&2; exit 4"]\n'
+    called = call(tmp_path / "a", "up", config=config)
+    assert called.status == 2
+    assert "web: the build failed: exit status 4" in called.err
+    assert "a.go:1: broken" in called.err
+
+
+@pytest.mark.parametrize(
+    ("words", "service", "more", "told"),
+    [
+        ((), 'binary = "none"', {}, "the file does not exist"),
+        (("nobody",), 'binary = "none"', {}, "no service 'nobody'"),
+        (("--engine=guest",), 'binary = "none"', {}, "up runs services on this host"),
+        ((), 'unit = "nginx.service"', {}, "has a unit of its own"),
+        ((), 'binary = "none"', {".env": "A=1\nbroken\n"}, ".env:2: not a variable: broken"),
+        (("--env-file=no.env",), 'binary = "none"', {}, "no.env: cannot read the variables"),
+        ((), 'binary = "none"', {".env": b"\xff"}, "it is not UTF-8 text"),
+        ((), 'binary = "none"\nbuild = ["x"]\nbuild_folder = "/elsewhere"', {}, "outside the folder of the config"),
+    ],
+)  # fmt: skip
+def test_one_clear_line_for_each_mistake(tmp_path, words, service, more, told):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name, content in more.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    called = call(folder, "up", *words, config=f"{HEAD}[services.web]\n{service}\n")
+    assert called.status == 2
+    assert told in called.err
+
+
+def test_without_an_engine_it_says_why(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "web").touch(mode=0o755)
+    called = call(tmp_path / "a", "up", "web", "--engine=user", config=CONFIG)
+    assert (tmp_path / "a" / "marker").read_text() == "built\n"
+    assert called.status == 3
+    assert "no engine of this host can start services with these limits: user: " in called.err
