@@ -110,7 +110,7 @@ def units(folder):
         (["worker"], {"worker.service"}),
         (["cron.service", "user-api"], {"cron.service", "user-api.service"}),
     ],
-    ids=str,
+    ids=["all", "slice", "nested slice", "service", "two units"],
 )
 def test_a_slice_is_its_services_and_the_slices_below(tmp_path, words, expected):
     folder = journal(tmp_path, entry("x"), names={**NAMES, "_SYSTEMD_USER_UNIT": ["worker.service", "report.service"]})
