@@ -223,7 +223,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.STOP.finding(
             Status.FAIL,
             seen.service,
-            f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
+            f"it did not end within {seconds:g} s after SIGTERM, so it was killed with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                 why="on every deploy systemd waits and then kills it",
