@@ -9,7 +9,7 @@ from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS, Boot
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
-_SCRIPT = r"""#!/usr/bin/python3
+SCRIPT = r"""#!/usr/bin/python3
 import os, signal, socket, subprocess, sys, tempfile, time
 
 TOP = "/sys/fs/cgroup"
@@ -238,7 +238,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     honest = (*_HONEST, "mounted-honest", "hidden")
     made = config(_services((*_FAILS, *_MOUNTED, *honest, "unit")), {"api": {"CPUWeight": 50}})
     outcome = lab.run(
-        "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True, timeout=900
+        "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": SCRIPT}), leaves=True, timeout=900
     )
     lab.shell(END_OF_RUN)
     assert lab.leftovers() == []
@@ -256,7 +256,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
 def test_cpu_time_tells_that_a_quota_was_lifted_between_samples(lab: Lab) -> None:
     """Alone, because the tolerance of CPU time grows with the time between two samples, and that with the load."""
     made = config(_services(("cpu-between", "cpu-small")))
-    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": _SCRIPT}), timeout=900)
+    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": SCRIPT}), timeout=900)
     assert "of CPU time above its quota of 10000 in 100000 us" in _messages(outcome, "cpu-between"), outcome.text
     assert outcome.statuses("cpu-small")["CGP501"] == "pass"
 
@@ -271,7 +271,7 @@ def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> No
     fails = {**_FAILS, "hidden": "CGP505"}
     made = config(_services((*fails, *_HONEST), uid=1000), {"api": {"CPUWeight": 50}})
     outcome = lab.run(
-        "smoke", folder=lab.write("escapes-user", made, {"escape.py": _SCRIPT}), user="tester", timeout=900
+        "smoke", folder=lab.write("escapes-user", made, {"escape.py": SCRIPT}), user="tester", timeout=900
     )
     _judge(outcome, fails, _HONEST)
     hidden = outcome.finding("CGP505", "hidden")

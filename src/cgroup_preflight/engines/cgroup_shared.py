@@ -90,7 +90,7 @@ class Shared:
 
     def forget(self) -> None:
         """Removes the record."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(self._record)
 
     def _identity(self) -> str:

@@ -108,7 +108,11 @@ class Cgroups:
             if item.controller and (not item.share or item.controller in offered)
         }
         self._enabled = tuple(sorted(wanted | {name for name in _COUNTED if name in offered}))
-        self._shared.note(self._tree.prepare(self._enabled))
+        enabled = self._tree.prepare(self._enabled)
+        try:
+            self._shared.note(enabled)
+        except OSError as error:
+            raise cannot_write(self.unit_folder, error.strerror or str(error)) from None
 
     def _values(self, unit: str, pairs: Iterable[tuple[str, str]]) -> tuple[Attribute, ...]:
         try:
