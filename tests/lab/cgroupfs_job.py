@@ -76,6 +76,11 @@ class Place:
     home: str = "/root"
 
 
+_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes")
+IN_SCOPE = Place(words=("systemd-run", *_SCOPE))
+IN_USERS_SCOPE = Place(words=("systemd-run", "--user", *_SCOPE), user="tester", home="/home/tester")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A job that ended: its report, and what `cgroupfs_inside` says of the tree."""
@@ -100,7 +105,7 @@ def put(guest: Guest, *, name: str = "", made: Mapping[str, Any] | None = None, 
 
 def command(number: int, *args: str, made: str = CONFIG, engine: str = "cgroupfs") -> list[str]:
     """The command under test; its report is `number`.json."""
-    return ["python3", "-m", "cgroup_preflight", "smoke", f"--config={made}", f"--engine={engine}",
+    return ["python3", "-m", "cgroup_preflight", "run", f"--config={made}", f"--engine={engine}",
             f"--format=json={OUT}/{number}.json", "--format=text", *args]  # fmt: skip
 
 

@@ -17,15 +17,12 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode
 from tests.lab import cgroupfs_job as job
-from tests.lab.cgroupfs_job import Place
+from tests.lab.cgroupfs_job import IN_SCOPE, IN_USERS_SCOPE, Place
 from tests.lab.configs import Lab, config, service
 from tests.lab.conftest import KINDS, Boot
 from tests.lab.test_escapes import SCRIPT
 from tests.lab.test_smoke_example import assert_passed
 
-_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes")
-_ROOT = Place(words=("systemd-run", *_SCOPE))
-_USER = Place(words=("systemd-run", "--user", *_SCOPE), user="tester", home="/home/tester")
 #: A container: its own namespaces of cgroups, PIDs and mounts, no systemd in it, and who made it is outside.
 _BOX = (
     'mkdir "$own/runtime" "$own/box"; echo $$ >"$own/runtime/cgroup.procs"; echo "+cpu +memory +pids" >"$own/cgroup.subtree_control";'
@@ -40,13 +37,13 @@ _AS_USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
 _OWN = "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); "
 
 
-def _around(script: str, *, to: Place = _ROOT) -> Place:
+def _around(script: str, *, to: Place = IN_SCOPE) -> Place:
     """As `to`, with a shell script around the command, which is "$@"; `own` is the folder of the cgroup."""
     return replace(to, words=(*to.words, "sh", "-uc", _OWN + script, "sh"))
 
 
-_CONTAINER = _around(_BOX, to=Place(words=("env", f"ENTER={_ENTER}", f"MOUNT={_MOUNT}", *_ROOT.words)))
-_PLACES = {"a scope of root": _ROOT, "a scope of a user": _USER, "a private namespace": _CONTAINER}
+_CONTAINER = _around(_BOX, to=Place(words=("env", f"ENTER={_ENTER}", f"MOUNT={_MOUNT}", *IN_SCOPE.words)))
+_PLACES = {"a scope of root": IN_SCOPE, "a scope of a user": IN_USERS_SCOPE, "a private namespace": _CONTAINER}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,7 @@ def test_a_write_outside_of_the_subtree_would_be_seen(guest: Guest) -> None:
         ' echo +pids >"$own/cgroup.subtree_control"; mkdir "$own/left"; sleep 0.5; setsid sleep 60 >/dev/null 2>&1 &'
     )
     around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/twin", "--", "sh", "-uc", _OWN + script]
-    done = guest.run([*_ROOT.words, *job.environment(_ROOT), *around])
+    done = guest.run([*IN_SCOPE.words, *job.environment(IN_SCOPE), *around])
     found = job.read_json(guest, f"{job.OUT}/twin")
     Lab(guest).shell(f"echo max >{other}/cgroup.max.descendants; pkill -x sleep")
     writes = {item.rpartition("/")[2] for item in found["outside"]}
@@ -99,19 +96,16 @@ def test_a_write_outside_of_the_subtree_would_be_seen(guest: Guest) -> None:
 _UNDELEGATED = {
     "a scope of root": (Place(words=("systemd-run", "--scope", "--quiet", "--collect")), "managed by systemd and not delegated"),
     "a scope of a user": (
-        replace(_USER, words=("systemd-run", "--user", "--scope", "--quiet", "--collect")),
+        replace(IN_USERS_SCOPE, words=("systemd-run", "--user", "--scope", "--quiet", "--collect")),
         "systemd-run --user --scope -p Delegate=yes",
     ),
     "root's cgroup, for a user": (
-        Place(words=(*_ROOT.words, *_AS_USER), home="/home/tester"),
+        Place(words=(*IN_SCOPE.words, *_AS_USER), home="/home/tester"),
         "root gives it with chown to that folder and its files cgroup.procs, cgroup.subtree_control and cgroup.threads",
     ),
     "a threaded cgroup": (
         _around('mkdir "$own/t"; echo threaded >"$own/t/cgroup.type"; "$@" --cgroup="$own/t"; rmdir "$own/t"'),
         "is a threaded cgroup",
-    ),
-    "memory missing": (
-        _around('mkdir "$own/bare"; "$@" --cgroup="$own/bare"; rmdir "$own/bare"'), "missing at the level /system.slice",
     ),
 }  # fmt: skip
 
@@ -126,6 +120,24 @@ def test_a_cgroup_that_is_not_the_jobs_or_lacks_something_is_refused(guest: Gues
     job.assert_tree_as_before(seen, runs=0)
 
 
+def test_a_missing_controller_fails_with_its_level(guest: Guest) -> None:
+    seen = job.run(guest, _around('mkdir "$own/bare"; "$@" --cgroup="$own/bare"; rmdir "$own/bare"'))
+    level = seen.tree["base"].removeprefix("/sys/fs/cgroup") + "/bare"
+    found = seen.outcome.finding("CGP105", "engine")
+    assert f"missing at the level {level} " in found["message"], seen.done
+    assert (found["status"], seen.outcome.verdict, seen.outcome.exit_status) == ("fail", "fail", 1)
+    job.assert_tree_as_before(seen, runs=0)
+
+
+def test_a_container_that_shares_its_cgroup_with_its_maker_is_refused(guest: Guest) -> None:
+    """Nobody in it can move the process that made it."""
+    made = ("unshare", "--cgroup", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-euc", _MOUNT, "sh")
+    seen = job.run(guest, Place(words=(*IN_SCOPE.words, *made)))
+    assert "a process of another PID namespace is in it" in seen.outcome.stderr, seen.done
+    assert seen.outcome.exit_status == 3
+    job.assert_tree_as_before(seen, runs=0)
+
+
 def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest) -> None:
     procs = 'find "$own" -path "*cgpf*.slice*" -name cgroup.procs -exec cat {} +'
     script = (
@@ -137,7 +149,7 @@ def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest
     own = "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); "
     number = 9001
     around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/killed", "--", "sh", "-uc", own + script, "sh"]
-    words = [*_ROOT.words, *job.environment(_ROOT), *around, *job.command(number, "plain", "charged")]
+    words = [*IN_SCOPE.words, *job.environment(IN_SCOPE), *around, *job.command(number, "plain", "charged")]
     done = guest.run(words, timeout=300)
     report, tree = job.read_json(guest, f"{job.OUT}/{number}.json"), job.read_json(guest, f"{job.OUT}/killed")
     assert "left: 0" in done.text, done
@@ -155,7 +167,7 @@ def test_two_runs_at_once_share_a_cgroup_and_leave_it_as_it_was(guest: Guest) ->
         f"{shlex.join(first)} >/dev/null 2>&1 & pid=$!; {shlex.join(second)}; two=$?; wait $pid; echo status $? $two"
     )
     around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/two", "--", "sh", "-uc", script]
-    done = guest.run([*_ROOT.words, *job.environment(_ROOT), *around], timeout=300)
+    done = guest.run([*IN_SCOPE.words, *job.environment(IN_SCOPE), *around], timeout=300)
     tree = job.read_json(guest, f"{job.OUT}/two")
     assert "status 0 0" in done.text, done
     assert [job.read_json(guest, f"{job.OUT}/{number}.json")["verdict"] for number in (one, two)] == ["pass", "pass"]
@@ -195,7 +207,7 @@ def test_what_slips_its_limits_is_found(guest: Guest, name: str) -> None:
 
 
 def test_the_example_passes(guest: Guest, shop: Path) -> None:
-    seen = job.run(guest, _ROOT, made=str(shop / "cgroup-preflight.toml"))
+    seen = job.run(guest, IN_SCOPE, made=str(shop / "cgroup-preflight.toml"))
     assert_passed(seen.outcome, engine="cgroupfs", below=seen.tree["base"].removeprefix("/sys/fs/cgroup"))
     job.assert_tree_as_before(seen)
 

@@ -5,6 +5,8 @@ One run for each engine, because a boot and a run cost more than a service.
 
 import pytest
 
+from tests.lab import cgroupfs_job as job
+from tests.lab.cgroupfs_job import IN_SCOPE, IN_USERS_SCOPE
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS, Boot
 
@@ -277,3 +279,47 @@ def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> No
     hidden = outcome.finding("CGP505", "hidden")
     assert hidden["status"] == "unverified"
     assert "/fd: denied" in hidden["message"]
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("user", [None, "tester"])
+def test_no_service_slips_its_limits_with_the_engine_cgroupfs(boot: Boot, user: str | None) -> None:
+    """Services are of the same user as the tool, see its cgroup files as it does, and can write to them."""
+    guest = boot()
+    guest.start_user_manager("tester")
+    fails = {
+        **_FAILS,
+        **({"hidden": "CGP505"} if user else dict.fromkeys(("mounted-file", "mounted-private"), "CGP501")),
+    }
+    honest = _HONEST if user else (*_HONEST, "hidden")
+    services = _services((*fails, *honest), uid=1000 if user else 0)
+    made = job.put(
+        guest, name=f"escapes-{user}", made=config(services, {"api": {"CPUWeight": 50}}), scripts={"escape.py": SCRIPT}
+    )
+    seen = job.run(guest, IN_USERS_SCOPE if user else IN_SCOPE, made=made, timeout=900)
+    _judge(seen.outcome, fails, honest)
+    assert (seen.tree["processes"], seen.tree["mixed"], len(seen.tree["runs"])) == ([], [], 1)
+    Lab(guest).shell(
+        "find /sys/fs/cgroup -name elsewhere -type d -exec rmdir {} +; rm -f /tmp/lab-*.sock; rm -rf /tmp/fake-*"
+    )
+    assert Lab(guest).leftovers() == []
+
+
+@pytest.mark.measured
+def test_a_mount_over_a_cgroup_is_found_and_what_it_keeps_is_named(boot: Boot) -> None:
+    """Without a service manager there is one mount namespace: such a mount stays until somebody removes it."""
+    guest = boot()
+    made = job.put(
+        guest, name="mounts", made=config(_services(("mounted-folder", "memory-honest"))), scripts={"escape.py": SCRIPT}
+    )
+    seen = job.run(guest, IN_SCOPE, made=made, timeout=900)
+    assert "is mounted over the folder" in _messages(seen.outcome, "mounted-folder"), seen.done
+    assert seen.outcome.statuses("memory-honest")["CGP501"] == "pass"
+    left = seen.outcome.finding("CGP510", "run")
+    assert (left["status"], "-mounted-folder.service" in left["message"]) == ("fail", True)
+    Lab(guest).shell(
+        "grep -o ' /sys/fs/cgroup/[^ ]*cgpf[^ ]*' /proc/mounts | xargs -r umount; rm -rf /tmp/fake-*;"
+        " find /sys/fs/cgroup -depth -path '*cgpf*' -type d -exec rmdir {} +"
+    )
+    assert Lab(guest).leftovers() == []

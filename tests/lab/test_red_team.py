@@ -6,6 +6,7 @@ Services that do not play by the rules, and honest ones that only look odd, in t
 import pytest
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab import cgroupfs_job as job
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 
 _SCRIPT = r"""#!/usr/bin/python3
@@ -138,3 +139,22 @@ def test_real_time_threads_fail_and_a_full_cgroup_and_a_reload_do_not(lab: Lab) 
     failed = _failed(outcome, ("fifo", *honest, "job"))
     assert failed == {name: {"CGP501"} if name == "fifo" else set() for name in failed}, outcome.text
     assert "SCHED_FIFO" in outcome.finding("CGP501", "fifo")["message"]
+
+
+@pytest.mark.measured
+def test_no_service_hides_from_the_engine_cgroupfs(guest: Guest) -> None:
+    odd = {"burst": "CGP501", "fifo": "CGP501", **dict.fromkeys(_ELSEWHERE, "CGP502")}
+    honest = ("batch", "child", "large", "full", *_PAIRS)
+    services = {name: _service(name) for name in (*odd, *honest)}
+    services["full"] = _service("full", TasksMax=10)
+    made = job.put(
+        guest, name="red-team", made=config({**services, "job": _job()}, _SLICES), scripts={"odd.py": _SCRIPT}
+    )
+    seen = job.run(guest, job.IN_SCOPE, made=made, timeout=600)
+    failed = _failed(seen.outcome, (*odd, *honest, "job"))
+    assert failed == {name: {odd[name]} if name in odd else set() for name in failed}, seen.done
+    for name in _ELSEWHERE:
+        assert f"of-{name}" in seen.outcome.finding("CGP502", name)["message"]
+    assert seen.tree["processes"] == []
+    Lab(guest).shell("find /sys/fs/cgroup -maxdepth 1 -name 'cgpf*.service' -exec rmdir {} +")
+    assert Lab(guest).leftovers() == []

@@ -84,7 +84,7 @@ def not_run(choice: EngineChoice) -> Finding:
         "smoke",
         f"no service ran, because no engine works on this host: {choice.why_not}",
         Remedy(
-            title="run this job on a host with cgroup v2 and systemd as PID 1",
+            title="run this job on a host with cgroup v2, with systemd as PID 1 or in a cgroup that is delegated to it",
             commands=(("cgroup-preflight", "check"),),
         ),
     )
