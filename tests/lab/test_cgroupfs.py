@@ -55,7 +55,12 @@ def guest(boot: Boot) -> Guest:
     return booted
 
 
-@pytest.mark.parametrize("name", _PLACES)
+_MEASURED = pytest.mark.measured
+
+
+@pytest.mark.parametrize(
+    "name", ["a scope of root", "a scope of a user", pytest.param("a private namespace", marks=_MEASURED)]
+)
 def test_limits_are_in_force_act_and_leave_nothing(guest: Guest, name: str) -> None:
     seen = job.run(guest, _PLACES[name])
     job.assert_both_ways(seen)
@@ -182,7 +187,7 @@ _SLIPS = {"leaves": "CGP502", "comes-back": "CGP502", "tasks-between": "CGP501",
 _HONEST = ("memory-honest", "stays", "job")
 
 
-@pytest.mark.parametrize("name", ["a scope of root", "a scope of a user"])
+@pytest.mark.parametrize("name", [pytest.param("a scope of root", marks=_MEASURED), "a scope of a user"])
 def test_what_slips_its_limits_is_found(guest: Guest, name: str) -> None:
     """The whole list is in test_escapes.py."""
     services = {
@@ -239,7 +244,7 @@ def plain(lab_inputs: dict[str, Path]) -> Iterator[Guest]:
         yield booted
 
 
-@pytest.mark.parametrize("who", ["root", "a user"])
+@pytest.mark.parametrize("who", ["root", pytest.param("a user", marks=_MEASURED)])
 def test_without_systemd_it_is_what_auto_takes(plain: Guest, who: str) -> None:
     place = Place() if who == "root" else Place(words=("sh", "-euc", _GIVEN, "sh"), home="/home/tester")
     seen = job.run(plain, place, engine="auto")

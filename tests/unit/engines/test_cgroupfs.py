@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -275,6 +276,24 @@ def test_the_keeper_ends_a_run_only_if_the_tool_dies(tmp_path, word):
         os.close(keeper._pipe)
         keeper._process.wait(timeout=20)
     assert file.read_text() == ("" if word else "1\n")
+
+
+@pytest.mark.parametrize("tool_dies", [True, False])
+def test_before_cgroup_kill_the_keeper_kills_one_by_one(tmp_path, tool_dies):
+    with subprocess.Popen(("/bin/sleep", "300")) as program:
+        inner = tmp_path / "run.slice" / "a.service"
+        inner.mkdir(parents=True)
+        (inner.parent / "cgroup.procs").write_text("")
+        (inner / "cgroup.procs").write_text(f"{program.pid}\n")
+        keeper = Keeper(str(inner.parent / "cgroup.kill"))
+        if tool_dies:
+            os.close(keeper._pipe)
+            keeper._process.wait(timeout=20)
+            assert program.wait(timeout=20) == -signal.SIGKILL
+        else:
+            keeper.end()
+            assert program.poll() is None
+        program.kill()
 
 
 @pytest.mark.parametrize(
