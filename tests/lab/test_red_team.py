@@ -153,9 +153,10 @@ def test_no_service_hides_from_the_engine_cgroupfs(guest: Guest) -> None:
     odd = {**dict.fromkeys(("burst", "fifo", "controller"), "CGP501"), **dict.fromkeys(_ELSEWHERE, "CGP502")}
     honest = ("batch", "child", "large", "full", *_PAIRS)
     services = {name: _service(name) for name in (*odd, *honest)}
-    services["full"] = _service("full", TasksMax=10)
+    services |= {"full": _service("full", TasksMax=10), "controller": _service("controller", slice="own")}
+    slices = {**_SLICES, "own": {"CPUWeight": 50}}
     made = job.put(
-        guest, name="red-team", made=config({**services, "job": _job()}, _SLICES), scripts={"odd.py": _SCRIPT}
+        guest, name="red-team", made=config({**services, "job": _job()}, slices), scripts={"odd.py": _SCRIPT}
     )
     seen = job.run(guest, job.IN_SCOPE, made=made, timeout=600)
     failed = _failed(seen.outcome, (*odd, *honest, "job"))
