@@ -33,7 +33,7 @@ from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine, HostCapacity, choose_machine, requirements_of
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
@@ -85,10 +85,24 @@ class GuestTask:
     packages: GuestPackages | None = None
 
 
-def run_task(
-    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
-) -> GuestRun:  # fmt: skip
-    """Boots a guest, runs `task` in it and returns its report.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A guest that has booted and has the files of the project; `source` is the folder of this tool in it."""
+
+    guest: Guest
+    task: GuestTask
+    project: Project
+    source: str
+    machine: GuestMachine
+    lost_boot: str
+
+
+@contextlib.contextmanager
+def ready_guest(
+    task: GuestTask, environment: Mapping[str, str], say: Say, note: Callable[[str], None], *,
+    boot: Boot = Guest, now: Now = time.monotonic,
+) -> Iterator[Ready]:  # fmt: skip
+    """Boots a guest with what `task` needs. `note` is called after each step.
 
     `environment` tells where the cache is; none of it goes into the guest. Raises HostError if no guest can be made,
     GuestError if the guest was lost, UsageError, ConfigError, OSError.
@@ -107,22 +121,31 @@ def run_task(
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
     spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
-    clock = _Clock(now)
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
-        clock.note("boot")
+        note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:
             say("compiling this tool for the guest (once)")
             source = bytecode.compile_in(guest, folder, root.name)
         _prepare(guest, project, network=task.config.target.network)
-        clock.note("prepare")
+        note("prepare")
+        yield Ready(guest=guest, task=task, project=project, source=source, machine=machine, lost_boot=lost_boot)
+
+
+def run_task(
+    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
+) -> GuestRun:  # fmt: skip
+    """Boots a guest, runs `task` in it and returns its report. Raises what `ready_guest` raises."""
+    clock = _Clock(now)
+    with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
-        report = _read(guest, task, _finished(guest, task, project, source, now))
+        report = _read(ready.guest, ready.task, _finished(ready, now))
         clock.note("run")
     clock.note("end")
     return GuestRun(
-        report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
+        report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
+        seconds=clock.seconds,
     )  # fmt: skip
 
 
@@ -261,12 +284,20 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
         guest.start_network()
 
 
-def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now: Now) -> CommandResult:
-    """The command of `task`, ended in the guest. Raises GuestError."""
-    words = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
-             "--format=json", "--inside", "--allow-outside=/"]  # fmt: skip
-    folders = [source, _PACKAGES]
-    background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
+def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
+    """Starts the command of the task in its guest, with the config and `words`."""
+    task, project = ready.task, ready.project
+    argv = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names, *words,
+            f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--inside", "--allow-outside=/"]  # fmt: skip
+    return ready.guest.spawn_tool(
+        argv, folders=[ready.source, _PACKAGES], cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"}, piped=piped
+    )
+
+
+def _finished(ready: Ready, now: Now) -> CommandResult:
+    """The command of the task, ended in the guest. Raises GuestError."""
+    guest, task = ready.guest, ready.task
+    background = start_tool(ready, "--format=json")
     limit = _time_limit(task)
     deadline = now() + limit
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
