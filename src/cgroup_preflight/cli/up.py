@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
@@ -53,31 +53,37 @@ def main(words: list[str]) -> int:
     names = check_names(config, args.service) or tuple(item.name for item in config.services)
     config = replace(config, services=tuple(item for item in config.services if item.name in names))
     engine = args.engine or config.engine
-    _refuse(config, engine)
+    _refuse_units(config)
     variables = _variables(config, args.env_file)
     from cgroup_preflight.up.build import builds
 
     todo = builds(config.folder, config.services)
-    if not args.check:
+    if not (args.check or args.inside):
         _build(todo)
     _require_programs(config, built=not args.check)
     plan = only(common.plan_of(config), names)
     context = common.context(config, engine, (), plan=plan, cgroup=args.cgroup)
+    in_guest = engine == GUEST or (engine == "auto" and context.engine.name is None)
     if args.check:
-        options.write_stdout("".join(f"{line}\n" for line in _shown(config, plan, context, todo)))
+        options.write_stdout("".join(f"{line}\n" for line in _shown(config, plan, context, todo, in_guest=in_guest)))
         return ExitStatus.PASS
-    if context.engine.name is None:
+    if context.engine.name is None and not in_guest:
         raise HostError(
             f"no engine of this host can start services with these limits: {context.engine.why_not}", where="up",
-            remedy=Remedy(title="see what is missing", commands=(("cgroup-preflight", "check"),)),
+            remedy=Remedy(title="run them in a guest, or see what is missing",
+                          commands=(("cgroup-preflight", "up", "--engine", "guest"), ("cgroup-preflight", "check"))),
         )  # fmt: skip
     from cgroup_preflight.up.run import Request, run_up
 
     request = Request(
         config=config, plan=plan, facts=context.facts, choice=context.engine, variables=variables, builds=todo,
-        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(),
+        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(), inside=args.inside,
     )  # fmt: skip
     try:
+        if in_guest:
+            from cgroup_preflight.cli.up_guest import run_in_guest
+
+            return run_in_guest(request)
         failed = run_up(request, options.write_stdout, options.progress)
     except KeyboardInterrupt:
         # The usual way to end it: everything was stopped before this line.
@@ -98,14 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="store_true", help="show CPU, throttling and memory of each service every 5 s"
     )
     parser.add_argument("--check", action="store_true", help="show what would be built and started, and exit")
+    guest_run.add_inside(parser)
     return parser
 
 
-def _refuse(config: Config, engine: str) -> None:
-    """Raises UsageError for the guest, and for services that are no programs of the project."""
-    if engine == GUEST:
-        raise UsageError("up runs services on this host, and the engine is guest", where="--engine",
-                         remedy=Remedy(title="use --engine auto, or test the services in a guest with run"))  # fmt: skip
+def _refuse_units(config: Config) -> None:
+    """Raises UsageError for services that are no programs of the project."""
     for item in config.services:
         if item.unit or item.package:
             raise UsageError(
@@ -154,12 +158,14 @@ def _require_programs(config: Config, *, built: bool) -> None:
     require_certificates(config, tuple(item.name for item in config.services))
 
 
-def _shown(config: Config, plan: "Plan", context: "Context", todo: Sequence["Build"]) -> list[str]:
+def _shown(
+    config: Config, plan: "Plan", context: "Context", todo: Sequence["Build"], *, in_guest: bool
+) -> list[str]:  # fmt: skip
     """What would be done, in lines."""
-    from cgroup_preflight.up.launches import log_folder
+    from cgroup_preflight.host.state import log_folder
     from cgroup_preflight.up.ports import place_of
 
-    engine = context.engine.name or f"none works here: {context.engine.why_not}"
+    engine = GUEST if in_guest else context.engine.name or f"none works here: {context.engine.why_not}"
     lines = [f"engine: {engine}", *(f"build {' '.join(one.command)} in {one.folder}" for one in todo)]
     folder = log_folder(config.project)
     for item in plan.services:

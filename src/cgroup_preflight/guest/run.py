@@ -23,6 +23,7 @@ from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, 
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, tools, units
+from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -31,7 +32,7 @@ from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.requirements import GuestMachine, HostCapacity, choose_machine, requirements_of
+from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
@@ -109,7 +110,7 @@ def ready_guest(
     """
     project = project_of(task.config, task.names)
     required = requirements_of(task.config)
-    machine = choose_machine(required, task.config.target.machine, _host())
+    machine = choose_machine(required, task.config.target.machine, host_capacity())
     what, instead = required.impossible(machine)
     if what:
         raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
@@ -135,7 +136,7 @@ def ready_guest(
 
 def run_task(
     task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
-) -> GuestRun:  # fmt: skip
+) -> GuestRun:
     """Boots a guest, runs `task` in it and returns its report. Raises what `ready_guest` raises."""
     clock = _Clock(now)
     with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
@@ -229,20 +230,6 @@ class _Clock:
         self.seconds[step], self._last = round(now - self._last, 2), now
 
 
-def _host() -> HostCapacity:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        memory = _available_mib(file.read())
-    return HostCapacity(
-        qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]), cpus=len(os.sched_getaffinity(0)), memory_mib=memory
-    )
-
-
-def _available_mib(meminfo: str) -> int:
-    """MemAvailable of /proc/meminfo (proc(5), in kB); 1024 where the kernel does not say."""
-    lines = (line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-    return next((int(words[1]) >> 10 for words in lines), 1024)
-
-
 def _accelerator(engine: GuestEngine, folder: Path) -> str:
     return accelerator(folder) if engine is GuestEngine.QEMU else "tcg"
 
@@ -303,9 +290,9 @@ def _finished(ready: Ready, now: Now) -> CommandResult:
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if now() > deadline:
-            raise _lost(guest, f"did not finish within {limit:.0f} s")
+            raise lost(guest, f"did not finish within {limit:.0f} s")
     if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
-        raise _lost(guest, short)
+        raise lost(guest, short)
     return done
 
 
@@ -322,17 +309,17 @@ def _time_limit(task: GuestTask) -> float:
 def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
     """The report on stdout, if it is a valid one of this version and about this task. Raises GuestError."""
     if len(done.stdout) > _REPORT_MAX:
-        raise _lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
+        raise lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
     try:
         report = report_of(done.stdout)
     except ReportShapeError as error:
-        raise _lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
+        raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
     if report.tool_version != __version__:
-        raise _lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+        raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
     if done.returncode != exit_status_of(report.verdict):
-        raise _lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
+        raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
     if other := _not_about(task, report):
-        raise _lost(guest, f"returned a report that is not about this config: {other}")
+        raise lost(guest, f"returned a report that is not about this config: {other}")
     return report
 
 
@@ -396,6 +383,7 @@ def _ended(done: CommandResult) -> str:
     return f"exited with {done.returncode}" + (f": {said}" if said else "")
 
 
-def _lost(guest: Guest, what: str) -> GuestError:
+def lost(guest: Guest, what: str) -> GuestError:
+    """The error of a guest that failed, with its last console lines."""
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
                       remedy=Remedy(title="read the console lines; run the command again with more time or memory"))  # fmt: skip

@@ -1,6 +1,7 @@
 """The services of one `up`: starts them, sees them end, starts them again, and stops them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -11,6 +12,7 @@ from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Clock, Door
 from cgroup_preflight.up.death import cause_of, is_failure
+from cgroup_preflight.up.oom import counts_above, reached
 from cgroup_preflight.up.pauses import Pauses
 from cgroup_preflight.up.table import Row, rates
 
@@ -63,6 +65,7 @@ class _One:
         self.failed = False
         self.told = False
         self.stat: Mapping[str, int] = {}
+        self.ooms: Mapping[str, int] = {}
         self.stat_at = 0.0
 
 
@@ -85,7 +88,9 @@ class UpServices:
     ) -> None:
         self._engine, self._say, self._pump, self._restart = engine, say, pump, restart
         self._all = {item.service.label: _One(item) for item in items}
-        self._clock = PumpingClock(door.clock, self._note_ready)
+        #: Whether somebody waits who handles ends himself.
+        self._busy = False
+        self._clock = PumpingClock(door.clock, self._meanwhile)
         self._observer = Observer(door.files, mount)
         self._session = Session(engine, self._observer, replace(door, clock=self._clock))
 
@@ -121,14 +126,14 @@ class UpServices:
                 self._say(f"was not started: {why}", one.item.service.label)
                 one.run, one.failed = None, True
         self._session.wait_for_gates(started)
+        for one in todo:
+            one.ooms = counts_above(self._observer, one.run.cgroup) if one.run is not None else {}
         self._session.bring_up(started)
         self._note_ready()
 
     def look(self) -> None:
         """Notices services that ended, and starts those whose pause is over."""
-        for name, one in self._all.items():
-            if one.run is not None and not self._session.still_runs(one.run):
-                self._ended(name, one, one.run)
+        self._note_ends()
         now = self._clock.monotonic()
         due = [name for name, one in self._all.items() if one.again_at <= now]
         if due:
@@ -144,16 +149,15 @@ class UpServices:
         """Stops services, a few at a time; those that outlast their stop_timeout are killed."""
         some = [one for name in names if (one := self._all[name]).run is not None]
         runs = [one.run for one in some if one.run is not None]
-        if runs:
-            self._session.stop(runs)
-        for one in some:
-            if one.run is not None:
-                self._say(
-                    "killed, because it outlasted its stop_timeout" if one.run.killed else "stopped",
-                    one.item.service.label,
-                )
-                self._close(one.run)
-                one.run = None
+        with self._alone():
+            if runs:
+                self._session.stop(runs)
+            for one in some:
+                if one.run is not None:
+                    how = "killed, because it outlasted its stop_timeout" if one.run.killed else "stopped"
+                    self._say(how, one.item.service.label)
+                    self._close(one.run)
+                    one.run = None
 
     def stop_all(self) -> None:
         """Stops every service."""
@@ -169,6 +173,28 @@ class UpServices:
         """The table now; rates are those since the last call."""
         return tuple(self._row(name, one) for name, one in self._all.items())
 
+    def _meanwhile(self) -> None:
+        """What happens while somebody waits: also one service that starts for long hides no end of another."""
+        self._note_ready()
+        if not self._busy:
+            self._note_ends()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
+
+    def _note_ends(self) -> None:
+        with self._alone():
+            for name, one in self._all.items():
+                # Of one that starts, whoever starts it sees the end.
+                begun = one.run is not None and one.run.readiness is not None
+                if begun and one.run is not None and not self._session.still_runs(one.run):
+                    self._ended(name, one, one.run)
+
     def _note_ready(self) -> None:
         for name, one in self._all.items():
             ready = one.run.readiness if one.run is not None else None
@@ -179,14 +205,15 @@ class UpServices:
 
     def _ended(self, name: str, one: _One, run: ServiceRun) -> None:
         unit = run.service.unit
-        wait_until(self._clock, lambda: self._engine.phases([unit]).get(unit, Phase.OVER) in _HELD, _END_SECONDS)
+        # Not `phases`: only the whole state tells the gate after a good end from a service that is being stopped.
+        wait_until(self._clock, lambda: self._state(unit).phase in _HELD, _END_SECONDS)
         # The gate after a good end is opened by what the session knows of the unit.
-        run.state = state = self._engine.states([unit]).get(unit, UnitState())
+        run.state = state = self._state(unit)
         exists = bool(run.cgroup) and self._observer.exists(run.cgroup)
         counters = self._observer.counters(run.cgroup) if exists else None
-        effective = self._observer.effective(run.cgroup) if exists else None
+        limit = reached(self._observer, run.cgroup, one.ooms) if exists else None
         one.failed = is_failure(state)
-        text = cause_of(state, counters, effective)
+        text = cause_of(state, counters, limit)
         if self._restart and one.failed:
             pause = one.pauses.after(run.ended_at - run.released_at)
             one.again_at = self._clock.monotonic() + pause
@@ -195,6 +222,9 @@ class UpServices:
         self._session.stop([run])
         self._close(run)
         one.run = None
+
+    def _state(self, unit: str) -> UnitState:
+        return self._engine.states([unit]).get(unit, UnitState())
 
     def _close(self, run: ServiceRun) -> None:
         """Lets the engine forget the unit, so that the next one can have its name."""

@@ -44,7 +44,6 @@ def test_a_build_that_fails_is_shown_with_its_last_lines_and_its_status(tmp_path
     [
         ((), 'binary = "none"', {}, "the file does not exist"),
         (("nobody",), 'binary = "none"', {}, "no service 'nobody'"),
-        (("--engine=guest",), 'binary = "none"', {}, "up runs services on this host"),
         ((), 'unit = "nginx.service"', {}, "has a unit of its own"),
         ((), 'binary = "none"', {".env": "A=1\nbroken\n"}, ".env:2: not a variable: broken"),
         (("--env-file=no.env",), 'binary = "none"', {}, "no.env: cannot read the variables"),

@@ -1,6 +1,6 @@
 """The services of an `up` on a manager with gates, as systemd has them, and time that passes when somebody waits."""
 
-from cgroup_preflight.engines.base import Exit, How
+from cgroup_preflight.engines.base import Exit, How, Phase
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.up.launches import launch_of
 from cgroup_preflight.up.services import Item, UpServices
@@ -83,6 +83,7 @@ def test_one_that_ends_well_is_not_started_again(tmp_path):
 def test_memory_is_named_with_peak_and_limit_of_the_unit(tmp_path):
     def dies(units, unit):
         units.machine.files[f"{MOUNT}{unit.cgroup}/memory.events"] = "oom 1\noom_kill 1\n"
+        units.machine.files[f"{MOUNT}{unit.cgroup}/memory.events.local"] = "oom 1\n"
         units.machine.files[f"{MOUNT}{unit.cgroup}/memory.peak"] = f"{64 << 20}\n"
 
     killed = Program(
@@ -125,3 +126,28 @@ def test_one_that_the_manager_refuses_says_its_words(tmp_path):
     played = Played(tmp_path, web=Program(refused="Unit has a bad unit file setting"))
     played.services.start(["web"])
     assert played.said == ["web: was not started: Unit has a bad unit file setting"]
+
+
+def test_the_end_of_one_is_shown_while_another_still_starts(tmp_path):
+    bad = Program(address=URLS["web"], ends_after=2.0, ended=Exit(how=How.EXITED, status=3), result="exit-code")
+    played = Played(tmp_path, web=bad, api=Program(address=URLS["api"], listens_after=None))
+    played.services.start(["web", "api"])
+    assert [line.partition(": ")[0] for line in played.said] == ["web", "web", "api"]
+    assert played.said[1] == "web: ended with exit status 3"
+    assert played.said[2].startswith("api: not ready: ")
+    played.services.stop_all()
+    assert not played.machine.handles
+
+
+def test_a_gate_after_a_good_end_is_not_waited_for(tmp_path):
+    """A short answer of systemd about such a unit is that of one that is being stopped."""
+    played = Played(tmp_path, web=Program(address=URLS["web"], ends_after=5.0))
+    short = {Phase.ENDED: Phase.BEFORE_SIGNAL}
+    played.units.phases = lambda units: {
+        name: short.get(state.phase, state.phase) for name, state in played.units.states(units).items()
+    }
+    played.services.start(["web"])
+    begun = played.machine.now
+    while "web: ended with exit status 0" not in played.said:
+        played.run(0.2)
+    assert played.machine.now - begun < 10
