@@ -15,7 +15,7 @@ pytestmark = pytest.mark.requires("v2", "systemd", "memory", "cpu", "pids")
 _BAD = "#!/bin/sh\necho up\nsleep 0.5\nexit 3\n"
 _CRASH = "#!/bin/sh\necho up\nsleep 0.5\nkill -SEGV $$\n"
 _DONE = "#!/bin/sh\necho up\nsleep 0.5\n"
-_TALKS = "#!/bin/sh\necho \"up $NAME $FROM_FILE\"\nexec sleep 300\n"
+_TALKS = '#!/bin/sh\necho "up $NAME $FROM_FILE"\nexec sleep 300\n'
 _URL = "http://127.0.0.1:18080/healthz"
 
 
@@ -28,7 +28,11 @@ class Up:
         self._out = f"{self.state}.out"
         lab.shell(f"rm -rf {self.state} {self._out}")
         words = shlex.join(["python3", "-m", "cgroup_preflight", "up", *args])
-        env = ENVIRONMENT | {"XDG_STATE_HOME": self.state} | ({"XDG_RUNTIME_DIR": "/run/user/1000"} if user == "tester" else {})
+        env = (
+            ENVIRONMENT
+            | {"XDG_STATE_HOME": self.state}
+            | ({"XDG_RUNTIME_DIR": "/run/user/1000"} if user == "tester" else {})
+        )
         script = f"exec {words} >{self._out} 2>&1"
         self._job = self._guest.spawn(["sh", "-c", script], user=user, env=env, cwd=folder)
 
@@ -111,7 +115,11 @@ def test_services_run_die_with_their_cause_and_leave_nothing(lab: Lab, folder: s
     text = "\n".join(lines)
     assert status == 0, text
     assert f"with the engine {engine};" in text
-    assert [line for line in lines if line.startswith("greedy") and "killed by the kernel for memory: peak 48M, limit 48M of" in line], text
+    assert [
+        line
+        for line in lines
+        if line.startswith("greedy") and "killed by the kernel for memory: peak 48M, limit 48M of" in line
+    ], text
     assert "bad    | ended with exit status 3" in lines
     assert "crash  | ended by signal SIGSEGV" in text
     assert "done   | ended with exit status 0" in lines

@@ -19,7 +19,7 @@ from tests.lab.configs import config, service, toml
 
 pytestmark = pytest.mark.timeout(420)
 _SOURCE = Path(__file__).parents[2] / "src"
-_TALKS = "#!/bin/sh\necho \"up $NAME\"\nexec sleep 300\n"
+_TALKS = '#!/bin/sh\necho "up $NAME"\nexec sleep 300\n'
 _GO = """package main
 
 import (
@@ -112,7 +112,9 @@ def guest_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("machine", ["uml", "qemu"])
-def test_a_go_service_of_the_guest_is_reached_from_this_machine(tmp_path: Path, guest_folders: Path, machine: str) -> None:
+def test_a_go_service_of_the_guest_is_reached_from_this_machine(
+    tmp_path: Path, guest_folders: Path, machine: str
+) -> None:
     port, programs = _port(), Path(os.environ["CGPF_LAB_FIXTURES"])
     for name in ("server", "hog"):
         shutil.copy(programs / name, tmp_path / name)
@@ -142,9 +144,14 @@ def test_a_go_service_of_the_guest_is_reached_from_this_machine(tmp_path: Path, 
             line.close()
     status, said = up.end()
     assert status == 0, said
-    assert any(line.startswith("greedy | killed by the kernel for memory: peak 48M, limit 48M of greedy.service") for line in said), said
+    assert any(
+        line.startswith("greedy | killed by the kernel for memory: peak 48M, limit 48M of greedy.service")
+        for line in said
+    ), said
     assert 'talks  | up a "b" \\ c' in said
-    assert said[-2:] == ["web    | stopped", "talks  | stopped"] or {"web    | stopped", "talks  | stopped"} <= set(said)
+    assert said[-2:] == ["web    | stopped", "talks  | stopped"] or {"web    | stopped", "talks  | stopped"} <= set(
+        said
+    )
     logs = tmp_path / "state" / "cgroup-preflight" / "lab" / "logs"
     assert (logs / "talks.log").read_text() == 'up a "b" \\ c\n'
     assert list(guest_folders.iterdir()) == []
@@ -182,7 +189,9 @@ def test_a_port_that_is_taken_here_is_named_before_the_boot(tmp_path: Path) -> N
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        (tmp_path / "cgroup-preflight.toml").write_text(toml(config({"web": service("talks", ready=f"tcp://127.0.0.1:{port}")})))
+        (tmp_path / "cgroup-preflight.toml").write_text(
+            toml(config({"web": service("talks", ready=f"tcp://127.0.0.1:{port}")}))
+        )
         done = subprocess.run(
             [sys.executable, "-m", "cgroup_preflight", "up", "--engine=guest"], cwd=tmp_path, capture_output=True, text=True,
             env={**os.environ, "PYTHONPATH": str(_SOURCE), "XDG_STATE_HOME": str(tmp_path / "state")}, timeout=120, check=False,

@@ -6,13 +6,13 @@ from contextlib import closing
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.config.model import Config, ReadyKind
+from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.guest.relay import Forward, Listeners
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, GuestTask
 from cgroup_preflight.guest.up import Handlers, run_up
-from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.up.dotenv import dotenv
 from cgroup_preflight.up.launches import new_logs
 from cgroup_preflight.up.ports import WITH_PORT, place_of
@@ -54,7 +54,9 @@ class _Changes:
 
     def __init__(self, request: Request, shown: Arrived) -> None:
         self._shown = shown
-        self._wishes = Wishes(builds=request.builds, programs={item.label: item.binary for item in request.plan.services})
+        self._wishes = Wishes(
+            builds=request.builds, programs={item.label: item.binary for item in request.plan.services}
+        )
         self._watching = watch_builds(request.builds, request.config.folder) if request.watch else None
         self._new = False
 
@@ -99,6 +101,8 @@ def heads(services: Sequence[ServicePlan], distro: str) -> Iterator[str]:
     for item in services:
         if item.smoke.ready.kind is ReadyKind.UNIX:
             yield f"{item.label} listens at the socket {place_of(item.smoke.ready)} in the guest, which this host cannot reach"
-    others = [item.label for item in services if item.label not in forwards and item.smoke.ready.kind is not ReadyKind.UNIX]
+    others = [
+        item.label for item in services if item.label not in forwards and item.smoke.ready.kind is not ReadyKind.UNIX
+    ]
     if others:
         yield f"no port of {', '.join(others)} is known from its `ready`, so none leads to it"

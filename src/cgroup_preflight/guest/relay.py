@@ -87,10 +87,12 @@ class Relay:
         if early:
             # It makes the guest answer the request before it.
             self._guest.request({"op": "relay", "job": self._job.job, "timeout": 0.0})
-        goes_on = all([self._take(self._guest.answer("relay", timeout=TURN)) for _ in range(1 + early)])
+        ended = False
+        for _ in range(1 + early):
+            ended = self._take(self._guest.answer("relay", timeout=TURN)) or ended
         self._accept()
         self._later = self._streams.collect()
-        return goes_on
+        return not ended
 
     def close(self) -> None:
         """Ends the connections."""
@@ -109,7 +111,7 @@ class Relay:
                 self._streams.flush()
 
     def _take(self, answer: Frame) -> bool:
-        """Takes one answer of the guest, which may be hostile; whether more output can come."""
+        """Takes one answer of the guest, which may be hostile; whether that was the last output."""
         size = answer.head.get("output", 0)
         if not isinstance(size, int) or not 0 <= size <= len(answer.body):
             raise self._nonsense()
@@ -119,7 +121,7 @@ class Relay:
             self._streams.apply(answer.head, answer.body[size:])
         except (TypeError, ValueError):
             raise self._nonsense() from None
-        return not answer.head.get("ended")
+        return bool(answer.head.get("ended"))
 
     def _nonsense(self) -> GuestError:
         return GuestError(f"{self._guest.spec.name} sent a wrong answer", console=self._guest.console_tail(),

@@ -6,7 +6,6 @@ guest whose report is incomplete, contradictory or about something else has veri
 
 import contextlib
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from cgroup_preflight.core.quantities import Permyriad
 from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
-from cgroup_preflight.guest import bytecode, image, programs, tools, units
+from cgroup_preflight.guest import bytecode, image, programs, units
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER

@@ -43,15 +43,19 @@ def run_up(
     KeyboardInterrupt when it has ended; the second ends the guest at once. Raises what `ready_guest` raises.
     """
     with ready_guest(task, environment, say, lambda _: None, boot=boot, now=now) as ready:
-        words = []
-        if variables:
-            ready.guest.write_file(_ENV_FILE, variables.encode(), mode=0o600)
-            words = [f"--env-file={_ENV_FILE}"]
-        job = start_tool(ready, *words, piped=True)
-        relay = Relay(ready.guest, job, listeners, handlers.write)
-        with closing(relay), _first_interrupt() as interrupt:
-            _carry(relay, interrupt, handlers.look, now, _Stop(ready, job))
-        done = ready.guest.wait(job)
+        return carry_up(ready, variables, listeners, handlers, now)
+
+
+def carry_up(ready: Ready, variables: str, listeners: Listeners, handlers: Handlers, now: Now) -> int:
+    """As `run_up`, in a guest that has booted."""
+    words = []
+    if variables:
+        ready.guest.write_file(_ENV_FILE, variables.encode(), mode=0o600)
+        words = [f"--env-file={_ENV_FILE}"]
+    job = start_tool(ready, *words, piped=True)
+    with closing(Relay(ready.guest, job, listeners, handlers.write)) as relay, _first_interrupt() as interrupt:
+        _carry(relay, interrupt, handlers.look, now, _Stop(ready, job))
+    done = ready.guest.wait(job)
     if done.returncode not in (_INTERRUPTED if interrupt.seen else _ENDED):
         raise _failed(done)
     if interrupt.seen:

@@ -36,7 +36,11 @@ def _memory(counters: Counters | None, reached: Reached | None) -> str:
         return text
     if not reached.unit:
         return f"{text}; no limit was reached, so the machine itself was short of memory"
-    return f"{text}, limit {format_bytes(reached.limit)} of {reached.unit}" if reached.limit else f"{text} in {reached.unit}"
+    return (
+        f"{text}, limit {format_bytes(reached.limit)} of {reached.unit}"
+        if reached.limit
+        else f"{text} in {reached.unit}"
+    )
 
 
 def _ended(ended: Exit) -> str:

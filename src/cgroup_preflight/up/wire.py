@@ -65,7 +65,8 @@ class Arrived:
             name, said, text = json.loads(line)
         except (ValueError, TypeError, RecursionError):
             name = said = text = None
-        if not (isinstance(text, str) and isinstance(said, bool) and (name in self._logs or (name == OWN and said))):
+        whole = isinstance(name, str) and isinstance(text, str) and isinstance(said, bool)
+        if not whole or not (name in self._logs or (name == OWN and said)):
             raise HostError("the guest sent what is no line of `up`", where="up", remedy=_WRONG)
         if not said:
             os.write(self._logs[name], f"{text}\n".encode("utf-8", "replace"))

@@ -13,7 +13,7 @@ from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import LimitResult, Remedy, Status, Verdict
-from cgroup_preflight.guest import bytecode, qemu, tools
+from cgroup_preflight.guest import bytecode, capacity, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.project import Project, project_of
@@ -439,7 +439,7 @@ def test_what_packages_lack_is_told_before_the_boot(place):
     ],
 )  # fmt: skip
 def test_the_memory_that_this_host_can_give(text, mebibytes):
-    assert guest_engine._available_mib(text) == mebibytes
+    assert capacity._available_mib(text) == mebibytes
 
 
 def test_limits_that_could_not_be_read_count_for_a_share():

@@ -112,7 +112,7 @@ def test_one_that_was_killed_for_memory_says_so_with_the_limit(tmp_path, monkeyp
 
     up.after = {"web | ready": kill}
     assert up.run() == ("web",)
-    assert up.said(rf"^web \| killed by the kernel for memory, limit 32M of web.service$")
+    assert up.said(r"^web \| killed by the kernel for memory, limit 32M of web.service$")
 
 
 def test_restart_starts_one_that_failed_again_and_not_one_that_is_done(tmp_path, monkeypatch):

@@ -99,3 +99,8 @@ def test_a_build_that_fails_leaves_the_service_as_it_was(project):
     assert restarted == ()
     assert "the build of web failed: exit status 1; it runs on as it was" in said
     assert "a.go:1: syntax error" in said
+
+
+@pytest.mark.starts_processes
+def test_a_build_that_removes_the_program_restarts_nothing(project):
+    assert project("rm web")[0] == ()
