@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _ABOUT = """\
 Builds the services of the config (or those named) that have a `build` command,
 and runs them side by side, each in its slice and under its limits, through the
-best engine of this host. Their logs come as one stream, each line with the name
-of its service; Ctrl-C stops all of them, and nothing remains.
+best engine of this host, or else in the built-in VM with the ports of `ready`
+forwarded to loopback. Their logs come as one stream, each line with the name of
+its service; Ctrl-C stops all of them, and nothing remains.
 
 Use it while you develop: a service that needs more memory than its limit dies
 here as it would on the host, and the line says so, with peak and limit.
@@ -31,6 +32,7 @@ here as it would on the host, and the line says so, with peak and limit.
     cgroup-preflight up user-api gateway --restart --table
     cgroup-preflight up --watch     rebuild and restart when Go sources change
     cgroup-preflight up --check     only show what would be started
+    cgroup-preflight up --engine guest
 
 In the config:
     [services.user-api]
@@ -41,7 +43,7 @@ Variables come from .env next to the config; those of the config win. Logs are
 also in $XDG_STATE_HOME/cgroup-preflight/PROJECT/logs/SERVICE.log.
 
 Exit status: 0 stopped by Ctrl-C or all ended well, 1 a service failed or did
-not start, 2 wrong call, config or build, 3 no engine of this host works.
+not start, 2 wrong call, config or build, 3 no engine works, or the guest ended.
 """
 _ENV_FILE = ".env"
 
@@ -83,12 +85,25 @@ def main(words: list[str]) -> int:
         if in_guest:
             from cgroup_preflight.cli.up_guest import run_in_guest
 
-            return run_in_guest(request)
-        failed = run_up(request, options.write_stdout, options.progress)
+            return run_in_guest(request, _Output().write)
+        failed = run_up(request, _Output().write, options.progress)
     except KeyboardInterrupt:
         # The usual way to end it: everything was stopped before this line.
         return ExitStatus.PASS
     return ExitStatus.FAIL if failed else ExitStatus.PASS
+
+
+class _Output:
+    """The stream on stdout. When nobody reads it any more (`| head`), that is as Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._is_read = True
+
+    def write(self, text: str) -> None:
+        """Raises KeyboardInterrupt once where nobody reads; what comes later goes nowhere."""
+        if self._is_read and not options.write_stdout(text):
+            self._is_read = False
+            raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,6 +182,10 @@ def _shown(
 
     engine = GUEST if in_guest else context.engine.name or f"none works here: {context.engine.why_not}"
     lines = [f"engine: {engine}", *(f"build {' '.join(one.command)} in {one.folder}" for one in todo)]
+    if in_guest:
+        from cgroup_preflight.cli.up_guest import heads
+
+        lines += heads(plan.services)
     folder = log_folder(config.project)
     for item in plan.services:
         limits = ", ".join(f"{one.property}={one.text}" for one in item.settings) or "no limits of its own"

@@ -1,12 +1,11 @@
 """`up` where no engine of this host works, or the guest is wanted: the services run in the built-in VM."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.config.model import ReadyKind
+from cgroup_preflight.config.model import WITH_PORT, ReadyKind
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.guest.relay import Forward, Listeners
@@ -15,7 +14,7 @@ from cgroup_preflight.guest.up import Handlers, run_up
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.up.dotenv import dotenv
 from cgroup_preflight.up.launches import new_logs
-from cgroup_preflight.up.ports import WITH_PORT, place_of
+from cgroup_preflight.up.ports import place_of
 from cgroup_preflight.up.run import Request, refuse_taken
 from cgroup_preflight.up.session import Wishes, rebuilt
 from cgroup_preflight.up.stream import Prefixes
@@ -23,8 +22,8 @@ from cgroup_preflight.up.watching import watch_builds
 from cgroup_preflight.up.wire import Arrived
 
 
-def run_in_guest(request: Request) -> int:
-    """The exit status of the services in a guest. Ctrl-C (KeyboardInterrupt) passes when it has ended.
+def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
+    """The exit status of the services in a guest; `write` gets the lines. Ctrl-C (KeyboardInterrupt) passes when it has ended.
 
     Raises UsageError, ConfigError, HostError.
     """
@@ -36,11 +35,11 @@ def run_in_guest(request: Request) -> int:
     )
     with (
         closing(Listeners(list(forwards_of(plan.services).values()))) as listeners,
-        closing(Arrived(Prefixes(names, colour=request.colour), new_logs(config.project, names), options.write_stdout)) as shown,
+        closing(Arrived(Prefixes(names, colour=request.colour), new_logs(config.project, names), write)) as shown,
         closing(_Changes(request, shown)) as changes,
     ):  # fmt: skip
-        for line in heads(plan.services, task.distro):
-            shown.say(line)
+        shown.say(f"{len(names)} service(s) in a guest with {task.distro}; Ctrl-C stops them and the guest")
+        shown.say_all(heads(plan.services))
         while True:
             handlers = Handlers(write=shown.take, look=changes.look)
             status = run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say)
@@ -91,9 +90,8 @@ def forwards_of(services: Sequence[ServicePlan]) -> dict[str, Forward]:
     return found
 
 
-def heads(services: Sequence[ServicePlan], distro: str) -> Iterator[str]:
-    """What is said before the boot: where the services run, and how they are reached."""
-    yield f"{len(services)} service(s) in a guest with {distro}; Ctrl-C stops them and the guest"
+def heads(services: Sequence[ServicePlan]) -> Iterator[str]:
+    """How the services are reached."""
     forwards = forwards_of(services)
     for name, forward in forwards.items():
         host, port = forward.local

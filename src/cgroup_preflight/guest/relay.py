@@ -101,7 +101,12 @@ class Relay:
     def _answered(self, wake: int) -> bool:
         """Waits for the guest's answer; False when something on this side comes first."""
         while True:
-            sources = [self._guest, wake, *self._listeners.sockets, *self._streams.readers()]
+            sources: list[Guest | int | socket.socket] = [
+                self._guest,
+                wake,
+                *self._listeners.sockets,
+                *self._streams.readers(),
+            ]
             readable, writable, _ = select.select(sources, self._streams.writers(), [])
             if self._guest in readable:
                 return True

@@ -273,8 +273,8 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
 def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
     """Starts the command of the task in its guest, with the config and `words`."""
     task, project = ready.task, ready.project
-    argv = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names, *words,
-            f"--config={project.folder}/{project.config_name}", "--engine=systemd", "--inside", "--allow-outside=/"]  # fmt: skip
+    argv = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names,
+            f"--config={project.folder}/{project.config_name}", "--engine=systemd", *words, "--inside", "--allow-outside=/"]  # fmt: skip
     return ready.guest.spawn_tool(
         argv, folders=[ready.source, _PACKAGES], cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"}, piped=piped
     )

@@ -130,7 +130,8 @@ class Guest:
 
         With `piped`, its stdout is for the request `relay` (inside/agent.py), and the result of `wait` has none.
         """
-        head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders), "piped": piped}
+        head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders)}
+        head |= {"piped": True} if piped else {}
         answer = self._ask(head, timeout=0.0)
         return Background(argv=("cgroup-preflight", *words), job=answer.head["job"], pid=answer.head["pid"])
 

@@ -34,7 +34,7 @@ def _oom_counts(observer: Observer, cgroup: str) -> dict[str, int]:
 
 
 def counts_above(observer: Observer, cgroup: str) -> dict[str, int]:
-    """The counts of the slices above a service, whose own cgroup is new: it may have reached its limit by now."""
+    """The counts of the slices above a service, whose own cgroup is new and may have reached its limit already."""
     return {level: count for level, count in _oom_counts(observer, cgroup).items() if level != cgroup}
 
 

@@ -1,5 +1,7 @@
 """`up` at the command line, as far as no cgroup is needed: what it refuses, and what --check shows."""
 
+import socket
+
 import pytest
 
 from tests.unit.cli.calling import call
@@ -68,3 +70,28 @@ def test_without_an_engine_it_says_why(tmp_path):
     assert (tmp_path / "a" / "marker").read_text() == "built\n"
     assert called.status == 3
     assert "no engine of this host can start services with these limits: user: " in called.err
+    assert "cgroup-preflight up --engine guest" in called.err
+
+
+def test_check_with_the_guest_names_it_and_what_leads_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "web").touch(mode=0o755)
+    called = call(tmp_path / "a", "up", "--check", "--engine=guest", config=CONFIG)
+    assert called.status == 0, called
+    assert called.out.startswith("engine: guest\n")
+    assert "127.0.0.1:1 leads to web in the guest\n" in called.out
+    assert "no port of plain is known from its `ready`, so none leads to it" in called.out
+
+
+def test_a_port_that_is_taken_is_named_before_a_guest_boots(tmp_path):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        place = f"127.0.0.1:{holder.getsockname()[1]}"
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "web").touch(mode=0o755)
+        config = CONFIG.replace("127.0.0.1:1", place)
+        called = call(tmp_path / "a", "up", "web", "--engine=guest", config=config, XDG_STATE_HOME=str(tmp_path))
+    assert called.status == 2, called
+    assert f"web cannot listen at {place}: " in called.err
+    assert "leads to" not in called.out

@@ -43,7 +43,7 @@ class Relay:
 
     def _wait(self, job: Job, seconds: float) -> bool:
         """Waits until something can be read or written; whether the host wants to speak."""
-        sources = [self._channel, job.pipe, *self._streams.readers()]
+        sources: list[int | socket.socket] = [self._channel, job.pipe, *self._streams.readers()]
         readable, writable, _ = select.select(sources, self._streams.writers(), [], seconds)
         if writable:
             self._streams.flush()

@@ -90,10 +90,10 @@ class Streams:
         for number, line in list(self._lines.items()):
             if line.read_all or number in self._full or sum(len(piece) for _, piece in pieces) >= FRAME:
                 continue
-            data = _read(line)
+            data, last = _read(line)
             if data:
                 pieces.append((number, data))
-            elif line.read_all and not line.broken:
+            if last:
                 eof.append(number)
             self._end(number, line)
         closed, self._closed = self._closed, []
@@ -131,14 +131,14 @@ class Streams:
                 self._closed.append(number)
 
 
-def _read(line: _Line) -> bytes:
-    """What the socket has now; marks the end of it."""
+def _read(line: _Line) -> tuple[bytes, bool]:
+    """What the socket has now, and whether it sent an end of file."""
     try:
         data = line.socket.recv(PIECE)
     except BlockingIOError:
-        return b""
+        return b"", False
     except OSError:
         line.broken = line.read_all = True
-        return b""
+        return b"", False
     line.read_all = not data
-    return data
+    return data, not data
