@@ -111,7 +111,7 @@ def guest_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("machine", ["uml", "qemu"])
+@pytest.mark.parametrize("machine", ["uml", pytest.param("qemu", marks=pytest.mark.measured)])
 def test_a_go_service_of_the_guest_is_reached_from_this_machine(
     tmp_path: Path, guest_folders: Path, machine: str
 ) -> None:

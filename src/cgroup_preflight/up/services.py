@@ -1,7 +1,6 @@
 """The services of one `up`: starts them, sees them end, starts them again, and stops them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -64,6 +63,8 @@ class _One:
         self.again_at = float("inf")
         self.failed = False
         self.told = False
+        #: Whether its end was shown, and its unit still has to be closed.
+        self.over = False
         self.stat: Mapping[str, int] = {}
         self.ooms: Mapping[str, int] = {}
         self.stat_at = 0.0
@@ -88,8 +89,8 @@ class UpServices:
     ) -> None:
         self._engine, self._say, self._pump, self._restart = engine, say, pump, restart
         self._all = {item.service.label: _One(item) for item in items}
-        #: Whether somebody waits who handles ends himself.
-        self._busy = False
+        #: Whether services are being stopped, whose ends are no news.
+        self._stopping = False
         self._clock = PumpingClock(door.clock, self._meanwhile)
         self._observer = Observer(door.files, mount)
         self._session = Session(engine, self._observer, replace(door, clock=self._clock))
@@ -109,12 +110,8 @@ class UpServices:
         todo = [self._all[name] for name in names]
         runs = []
         for one in todo:
-            one.run, one.again_at, one.told, one.failed = (
-                ServiceRun(one.item.service, one.item.launch),
-                float("inf"),
-                False,
-                False,
-            )
+            one.run, one.again_at = ServiceRun(one.item.service, one.item.launch), float("inf")
+            one.told = one.failed = one.over = False
             # The whole log stays: it is a file of the user's.
             one.run.output = None
             one.stat, one.stat_at = {}, self._clock.monotonic()
@@ -134,6 +131,11 @@ class UpServices:
     def look(self) -> None:
         """Notices services that ended, and starts those whose pause is over."""
         self._note_ends()
+        for one in self._all.values():
+            if one.run is not None and one.over:
+                self._session.stop([one.run])
+                self._close(one.run)
+                one.run = None
         now = self._clock.monotonic()
         due = [name for name, one in self._all.items() if one.again_at <= now]
         if due:
@@ -149,15 +151,19 @@ class UpServices:
         """Stops services, a few at a time; those that outlast their stop_timeout are killed."""
         some = [one for name in names if (one := self._all[name]).run is not None]
         runs = [one.run for one in some if one.run is not None]
-        with self._alone():
+        self._stopping = True
+        try:
             if runs:
                 self._session.stop(runs)
             for one in some:
-                if one.run is not None:
+                if one.run is not None and not one.over:
                     how = "killed, because it outlasted its stop_timeout" if one.run.killed else "stopped"
                     self._say(how, one.item.service.label)
+                if one.run is not None:
                     self._close(one.run)
                     one.run = None
+        finally:
+            self._stopping = False
 
     def stop_all(self) -> None:
         """Stops every service."""
@@ -176,24 +182,19 @@ class UpServices:
     def _meanwhile(self) -> None:
         """What happens while somebody waits: also one service that starts for long hides no end of another."""
         self._note_ready()
-        if not self._busy:
+        if not self._stopping:
             self._note_ends()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        before, self._busy = self._busy, True
-        try:
-            yield
-        finally:
-            self._busy = before
-
     def _note_ends(self) -> None:
-        with self._alone():
-            for name, one in self._all.items():
-                # Of one that starts, whoever starts it sees the end.
-                begun = one.run is not None and one.run.readiness is not None
-                if begun and one.run is not None and not self._session.still_runs(one.run):
-                    self._ended(name, one, one.run)
+        """Shows the ends of services; what closing a unit takes is for `look`, because another service may start now."""
+        for name, one in self._all.items():
+            run = one.run
+            # Of one that starts, whoever starts it sees the end.
+            if run is not None and run.readiness is not None and not one.over and not self._session.still_runs(run):
+                # Not `phases`: only the whole state tells the gate after a good end from a service that is being stopped.
+                state = self._state(run.service.unit)
+                if state.phase in _HELD or self._clock.monotonic() > run.ended_at + _END_SECONDS:
+                    self._ended(name, one, run, state)
 
     def _note_ready(self) -> None:
         for name, one in self._all.items():
@@ -203,12 +204,9 @@ class UpServices:
                 self._say(f"ready after {ready.seconds:.1f} s" if ready.ok else f"not ready: {ready.why}", name)
         self._pump()
 
-    def _ended(self, name: str, one: _One, run: ServiceRun) -> None:
-        unit = run.service.unit
-        # Not `phases`: only the whole state tells the gate after a good end from a service that is being stopped.
-        wait_until(self._clock, lambda: self._state(unit).phase in _HELD, _END_SECONDS)
+    def _ended(self, name: str, one: _One, run: ServiceRun, state: UnitState) -> None:
         # The gate after a good end is opened by what the session knows of the unit.
-        run.state = state = self._state(unit)
+        run.state, one.over = state, True
         exists = bool(run.cgroup) and self._observer.exists(run.cgroup)
         counters = self._observer.counters(run.cgroup) if exists else None
         limit = reached(self._observer, run.cgroup, one.ooms) if exists else None
@@ -219,9 +217,6 @@ class UpServices:
             one.again_at = self._clock.monotonic() + pause
             text += f"; starts again in {pause:g} s"
         self._say(text, name)
-        self._session.stop([run])
-        self._close(run)
-        one.run = None
 
     def _state(self, unit: str) -> UnitState:
         return self._engine.states([unit]).get(unit, UnitState())
@@ -236,7 +231,7 @@ class UpServices:
 
     def _row(self, name: str, one: _One) -> Row:
         run = one.run
-        if run is None or not run.cgroup:
+        if run is None or one.over or not run.cgroup:
             waits = one.again_at < float("inf")
             return Row(name=name, state="waits to start" if waits else "failed" if one.failed else "ended")
         now, stat = self._clock.monotonic(), self._observer.cpu_stat(run.cgroup)
