@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ci.build_go import default_cache, go_environment
 
 from tests.lab.configs import config, service, toml
 
@@ -44,7 +45,7 @@ class Up:
         temporary = folder / "temporary"
         temporary.mkdir(exist_ok=True)
         paths = os.pathsep.join([str(_SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        env = {**os.environ, "PYTHONPATH": paths, "XDG_STATE_HOME": str(self.state)}
+        env = {**go_environment(default_cache()), "PYTHONPATH": paths, "XDG_STATE_HOME": str(self.state)}
         argv = [sys.executable, "-m", "cgroup_preflight", "up", "--engine=guest", *args]
         with self._out.open("wb") as out:
             self._process = subprocess.Popen(
@@ -166,7 +167,7 @@ def test_a_change_of_its_go_source_boots_the_guest_with_the_new_program(tmp_path
     (tmp_path / "main.go").write_text(_GO)
     (tmp_path / "cgroup-preflight.toml").write_text(toml(config({
         "web": service("dist/web", f"127.0.0.1:{port}", ready=f"http://127.0.0.1:{port}/", MemoryMax="64M",
-                       build=["go", "build", "-o", "dist/web", "."]),
+                       build=["go", "build", "-trimpath", "-o", "dist/web", "."]),
     })))  # fmt: skip
     up = Up(tmp_path, "--watch")
     up.wait_for("^web +[|] ready after")

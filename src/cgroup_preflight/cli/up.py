@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names
@@ -81,27 +81,28 @@ def main(words: list[str]) -> int:
         config=config, plan=plan, facts=context.facts, choice=context.engine, variables=variables, builds=todo,
         restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(), inside=args.inside,
     )  # fmt: skip
+    output = Output(options.write_stdout)
     try:
         if in_guest:
             from cgroup_preflight.cli.up_guest import run_in_guest
 
-            return run_in_guest(request, _Output().write)
-        failed = run_up(request, _Output().write, options.progress)
+            return run_in_guest(request, output.write)
+        failed = run_up(request, output.write, options.progress)
     except KeyboardInterrupt:
         # The usual way to end it: everything was stopped before this line.
         return ExitStatus.PASS
     return ExitStatus.FAIL if failed else ExitStatus.PASS
 
 
-class _Output:
-    """The stream on stdout. When nobody reads it any more (`| head`), that is as Ctrl-C."""
+class Output:
+    """The stream on stdout; `write` says whether somebody reads it. When nobody does (`| head`), that is as Ctrl-C."""
 
-    def __init__(self) -> None:
-        self._is_read = True
+    def __init__(self, write: Callable[[str], bool]) -> None:
+        self._write, self._is_read = write, True
 
     def write(self, text: str) -> None:
         """Raises KeyboardInterrupt once where nobody reads; what comes later goes nowhere."""
-        if self._is_read and not options.write_stdout(text):
+        if self._is_read and not self._write(text):
             self._is_read = False
             raise KeyboardInterrupt
 

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from cgroup_preflight.cli.up import Output
 from tests.unit.cli.calling import call
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
@@ -47,6 +48,9 @@ def test_a_build_that_fails_is_shown_with_its_last_lines_and_its_status(tmp_path
         ((), 'binary = "none"', {}, "the file does not exist"),
         (("nobody",), 'binary = "none"', {}, "no service 'nobody'"),
         ((), 'unit = "nginx.service"', {}, "has a unit of its own"),
+        ((), 'build = ["go", "build"]', {}, "has neither binary nor unit nor package"),
+        ((), 'binary = "x"\nbuild = ["/bin/true"]', {}, "the file does not exist"),
+        ((), 'binary = "x"\nbuild = ["no-such-go"]', {}, "cannot run no-such-go in "),
         ((), 'binary = "none"', {".env": "A=1\nbroken\n"}, ".env:2: not a variable: broken"),
         (("--env-file=no.env",), 'binary = "none"', {}, "no.env: cannot read the variables"),
         ((), 'binary = "none"', {".env": b"\xff"}, "it is not UTF-8 text"),
@@ -95,3 +99,13 @@ def test_a_port_that_is_taken_is_named_before_a_guest_boots(tmp_path):
     assert called.status == 2, called
     assert f"web cannot listen at {place}: " in called.err
     assert "leads to" not in called.out
+
+
+def test_a_stream_that_nobody_reads_ends_it_once():
+    read = []
+    output = Output(lambda text: not read.append(text) and len(read) < 2)
+    output.write("a")
+    with pytest.raises(KeyboardInterrupt):
+        output.write("b")
+    output.write("what is said while all are stopped")
+    assert read == ["a", "b"]
