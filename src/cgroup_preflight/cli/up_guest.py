@@ -1,6 +1,7 @@
 """`up` where no engine of this host works, or the guest is wanted: the services run in the built-in VM."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
@@ -21,6 +22,9 @@ from cgroup_preflight.up.stream import Prefixes
 from cgroup_preflight.up.watching import watch_builds
 from cgroup_preflight.up.wire import Arrived
 
+#: Seconds between two looks at what changed, while no guest runs.
+_LOOK = 0.5
+
 
 def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
     """The exit status of the services in a guest; `write` gets the lines. Ctrl-C (KeyboardInterrupt) passes when it has ended.
@@ -36,19 +40,29 @@ def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
     with (
         closing(Listeners(list(forwards_of(plan.services).values()))) as listeners,
         closing(Arrived(Prefixes(names, colour=request.colour), new_logs(config.project, names), write)) as shown,
-        closing(_Changes(request, shown)) as changes,
+        closing(Changes(request, shown)) as changes,
     ):  # fmt: skip
         shown.say(f"{len(names)} service(s) in a guest with {task.distro}; Ctrl-C stops them and the guest")
         shown.say_all(heads(plan.services))
-        while True:
-            handlers = Handlers(write=shown.take, look=changes.look)
-            status = run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say)
-            if not changes.taken():
+        handlers = Handlers(write=shown.take, look=changes.look)
+        return keep_in_guests(
+            lambda: run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say), changes, shown.say
+        )
+
+
+def keep_in_guests(run: Callable[[], int], changes: "Changes", say: Callable[[str], None]) -> int:
+    """Runs one guest after the other, each with the new programs; the exit status of the last one."""
+    while True:
+        status = run()
+        if not changes.taken():
+            if not changes.are_watched:
                 return status
-            shown.say("the guest boots again with what was built")
+            say("all services have ended; the guest boots again when a source changes")
+            changes.wait()
+        say("the guest boots again with what was built")
 
 
-class _Changes:
+class Changes:
     """Builds again when sources change; a guest has its files from its boot, so a new program needs a new guest."""
 
     def __init__(self, request: Request, shown: Arrived) -> None:
@@ -58,6 +72,17 @@ class _Changes:
         )
         self._watching = watch_builds(request.builds, request.config.folder) if request.watch else None
         self._new = False
+
+    @property
+    def are_watched(self) -> bool:
+        """Whether there can be changes."""
+        return self._watching is not None
+
+    def wait(self) -> None:
+        """Waits for a program that differs. Raises HostError where watching failed."""
+        while not self.look():
+            time.sleep(_LOOK)
+        self.taken()
 
     def look(self) -> bool:
         """Whether a program differs from the one in the guest. Raises HostError where watching failed."""

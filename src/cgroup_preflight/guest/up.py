@@ -64,11 +64,18 @@ def carry_up(ready: Ready, variables: str, listeners: Listeners, handlers: Handl
 
 
 class _Interrupt:
-    """Whether Ctrl-C came; `wake` is a descriptor that is readable from then on until `seen` is read."""
+    """Whether Ctrl-C came; `wake` is a descriptor that is readable from then on until `is_new` was asked."""
 
     def __init__(self, wake: int) -> None:
         self.wake = wake
-        self.seen = False
+        self.seen = self._noted = False
+
+    def is_new(self) -> bool:
+        """Whether it came, once."""
+        if not self.seen or self._noted:
+            return False
+        self._noted = bool(os.read(self.wake, 1))
+        return True
 
 
 @contextmanager
@@ -112,10 +119,7 @@ class _Stop:
 def _carry(relay: Relay, interrupt: _Interrupt, look: Callable[[], bool], now: Now, stop: _Stop) -> None:
     """Carries everything until the job has printed its last line."""
     while relay.turn(interrupt.wake):
-        if interrupt.seen and stop.deadline == float("inf"):
-            os.read(interrupt.wake, 1)
-            stop(now())
-        elif look():
+        if interrupt.is_new() or look():
             stop(now())
         if now() > stop.deadline:
             raise stop.late()

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from cgroup_preflight.cli.up import Output
+from cgroup_preflight.cli.up_guest import keep_in_guests
 from tests.unit.cli.calling import call
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
@@ -109,3 +110,30 @@ def test_a_stream_that_nobody_reads_ends_it_once():
         output.write("b")
     output.write("what is said while all are stopped")
     assert read == ["a", "b"]
+
+
+class Played:
+    """Changes of sources: whether there was one at the end of each guest."""
+
+    def __init__(self, *taken, are_watched=True):
+        self._taken, self.are_watched, self.waited = list(taken), are_watched, 0
+
+    def taken(self):
+        return self._taken.pop(0)
+
+    def wait(self):
+        self.waited += 1
+        if not self._taken:
+            raise KeyboardInterrupt
+
+
+def test_each_change_boots_a_guest_and_services_that_ended_wait_for_one():
+    changes, said, runs = Played(True, False), [], []
+    with pytest.raises(KeyboardInterrupt):
+        keep_in_guests(lambda: runs.append(1) or 0, changes, said.append)
+    assert (len(runs), changes.waited) == (2, 1)
+    assert said[-1] == "all services have ended; the guest boots again when a source changes"
+
+
+def test_without_watching_the_end_of_the_guest_is_the_end():
+    assert keep_in_guests(lambda: 1, Played(False, are_watched=False), print) == 1
