@@ -67,7 +67,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """Run the tests on real kernels, in guests; builds and caches the images and programs it needs."""
-    session.install("-e", ".", *TEST_TOOLS, NFPM)
+    session.install("-e", ".[watch]", *TEST_TOOLS, NFPM)
     build_example(session)
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
