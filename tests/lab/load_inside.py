@@ -74,7 +74,7 @@ def main(path, places="few", change=""):
     ):
         place = LoadPlace(
             payloads=Changed(engine, run.cgroups, folder, None, change=change), engine=engine,
-            observer=Observer(door.files, facts.mount_point), files=door.files, clock=door.clock, slices=run.cgroups,
+            observer=Observer(door.files, facts.mount_point), door=door, slices=run.cgroups,
         )  # fmt: skip
         (found,) = LoadProbe(load, place).run()
         return found

@@ -14,8 +14,7 @@ from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear,
 if TYPE_CHECKING:
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
-    from cgroup_preflight.host.door import Clock
-    from cgroup_preflight.host.fs import HostFs
+    from cgroup_preflight.host.door import Door
     from cgroup_preflight.plan.model import Plan
     from cgroup_preflight.smoke.payloads import Payloads
 
@@ -51,8 +50,7 @@ class LoadPlace:
     payloads: "Payloads"
     engine: "Engine"
     observer: "Observer"
-    files: "HostFs"
-    clock: "Clock"
+    door: "Door"
     slices: Mapping[str, str]
 
 
@@ -75,7 +73,7 @@ class LoadProbe:
 
     def __init__(self, load: LoadPlan, place: LoadPlace) -> None:
         self._load, self._payloads, self._engine, self._observer = load, place.payloads, place.engine, place.observer
-        self._files, self._clock, self._slices = place.files, place.clock, place.slices
+        self._files, self._clock, self._slices = place.door.files, place.door.clock, place.slices
 
     def run(self, *, required: bool = True) -> tuple[Finding, ...]:
         """Starts all processes, measures until the shares are clear, and ends them; one finding. Raises HostError.

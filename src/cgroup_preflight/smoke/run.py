@@ -124,27 +124,16 @@ def prove(
             traces: dict[str, Trace] = {}
             payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
             runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
-            more = [*_policed(plan, engine, numbers)]
+            policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
             with started_traces(engine, door.clock, traced, run_name, folder) as finish:
                 pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
-            place = LoadPlace(
-                payloads=payloads,
-                engine=engine,
-                observer=observer,
-                files=door.files,
-                clock=door.clock,
-                slices=run.cgroups,
-            )
-            cpus, required = frozenset(os.sched_getaffinity(0)), "cpu" in config.require.controllers
-            more = [
-                *probe_findings(pushed, untried),
-                *weigh(place, run_name, plan, cpus, say, required=required),
-                *more,
-            ]
+            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
+            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
-    findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried), *more]
+    findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
+    findings += [*weighed, *policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
         services=tuple(service_result(one) for one in seen),

@@ -101,7 +101,8 @@ class Played:
     def place(self) -> LoadPlace:
         fs = LiveFs(str(self.root))
         slices = {f"{SCOPE}.slice": TOP, f"{SCOPE}-api.slice": API}
-        return LoadPlace(payloads=self, engine=self, observer=Observer(fs, "/m"), files=fs, clock=self, slices=slices)  # type: ignore[arg-type]
+        self.files, self.clock = fs, self
+        return LoadPlace(payloads=self, engine=self, observer=Observer(fs, "/m"), door=self, slices=slices)  # type: ignore[arg-type]
 
     def write_attribute(self, path: str, text: str) -> None:
         self.written.append((path, text))
