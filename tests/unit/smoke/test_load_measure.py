@@ -42,6 +42,7 @@ class Played:
         self.rates = {name: float(share) for name, share in shares(load.tree.top).items()}
         self.busy, self.steal = 0.0, 0.0
         self.asked: list[tuple[str, str]] = []
+        self.texts_when_asked: list[str] = []
         self.written: list[tuple[str, str]] = []
         self.ended, self.has_weights = False, True
         self.refused: dict[str, str] = {}
@@ -93,6 +94,7 @@ class Played:
         return f"{API}/{item.unit}"
 
     def ask(self, item: ProbeUnit, line: str) -> None:
+        self.texts_when_asked += [path.read_text() for path in self.root.rglob("cpu.max")]
         self.asked.append((item.unit, line))
 
     def output(self, item: ProbeUnit) -> str:
@@ -139,6 +141,15 @@ def test_limits_of_slices_are_lifted_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "m" / API.strip("/") / "pids.max").write_text("max\n")
     played.run()
     assert played.written == [(f"/m{API}/memory.max", "max"), (f"/m{API}/memory.max", "4096\n")]
+
+
+def test_quotas_do_not_slow_the_start_and_are_in_force_before_the_processes_push(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    path = tmp_path / "m" / API.strip("/") / f"{SCOPE}-_load-1.service" / "cpu.max"
+    path.write_text("10000 100000\n")
+    played.run()
+    assert [text for name, text in played.written if name.endswith("cpu.max")] == ["max", "10000 100000\n"]
+    assert played.texts_when_asked == ["10000 100000\n"] * 2
 
 
 def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
