@@ -50,9 +50,15 @@ class Changed(ServicePayloads):
 
 
 def on_all(load, plan, cpus):
-    """The same processes on all CPUs."""
+    """The same processes on all CPUs, with the plan's quotas in force."""
     tree = replace(share_tree(plan, cpus), cpus=cpus)
-    return replace(load, cpus=cpus, tree=tree, masks=dict.fromkeys(load.masks, sum(1 << cpu for cpu in cpus)))
+    masks = dict.fromkeys(load.masks, sum(1 << cpu for cpu in cpus))
+    hogs = tuple(replace(item, settings=_service(plan, load.unit_of[item.unit]).settings) for item in load.hogs)
+    return replace(load, cpus=cpus, tree=tree, masks=masks, hogs=hogs, lifted=())
+
+
+def _service(plan, unit):
+    return next(item for item in plan.services if item.unit == unit)
 
 
 def main(path, places="few", change=""):

@@ -19,6 +19,8 @@ from cgroup_preflight.smoke.load import LoadPlan
 POINTS_MAX = 3.0
 #: More steal, or more load of others, than these shares of the CPU time of the CPUs in use explain an error.
 STEAL_MAX, OTHERS_MAX = 0.01, 0.03
+#: A measurement that takes longer than this multiple of its time was itself made to wait: an emulated CPU shows no steal.
+LATE_MAX = 1.3
 #: A slice with less CPU time than this is too small to divide: the scheduler gives some milliseconds at a time; seconds.
 LEAST_SECONDS = 0.5
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
@@ -43,8 +45,11 @@ class LoadWindow:
 class LoadHost:
     """What makes weights count or not: slices without `cpu.weight` in them, and the scheduler that sched_ext has loaded.
 
-    `autogroup`: without a cgroup of the cpu controller, the kernel divides by session.
+    `autogroup`: without a cgroup of the cpu controller, the kernel divides by session. `planned_seconds` is the time that
+    the windows were to take together.
     """
+
+    planned_seconds: float
 
     undivided: tuple[str, ...] = ()
     other_scheduler: str = ""
@@ -162,7 +167,7 @@ def _judged(
     if _overlaps(load):
         text = f"{said}: CPU lists overlap only in part, and the kernel weighs on each CPU by itself"
         return Status.WARN, text, Remedy(title="give services that compete by weight the same AllowedCPUs")
-    doubt = _doubt(load, worst, windows)
+    doubt = _doubt(load, worst, windows, host)
     if doubt:
         return Status.UNVERIFIED, f"{said}; {doubt}", _QUIET
     return Status.FAIL, f"{said}, on a quiet machine", Remedy(
@@ -179,14 +184,17 @@ def _overlaps(load: LoadPlan) -> bool:
     return any(one & other and one != other for one in lists for other in lists)
 
 
-def _doubt(load: LoadPlan, worst: LevelShare, windows: Sequence[LoadWindow]) -> str:
+def _doubt(load: LoadPlan, worst: LevelShare, windows: Sequence[LoadWindow], host: LoadHost) -> str:
     """What was measured that explains the error without blaming the weights; empty on a quiet machine."""
-    seconds = len(load.cpus) * sum(window.seconds for window in windows) or 1.0
+    taken = sum(window.seconds for window in windows)
+    seconds = len(load.cpus) * taken or 1.0
     steal, others = (sum(part) / seconds for part in zip(*((one.steal, one.others) for one in windows), strict=True))
     if steal > STEAL_MAX:
         return f"a hypervisor took {steal:.1%} of the CPU time meanwhile (steal)"
     if others > OTHERS_MAX:
         return f"processes outside of the run used {others:.1%} of the CPU time meanwhile"
+    if taken > LATE_MAX * host.planned_seconds:
+        return f"the machine is too busy to measure: {host.planned_seconds:.1f} s of measurement took {taken:.1f} s"
     if not worst.is_steady():
         shown = ", ".join(f"{share:.1f}%" for share in worst.repeats)
         return f"the repeats differ too much to tell: {shown}"

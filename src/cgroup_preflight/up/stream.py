@@ -63,7 +63,7 @@ class Tail:
 class Stream:
     """Prints what the services of one session write; `write` gets whole lines with their ends."""
 
-    def __init__(self, prefixes: Prefixes, files: dict[str, str], write: Callable[[str], None]) -> None:
+    def __init__(self, prefixes: Prefixes, files: dict[str, str], write: Callable[[str], object]) -> None:
         self._prefixes, self._write = prefixes, write
         self._tails = {name: Tail(path) for name, path in files.items()}
 

@@ -42,7 +42,6 @@ class Played:
         self.rates = {name: float(share) for name, share in shares(load.tree.top).items()}
         self.busy, self.steal = 0.0, 0.0
         self.asked: list[tuple[str, str]] = []
-        self.texts_when_asked: list[str] = []
         self.written: list[tuple[str, str]] = []
         self.ended, self.has_weights = False, True
         self.refused: dict[str, str] = {}
@@ -94,7 +93,6 @@ class Played:
         return f"{API}/{item.unit}"
 
     def ask(self, item: ProbeUnit, line: str) -> None:
-        self.texts_when_asked += [path.read_text() for path in self.root.rglob("cpu.max")]
         self.asked.append((item.unit, line))
 
     def output(self, item: ProbeUnit) -> str:
@@ -143,15 +141,6 @@ def test_limits_of_slices_are_lifted_meanwhile(tmp_path: Path) -> None:
     assert played.written == [(f"/m{API}/memory.max", "max"), (f"/m{API}/memory.max", "4096\n")]
 
 
-def test_quotas_do_not_slow_the_start_and_are_in_force_before_the_processes_push(tmp_path: Path) -> None:
-    played = Played(tmp_path)
-    path = tmp_path / "m" / API.strip("/") / f"{SCOPE}-_load-1.service" / "cpu.max"
-    path.write_text("10000 100000\n")
-    played.run()
-    assert [text for name, text in played.written if name.endswith("cpu.max")] == ["max", "10000 100000\n"]
-    assert played.texts_when_asked == ["10000 100000\n"] * 2
-
-
 def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +149,7 @@ def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
     (found,) = weigh(played.place(), SCOPE, plan(TEXT), said.append, required=True)
     assert (found.status, said) == (Status.PASS, ["testing CPUWeight with 2 services at the same time"])
     assert weigh(played.place(), SCOPE, plan(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
-    limited = TEXT.replace("CPUWeight = 300", 'CPUWeight = 300\nCPUQuota = "20%"') + 'CPUQuota = "20%"\n'
+    limited = TEXT.replace("CPUWeight = 300", 'CPUWeight = 300\nAllowedCPUs = "0"') + 'AllowedCPUs = "1"\n'
     (found,) = weigh(played.place(), SCOPE, plan(limited), said.append, required=True)
     assert (found.status, len(said)) == (Status.SKIP, 1)
 
