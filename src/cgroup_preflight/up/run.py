@@ -51,7 +51,7 @@ class Request:
     inside: bool = False
 
 
-def run_up(request: Request, write: Callable[[str], None], progress: Callable[[str], None]) -> tuple[str, ...]:
+def run_up(request: Request, write: Callable[[str], object], progress: Callable[[str], None]) -> tuple[str, ...]:
     """Runs the services until all have ended; the names of those that failed.
 
     Ctrl-C (KeyboardInterrupt) passes when everything was stopped. Raises HostError, and UsageError for an address that
@@ -77,7 +77,7 @@ def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
 
 
 def run_services(
-    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], None]
+    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], object]
 ) -> tuple[str, ...]:
     """As `run_up`, in a run that has been made: `plan` has the names of its units."""
     files = new_logs(request.config.project, [item.label for item in plan.services])

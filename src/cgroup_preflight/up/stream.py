@@ -81,7 +81,7 @@ class Stream:
     """Prints what the services of one session write; `write` gets whole lines with their ends."""
 
     def __init__(
-        self, lines: "Lines", files: dict[str, str], write: Callable[[str], None], *, frees: bool = False
+        self, lines: "Lines", files: dict[str, str], write: Callable[[str], object], *, frees: bool = False
     ) -> None:  # fmt: skip
         """`frees`: what was printed is freed in the files."""
         self._lines, self._write = lines, write
