@@ -6,21 +6,57 @@ work=$(mktemp -d)
 chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT
 
-# guest_kernel VERSION: Debian 12's user-mode-linux, unpacked.
+# guest_kernel VERSION [SUITE LIBC]: Debian 12's user-mode-linux, unpacked; that of a later SUITE gets the C library there.
 guest_kernel() {
-    (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "user-mode-linux=$1" && dpkg-deb -x user-mode-linux_*.deb kernel)
+    rm -rf "$work/kernel" "$work"/user-mode-linux_*.deb
+    of_suite "${2:-}" "user-mode-linux=$1"
+    dpkg-deb -x "$work"/user-mode-linux_*.deb "$work/kernel"
     find "$work/kernel" -path '*lib/uml/modules' -prune -o -name linux.uml -print -quit >"$work/kernel.path"
+    [ -z "${2:-}" ] || with_libc "$2" "$3"
+}
+
+# of_suite SUITE PACKAGE=VERSION...: downloads packages; of this machine's own archive, or of another Debian's.
+of_suite() {
+    local suite=$1 options=(-qq -o APT::Sandbox::User=root)
+    shift
+    if [ -n "$suite" ]; then
+        local state=$work/apt-$suite
+        # A suite that moves may be served with a Release file that has expired.
+        options+=(-o "Dir::Etc::sourcelist=$state/sources" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$state"
+                  -o "Dir::State::status=$state/status" -o "Dir::Cache=$state" -o Acquire::Check-Valid-Until=false)
+        if [ ! -d "$state" ]; then
+            mkdir -p "$state/lists/partial" "$state/archives/partial"
+            touch "$state/status"
+            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" \
+                >"$state/sources"
+            apt-get "${options[@]}" update
+        fi
+    fi
+    (cd "$work" && apt-get "${options[@]}" download "$@")
+}
+
+# with_libc SUITE VERSION: lets the kernel, which is an ordinary program, start with a newer C library than this machine's.
+with_libc() {
+    local libraries=$work/libc/usr/lib/x86_64-linux-gnu
+    rm -rf "$work/libc" "$work"/libc6_*.deb "$work"/patchelf_*.deb
+    of_suite "$1" "libc6=$2"
+    of_suite "" patchelf=0.14.3-1+b1
+    dpkg-deb -x "$work"/libc6_*.deb "$work/libc"
+    dpkg-deb -x "$work"/patchelf_*.deb "$work/patchelf"
+    "$work/patchelf/usr/bin/patchelf" --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" \
+        "$(cat "$work/kernel.path")"
 }
 
 # guest_root SUITE PACKAGE[=VERSION]...: the root folder of the guest.
 guest_root() {
     local suite=$1
     shift
-    mmdebstrap --quiet --variant=minbase --include="systemd-sysv,$(IFS=,; echo "$*")" "$suite" "$work/root" \
+    mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include="systemd-sysv,$(IFS=,; echo "$*")" "$suite" "$work/root" \
         >"$work/mmdebstrap.log" 2>&1 || { tail -5 "$work/mmdebstrap.log" >&2; exit 2; }
 }
 
-# guest_run SECONDS SCRIPT [INIT]: boot, run SCRIPT as root by a service (or as INIT's own script), print what it wrote.
+# guest_run SECONDS SCRIPT [WORDS]: boot with WORDS on the kernel command line, run SCRIPT as root by a service, print what
+# it wrote.
 guest_run() {
     rm -f "$work/root/finding.out"
     install -m 755 "$2" "$work/root/finding"
@@ -37,7 +73,7 @@ StandardError=inherit
 UNIT
     ln -sf ../finding.service "$work/root/etc/systemd/system/multi-user.target.wants/finding.service"
     timeout --kill-after=5 "$1" "$(cat "$work/kernel.path")" mem=512M rootfstype=hostfs "rootflags=$work/root" rw \
-         con=null con0=null,fd:1 </dev/null >"$work/console" 2>&1 || true
+         con=null con0=null,fd:1 ${3:-} </dev/null >"$work/console" 2>&1 || true
     [ -s "$work/root/finding.out" ] || { echo "the guest wrote nothing" >&2; tail -5 "$work/console" >&2; exit 2; }
     cat "$work/root/finding.out"
 }
