@@ -21,7 +21,7 @@ try() { # try NAME PROPERTY...
     for file in cpu.stat cpu.stat.local; do
         for key in nr_throttled throttled_usec; do
             echo "$name $file $key $(awk -v key=$key '$1 == key {n = $2; seen = 1}
-                END {print !seen ? "no such line" : n > 1000000 ? "more than 1 s" : n}' $group/$file)"
+                END {print (!seen ? "no such line" : (n > 1000000) ? "more than 1 s" : n)}' $group/$file)"
         done
     done
     systemctl stop "$name"
