@@ -34,7 +34,7 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
 _GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
-DISTROS = ("debian-12", "debian-13")
+DISTROS = ("debian-12", "debian-13", "debian-14")
 _MACHINES = ("auto", "uml", "qemu")
 #: The properties that [require] limits can name.
 _LIMITS = tuple(item.name for item in PROPERTIES if item.role in (Role.LIMIT, Role.PLACEMENT))

@@ -37,6 +37,7 @@ _UNREACHABLE = re.compile(
     r"(?:Temporary failure resolving|Could not resolve) '([^']+)'"
     r"|(?:Could not connect to|Cannot initiate the connection to|Unable to connect to) (\S+)"
 )
+_EXPIRED = re.compile(r"E: Release file for (\S+) is expired \(invalid since ([0-9]+[dhmin]+)")
 #: If we are killed, all processes of a build end with their namespace, and all their files are in our folder or on a
 #: mount of their own. Root in a container cannot make one: there, the tools end by SIGTERM.
 _NAMESPACE = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -182,6 +183,12 @@ def _cause(error: tools.ToolError, recipe: Recipe) -> HostError | None:
         return HostError(
             f"cannot download {what}: {', '.join(hosts)} cannot be reached",
             remedy=Remedy(title="build the guest where the network is allowed, and keep the folder of images for later jobs"),
+        )  # fmt: skip
+    if expired := _EXPIRED.search(error.output):
+        return HostError(
+            f"the package lists of {recipe.suite} have been out of date for {expired[2]}, and apt does not accept them: {expired[1]}",
+            remedy=Remedy(title='wait until the mirror is up to date, or set Acquire::Check-Valid-Until "false" in the apt.conf of '
+                                "this host (apt.conf(5)), which the build follows"),
         )  # fmt: skip
     return None
 

@@ -15,7 +15,7 @@ from cgroup_preflight.guest.overlay import OverlayFile, overlay
 from cgroup_preflight.guest.tools import KEYRING, STEP
 
 #: Debian's code names by the names in config and command line.
-SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-14": "forky"}
 
 _PACKAGES = (
     # Instead of usrmerge, which needs all of Perl.
@@ -107,7 +107,7 @@ def _builder() -> str:
 
 
 def _download_argv(recipe: Recipe) -> tuple[str, ...]:
-    """The command that makes the folder `root` with the package files and apt's settings."""
+    """The command that makes a root with the package files and apt's settings; the suite and the folder follow."""
     return (
         "mmdebstrap",
         "--variant=extract",
@@ -119,8 +119,6 @@ def _download_argv(recipe: Recipe) -> tuple[str, ...]:
         f"--keyring={KEYRING}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
         f"--extract-hook={_DOWNLOAD} {shlex.join((*_MINBASE, *recipe.packages))}",
-        recipe.suite,
-        "root",
     )
 
 
@@ -131,6 +129,14 @@ def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
     return ("env", f"PYTHONPATH={source}", *program, "root", *recipe.excluded_paths)
 
 
+#: Where this host's apt accepts package lists older than their Valid-Until (apt.conf(5)), the build does, too: the list of
+#: a moving suite is valid for a week, and some mirrors lag behind. Leaves the size in `size`, and the option in "$@".
+_VALIDITY = r"""
+size=$1; shift
+case $(apt-config shell checked Acquire::Check-Valid-Until/b 2>/dev/null) in
+    *false*) set -- '--aptopt=Acquire::Check-Valid-Until "false"' ;;
+esac
+"""
 #: The files of a root are in memory where there is enough of it (KiB) and we may mount: a third of the time.
 _FOLDER_SCRIPT = r"""
 mkdir tree
@@ -138,7 +144,7 @@ available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 [ "$available" -lt 2097152 ] || mount -t tmpfs -o mode=755 tmpfs tree 2>/dev/null || :
 cd tree
 """
-#: Adds users and files to a configured root, moves the kernel out, makes the file system of $1 MiB.
+#: Adds users and files to a configured root, moves the kernel out, makes the file system of `size` MiB.
 #: One script, because an ordinary user has to run all of it in one user namespace.
 #: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
 #: `units.tar` has the units, and in `owners` the packages that ship them, for the same reason.
@@ -159,11 +165,11 @@ touch root/etc/.updated root/var/.updated
 tar -cf ../units.tar -C .. owners -C tree/root --null --verbatim-files-from --no-recursion -T ../paths
 rm ../paths ../owners
 [ ! -e bytecode.tar ] || mv bytecode.tar ..
-for kernel in root/boot/vmlinuz-*; do
+for kernel in root/boot/vmlinuz-* root/usr/lib/modules/*/vmlinuz; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done
 rm -rf root/boot/*
-mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "$1M"
+mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "${size}M"
 cd ..
 rm -rf overlay.tar tree/root
 """
@@ -173,7 +179,8 @@ def build_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes root.ext4, listing and vmlinuz in the working directory, where overlay.tar is."""
     steps = (
         f"echo '{STEP}downloading the packages'",
-        shlex.join(_download_argv(recipe)),
+        _VALIDITY,
+        f'{shlex.join(_download_argv(recipe))} "$@" {recipe.suite} root',
         f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
         shlex.join(_unpack_argv(recipe)),
     )

@@ -146,7 +146,7 @@ def test_a_changed_image_is_built_again_and_one_with_another_time_is_not(tmp_pat
 @pytest.mark.starts_processes
 def test_a_build_that_fails_leaves_nothing(tmp_path, builder, monkeypatch):
     monkeypatch.setenv("STATUS", "7")
-    with pytest.raises(HostError, match=r"building the debian-12 guest: .* exited with 7\nsaid"):
+    with pytest.raises(HostError, match=r"building the debian-12 guest: .* exited with 7\n  \| said"):
         image.ensure(RECIPE, tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f".{RECIPE.name}.lock"]
 
@@ -209,6 +209,10 @@ _NOISE = "I: running --extract-hook in shell\nE: setup failed: E: hook failed\n"
             "cannot download the packages of the debian-12 guest (nginx): deb.debian.org cannot be reached",
         ),
         ("W: Could not connect to 10.0.0.1:3128 (10.0.0.1). - connect (111)\n", "cannot download the packages of the debian-12 guest (nginx): 10.0.0.1:3128 cannot be reached"),
+        (
+            "E: Release file for http://deb.debian.org/debian/dists/forky/InRelease is expired (invalid since 23d 9h 26min 3s). Updates for this repository will not be applied.\n",
+            "the package lists of bookworm have been out of date for 23d, and apt does not accept them: http://deb.debian.org/debian/dists/forky/InRelease",
+        ),
         ("E: No space left on device\n", ""),
     ],
 )  # fmt: skip
