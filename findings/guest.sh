@@ -60,22 +60,43 @@ guest_root() {
 guest_run() {
     rm -f "$work/root/finding.out"
     install -m 755 "$2" "$work/root/finding"
+    finding_unit /finding.out
+    timeout --kill-after=5 "$1" "$(cat "$work/kernel.path")" mem=512M rootfstype=hostfs "rootflags=$work/root" rw \
+         con=null con0=null,fd:1 ${3:-} </dev/null >"$work/console" 2>&1 || true
+    [ -s "$work/root/finding.out" ] || { echo "the guest wrote nothing" >&2; tail -5 "$work/console" >&2; exit 2; }
+    cat "$work/root/finding.out"
+}
+
+# finding_unit FILE: the service that runs the script at the end of the boot and writes to FILE.
+finding_unit() {
     mkdir -p "$work/root/etc/systemd/system/multi-user.target.wants"
-    cat >"$work/root/etc/systemd/system/finding.service" <<'UNIT'
+    cat >"$work/root/etc/systemd/system/finding.service" <<UNIT
 [Unit]
 After=multi-user.target
 [Service]
 Type=oneshot
 ExecStart=/finding
 ExecStopPost=sh -c 'exec systemctl poweroff --force --force >/dev/null 2>&1'
-StandardOutput=append:/finding.out
+StandardOutput=append:$1
 StandardError=inherit
 UNIT
     ln -sf ../finding.service "$work/root/etc/systemd/system/multi-user.target.wants/finding.service"
-    timeout --kill-after=5 "$1" "$(cat "$work/kernel.path")" mem=512M rootfstype=hostfs "rootflags=$work/root" rw \
-         con=null con0=null,fd:1 ${3:-} </dev/null >"$work/console" 2>&1 || true
-    [ -s "$work/root/finding.out" ] || { echo "the guest wrote nothing" >&2; tail -5 "$work/console" >&2; exit 2; }
-    cat "$work/root/finding.out"
+}
+
+# machine_run SECONDS SCRIPT SUITE KERNEL VERSION: as guest_run, in QEMU with two emulated CPUs: user-mode-linux has neither a
+# second CPU nor cpusets. KERNEL is a package of Debian's; the root, which needs cpio, is unpacked into memory.
+machine_run() {
+    install -m 755 "$2" "$work/root/finding"
+    finding_unit /dev/ttyS0
+    of_suite "$3" "$4=$5"
+    dpkg-deb -x "$work"/linux-image-*.deb "$work/machine"
+    chroot "$work/root" sh -c 'find . -xdev -path ./proc -prune -o -path ./sys -prune -o -print | cpio -o -H newc --quiet' \
+        >"$work/initrd"
+    timeout --kill-after=5 "$1" qemu-system-x86_64 -accel tcg -smp 2 -m 2048 -nodefaults -display none -no-reboot \
+         -kernel "$(find "$work/machine" -name 'vmlinuz*' | head -1)" -initrd "$work/initrd" \
+         -append "rdinit=/sbin/init quiet" -serial "file:$work/serial" </dev/null >"$work/console" 2>&1 || true
+    [ -s "$work/serial" ] || { echo "the machine wrote nothing" >&2; tail -5 "$work/console" >&2; exit 2; }
+    tr -d '\r' <"$work/serial"
 }
 
 # expect NAME VALUE PATTERN: what was seen must match, else the finding no longer holds.

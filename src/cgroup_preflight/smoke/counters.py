@@ -64,7 +64,7 @@ def _numbers(name: str, level: Counters) -> Iterator[tuple[str, float]]:
     events, stat = value_or(level.memory_events, {}), value_or(level.cpu_stat, {})
     yield from ((f"{name} memory.events {key}", events[key]) for key in _EVENTS if key in events)
     yield from ((f"{name} cpu.stat {key}", stat[key]) for key in _THROTTLING if key in stat)
-    # What stands in these files differs by kernel: see the table in docs/golden-signals.md.
+    # Which of these files counts differs by kernel: see the table in docs/golden-signals.md.
     for file, reading, key in (
         ("cpu.stat.local", level.cpu_local, "throttled_usec"), ("pids.events", level.pids_events, "max"),
         ("pids.events.local", level.pids_local, "max"),
