@@ -13,7 +13,7 @@ from cgroup_preflight.config.keys import DISTROS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools
+from cgroup_preflight.guest import image, tools, uml_kernel
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
@@ -155,6 +155,8 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
+    if engine is GuestEngine.UML:
+        uml_kernel.fetch(image.cache_folder(os.environ), say)
     made = _image(args)
     warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:

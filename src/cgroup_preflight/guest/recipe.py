@@ -42,7 +42,7 @@ _EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"
 #: What mmdebstrap calls the variant "minbase", as names and patterns for apt (apt-patterns(7)).
 _MINBASE = ("?essential", "?priority(required)", "apt")
 #: mmdebstrap runs it with its settings of apt: suites, mirror, keys. apt verifies what it downloads.
-_DOWNLOAD = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLocking=1 --download-only install'
+DOWNLOAD_ONLY = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLocking=1 --download-only'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +106,9 @@ def _builder() -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _download_argv(recipe: Recipe) -> tuple[str, ...]:
-    """The command that makes a root with the package files and apt's settings; the suite and the folder follow."""
-    return (
+def download_command(hook: str, options: Iterable[str] = ()) -> str:
+    """A line of shell that runs `hook` with the settings of apt for an empty root; the suite and the folder follow."""
+    return shlex.join((
         "mmdebstrap",
         "--variant=extract",
         "--format=directory",
@@ -117,9 +117,9 @@ def _download_argv(recipe: Recipe) -> tuple[str, ...]:
         "--skip=chroot/mount,cleanup/apt",
         # By default mmdebstrap on Ubuntu trusts only Ubuntu's keys.
         f"--keyring={KEYRING}",
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
-        f"--extract-hook={_DOWNLOAD} {shlex.join((*_MINBASE, *recipe.packages))}",
-    )
+        *options,
+        f"--extract-hook={hook}",
+    )) + ' "$@"'  # fmt: skip
 
 
 def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
@@ -130,9 +130,9 @@ def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
 
 
 #: Where this host's apt accepts package lists older than their Valid-Until (apt.conf(5)), the build does, too: the list of
-#: a moving suite is valid for a week, and some mirrors lag behind. Leaves the size in `size`, and the option in "$@".
-_VALIDITY = r"""
-size=$1; shift
+#: a moving suite is valid for a week, and some mirrors lag behind. Leaves the option in "$@".
+VALIDITY = r"""
+set --
 case $(apt-config shell checked Acquire::Check-Valid-Until/b 2>/dev/null) in
     *false*) set -- '--aptopt=Acquire::Check-Valid-Until "false"' ;;
 esac
@@ -175,12 +175,19 @@ rm -rf overlay.tar tree/root
 """
 
 
+def _download_command(recipe: Recipe) -> str:
+    """The line that makes the folder `root` with the package files and apt's settings."""
+    hook = f"{DOWNLOAD_ONLY} install {shlex.join((*_MINBASE, *recipe.packages))}"
+    return download_command(hook, (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths))
+
+
 def build_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes root.ext4, listing and vmlinuz in the working directory, where overlay.tar is."""
     steps = (
         f"echo '{STEP}downloading the packages'",
-        _VALIDITY,
-        f'{shlex.join(_download_argv(recipe))} "$@" {recipe.suite} root',
+        "size=$1",
+        VALIDITY,
+        f"{_download_command(recipe)} {recipe.suite} root",
         f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
         shlex.join(_unpack_argv(recipe)),
     )
