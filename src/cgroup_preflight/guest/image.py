@@ -1,4 +1,6 @@
-"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,manifest.json[,vmlinuz,vmlinux]}`.
+"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,contents,manifest.json[,vmlinuz,vmlinux]}`.
+
+The name of an image of a moving suite goes on with the day of the archive and a hash of the versions.
 
 An image is built in another folder and then renamed, so that it appears complete. Parallel jobs wait for the builder.
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import builders, bytecode, kernel_image, overlay, store, tools, uml, uml_kernel
+from cgroup_preflight.guest.contents import Contents, contents_in
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
 from cgroup_preflight.guest.unpack import ARCHIVE
 
@@ -21,6 +24,8 @@ _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
 _ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
+#: The name of a recipe at the beginning of an image's, and in it that of the distribution.
+_RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")
 #: What apt says of names that it does not know (apt-get install).
 _UNKNOWN = re.compile(
     r"E: (?:Unable to locate package |Package '?|Couldn't find any package by \S+ ')([a-z0-9][a-z0-9+.-]*)"
@@ -38,7 +43,7 @@ class RootImage:
 
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
-    `packages` are those that somebody named for it.
+    `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
     name: str
@@ -48,6 +53,19 @@ class RootImage:
     listing: Path | None = None
     units: Path | None = None
     packages: tuple[str, ...] = ()
+    contents: Contents | None = None
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of its recipe, for what is no image its own."""
+        found = _RECIPE_NAME.match(self.name)
+        return found[0] if found else self.name
+
+    @property
+    def distro(self) -> str:
+        """The distribution by its name."""
+        found = _RECIPE_NAME.match(self.name)
+        return found[1] if found else ""
 
 
 class UnknownPackagesError(HostError):
@@ -70,27 +88,40 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def ensure(
-    recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = ()
+    recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = (),
+    anew: bool = False,
 ) -> RootImage:  # fmt: skip
     """The image of `recipe` in cache `folder`, built if it does not exist or has changed. Raises HostError.
+
+    With `anew` it is built from the archive as it is now, and replaces those of the same recipe.
 
     A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
     all missing programs together, before anything is written. `say` gets a line about long work.
     """
-    home = folder / recipe.name
+    home = _newest(folder, recipe)
     makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
     needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
     tools.require((*needed, *(() if home.is_dir() else makers)))
     with store.locked(folder, recipe.name, say) as lock:
-        if not store.unchanged(home) and not store.same_content(home):
+        # Another job may have built it meanwhile.
+        home = _newest(folder, recipe)
+        if anew or (not store.unchanged(home) and not store.same_content(home)):
             tools.require(makers)
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
-            say(f"building the {recipe.distro} guest{more} in {home} (once, about a minute)")
-            _build(recipe, folder, home, lock, say)
+            say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
+            home = _build(recipe, folder, lock, say)
             if not recipe.with_kernel:
                 uml_kernel.fetch(folder, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
-    return _image(recipe.name, home)
+    return _image(home)
+
+
+def _newest(folder: Path, recipe: Recipe) -> Path:
+    """The folder of the image of `recipe`; of a moving suite, that of the latest day."""
+    if not recipe.moving:
+        return folder / recipe.name
+    homes = [manifest.parent for manifest in folder.glob(f"{recipe.name}-*/{store.MANIFEST}")]
+    return max(homes, key=lambda home: (home.name.split("-")[-2], home.stat().st_mtime), default=folder / recipe.name)
 
 
 def list_images(folder: Path) -> tuple[RootImage, ...]:
@@ -98,13 +129,14 @@ def list_images(folder: Path) -> tuple[RootImage, ...]:
     homes = sorted(
         manifest.parent for manifest in folder.glob(f"[!.]*/{store.MANIFEST}") if (manifest.parent / _ROOT).exists()
     )
-    return tuple(_image(home.name, home) for home in homes)
+    return tuple(_image(home) for home in homes)
 
 
 def remove(name: str, folder: Path) -> bool:
     """Removes image `name` from the cache; False if it does not exist. Running guests keep their open files."""
-    with store.locked(folder, name):
-        tools.remove_tree(store.work_folder(folder, name))
+    recipe = found[0] if (found := _RECIPE_NAME.match(name)) else name
+    with store.locked(folder, recipe):
+        tools.remove_tree(store.work_folder(folder, recipe))
         home = folder / name
         if not home.is_dir():
             return False
@@ -112,7 +144,8 @@ def remove(name: str, folder: Path) -> bool:
         return True
 
 
-def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[str], None]) -> None:
+def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) -> Path:
+    """Builds the image; returns its folder, after which no other image of the recipe exists."""
     work = store.work_folder(folder, recipe.name)
     # Nobody uses it, because we have the lock.
     tools.remove_tree(work)
@@ -130,12 +163,15 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[s
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
-        bytecode.keep(work / ARCHIVE, folder, recipe.name)
+        home = folder / _name(recipe, work)
+        bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
         store.write_manifest(work)
-        shutil.rmtree(home, ignore_errors=True)
+        for old in (home, *folder.glob(f"{recipe.name}-*")):
+            shutil.rmtree(old, ignore_errors=True)
         work.rename(home)
+        return home
     except OSError as error:
         raise HostError(
             f"building the {recipe.distro} guest: {error.strerror or error}", where=str(folder),
@@ -145,13 +181,18 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[s
         tools.remove_tree(work)
 
 
-def _image(name: str, home: Path) -> RootImage:
+def _name(recipe: Recipe, home: Path) -> str:
+    found = contents_in(home) if recipe.moving else None
+    return f"{recipe.name}-{found.stamp}" if found is not None else recipe.name
+
+
+def _image(home: Path) -> RootImage:
     listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
     kernel = kernel_image.found_in(home)
     return RootImage(
-        name=name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
+        name=home.name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
-        packages=tuple(packages.read_text().split()) if packages.exists() else (),
+        packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
     )  # fmt: skip
 
 
