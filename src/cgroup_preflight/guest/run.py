@@ -122,14 +122,17 @@ def run_task(
         clock.note("run")
     clock.note("end")
     return GuestRun(
-        report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds
+        report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds,
+        image=root.name, contents=root.contents, packages=root.packages,
     )  # fmt: skip
 
 
 def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> image.RootImage:
     """The image with the packages of the config. Raises HostError, ConfigError for names that are no packages."""
     config = task.config
-    recipe = recipe_for(task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages)
+    recipe = recipe_for(
+        task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages, kernel=config.target.kernel
+    )  # fmt: skip
     try:
         return image.ensure(recipe, folder, say, programs=(PROGRAMS[engine], DISK_MAKER))
     except image.UnknownPackagesError as error:

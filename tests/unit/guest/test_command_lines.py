@@ -134,7 +134,7 @@ def test_old_package_lists_are_accepted_where_apt_of_this_host_accepts_them(tmp_
         program.write_text(f"#!/bin/sh\n{text}\n")
         program.chmod(0o755)
     lines = build_argv(recipe_for("debian-14"))[2].splitlines()
-    script = "\n".join(lines[lines.index("size=$1; shift") :])
+    script = "\n".join(lines[lines.index("size=$1") :])
     done = subprocess.run(["sh", "-euc", script, "build", "2048"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, cwd=tmp_path,
                           capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
     assert done.returncode == 9
