@@ -54,6 +54,6 @@ def why_tiny(setting: Setting, numbers: HostNumbers, *, tiny: bool) -> tuple[str
     size = memory_bytes(value, numbers) if numbers.memory_bytes or isinstance(value, Size) else None
     if size is None or size >= TINY or (tiny and size >= PAGE):
         return None
-    of_host = " of this host's memory" if isinstance(value, Permyriad) else ""
+    share = f" of this host's memory is {format_bytes(size)}," if isinstance(value, Permyriad) else " is"
     least = f"use at least {format_bytes(TINY)}" if size < PAGE else _LARGER
-    return f"{setting.text}{of_host} is {format_bytes(size)}, below 16M, which can block the service manager", least
+    return f"{setting.text}{share} below 16M, which can block the service manager", least

@@ -89,7 +89,7 @@ def remedy_of(item: LimitReading) -> Remedy:
         return Remedy(title="name a device of this machine: `ls /dev` and `lsblk` show them", why=why)
     if item.expected.property.role is Role.PLACEMENT:
         title = "name only CPUs and nodes of memory that this machine and the slices above have (lscpu shows them)"
-        if isinstance(item.actual, Known) and not item.actual.value.strip():
+        if not item.actual.value.strip():
             why = "the kernel refuses the whole list for one CPU that the machine lacks, and the unit runs on all CPUs"
         return Remedy(title=title, why=why)
     return Remedy(
