@@ -87,9 +87,10 @@ class GuestTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A guest that has booted and has the files of the project; `source` is the folder of this tool in it."""
+    """A guest that has booted from `root` and has the files of the project; `source` is the folder of this tool in it."""
 
     guest: Guest
+    root: image.RootImage
     task: GuestTask
     project: Project
     source: str
@@ -130,7 +131,9 @@ def ready_guest(
             source = bytecode.compile_in(guest, folder, root.name)
         _prepare(guest, project, network=task.config.target.network)
         note("prepare")
-        yield Ready(guest=guest, task=task, project=project, source=source, machine=machine, lost_boot=lost_boot)
+        yield Ready(
+            guest=guest, root=root, task=task, project=project, source=source, machine=machine, lost_boot=lost_boot
+        )
 
 
 def run_task(
@@ -145,14 +148,16 @@ def run_task(
     clock.note("end")
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
-        seconds=clock.seconds,
+        seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
     )  # fmt: skip
 
 
 def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> image.RootImage:
     """The image with the packages of the config. Raises HostError, ConfigError for names that are no packages."""
     config = task.config
-    recipe = recipe_for(task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages)
+    recipe = recipe_for(
+        task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages, kernel=config.target.kernel
+    )  # fmt: skip
     try:
         return image.ensure(recipe, folder, say, programs=(PROGRAMS[engine], DISK_MAKER))
     except image.UnknownPackagesError as error:

@@ -15,12 +15,13 @@ from typing import Any, Self
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
-from cgroup_preflight.guest.image import RootImage, damaged
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.machine import start
 from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
+from cgroup_preflight.guest.store import damaged
 
 #: Seconds that an answer may take besides the command itself: for the line, and to kill a command that timed out.
 _GRACE = 20.0
@@ -230,7 +231,7 @@ class Guest:
     def _lost(self, what: str) -> HostError:
         # The missing answer could still arrive, and would then be taken for the answer to a later request.
         self._channel = None
-        if not (name := damaged(self._image)):
+        if not (name := damaged(self._image.root.parent)):
             return self._failed(what)
         remedy = Remedy(title="remove the image: the next run builds it again",
                         commands=(("cgroup-preflight", "guest", "remove", self._image.name),))  # fmt: skip

@@ -21,6 +21,7 @@ from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.plan.build import scoped
 from cgroup_preflight.plan.model import Plan
+from cgroup_preflight.plan.safe_sizes import refuse_tiny
 from cgroup_preflight.up.build import Build
 from cgroup_preflight.up.launches import Owner, launch_of, new_logs
 from cgroup_preflight.up.ports import taken
@@ -54,12 +55,13 @@ class Request:
 def run_up(request: Request, write: Callable[[str], object], progress: Callable[[str], None]) -> tuple[str, ...]:
     """Runs the services until all have ended; the names of those that failed.
 
-    Ctrl-C (KeyboardInterrupt) passes when everything was stopped. Raises HostError, and UsageError for an address that
-    is taken.
+    Ctrl-C (KeyboardInterrupt) passes when everything was stopped. Raises HostError, UsageError for an address that is
+    taken, and ConfigError for a limit that is too small here.
     """
     door = local_door(bus_environment(request.choice, os.geteuid()))
     refuse_taken(request.plan, door, request.facts.mount_point)
     numbers = replace(host_numbers(request.facts), devices=devices_of(request.plan, door.files))
+    refuse_tiny(request.plan.every_limit, numbers, request.config.path, tiny=request.config.allow_tiny_limits)
     engine = make_engine(request.choice, request.facts, door, numbers)
     for left in run_scope.clean_leftovers(engine, door):
         progress(f"removed what a crashed run left behind ({left})")
