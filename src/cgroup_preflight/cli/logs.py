@@ -24,6 +24,7 @@ from cgroup_preflight.host.journal import (
     slices_in_journal,
 )
 from cgroup_preflight.host.log_files import lines_of_files
+from cgroup_preflight.host.state import log_folder
 from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
@@ -186,8 +187,6 @@ class _Shown:
 
 def _files(choice: _Choice) -> dict[str, str]:
     """The log files of `up` by service."""
-    from cgroup_preflight.up.launches import log_folder
-
     folder = log_folder(choice.project)
     paths = {name: os.path.join(folder, f"{name}.log") for name in choice.services}
     return {name: path for name, path in paths.items() if os.path.lexists(path)}
