@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_limit
-from cgroup_preflight.metrics.samples import parse_io_stat, parse_totals
+from cgroup_preflight.metrics.samples import parse_io_stat, total_digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,34 +106,33 @@ def line(family: Family, labels: str, value: str) -> str:
 def _flat(text: str) -> dict[str, str]:
     """The digits of each key of a flat file. Raises ValueError."""
     words = text.split()
-    found = dict(zip(words[::2], words[1::2], strict=True))
-    digits = "".join(found.values())
-    if found and not (digits.isascii() and digits.isdigit()):
+    keys, values = words[::2], words[1::2]
+    digits = "".join(values)
+    if words and (len(keys) != len(values) or not (digits.isascii() and digits.isdigit())):
         raise ValueError(f"not a flat file: {text[:40]!r}")
-    return found
+    return dict(zip(keys, values))  # noqa: B905 - they are of one length, and `strict` takes three times as long
 
 
 def _seconds(digits: str) -> str:
     """Microseconds as seconds with all six decimals."""
-    digits = digits.zfill(7)
+    if len(digits) < 7:
+        digits = digits.zfill(7)
     return f"{digits[:-6]}.{digits[-6:]}"
 
 
 def _cpu_stat(labels: str, text: str) -> tuple[str, ...]:
     stat = _flat(text)
-    usage = "".join(
-        [
-            f'slice_cpu_usage_seconds_total{{{labels},mode="{mode}"}} {_seconds(stat[key])}\n'
-            for mode, key in (("user", "user_usec"), ("system", "system_usec"))
-            if key in stat
-        ]
-    )
+    usage = ""
+    if "user_usec" in stat:
+        usage = f'slice_cpu_usage_seconds_total{{{labels},mode="user"}} {_seconds(stat["user_usec"])}\n'
+    if "system_usec" in stat:
+        usage += f'slice_cpu_usage_seconds_total{{{labels},mode="system"}} {_seconds(stat["system_usec"])}\n'
     if "nr_periods" not in stat:
         return (usage, "", "", "")
     return (
         usage,
-        line(CPU_PERIODS, labels, stat["nr_periods"]),
-        line(CPU_THROTTLED_PERIODS, labels, stat["nr_throttled"]) if "nr_throttled" in stat else "",
+        f"slice_cpu_periods_total{{{labels}}} {stat['nr_periods']}\n",
+        f"slice_cpu_throttled_periods_total{{{labels}}} {stat['nr_throttled']}\n" if "nr_throttled" in stat else "",
         _throttled(labels, "own", stat),
     )
 
@@ -145,7 +144,7 @@ def _cpu_stat_local(labels: str, text: str) -> tuple[str, ...]:
 def _throttled(labels: str, scope: str, stat: Mapping[str, str]) -> str:
     if "throttled_usec" not in stat:
         return ""
-    return line(CPU_THROTTLED, f'{labels},scope="{scope}"', _seconds(stat["throttled_usec"]))
+    return f'slice_cpu_throttled_seconds_total{{{labels},scope="{scope}"}} {_seconds(stat["throttled_usec"])}\n'
 
 
 def _events(family: Family) -> Source:
@@ -157,21 +156,24 @@ def _events(family: Family) -> Source:
 
 
 def _pressure(resource: str) -> Source:
+    waiting, stalled, label = f"{WAITING.name}{{", f"{STALLED.name}{{", f',resource="{resource}"}} '
+
     def make(labels: str, text: str) -> tuple[str, ...]:
-        totals = parse_totals(text)
-        labels = f'{labels},resource="{resource}"'
-        return tuple(
-            line(family, labels, _seconds(str(totals[kind]))) if kind in totals else ""
-            for family, kind in ((WAITING, "some"), (STALLED, "full"))
+        some, full = total_digits(text)
+        return (
+            f"{waiting}{labels}{label}{_seconds(some)}\n" if some else "",
+            f"{stalled}{labels}{label}{_seconds(full)}\n" if full else "",
         )
 
     return Source(families=(WAITING, STALLED), make=make)
 
 
 def _amount(family: Family, more: str = "") -> Source:
+    name = family.name
+
     def make(labels: str, text: str) -> tuple[str, ...]:
         value = parse_limit(text)
-        return (f"{family.name}{{{labels}{more}}} {'+Inf' if value is None else value}\n",)
+        return (f"{name}{{{labels}{more}}} {'+Inf' if value is None else value}\n",)
 
     return Source(families=(family,), make=make)
 

@@ -84,10 +84,12 @@ class _Row:
 
     def put(self, source: str, lines: tuple[str, ...]) -> None:
         """Replaces the lines of one source."""
-        for place, text in zip(_BY_SOURCE[source], lines, strict=True):
+        place = _BY_SOURCE[source].start
+        for text in lines:
             if self.lines[place] != text:
                 self.lines[place] = text
                 self.segment.dirty.add(place)
+            place += 1
 
 
 class Page:
@@ -149,8 +151,9 @@ class Page:
                 return
             row.put("generation", (f'slice_unit_generation_info{{{row.labels},cgroup_id="{sample.cgroup_id}"}} 1\n',))
         for name in names:
-            if name in SOURCES:
-                row.put(name, self._lines(SOURCES[name], row.labels, sample.files.get(name)))
+            source = SOURCES.get(name)
+            if source is not None:
+                row.put(name, self._lines(source, row.labels, sample.files.get(name)))
 
     def _lines(self, source: Source, text_labels: str, data: bytes | None) -> tuple[str, ...]:
         try:
