@@ -50,18 +50,18 @@ print(json.dumps([json.load(urllib.request.urlopen(url, timeout=20)) for url in 
 Values = dict[tuple[tuple[str, str], ...], float]
 
 
-def unpacked(folder: Path) -> Path:
-    """The folder of `prometheus` and `promtool`; downloads and unpacks the package below `folder` the first time."""
+def unpacked(folder: Path, package: str = "prometheus") -> Path:
+    """The folder of a Debian package's programs; downloads and unpacks it below `folder` the first time."""
     programs = folder / "usr" / "bin"
-    if not (programs / "promtool").exists():
+    if not programs.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "prometheus"]
+        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package]
         if subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False).returncode:
             subprocess.run(["apt-get", "-q", "update"], capture_output=True, timeout=_TIMEOUT, check=True)
             subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=True)
-        (package,) = folder.glob("prometheus_*.deb")
-        subprocess.run(["dpkg-deb", "-x", package, folder], check=True, timeout=_TIMEOUT)
-        package.unlink()
+        (file,) = folder.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", file, folder], check=True, timeout=_TIMEOUT)
+        file.unlink()
     return programs
 
 

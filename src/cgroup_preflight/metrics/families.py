@@ -19,6 +19,12 @@ class Family:
     kind: str
     help: str
 
+    @property
+    def unit(self) -> str:
+        """The unit that its name ends in, empty for none."""
+        words = self.name.removesuffix("_total").split("_")
+        return words[-1] if words[-1] in ("seconds", "bytes") else ""
+
 
 def _counter(name: str, text: str) -> Family:
     return Family(name=name, kind="counter", help=text)
@@ -69,6 +75,9 @@ PIDS_LIMIT = _gauge("slice_pids_limit", "Its own limit of tasks, +Inf for no lim
 PIDS_MAX_EVENTS = _counter(
     "slice_pids_max_events_total", "How often a new task was refused because of a limit of tasks."
 )
+DYING = _gauge(
+    "slice_dying_cgroups", "Cgroups below it that were removed and that memory charged to them keeps in the kernel."
+)
 GENERATION = Family(
     name="slice_unit_generation",
     kind="info",
@@ -79,7 +88,7 @@ GENERATION = Family(
 FAMILIES = (
     CPU_USAGE, CPU_PERIODS, CPU_THROTTLED_PERIODS, CPU_THROTTLED, CPU_QUOTA, CPU_EFFECTIVE, CPU_WEIGHT, CPU_ENTITLEMENT,
     MEMORY_CURRENT, MEMORY_PEAK, SWAP_CURRENT, MEMORY_LIMIT, MEMORY_EFFECTIVE, MEMORY_EVENTS, MEMORY_EVENTS_LOCAL,
-    OOM_KILLS, WAITING, STALLED, IO_READ, IO_WRITTEN, IO_OPERATIONS, PIDS_CURRENT, PIDS_LIMIT, PIDS_MAX_EVENTS, GENERATION,
+    OOM_KILLS, WAITING, STALLED, IO_READ, IO_WRITTEN, IO_OPERATIONS, PIDS_CURRENT, PIDS_LIMIT, PIDS_MAX_EVENTS, DYING, GENERATION,
 )  # fmt: skip
 
 
@@ -187,6 +196,11 @@ def _pids_events(labels: str, text: str) -> tuple[str, ...]:
     return (line(PIDS_MAX_EVENTS, labels, events["max"]) if "max" in events else "",)
 
 
+def _cgroup_stat(labels: str, text: str) -> tuple[str, ...]:
+    stat = _flat(text)
+    return (line(DYING, labels, stat["nr_dying_descendants"]) if "nr_dying_descendants" in stat else "",)
+
+
 def _io_stat(labels: str, text: str) -> tuple[str, ...]:
     read, written, operations = [], [], []
     for device, values in parse_io_stat(text).items():
@@ -217,6 +231,7 @@ SOURCES: Mapping[str, Source] = {
     "pids.current": _amount(PIDS_CURRENT),
     "pids.max": _amount(PIDS_LIMIT),
     "pids.events": Source(families=(PIDS_MAX_EVENTS,), make=_pids_events),
+    "cgroup.stat": Source(families=(DYING,), make=_cgroup_stat),
 }
 
 

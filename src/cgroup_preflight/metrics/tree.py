@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.metrics.door import Door, Folder
@@ -107,7 +108,7 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
-        self._changed: dict[str, frozenset[str]] = {}
+        self._changed: dict[str, AbstractSet[str]] = {}
         self._now_ns = 0
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
@@ -268,12 +269,15 @@ class Tree:
 
     def _keep(self, node: _Node, now: int, changed: _Changes) -> None:
         old = node.sample
-        files, errors = {**old.files, **changed}, old.errors
-        gone = {name: value for name, value in changed.items() if isinstance(value, int)}
-        if gone or errors:
-            files = {name: data for name, data in files.items() if name not in gone}
-            known = {**errors, **gone}
-            errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
+        files, errors = dict(old.files), old.errors
+        for name, value in changed.items():
+            if isinstance(value, bytes):
+                files[name] = value
+            else:
+                files.pop(name, None)
+                errors = {**errors, name: value}
+        if errors:
+            errors = {name: value for name, value in errors.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
         before = self._changed.get(old.cgroup)
