@@ -50,7 +50,7 @@ def source(board: dict[str, Any]) -> str:
 def errors(board: dict[str, Any], folder: Path) -> list[str]:
     """Return what the compiler says; `folder` has the packages. Raises OSError."""
     (folder / "board.ts").write_text(source(board))
-    words = [folder / "node_modules" / ".bin" / "tsc", *_OPTIONS, "board.ts"]
+    words = [str(folder / "node_modules" / ".bin" / "tsc"), *_OPTIONS, "board.ts"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     return (done.stdout + done.stderr).splitlines() if done.returncode else []
 
