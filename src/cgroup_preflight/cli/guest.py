@@ -207,7 +207,11 @@ def _inside(item: image.RootImage) -> str:
     age = item.contents.age(dt.datetime.now(tz=dt.UTC).date())
     known = {"systemd": item.contents.packages.get("systemd", ""), "kernel": item.contents.kernel}
     versions = [f"{name} {plain(version)}" for name, version in known.items() if version]
-    day = f"archive of {item.contents.day} ({age} day{'' if age == 1 else 's'} old)" if age is not None else "archive of an unknown day"
+    day = (
+        f"archive of {item.contents.day} ({age} day{'' if age == 1 else 's'} old)"
+        if age is not None
+        else "archive of an unknown day"
+    )
     return f"  {', '.join((day, *versions))}"
 
 

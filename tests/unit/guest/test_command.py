@@ -1,6 +1,7 @@
 """`cgroup-preflight guest`: its images, and what goes into a guest; nothing is booted."""
 
 import argparse
+import datetime as dt
 import os
 
 import pytest
@@ -35,6 +36,37 @@ def test_list(cache, capsys):
         f"{recipe_for('debian-12').name}  uml       0 MB",
         "debian-13-0000000000000000  qemu      0 MB  from another version",
     ]
+
+
+def test_list_shows_the_age_and_the_versions_of_an_image(cache, capsys):
+    recipe = recipe_for("debian-14", with_kernel=True)
+    made = put_image(cache, recipe)
+    home = cache / f"{recipe.name}-20261030-00000000"
+    made.root.parent.rename(home)
+    (home / "vmlinuz").touch()
+    lists = "archive x_InRelease Fri, 30 Oct 2026 08:08:01 UTC\n"
+    (home / "contents").write_text(f"{lists}linux-image-7.2.12+deb14-cloud-amd64 7.2.12-1\nsystemd 262-1\n")
+    assert guest.main(["list"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("debian-14"))
+    days = (dt.datetime.now(tz=dt.UTC).date() - dt.date(2026, 10, 30)).days
+    assert row.startswith(f"{home.name}  qemu ")
+    assert row.endswith(
+        f"  archive of 2026-10-30 ({days} day{'' if days == 1 else 's'} old), systemd 262-1, kernel 7.2.12-1"
+    )
+    (home / "contents").write_text("systemd 262-1\n")
+    assert guest.main(["list"]) == 0
+    assert "  archive of an unknown day, systemd 262-1\n" in capsys.readouterr().out
+    assert guest.main(["remove", "debian-14"]) == 0
+    assert not home.exists()
+
+
+def test_a_kernel_of_backports_is_of_this_version(cache, capsys):
+    made = put_image(cache, recipe_for("debian-13", with_kernel=True, kernel="backports"))
+    home = cache / f"{made.name}-20261128-00000000"
+    made.root.parent.rename(home)
+    (home / "vmlinuz").touch()
+    assert guest.main(["list"]) == 0
+    assert f"{home.name}  qemu      0 MB\n" in capsys.readouterr().out
 
 
 def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):
