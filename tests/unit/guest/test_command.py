@@ -8,6 +8,7 @@ import pytest
 
 from cgroup_preflight.cli import guest
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.guest import uml_kernel
 from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.unit.guest.played import PlayedGuest
@@ -67,6 +68,23 @@ def test_a_kernel_of_backports_is_of_this_version(cache, capsys):
     (home / "vmlinuz").touch()
     assert guest.main(["list"]) == 0
     assert f"{home.name}  qemu      0 MB\n" in capsys.readouterr().out
+
+
+def test_a_newer_user_mode_linux_is_listed_and_removed(cache, capsys):
+    for name in (uml_kernel.name_in(cache), "user-mode-linux-0000000000000000"):
+        (cache / name).mkdir()
+        (cache / name / "manifest.json").write_text("{}")
+        (cache / name / "contents").write_text("user-mode-linux 7.2um1\nlibc6 2.43-7\n")
+    assert guest.main(["list"]) == 0
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("user-mode-linux")]
+    assert sorted(rows) == sorted([
+        f"{uml_kernel.name_in(cache)}  uml       0 MB  user-mode-linux 7.2um1, libc6 2.43-7",
+        "user-mode-linux-0000000000000000  uml       0 MB  user-mode-linux 7.2um1, libc6 2.43-7  from another version",
+    ])  # fmt: skip
+    assert guest.main(["remove", "user-mode-linux-0000000000000000"]) == 0
+    assert uml_kernel.list_homes(cache) == (cache / uml_kernel.name_in(cache),)
+    assert guest.main(["remove", "--all"]) == 0
+    assert uml_kernel.list_homes(cache) == ()
 
 
 def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):
