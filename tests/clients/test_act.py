@@ -9,7 +9,7 @@ import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import codec
-from tests.clients.helpers import clean_environment, example, image_cache, run
+from tests.clients.helpers import ROOT, clean_environment, example, image_cache, run
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, pull_event
 from tests.unit.report.samples import HOSTILE, finding, report
@@ -19,6 +19,7 @@ UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))
 HOSTILE_REPORT = report(
     *[finding(Status.FAIL, subject=text or "-", message=f"x {text}") for text in HOSTILE if text.isascii()]
 )
+RECORDING = ROOT / "tests" / "fixtures" / "slices" / "debian-12.json"
 STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
 
 
@@ -176,6 +177,34 @@ def test_this_host_and_the_time_it_takes(go, github):
     assert github.checks[0]["head_sha"] == gh.SHA
     assert all(item["path"] == "deploy/cgroup-preflight.toml" for item in github.checks[0]["annotations"])
     print(f"the job with the action took {seconds:.1f} s")
+
+
+def test_a_merge_request_sees_what_a_merge_would_change(go, github):
+    """Recorded hosts only; the second one would refuse it, and the third recording is not whole."""
+    recording = RECORDING.read_text()
+    changed = recording.replace("CPUQuotaPerSecUSec=2s", "CPUQuotaPerSecUSec=4s")
+    config = '[project]\nname = "demo"\n[rollout.slices.api]\nCPUQuota = "100%"\n'
+    files = {
+        "cgroup-preflight.toml": config, "hosts/a.json": recording, "hosts/b.json": changed, "torn/c.json": recording[:-9],
+        "bad/cgroup-preflight.toml": config.replace(".api", ".absent"), "bad/a.json": recording,
+    }  # fmt: skip
+    plan = {"target": "rollout-plan"}
+    text, outcomes = go(
+        ("good", plan | {"snapshots": "hosts", "key": "good"}), ("torn", plan | {"snapshots": "hosts\ntorn/c.json", "key": "torn"}),
+        ("bad", plan | {"snapshots": "a.json", "key": "bad", "working-directory": "bad"}), ("none", plan | {"key": "none"}),
+        files=files,
+    )  # fmt: skip
+    assert {name: more[:2] for name, more in outcomes.items()} == {
+        "good": ["success", "pass"], "torn": ["failure", "unverified"], "bad": ["failure", "fail"], "none": ["failure", ""],
+    }, text  # fmt: skip
+    bodies = {re.search(r"v1 key=(\S+)", item["body"])[1]: html.unescape(item["body"]) for item in github.comments}
+    assert set(bodies) == {"good", "torn", "bad"}
+    assert "PASS: 2 values would change" in bodies["good"]
+    assert "CPUQuota: 400%" in bodies["good"]
+    assert "on 1 of 2 hosts: a" in bodies["good"]
+    assert "nothing is known about this host" in bodies["torn"]
+    assert "does not know it" in bodies["bad"]
+    assert "target: rollout-plan and the input snapshots go together" in text
 
 
 def test_mistakes_in_the_config_stand_at_their_lines(go, github):

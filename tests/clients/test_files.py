@@ -65,6 +65,23 @@ def test_choices_are_those_of_the_command():
     assert all(item in ACTION["inputs"]["formats"]["description"] for item in FORMATS)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [
+    ({"CGPF_SNAPSHOTS": " hosts/ \n\n-x.json"}, ["rollout", "plan", "--snapshot=hosts/", "--snapshot=-x.json"]),
+    ({"CGPF_SNAPSHOTS": ""}, None), ({"CGPF_SNAPSHOTS": " \n"}, None), ({"CGPF_SNAPSHOTS": "a", "CGPF_REQUIRE": "cpu"}, None),
+    ({"CGPF_SNAPSHOTS": "a", "CGPF_TARGET": "run"}, None), ({"CGPF_SNAPSHOTS": "a", "CGPF_TARGET": "rollout apply"}, None),
+])  # fmt: skip
+def test_a_plan_of_a_rollout_needs_recordings_and_is_nothing_more(given, wanted):
+    environ = {"CGPF_TARGET": "rollout-plan"} | given
+    if wanted is None:
+        with pytest.raises(action_entry.InputError):
+            action_entry.check_inputs(environ)
+        return
+    action_entry.check_inputs(environ)
+    words = action_entry.run_words(environ, "r.json")
+    assert words[:4] == wanted
+    assert not {"apply", "--yes", "resume", "abort"} & set(words)
+
+
 def test_schemas_know_the_same_words():
     engine = config_schema.schema()["properties"]["smoke"]["properties"]["engine"]
     assert {"", *engine["enum"]} == set(INPUTS["engine"]["options"])

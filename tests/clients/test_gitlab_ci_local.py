@@ -224,6 +224,25 @@ together:
     ]  # fmt: skip
 
 
+def test_a_merge_request_sees_what_a_merge_would_change(go, gitlab):
+    config = '[project]\nname = "demo"\n[rollout.slices.api]\nCPUQuota = "100%"\n'
+    recording = (ROOT / "tests" / "fixtures" / "slices" / "debian-12.json").read_text()
+    files = {"cgroup-preflight.toml": config, "hosts/a.json": recording, "hosts/b.json": recording}
+    text, status, folder = go({"target": "rollout-plan", "snapshots": "hosts/a.json hosts"}, files=files)
+    assert status == 0, text
+    assert json.loads((_reports(folder) / "report.json").read_text())["verdict"] == "pass"
+    (note,) = gitlab.notes
+    assert "PASS: 1 value would change" in note["body"]
+    assert "(on all 2 hosts)" in note["body"]
+
+
+def test_a_plan_without_recordings_is_a_mistake(go, gitlab):
+    text, status, _ = go({"target": "rollout-plan"})
+    assert status != 0
+    assert "needs the input snapshots" in text
+    assert gitlab.calls == []
+
+
 def test_wrong_inputs_are_refused_by_the_client(go):
     _, status, _ = go({"engine": "magic"})
     assert status != 0

@@ -36,7 +36,7 @@ Use it as the last step of a job, or once for all jobs of a matrix.
     cgroup-preflight publish report.json
     cgroup-preflight publish reports/           (all .json files below a folder)
     cgroup-preflight publish a.json b.json --format markdown=all.md
-    cgroup-preflight publish --hosts hosts.txt fleet/  (fleet/HOST/report.json)
+    cgroup-preflight publish --hosts hosts.txt fleet/     (reports in fleet/HOST.json)
 
 Tokens come from the environment, or from stdin with --token-stdin:
 CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
@@ -123,7 +123,7 @@ def _results(
 def _fleet_folder(args: argparse.Namespace) -> str:
     if len(args.reports) != 1 or args.expect:
         raise UsageError("--hosts needs one folder, and no --expect", where="--hosts",
-                         remedy=Remedy(title="use --hosts FILE DIR, with the reports in DIR/HOST/report.json"))  # fmt: skip
+                         remedy=Remedy(title="use --hosts FILE DIR, with the reports in DIR/HOST.json"))  # fmt: skip
     return str(args.reports[0])
 
 
@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a job that must have reported, a number of reports, or GitHub's ${{ toJSON(needs) }}; "
         "what is missing is unverified, never a pass")  # fmt: skip
     add("--hosts", metavar="FILE", default="",
-        help="the hosts of a fleet, one a line; the report of each is DIR/HOST/report.json, and a host without one that can "
+        help="the hosts of a fleet, one a line; the report of each is DIR/HOST.json, and a host without one that can "
         "be used is unverified")  # fmt: skip
     add("--baseline", metavar="FILE", default="", help="report of the target branch; a different result is a change")
     add("--prefix", metavar="DIR", default="", help="folder of the repository in which the reports were made")

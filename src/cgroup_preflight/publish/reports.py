@@ -56,7 +56,7 @@ def read_legs(
 
 
 def read_fleet(folder: str, names: Sequence[str], *, hide: Sequence[Secret] = ()) -> tuple[Leg, ...]:
-    """One leg for each host of a fleet, from `folder`/NAME/report.json.
+    """One leg for each host of a fleet, from `folder`/NAME.json.
 
     A host whose report is missing or cannot be used is unverified: it must not stop the others from being shown, and is
     never left out. Raises UsageError above the limits of this module.
@@ -66,10 +66,10 @@ def read_fleet(folder: str, names: Sequence[str], *, hide: Sequence[Secret] = ()
                          remedy=Remedy(title="merge them in parts, and then the parts"))  # fmt: skip
     legs, total = [], 0
     for name in names:
-        path = os.path.join(folder, name, "report.json")
+        path = os.path.join(folder, f"{name}.json")
         if not os.path.lexists(path):
             legs.append(
-                no_report(name, "there is no report: the turn of this host did not come, or nobody could reach it")
+                no_report(name, "there is no report: the turn of this host did not come, or it gave none")
             )
             continue
         try:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.codes import RUNNER_REPORTED
 from cgroup_preflight.core.report import (
     PROBLEMS,
     STATUSES_WORST_FIRST,
@@ -156,6 +157,8 @@ def _grouped(legs: Sequence[Leg], noun: str) -> tuple[Finding, ...]:
 def _same(item: Finding) -> tuple[object, ...]:
     """What findings of several legs have in common if they are shown as one."""
     file = item.location.file if item.location else ""
+    if item.code == RUNNER_REPORTED.code:
+        return item.code, item.subject, item.status, file, item.message
     if not item.code.startswith(_ROLLOUT):
         return item.code, item.subject, item.status, file
     # The subject of the end of a rollout is its number, which no other host has.

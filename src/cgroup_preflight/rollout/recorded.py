@@ -41,7 +41,7 @@ class Recorded:
         try:
             found = self._manager.show(_ALL)
         except HostError as error:
-            raise HostError("the recording does not have the slices of this manager", where=error.where,
+            raise HostError(f"the recording does not have the slices of this manager: {error.message}", where=error.where,
                             remedy=_AGAIN) from None  # fmt: skip
         return {unit: found[unit] for unit in units if unit in found}
 
