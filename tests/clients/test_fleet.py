@@ -9,16 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.helpers import ROOT, run
+from tests.clients.helpers import PLAYED_CONFIG, ROOT, run
 
-CONFIG = """
-[project]
-name = "fleet"
-[rollout]
-steps = ["50%", "100%"]
-[rollout.slices.a]
-CPUQuota = "100%"
-"""
 HERE = Path(__file__).parent
 
 
@@ -34,7 +26,7 @@ def fleet(tmp_path):
     local = tmp_path / "tool.sh"
     local.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}/src" "{sys.executable}" -m cgroup_preflight "$@"\n')
     local.chmod(0o755)
-    (tmp_path / "cgroup-preflight.toml").write_text(CONFIG)
+    (tmp_path / "cgroup-preflight.toml").write_text(PLAYED_CONFIG)
 
     def start(scenarios, *words, **variables):
         lines = []
