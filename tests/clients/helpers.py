@@ -46,6 +46,7 @@ CPUQuota = "100%"
 def played_inventory(folder: Path, scenarios: dict[str, str]) -> str:
     """An inventory of hosts on this machine whose service managers are played, each with a folder of its own."""
     lines = []
+    local = json.dumps(["env", f"PYTHONPATH={ROOT}/src", sys.executable, "-m", "cgroup_preflight"])
     for name, scenario in scenarios.items():
         state = folder / name
         state.mkdir(mode=0o700, parents=True)
@@ -58,12 +59,11 @@ def played_inventory(folder: Path, scenarios: dict[str, str]) -> str:
             "tests.clients.played_host",
             str(state),
         ]
-        lines.append(f"{name} rollout_command='{json.dumps(program)}' rollout_state={state} "
-                     f"rollout_config_on_host={state}/cgroup-preflight.toml")  # fmt: skip
-    local = json.dumps(["env", f"PYTHONPATH={ROOT}/src", sys.executable, "-m", "cgroup_preflight"])
+        # Values in a section [all:vars] would be text, and no lists.
+        lines.append(f"{name} rollout_command='{json.dumps(program)}' rollout_state={state} rollout_become=False "
+                     f"rollout_local_command='{local}' rollout_config_on_host={state}/cgroup-preflight.toml")  # fmt: skip
     return "\n".join([
-        *lines, "[all:vars]", "ansible_connection=local", f"ansible_python_interpreter={sys.executable}",
-        "rollout_become=false", f"rollout_local_command='{local}'", "",
+        *lines, "[all:vars]", "ansible_connection=local", f"ansible_python_interpreter={sys.executable}", "",
     ])  # fmt: skip
 
 

@@ -36,7 +36,7 @@ Use it as the last step of a job, or once for all jobs of a matrix.
     cgroup-preflight publish report.json
     cgroup-preflight publish reports/           (all .json files below a folder)
     cgroup-preflight publish a.json b.json --format markdown=all.md
-    cgroup-preflight publish --hosts hosts.txt fleet/     (reports in fleet/HOST.json)
+    cgroup-preflight publish --hosts hosts.txt fleet/        (fleet/HOST.json)
 
 Tokens come from the environment, or from stdin with --token-stdin:
 CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;

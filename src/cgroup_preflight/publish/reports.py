@@ -68,9 +68,7 @@ def read_fleet(folder: str, names: Sequence[str], *, hide: Sequence[Secret] = ()
     for name in names:
         path = os.path.join(folder, f"{name}.json")
         if not os.path.lexists(path):
-            legs.append(
-                no_report(name, "there is no report: the turn of this host did not come, or it gave none")
-            )
+            legs.append(no_report(name, "there is no report: the turn of this host did not come, or it gave none"))
             continue
         try:
             report, size = read_report(path, hide)

@@ -98,6 +98,6 @@ def _manager(facts: "Facts", choice: "EngineChoice", fs: "HostFs", runner: "Comm
     # Of a live host, only `read` and `exists` are used here, which every HostFs has.
     files: LiveFs = fs  # type: ignore[assignment]
     observer = Observer(files, facts.mount_point)
-    # The folder of drop-ins in a home is not asked for: DropInPaths names those that exist.
+    # No path below a home is needed: DropInPaths names the drop-ins that exist.
     manager = Systemd(choice, runner, None, observer, files, uid=value_or(facts.uid, 0), home="")
     return manager, observer
