@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cgroup_preflight.cli import common
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.errors import ConfigError, HostError, UsageError
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -50,6 +50,9 @@ def _of_host(config: Config, path: str, engine: str) -> tuple[tuple[Finding, ...
         return (_unusable(error.message),), ""
     try:
         return tuple(_planned(config, fs, runner, engine)), recorded_at
+    except ConfigError as error:
+        # What only the numbers of a host make a mistake: a percentage of its memory, for example.
+        return error.findings, recorded_at
     except HostError as error:
         return (_unusable(f"{error.message} ({error.where})"),), recorded_at
 

@@ -12,6 +12,7 @@ from cgroup_preflight.cli.rollout import main
 
 RECORDING = Path(__file__).parents[2] / "fixtures" / "slices" / "debian-12.json"
 CONFIG = '[project]\nname = "shop"\n[rollout]\nsteps = ["50%", "100%"]\n[rollout.slices.api]\n'
+_USED = "/sys/fs/cgroup/api.slice/memory"
 LOWER = f'{CONFIG}CPUQuota = "100%"\nMemoryMax = "128M"\n'
 
 
@@ -66,7 +67,7 @@ def test_it_says_what_the_host_itself_said(plan):
     assert (status, report["verdict"]) == (0, "pass")
     assert messages(report, "pass") == ["CPUQuota: 200% -> 150% -> 100%", "MemoryMax: 256M -> 192M -> 128M"]
     assert [text for text in messages(report, "skip") if "GOMEMLIMIT" in text]
-    assert "1 host as recorded at 2026-11-29T17:47:42Z; later changes are not in the plan" in messages(report, "skip")
+    assert "1 host as recorded at 2026-11-29T18:37:15Z; later changes are not in the plan" in messages(report, "skip")
 
 
 def test_hosts_with_equal_changes_are_one_line_and_others_their_own(plan):
@@ -85,17 +86,15 @@ def test_hosts_with_equal_changes_are_one_line_and_others_their_own(plan):
 @pytest.mark.parametrize(("config", "code", "said"), [
     (CONFIG.replace(".api", ".absent") + 'CPUQuota = "100%"\n', "CGP802", "does not know it"),
     (CONFIG.replace(".api", ".web") + "TasksMax = 50\n", "CGP804", "override.conf sets TasksMax"),
-    (f'{CONFIG}MemoryMax = "100K"\n', "CGP803", "cannot be reclaimed"),
+    (f'{CONFIG}MemoryMax = "128M"\n', "CGP803", "cannot be reclaimed"), (f'{CONFIG}MemoryMax = "1%"\n', "CGP208", "below 16M"),
 ])  # fmt: skip
 def test_what_a_host_would_refuse_fails_before_the_merge(plan, config, code, said):
-    status, report, _ = plan(config, {"one": recording(), "two": recording()})
+    used = {f"read {_USED}.stat": f"anon {200 << 20}\nslab_unreclaimable 0\n"} if code == "CGP803" else {}
+    status, report, _ = plan(config, {"one": recording(**used), "two": recording(**used)})
     assert (status, report["verdict"]) == (1, "fail")
     failed = [item for item in report["findings"] if item["status"] == "fail"]
     assert [item["code"] for item in failed] == [code]
     assert said in failed[0]["message"]
-
-
-_USED = "/sys/fs/cgroup/api.slice/memory"
 
 
 @pytest.mark.parametrize(("text", "said"), [
