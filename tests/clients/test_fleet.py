@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,13 +38,14 @@ def fleet(tmp_path):
             if scenario == "unreachable":
                 (folder / "unreachable").touch()
             command = '["/absent/tool"]' if scenario == "no tool" else tool
-            lines.append(f"{name} host_folder={folder} rollout_command='{command}'\n")
+            place = "/proc/absent/c.toml" if scenario == "no place" else "/srv/cgroup-preflight.toml"
+            lines.append(f"{name} host_folder={folder} rollout_command='{command}' rollout_config_on_host={place}\n")
         (tmp_path / "inventory").write_text(
             "".join(lines) + f"[all:vars]\nansible_connection=namespaced\nansible_python_interpreter={sys.executable}\n"
         )
         given = {
             "rollout_local_command": [str(local)], "rollout_folder": f"{tmp_path}/reports", "rollout_become": False,
-            "rollout_config": f"{tmp_path}/cgroup-preflight.toml", "rollout_config_on_host": "/srv/cgroup-preflight.toml",
+            "rollout_config": f"{tmp_path}/cgroup-preflight.toml",
             "rollout_state": "/srv", "rollout_serial": [1, "100%"], **variables,
         }  # fmt: skip
         environment = {
@@ -62,6 +64,11 @@ def fleet(tmp_path):
     return start
 
 
+def published(text):
+    """What became of the task in each batch: the one report goes out once."""
+    return re.findall(r"^TASK \[rollout : Publish the report\] \*+\n(\w+)", text, re.MULTILINE)
+
+
 def calls(fleet, name):
     path = fleet.folder / "machines" / name / "calls"
     return path.read_text().split() if path.exists() else []
@@ -69,7 +76,7 @@ def calls(fleet, name):
 
 def test_a_good_change_reaches_every_host_in_batches(fleet):
     names = [f"h{number}" for number in range(4)]
-    status, text, report, page = fleet(dict.fromkeys(names, "good"))
+    status, text, report, page = fleet(dict.fromkeys(names, "good"), rollout_publish="auto")
     assert status == 0, text
     assert report["verdict"] == "pass"
     assert "**4 hosts:** ✅ 4 pass" in page
@@ -81,6 +88,7 @@ def test_a_good_change_reaches_every_host_in_batches(fleet):
         journal = json.loads((fleet.folder / f"reports/journals/{name}.json").read_text())
         assert journal["records"][-1]["kind"] == "promoted"
     assert text.count("PLAY [Roll out the limits]") == 2
+    assert published(text) == ["skipping", "ok"]
 
 
 def test_it_stops_after_the_batch_that_was_taken_back_and_forgets_nobody(fleet):
@@ -93,25 +101,27 @@ def test_it_stops_after_the_batch_that_was_taken_back_and_forgets_nobody(fleet):
         "h4": "torn",
         "h5": "no tool",
         "h6": "killed",
+        "h7": "no place",
     }
     late = {f"late{number}": "good" for number in range(2)}
-    status, text, report, page = fleet({**scenarios, **late}, rollout_serial=[1, 6, "100%"])
+    status, text, report, page = fleet({**scenarios, **late}, rollout_serial=[1, 7, "100%"], rollout_publish="auto")
     assert status != 0
     assert report["verdict"] == "fail"
-    assert "**9 hosts:** ❌ 1 fail, ⚠️ 7 unverified, ✅ 1 pass" in page, text
+    assert "**10 hosts:** ❌ 1 fail, ⚠️ 8 unverified, ✅ 1 pass" in page, text
     found = {
         (item["code"], item["status"]): item["message"]
         for item in report["findings"]
         if item["status"] in ("fail", "unverified")
     }
     assert "throttled" in found["CGP805", "fail"]
-    assert "(on 1 of 9 hosts: h1)" in found["CGP805", "fail"]
-    assert "(on 1 of 9 hosts: h6)" in found["CGP807", "unverified"]
+    assert "(on 1 of 10 hosts: h1)" in found["CGP805", "fail"]
+    assert "(on 1 of 10 hosts: h6)" in found["CGP807", "unverified"]
     told = [item["message"] for item in report["findings"] if item["code"] == "CGP608"]
     assert [message for message in told if "turn of this host" in message and "late0, late1" in message]
     assert [message for message in told if "this is not a report" in message and "h4" in message]
-    assert [message for message in told if "gave no report" in message and "h2, h3, h5" in message]
+    assert [message for message in told if "gave no report" in message and "h2, h3, h5, h7" in message]
     assert [calls(fleet, name) for name in late] == [[], []]
+    assert published(text) == ["skipping", "ok"]
     assert calls(fleet, "h2")[:4] == ["h2", "plan", "h2", "apply"]
 
 

@@ -69,6 +69,7 @@ class Bridge(socketserver.ThreadingUnixStreamServer):
         if asked["op"] == "put":
             with self.turn:
                 self.guest.write_file(asked["path"], data, mode=0o644)
+                self.guest.run(["chown", asked["user"], asked["path"]])
             return {}
         applies = b'"apply"' in data or b"'apply'" in data
         with self.turn:
@@ -136,7 +137,7 @@ def start(guest, user, service):
 def inventory(guest, users):
     lines = []
     for host, user in users.items():
-        environment = ["PYTHONPATH=/run/preflight/in/src", f"PYTHONPYCACHEPREFIX=/tmp/pycache-{user}"]
+        environment = [f"PYTHONPATH={input_path('src')}", f"PYTHONPYCACHEPREFIX=/tmp/pycache-{user}"]
         options = [] if user == "root" else ["--engine", "user"]
         if user != "root":
             environment.append(f"XDG_RUNTIME_DIR=/run/user/{guest.uid(user)}")
@@ -169,7 +170,6 @@ def test_real_managers_in_a_guest(tmp_path):
         start(guest, "root", CALM)
         start(guest, "tester", GREEDY)
         start(guest, "runner", CALM)
-        guest.run(["sh", "-c", f"echo {input_path('src')}"])
         bridge = Bridge(str(tmp_path / "socket"), guest, "cut")
         threading.Thread(target=bridge.serve_forever, daemon=True).start()
         begun = time.monotonic()

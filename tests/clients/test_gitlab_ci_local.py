@@ -38,7 +38,17 @@ def including(wheel, **inputs):
 def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
     """`go(inputs, more, jobs)`: what the client printed, its exit status, and the project's folder."""
 
-    def start(inputs=None, more="", jobs=(), files=None, binaries=None, token=gl.TOKEN, links=(), variables=None):
+    def start(
+        inputs=None,
+        more="",
+        jobs=(),
+        files=None,
+        binaries=None,
+        token=gl.TOKEN,
+        links=(),
+        variables=None,
+        isolated=True,
+    ):
         folder = project({
             ".gitlab-ci-template.yml": TEMPLATE, "cgroup-preflight.toml": CONFIG, "deploy/cgroup-preflight.toml": CONFIG,
             ".gitlab-ci.yml": including(wheel, **(inputs or {})) + more, ".gitignore": ".gitlab-ci-local/\n", **(files or {}),
@@ -49,7 +59,7 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
             "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": gl.SHA, "CI_PIPELINE_ID": "1000", "CI_JOB_TOKEN": gl.JOB_TOKEN,
             "CGROUP_PREFLIGHT_GITLAB_TOKEN": token,
         } | (variables or {})  # fmt: skip
-        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", "--shell-isolation"]
+        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", *(["--shell-isolation"] if isolated else [])]
         for name, value in variables.items():
             argv += ["--variable", f"{name}={value}"]
         environment = clean_environment(tmp_path)
@@ -275,7 +285,10 @@ def test_the_deploy_job_of_the_example_waits_for_somebody_and_reports(go, gitlab
         "CI_COMMIT_BRANCH": "topic",
         "CI_DEFAULT_BRANCH": "topic",
     }
-    log, status, folder = go(jobs=("rollout", "--evaluate-rule-changes=false"), files=files, variables=branch)
+    # Isolated, the client removes what the script made before after_script runs; GitLab does not.
+    log, status, folder = go(
+        jobs=("rollout", "--evaluate-rule-changes=false"), files=files, variables=branch, isolated=False
+    )
     assert status == 0, log
     kept = next(folder.rglob("rollout-reports/report.json")).parent  # the client keeps artifacts elsewhere
     report = json.loads((kept / "report.json").read_text())

@@ -114,7 +114,7 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
 
 #: Two columns: with four, a phone shows the first three and cuts off what was found.
 _FINDINGS_HEAD = "\n| Check | Found |\n|---|---|\n"
-_CHANGES_HEAD = "\n| Slice | Would change |\n|---|---|\n"
+_CHANGES_HEAD = "\n| Slice | Change |\n|---|---|\n"
 _SERVICES_HEAD = "\n| Service | Limits | Memory | CPU |\n|---|---|---|---|\n"
 
 
