@@ -70,25 +70,11 @@ class DeadMan:
     mark: str
 
 
-class Manager(Protocol):
-    """A service manager and the kernel's files of its units. Methods have time-outs and raise HostError without an answer."""
-
-    name: str
+class Reader(Protocol):
+    """What a plan reads of a service manager and of the kernel's files of its units; methods raise HostError without an answer."""
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         """Everything about units that the manager knows."""
-
-    def values(self, units: Sequence[str]) -> dict[str, Values]:
-        """Only the properties, as quickly as possible."""
-
-    def set(self, unit: str, values: Values, *, runtime: bool) -> str:
-        """Changes properties of a running unit with one call, all or none; the manager's words where it refused."""
-
-    def reload(self) -> None:
-        """Makes the manager read all unit files again (daemon-reload)."""
-
-    def boot(self) -> str:
-        """What differs from one start of the host to the next."""
 
     def attribute(self, cgroup: str, name: str) -> str | None:
         """The text of a file of a cgroup, None where it cannot be read."""
@@ -104,6 +90,24 @@ class Manager(Protocol):
 
     def read_file(self, path: str) -> str | None:
         """The text of a file, None where it does not exist."""
+
+
+class Manager(Reader, Protocol):
+    """A service manager and the kernel's files of its units. Methods have time-outs and raise HostError without an answer."""
+
+    name: str
+
+    def values(self, units: Sequence[str]) -> dict[str, Values]:
+        """Only the properties, as quickly as possible."""
+
+    def set(self, unit: str, values: Values, *, runtime: bool) -> str:
+        """Changes properties of a running unit with one call, all or none; the manager's words where it refused."""
+
+    def reload(self) -> None:
+        """Makes the manager read all unit files again (daemon-reload)."""
+
+    def boot(self) -> str:
+        """What differs from one start of the host to the next."""
 
     def write_file(self, path: str, text: str) -> None:
         """Writes a file whole, and creates its folder."""
