@@ -34,6 +34,7 @@ soak = "3s"
 deadline = "20s"
 restore_after = "10s"
 periods_min = 5
+throttled_margin = "20%"
 pressure_floor = "100%"
 neighbour_margin = "100%"
 """
@@ -89,8 +90,8 @@ def _wait_for(guest: Guest, kind: str, *, stage: int | None = None, seconds: flo
 def _config(guest: Guest, text: str, service: str = _CALM) -> None:
     """Everything as it was before, with a running service in the slice."""
     _shell(guest, "systemctl stop cgroup-preflight-rollout.timer lab17.service lab17.slice 2>/dev/null || true; "
-           f"rm -rf {_PLACE} {_CONTROL}/lab17.slice.d /run/systemd/system.control/lab17.slice.d "
-           f"{_UNITS}/lab17.slice.d /run/systemd/system/lab17.slice.d /run/systemd/system/cgroup-preflight-rollout.*; "
+           f"rm -rf {_PLACE} {_UNITS}/cgroup-preflight-rollout.* {_UNITS}/timers.target.d {_CONTROL}/lab17.slice.d /run/systemd/system.control/lab17.slice.d "
+           f"{_UNITS}/lab17.slice.d /run/systemd/system/lab17.slice.d /run/systemd/system/cgroup-preflight-rollout.* /run/systemd/system/timers.target.d; "
            f"mkdir -p {_STATE}; chmod 700 {_STATE}")  # fmt: skip
     guest.write_file(f"{_UNITS}/lab17.slice", _SLICE.encode())
     guest.write_file(f"{_UNITS}/lab17.service", service.encode())

@@ -11,6 +11,8 @@ from cgroup_preflight.rollout.limits import assignment
 from cgroup_preflight.rollout.stages import Change, changes
 
 UNIT = "cgroup-preflight-rollout"
+#: What starts the timer again with the manager: after a start of the host, and of a user's manager, which keeps /run.
+WANTED = f"timers.target.d/{UNIT}.conf"
 _WHO = "cgroup-preflight rollout "
 
 
@@ -43,8 +45,13 @@ def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str])
     if plan.removed:
         found.append((programs["rm"], "-f", "--", *plan.removed))
     found += [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
+    if plan.copies:
+        found.append((programs["sync"], "--", *sorted(plan.copies.values())))
     found.append((*systemctl, "daemon-reload"))
     found.append((programs["touch"], "--", plan.mark))
+    if plan.own:
+        # Last: until here, the next start of the host begins all of this again.
+        found.append((programs["rm"], "-f", "--", *plan.own))
     return tuple(found)
 
 
@@ -59,9 +66,15 @@ def service_text(plan: DeadMan, argvs: Sequence[Sequence[str]]) -> str:
 def timer_text(plan: DeadMan) -> str:
     """The timer; `systemctl restart` lets its time begin again (systemd.timer(5), OnActiveSec=)."""
     return "\n".join([
-        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}", "DefaultDependencies=no", "",
+        # Each renewal is a start, and after five in 10s systemd would refuse: then nothing would restore.
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}", "DefaultDependencies=no", "StartLimitIntervalSec=0", "",
         "[Timer]", f"OnActiveSec={plan.seconds:g}s", "AccuracySec=100ms", f"Unit={UNIT}.service", "",
     ])  # fmt: skip
+
+
+def wanted_text() -> str:
+    """The drop-in of timers.target."""
+    return f"[Unit]\nWants={UNIT}.timer\n"
 
 
 def rollout_of(description: str) -> str:

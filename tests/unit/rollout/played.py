@@ -13,7 +13,7 @@ from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.base import DeadMan, Shown, UnitPlan
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names
 from cgroup_preflight.rollout.judge import Window
-from cgroup_preflight.rollout.limits import LIMITS, PERCENT, kernel_text
+from cgroup_preflight.rollout.limits import LIMITS, PERCENT, assignment, kernel_text
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.stages import Way, complete, groups, stages
 
@@ -97,7 +97,7 @@ class PlayedManager:
 
     def set_by_anybody(self, unit: str, values, *, runtime: bool) -> None:
         for name, value in values.items():
-            self.files[f"{RUN if runtime else ETC}/{unit}.d/50-{name}.conf"] = f"[Slice]\n{name}={value}\n"
+            self.files[f"{RUN if runtime else ETC}/{unit}.d/50-{name}.conf"] = f"[Slice]\n{assignment(name, value)}\n"
             self.memory[unit][name] = value
             if name not in self.deaf:
                 self.kernel[unit][name] = value
@@ -168,6 +168,9 @@ class PlayedManager:
             self.files.pop(path, None)
         self._tick()
 
+    def sync_files(self, paths: Sequence[str]) -> None:
+        self._tick()
+
     # --- the timer
 
     def arm(self, dead_man: DeadMan) -> None:
@@ -204,8 +207,10 @@ class PlayedManager:
             pass
 
     def start_again(self) -> None:
-        """A restart of the host."""
-        self.boot_id, self.timer, self.kill_at = "boot-2", None, None
+        """A restart of the host: a persistent timer begins again."""
+        self.boot_id, self.kill_at = "boot-2", None
+        lasting = self.timer is not None and self.timer[0].persistent
+        self.timer = (self.timer[0], self.clock.now + self.timer[0].seconds) if self.timer and lasting else None
         self.files = {path: text for path, text in self.files.items() if not path.startswith("/run/")}
         self.reload_by_anybody()
 

@@ -12,7 +12,7 @@ UNIT = UnitPlan(
     unit="api.slice", cgroup="/api.slice",
     old={"CPUQuota": None, "MemoryMax": 512 * M, "MemoryHigh": None}, new={"CPUQuota": 50 * PERCENT, "MemoryMax": 256 * M, "MemoryHigh": None},
 )  # fmt: skip
-PROGRAMS = {name: f"/usr/bin/{name}" for name in ("systemctl", "rm", "cp", "touch")}
+PROGRAMS = {name: f"/usr/bin/{name}" for name in ("systemctl", "rm", "cp", "touch", "sync")}
 
 
 def plan(**changed) -> DeadMan:
@@ -32,7 +32,7 @@ def test_the_commands_set_first_then_restore_files_then_reload_and_mark():
     found = commands(plan(), PROGRAMS, ("--user",))
     assert found[0][:6] == ("/usr/bin/systemctl", "--user", "set-property", "--runtime", "--", "api.slice")
     assert {"CPUQuota=", f"MemoryMax={512 * M}"} <= {word for argv in found for word in argv}
-    assert [argv[0].rpartition("/")[2] for argv in found[-4:]] == ["rm", "cp", "systemctl", "touch"]
+    assert [argv[0].rpartition("/")[2] for argv in found[-5:]] == ["rm", "cp", "sync", "systemctl", "touch"]
     assert found[-2][-1] == "daemon-reload"
 
 

@@ -135,6 +135,12 @@ def test_files_are_written_whole_and_removed(tmp_path):
     found.remove_files([path, path])
     assert found.read_file(path) is None
     assert not os.path.exists(os.path.dirname(path))
+    # /run/systemd/system must stay: sd_booted(3) asks for it.
+    alone = tmp_path / "system"
+    alone.mkdir()
+    found.write_file(str(alone / "x.timer"), "text\n")
+    found.remove_files([str(alone / "x.timer")])
+    assert alone.is_dir()
     with pytest.raises(HostError):
         found.read_file(str(tmp_path))
 
@@ -149,7 +155,8 @@ def test_sudo_writes_through_tee():
 
 
 def test_the_timer_is_written_started_anew_and_removed():
-    programs = Programs(is_active=(3, "inactive\n", ""))
+    waiting = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
+    programs = Programs(is_active=(3, "inactive\n", ""), show=(0, waiting, ""))
     found = manager(programs, sudo=True)
     found.arm(
         DeadMan(
@@ -164,9 +171,32 @@ def test_the_timer_is_written_started_anew_and_removed():
     texts = [stdin.decode() for argv, stdin in programs.ran if "tee" in argv]
     assert "ExecStart=-" in texts[0]
     assert "OnActiveSec=60s" in texts[1]
-    assert programs.ran[-1][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
+    assert "Wants=cgroup-preflight-rollout.timer" in texts[2]
+    assert programs.ran[-2][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
     found.disarm()
-    assert programs.ran[-1][0][2:4] == ("rm", "-f")
+    assert programs.ran[-2][0][2:4] == ("rm", "-f")
+
+
+def test_a_timer_that_does_not_run_is_an_error():
+    plan = DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored")
+    for shown in ("", "Id=cgroup-preflight-rollout.timer\nSubState=failed\nDescription=cgroup-preflight rollout r1\n"):
+        with pytest.raises(HostError, match="does not run"):
+            manager(Programs(show=(0, shown, "")), sudo=True).arm(plan)
+
+
+def test_a_persistent_timer_starts_with_the_host_and_removes_itself_last():
+    waiting = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
+    programs = Programs(show=(0, waiting, ""))
+    manager(programs, sudo=True).arm(
+        DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored", persistent=True)
+    )
+    written = [(argv[-1], stdin.decode()) for argv, stdin in programs.ran if "tee" in argv]
+    assert [path for path, _ in written] == [
+        "/etc/systemd/system/cgroup-preflight-rollout.service", "/etc/systemd/system/cgroup-preflight-rollout.timer",
+        "/etc/systemd/system/timers.target.d/cgroup-preflight-rollout.conf"]  # fmt: skip
+    starts = [line for line in written[0][1].splitlines() if line.startswith("ExecStart=")]
+    assert "touch" in starts[-2]
+    assert all(path in starts[-1] for path, _ in written)
 
 
 def test_whose_timer_runs():
