@@ -39,8 +39,9 @@ Use it where services must go on while their limits change.
 If this tool, its session or the network dies, a timer of the service manager
 restores the old values after `restore_after` (default: 1min).
 
-Exit status: 0 done (abort: taken back), 1 refused or taken back, 2 wrong call,
-3 unfinished, or no service manager can be used.
+Exit status: 0 done (abort: taken back), 1 refused, taken back, or stuck between
+old and new (CGP806), 2 wrong call, 3 unfinished, or no service manager can be
+used.
 `cgroup-preflight rollout ACTION --help` explains one action.
 """
 #: Each action in one line, and when to use it.

@@ -36,19 +36,25 @@ def restoring(units: Sequence[UnitPlan], left: Sequence[str] = ()) -> tuple[Chan
 
 
 def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The argv in order. `programs` are absolute paths by name, `manager` the words after systemctl, such as --user."""
+    """The argv in order; before one that may fail there is a `-`, as in a unit file.
+
+    The values come first, whatever else fails; then the files. Both again, where a full disk or a manager without an answer
+    was in the way: what fails then is tried again later. `programs` are absolute paths by name, `manager` the words after
+    systemctl, such as --user.
+    """
     systemctl = (programs["systemctl"], *manager)
-    found: list[tuple[str, ...]] = [
+    values: list[tuple[str, ...]] = [
         (*systemctl, "set-property", "--runtime", "--", call.unit, *(assignment(name, value) for name, value in call.values.items()))
         for call in plan.changes
     ]  # fmt: skip
-    if plan.removed:
-        found.append((programs["rm"], "-f", "--", *plan.removed))
-    found += [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
-    if plan.copies:
-        found.append((programs["sync"], "--", *sorted(plan.copies.values())))
-    found.append((*systemctl, "daemon-reload"))
-    found.append((programs["touch"], "--", plan.mark))
+    gone = [(programs["rm"], "-f", "--", *plan.removed)] if plan.removed else []
+    copied = [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
+    if copied:
+        copied.append((programs["sync"], "--", *sorted(plan.copies.values())))
+    found = [
+        *(("-", *argv) for argv in (*values, *gone)), *values, *gone, *copied,
+        (*systemctl, "daemon-reload"), (programs["touch"], "--", plan.mark),
+    ]  # fmt: skip
     if plan.own:
         # Last: until here, the next start of the host begins all of this again.
         found.append((programs["rm"], "-f", "--", *plan.own))
@@ -56,10 +62,15 @@ def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str])
 
 
 def service_text(plan: DeadMan, argvs: Sequence[Sequence[str]]) -> str:
-    """The service. A command that fails does not keep the next one from running (systemd.service(5), `-`)."""
+    """The service. It is tried again for an hour (systemd.service(5), Restart= of a oneshot: systemd 244)."""
+    lines = (
+        f"ExecStart=-{command_line(argv[1:])}" if argv[0] == "-" else f"ExecStart={command_line(argv)}"
+        for argv in argvs
+    )
     return "\n".join([
-        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}: restore the old limits", "DefaultDependencies=no", "",
-        "[Service]", "Type=oneshot", "TimeoutStartSec=5min", *(f"ExecStart=-{command_line(argv)}" for argv in argvs), "",
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}: restore the old limits", "DefaultDependencies=no",
+        "StartLimitIntervalSec=2h", "StartLimitBurst=360", "",
+        "[Service]", "Type=oneshot", "TimeoutStartSec=5min", "Restart=on-failure", "RestartSec=10s", *lines, "",
     ])  # fmt: skip
 
 

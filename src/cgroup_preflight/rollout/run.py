@@ -359,7 +359,8 @@ class Runner:
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
                 self._hands.manager.disarm()
-                if not self._hands.was_restored():
+                # It may have begun before.
+                if not self._hands.was_restored() and not self._hands.read_back(self._hands.new, held=False):
                     self._add("promoted")
                     self._hands.clean()
                     self._say("done: the new values are persistent")

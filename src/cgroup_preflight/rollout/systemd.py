@@ -207,13 +207,15 @@ class Systemd:
         self._require("restart", "--", f"{UNIT}.timer")
 
     def disarm(self) -> None:
-        """As `Manager.disarm`. A restoration that has begun goes on to its end."""
+        """As `Manager.disarm`. A restoration that has begun goes on to its end, if that is not long; then it is stopped."""
         self._systemctl("stop", "--", f"{UNIT}.timer")
         for _ in range(60):
             done = self._systemctl("is-active", "--", f"{UNIT}.service")
             if done.stdout.strip() not in ("active", "activating", "deactivating"):
                 break
             time.sleep(0.5)
+        else:
+            self._systemctl("stop", "--", f"{UNIT}.service")
         lasting = self._timer_files(self._lasting)
         was_lasting = any(self.read_file(path) is not None for path in lasting)
         # What starts it first: a crash here must not leave a timer that starts with the host.

@@ -30,17 +30,26 @@ def test_every_old_value_comes_back_and_no_setting_as_none():
 
 def test_the_commands_set_first_then_restore_files_then_reload_and_mark():
     found = commands(plan(), PROGRAMS, ("--user",))
-    assert found[0][:6] == ("/usr/bin/systemctl", "--user", "set-property", "--runtime", "--", "api.slice")
+    assert found[0][:7] == ("-", "/usr/bin/systemctl", "--user", "set-property", "--runtime", "--", "api.slice")
     assert {"CPUQuota=", f"MemoryMax={512 * M}"} <= {word for argv in found for word in argv}
     assert [argv[0].rpartition("/")[2] for argv in found[-5:]] == ["rm", "cp", "sync", "systemctl", "touch"]
     assert found[-2][-1] == "daemon-reload"
 
 
-def test_a_command_that_fails_does_not_stop_the_others_and_nothing_is_expanded():
+def test_what_fails_first_does_not_stop_the_others_and_what_fails_in_the_end_is_tried_again_without_a_mark():
+    found = commands(plan(), PROGRAMS, ())
+    calls = len(restoring((UNIT,)))
+    assert [argv[0] == "-" for argv in found] == [True] * (calls + 1) + [False] * (calls + 5)
+    assert found[:calls] == tuple(("-", *argv) for argv in found[calls + 1 : 2 * calls + 1])
+    text = service_text(plan(), found)
+    assert "Restart=on-failure" in text
+
+
+def test_nothing_is_expanded():
     text = service_text(plan(), commands(plan(), PROGRAMS, ()))
     starts = [line for line in text.splitlines() if line.startswith("ExecStart=")]
-    assert all(line.startswith("ExecStart=-/usr/bin/") for line in starts)
-    assert shlex.split(starts[-1].partition("=-")[2]) == ["/usr/bin/touch", "--", "/s/a b%%.restored"]
+    assert shlex.split(starts[-1].partition("=")[2]) == ["/usr/bin/touch", "--", "/s/a b%%.restored"]
+    assert starts[0].startswith("ExecStart=-/usr/bin/systemctl")
 
 
 def test_the_timer_belongs_to_one_rollout():
