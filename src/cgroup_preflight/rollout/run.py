@@ -339,6 +339,8 @@ class Runner:
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while True:
             found = [item for item in self._hands.read_back(self._hands.old, held=False) if item.name not in left]
+            # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
+            found += [item for item in self._hands.over_usage(self._hands.old) if item.name not in left]
             files = self._hands.changed_files(left)
             if not found and not files:
                 return ""
@@ -354,7 +356,7 @@ class Runner:
         why = self._hands.promote()
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while not why:
-            found = self._hands.read_back(self._hands.new, held=False)
+            found = (*self._hands.read_back(self._hands.new, held=False), *self._hands.over_usage(self._hands.new))
             missing = self._hands.unpromoted()
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.

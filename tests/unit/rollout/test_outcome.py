@@ -20,7 +20,9 @@ def _now(game) -> list[tuple[Status, str]]:
     runner, journal = game.runner()
     journal.close()
     hands = runner._hands
-    found = present(runner.state, game.units, hands.read_back(hands.old, held=False), hands.read_back(hands.new, held=False))
+    found = present(
+        runner.state, game.units, hands.read_back(hands.old, held=False), hands.read_back(hands.new, held=False)
+    )
     return [(item.status, f"{item.subject} {item.message}") for item in found]
 
 

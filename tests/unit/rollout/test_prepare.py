@@ -127,6 +127,13 @@ def test_what_was_there_is_kept(manager):
     assert sum(text is not None for text in unit.files.values()) == 1
 
 
+def test_a_kernel_without_pressure_is_a_warning(manager):
+    assert not [item for item in prepared(manager).findings if item.status is Status.WARN]
+    manager.attribute_missing("cpu.pressure")
+    (found,) = [item for item in prepared(manager).findings if item.status is Status.WARN]
+    assert "the judge does not know how long its tasks wait" in found.message
+
+
 def test_a_limit_above_is_a_warning(manager):
     manager.shown["api.slice"] = {"cgroup": "/a.slice/api.slice"}
     manager.above = Effective(

@@ -383,3 +383,23 @@ def test_an_alarm_while_memory_is_reclaimed_is_taken_back_at_once(game):
     state = game.play()
     assert state.reason == "an OOM kill"
     assert game.clock.now < 1065
+
+
+def test_a_limit_that_is_back_and_below_the_usage_is_not_said_to_be_back(tmp_path):
+    game = Game(
+        str(tmp_path), {"a.slice": {"MemoryMax": 256 * M, "MemoryHigh": None}}, {"a.slice": {"MemoryMax": 512 * M}}
+    )
+    game.watcher = harm()
+
+    def grow():
+        if game.manager.kernel["a.slice"]["MemoryMax"] == 512 * M:
+            game.manager.used["a.slice"] = 400 * M
+
+    game.clock.each.append(grow)
+    state = game.play()
+    # Linux 6.16 and systemd 258 write the limit without waiting: it reads back, and nothing is below it.
+    assert state.phase is Phase.STUCK
+    assert "not in force yet: 400M are in use" in state.reason
+    game.clock.each.remove(grow)
+    game.manager.used["a.slice"] = 100 * M
+    assert game.play().phase is Phase.ROLLED_BACK
