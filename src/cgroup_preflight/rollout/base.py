@@ -140,7 +140,10 @@ class Watcher(Protocol):
         """The numbers since the last sample."""
 
     def alarms(self) -> tuple[str, ...]:
-        """What must be taken back at once, since `begin` or the last window; quick."""
+        """What must be taken back at once, since `begin` or the last window."""
+
+    def kills(self) -> tuple[str, ...]:
+        """Only OOM kills: some reads of files, for many times a second."""
 
 
 class Clock(Protocol):

@@ -7,6 +7,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.rollout.apply import Mismatch
 from cgroup_preflight.rollout.base import UnitPlan
+from cgroup_preflight.rollout.judge import Judgement
 from cgroup_preflight.rollout.limits import shown
 from cgroup_preflight.rollout.machine import ENDS, Phase, Record, State
 
@@ -116,3 +117,10 @@ def _end(state: State, records: Sequence[Record], *, wanted: bool, by_timer: boo
     return codes.ROLLOUT_UNFINISHED.finding(
         Status.UNVERIFIED, name, f"{state.phase.value} at step {state.stage + 1} of {state.stages} since {since}{reason}", _RESUME, evidence=evidence,
     )  # fmt: skip
+
+
+def sample_line(found: Judgement, left: float) -> str:
+    """For people who wait: the means until now, and the seconds that are left."""
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
+                        if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
+    return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"

@@ -16,11 +16,14 @@ from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
 from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
 from cgroup_preflight.rollout.memory import is_ready
+from cgroup_preflight.rollout.outcome import sample_line
 from cgroup_preflight.rollout.stages import Stage
 
 #: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
 _VERIFY_SECONDS = 10.0
 _POLL = 0.25
+#: How often OOM kills are looked for.
+_KILL_POLL = 0.1
 #: How often a restoration is tried before the rollout is stuck.
 _RESTORES = 3
 
@@ -244,7 +247,7 @@ class Runner:
                 return
             windows.append(self._watcher.window())
             found = judge(windows, self._baseline, limits)
-            self._say(_line(found, max(end - self._clock.monotonic(), 0.0)))
+            self._say(sample_line(found, max(end - self._clock.monotonic(), 0.0)))
             if found.verdict is Verdict.FAILED:
                 break
         self._judged(judge(windows, self._baseline, limits))
@@ -278,7 +281,13 @@ class Runner:
             left = end - self._clock.monotonic()
             if left <= 0:
                 return True
-            self._clock.sleep(min(left, 2 * _POLL))
+            self._rest(min(left, 2 * _POLL))
+
+    def _rest(self, seconds: float) -> None:
+        """Waits, at most until an OOM kill."""
+        end = self._clock.monotonic() + seconds
+        while not self._watcher.kills() and (left := end - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, _KILL_POLL))
 
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
@@ -385,9 +394,3 @@ class Runner:
             f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else "the old values are back"),
             where=error.where, remedy=Remedy(title="free space, then run: cgroup-preflight rollout abort"),
         ) from error  # fmt: skip
-
-
-def _line(found: Judgement, left: float) -> str:
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
-                        if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
-    return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"

@@ -194,7 +194,7 @@ class Systemd:
             if dead_man.persistent:
                 self.sync_files(tuple(files))
             self.reload()
-        self.renew()
+        self._require("restart", "--", f"{UNIT}.timer")
         if self.armed_for() != dead_man.rollout:
             raise HostError("the timer that would restore the old values does not run", where=f"{UNIT}.timer",
                             remedy=Remedy(title="read why", commands=(("systemctl", *self._words, "status", f"{UNIT}.timer"),)))  # fmt: skip
@@ -203,8 +203,15 @@ class Systemd:
         return (f"{folder}/{WANTED}", f"{folder}/{UNIT}.timer", f"{folder}/{UNIT}.service")
 
     def renew(self) -> None:
-        """As `Manager.renew`."""
-        self._require("restart", "--", f"{UNIT}.timer")
+        """As `Manager.renew`: without a process where this one is root, because an OOM kill may be the next thing to see."""
+        timer = f"{UNIT}.timer"
+        if self._bus is not None:
+            with suppress(bus.BusError):
+                # A renewal that failed behind its answer is seen by the next one.
+                is_active = self._bus.states([timer])[timer]["ActiveState"] == "active"
+                if is_active and bus.REFUSED not in self._bus.call(bus.restart([timer])):
+                    return
+        self._require("restart", "--", timer)
 
     def disarm(self) -> None:
         """As `Manager.disarm`. A restoration that has begun goes on to its end, if that is not long; then it is stopped."""

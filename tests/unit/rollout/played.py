@@ -245,6 +245,8 @@ class PlayedWatcher:
     def alarms(self) -> tuple[str, ...]:
         return tuple(self.alarm)
 
+    kills = alarms
+
 
 CONFIG = Rollout(steps=(5000, 10_000), interval=30.0, settle=10.0, soak=30.0, deadline=60.0, restore_after=60.0)
 CAPACITY = {"CPUQuota": 4_000_000, "MemoryMax": 8 << 30, "MemoryHigh": 8 << 30, "TasksMax": 30_000}

@@ -177,6 +177,28 @@ def test_the_timer_is_written_started_anew_and_removed():
     assert programs.ran[-2][0][2:4] == ("rm", "-f")
 
 
+class TimerBus(Bus):
+    """A private bus with the state of the timer."""
+
+    def __init__(self, answer, state) -> None:
+        super().__init__(answer)
+        self.state = state
+
+    def states(self, units):
+        return {unit: {"ActiveState": self.state} for unit in units}
+
+
+@pytest.mark.parametrize(("answer", "state", "processes"), [
+    (1, "active", 0), (bus.REFUSED, "active", 1), (1, "failed", 1), (bus.BusError("gone"), "active", 1)])  # fmt: skip
+def test_the_timer_is_renewed_without_a_process_where_that_can_be_seen_to_work(answer, state, processes):
+    programs, line = Programs(), TimerBus(answer, state)
+    manager(programs, private=line).renew()
+    assert [argv[-3:] for argv, _ in programs.ran] == [("restart", "--", "cgroup-preflight-rollout.timer")] * processes
+    assert processes or line.calls[0].member == "RestartUnit"
+    with pytest.raises(HostError):
+        manager(Programs(restart=(1, "", "failed")), private=TimerBus(answer, "failed")).renew()
+
+
 def test_a_timer_that_does_not_run_is_an_error():
     plan = DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored")
     for shown in ("", "Id=cgroup-preflight-rollout.timer\nSubState=failed\nDescription=cgroup-preflight rollout r1\n"):
