@@ -26,7 +26,7 @@ interval = "INTERVAL"
 settle = "0s"
 soak = "1s"
 deadline = "15s"
-restore_after = "10s"
+restore_after = "15s"
 samples_min = 1
 periods_min = 5
 throttled_margin = "20%"
@@ -96,8 +96,9 @@ class Host:
         return f"/sys/fs/cgroup{above}/lab17.slice"
 
     def shell(self, script: str, *, timeout: float = 180) -> str:
-        """A script that must succeed, as whoever owns the manager; `$S` is systemctl."""
-        names = f"export XDG_RUNTIME_DIR={self._runtime}; S='systemctl --user'" if self.manager else "S=systemctl"
+        """A script that must succeed, as whoever owns the manager; `$S` is systemctl, `$RUN` systemd-run."""
+        user = " --user" if self.manager else ""
+        names = f"export XDG_RUNTIME_DIR={self._runtime}; S='systemctl{user}'; RUN='systemd-run{user}'"
         done = self.guest.run(["sh", "-c", f"{names}; {script}"], user=self.manager, timeout=timeout)
         assert done.returncode == 0, done
         return done.text
