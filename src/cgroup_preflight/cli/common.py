@@ -97,6 +97,11 @@ def context(
     return replace(found, engine=choose_engine(facts, engine, found.required, _place(facts, cgroup)))
 
 
+def manager_context(config: "Config | None", engine: str) -> "Context":
+    """What the checks need where only a service manager can do the work: never the engine cgroupfs."""
+    return context_of(_facts(""), config, engine)
+
+
 def context_of(
     facts: "Facts", config: "Config | None", engine: str, extra: Sequence[str] = (), *, plan: "Plan | None" = None
 ) -> "Context":  # fmt: skip

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from cgroup_preflight.cli import common, options
-from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.engines.choice import MANAGERS
 from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name in ("plan", "apply"):
             options.add_config(action)
-            action.add_argument("--engine", choices=[item for item in ENGINES if item != "guest"], default="auto",
+            action.add_argument("--engine", choices=("auto", *MANAGERS), default="auto",
                                 help="whose units: of the system's manager, or of your own (default: auto)")  # fmt: skip
         if name in ("apply", "abort"):
             action.add_argument("--yes", action="store_true", help="do not ask")
@@ -133,7 +133,7 @@ def _opened(args: argparse.Namespace) -> "tuple[Config, Host, Context]":
     config = common.load_config(args.config, args.allow_outside)
     from cgroup_preflight.rollout.session import host_of
 
-    context = common.context(config, args.engine, ())
+    context = common.manager_context(config, args.engine)
     return config, host_of(context.facts, context.engine), context
 
 
@@ -279,7 +279,7 @@ def _last(state: str) -> "tuple[str, Read]":
 def _host_of(engine: str) -> "tuple[Host, Context]":
     from cgroup_preflight.rollout.session import host_of
 
-    context = common.context(None, engine, ())
+    context = common.manager_context(None, engine)
     return host_of(context.facts, context.engine), context
 
 
