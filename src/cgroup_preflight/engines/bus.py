@@ -77,13 +77,6 @@ def stop(units: Sequence[str]) -> list[Call]:
     return [Call(path=_MANAGER[0], interface=_MANAGER[1], member="StopUnit", words=(unit, "replace")) for unit in units]
 
 
-def restart(units: Sequence[str]) -> list[Call]:
-    """As `systemctl restart --no-block`."""
-    return [
-        Call(path=_MANAGER[0], interface=_MANAGER[1], member="RestartUnit", words=(unit, "replace")) for unit in units
-    ]
-
-
 def kill(units: Sequence[str], number: int) -> list[Call]:
     """As `systemctl kill --kill-who=all`."""
     return [

@@ -48,7 +48,9 @@ def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str])
         for call in plan.changes
     ]  # fmt: skip
     gone = [(programs["rm"], "-f", "--", *plan.removed)] if plan.removed else []
-    copied: list[tuple[str, ...]] = [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
+    copied: list[tuple[str, ...]] = [
+        (programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())
+    ]
     if copied:
         copied.append((programs["sync"], "--", *sorted(plan.copies.values())))
     found = [

@@ -48,7 +48,7 @@ def present(
 
 
 def _between(unit: str, name: str, old: tuple[str, str | None], new: tuple[str, str | None]) -> Finding:
-    """One value of a rollout that has not ended: its old and new text, each with what is there instead, None for itself."""
+    """One value of a rollout that has not ended: its old and new text, each with what the host has instead, None for itself."""
     if old[1] is None:
         return codes.ROLLOUT_UNFINISHED.finding(Status.PASS, unit, f"{name} is {old[0]} now, the old value")
     now, what = (new[0], "the new value") if new[1] is None else (old[1], f"between {old[0]} (old) and {new[0]} (new)")

@@ -33,6 +33,8 @@ _SET_TIMEOUT = 90.0
 _BUS_NAMES = {limit.bus: name for name, limit in LIMITS.items()}
 _PERIOD = "CPUQuotaPeriodUSec"
 _SHOWN = ("Id", "LoadState", "ActiveState", "ControlGroup", "Transient", "DropInPaths", _PERIOD, *_BUS_NAMES)
+_RENEWAL = bus.Call(path="/org/freedesktop/systemd1", interface="org.freedesktop.systemd1.Manager", member="RestartUnit",
+                    words=(f"{UNIT}.timer", "replace"))  # fmt: skip
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
@@ -209,7 +211,7 @@ class Systemd:
             with suppress(bus.BusError):
                 # A renewal that failed behind its answer is seen by the next one.
                 is_active = self._bus.states([timer])[timer]["ActiveState"] == "active"
-                if is_active and bus.REFUSED not in self._bus.call(bus.restart([timer])):
+                if is_active and bus.REFUSED not in self._bus.call([_RENEWAL]):
                     return
         self._require("restart", "--", timer)
 
