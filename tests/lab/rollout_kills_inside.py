@@ -4,6 +4,7 @@ The tool is forked from this process, which has its modules already: on a slow m
 Call: rollout_kills_inside.py PLACE COUNT SEED NEW_CPU_MAX, as root; PLACE has the config and `state`.
 """
 
+import contextlib
 import glob
 import json
 import os
@@ -29,6 +30,9 @@ def main() -> None:
     os.chdir(place)
     chance, bad = random.Random(seed), 0
     clean()
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+        # Imports what a rollout needs, so that each of the others has it already.
+        assert tool.main(["plan"]) == 0
     began = time.monotonic()
     assert ended(started("apply", "--yes")) == 0, "a rollout that nobody kills"
     whole = time.monotonic() - began

@@ -26,7 +26,7 @@ interval = "INTERVAL"
 settle = "0s"
 soak = "1s"
 deadline = "15s"
-restore_after = "15s"
+restore_after = "RESTORE"
 samples_min = 1
 periods_min = 5
 throttled_margin = "20%"
@@ -39,9 +39,9 @@ QUOTA = 'CPUQuota = "150%"\n'
 _UNIT = "cgroup-preflight-rollout"
 
 
-def toml(targets: str, interval: str = "1s", more: str = "") -> str:
-    """A config with these targets of the slice, and each step watched for `interval`."""
-    return _ROLLOUT.replace("INTERVAL", interval) + targets + more
+def toml(targets: str, interval: str = "1s", more: str = "", restore: str = "40s") -> str:
+    """A config with these targets of the slice; each step is watched for `interval`, the timer restores after `restore`."""
+    return _ROLLOUT.replace("INTERVAL", interval).replace("RESTORE", restore) + targets + more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +213,11 @@ class Host:
 def codes(report: dict[str, Any], *statuses: str) -> list[str]:
     """The codes of the findings with one of these statuses."""
     return [item["code"] for item in report["findings"] if item["status"] in statuses]
+
+
+def said(report: dict[str, Any]) -> list[str]:
+    """What a report says, for a test that fails."""
+    return [f"{item['status']} {item['code']} {item['subject']}: {item['message']}" for item in report["findings"]]
 
 
 def reason(host: Host) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from tests.lab.conftest import KINDS, Boot
-from tests.lab.rollouts import BOTH, NEW, OLD, QUOTA, Host, codes, go_service, reason, toml
+from tests.lab.rollouts import BOTH, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
 
 _D13 = GuestSpec(distro="debian-13", mode=BootMode.FULL)
 #: Guest, who calls the tool, and whose manager it is.
@@ -26,7 +26,7 @@ _KILLS = 60
 _KILLS_SCRIPT = Path(__file__).with_name("rollout_kills_inside.py")
 #: More than two seconds on the CPU of a user-mode-linux are not our own.
 _OOM_SECONDS = 2.0
-_RESTORE_AFTER = 15.0
+_RESTORE = "15s"
 
 
 @pytest.fixture(
@@ -59,11 +59,11 @@ def _rollback_seconds(host: Host) -> float:
 def test_a_good_change_is_planned_goes_through_and_stays(host: Host) -> None:
     host.prepare(toml(QUOTA))
     status, plan = host.call("plan", *(("--engine", "user") if host.manager else ()))
-    assert status == 0, plan
+    assert status == 0, said(plan)
     assert "CPUQuota: 200% -> 175% -> 150%" in [item["message"] for item in plan["findings"]]
     assert host.kernel() == OLD, "a plan changes nothing"
     status, report = host.apply()
-    assert status == 0, report
+    assert status == 0, said(report)
     assert host.is_new({"cpu.max": NEW["cpu.max"]})
     assert host.last() == "promoted"
     assert "CPUQuota=150%" in host.shell(f"cat {host.control}/lab17.slice.d/50-CPUQuota.conf")
@@ -82,14 +82,14 @@ def test_a_go_service_under_load_goes_through_all_steps_and_back_again(host: Hos
     running = host.guest.spawn(["python3", "-c", load])
     try:
         status, report = host.apply()
-        assert status == 0, report
+        assert status == 0, said(report)
         assert host.is_new()
         assert host.apply()[0] == 0, "nothing to do"
         host.guest.write_file(
             f"{host.place}/cgroup-preflight.toml", toml('CPUQuota = "180%"\nMemoryMax = "256M"\n').encode()
         )
         status, report = host.apply()
-        assert status == 0, report
+        assert status == 0, said(report)
         assert host.is_new({"cpu.max": "180000 100000"})
     finally:
         host.guest.signal(running, 9)
@@ -104,7 +104,7 @@ def test_a_quota_too_low_is_taken_back_where_throttling_rises(host: Host, say: C
         toml('CPUQuota = "5%"\n'), "[Service]\nSlice=lab17.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n"
     )
     status, report = host.apply()
-    assert status == 1, report
+    assert status == 1, said(report)
     assert "CGP805" in codes(report, "fail")
     assert "throttled" in reason(host)
     # Half of the way still has a CPU and 2 % on a guest with one CPU; on others it is throttled there.
@@ -117,7 +117,7 @@ def test_a_quota_too_low_is_taken_back_where_throttling_rises(host: Host, say: C
 def test_a_go_service_under_load_that_is_throttled_is_taken_back(host: Host, say: Callable[..., None]) -> None:
     host.prepare(toml('CPUQuota = "2%"\n'), go_service("server", "--port", "8099", "--workers", "1"))
     status, report = host.apply()
-    assert status == 1, report
+    assert status == 1, said(report)
     assert "throttled" in reason(host)
     assert host.is_old()
     say("Go, throttled:", reason(host), "; restored in", _rollback_seconds(host), "s")
@@ -130,7 +130,7 @@ def test_memory_that_is_in_use_is_refused_with_numbers(host: Host) -> None:
     )
     host.wait_until(f'[ "$(cat {host.cgroup}/memory.current)" -gt 150000000 ]')
     status, report = host.apply()
-    assert (status, codes(report, "fail")) == (1, ["CGP803"]), report
+    assert (status, codes(report, "fail")) == (1, ["CGP803"]), said(report)
     assert host.is_old()
 
 
@@ -140,7 +140,7 @@ def test_memory_that_grows_meanwhile_is_taken_back_without_a_kill(host: Host, sa
     grows = go_service("hog", "--keep", "60", "--step", "2", "--max", "140", "--pause", "200ms")
     host.prepare(toml('MemoryMax = "112M"\n', "3s"), grows)
     status, report = host.apply()
-    assert status == 1, report
+    assert status == 1, said(report)
     assert "memory" in reason(host).lower(), reason(host)
     assert host.shell(f"sed -n 's/^oom_kill //p' {host.cgroup}/memory.events").strip() == "0"
     assert host.is_old()
@@ -252,7 +252,7 @@ def test_a_drop_in_that_would_win_is_named_before_anything_changes(host: Host) -
 
 @pytest.mark.parametrize("how", ["kill", pytest.param("session", marks=pytest.mark.measured)])
 def test_a_dead_tool_is_taken_back_by_the_manager(host: Host, how: str, say: Callable[..., None]) -> None:
-    host.prepare(toml(QUOTA, "60s"))
+    host.prepare(toml(QUOTA, "60s", restore=_RESTORE))
     if how == "kill":
         running = host.begin()
         host.wait_for("verified", stage=0)
@@ -278,14 +278,14 @@ def test_a_dead_tool_is_taken_back_by_the_manager(host: Host, how: str, say: Cal
         "-> the old value in the kernel after",
         round(time.monotonic() - began, 1),
         "s; restore_after is",
-        _RESTORE_AFTER,
+        _RESTORE,
     )
     host.wait_until(f"ls {host.state}/*.restored", 40)
     status, report = host.call("status")
     assert "timer has restored" in report["findings"][-1]["message"], report
     assert "CPUQuota is 200% now, the old value" in [item["message"] for item in report["findings"]]
     status, report = host.call("resume")
-    assert status == 1, report
+    assert status == 1, said(report)
     assert "timer" in reason(host)
     assert host.last() == "restored"
     assert host.is_old()
@@ -369,7 +369,7 @@ def test_a_manager_that_gives_no_answer_leaves_the_old_values_in_the_end(host: H
     """The user's manager is stopped for a while; the socket of the system's is hidden."""
     if host.user == "runner":
         pytest.skip("as root")
-    host.prepare(toml(QUOTA, "60s"))
+    host.prepare(toml(QUOTA, "60s", restore=_RESTORE))
     running = host.begin()
     host.wait_for("verified", stage=0)
     if host.manager:
@@ -388,7 +388,7 @@ def test_a_manager_that_gives_no_answer_leaves_the_old_values_in_the_end(host: H
     if host.last() != "restored":
         host.wait_until(f'[ "$(cat {host.cgroup}/cpu.max)" = "{OLD["cpu.max"]}" ]', 90)
         status, report = host.call("resume")
-        assert (status, host.last()) == (1, "restored"), report
+        assert (status, host.last()) == (1, "restored"), said(report)
     assert host.is_old()
 
 
@@ -397,7 +397,7 @@ def test_killed_at_any_moment_it_ends_wholly_old_or_wholly_new(host: Host, say: 
     """60 random moments of the whole way; then `resume`, the manager's timer, or `abort`, in turn."""
     if host.user:
         pytest.skip("as root")
-    host.prepare(toml(QUOTA))
+    host.prepare(toml(QUOTA, restore=_RESTORE))
     host.guest.write_file(f"{host.place}/kills.py", _KILLS_SCRIPT.read_bytes())
     argv = ["python3", "kills.py", host.place, str(_KILLS), "17", NEW["cpu.max"]]
     done = host.guest.run(argv, env=host.environment, cwd=host.place, timeout=3600)

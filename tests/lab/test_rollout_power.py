@@ -21,7 +21,7 @@ pytestmark = pytest.mark.measured
 _CUTS = 12
 _OTHER = "/sys/fs/cgroup/lab17other.slice/cpu.max"
 #: Two slices, so that the promotion has two calls.
-_TWO = toml(QUOTA, more='[rollout.slices.lab17other]\nCPUQuota = "150%"\n')
+_TWO = toml(QUOTA, more='[rollout.slices.lab17other]\nCPUQuota = "150%"\n', restore="20s")
 #: Calls the tool, and ends it as SIGKILL would after so many persistent changes.
 _KILLED_AFTER = """
 import os, sys

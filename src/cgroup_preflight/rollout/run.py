@@ -365,6 +365,7 @@ class Runner:
         why = self._hands.promote()
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while not why:
+            self._renew()
             found = (*self._hands.read_back(self._hands.new, held=False), *self._hands.over_usage(self._hands.new))
             missing = self._hands.unpromoted()
             if not found and not missing:
