@@ -33,8 +33,11 @@ _SET_TIMEOUT = 90.0
 _BUS_NAMES = {limit.bus: name for name, limit in LIMITS.items()}
 _PERIOD = "CPUQuotaPeriodUSec"
 _SHOWN = ("Id", "LoadState", "ActiveState", "ControlGroup", "Transient", "DropInPaths", _PERIOD, *_BUS_NAMES)
-_RENEWAL = bus.Call(path="/org/freedesktop/systemd1", interface="org.freedesktop.systemd1.Manager", member="RestartUnit",
-                    words=(f"{UNIT}.timer", "replace"))  # fmt: skip
+_OBJECT, _NAME = "/org/freedesktop/systemd1", "org.freedesktop.systemd1"
+_TIMER, _SERVICE = f"{UNIT}.timer", f"{UNIT}.service"
+_OVER = ("inactive", "failed")
+#: How long a stop or a start of the timer may take, and how often that is looked at.
+_WAIT_SECONDS, _POLL = 30.0, 0.1
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
@@ -86,7 +89,8 @@ class Systemd:
 
     def reload(self) -> None:
         """As `Manager.reload`."""
-        self._require("daemon-reload")
+        if not self._asked("Reload"):
+            self._require("daemon-reload")
 
     # --- the machine
 
@@ -196,35 +200,30 @@ class Systemd:
             if dead_man.persistent:
                 self.sync_files(tuple(files))
             self.reload()
-        self._require("restart", "--", f"{UNIT}.timer")
+        self._restart()
         if self.armed_for() != dead_man.rollout:
-            raise HostError("the timer that would restore the old values does not run", where=f"{UNIT}.timer",
-                            remedy=Remedy(title="read why", commands=(("systemctl", *self._words, "status", f"{UNIT}.timer"),)))  # fmt: skip
+            raise HostError("the timer that would restore the old values does not run", where=_TIMER,
+                            remedy=Remedy(title="read why", commands=(("systemctl", *self._words, "status", _TIMER),)))  # fmt: skip
+
+    def _restart(self) -> None:
+        if not self._asked("RestartUnit", _TIMER, "replace") or not self._becomes("active"):
+            self._require("restart", "--", _TIMER)
 
     def _timer_files(self, folder: str) -> tuple[str, ...]:
-        return (f"{folder}/{WANTED}", f"{folder}/{UNIT}.timer", f"{folder}/{UNIT}.service")
+        return (f"{folder}/{WANTED}", f"{folder}/{_TIMER}", f"{folder}/{_SERVICE}")
 
     def renew(self) -> None:
-        """As `Manager.renew`: without a process where this one is root, because an OOM kill may be the next thing to see."""
-        timer = f"{UNIT}.timer"
-        if self._bus is not None:
-            with suppress(bus.BusError):
-                # A renewal that failed behind its answer is seen by the next one.
-                is_active = self._bus.states([timer])[timer]["ActiveState"] == "active"
-                if is_active and bus.REFUSED not in self._bus.call([_RENEWAL]):
-                    return
-        self._require("restart", "--", timer)
+        """As `Manager.renew`: quick where this process is root, because an OOM kill may be the next thing to see."""
+        # A renewal that failed behind its answer is seen by the next one.
+        if not (self._bus is not None and self._is(_TIMER, "active") and self._asked("RestartUnit", _TIMER, "replace")):
+            self._require("restart", "--", _TIMER)
 
     def disarm(self) -> None:
         """As `Manager.disarm`. A restoration that has begun goes on to its end, if that is not long; then it is stopped."""
-        self._systemctl("stop", "--", f"{UNIT}.timer")
-        for _ in range(60):
-            done = self._systemctl("is-active", "--", f"{UNIT}.service")
-            if done.stdout.strip() not in ("active", "activating", "deactivating"):
-                break
-            time.sleep(0.5)
-        else:
-            self._systemctl("stop", "--", f"{UNIT}.service")
+        if not self._asked("StopUnit", _TIMER, "replace"):
+            self._systemctl("stop", "--", _TIMER)
+        if not (self._becomes(*_OVER) and self._becomes(*_OVER, unit=_SERVICE)):
+            self._systemctl("stop", "--", _TIMER, _SERVICE)
         lasting = self._timer_files(self._lasting)
         was_lasting = any(self.read_file(path) is not None for path in lasting)
         # What starts it first: a crash here must not leave a timer that starts with the host.
@@ -234,22 +233,45 @@ class Systemd:
 
     def armed_for(self) -> str:
         """As `Manager.armed_for`."""
-        done = self._systemctl("show", "--property=Id,SubState,Description", "--", f"{UNIT}.timer")
-        (shown, *_) = (*parse_unit_show(done.stdout), {})
+        shown = self._show([_TIMER], ("Id", "SubState", "Description")).get(_TIMER, {})
         return rollout_of(shown.get("Description", "")) if shown.get("SubState") in ("waiting", "running") else ""
+
+    def _becomes(self, *states: str, unit: str = _TIMER) -> bool:
+        """Whether a unit is in one of the states, soon."""
+        until = time.monotonic() + _WAIT_SECONDS
+        while not self._is(unit, *states):
+            if time.monotonic() > until:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def _is(self, unit: str, *states: str) -> bool:
+        return self._show([unit], ("Id", "ActiveState")).get(unit, {}).get("ActiveState", "inactive") in states
 
     # --- programs
 
     def services(self, units: Sequence[str]) -> dict[str, Mapping[str, str]]:
         """ActiveState, InvocationID and NRestarts of services, by unit."""
-        names = ("Id", "ActiveState", "InvocationID", "NRestarts")
-        if not units:
-            return {}
+        return self._show(units, ("Id", "ActiveState", "InvocationID", "NRestarts")) if units else {}
+
+    def _show(self, units: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """Properties of units, by unit; `names` begin with Id."""
         if self._bus is not None:
             with suppress(bus.BusError):
                 return dict(self._bus.show(units, names))
         done = self._systemctl("show", f"--property={','.join(names)}", "--", *units)
         return {item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item}
+
+    def _asked(self, member: str, *words: str) -> bool:
+        """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""
+        if self._bus is None:
+            return False
+        with suppress(bus.BusError):
+            (answer,) = self._bus.call(
+                [bus.Call(path=_OBJECT, interface=f"{_NAME}.Manager", member=member, words=words)]
+            )
+            return answer is not bus.REFUSED
+        return False
 
     def _systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         return self._answer((*self._prefix, "systemctl", *self._words, *words), timeout=timeout)

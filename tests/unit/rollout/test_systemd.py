@@ -156,7 +156,7 @@ def test_sudo_writes_through_tee():
 
 def test_the_timer_is_written_started_anew_and_removed():
     waiting = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
-    programs = Programs(is_active=(3, "inactive\n", ""), show=(0, waiting, ""))
+    programs = Programs(show=(0, waiting, ""))
     found = manager(programs, sudo=True)
     found.arm(
         DeadMan(
@@ -184,19 +184,39 @@ class TimerBus(Bus):
         super().__init__(answer)
         self.state = state
 
-    def states(self, units):
-        return {unit: {"ActiveState": self.state} for unit in units}
+    def show(self, units, names):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {
+            unit: {"ActiveState": self.state, "SubState": "waiting", "Description": "cgroup-preflight rollout r1"}
+            for unit in units
+        }
 
 
 @pytest.mark.parametrize(("answer", "state", "processes"), [
     (1, "active", 0), (bus.REFUSED, "active", 1), (1, "failed", 1), (bus.BusError("gone"), "active", 1)])  # fmt: skip
 def test_the_timer_is_renewed_without_a_process_where_that_can_be_seen_to_work(answer, state, processes):
-    programs, line = Programs(), TimerBus(answer, state)
+    active = f"Id=cgroup-preflight-rollout.timer\nActiveState={state}\n"
+    programs, line = Programs(show=(0, active, "")), TimerBus(answer, state)
     manager(programs, private=line).renew()
-    assert [argv[-3:] for argv, _ in programs.ran] == [("restart", "--", "cgroup-preflight-rollout.timer")] * processes
+    restarts = [argv[-3:] for argv, _ in programs.ran if "show" not in argv]
+    assert restarts == [("restart", "--", "cgroup-preflight-rollout.timer")] * processes
     assert processes or line.calls[0].member == "RestartUnit"
     with pytest.raises(HostError):
         manager(Programs(restart=(1, "", "failed")), private=TimerBus(answer, "failed")).renew()
+
+
+def test_root_needs_no_process_for_the_timer(tmp_path):
+    programs, line = Programs(), TimerBus(None, "active")
+    found = manager(programs, private=line)
+    found._units = found._lasting = str(tmp_path)
+    found.arm(DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored"))
+    assert [call.member for call in line.calls] == ["Reload", "RestartUnit"]
+    line.state = "inactive"
+    found.disarm()
+    assert line.calls[-1].member == "StopUnit"
+    assert [argv[0] for argv, _ in programs.ran] == ["sync"], "what is gone is gone after a power failure, too"
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names]
 
 
 def test_a_timer_that_does_not_run_is_an_error():
