@@ -15,8 +15,8 @@ from tests.lab.configs import ENVIRONMENT, FIXTURES
 SLICE = "[Slice]\nCPUQuota=200%\nMemoryMax=256M\n"
 OLD = {"cpu.max": "200000 100000", "memory.max": str(256 << 20)}
 NEW = {"cpu.max": "150000 100000", "memory.max": str(192 << 20)}
-#: Some CPU time in each period, and a little memory.
-CALM = "[Service]\nSlice=lab17.slice\nExecStart=/bin/sh -c 'while :; do sleep 0.05; done'\n"
+#: Some CPU time in each period, and a little memory. A shell with `sleep` would use most of the guest's CPU for new processes.
+CALM = "[Service]\nSlice=lab17.slice\nExecStart=/usr/bin/python3 -I -S -c 'import time\\nwhile 1: time.sleep(0.05)'\n"
 _ROLLOUT = """
 [project]
 name = "lab"
