@@ -54,6 +54,8 @@ class PlayedManager:
         self.memory = {unit: dict(values) for unit, values in base.items()}
         self.kernel = {unit: dict(values) for unit, values in base.items()}
         self.files: dict[str, str] = {}
+        #: What is on the disk for certain.
+        self.synced: dict[str, str] = {}
         self.used: dict[str, int] = {}
         self.clock = clock
         self.boot_id = "boot-1"
@@ -172,6 +174,7 @@ class PlayedManager:
 
     def sync_files(self, paths: Sequence[str]) -> None:
         self._tick()
+        self.synced |= {path: self.files[path] for path in paths if path in self.files}
 
     # --- the timer
 

@@ -55,6 +55,8 @@ def test_nothing_is_expanded():
 def test_the_timer_belongs_to_one_rollout():
     text = timer_text(plan())
     assert "OnActiveSec=60s" in text
+    # It is started again every few seconds; systemd allows five starts in 10s.
+    assert "StartLimitIntervalSec=0" in text.partition("[Timer]")[0]
     (description,) = [line.partition("=")[2] for line in text.splitlines() if line.startswith("Description=")]
     assert rollout_of(description) == "20260101-000000-ab12"
     assert rollout_of("another timer") == ""

@@ -403,3 +403,32 @@ def test_a_limit_that_is_back_and_below_the_usage_is_not_said_to_be_back(tmp_pat
     game.clock.each.remove(grow)
     game.manager.used["a.slice"] = 100 * M
     assert game.play().phase is Phase.ROLLED_BACK
+
+
+def test_what_is_said_to_be_persistent_is_on_the_disk(game):
+    real, synced = journals.Journal.add, []
+
+    def add(journal, kind, at, **fields):
+        if kind == "promoted":
+            synced.append(dict(game.manager.synced))
+        return real(journal, kind, at, **fields)
+
+    runner, journal = game.runner()
+    journal.add = add.__get__(journal)
+    assert runner.run().phase is Phase.DONE
+    (found,) = synced
+    assert {path: text for path, text in game.manager.files.items() if path.startswith(ETC)} == found
+
+
+def test_a_timer_that_begins_while_it_is_stopped_is_no_promotion(game):
+    real = game.manager.disarm
+
+    def disarm():
+        # It has set the values, and not yet made its mark.
+        if journals.read(game.path).state.phase is Phase.PROMOTING:
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 200 * PERCENT}, runtime=True)
+        real()
+
+    game.manager.disarm = disarm
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert game.is_old()
