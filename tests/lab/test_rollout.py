@@ -66,7 +66,7 @@ def test_a_good_change_is_planned_goes_through_and_stays(host: Host) -> None:
     assert status == 0, said(report)
     assert host.is_new({"cpu.max": NEW["cpu.max"]})
     assert host.last() == "promoted"
-    assert "CPUQuota=150%" in host.shell(f"cat {host.control}/lab17.slice.d/50-CPUQuota.conf")
+    assert "CPUQuota=150" in host.shell(f"cat {host.control}/lab17.slice.d/50-CPUQuota.conf")
     status, report = host.call("status")
     assert (status, codes(report, "warn", "fail")) == (0, [])
     # What changed since then is said.

@@ -12,8 +12,8 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
 from cgroup_preflight.rollout.dead_man import restoring
-from cgroup_preflight.rollout.drop_ins import control_names, hold_text, winner
-from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, assignment, kernel_says, kernel_text, shown
+from cgroup_preflight.rollout.drop_ins import control_names, hold_text, sets_to, winner
+from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
 from cgroup_preflight.rollout.stages import changes
 
 
@@ -185,7 +185,7 @@ class Hands:
             if os.path.basename(path) in control_names((name,))
             and (text := self.manager.read_file(path)) != item.files[path]
             # Of a promotion that this journal does not know of any more, or the same value.
-            and assignment(name, item.new[name]) not in (text or "").splitlines()
+            and not sets_to(text or "", name, item.new[name])
         )
 
     # --- reading back

@@ -4,7 +4,7 @@ import shlex
 
 from cgroup_preflight.rollout.base import DeadMan, UnitPlan
 from cgroup_preflight.rollout.dead_man import commands, restoring, rollout_of, service_text, timer_text
-from cgroup_preflight.rollout.drop_ins import HOLD, control_names, hold_text, later, sets, winner
+from cgroup_preflight.rollout.drop_ins import HOLD, control_names, hold_text, later, sets, sets_to, winner
 from cgroup_preflight.rollout.limits import PERCENT
 
 M = 1 << 20
@@ -71,6 +71,14 @@ def test_which_drop_in_wins():
     assert later(tuple(texts), "MemoryMax", texts) == ()
     assert sets("MemoryLimit=1G", "MemoryMax")
     assert not sets("#MemoryMax=1G", "MemoryMax")
+
+
+def test_which_value_a_drop_in_of_set_property_has():
+    assert sets_to("# x\n[Slice]\nCPUQuota=150%\n", "CPUQuota", 150 * PERCENT)
+    assert sets_to("[Slice]\nCPUQuota=150.00%\n", "CPUQuota", 150 * PERCENT)
+    assert not sets_to("[Slice]\nCPUQuota=150.50%\n", "CPUQuota", 150 * PERCENT)
+    assert sets_to("[Slice]\nMemoryMax=infinity\n", "MemoryMax", None)
+    assert not sets_to("", "MemoryMax", 5)
 
 
 def test_earlier_files_and_our_own_do_not_win():
