@@ -356,17 +356,21 @@ def test_what_somebody_else_sets_while_a_hook_runs_is_not_overwritten(game):
     def hook(when, _state, _stage):
         if when == "before" and len(game.hooks) == 4:
             game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=False)
-            game.clock.each.append(lambda: seen.add(game.manager.kernel["a.slice"]["CPUQuota"]))
+            game.manager.set = recorded
         game.hooks.append(when)
         return ""
 
-    seen = set()
+    def recorded(unit, values, *, runtime):
+        later.append((unit, *values))
+        return real(unit, values, runtime=runtime)
+
+    later, real = [], game.manager.set
 
     game.hook = hook
     state = game.play()
     assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
-    game.clock.sleep(1.0)
-    assert seen == {77 * PERCENT}
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
+    assert not [call for call in later if call[0] == "a.slice" and "CPUQuota" in call]
 
 
 def test_a_persistent_drop_in_of_somebody_else_is_a_conflict_whatever_is_in_force(game):
