@@ -354,7 +354,7 @@ def test_a_manager_that_is_lost_leaves_the_timer_and_says_that_the_host_is_in_be
 
 def test_what_somebody_else_sets_while_a_hook_runs_is_not_overwritten(game):
     def hook(when, _state, _stage):
-        if when == "before" and len(game.hooks) == 4:
+        if when == "before" and len(game.hooks) == 6:
             game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=False)
             game.manager.set = recorded
         game.hooks.append(when)
