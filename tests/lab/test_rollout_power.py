@@ -21,7 +21,7 @@ pytestmark = pytest.mark.measured
 _CUTS = 12
 _OTHER = "/sys/fs/cgroup/lab17other.slice/cpu.max"
 #: Two slices, so that the promotion has two calls.
-_TWO = toml(QUOTA, more='[rollout.slices.lab17other]\nCPUQuota = "150%"\n', restore="20s")
+_TWO = toml(QUOTA, more='[rollout.slices.lab17other]\nCPUQuota = "150%"\n', restore="120s")
 #: Calls the tool, and ends it as SIGKILL would after so many persistent changes.
 _KILLED_AFTER = """
 import os, sys
@@ -102,7 +102,7 @@ def _booted(host: Host, label: str, say: Callable[..., None]) -> list[str]:
     at_first = _quotas(host)
     last = host.last()
     mixed = None
-    while time.monotonic() - began < 120:
+    while time.monotonic() - began < 300:
         now = _quotas(host)
         if now in ((old, old), (new, new)):
             mixed = round(time.monotonic() - began, 1)
