@@ -111,7 +111,8 @@ def _resident(pid: str) -> int:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return 0
-    ours = words.startswith((b"/usr/bin/linux.uml", b"/usr/bin/qemu-system")) and b"cgpf-" in words
+    program = words.partition(b"\0")[0].rpartition(b"/")[2]
+    ours = program in (b"linux.uml", b"qemu-system-x86_64") and b"cgpf-" in words
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20 if ours else 0
 
 

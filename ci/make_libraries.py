@@ -25,12 +25,12 @@ NAMED = {
     "libdb-5.3.so": ("libdb5.3t64", "libdb5.3"), "libgcc_s.so.1": ("libgcc-s1",),
     "libgio-2.0.so.0": ("libglib2.0-0t64", "libglib2.0-0"), "libglib-2.0.so.0": ("libglib2.0-0t64", "libglib2.0-0"),
     "libgmodule-2.0.so.0": ("libglib2.0-0t64", "libglib2.0-0"), "libgobject-2.0.so.0": ("libglib2.0-0t64", "libglib2.0-0"),
-    "libicudata.so.72": ("libicu72",), "libicudata.so.76": ("libicu76",), "libicui18n.so.72": ("libicu72",),
-    "libicui18n.so.76": ("libicu76",), "libicuuc.so.72": ("libicu72",), "libicuuc.so.76": ("libicu76",),
+    **{f"libicu{part}.so.{version}": (f"libicu{version}",) for part in ("data", "i18n", "uc") for version in (72, 76, 78)},
     "libjpeg.so.62": ("libjpeg62-turbo",), "liblber.so.2": ("libldap2",), "liblber-2.5.so.0": ("libldap-2.5-0",),
     "libldap.so.2": ("libldap2",), "libldap-2.5.so.0": ("libldap-2.5-0",), "libm.so.6": ("libc6",),
     "libcrypto.so.3": ("libssl3t64", "libssl3"), "libpixman-1.so.0": ("libpixman-1-0",),
     "libpython3.11.so.1.0": ("libpython3.11",), "libpython3.13.so.1.0": ("libpython3.13",),
+    "libpython3.14.so.1.0": ("libpython3.14",), "libxml2.so.16": ("libxml2-16",),
     "libstdc++.so.6": ("libstdc++6",), "libxml2.so.2": ("libxml2",), "libz.so.1": ("zlib1g",),
 }  # fmt: skip
 #: Libraries that services are often linked with.
@@ -51,7 +51,7 @@ libwebp.so.7 libyaml-0.so.2 libzmq.so.5 libzstd.so.1
 
 
 def main() -> None:
-    """Download the package indexes with mmdebstrap's settings of apt, and write the table."""
+    """Download the package indexes with mmdebstrap's settings of apt and its options of the command line; write the table."""
     indexes = [_index(suite) for suite in SUITES.values()]
     lines = []
     for soname in sorted({*NAMED, *_RULED.split()}):
@@ -64,8 +64,8 @@ def main() -> None:
             print(f"{soname}: no release has {wanted}", file=sys.stderr)
     TARGET.write_text(
         f'"""Packages of common shared libraries, by ci/make_libraries.py from Debian\'s indexes of {time.strftime("%Y-%m-%d")}."""\n\n'
-        f"#: The package in {' and in '.join(SUITES)}; empty where the release has no such library.\n"
-        f"LIBRARIES: dict[str, tuple[str, str]] = {{\n{''.join(lines)}}}\n"
+        f"#: The package in {', in '.join(SUITES)}; empty where the release has no such library.\n"
+        f"LIBRARIES: dict[str, tuple[str, ...]] = {{\n{''.join(lines)}}}\n"
     )
 
 
@@ -73,7 +73,7 @@ def _index(suite: str) -> frozenset[str]:
     """The names of all packages of a release."""
     with tempfile.TemporaryDirectory() as folder:
         argv = ("mmdebstrap", "--quiet", "--variant=extract", "--format=directory", "--mode=root", f"--keyring={KEYRING}",
-                "--skip=chroot/mount,cleanup/apt", suite, f"{folder}/root")  # fmt: skip
+                "--skip=chroot/mount,cleanup/apt", *sys.argv[1:], suite, f"{folder}/root")  # fmt: skip
         subprocess.run(argv, check=True)
         files = Path(folder, "root/var/lib/apt/lists").glob("*_Packages")
         return frozenset(

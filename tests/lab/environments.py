@@ -147,7 +147,7 @@ _MANAGER = f"loginctl enable-linger tester; systemctl restart {_USER_UNIT}"
 _DELEGATE = "/etc/systemd/system/user@.service.d/10-matrix.conf"
 _RESTART = f"systemctl daemon-reload; systemctl restart {_USER_UNIT}"
 #: A root for containers: nothing in it but what is mounted into it.
-_ROOT = (
+ROOT_OF_CONTAINER = (
     'mkdir -p "$1"; cd "$1"; mkdir -p usr/lib proc sys dev run tmp root var/lib; cp -a /etc etc;'
     " cp /usr/lib/os-release usr/lib/; rm -f etc/systemd/system/multi-user.target.wants/preflight-agent.service;"
     ' for name in bin lib lib64 sbin; do ln -sfn "usr/$name" "$name"; done; chown -R "$2" "$1"'
@@ -160,7 +160,7 @@ def podman(*options: str, user: str | None = None) -> Enter:
     @contextlib.contextmanager
     def enter(guest: Guest) -> Iterator[Run]:
         folder = f"/srv/{user or 'root'}"
-        _shell(guest, f'[ -d "$1" ] || {{ {_ROOT}; }}', folder, user or "root")
+        _shell(guest, f'[ -d "$1" ] || {{ {ROOT_OF_CONTAINER}; }}', folder, user or "root")
         if user:
             guest.start_user_manager(user)
         words = ["podman", "run", "--rm", "--network=none", "--volume=/usr:/usr:ro", *options]
@@ -182,7 +182,7 @@ def nspawn(*, unified: bool, payload: str = "") -> Enter:
 
     @contextlib.contextmanager
     def enter(guest: Guest) -> Iterator[Run]:
-        _shell(guest, _ROOT, "/srv/box", "root")
+        _shell(guest, ROOT_OF_CONTAINER, "/srv/box", "root")
         machine = "--machine=box"
         words = ["systemd-nspawn", "--quiet", machine, "--boot", "--directory=/srv/box", "--bind-ro=/usr"]
         env = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"} if unified else {}

@@ -6,6 +6,7 @@ Services that do not play by the rules, and honest ones that only look odd, in t
 import pytest
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab import cgroupfs_job as job
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 
 _SCRIPT = r"""#!/usr/bin/python3
@@ -65,6 +66,13 @@ elif mode == "prefix":
 elif mode == "burst":
     writable()
     put(f"{OWN}/cpu.max.burst", "20000")
+elif mode == "controller":
+    # The kernel makes the limit anew, and forgets what it counted.
+    writable()
+    put(f"{SLICE}/cgroup.subtree_control", "-memory")
+    block = bytearray(b"x") * (80 << 20)
+    put(f"{SLICE}/cgroup.subtree_control", "+memory")
+    put(f"{OWN}/memory.max", str(64 << 20))
 elif mode == "fifo":
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
 elif mode == "batch":
@@ -138,3 +146,25 @@ def test_real_time_threads_fail_and_a_full_cgroup_and_a_reload_do_not(lab: Lab) 
     failed = _failed(outcome, ("fifo", *honest, "job"))
     assert failed == {name: {"CGP501"} if name == "fifo" else set() for name in failed}, outcome.text
     assert "SCHED_FIFO" in outcome.finding("CGP501", "fifo")["message"]
+
+
+@pytest.mark.measured
+def test_no_service_hides_from_the_engine_cgroupfs(guest: Guest) -> None:
+    odd = {**dict.fromkeys(("burst", "fifo", "controller"), "CGP501"), **dict.fromkeys(_ELSEWHERE, "CGP502")}
+    honest = ("batch", "child", "large", "full", *_PAIRS)
+    services = {name: _service(name) for name in (*odd, *honest)}
+    services |= {"full": _service("full", TasksMax=10), "controller": _service("controller", slice="own")}
+    slices = {**_SLICES, "own": {"CPUWeight": 50}}
+    made = job.put(
+        guest, name="red-team", made=config({**services, "job": _job()}, slices), scripts={"odd.py": _SCRIPT}
+    )
+    seen = job.run(guest, job.IN_SCOPE, made=made, timeout=600)
+    failed = _failed(seen.outcome, (*odd, *honest, "job"))
+    # Its counters were forgotten, so that how it ended is unknown, too.
+    failed["controller"] -= {"CGP503"}
+    assert failed == {name: {odd[name]} if name in odd else set() for name in failed}, seen.done
+    for name in _ELSEWHERE:
+        assert f"of-{name}" in seen.outcome.finding("CGP502", name)["message"]
+    assert seen.tree["processes"] == []
+    Lab(guest).shell("find /sys/fs/cgroup -maxdepth 1 -name 'cgpf*.service' -exec rmdir {} +")
+    assert Lab(guest).leftovers() == []

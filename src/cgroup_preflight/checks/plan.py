@@ -1,4 +1,5 @@
-"""What the plan alone shows before anything runs (CGP212 to CGP215); with the numbers of a host, also what only they show.
+"""What the plan alone shows before anything runs (CGP208, CGP212 to CGP215, CGP219); with the numbers of a host, also
+what only they show.
 
 Sources: Documentation/admin-guide/cgroup-v2.rst (limits and protections of ancestors, weights), kernel/cgroup/pids.c
 (PIDS_MAX), mm/page_counter.c, systemd `cgroup_cpu_adjust_period`.
@@ -8,12 +9,13 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.rules import ORDER, TINY
-from cgroup_preflight.core.codes import ABOVE_SLICE, BEYOND_KERNEL, PERCENT_LIMIT, WEIGHT_ALONE, Code
+from cgroup_preflight.config.rules import ORDER, TINY, TINY_LIMITS
+from cgroup_preflight.core.codes import ABOVE_SLICE, BEYOND_KERNEL, CONCURRENCY, PERCENT_LIMIT, WEIGHT_ALONE, Code
 from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size, format_bytes, format_cpus
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import HostNumbers, memory_bytes, quota_usec, tasks
 from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan
+from cgroup_preflight.plan.safe_sizes import tiny_findings
 
 Unit = ServicePlan | SlicePlan
 #: For each property, those of a slice above that keep it from acting where they are smaller.
@@ -31,6 +33,8 @@ PIDS_MAX = 1 << 22
 _SMALL_MEMORY, _SMALL_TASKS = 1 << 30, 1000
 #: Of a page of 4096 bytes, for what is beyond the kernel's counter of pages on any host.
 _ANY_HOST = HostNumbers(page_size=4096, memory_bytes=1 << 40, tasks_max=PIDS_MAX)
+#: Without a host only sizes have a number of bytes.
+_NO_HOST = HostNumbers(page_size=4096, memory_bytes=0, tasks_max=0)
 _PASSES = {
     ABOVE_SLICE: "no limit is above that of a slice over it",
     WEIGHT_ALONE: "each weight has a sibling to compete with",
@@ -44,7 +48,7 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
 
     `tiny` is allow_tiny_limits of the config. A plan without any setting has nothing to pass: it is skipped.
     """
-    if not plan.settings:
+    if not plan.every_limit:
         return (ABOVE_SLICE.finding(Status.SKIP, "plan", "the plan has no setting to judge"),)
     found: list[Finding] = []
     for unit in _units(plan):
@@ -53,7 +57,10 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
             found += _above_slice(plan, unit, setting, host)
             found += _percent(unit, setting, host, tiny=tiny)
             found += _beyond_kernel(unit, setting, own)
-        found += [*_out_of_order(unit, own, host), *_alone(plan, unit)]
+        found += [*_out_of_order(unit, own, host), *_alone(plan, unit), *_concurrency(plan, unit)]
+        if isinstance(unit, ServicePlan):
+            # The config's own values were judged when it was read.
+            found += tiny_findings(unit.unit_settings, host or _NO_HOST, tiny=tiny)
     seen = {finding.code for finding in found}
     passes = (code.finding(Status.PASS, "plan", text) for code, text in _PASSES.items() if code.code not in seen)
     return (*found, *passes)
@@ -177,7 +184,7 @@ def _percent(unit: Unit, setting: Setting, host: HostNumbers | None, *, tiny: bo
     value = setting.value
     if not isinstance(value, Permyriad):
         return
-    if setting.property in _HARD and not tiny:
+    if setting.property in TINY_LIMITS and not tiny:
         machine = TINY * 10000 // max(value.value, 1)
         size = memory_bytes(value, host) if host is not None else None
         if host is not None and size is not None and size < TINY:
@@ -223,6 +230,21 @@ def _quota(unit: Unit, setting: Setting, own: Mapping[str, Setting]) -> Iterable
     if wanted is not None and wanted.value != period:
         yield _finding(BEYOND_KERNEL, Status.WARN, unit, wanted,
                        f"becomes {period} us: a quota is at least 1ms in each period", "use a longer period")  # fmt: skip
+
+
+def _concurrency(plan: Plan, unit: Unit) -> Iterable[Finding]:
+    """More services in a slice, or below it, than systemd lets be active there at the same time (systemd.slice(5))."""
+    if isinstance(unit, ServicePlan):
+        return
+    inside = [item.label for item in plan.services if unit.unit in item.slices]
+    for name, setting in _own(unit).items():
+        if not name.startswith("Concurrency") or not isinstance(setting.value, int) or setting.value >= len(inside):
+            continue
+        hard = name == "ConcurrencyHardMax"
+        happens = "refuses to start the others" if hard else "starts the others only when one of them has ended"
+        yield _finding(CONCURRENCY, Status.FAIL if hard else Status.WARN, unit, setting,
+                       f"is less than the {len(inside)} services in it: systemd {happens}",
+                       f"use at least {len(inside)}")  # fmt: skip
 
 
 def _alone(plan: Plan, unit: Unit) -> Iterable[Finding]:

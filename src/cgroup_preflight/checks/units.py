@@ -1,7 +1,8 @@
 """CGP128: what systemd says of the limits of each unit is what the kernel has. Pure.
 
 `systemctl show` prints what systemd wants, not what the kernel took: a write that failed is only logged, a change on
-disk may not be loaded, and systemd 257 leaves the old limits in force after a reload of the manager.
+disk may not be loaded, and systemd 257 leaves the old limits in force after a reload of the manager. Nor is a limit in
+force because its file reads so: newer systemd writes memory.max without waiting, and newer kernels leave the usage above it.
 """
 
 import re
@@ -10,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.core import codes
 from cgroup_preflight.core import quantities as q
-from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.core.quantities import format_bytes
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Location, Remedy, Status
+from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.host.cgroupfs import parse_limit
 from cgroup_preflight.host.units import FILES, ShownUnit
 from cgroup_preflight.plan.expect import quota_usec
 
@@ -32,8 +36,13 @@ class _Difference:
     actual: str
 
 
-def unit_findings(units: Reading[tuple[ShownUnit, ...]], *, page_size: int, systemd: int) -> tuple[Finding, ...]:
-    """One finding for each unit whose limits in the kernel are not those of systemd, or one that they all agree."""
+def unit_findings(
+    units: Reading[tuple[ShownUnit, ...]], *, page_size: int, systemd: int, cpus: int = 1
+) -> tuple[Finding, ...]:  # fmt: skip
+    """One finding for each unit whose limits in the kernel are not those of systemd, or one that they all agree.
+
+    With more `cpus`, the kernel's counters may be further above a limit in passing.
+    """
     if isinstance(units, Missing):
         message = f"the units of this host could not be read: {units}"
         remedy = Remedy(title="run on a host with systemd")
@@ -48,6 +57,8 @@ def unit_findings(units: Reading[tuple[ShownUnit, ...]], *, page_size: int, syst
         count += compared
         if wrong:
             findings.append(_wrong(unit, wrong, systemd))
+        elif (most := _memory_max(unit)) is not None and (unit.used or 0) > most + memory_slack(cpus, page_size):
+            findings.append(_above(unit, most))
         elif unread:
             message = f"could not be read: {unread}"
             findings.append(
@@ -113,6 +124,28 @@ def _quota(shown: Mapping[str, str]) -> str | None:
     return f"{quota[0]} {quota[1]}" if quota else None
 
 
+def _memory_max(unit: ShownUnit) -> int | None:
+    reading = dict(unit.files).get("memory.max")
+    return value_or(parsed(reading, parse_limit), None) if isinstance(reading, Known) else None
+
+
+def _above(unit: ShownUnit, most: int) -> Finding:
+    """Systemd and the kernel's file agree, and the usage contradicts both."""
+    used, file = unit.used or 0, f"{unit.cgroup}/memory.max"
+    restart = Remedy(
+        title="restart the unit, so that it starts below its limit, or raise the limit above its usage", needs_root=True,
+        why="systemd of 2025 and later writes memory.max without waiting; kernels from 6.16 on then leave the usage above "
+        "it, kill nobody, and count no event until the unit asks for more memory",
+        commands=(("systemctl", "restart", "--", unit.unit),),
+    )  # fmt: skip
+    message = (
+        f"memory.max is {most} ({format_bytes(most)}), as systemd says, but memory.current is {used} ({format_bytes(used)}): "
+        "the limit was lowered below the usage and is not in force"
+    )
+    evidence = {file: most, f"{unit.cgroup}/memory.current": used}
+    return codes.UNIT_LIMITS.finding(Status.FAIL, unit.unit, message, restart, evidence=evidence)
+
+
 def _setting(name: str, value: q.Permyriad | int) -> Setting:
     return Setting(property=name, text="", value=value, location=Location(file="", line=0))
 
@@ -134,6 +167,12 @@ def _cause(unit: ShownUnit, first: _Difference, systemd: int, *, missing: bool) 
     if missing:
         check = Remedy(title="find the level where the controller ends", commands=(("cgroup-preflight", "check"),))
         return "the controller is not enabled for this cgroup", check
+    if first.attribute == "cpuset.cpus" and not first.actual:
+        name = Remedy(title="name only CPUs that this machine has in AllowedCPUs", commands=(("lscpu",),))
+        return (
+            "the kernel refuses the whole list for one CPU that the machine lacks, and the unit runs on all CPUs",
+            name,
+        )
     # Any change of a property makes systemd write all limits of the unit again.
     again = Remedy(
         title="have systemd write the limits of this unit again", needs_root=True,

@@ -66,7 +66,8 @@ def _unit_findings(context: "Context") -> "tuple[Finding, ...]":
 
     facts = context.facts
     units = read_units(LiveFs(), LiveRunner(), facts.mount_point)
-    return unit_findings(units, page_size=facts.page_size, systemd=value_or(facts.systemd_version, 0))
+    cpus = len(value_or(facts.online_cpus, frozenset({0})))
+    return unit_findings(units, page_size=facts.page_size, systemd=value_or(facts.systemd_version, 0), cpus=cpus)
 
 
 def _path(text: str) -> str:

@@ -87,7 +87,11 @@ def _unknown(word: str) -> int:
 
 
 def _explain(error: PreflightError) -> int:
-    _say(plain(str(error)))
+    # The last lines of a tool or of a console follow, each indented.
+    first, *more = str(error).split("\n")
+    _say(plain(first))
+    for line in more:
+        options.write_stderr(plain(f"  {line.strip()}") + "\n")
     if isinstance(error, ConfigError):
         for finding in error.findings:
             at = f"{finding.location.file}:{finding.location.line}" if finding.location else error.where

@@ -1,6 +1,7 @@
 """`cgroup-preflight guest`: builds and removes guest images, and runs commands or a shell in a guest."""
 
 import argparse
+import datetime as dt
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,16 +10,17 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.config.keys import DISTROS, parse_package
+from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools
+from cgroup_preflight.guest import image, tools, uml_kernel
 from cgroup_preflight.guest.machine import PROGRAMS
-from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
+from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
 Manages the guest VM that `run` and `smoke` use where this host cannot start
@@ -50,11 +52,13 @@ of a config with these `packages` in [target].
     cgroup-preflight guest build
     cgroup-preflight guest build --distro debian-13 --machine qemu --install
     cgroup-preflight guest build --package redis-server --package nginx
+    cgroup-preflight guest build --distro debian-14 --refresh
 """),
     "list": ("list the images in the cache", """
-Use it to see which images exist, for which machine, and how large they are. It
-marks images of another version of cgroup-preflight, which this one never uses.
-The names at the end of a line are the packages of the image.
+Use it to see which images exist, for which machine, and how large they are,
+the day of Debian's archive that they were made from, and their systemd and
+kernel. It marks images of another version of cgroup-preflight, which this one
+never uses. The names at the end of a line are the packages of the image.
 
     cgroup-preflight guest list
 """),
@@ -92,6 +96,7 @@ def main(words: list[str]) -> int:
     build = _action(actions, "build", _build)
     _add_kind(build)
     build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
+    build.add_argument("--refresh", action="store_true", help="build it again from Debian's archive as it is now")
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
@@ -147,6 +152,7 @@ def _add_kind(to: argparse.ArgumentParser) -> None:
         "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
     )
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
+    to.add_argument("--kernel", choices=KERNELS, default="", help="a newer kernel, from Debian's backports (QEMU)")
     to.add_argument("--package", action="append", type=_package, default=[], metavar="NAME",
                     help="a package that is installed in the image, as packages in [target]; may be given several times")  # fmt: skip
 
@@ -155,41 +161,67 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
-    made = _image(args)
+    if engine is GuestEngine.UML:
+        uml_kernel.fetch(image.cache_folder(os.environ), say, anew=args.refresh)
+    made = _image(args, anew=args.refresh)
     warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS
 
 
-def _image(args: argparse.Namespace) -> image.RootImage:
-    recipe = recipe_for(args.distro, with_kernel=args.machine == "qemu", packages=args.package)
-    return image.ensure(recipe, image.cache_folder(os.environ), say, programs=(PROGRAMS[GuestEngine(args.machine)],))
+def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
+    recipe = recipe_for(
+        args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
+    )  # fmt: skip
+    programs = (PROGRAMS[GuestEngine(args.machine)],)
+    return image.ensure(recipe, image.cache_folder(os.environ), say, programs=programs, anew=anew)
 
 
 def _list(_args: argparse.Namespace) -> int:
     rows = []
     for item in image.list_images(image.cache_folder(os.environ)):
-        current = {
-            recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages).name for distro in DISTROS
-        }
         size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
-        kind, old = "qemu" if item.kernel else "uml", "" if item.name in current else "  from another version"
+        kind, old = "qemu" if item.kernel else "uml", "" if _is_current(item) else "  from another version"
         packages = f"  {', '.join(item.packages)}" if item.packages else ""
-        rows.append(f"{item.name}  {kind:<4}  {size:>5} MB{old}{packages}")
+        rows.append(f"{item.name}  {kind:<4}  {size:>5} MB{_inside(item)}{old}{packages}")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
 
 
+def _is_current(item: image.RootImage) -> bool:
+    """Whether this version of the tool would use the image."""
+    kernels = ("", *KERNELS) if item.distro in BACKPORTS else ("",)
+    return item.recipe_name in {
+        recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages, kernel=kernel).name
+        for distro in DISTROS
+        for kernel in kernels
+        if not kernel or distro in BACKPORTS
+    }
+
+
+def _inside(item: image.RootImage) -> str:
+    """The day of the archive with its age, and the versions that matter most; empty where the image does not say."""
+    if item.contents is None:
+        return ""
+    age = item.contents.age(dt.datetime.now(tz=dt.UTC).date())
+    known = {"systemd": item.contents.packages.get("systemd", ""), "kernel": item.contents.kernel}
+    versions = [f"{name} {plain(version)}" for name, version in known.items() if version]
+    day = (
+        f"archive of {item.contents.day} ({age} day{'' if age == 1 else 's'} old)"
+        if age is not None
+        else "archive of an unknown day"
+    )
+    return f"  {', '.join((day, *versions))}"
+
+
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
-    existing = [item.name for item in image.list_images(folder)]
-    names = (
-        existing
-        if args.all
-        else [name for word in args.name for name in existing if word in (name, name.rpartition("-")[0])]
-    )
-    unknown = [word for word in args.name if not any(word in (name, name.rpartition("-")[0]) for name in existing)]
+    images = image.list_images(folder)
+    existing = [item.name for item in images]
+    known = {word: [item.name for item in images if word in (item.name, item.distro)] for word in args.name}
+    names = existing if args.all else [name for found in known.values() for name in found]
+    unknown = [word for word, found in known.items() if not found]
     if unknown or not (args.all or args.name):
         what = f"the cache has no image {unknown[0]!r}" if unknown else "name an image, or use --all"
         raise UsageError(

@@ -109,7 +109,8 @@ def try_guests(
             booted = True
             findings.append(found.lost_guest(label, error.what, error.console, error.remedy))
         except HostError as error:
-            findings.append(found.lost_guest(label, f"no service was run: {error}", (), error.remedy))
+            first, *more = str(error).split("\n")
+            findings.append(found.lost_guest(label, f"no service was run: {first}", more, error.remedy))
         except OSError as error:
             findings.append(found.lost_guest(label, f"no service was run: {error}", (), _SPACE))
         else:

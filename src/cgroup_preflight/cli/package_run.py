@@ -125,7 +125,10 @@ def notes(run: PackageRun, config: Config, plan: Plan, *, tested: bool) -> list[
 
 
 def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callable[[], _Tested]) -> _Tested:
-    """In a guest: installs the packages, runs the test of the services, and removes the packages."""
+    """In a guest: installs the packages, runs the test of the services, and removes the packages.
+
+    Raises ConfigError for a limit of the config or of an installed unit that is too small here.
+    """
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
     from cgroup_preflight.engines.run_scope import end_runs
@@ -133,8 +136,10 @@ def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callab
     from cgroup_preflight.engines.systemd import Manager, private_bus
     from cgroup_preflight.packages.lifecycle import Lifecycle, Machine
     from cgroup_preflight.packages.steps import Steps
+    from cgroup_preflight.plan.safe_sizes import refuse_tiny
     from cgroup_preflight.smoke import run as _loaded  # noqa: F401 - before scripts of packages can change a file of it
 
+    refuse_tiny(plan.every_limit, host_numbers(context.facts), run.config.path, tiny=run.config.allow_tiny_limits)
     door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
     engine = Manager(context.engine, door.programs, private_bus(context.engine), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"

@@ -74,6 +74,10 @@ def main(words: list[str]) -> int:
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     programs = {} if inject == "never" else _programs(config)
     findings, services, host = _tested(prepared, packed, findings, inside=args.inside)
+    if host is None and services:
+        from cgroup_preflight.checks.kernel.rt_group_sched import settled
+
+        findings = settled(findings, services)
     if packed and not args.inside:
         findings += package_run.notes(packed, whole, plan, tested=host is not None)
     if not args.inside and not packed:

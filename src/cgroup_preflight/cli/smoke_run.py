@@ -105,12 +105,10 @@ def try_services(
 
         return [*go, not_run(context.engine)], ()
     from cgroup_preflight.checks.numbers import host_numbers
+    from cgroup_preflight.plan.safe_sizes import refuse_tiny
     from cgroup_preflight.smoke.run import smoke
 
-    if not config.allow_tiny_limits:
-        from cgroup_preflight.plan.safe_sizes import refuse_tiny
-
-        refuse_tiny(config, host_numbers(context.facts))
+    refuse_tiny(plan.every_limit, host_numbers(context.facts), config.path, tiny=config.allow_tiny_limits)
     result = smoke(config, plan, context.facts, context.engine, names, options.progress, inside=inside)
     return [*go, *result.findings], result.services
 

@@ -34,7 +34,9 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
 _GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
-DISTROS = ("debian-12", "debian-13")
+DISTROS = ("debian-12", "debian-13", "debian-14")
+#: Kernels of a guest besides that of its distribution.
+KERNELS = ("backports",)
 _MACHINES = ("auto", "uml", "qemu")
 #: The properties that [require] limits can name.
 _LIMITS = tuple(item.name for item in PROPERTIES if item.role in (Role.LIMIT, Role.PLACEMENT))
@@ -291,6 +293,8 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
             "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
             schema={"enum": list(_MACHINES)}),
+        Key(name="kernel", kind="string", doc="A newer kernel than the distribution's own, in QEMU: debian-13 has one from "
+            "Debian's backports.", parse=_one_of(*KERNELS), schema={"enum": list(KERNELS)}, examples=("backports",)),
         Key(name="files", kind="strings", doc="Globs of the files, other than the binaries, that services need in the "
             "guest.", parse=_input_glob, examples=(["etc/*.yaml", "static/**"],)),
         Key(name="paths", kind="paths", doc="Files and folders of the project that have an absolute path in the guest.",

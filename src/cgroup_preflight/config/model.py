@@ -165,12 +165,13 @@ class Require:
 class Target:
     """The guest in which the services are tested: see `[target]` in `keys.SECTIONS`; `distro` is empty without one.
 
-    `cpus` is 0 and `memory` None where the limits decide. `files_location` is the line of `files`, and so on.
+    `kernel` is "backports" for a newer one than the distribution's. `cpus` is 0 and `memory` None where the limits decide. `files_location` is the line of `files`, and so on.
     `install_timeout` is in seconds.
     """
 
     distro: str = ""
     machine: str = "auto"
+    kernel: str = ""
     files: tuple[str, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = False

@@ -23,7 +23,7 @@ _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 #: Limits that can block the service manager, those of the boot, too.
-_TINY = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
+TINY_LIMITS = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
 _PERIOD_RANGE = range(1_000, 1_000_001)
 #: None of these amounts may be above a later one.
 ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
@@ -34,6 +34,8 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
     known = {item.name for item in config.slices}
     for item in config.slices:
         _check_settings(("slices", item.name), item.settings, mistakes, tiny=tiny)
+    for item in config.rollout.slices if config.rollout is not None else ():
+        _check_settings(("rollout", "slices", item.name), item.settings, mistakes, tiny=tiny)
     for service in config.services:
         path = ("services", service.name)
         _check_settings(path, service.settings, mistakes, tiny=tiny)
@@ -56,7 +58,7 @@ def check_rules(config: Config, mistakes: Mistakes, *, tiny: bool, remote: bool)
 
 def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistakes: Mistakes, *, tiny: bool) -> None:
     by_name = {item.property: item for item in settings}
-    for name in _TINY:
+    for name in TINY_LIMITS:
         value = by_name[name].value if name in by_name else None
         if isinstance(value, Permyriad) and _LARGE_MEMORY * value.value // 10000 < TINY and not tiny:
             mistakes.add(codes.LIMIT_TOO_SMALL, (*path, name),

@@ -70,6 +70,7 @@ PERCENT_LIMIT = Code("CGP215", "percent-limit")
 NO_MATCH = Code("CGP216", "no-match")
 UNIT_FILE = Code("CGP217", "unit-file")
 PACKAGES = Code("CGP218", "packages")
+CONCURRENCY = Code("CGP219", "concurrency")
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

@@ -1,12 +1,16 @@
 """What the programs of systemd answer, and the files that they are given."""
 
+import os
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.files import write_file
 from cgroup_preflight.plan.model import UnitFile
 
 
@@ -46,6 +50,25 @@ def tar_of(files: Iterable[UnitFile]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def write_units(folder: str, files: Iterable[UnitFile]) -> None:
+    """Writes unit files below a folder. Raises HostError."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for file in files:
+            path = os.path.join(folder, file.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_file(path, file.content.encode())
+        # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
+        # kernel's own is that of the last tick: files that come right after others would not be there for it.
+        now = time.time_ns()
+        with suppress(PermissionError):
+            os.utime(folder, ns=(now, now))
+    except OSError as error:
+        raise cannot_write(folder, error.strerror or str(error)) from None
+    except UsageError as error:
+        raise cannot_write(error.where, error.message) from None
 
 
 def cannot_write(folder: str, reason: str) -> HostError:

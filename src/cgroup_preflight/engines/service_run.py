@@ -12,6 +12,8 @@ from cgroup_preflight.plan.model import ServicePlan
 if TYPE_CHECKING:
     import subprocess
 
+    from cgroup_preflight.host.cgroup import Counters
+
 #: When to look for a ready line in the journal first: most services write to their output, and in less time.
 JOURNAL_SECONDS = 2.0
 
@@ -35,6 +37,8 @@ class ServiceRun:
         self.refused = self.cgroup = self.invocation = self.silent = self.doubt = self.intruder = ""
         self.unmet = tuple[str, ...]()
         self.outlasting, self.stopping = tuple[str, ...](), ""
+        #: Read right before it was killed.
+        self.counted: Counters | None = None
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
         self.alive = self.ended_early = self.killed = False

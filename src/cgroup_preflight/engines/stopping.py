@@ -97,6 +97,8 @@ class Stopper:
         late = stop.seconds - run.service.smoke.stop_timeout
         if late > 0 and not run.killed and (pids := self._still_running(run)):
             run.killed, run.outlasting = True, tuple(self._observer.command(pid) for pid in sorted(pids)[:_SHOWN])
+            # Some kernels kill whatever is started in the cgroup after that, so that nothing keeps it to be read later.
+            run.counted = self._observer.counters(run.cgroup)
             self._engine.kill([run.service.unit])
         return late <= KILL_SECONDS
 

@@ -12,20 +12,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines import command_lines as argvs
-from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line, tar_of
+from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line, tar_of, write_units
 from cgroup_preflight.engines.base import Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.engines.unit_words import refusal, unmet
 from cgroup_preflight.host.command import Completed, LiveRunner, stop
-from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -154,7 +153,11 @@ class Manager:
                 answers = self._bus.call(bus.start(units))
                 left = [unit for unit, answer in zip(units, answers, strict=True) if answer is bus.REFUSED]
         words = error_words(self._systemctl("start", "--no-block", "--", *left)) if left else ""
-        return dict.fromkeys(left, words) if words else {}
+        if not words or len(left) == 1:
+            return dict.fromkeys(left, words) if words else {}
+        # systemd 262 starts none of several units if it refuses one, and says a word about that one only.
+        each = ((unit, error_words(self._systemctl("start", "--no-block", "--", unit))) for unit in left)
+        return {unit: words for unit, words in each if words}
 
     def create_slices(self, files: Sequence[UnitFile], units: Sequence[str]) -> dict[str, str]:
         """Writes unit files and starts the slices `units`; their cgroups by unit. Raises HostError.
@@ -334,21 +337,7 @@ class Manager:
             if done.returncode != 0:
                 raise cannot_write(self.unit_folder, first_line(done.stderr))
             return
-        try:
-            os.makedirs(self.unit_folder, exist_ok=True)
-            for file in files:
-                path = os.path.join(self.unit_folder, file.path)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                write_file(path, file.content.encode())
-            # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
-            # kernel's own is that of the last tick: files that come right after others would not be there for it.
-            now = time.time_ns()
-            with suppress(PermissionError):
-                os.utime(self.unit_folder, ns=(now, now))
-        except OSError as error:
-            raise cannot_write(self.unit_folder, error.strerror or str(error)) from None
-        except UsageError as error:
-            raise cannot_write(error.where, error.message) from None
+        write_units(self.unit_folder, files)
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes files and folders of the run-time folder; those already gone do not matter."""

@@ -14,8 +14,11 @@ from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.kernel import kernel_version
 from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
+from cgroup_preflight.guest.contents import Contents
+from cgroup_preflight.guest.recipe import MOVING
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
@@ -71,7 +74,7 @@ class GuestRun:
     """A finished run in a guest: its report, the machine, and the seconds of each step.
 
     `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
-    empty.
+    empty. `image` is the name of the image, `contents` what is in it, `packages` are those that somebody named for it.
     """
 
     report: Report
@@ -80,6 +83,9 @@ class GuestRun:
     fence: str
     lost_boot: str
     seconds: Mapping[str, float]
+    image: str = ""
+    contents: Contents | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +166,7 @@ def _where(made: GuestReport) -> Finding:
     host = run.report.host
     kernel, systemd = (host.kernel, host.systemd) if host else (None, None)
     uml = machine.engine is GuestEngine.UML
-    facts = [_title(run.distro), f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}", f"{machine.memory_mib} MiB",
+    facts = [_titled(run), f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}", f"{machine.memory_mib} MiB",
              *(("no PSI",) if uml else ())]  # fmt: skip
     details = [
         f"systemd {systemd or 'unknown'}, kernel {kernel or 'unknown'} ({_ENGINE_NAMES[machine.engine]})",
@@ -172,11 +178,35 @@ def _where(made: GuestReport) -> Finding:
         f"Tested in a VM ({', '.join(facts)}), not on this machine: {'; '.join(details)}", _CHECK_TARGET,
         evidence={
             "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
-            "memory_mib": machine.memory_mib, "fence": run.fence,
+            "memory_mib": machine.memory_mib, "fence": run.fence, **_inside(run),
             **({"first boot": run.lost_boot} if run.lost_boot else {}),
             **{f"{step}_seconds": taken for step, taken in run.seconds.items()},
         },
     )  # fmt: skip
+
+
+#: Packages whose versions a report always names, besides the kernel and those that somebody named.
+_SHOWN = ("systemd", "libc6", "python3")
+
+
+def _inside(run: GuestRun) -> dict[str, str]:
+    """What is in the image of a guest: evidence for the report."""
+    if run.contents is None:
+        return {}
+    named = [name.partition(":")[0] for name in run.packages]
+    known = [f"{name} {run.contents.packages[name]}" for name in dict.fromkeys((*_SHOWN, *named))
+             if name in run.contents.packages]  # fmt: skip
+    kernel = [f"linux-image {run.contents.kernel}"] if run.contents.kernel else []
+    return {
+        "image": run.image, "archive": run.contents.day or "of an unknown day",
+        "packages": printable(f"{len(run.contents.packages)}, among them {', '.join((*known, *kernel))}"),
+    }  # fmt: skip
+
+
+def _titled(run: GuestRun) -> str:
+    """The distribution, and for a moving one the day that its packages are from."""
+    day = run.contents.day if run.contents is not None and run.distro in MOVING else ""
+    return f"{_title(run.distro)} as of {day}" if day else _title(run.distro)
 
 
 def _title(distro: str) -> str:

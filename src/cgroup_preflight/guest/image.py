@@ -1,34 +1,31 @@
-"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,manifest.json[,vmlinuz,vmlinux]}`.
+"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,contents,manifest.json[,vmlinuz,vmlinux]}`.
+
+The name of an image of a moving suite goes on with the day of the archive and a hash of the versions.
 
 An image is built in another folder and then renamed, so that it appears complete. Parallel jobs wait for the builder.
 """
 
-import contextlib
-import fcntl
-import hashlib
-import json
 import os
 import re
 import shutil
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import bytecode, kernel_image, overlay, tools
+from cgroup_preflight.guest import builders, bytecode, kernel_image, overlay, store, tools, uml, uml_kernel
+from cgroup_preflight.guest.contents import Contents, contents_in
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
 from cgroup_preflight.guest.unpack import ARCHIVE
-from cgroup_preflight.host.files import write_file
 
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
-#: Bytes; file systems have holes in units of their blocks, which divide it.
-_BLOCK = 1 << 16
-_MANIFEST, _ROOT, _LISTING, _UNITS, _PACKAGES = "manifest.json", "root.ext4", "listing", "units.tar", "packages"
+_ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
+#: The name of a recipe at the beginning of an image's, and in it that of the distribution.
+_RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")
 #: What apt says of names that it does not know (apt-get install).
 _UNKNOWN = re.compile(
     r"E: (?:Unable to locate package |Package '?|Couldn't find any package by \S+ ')([a-z0-9][a-z0-9+.-]*)"
@@ -37,25 +34,38 @@ _UNREACHABLE = re.compile(
     r"(?:Temporary failure resolving|Could not resolve) '([^']+)'"
     r"|(?:Could not connect to|Cannot initiate the connection to|Unable to connect to) (\S+)"
 )
-#: If we are killed, all processes of a build end with their namespace, and all their files are in our folder or on a
-#: mount of their own. Root in a container cannot make one: there, the tools end by SIGTERM.
-_NAMESPACE = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+_EXPIRED = re.compile(r"E: Release file for (\S+) is expired \(invalid since ([0-9]+[dhmin]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootImage:
     """A root file system that can boot; `kernel` only if the recipe has one.
 
+    `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
-    `packages` are those that somebody named for it.
+    `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
     name: str
     root: Path
     kernel: Path | None
+    uml: Path | None = None
     listing: Path | None = None
     units: Path | None = None
     packages: tuple[str, ...] = ()
+    contents: Contents | None = None
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of its recipe, for what is no image its own."""
+        found = _RECIPE_NAME.match(self.name)
+        return found[0] if found else self.name
+
+    @property
+    def distro(self) -> str:
+        """The distribution by its name."""
+        found = _RECIPE_NAME.match(self.name)
+        return found[1] if found else ""
 
 
 class UnknownPackagesError(HostError):
@@ -69,13 +79,6 @@ class UnknownPackagesError(HostError):
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FileRecord:
-    size: int
-    mtime_ns: int
-    sha256: str
-
-
 def cache_folder(environment: Mapping[str, str]) -> Path:
     """The folder of images, below XDG_CACHE_HOME or else ~/.cache (XDG base directory specification)."""
     base = environment.get("XDG_CACHE_HOME", "")
@@ -85,36 +88,55 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def ensure(
-    recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = ()
+    recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = (),
+    anew: bool = False,
 ) -> RootImage:  # fmt: skip
     """The image of `recipe` in cache `folder`, built if it does not exist or has changed. Raises HostError.
+
+    With `anew` it is built from the archive as it is now, and replaces those of the same recipe.
 
     A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
     all missing programs together, before anything is written. `say` gets a line about long work.
     """
-    home = folder / recipe.name
+    home = _newest(folder, recipe)
     makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
-    tools.require((*programs, *(() if home.is_dir() else makers)))
-    with _locked(folder, recipe.name, say) as lock:
-        if not _unchanged(home) and not _same_content(home):
+    needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
+    tools.require((*needed, *(() if home.is_dir() else makers)))
+    with store.locked(folder, recipe.name, say) as lock:
+        # Another job may have built it meanwhile.
+        home = _newest(folder, recipe)
+        if anew or (not store.unchanged(home) and not store.same_content(home)):
             tools.require(makers)
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
-            say(f"building the {recipe.distro} guest{more} in {home} (once, about a minute)")
-            _build(recipe, folder, home, lock, say)
+            say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
+            home = _build(recipe, folder, lock, say)
+            if not recipe.with_kernel:
+                uml_kernel.fetch(folder, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
-    return _image(recipe.name, home)
+    return _image(home)
+
+
+def _newest(folder: Path, recipe: Recipe) -> Path:
+    """The folder of the image of `recipe`; of a moving suite, that of the latest day."""
+    if not recipe.moving:
+        return folder / recipe.name
+    homes = [manifest.parent for manifest in folder.glob(f"{recipe.name}-*/{store.MANIFEST}")]
+    return max(homes, key=lambda home: (home.name.split("-")[-2], home.stat().st_mtime), default=folder / recipe.name)
 
 
 def list_images(folder: Path) -> tuple[RootImage, ...]:
     """All complete images of cache `folder`, by name."""
-    homes = sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{_MANIFEST}"))
-    return tuple(_image(home.name, home) for home in homes)
+    homes = sorted(
+        manifest.parent for manifest in folder.glob(f"[!.]*/{store.MANIFEST}") if (manifest.parent / _ROOT).exists()
+    )
+    return tuple(_image(home) for home in homes)
 
 
 def remove(name: str, folder: Path) -> bool:
     """Removes image `name` from the cache; False if it does not exist. Running guests keep their open files."""
-    with _locked(folder, name):
-        tools.remove_tree(_work(folder, name))
+    recipe = found[0] if (found := _RECIPE_NAME.match(name)) else name
+    with store.locked(folder, recipe):
+        tools.remove_tree(store.work_folder(folder, recipe))
         home = folder / name
         if not home.is_dir():
             return False
@@ -122,26 +144,18 @@ def remove(name: str, folder: Path) -> bool:
         return True
 
 
-def _work(folder: Path, name: str) -> Path:
-    """The folder of a build; the next build, or `remove`, deletes the files of a build that was killed."""
-    return folder / f".{name}.building"
-
-
-def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[str], None]) -> None:
-    work = _work(folder, recipe.name)
+def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) -> Path:
+    """Builds the image; returns its folder, after which no other image of the recipe exists."""
+    work = store.work_folder(folder, recipe.name)
     # Nobody uses it, because we have the lock.
     tools.remove_tree(work)
     try:
         (work / "tmp").mkdir(parents=True)
         overlay.write_overlay(recipe.files, work / "overlay.tar")
-        around = (*(tools.IN_NAMESPACE if os.geteuid() != 0 else ("unshare",)), *_NAMESPACE)
-        if not tools.works((*around, "true")):
-            around = tools.IN_NAMESPACE if os.geteuid() != 0 else ()
         try:
-            tools.call(
-                (*around, "env", f"TMPDIR={work / 'tmp'}", *build_argv(recipe)), cwd=work, timeout=_BUILD_TIMEOUT,
-                doing=f"building the {recipe.distro} guest", lock=lock,
-                parting=signal.SIGKILL if around else signal.SIGTERM, say=say,
+            builders.call(
+                build_argv(recipe), work, timeout=_BUILD_TIMEOUT, doing=f"building the {recipe.distro} guest", lock=lock,
+                say=say,
             )  # fmt: skip
         except tools.ToolError as error:
             raise _cause(error, recipe) or error from None
@@ -149,12 +163,15 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[s
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
-        bytecode.keep(work / ARCHIVE, folder, recipe.name)
+        home = folder / _name(recipe, work)
+        bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
-        _write_manifest(work)
-        shutil.rmtree(home, ignore_errors=True)
+        store.write_manifest(work)
+        for old in (home, *folder.glob(f"{recipe.name}-*")):
+            shutil.rmtree(old, ignore_errors=True)
         work.rename(home)
+        return home
     except OSError as error:
         raise HostError(
             f"building the {recipe.distro} guest: {error.strerror or error}", where=str(folder),
@@ -164,12 +181,18 @@ def _build(recipe: Recipe, folder: Path, home: Path, lock: int, say: Callable[[s
         tools.remove_tree(work)
 
 
-def _image(name: str, home: Path) -> RootImage:
+def _name(recipe: Recipe, home: Path) -> str:
+    found = contents_in(home) if recipe.moving else None
+    return f"{recipe.name}-{found.stamp}" if found is not None else recipe.name
+
+
+def _image(home: Path) -> RootImage:
     listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
+    kernel = kernel_image.found_in(home)
     return RootImage(
-        name=name, root=home / _ROOT, kernel=kernel_image.found_in(home),
+        name=home.name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
-        packages=tuple(packages.read_text().split()) if packages.exists() else (),
+        packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
     )  # fmt: skip
 
 
@@ -183,106 +206,10 @@ def _cause(error: tools.ToolError, recipe: Recipe) -> HostError | None:
             f"cannot download {what}: {', '.join(hosts)} cannot be reached",
             remedy=Remedy(title="build the guest where the network is allowed, and keep the folder of images for later jobs"),
         )  # fmt: skip
+    if expired := _EXPIRED.search(error.output):
+        return HostError(
+            f"the package lists of {recipe.suite} have been out of date for {expired[2]}, and apt does not accept them: {expired[1]}",
+            remedy=Remedy(title='wait until the mirror is up to date, or set Acquire::Check-Valid-Until "false" in the apt.conf of '
+                                "this host (apt.conf(5)), which the build follows"),
+        )  # fmt: skip
     return None
-
-
-def _write_manifest(home: Path) -> None:
-    records = {path.name: asdict(_record(path)) for path in sorted(home.iterdir())}
-    (home / _MANIFEST).write_text(json.dumps(records, indent=1))
-
-
-def _read_manifest(home: Path) -> dict[str, _FileRecord]:
-    """Raises OSError, ValueError or TypeError for what is not the manifest of an image."""
-    records = json.loads((home / _MANIFEST).read_text())
-    if not isinstance(records, dict) or _ROOT not in records:
-        raise ValueError("not the manifest of an image")
-    return {name: _FileRecord(**record) for name, record in records.items()}
-
-
-def _record(path: Path) -> _FileRecord:
-    status = path.stat()
-    return _FileRecord(size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=_sha256(path))
-
-
-def _unchanged(home: Path) -> bool:
-    try:
-        records = _read_manifest(home)
-        statuses = {name: (home / name).stat() for name in records}
-    except (OSError, ValueError, TypeError):
-        return False
-    return all(
-        (status.st_size, status.st_mtime_ns) == (records[name].size, records[name].mtime_ns)
-        for name, status in statuses.items()
-    )
-
-
-def _same_content(home: Path) -> bool:
-    """Whether only times differ, as in a restored CI cache; writes the new times to the manifest."""
-    try:
-        records = _read_manifest(home)
-        if not all((home / name).stat().st_size == record.size for name, record in records.items()):
-            return False
-        if not all(_sha256(home / name) == record.sha256 for name, record in records.items()):
-            return False
-        fresh = {name: asdict(replace(record, mtime_ns=(home / name).stat().st_mtime_ns))
-                 for name, record in records.items()}  # fmt: skip
-        write_file(str(home / _MANIFEST), json.dumps(fresh, indent=1).encode())
-    except (OSError, UsageError, ValueError, TypeError):
-        return False
-    return True
-
-
-def damaged(image: RootImage) -> str:
-    """Which file of an image is not as it was built, although its size and time are; empty for none. Reads all of it."""
-    try:
-        records = _read_manifest(image.root.parent)
-        return next((name for name, item in records.items() if _sha256(image.root.parent / name) != item.sha256), "")
-    except (OSError, ValueError, TypeError):
-        return ""  # removed or built again meanwhile
-
-
-def _sha256(path: Path) -> str:
-    """Of the places and contents of all blocks that are not zero: most of an image is a hole, or becomes zeros by a copy."""
-    digest, size = hashlib.sha256(), path.stat().st_size
-    digest.update(b"%d" % size)
-    with path.open("rb", buffering=0) as stream:
-        place = _next_data(stream.fileno(), 0, size)
-        while place < size:
-            stream.seek(place)
-            block = stream.read(_BLOCK)
-            if block.strip(b"\0"):
-                digest.update(b"%d:" % place)
-                digest.update(block)
-            place = _next_data(stream.fileno(), place + _BLOCK, size)
-    return digest.hexdigest()
-
-
-def _next_data(file: int, place: int, size: int) -> int:
-    """The first block from `place` on that is not a hole; `size` if there is none."""
-    try:
-        return os.lseek(file, place, os.SEEK_DATA) // _BLOCK * _BLOCK
-    except OSError:
-        return size
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None) -> Iterator[int]:
-    """Locks image `name`; yields the descriptor of the lock. Raises HostError.
-
-    The lock file stays, because two processes could have the lock if it was removed.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".{name}.lock").open("w")
-    except OSError as error:
-        raise HostError(
-            f"cannot write to the cache of images: {error.strerror}", where=str(folder),
-            remedy=Remedy(title="set XDG_CACHE_HOME to a writable folder"),
-        ) from None  # fmt: skip
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another job that is building or removing this image")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock.fileno()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import inside, qemu, tools, uml
+from cgroup_preflight.guest import fence, inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
@@ -31,7 +31,8 @@ _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full."""
-    program = tools.find(PROGRAMS[spec.engine])
+    newer = image.uml if spec.engine is GuestEngine.UML else None
+    program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
     memory = None
     try:
@@ -55,11 +56,11 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
         raise
     # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
-    fence = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
+    confined = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
     # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(folder, command, environment=environment, fence=fence, memory=memory, one_cpu=one_cpu)
+    return GuestProcess(folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu)
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
@@ -85,6 +86,7 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Comm
             channel_fd=channel,
             memory_mib=spec.memory_mib,
             mode=spec.mode,
+            seccomp=fence.version() > 0,
             kernel_args=spec.kernel_args,
         )
     )

@@ -1,7 +1,7 @@
 """What the maintainer scripts of the packages of a guest write, in one script of a third of a second. Pure.
 
 The scripts one after the other take longer than to unpack all files of the image. Those of the known packages have been
-read, in Debian 12 and 13: CONFIGURE has the results of `preinst install` and `postinst configure` on a new system, as a
+read, in Debian 12, 13 and 14: CONFIGURE has the results of `preinst install` and `postinst configure` on a new system, as a
 comparison with the files and modes of mmdebstrap's variant minbase showed. dpkg installs packages with other scripts.
 """
 
@@ -9,12 +9,13 @@ import re
 
 #: Packages of which CONFIGURE does what their preinst and postinst do; a kernel has its version in its name.
 _KNOWN = re.compile(
-    r"adduser|apt|base-files|base-passwd|bash|coreutils|cpio|dash|dbus|dbus-daemon|dbus-system-bus-common|debconf"
-    r"|debian-archive-keyring|debianutils|dmsetup|dpkg|e2fsprogs|gzip|init-system-helpers|initramfs-tools"
-    r"|initramfs-tools-core|klibc-utils|kmod|libc-bin|libc6|libgcrypt20|libgssapi-krb5-2|libpam-modules"
-    r"|libpam-modules-bin|libpam-runtime|libpam-systemd|libpam0g|libpython3\.[0-9]+-minimal|libreadline8t64|libselinux1"
-    r"|linux-base|linux-image-[0-9].*|linux-image-cloud-amd64|login|login\.defs|mawk|netbase|passwd|perl-base|procps"
-    r"|python3|python3-minimal|python3-packaging|python3\.[0-9]+|python3\.[0-9]+-minimal|readline-common|sudo|systemd"
+    r"adduser|apt|base-files|base-passwd|bash|coreutils|cpio|dash|dbus|dbus-daemon|dbus-system-bus-common"
+    r"|dbus-user-session|debconf|debian-archive-keyring|debianutils|dmsetup|dpkg|dracut|e2fsprogs|gzip"
+    r"|init-system-helpers|initramfs-tools|initramfs-tools-core|klibc-utils|kmod|libc-bin|libc6|libext2fs2t64"
+    r"|libgcrypt20|libgssapi-krb5-2|libpam-modules|libpam-modules-bin|libpam-runtime|libpam-systemd|libpam0g"
+    r"|libpython3\.[0-9]+-minimal|libreadline8t64|libselinux1|libsystemd-shared|linux-base|linux-image-[0-9].*"
+    r"|linux-image-cloud-amd64|linux-modules-[0-9].*|login|login\.defs|mawk|netbase|passwd|perl-base|procps|python3"
+    r"|python3-minimal|python3-packaging|python3\.[0-9]+|python3\.[0-9]+-minimal|readline-common|sudo|systemd"
     r"|systemd-sysv|tar|tzdata|udev|usr-is-merged|util-linux|util-linux-extra"
 )
 
@@ -53,6 +54,7 @@ if [ -e /usr/bin/udevadm ]; then
     for group in input sgx kvm render; do
         groupadd --system "$group"
     done
+    ! grep -qs '^g clock ' /usr/lib/sysusers.d/debian-udev.conf || groupadd --system clock
 fi
 # base-files
 ln -s debian /etc/dpkg/origins/default
@@ -121,7 +123,8 @@ mkdir -p -m 700 /var/lib/private /var/cache/private /var/log/private /root/.ssh
 mkdir -p /var/lib/systemd/coredump /var/lib/systemd/pstore /var/log/journal
 chgrp systemd-journal /var/log/journal
 chmod 2755 /var/log/journal
-journalctl --update-catalog
+# systemd 262's needs /proc; the catalogue only explains lines of the journal.
+journalctl --update-catalog 2>/dev/null || :
 # Kernels; their initial RAM disk is not used.
 for folder in /usr/lib/modules/*; do
     [ ! -d "$folder" ] || depmod "${folder##*/}"

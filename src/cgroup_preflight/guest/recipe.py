@@ -15,7 +15,11 @@ from cgroup_preflight.guest.overlay import OverlayFile, overlay
 from cgroup_preflight.guest.tools import KEYRING, STEP
 
 #: Debian's code names by the names in config and command line.
-SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-14": "forky"}
+#: Distributions whose packages change from day to day: the day and the versions of an image belong to its name.
+MOVING = frozenset({"debian-14"})
+#: The suites with a newer kernel for a distribution: `kernel = "backports"`.
+BACKPORTS = {"debian-13": "trixie-backports"}
 
 _PACKAGES = (
     # Instead of usrmerge, which needs all of Perl.
@@ -42,7 +46,7 @@ _EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"
 #: What mmdebstrap calls the variant "minbase", as names and patterns for apt (apt-patterns(7)).
 _MINBASE = ("?essential", "?priority(required)", "apt")
 #: mmdebstrap runs it with its settings of apt: suites, mirror, keys. apt verifies what it downloads.
-_DOWNLOAD = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLocking=1 --download-only install'
+DOWNLOAD_ONLY = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -qq -oDebug::NoLocking=1 --download-only'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Recipe:
     """Everything that determines the content of a root: equal recipes make interchangeable roots.
 
     `extra` are those of the packages that somebody named. `builder` is a hash of the programs that follow the recipe.
+    `backports` is the suite of the kernel where that is not the distribution's own.
     """
 
     distro: str
@@ -57,6 +62,7 @@ class Recipe:
     packages: tuple[str, ...]
     extra: tuple[str, ...]
     with_kernel: bool
+    backports: str
     scripts: tuple[str, ...]
     excluded_paths: tuple[str, ...]
     files: tuple[OverlayFile, ...]
@@ -73,11 +79,18 @@ class Recipe:
         """The folder of the image in the cache."""
         return f"{self.distro}-{self.key}"
 
+    @property
+    def moving(self) -> bool:
+        """Whether the archive changes what the recipe makes; the name of an image then goes on with day and versions."""
+        return self.distro in MOVING or bool(self.backports)
 
-def recipe_for(distro: str, *, with_kernel: bool = False, packages: Iterable[str] = ()) -> Recipe:
-    """The recipe for `distro` ("debian-12", "debian-13") with more `packages`, in any order.
 
-    Raises UsageError for another distribution.
+def recipe_for(
+    distro: str, *, with_kernel: bool = False, packages: Iterable[str] = (), kernel: str = ""
+) -> Recipe:  # fmt: skip
+    """The recipe for a `distro` of SUITES with more `packages`, in any order; `kernel` is "backports" for a newer one.
+
+    Raises UsageError for another distribution, and for one without a newer kernel.
     """
     suite = SUITES.get(distro)
     if suite is None:
@@ -86,12 +99,15 @@ def recipe_for(distro: str, *, with_kernel: bool = False, packages: Iterable[str
             remedy=Remedy(title=f"choose one of: {', '.join(sorted(SUITES))}"),
         )
     extra = tuple(sorted(set(packages)))
+    backports = _backports(distro) if kernel and with_kernel else ""
+    kernels = tuple(f"{name}/{backports}" if backports else name for name in _KERNEL_PACKAGES)
     return Recipe(
         distro=distro,
         suite=suite,
-        packages=(*_PACKAGES, *(_KERNEL_PACKAGES if with_kernel else ()), *extra),
+        packages=(*_PACKAGES, *(kernels if with_kernel else ()), *extra),
         extra=extra,
         with_kernel=with_kernel,
+        backports=backports,
         scripts=(CONFIGURE, _IMAGE_SCRIPT),
         excluded_paths=_EXCLUDED_PATHS,
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
@@ -100,15 +116,24 @@ def recipe_for(distro: str, *, with_kernel: bool = False, packages: Iterable[str
     )
 
 
+def _backports(distro: str) -> str:
+    if distro not in BACKPORTS:
+        raise UsageError(
+            f"{distro} has no kernel from backports here", where="kernel in [target]",
+            remedy=Remedy(title=f"choose one of: {', '.join(BACKPORTS)}, or leave kernel out"),
+        )  # fmt: skip
+    return BACKPORTS[distro]
+
+
 def _builder() -> str:
     here = Path(__file__).parent
     data = b"".join((here / name).read_bytes() for name in _BUILDERS)
     return hashlib.sha256(data).hexdigest()
 
 
-def _download_argv(recipe: Recipe) -> tuple[str, ...]:
-    """The command that makes the folder `root` with the package files and apt's settings."""
-    return (
+def download_command(hook: str, options: Iterable[str] = ()) -> str:
+    """A line of shell that runs `hook` with the settings of apt for an empty root; the suite and the folder follow."""
+    return shlex.join((
         "mmdebstrap",
         "--variant=extract",
         "--format=directory",
@@ -117,11 +142,9 @@ def _download_argv(recipe: Recipe) -> tuple[str, ...]:
         "--skip=chroot/mount,cleanup/apt",
         # By default mmdebstrap on Ubuntu trusts only Ubuntu's keys.
         f"--keyring={KEYRING}",
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths),
-        f"--extract-hook={_DOWNLOAD} {shlex.join((*_MINBASE, *recipe.packages))}",
-        recipe.suite,
-        "root",
-    )
+        *options,
+        f"--extract-hook={hook}",
+    )) + ' "$@"'  # fmt: skip
 
 
 def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
@@ -131,6 +154,18 @@ def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
     return ("env", f"PYTHONPATH={source}", *program, "root", *recipe.excluded_paths)
 
 
+#: A suite of the archive of mmdebstrap's own sources, with their options.
+_ADD_SUITE = (
+    'sed -n \'s/ [a-z]* main$/ {suite} main/p;T;q\' "$1/etc/apt/sources.list" > "$1/etc/apt/sources.list.d/more.list"'
+)
+#: Where this host's apt accepts package lists older than their Valid-Until (apt.conf(5)), the build does, too: the list of
+#: a moving suite is valid for a week, and some mirrors lag behind. Leaves the option in "$@".
+VALIDITY = r"""
+set --
+case $(apt-config shell checked Acquire::Check-Valid-Until/b 2>/dev/null) in
+    *false*) set -- '--aptopt=Acquire::Check-Valid-Until "false"' ;;
+esac
+"""
 #: The files of a root are in memory where there is enough of it (KiB) and we may mount: a third of the time.
 _FOLDER_SCRIPT = r"""
 mkdir tree
@@ -138,15 +173,20 @@ available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 [ "$available" -lt 2097152 ] || mount -t tmpfs -o mode=755 tmpfs tree 2>/dev/null || :
 cd tree
 """
-#: Adds users and files to a configured root, moves the kernel out, makes the file system of $1 MiB.
+#: Adds users and files to a configured root, moves the kernel out, makes the file system of `size` MiB.
 #: One script, because an ordinary user has to run all of it in one user namespace.
 #: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
 #: `units.tar` has the units, and in `owners` the packages that ship them, for the same reason.
+#: `contents` has the dates of the package lists and the versions of the packages.
 #: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
 #: No journal and no reserved blocks, because an image is written once.
 _IMAGE_SCRIPT = r"""
 chroot root /usr/sbin/useradd --create-home --uid 1000 --shell /bin/bash tester
 chroot root /usr/sbin/useradd --create-home --uid 1001 --shell /bin/bash runner
+for list in root/var/lib/apt/lists/*Release; do
+    [ ! -e "$list" ] || sed -n "s/^Date: /archive ${list##*/} /p;T;q" "$list"
+done > ../contents
+awk '/^Package: / { name = $2 } /^Version: / { print name, $2 }' root/var/lib/dpkg/status >> ../contents
 rm -rf --one-file-system root/dev/* root/tmp/* root/var/cache/apt/* root/var/lib/apt/lists/*
 tar -xpf ../overlay.tar -C root --numeric-owner --owner=0 --group=0
 touch root/etc/.updated root/var/.updated
@@ -159,21 +199,32 @@ touch root/etc/.updated root/var/.updated
 tar -cf ../units.tar -C .. owners -C tree/root --null --verbatim-files-from --no-recursion -T ../paths
 rm ../paths ../owners
 [ ! -e bytecode.tar ] || mv bytecode.tar ..
-for kernel in root/boot/vmlinuz-*; do
+for kernel in root/boot/vmlinuz-* root/usr/lib/modules/*/vmlinuz; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done
 rm -rf root/boot/*
-mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "$1M"
+mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "${size}M"
 cd ..
 rm -rf overlay.tar tree/root
 """
+
+
+def _download_command(recipe: Recipe) -> str:
+    """The line that makes the folder `root` with the package files and apt's settings."""
+    hook = f"{DOWNLOAD_ONLY} install {shlex.join((*_MINBASE, *recipe.packages))}"
+    excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths)
+    # After mmdebstrap has written its own sources, and before it updates the lists.
+    added = (f"--setup-hook={_ADD_SUITE.format(suite=recipe.backports)}",) if recipe.backports else ()
+    return download_command(hook, (*excluded, *added))
 
 
 def build_argv(recipe: Recipe) -> tuple[str, ...]:
     """The command that makes root.ext4, listing and vmlinuz in the working directory, where overlay.tar is."""
     steps = (
         f"echo '{STEP}downloading the packages'",
-        shlex.join(_download_argv(recipe)),
+        "size=$1",
+        VALIDITY,
+        f"{_download_command(recipe)} {recipe.suite} root",
         f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
         shlex.join(_unpack_argv(recipe)),
     )

@@ -26,6 +26,7 @@ _CPUS_EMULATED = 4
 #: the system of the guest keeps what it needs: with a larger share, the guest would need gigabytes for that.
 SHARE_MAX = 9_000
 _SIZES = ("MemoryMax", "MemoryHigh", "MemoryMin", "MemoryLow")
+_QEMU = 'set machine = "auto" or "qemu" in [target]'
 #: A CPUQuota of one whole CPU, in hundredths of a percent.
 _ONE_CPU = 10_000
 
@@ -36,7 +37,8 @@ class Requirements:
 
     `memory_bytes` is the largest memory limit in bytes, `share` the largest in hundredths of a percent of the memory.
     `unlimited` is the number of services without a MemoryMax. `ipv6` names the services whose readiness is tested at an
-    IPv6 address. `fixed_memory_mib` and `fixed_cpus` are what the config sets, 0 for nothing.
+    IPv6 address. `fixed_memory_mib` and `fixed_cpus` are what the config sets, 0 for nothing; `kernel` is a kernel besides
+    the distribution's.
     """
 
     cpus: int
@@ -49,13 +51,16 @@ class Requirements:
     ipv6: tuple[str, ...] = ()
     fixed_memory_mib: int = 0
     fixed_cpus: int = 0
+    kernel: str = ""
 
     def impossible(self, machine: "GuestMachine") -> tuple[str, str]:
         """Why this machine could not run the services, whatever they are like, and what to do; empty where it can."""
+        if machine.engine is GuestEngine.UML and self.kernel:
+            return f"user-mode-linux has a kernel of its own, and kernel in [target] is {self.kernel}", _QEMU
         if machine.engine is GuestEngine.UML and (self.ipv6 or self.fixed_cpus > 1):
             lack = f"no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
             lack = lack if self.ipv6 else f"one CPU, and cpus in [target] is {self.fixed_cpus}"
-            return f"user-mode-linux has {lack}", 'set machine = "auto" or "qemu" in [target]'
+            return f"user-mode-linux has {lack}", _QEMU
         has = f"this host can give a guest {machine.memory_mib} MiB"
         if self.fixed_memory_mib > machine.memory_mib:
             return (
@@ -102,6 +107,8 @@ def requirements_of(config: Config) -> Requirements:
     reasons = []
     if config.target.cpus > 1:
         reasons.append(f"cpus = {config.target.cpus} needs more than one CPU")
+    if config.target.kernel:
+        reasons.append(f'kernel = "{config.target.kernel}" needs QEMU')
     if quota >= _ONE_CPU:
         reasons.append(f"CPUQuota={quota / 100:g}% needs more than one CPU")
     if cpuset:
@@ -121,7 +128,7 @@ def requirements_of(config: Config) -> Requirements:
         share=max(_shares(settings), default=0),
         ipv6=tuple(item.name for item in config.services if _is_ready_at_ipv6(item.smoke)),
         fixed_memory_mib=-(-config.target.memory.bytes >> 20) if config.target.memory else 0,
-        fixed_cpus=config.target.cpus,
+        fixed_cpus=config.target.cpus, kernel=config.target.kernel,
     )  # fmt: skip
 
 
@@ -142,9 +149,11 @@ def choose_machine(required: Requirements, wanted: str, host: HostCapacity) -> G
 
 
 def _takes_qemu(required: Requirements, host: HostCapacity) -> bool:
-    # user-mode-linux could test nothing at all without cpuset, a network or IPv6, nor with the CPUs that the config sets:
-    # a missing QEMU is then the error to report.
-    needs = required.cpuset or required.network or bool(required.ipv6) or required.fixed_cpus > 1
+    # user-mode-linux could test nothing at all without cpuset, a network or IPv6, nor with the CPUs or the kernel that the
+    # config sets: a missing QEMU is then the error to report.
+    needs = (
+        required.cpuset or required.network or bool(required.ipv6) or required.fixed_cpus > 1 or bool(required.kernel)
+    )
     return bool(required.reasons) and (host.qemu or needs)
 
 

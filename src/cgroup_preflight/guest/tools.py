@@ -38,6 +38,8 @@ _QEMU_ELSEWHERE = {
 }
 #: Begins a line of a tool that tells how far it is.
 STEP = "step: "
+#: Begins a line of mmdebstrap that is no error.
+_INFORMATION = "I: "
 _TAIL_LINES = 8
 _OUTPUT_MAX = 4 << 20
 _TURN_SECONDS = 0.25
@@ -131,12 +133,12 @@ def _read_os_release() -> str:
 
 
 class ToolError(HostError):
-    """A tool failed; `output` is all that it printed."""
+    """A tool failed; `output` is all that it printed. The message has one line and then the last of those lines."""
 
     def __init__(self, message: str, output: str) -> None:
         self.output = output
-        lines = [line for line in output.splitlines() if not line.startswith(STEP)]
-        tail = "\n".join(lines[-_TAIL_LINES:])
+        lines = [line for line in output.splitlines() if not line.startswith((STEP, _INFORMATION))]
+        tail = "\n".join(f"  | {line}" for line in lines[-_TAIL_LINES:])
         super().__init__(
             f"{message}\n{tail}" if tail else message,
             remedy=Remedy(title="read the lines above; common causes are an unreachable package mirror and a full disk"),

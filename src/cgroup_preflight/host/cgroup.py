@@ -45,7 +45,11 @@ class Effective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """The kernel's counters of one cgroup; a missing file keeps its reason."""
+    """The kernel's counters of one cgroup; a missing file keeps its reason.
+
+    `pids_local` and `cpu_local` are `pids.events.local` and `cpu.stat.local`, which kernels from 6.12 on have: what the
+    cgroup's own pids.max refused, and how long the cgroup stood still under the quotas of all levels.
+    """
 
     cgroup: str
     cpu_stat: Reading[Mapping[str, int]]
@@ -55,6 +59,8 @@ class Counters:
     pids_events: Reading[Mapping[str, int]]
     pressure: Mapping[str, Reading[Mapping[str, float]]]
     pids_peak: Reading[int | None] = Missing(source="pids.peak", why=Why.ABSENT)
+    pids_local: Reading[Mapping[str, int]] = Missing(source="pids.events.local", why=Why.ABSENT)
+    cpu_local: Reading[Mapping[str, int]] = Missing(source="cpu.stat.local", why=Why.ABSENT)
 
 
 class Observer:
@@ -138,6 +144,8 @@ class Observer:
             memory_current=parsed(self.read(cgroup, "memory.current"), parse_limit),
             pids_events=parsed(self.read(cgroup, "pids.events"), parse_flat_keyed),
             pids_peak=parsed(self.read(cgroup, "pids.peak"), parse_limit),
+            pids_local=parsed(self.read(cgroup, "pids.events.local"), parse_flat_keyed),
+            cpu_local=parsed(self.read(cgroup, "cpu.stat.local"), parse_flat_keyed),
             pressure={
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },

@@ -76,6 +76,7 @@ class Facts:
     pressure: Reading[Mapping[str, float]]
     disks: Disks
     online_cpus: Reading[frozenset[int]]
+    possible_cpus: Reading[frozenset[int]]
     meminfo: Reading[Mapping[str, int]]
     pid_max: Reading[int]
     threads_max: Reading[int]

@@ -84,6 +84,7 @@ def gather(fs: HostFs, runner: "CommandRunner") -> Facts:
         pressure=read_kernel(fs, "/proc/pressure/memory", parse_pressure),
         disks=_disks(fs, point),
         online_cpus=read_kernel(fs, "/sys/devices/system/cpu/online", procfs.parse_cpu_list),
+        possible_cpus=read_kernel(fs, "/sys/devices/system/cpu/possible", procfs.parse_cpu_list),
         meminfo=parsed(fs.pieces("/proc/meminfo", ("Mem", "Swap"), "\n"), _meminfo),
         pid_max=read_kernel(fs, "/proc/sys/kernel/pid_max", procfs.parse_number),
         threads_max=read_kernel(fs, "/proc/sys/kernel/threads-max", procfs.parse_number),

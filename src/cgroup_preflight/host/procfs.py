@@ -107,10 +107,12 @@ OPTIONS = (
     "CONFIG_RT_GROUP_SCHED", "CONFIG_CGROUP_PIDS", "CONFIG_CPUSETS", "CONFIG_PSI", "CONFIG_PSI_DEFAULT_DISABLED",
     "CONFIG_BLK_CGROUP", "CONFIG_BLK_CGROUP_IOCOST", "CONFIG_SWAP", "CONFIG_ZSWAP",
 )  # fmt: skip
+#: Options whose names begin with one of OPTIONS, so that every recording has them, too.
+_LONGER = ("CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED",)
 
 
 def parse_kernel_config(lines: tuple[str, ...]) -> dict[str, str]:
-    """`y`, `m`, `n` or a value for each of OPTIONS that the lines mention. Raises ValueError when none is."""
+    """`y`, `m`, `n` or a value for each of OPTIONS, and of those with longer names, that the lines mention. Raises ValueError when none is."""
     found: dict[str, str] = {}
     for line in lines:
         words = line.removeprefix("# ")
@@ -118,7 +120,7 @@ def parse_kernel_config(lines: tuple[str, ...]) -> dict[str, str]:
             name, value = words.removesuffix(" is not set"), "n"
         else:
             name, _, value = words.partition("=")
-        if name in OPTIONS and value:
+        if name in (*OPTIONS, *_LONGER) and value:
             found[name] = value
     if not found:
         raise ValueError("no CONFIG_ line of cgroups in it")

@@ -1,7 +1,8 @@
 """The units of this host as systemd shows them, each with the files of its cgroup that hold limits."""
 
-from cgroup_preflight.core.reading import Known, Missing, Reading, Why
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.host.cgroupfs import parse_limit
 from cgroup_preflight.host.systemd import parse_unit_show
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownUnit:
-    """One unit with a cgroup: `shown` is systemd's word by property, `files` what the kernel says by attribute file."""
+    """One unit with a cgroup: `shown` is systemd's word by property, `files` what the kernel says by attribute file.
+
+    `used` is memory.current in bytes, read after the limits; None where the unit has no memory controller.
+    """
 
     unit: str
     cgroup: str
     needs_reload: bool
     shown: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, Reading[str]], ...]
+    used: int | None = None
 
 
 def read_units(fs: "HostFs", runner: "CommandRunner", mount: str) -> Reading[tuple[ShownUnit, ...]]:
@@ -51,4 +56,5 @@ def _unit(fs: "HostFs", mount: str, shown: dict[str, str]) -> ShownUnit | None:
     return ShownUnit(
         unit=name, cgroup=cgroup, needs_reload=shown.get("NeedDaemonReload") == "yes",
         shown=tuple(shown.items()), files=tuple(files.items()),
+        used=value_or(parsed(fs.read(f"{folder}/memory.current"), parse_limit), None),
     )  # fmt: skip

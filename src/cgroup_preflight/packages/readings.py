@@ -1,15 +1,17 @@
 """Limits of units that run as they are installed: the kernel's files against the plan, and where the unit runs."""
 
+import os
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, field
+from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.units import FILES
 from cgroup_preflight.packages.leftovers import show_units
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
+from cgroup_preflight.smoke.limits import LimitReading, above_limit, nowhere, read_limits
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.command import CommandRunner
@@ -24,7 +26,7 @@ class InstalledReading:
     """One service at one moment: systemd's words, and the readings of the service and of every slice above it.
 
     `said` is what systemd says of each limit, by the file. `invocation` differs when the service was started again. `place` is its cgroup, `expected_place` the one that the plan
-    puts it in, empty where the plan says nothing.
+    puts it in, empty where the plan says nothing. `slack`: so many bytes memory.current may be above memory.max in passing.
     """
 
     label: str
@@ -36,6 +38,7 @@ class InstalledReading:
     needs_reload: bool
     limits: tuple[LimitReading, ...]
     said: Mapping[str, str] = field(default_factory=dict)
+    slack: int = 0
 
     @property
     def runs(self) -> bool:
@@ -50,17 +53,13 @@ class InstalledReading:
     @property
     def wrong(self) -> tuple[LimitReading, ...]:
         """The readings that are not as the plan says."""
-        return tuple(item for item in self.limits if not _in_force(item))
+        return tuple(item for item in self.limits if not item.in_force(self.slack))
 
     @property
     def misplaced(self) -> str:
         """Where it runs instead of in the slice of the plan; empty where it is right."""
         right = not self.expected_place or self.place == self.expected_place
         return "" if right else f"it runs in {self.place or 'no cgroup'}, and not in {self.expected_place}"
-
-
-def _in_force(item: LimitReading) -> bool:
-    return isinstance(item.actual, Known) and agrees(item.expected, item.actual.value)
 
 
 def read_installed(
@@ -89,6 +88,7 @@ def _reading(
         state=f"{own.get('ActiveState', 'unknown')} ({own.get('SubState', '')}, {own.get('LoadState', '')})",
         expected_place=f"{above or '/' + service.slices[-1]}/{service.unit}" if service.slices else "",
         needs_reload=own.get("NeedDaemonReload") == "yes", limits=tuple(found),
+        slack=memory_slack(os.cpu_count() or 1, numbers.page_size),
         said={
             item.file: shown.get(item.unit, {}).get(_NAMES.get(name := item.expected.property.name, name), "")
             for item in found
@@ -98,7 +98,12 @@ def _reading(
 
 def told(readings: Iterable[LimitReading]) -> str:
     """Readings that are wrong, in words."""
-    return "; ".join(f"{item.file} is {_actual(item)!r}, expected {item.expected.text!r}" for item in readings)
+    return "; ".join(
+        f"{item.file} is {_actual(item)!r}, but {above_limit(item)}"
+        if isinstance(item.actual, Known) and agrees(item.expected, item.actual.value)
+        else f"{item.file} is {_actual(item)!r}, expected {item.expected.text!r}"
+        for item in readings
+    )
 
 
 def _actual(item: LimitReading) -> str:

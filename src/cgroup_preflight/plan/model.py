@@ -118,6 +118,11 @@ class Plan:
         groups = [*(item.settings for item in self.slices), *(item.own_settings for item in self.services)]
         return tuple(setting for settings in groups for setting in settings)
 
+    @property
+    def every_limit(self) -> tuple[Setting, ...]:
+        """As `settings`, and those that only the units of services have."""
+        return (*self.settings, *(setting for item in self.services for setting in item.unit_settings))
+
     def above(self, unit: ServicePlan | SlicePlan) -> tuple[SlicePlan, ...]:
         """The slices that contain a unit of this plan, the innermost first (systemd.slice(5): dashes nest)."""
         if isinstance(unit, ServicePlan):

@@ -8,6 +8,7 @@ from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import HostNumbers
+from cgroup_preflight.plan.safe_sizes import refuse_tiny
 from cgroup_preflight.rollout.base import Manager, Shown, UnitPlan
 from cgroup_preflight.rollout.drop_ins import later
 from cgroup_preflight.rollout.limits import LIMITS, Values, rises, shown, target_of
@@ -34,13 +35,14 @@ class Prepared:
 def targets(config: Config, host: HostNumbers) -> dict[str, Values]:
     """The target values by unit: those of `[rollout.slices]`, or without any those of the plan that a rollout can change.
 
-    Raises UsageError.
+    Raises UsageError, and ConfigError for a target that is too small on this host.
     """
     rollout = config.rollout or Rollout()
     found: dict[str, Values] = {}
     for item in rollout.slices or config.slices:
         chosen = [setting for setting in item.settings if rollout.slices or setting.property in LIMITS]
         try:
+            refuse_tiny(chosen, host, config.path, tiny=config.allow_tiny_limits)
             values = {setting.property: target_of(setting, host) for setting in chosen}
         except ValueError as error:
             raise UsageError(str(error), where=f"{config.path}:{item.location.line}", remedy=Remedy(

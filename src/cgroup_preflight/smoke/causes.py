@@ -10,6 +10,8 @@ from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.http_answer import UNTRUSTED
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import ENDED_FIRST
+from cgroup_preflight.host.cgroup import Counters
+from cgroup_preflight.smoke.counters import unit_name
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.margins import proposed_max
 
@@ -134,13 +136,21 @@ def read_log(seen: ServiceEvidence) -> str:
 
 def _throttled_words(seen: ServiceEvidence) -> str:
     """That the CPU quota may be the reason, where it throttled the service often."""
-    stat = value_or(seen.counters.cpu_stat, {}) if seen.counters else {}
-    quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")
-    share = stat.get("nr_throttled", 0) / max(stat.get("nr_periods", 0), 1)
+    shares = [(_share(level), level.cgroup) for level in (seen.counters, *reversed(seen.slices)) if level is not None]
+    share, cgroup = max(shares, key=lambda item: item[0], default=(0.0, ""))
     if share < _THROTTLED:
         return ""
+    quota = next((item.text for item in seen.service.settings if item.property == "CPUQuota"), "")
     limit = f"CPUQuota={quota}" if quota else "a CPU quota of a slice above"
+    if cgroup != seen.cgroup:
+        limit = f"the CPUQuota of {unit_name(cgroup)}"
     return f" (throttled in {100 * share:.0f}% of periods: {limit} may be too low)"
+
+
+def _share(level: Counters) -> float:
+    """In which share of its periods the quota of one level throttled: each level counts only its own."""
+    stat = value_or(level.cpu_stat, {})
+    return stat.get("nr_throttled", 0) / max(stat.get("nr_periods", 0), 1)
 
 
 def _other_port(seen: ServiceEvidence) -> str:

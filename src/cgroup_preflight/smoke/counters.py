@@ -64,6 +64,14 @@ def _numbers(name: str, level: Counters) -> Iterator[tuple[str, float]]:
     events, stat = value_or(level.memory_events, {}), value_or(level.cpu_stat, {})
     yield from ((f"{name} memory.events {key}", events[key]) for key in _EVENTS if key in events)
     yield from ((f"{name} cpu.stat {key}", stat[key]) for key in _THROTTLING if key in stat)
+    # Which of these files counts differs by kernel: see the table in docs/golden-signals.md.
+    for file, reading, key in (
+        ("cpu.stat.local", level.cpu_local, "throttled_usec"), ("pids.events", level.pids_events, "max"),
+        ("pids.events.local", level.pids_local, "max"),
+    ):  # fmt: skip
+        number = value_or(reading, {}).get(key)
+        if number:
+            yield f"{name} {file} {key}", number
     for kind, pressure in level.pressure.items():
         if isinstance(pressure, Known):
             totals = ((key, value) for key, value in pressure.value.items() if key.endswith("_total"))
@@ -75,6 +83,9 @@ def _words(level: Counters) -> str:
     parts = [f"peak {format_bytes(peak)}"] if peak is not None else []
     if stat.get("nr_periods"):
         parts.append(f"throttled in {100 * stat.get('nr_throttled', 0) / stat['nr_periods']:.0f}% of periods")
+    elif stood := value_or(level.cpu_local, {}).get("throttled_usec"):
+        # Without a quota of its own, it is that of a level above.
+        parts.append(f"stood still for {stood / 1e6:.2f} s of CPU time under the quota of a slice above")
     stalled = {
         kind: pressure.value.get("some_total", 0.0)
         for kind, pressure in level.pressure.items()

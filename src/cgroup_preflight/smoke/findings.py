@@ -11,14 +11,16 @@ from cgroup_preflight.config.properties import Role
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
+from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.engines.base import Exit, How
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
+from cgroup_preflight.smoke.counters import unit_name
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.exit_codes import needs_file, not_set_up, setting_of
-from cgroup_preflight.smoke.limits import LimitReading, missing_text, remedy_of
+from cgroup_preflight.smoke.limits import LimitReading, above_limit, missing_text, remedy_of
 from cgroup_preflight.smoke.not_begun import not_begun
 from cgroup_preflight.smoke.started import started_findings
 from cgroup_preflight.smoke.unlimited import unlimited_findings
@@ -33,7 +35,7 @@ def service_result(seen: ServiceEvidence) -> ServiceResult:
     counters, state = seen.counters, seen.state
     return ServiceResult(
         name=seen.service.label, engine=seen.engine, unit=seen.service.unit, cgroup=seen.cgroup,
-        limits=tuple(_limit(item) for item in seen.limits if not _is_vacuous(item)),
+        limits=tuple(_limit(seen, item) for item in seen.limits if not _is_vacuous(item)),
         memory_peak_bytes=value_or(counters.memory_peak, None) if counters else None,
         cpu=_cpu(seen), oom_kills=_oom_kills(seen), result=state.result or None,
         exit_status=state.exit.status if state.exit else None,
@@ -84,16 +86,15 @@ def not_run(choice: EngineChoice) -> Finding:
         "smoke",
         f"no service ran, because no engine works on this host: {choice.why_not}",
         Remedy(
-            title="run this job on a host with cgroup v2 and systemd as PID 1",
+            title="run this job on a host with cgroup v2, with systemd as PID 1 or in a cgroup that is delegated to it",
             commands=(("cgroup-preflight", "check"),),
         ),
     )
 
 
-def _limit(item: LimitReading) -> LimitResult:
-    actual = missing_text(item.actual)
-    ok = actual is not None and agrees(item.expected, actual)
-    return LimitResult(file=item.file, expected=item.expected.text, actual=actual, ok=ok)
+def _limit(seen: ServiceEvidence, item: LimitReading) -> LimitResult:
+    ok = item.in_force(memory_slack(seen.cpus, seen.page_size))
+    return LimitResult(file=item.file, expected=item.expected.text, actual=missing_text(item.actual), ok=ok)
 
 
 def _is_vacuous(item: LimitReading) -> bool:
@@ -106,7 +107,7 @@ def _is_absent(item: LimitReading) -> bool:
 
 
 def _limit_findings(seen: ServiceEvidence, required: tuple[str, ...], *, swap: bool) -> Iterable[Finding]:
-    bad = [item for item in seen.limits if not _limit(item).ok]
+    bad = [item for item in seen.limits if not _limit(seen, item).ok]
     # What was changed during the run is told with its time, below.
     changed = {f"{level.cgroup.lstrip('/')}/{change.attribute}" for level in seen.watched for change in level.changes}
     for item in bad:
@@ -124,9 +125,15 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
     prop, location, actual = item.expected.property, item.expected.location, missing_text(item.actual)
     found = f"is {actual!r}" if isinstance(item.actual, Known) else f"cannot be read: {item.actual}"
     message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but {found}"
+    if actual is not None and agrees(item.expected, actual):
+        message = f"{prop.name}: {item.file} is {actual!r}, but {above_limit(item)}"
     if _is_absent(item):
         message = f"{prop.name}: {item.file} should be {item.expected.text!r}, but the file does not exist"
-    evidence = {item.file: actual if isinstance(item.actual, Known) else str(item.actual)}
+    evidence: dict[str, str | int | float | bool | None] = {
+        item.file: actual if isinstance(item.actual, Known) else str(item.actual)
+    }
+    if item.used is not None:
+        evidence[f"{item.file.rpartition('/')[0]}/memory.current"] = item.used
     status = Status.FAIL
     remedy = remedy_of(item)
     if _is_vacuous(item):
@@ -223,7 +230,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.STOP.finding(
             Status.FAIL,
             seen.service,
-            f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
+            f"it did not end within {seconds:g} s after SIGTERM, so it was killed with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                 why="on every deploy systemd waits and then kills it",
@@ -288,16 +295,19 @@ def _ended_early(seen: ServiceEvidence) -> Finding:
         how, remedy = f"{how}: systemd {problem[0]}", Remedy(title=problem[1]) if problem[1] else remedy
     if ended == _CLEAN:
         remedy = Remedy(title='if it is meant to end by itself, write ready = "exit" in its smoke table')
-    refused = _tasks_refused(seen)
+    refused, (above, slice_unit) = _tasks_refused(seen), _refused_above(seen)
     if refused:
         how += f"; TasksMax refused it {refused} process(es) or thread(s)"
         remedy = Remedy(title="raise TasksMax of the service or of its slice", why="threads count as tasks")
+    elif above:
+        how += f"; TasksMax of {slice_unit} refused its services {above} process(es) or thread(s)"
+        remedy = Remedy(title=f"raise TasksMax of {slice_unit}", why="threads count as tasks")
     return codes.SERVICE_RUN.finding(
         Status.FAIL,
         seen.service,
         f"it {how}",
         remedy,
-        evidence={"result": result, "exit_status": status, "tasks_refused": refused},
+        evidence={"result": result, "exit_status": status, "tasks_refused": refused + above},
     )
 
 
@@ -317,6 +327,16 @@ def _forked(seen: ServiceEvidence) -> Finding:
 def _tasks_refused(seen: ServiceEvidence) -> int:
     events = seen.counters.pids_events if seen.counters else None
     return events.value.get("max", 0) if isinstance(events, Known) else 0
+
+
+def _refused_above(seen: ServiceEvidence) -> tuple[int, str]:
+    """How many tasks the pids.max of slices refused, and the slice that refused most.
+
+    Kernels before 6.11 count them at the service, later ones only at the slice (pids.events.local), where the tasks of
+    all its services count.
+    """
+    counts = [(value_or(level.pids_local, {}).get("max", 0), unit_name(level.cgroup)) for level in seen.slices]
+    return sum(count for count, _ in counts), max(counts, default=(0, ""))[1]
 
 
 def _effective_findings(seen: ServiceEvidence) -> Iterable[Finding]:

@@ -5,11 +5,14 @@ import re
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Location, Remedy, Status
 from cgroup_preflight.core.unit_text import UnitLine
+from cgroup_preflight.smoke.counters import unit_name
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 
 _CONDITION = "exec-condition"
 #: What systemd says of a line that it goes on without; another reason then stops it.
 _GOES_ON = re.compile(r"\bignoring\b")
+#: systemd 258 and later (src/core/slice.c).
+_CONCURRENCY = re.compile(r"Concurrency limit of the slice unit '([^']{1,255})'")
 _JOURNAL = Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),))
 
 
@@ -71,6 +74,13 @@ def _with_its_line(seen: ServiceEvidence, said: list[str]) -> tuple[str, Locatio
 
 
 def _not_started(seen: ServiceEvidence) -> Finding:
+    if full := full_slice(seen.refused):
+        return codes.SERVICE_START.finding(
+            Status.FAIL, seen.service,
+            f"systemd refused to start it, because {full} has as many active units as ConcurrencyHardMax allows",
+            Remedy(title=f"raise ConcurrencyHardMax of {full}, or move the service to another slice"),
+            evidence={"systemd": seen.refused},
+        )  # fmt: skip
     said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
@@ -78,6 +88,12 @@ def _not_started(seen: ServiceEvidence) -> Finding:
         f"the service manager did not start it: {said}",
         _JOURNAL,
     )
+
+
+def full_slice(refused: str) -> str:
+    """The slice whose ConcurrencyHardMax made systemd refuse a start, in its words; empty for another reason."""
+    found = _CONCURRENCY.search(refused)
+    return unit_name(f"/{found[1]}") if found else ""
 
 
 def _has_no_task_left(seen: ServiceEvidence) -> bool:

@@ -12,6 +12,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.smoke.not_begun import full_slice
 from cgroup_preflight.smoke.probe_plan import KINDS, Probe, Untried
 from cgroup_preflight.smoke.probes import ProbeEvidence
 
@@ -19,6 +20,10 @@ _CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
+_NO_ROOM = Remedy(
+    title="test in a guest, where a probe needs no start in the slice",
+    commands=(("cgroup-preflight", "run", "--engine", "guest"),),
+)
 _MEMORY_FIRST = Remedy(
     title="lower TasksMax, or raise MemoryMax, if TasksMax is to stop the service",
     why="each task takes some kilobytes of memory, so the memory limit stops the service before TasksMax does",
@@ -70,6 +75,8 @@ def _probed(seen: ProbeEvidence) -> Finding:
     }
     if seen.refused:
         status, message, remedy = Status.UNVERIFIED, f"the probe did not start: {seen.refused}", _RETRY
+        if full := full_slice(seen.refused):
+            message, remedy = f"the probe did not start: ConcurrencyHardMax of {full} leaves no room for it", _NO_ROOM
     elif seen.in_force is None and probe.kind == "swap":
         status, message, remedy = Status.UNVERIFIED, "this kernel does not account for swap", _ACCOUNT
     elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
+from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Counters, Effective, Observer
-from cgroup_preflight.plan.expect import Expectation, agrees
+from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.exit_codes import NOT_EXECUTED
 from cgroup_preflight.smoke.go_view import GoView, look
@@ -168,8 +169,8 @@ class Services:
         if not proof.run.alive:
             proof.counted = self._observer.counters(proof.run.cgroup)
         # A limit that was not in force before the program's first instruction is a fail, even if it is in force now.
-        pairs = zip(proof.limits, self._read_limits(proof), strict=True)
-        proof.limits = tuple(late if _in_force(early) else early for early, late in pairs)
+        pairs, slack = zip(proof.limits, self._read_limits(proof), strict=True), memory_slack(*self._machine)
+        proof.limits = tuple(late if early.in_force(slack) else early for early, late in pairs)
 
     def _read_alive(self, proof: Proof, children: Mapping[int, Sequence[int]]) -> None:
         """Where the processes of a service are while it runs."""
@@ -234,7 +235,7 @@ class Services:
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
         effective = self._observer.effective(run.cgroup) if run.cgroup else None
         if counters and isinstance(counters.cpu_stat, Missing):
-            counters, effective = proof.counted or counters, proof.effective or effective
+            counters, effective = proof.counted or run.counted or counters, proof.effective or effective
         return ServiceEvidence(
             service=run.service, engine=self._engine.name, refused=run.refused, unmet=run.unmet, absent=self._absent(run), cgroup=run.cgroup,
             limits=proof.limits, effective=effective,
@@ -288,10 +289,6 @@ def _add_stray(proof: Proof, pid: int, cgroup: str, command: str) -> None:
     )
     kept = tuple(item for item in stay.strays if item[0] != pid)
     proof.stay = replace(stay, strays=(*kept, (pid, f"{cgroup} ({command})")))
-
-
-def _in_force(reading: LimitReading) -> bool:
-    return isinstance(reading.actual, Known) and agrees(reading.expected, reading.actual.value)
 
 
 def _tail(path: str) -> tuple[str, ...]:

@@ -23,7 +23,10 @@ _INTERVAL_MAX = 1.0
 _UNWATCHED = frozenset({"cpuset.cpus.effective"})
 #: No setting of systemd's: what cgroups may use above their quota, 0 until something writes there (sched-bwc.rst).
 _BURST = "cpu.max.burst"
-_COUNTERS = ("memory.peak", "memory.current", "memory.events", "cpu.stat", "pids.peak", "pids.events")
+_COUNTERS = (
+    "memory.peak", "memory.current", "memory.events", "cpu.stat", "cpu.stat.local", "pids.peak", "pids.events",
+    "pids.events.local",
+)  # fmt: skip
 _CHANGES_MAX = 3
 
 

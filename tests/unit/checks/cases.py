@@ -165,6 +165,8 @@ SAYS_OTHERWISE: tuple[tuple[str, Case], ...] = (
     ("CGP118", Case(host="debian-12", says="warn", change={_SAMPLE: _without("debian-12", "memory.peak")})),
     ("CGP119", Case(host="debian-13", says="warn", config=_config("IOWeight = 60"))),
     ("CGP120", Case(host="debian-13", says="unverified", config=_config('AllowedCPUs = "0-63"'))),
+    ("CGP120", Case(host="debian-13", says="fail", config=_config('AllowedCPUs = "0-63"'),
+                    change={"read /sys/devices/system/cpu/possible": {"value": "0-7\n"}})),
     ("CGP121", Case(host="debian-12", says="warn", commands=_STARTING)),
     ("CGP122", Case(host="debian-12", says="warn", change={"exists /run/dbus/system_bus_socket": {"value": False}})),
     ("CGP123", Case(host="debian-12-user-delegated", says="warn",

@@ -204,3 +204,28 @@ def test_a_plan_without_a_setting_is_no_pass():
     (item,) = plan_findings(build_plan(config_of("[services.x]\nbinary = 'x'\n")))
     assert item.status is Status.SKIP
     assert verdict_of([item]) == "unverified"
+
+
+def sharing(lines, services=3, below=""):
+    """So many services in a slice with `lines`, or in one below it."""
+    name = "a-b" if below else "a"
+    slices = f"[slices.a]\n{lines}\n" + ("[slices.a-b]\n" if below else "")
+    return slices + "".join(f"[services.x{number}]\nbinary = 'x'\nslice = '{name}'\n" for number in range(services))
+
+
+@pytest.mark.parametrize("below", ["", "b"])
+def test_more_services_than_a_slice_lets_be_active(below):
+    hard, soft = ("CGP219", Status.FAIL, 2), ("CGP219", Status.WARN, 2)
+    for lines, services, expected in (
+        ("ConcurrencyHardMax = 2", 3, [hard]),
+        ("ConcurrencyHardMax = 3", 3, []),
+        ("ConcurrencyHardMax = 'infinity'", 3, []),
+        ("ConcurrencySoftMax = 1", 2, [soft]),
+        ("ConcurrencySoftMax = 2", 2, []),
+    ):
+        assert found(sharing(lines, services, below)) == expected, lines
+
+
+def test_services_of_other_slices_do_not_count():
+    text = sharing("ConcurrencyHardMax = 1", 1) + "[slices.z]\n[services.y]\nbinary = 'x'\nslice = 'z'\n"
+    assert found(text) == []

@@ -124,3 +124,30 @@ def test_units_that_cannot_be_read_are_unverified() -> None:
     files = tuple((name, denied if name == "memory.max" else reading) for name, reading in units.value[0].files)
     unit = ShownUnit(unit="a.service", cgroup="/a", needs_reload=False, shown=units.value[0].shown, files=files)
     assert _one(Known(value=(unit,), source="x")).status is Status.UNVERIFIED
+
+
+@pytest.mark.parametrize(
+    ("current", "status"),
+    [(64 << 20, Status.PASS), ((64 << 20) + (1 << 20), Status.PASS), (100 << 20, Status.FAIL), (None, Status.PASS)],
+)
+def test_a_usage_above_a_limit_that_reads_back(current: int | None, status: Status) -> None:
+    """systemd 262 writes it without waiting, and kernels from 6.16 on leave the usage above it."""
+    text = None if current is None else f"{current}\n"
+    finding = _one(_units(files={"memory.current": text}), systemd=262)
+    assert finding.status is status
+    if status is Status.FAIL:
+        assert f"memory.current is {current} (100M)" in finding.message
+        assert finding.evidence == {"/api.slice/memory.max": 64 << 20, "/api.slice/memory.current": current}
+        assert finding.remedies[0].commands == (("systemctl", "restart", "--", "api.slice"),)
+
+
+def test_without_a_limit_no_usage_is_above_it() -> None:
+    units = _units({"MemoryMax": "infinity"}, {"memory.max": "max\n", "memory.current": f"{1 << 40}\n"})
+    assert _one(units, systemd=262).status is Status.PASS
+
+
+def test_a_list_of_cpus_that_the_kernel_refused() -> None:
+    for text, says in (("", "refuses the whole list"), ("0-1", "something else wrote the file")):
+        finding = _one(_units({"AllowedCPUs": "0-7"}, {"cpuset.cpus": f"{text}\n"}), systemd=262)
+        assert finding.status is Status.FAIL
+        assert says in finding.message

@@ -268,3 +268,14 @@ def setting_up(machine: Machine, unit: Unit, seconds: float) -> None:
     main = unit.main
     main.comm = "(web)"
     machine.later(seconds, lambda: setattr(main, "comm", "web"))
+
+
+def test_counters_are_read_before_a_service_is_killed():
+    """Linux 6.1 and 7.2 kill whatever is started in a cgroup after cgroup.kill, also what would keep it to be read."""
+    for stops, counted in ((False, True), (True, False)):
+        played = Played(Program(address=URL, stop_after=0.1 if stops else None), text=f'{TEXT}stop_timeout = "2s"\n')
+        run = played.up()
+        assert run.counted is None
+        played.session.stop([run])
+        assert (run.killed, run.counted is not None) == (counted, counted)
+        played.session.close(run)

@@ -271,9 +271,22 @@ def test_files_that_systemd_has_not_seen_are_there_after_a_reload(folder):
 
 
 def test_the_words_of_a_refusal_are_those_of_each_unit(folder):
-    played = Played(status=[1, 0, 1])
+    played = Played(status=[1, 1, 1, 0, 1, 1, 1])
     with played.manager(folder, direct=False).started([launch(), launch("b.service")]) as refused:
         assert refused == dict.fromkeys(("a.service", "b.service"), "Unit a.slice is masked.")
+
+
+def test_one_unit_that_is_refused_keeps_no_other_from_its_start(folder):
+    """systemd 262 starts none of several units of one call if it refuses one of them."""
+    played = Played(status=[1, 0, 1, 0, 0, 0])
+    with played.manager(folder, direct=False).started([launch(), launch("b.service"), launch("c.service")]) as refused:
+        assert refused == {}
+    played = Played(status=[1, 0, 1, 0, 0, 1])
+    with played.manager(folder, direct=False).started([launch(), launch("b.service"), launch("c.service")]) as refused:
+        assert refused == {"b.service": "Unit a.slice is masked."}
+    starts = [argv[4:] for argv in played.commands if argv[1] == "start"]
+    each = [("a.service",), ("b.service",), ("c.service",)]
+    assert starts == [("a.service", "b.service", "c.service"), *each, ("b.service",)]
 
 
 @pytest.mark.parametrize("odd", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])

@@ -1,6 +1,7 @@
 """What is handed to the engines and to mmdebstrap."""
 
 import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,11 +112,34 @@ def test_the_build_takes_packages_of_one_release_with_debians_keys():
     script = build_argv(recipe_for("debian-13", with_kernel=True))[2]
     (download,) = [line for line in script.splitlines() if line.startswith("mmdebstrap ")]
     words = shlex.split(download)
-    assert words[-2:] == ["trixie", "root"]
+    assert words[-3:] == ["$@", "trixie", "root"]
     assert "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg" in words
     assert any(word.startswith("--extract-hook=") and word.endswith(" linux-image-cloud-amd64") for word in words)
     assert not any("unauthenticated" in word.lower() or "insecure" in word.lower() for word in words)
     assert "linux-image" not in build_argv(recipe_for("debian-13"))[2]
+
+
+@pytest.mark.starts_processes
+@pytest.mark.parametrize(
+    ("said", "options"),
+    [("checked='false'", '<--aptopt=Acquire::Check-Valid-Until "false">'), ("checked='true'", ""), ("", "")],
+)
+def test_old_package_lists_are_accepted_where_apt_of_this_host_accepts_them(tmp_path, said, options):
+    """Stand-ins: both programs need a system with apt, and the second the network."""
+    for name, text in (
+        ("apt-config", f'echo "{said}"'),
+        ("mmdebstrap", 'for word; do echo "<$word>"; done; exit 9'),
+    ):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    lines = build_argv(recipe_for("debian-14"))[2].splitlines()
+    script = "\n".join(lines[lines.index("size=$1") :])
+    done = subprocess.run(["sh", "-euc", script, "build", "2048"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, cwd=tmp_path,
+                          capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
+    assert done.returncode == 9
+    assert ('<--aptopt=Acquire::Check-Valid-Until "false">' in done.stdout) == bool(options)
+    assert done.stdout.endswith("<forky>\n<root>\n")
 
 
 def test_user_mode_linux_has_one_cpu():

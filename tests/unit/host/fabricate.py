@@ -129,6 +129,7 @@ def host(uid: int = 0, **changes: str | int | None) -> dict[str, str | int]:
             f"{kind} avg10=0.00 avg60=0.00 avg300=0.00 total=0\n" for kind in ("some", "full")
         ),
         "/sys/devices/system/cpu/online": "0-3\n",
+        "/sys/devices/system/cpu/possible": "0-7\n",
         "/sys/fs/cgroup/cgroup.controllers": CONTROLLERS,
         "/sys/fs/cgroup/cgroup.subtree_control": CONTROLLERS,
         "/sys/fs/cgroup/system.slice/memory.max": "max\n",

@@ -104,7 +104,8 @@ def delegate_remedy(uid: int | None) -> Remedy:
     unit = f"user@{uid if uid is not None else 'UID'}.service"
     return Remedy(
         title="delegate the controllers to user managers and restart this one",
-        why="the default list has no cpu before systemd 252; the manager reads its list once, at start",
+        why="the default list is memory and pids, since systemd 252 with cpu, and never has cpuset or io; the manager "
+        "reads its list once, at start",
         files=(RemedyFile(path="/etc/systemd/system/user@.service.d/50-delegate.conf",
                           content="[Service]\nDelegate=cpu cpuset io memory pids\n"),),
         commands=(("systemctl", "daemon-reload"), ("systemctl", "restart", unit)),

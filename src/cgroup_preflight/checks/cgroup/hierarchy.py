@@ -102,7 +102,7 @@ def _remedy(context: Context, kind: str) -> Remedy:
     words = value_or(facts.cmdline, "").split()
     off = [word for word in words if word.startswith(_ASKED) and boot.is_off(word.removeprefix(_ASKED))]
     if off:
-        return remove_parameter(context, off[-1], why="it asks systemd for cgroup v1", docs=_DOCS)
+        return remove_parameter(context, off[-1], why="it asks systemd for cgroup v1 (up to 257)", docs=_DOCS)
     if not _has_controllers(value_or(facts.mounts, ())):
         return Remedy(title="make the init system mount cgroup v2 at /sys/fs/cgroup", needs_root=True,
                       persistent=True, docs=_DOCS)  # fmt: skip

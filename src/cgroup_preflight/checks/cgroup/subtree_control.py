@@ -96,18 +96,19 @@ def _way(context: Context, name: str, above: tuple[CgroupReading, ...]) -> Findi
         if name not in control.value:
             evidence = {control.source: " ".join(sorted(control.value))}
             message = f"{name} is not available below {level.path or 'the root'}: {control.source} does not enable it"
-            return CODE.finding(Status.FAIL, name, message, _remedy(context, level), evidence=evidence)
+            return CODE.finding(Status.FAIL, name, message, _remedy(context, level, name), evidence=evidence)
     last = above[-1].subtree_control
     evidence = {last.source: " ".join(sorted(last.value))} if isinstance(last, Known) else {}
     return CODE.finding(Status.PASS, name, f"{name} is enabled on every level down to the manager", evidence=evidence)
 
 
-def _remedy(context: Context, level: CgroupReading) -> Remedy:
-    if level.path.startswith("/user.slice"):
+def _remedy(context: Context, level: CgroupReading, name: str) -> Remedy:
+    # PID 1 enables a controller at the root, too, as soon as it delegates it (systemd 258 boots without cpu there).
+    if level.path.startswith("/user.slice") or name in value_or(context.facts.root_controllers, frozenset()):
         return delegate_remedy(value_or(context.facts.uid, None))
     unit = level.path.rpartition("/")[2] or "-.slice"
     return Remedy(
-        title=f"find out why {level.path or 'the root'} does not enable it",
+        title=f"find out why {level.path or 'the root'} does not have it (CGP102)",
         needs_root=True,
         commands=(("systemctl", "show", "-p", "DisableControllers", "--", unit, "user.slice"),),
     )

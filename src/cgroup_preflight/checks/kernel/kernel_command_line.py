@@ -16,7 +16,7 @@ PAGE = Page(
     what="Checks that no kernel parameter disables what is required.",
     fails=(
         "With cgroup_disable=memory systemd still accepts every MemoryMax=. With psi=0 the pressure files cannot be "
-        "read. systemd's hierarchy parameters bring cgroup v1 back (systemd up to 257)."
+        "read. systemd's hierarchy parameters bring cgroup v1 back up to systemd 257; 258 and later ignore them."
     ),
     fix="Remove the parameter from the boot loader's configuration and reboot.",
     about=("cgroup_disable", "psi", "swapaccount", "boot"),
@@ -29,6 +29,8 @@ _SWITCHES = {
     "swapaccount": "disables swap accounting on older kernels",
     "systemd.unified_cgroup_hierarchy": "asks systemd for cgroup v1 (CGP101 shows the result)",
 }
+#: The first systemd that knows only cgroup v2 and ignores its parameters about v1 (systemd NEWS).
+_ONLY_V2 = 258
 
 
 def _run(context: Context) -> Iterable[Finding]:
@@ -41,6 +43,8 @@ def _run(context: Context) -> Iterable[Finding]:
         name, _, value = word.partition("=")
         if name == "cgroup_disable":
             findings += _disabled(context, word, value.split(","))
+        elif name.startswith("systemd.") and value_or(context.facts.systemd_version, 0) >= _ONLY_V2:
+            continue
         elif name in _SWITCHES and is_off(value):
             remedy = remove_parameter(context, word, why=f"it {_SWITCHES[name]}", docs=PAGE.sources[0])
             findings.append(_finding(Status.WARN, word, _SWITCHES[name], cmdline.value, remedy))
@@ -74,4 +78,6 @@ def _finding(status: Status, word: str, effect: str, line: str, remedy: Remedy) 
     return CODE.finding(status, word, message, remedy, evidence={"/proc/cmdline": line})
 
 
-CHECK = Check(code=CODE, page=PAGE, needs=("cmdline", "root"), uses=("boot_loader", "container", "kernel"), run=_run)
+CHECK = Check(
+    code=CODE, page=PAGE, needs=("cmdline", "root"), uses=("boot_loader", "container", "kernel", "systemd_version"), run=_run,
+)  # fmt: skip

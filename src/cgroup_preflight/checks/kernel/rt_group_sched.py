@@ -1,12 +1,13 @@
 """CGP114: real-time group scheduling does not keep the cpu controller from services."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.checks.base import Check, Context, unverified
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
 from cgroup_preflight.core.reading import Missing, value_or
-from cgroup_preflight.core.report import Evidence, Finding, Remedy, Status
+from cgroup_preflight.core.report import Evidence, Finding, Remedy, ServiceResult, Status
+from cgroup_preflight.host.boot import is_off
 
 CODE = Code("CGP114", "rt-group-sched")
 PAGE = Page(
@@ -14,12 +15,15 @@ PAGE = Page(
     fails=(
         "With CONFIG_RT_GROUP_SCHED the kernel refuses to enable cpu below the root while a real-time thread runs "
         "outside the root cgroup (EINVAL). systemd then omits the quota without an error. On Ubuntu cloud images "
-        "multipathd is such a thread."
+        "multipathd is such a thread. A kernel with CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED needs rt_group_sched=1 for "
+        "that. Where a run had a quota in force, the question is settled."
     ),
     fix="Stop the real-time threads or give them a normal priority, or use a kernel without the option.",
     about=("CPUQuota", "CPUWeight", "realtime"),
     sources=("https://github.com/containers/crun/issues/591", "https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu"),
 )
+
+_OFF = "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED"
 
 
 def _run(context: Context) -> Iterable[Finding]:
@@ -31,8 +35,9 @@ def _run(context: Context) -> Iterable[Finding]:
         message = f"the kernel's configuration cannot be read ({config.source}: {config.why})"
         return (CODE.finding(Status.SKIP, "cpu", message, evidence={config.source: str(config.why)}),)
     option, control = config.value.get("CONFIG_RT_GROUP_SCHED", "n"), facts.root.subtree_control
-    if option != "y" or "rt_group_sched=0" in value_or(facts.cmdline, "").split():
-        evidence: Evidence = {config.source: f"CONFIG_RT_GROUP_SCHED={option}"}
+    if option != "y" or _is_off(config.value, value_or(facts.cmdline, "").split()):
+        off = f", {_OFF}=y" if config.value.get(_OFF) == "y" else ""
+        evidence: Evidence = {config.source: f"CONFIG_RT_GROUP_SCHED={option}{off}"}
         return (CODE.finding(Status.PASS, "cpu", "no real-time group scheduling in this kernel", evidence=evidence),)
     if isinstance(control, Missing):
         return (unverified(CODE, "cpu", control),)
@@ -55,6 +60,26 @@ def _run(context: Context) -> Iterable[Finding]:
     )
     message = "the kernel may refuse cpu to services because of real-time group scheduling, and cpu is not enabled yet"
     return (CODE.finding(Status.UNVERIFIED, "cpu", message, remedy, evidence=evidence),)
+
+
+def _is_off(config: Mapping[str, str], words: Iterable[str]) -> bool:
+    """Whether the kernel was built with it and booted without it; the last word decides (linux, kernel/sched/rt.c)."""
+    said = [word.partition("=")[2] for word in words if word.startswith("rt_group_sched=")]
+    return is_off(said[-1]) if said else config.get(_OFF) == "y"
+
+
+def settled(findings: Iterable[Finding], services: Iterable[ServiceResult]) -> list[Finding]:
+    """The findings, where a quota that was in force in a run answers what this check could only ask."""
+    proof = next((item for one in services for item in one.limits if item.ok and item.file.endswith("/cpu.max")), None)
+    return [
+        CODE.finding(
+            Status.PASS, item.subject, "the kernel has real-time group scheduling, and the run had a CPU quota in force",
+            evidence={**item.evidence, proof.file: proof.actual},
+        )
+        if proof is not None and item.code == CODE.code and item.status is Status.UNVERIFIED
+        else item
+        for item in findings
+    ]  # fmt: skip
 
 
 CHECK = Check(code=CODE, page=PAGE, needs=("cgroup_mount", "kernel_config", "root"), uses=("cmdline",), run=_run)

@@ -61,10 +61,13 @@ CONFIG_PAGES: dict[Code, Page] = {
         sources=(_TOML,),
     ),
     codes.LIMIT_TOO_SMALL: Page(
-        what="Checks that MemoryMax and MemoryHigh are at least 16M, on this host too where they are percentages.",
+        what=(
+            "Checks that MemoryMax and MemoryHigh are at least 16M: in the config, in units of the project, and on this "
+            "host where they are percentages."
+        ),
         fails=(
             "The limit is too small to be safe. The kernel rounds a limit below one page to 0, and limits of a few "
-            "megabytes can block a user manager."
+            "megabytes can block a service manager. Nothing is started with such a limit."
         ),
         fix="Raise the limit, or set allow_tiny_limits = true in [smoke].",
         sources=("https://github.com/systemd/systemd/issues/40208",),
@@ -90,6 +93,16 @@ CONFIG_PAGES: dict[Code, Page] = {
         fails="The file does not exist, is no regular file, or may not be executed, so the service cannot run.",
         fix="Build the program first, or correct `binary` in the config.",
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html",),
+    ),
+    codes.CONCURRENCY: Page(
+        what="Checks that a slice lets all its services be active at the same time.",
+        fails=(
+            "With ConcurrencyHardMax below the number of services in the slice and below it, systemd (258 and later) "
+            "refuses to start the rest at once. With ConcurrencySoftMax it queues them until another one has ended."
+        ),
+        fix="Raise the value, or move services to another slice.",
+        about=("ConcurrencyHardMax", "ConcurrencySoftMax"),
+        sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.slice.html",),
     ),
     codes.ABOVE_SLICE: Page(
         what="Checks that no limit is above the same limit of a slice over the unit.",

@@ -9,7 +9,9 @@ HOST_PAGES: dict[Code, Page] = {
         what="Checks that the kernel has the limits that systemd shows for each unit of the host, with `check --units`.",
         fails=(
             "systemctl show prints what systemd wants. The kernel has something else: a changed unit file is not loaded, "
-            "systemd 257 kept the old limits after a reload, the controller is missing, or something wrote the file."
+            "systemd 257 kept the old limits after a reload, the controller is missing, or something wrote the file. Or the "
+            "file has MemoryMax and memory.current is above it: newer systemd and kernels accept a limit below the usage "
+            "without a kill and without an event."
         ),
         fix="Have systemd write the limits again with systemctl set-property, or restart the unit; then check again.",
         about=("set-property", "daemon-reload", "NeedDaemonReload", "MemoryMax", "CPUQuota", "stale"),
