@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside import agent as inside
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Frame
@@ -119,7 +120,8 @@ def ready(made):
     project = Project(inputs={}, folder="/project", config_name="c.toml", outside=(), size=0)
     task = GuestTask(config=config(), words=("up",), names=("api",), distro="debian-12")
     machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
-    return Ready(guest=made, task=task, project=project, source="/src", machine=machine, lost_boot="")
+    root = RootImage(name="x", root=Path("/gone"), kernel=None)
+    return Ready(guest=made, root=root, task=task, project=project, source="/src", machine=machine, lost_boot="")
 
 
 class Carried:

@@ -185,7 +185,8 @@ def test_what_the_tool_said_last_is_told_without_what_moves_a_terminal():
 
 def _ready(guest: PlayedGuest, made: GuestTask) -> Ready:
     machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
-    return Ready(guest=guest, task=made, project=PROJECT, source="/source", machine=machine, lost_boot="")
+    root = RootImage(name="x", root=Path("/gone"), kernel=None)
+    return Ready(guest=guest, root=root, task=made, project=PROJECT, source="/source", machine=machine, lost_boot="")
 
 
 def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):
