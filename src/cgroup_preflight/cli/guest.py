@@ -172,6 +172,9 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
+    if args.kernel and args.machine != "qemu":
+        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
+                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
     recipe = recipe_for(
         args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
     )  # fmt: skip

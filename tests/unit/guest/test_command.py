@@ -87,6 +87,12 @@ def test_a_newer_user_mode_linux_is_listed_and_removed(cache, capsys):
     assert uml_kernel.list_homes(cache) == ()
 
 
+def test_another_kernel_needs_qemu(cache):
+    with pytest.raises(UsageError, match="a kernel of its own") as caught:
+        guest.main(["run", "--distro", "debian-13", "--kernel", "backports", "--", "true"])
+    assert caught.value.remedy.title == "add --machine qemu"
+
+
 def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert guest.main(["list"]) == 0

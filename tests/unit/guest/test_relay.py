@@ -33,6 +33,7 @@ from tests.unit.guest.played import config
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(60)]
 #: The service's address is another one of loopback than the one that is forwarded, as both are this machine here.
 SERVICE = "127.0.0.2"
+ROOT = RootImage(name="debian-12-x", root=Path("/cache/root.ext4"), kernel=None)
 
 
 class LocalAgent(inside.Agent):
@@ -120,8 +121,7 @@ def ready(made):
     project = Project(inputs={}, folder="/project", config_name="c.toml", outside=(), size=0)
     task = GuestTask(config=config(), words=("up",), names=("api",), distro="debian-12")
     machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
-    root = RootImage(name="x", root=Path("/gone"), kernel=None)
-    return Ready(guest=made, root=root, task=task, project=project, source="/src", machine=machine, lost_boot="")
+    return Ready(root=ROOT, guest=made, task=task, project=project, source="/src", machine=machine, lost_boot="")
 
 
 class Carried:
