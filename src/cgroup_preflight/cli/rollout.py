@@ -10,7 +10,7 @@ from contextlib import closing
 
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.core.verdict import exit_status_of
@@ -41,8 +41,9 @@ Use it where services must go on while their limits change.
 If this tool, its session or the network dies, a timer of the service manager
 restores the old values after `restore_after` (default: 1min).
 
-Exit status: 0 done (abort: taken back), 1 refused or taken back, 2 wrong call,
-3 unfinished, or no service manager can be used.
+Exit status: 0 done (abort: taken back), 1 refused, taken back, or stuck between
+old and new (CGP806), 2 wrong call, 3 unfinished, or no service manager can be
+used.
 `cgroup-preflight rollout ACTION --help` explains one action.
 """
 #: Each action in one line, and when to use it.
@@ -71,7 +72,8 @@ deploys to many.
 """),
     "status": ("show the last rollout of this host", """
 Shows the journal: each step with its verdict and numbers, and how it ended or
-where it is. Use it at another terminal, or after the end. It reads only.
+where it is; and each value that is in force now, if it is not what the journal
+says. Use it at another terminal, or after the end. It reads only.
 
     cgroup-preflight rollout status
 """),
@@ -238,11 +240,17 @@ def _unfinished(folder: str, host: "Host") -> Sequence[Finding]:
 
 
 def _status(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+    from cgroup_preflight.rollout import session
     from cgroup_preflight.rollout.outcome import findings_of
 
     path, found = _last(args.state)
     _say(f"journal: {plain(path)}")
-    return findings_of(found.state, found.records), None
+    try:
+        host, context = _host_of(session.saved_in(path, found).manager)
+        return session.present_findings(path, found, host), context
+    except HostError as error:
+        _say(f"what is in force now cannot be read: {error.message}")
+        return findings_of(found.state, found.records), None
 
 
 def _journal(args: argparse.Namespace) -> int:

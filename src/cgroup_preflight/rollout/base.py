@@ -59,7 +59,8 @@ class Memory:
 class DeadMan:
     """What restores: `changes` in order, then `copies` (target by backup), then `removed` files; it ends with `mark`.
 
-    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did.
+    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did. `own` are the unit
+    files of the timer itself, which it removes at the end. `persistent`: it is also started again with the host.
     """
 
     rollout: str
@@ -68,6 +69,8 @@ class DeadMan:
     copies: Mapping[str, str]
     removed: tuple[str, ...]
     mark: str
+    own: tuple[str, ...] = ()
+    persistent: bool = False
 
 
 class Reader(Protocol):
@@ -115,6 +118,9 @@ class Manager(Reader, Protocol):
     def remove_files(self, paths: Sequence[str]) -> None:
         """Removes files; those already gone do not matter."""
 
+    def sync_files(self, paths: Sequence[str]) -> None:
+        """Returns when files and their folders are on the disk; those that do not exist do not matter."""
+
     def arm(self, dead_man: DeadMan) -> None:
         """Starts the timer that restores the old values, or starts it again."""
 
@@ -138,7 +144,10 @@ class Watcher(Protocol):
         """The numbers since the last sample."""
 
     def alarms(self) -> tuple[str, ...]:
-        """What must be taken back at once, since `begin` or the last window; quick."""
+        """What must be taken back at once, since `begin` or the last window."""
+
+    def kills(self) -> tuple[str, ...]:
+        """Only OOM kills: some reads of files, for many times a second."""
 
 
 class Clock(Protocol):

@@ -148,6 +148,11 @@ def _unusable(unit: str, item: Shown | None, values: Values, manager: Reader) ->
     elif item.transient:
         yield failed("it is transient: a change would go with it", "give the slice a unit file")
     else:
+        if manager.attribute(item.cgroup, "cpu.pressure") is None:
+            yield codes.ROLLOUT_UNIT.finding(
+                Status.WARN, unit, "the kernel shows no pressure (PSI) of this slice, so the judge does not know how long its tasks wait",
+                Remedy(title="boot with psi=1 where the kernel has it"), evidence={"file": "cpu.pressure"},
+            )  # fmt: skip
         for name, value in values.items():
             if value is not None and manager.attribute(item.cgroup, LIMITS[name].attribute) is None:
                 yield codes.ROLLOUT_UNIT.finding(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
-from cgroup_preflight.smoke.lifted import lifted
+from cgroup_preflight.smoke.lifted import is_limited, lifted
 from cgroup_preflight.smoke.load import LoadPlan, plan_load
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
     from cgroup_preflight.host.door import Door
@@ -80,17 +82,21 @@ class LoadProbe:
 
         `required`: weights without effect are a fail.
         """
-        places = [(cgroup, attribute) for cgroup in self._slices.values() for attribute in self._load.lifted]
-        longest = WINDOWS * WINDOW_SECONDS + _UP_SECONDS + _GRACE
-        with (
-            lifted(self._engine, self._observer, places),
-            self._payloads.started(self._load.hogs, longest) as refused,
-        ):
+        longest = _LONGEST + _UP_SECONDS + _GRACE
+        with self._lifted(), self._payloads.started(self._load.hogs, longest) as refused:
             if refused:
                 return (untested(f"a process could not start: {next(iter(refused.values()))}"),)
-            if not self._all_up():
-                return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
-            return self._measured(required=required)
+            # Again: systemd can write the limits of a slice when it starts a unit in it.
+            with self._lifted():
+                if not self._all_up():
+                    return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
+                return self._measured(required=required)
+
+    def _lifted(self) -> "AbstractContextManager[None]":
+        return lifted(self._engine, self._observer, self._places())
+
+    def _places(self) -> list[tuple[str, str]]:
+        return [(cgroup, attribute) for cgroup in self._slices.values() for attribute in self._load.lifted]
 
     def _measured(self, *, required: bool) -> tuple[Finding, ...]:
         hogs, payloads = self._load.hogs, self._payloads
@@ -115,6 +121,8 @@ class LoadProbe:
             before = now
         if any("'ended'" in _text(payloads.output(item)) for item in hogs):
             return (untested("a process of the probe ended before its time"),)
+        if any(is_limited(self._observer, *place) for place in self._places()):
+            return (untested("a limit of the run's slices was set again meanwhile"),)
         return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
 
     def _all_up(self) -> bool:
