@@ -170,12 +170,13 @@ def test_real_managers_in_a_guest(tmp_path):
         start(guest, "root", CALM)
         start(guest, "tester", GREEDY)
         start(guest, "runner", CALM)
+        hosts = inventory(guest, users)
         bridge = Bridge(str(tmp_path / "socket"), guest, "cut")
         threading.Thread(target=bridge.serve_forever, daemon=True).start()
         begun = time.monotonic()
         watcher = threading.Thread(target=make_greedy, args=(bridge,), daemon=True)
         watcher.start()
-        status, text, report, page = play(tmp_path, inventory(guest, users))
+        status, text, report, page = play(tmp_path, hosts)
         seconds = time.monotonic() - begun
         assert status != 0
         assert report["verdict"] == "fail", text
