@@ -137,7 +137,7 @@ class Page:
         for name, segment in tuple(self._segments.items()):
             if not segment.rows:
                 del self._segments[name]
-                self._versions.update(_BY_FAMILY)
+                self._versions.update(_BY_FAMILY.keys())
             elif segment.dirty:
                 self._versions.update(_FAMILY_AT[place] for place in segment.refresh())
         gone = "".join(self._gone_kills(kills)).encode()

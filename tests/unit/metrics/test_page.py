@@ -163,6 +163,19 @@ def test_openmetrics_has_the_unit_of_each_name_that_ends_in_one(readings: Readin
     assert "# UNIT" not in _text(readings)
 
 
+def test_a_slice_that_is_gone_leaves_the_page_and_one_that_comes_back_is_on_it(
+    readings: Readings, cgroups: CgroupTree
+) -> None:
+    readings.refresh()
+    assert 'slice="b.slice"' in _text(readings)
+    cgroups.remove("/b.slice")
+    readings.refresh()
+    assert 'slice="b.slice"' not in _text(readings)
+    cgroups.add("/b.slice")
+    readings.refresh()
+    assert '\nslice_memory_current_bytes{slice="b.slice",unit=""} 1048576\n' in _text(readings)
+
+
 def test_removed_cgroups_that_the_kernel_keeps_are_counted(readings: Readings, cgroups: CgroupTree) -> None:
     cgroups.write("/a.slice", "cgroup.stat", "nr_descendants 4\nnr_dying_descendants 37\n")
     readings.refresh()
