@@ -2,7 +2,7 @@
 
 A scrape has everything in it: reading, computing, rendering, packing, sending. CPU time is that of all threads of the
 exporter's process (/proc/PID/task/TID/schedstat), so it is the measure that a busy machine does not change; wall time is the
-client's. Next to it: the PyPI exporter on the same tree, and node_exporter if it is installed, which has no cgroups.
+client's. Next to it: the PyPI exporter on the same tree, and Debian's node_exporter, which has no cgroups.
 """
 
 import contextlib
@@ -26,8 +26,10 @@ from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from ci.cgroup_tree import CgroupTree
+from ci.prometheus_guest import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
+_NODE_EXPORTER = "prometheus-node-exporter"
 PEER = ("cgroups-exporter==0.8.8", "argclass==1.0.3")
 #: arianvp/cgroup-exporter (Go), measured once on such a tree of 1040 cgroups: its lower figures, in milliseconds.
 GO_WALL, GO_CPU = 347.0, 451.0
@@ -219,13 +221,18 @@ def _compare(name: str, peer: Exporter, ours: Cost, reads_every: int = 0) -> Non
 
 
 def _node_exporter(ours: Cost) -> None:
-    program = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
-    if program is None:
-        print("  node_exporter: not installed here")
-        return
-    port = _free_port()
-    with _process([program, f"--web.listen-address=127.0.0.1:{port}"], {}) as process:
-        _compare("node_exporter (no cgroups)", Exporter(process, f"http://127.0.0.1:{port}/metrics"), ours)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = shutil.which(_NODE_EXPORTER) or shutil.which("node_exporter")
+            program = found or str(unpacked(Path(folder), _NODE_EXPORTER) / _NODE_EXPORTER)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"  node_exporter: cannot be downloaded here ({error})")
+            return
+        port = _free_port()
+        with _process([program, f"--web.listen-address=127.0.0.1:{port}"], {}) as process:
+            _compare(
+                "node_exporter of Debian (no cgroups)", Exporter(process, f"http://127.0.0.1:{port}/metrics"), ours
+            )
 
 
 def _free_port() -> int:

@@ -20,11 +20,11 @@ SERVER = "127.0.0.1:9090"
 FOLDER = "/var/lib/lab-prometheus"
 _TIMEOUT = 300
 _CONFIG = f"""
-global: {{scrape_interval: 2s, evaluation_interval: 2s}}
+global: {{{{scrape_interval: {{scrape}}, evaluation_interval: {{scrape}}}}}}
 rule_files: [{FOLDER}/slices.rules.yml]
 scrape_configs:
   - job_name: slices
-    static_configs: [{{targets: ['{EXPORTER}']}}]
+    static_configs: [{{{{targets: ['{EXPORTER}']}}}}]
 """
 #: Two slices with services of their own: one is throttled all the time, the other killed for memory again and again.
 _UNIT_FILES = {
@@ -40,7 +40,7 @@ _UNIT_FILES = {
 _DROP_IN = f"""[Service]
 Environment=PYTHONPATH={input_path("src")}
 ExecStart=
-ExecStart=/usr/bin/python3 -m cgroup_preflight exporter --listen {EXPORTER} --interval 1s
+ExecStart=/usr/bin/python3 -m cgroup_preflight exporter --listen {EXPORTER} --interval {{interval}}
 """
 #: Prints the answers to queries of the API as JSON; runs in the guest, where the server is.
 _ASK = """
@@ -50,18 +50,18 @@ print(json.dumps([json.load(urllib.request.urlopen(url, timeout=20)) for url in 
 Values = dict[tuple[tuple[str, str], ...], float]
 
 
-def unpacked(folder: Path) -> Path:
-    """The folder of `prometheus` and `promtool`; downloads and unpacks the package below `folder` the first time."""
+def unpacked(folder: Path, package: str = "prometheus") -> Path:
+    """The folder of a Debian package's programs; downloads and unpacks it below `folder` the first time."""
     programs = folder / "usr" / "bin"
-    if not (programs / "promtool").exists():
+    if not programs.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "prometheus"]
+        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package]
         if subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False).returncode:
             subprocess.run(["apt-get", "-q", "update"], capture_output=True, timeout=_TIMEOUT, check=True)
             subprocess.run(download, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=True)
-        (package,) = folder.glob("prometheus_*.deb")
-        subprocess.run(["dpkg-deb", "-x", package, folder], check=True, timeout=_TIMEOUT)
-        package.unlink()
+        (file,) = folder.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", file, folder], check=True, timeout=_TIMEOUT)
+        file.unlink()
     return programs
 
 
@@ -101,8 +101,8 @@ def until(guest: Guest, command: str, seconds: int = 60) -> None:
     shell(guest, f"timeout {seconds} sh -c 'until {command}; do sleep 0.1; done'", timeout=seconds + 10)
 
 
-def start(guest: Guest) -> Server:
-    """Starts the exporter as its own unit, and Prometheus; returns when both slices have been scraped.
+def start(guest: Guest, *, scrape: str = "2s", interval: str = "1s", seconds: int = 90) -> Server:
+    """Starts the exporter as its own unit, and Prometheus; returns when both slices have been scraped, in so many seconds.
 
     The guest has the inputs `src` and `prometheus`. The services in the slices are not started.
     """
@@ -110,14 +110,18 @@ def start(guest: Guest) -> Server:
         guest.write_file(f"{FOLDER if name.startswith('slices.') else UNITS}/{name}", shipped(name))
     for name, text in _UNIT_FILES.items():
         guest.write_file(f"{UNITS}/{name}", text.encode())
-    guest.write_file(f"{UNITS}/cgroup-preflight-exporter.service.d/lab.conf", _DROP_IN.encode())
-    guest.write_file(f"{FOLDER}/prometheus.yml", _CONFIG.encode())
+    guest.write_file(
+        f"{UNITS}/cgroup-preflight-exporter.service.d/lab.conf", _DROP_IN.format(interval=interval).encode()
+    )
+    guest.write_file(f"{FOLDER}/prometheus.yml", _CONFIG.format(scrape=scrape).encode())
     shell(
         guest, "systemctl daemon-reload; systemctl start quota.slice tight.slice cgroup-preflight-exporter prometheus"
     )
-    until(guest, f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{SERVER}/-/ready\\")" 2>/dev/null')
+    until(
+        guest, f'python3 -c "import urllib.request as u; u.urlopen(\\"http://{SERVER}/-/ready\\")" 2>/dev/null', seconds
+    )
     server = Server(guest)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + seconds
     while not {"quota.slice", "tight.slice"} <= {dict(key)["slice"] for key in server.values("slice_pids_current")[0]}:
         assert time.monotonic() < deadline, shell(guest, "journalctl -b -n 50 --no-pager")
         time.sleep(0.5)

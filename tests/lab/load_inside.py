@@ -1,9 +1,9 @@
 """Runs in the guest: the load probe of one config with the engine `systemd`, as root; prints the finding as JSON.
 
-    python3 load_inside.py CONFIG [CGROUP=WEIGHT]
+    python3 load_inside.py CONFIG [few|all] [FILE=TEXT]
 
-With `CGROUP=WEIGHT`, the end of a cgroup's path below that of the run, its `cpu.weight` is changed after everything has
-started: what the kernel does then is not what the plan says.
+`all` binds the processes of each service to all CPUs, one to each. With `FILE=TEXT`, the end of a path below the cgroup
+of the run, that file is changed after everything has started: what the kernel does then is not what the plan says.
 """
 
 import glob
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cgroup_preflight.cli.common import load_config
 from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.engines import run_scope
 from cgroup_preflight.engines.choice import choose_engine
 from cgroup_preflight.engines.session import local_door
@@ -24,45 +25,64 @@ from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.plan.build import build_plan, scoped
-from cgroup_preflight.smoke.load import plan_load, untested
-from cgroup_preflight.smoke.load_measure import LoadProbe
+from cgroup_preflight.plan.share_tree import share_tree
+from cgroup_preflight.smoke.load import plan_load
+from cgroup_preflight.smoke.load_findings import untested
+from cgroup_preflight.smoke.load_measure import LoadPlace, LoadProbe
 from cgroup_preflight.smoke.payloads import ServicePayloads
 
 
 class Changed(ServicePayloads):
-    """Payloads whose weights another process changes before they begin."""
+    """Payloads whose cgroups another process changes before they begin."""
 
-    def __init__(self, *args: object, end: str, weight: str) -> None:
+    def __init__(self, *args: object, change: str) -> None:
         super().__init__(*args)
-        self._end, self._weight = end, weight
+        self._change = change
 
     def ask(self, item, line):
-        if self._end:
-            (path,) = glob.glob(f"/sys/fs/cgroup/cgpf*.slice/**/*{self._end}", recursive=True)
-            with open(f"{path}/cpu.weight", "w") as file:
-                file.write(self._weight)
-            self._end = ""
+        if self._change:
+            end, _, text = self._change.partition("=")
+            (path,) = glob.glob(f"/sys/fs/cgroup/cgpf*.slice/**/*{end}", recursive=True)
+            with open(path, "w") as file:
+                file.write(text)
+            self._change = ""
         super().ask(item, line)
 
 
-def main(path, change=""):
+def on_all(load, plan, cpus):
+    """The same processes on all CPUs, with the plan's quotas in force."""
+    tree = replace(share_tree(plan, cpus), cpus=cpus)
+    masks = dict.fromkeys(load.masks, sum(1 << cpu for cpu in cpus))
+    hogs = tuple(replace(item, settings=_service(plan, load.unit_of[item.unit]).settings) for item in load.hogs)
+    return replace(load, cpus=cpus, tree=tree, masks=masks, hogs=hogs, lifted=())
+
+
+def _service(plan, unit):
+    return next(item for item in plan.services if item.unit == unit)
+
+
+def main(path, places="few", change=""):
     facts = gather(LiveFs(), LiveRunner())
     choice = choose_engine(facts, "systemd", ("cpu",))
     door = local_door(bus_environment(choice, 0))
     engine = Manager(choice, door.programs, private_bus(choice), uid=0, systemd=value_or(facts.systemd_version, 0))
     name = run_scope.new_name()
     plan = scoped(build_plan(load_config(Path(path))), name)
-    load, reason = plan_load(name, plan, frozenset(os.sched_getaffinity(0)))
+    cpus = frozenset(os.sched_getaffinity(0))
+    load, reason = plan_load(name, plan, cpus)
     if load is None:
         return untested(reason)
-    end, _, weight = change.partition("=")
+    if places == "all":
+        load = on_all(load, plan, cpus)
     with (
         tempfile.TemporaryDirectory(prefix=f"{name}-") as folder,
         run_scope.run_scope(engine, door, plan, name, facts.mount_point) as run,
     ):
-        payloads = Changed(engine, run.cgroups, folder, None, end=end, weight=weight)
-        observer = Observer(door.files, facts.mount_point)
-        (found,) = LoadProbe(load, payloads, observer, door.files, door.clock, run.cgroups).run()
+        place = LoadPlace(
+            payloads=Changed(engine, run.cgroups, folder, None, change=change), engine=engine,
+            observer=Observer(door.files, facts.mount_point), door=door, slices=run.cgroups,
+        )  # fmt: skip
+        (found,) = LoadProbe(load, place).run()
         return found
 
 

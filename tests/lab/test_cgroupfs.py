@@ -1,156 +1,257 @@
 """The engine cgroupfs on a real kernel: the same limits, proofs and probes as through systemd, and nothing left.
 
-One guest for all; each environment is a way to enter a cgroup that was, or was not, delegated to the job.
+Each place is a way to enter a cgroup that was, or was not, delegated to the job. One guest has Debian's systemd, a
+second one boots with a plain init; those with containers are in test_cgroupfs_containers.py.
 """
 
-import json
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
-from cgroup_preflight.guest.spec import CommandResult
-from tests.lab.configs import ENVIRONMENT, Lab, Outcome, config, service
+from cgroup_preflight.guest.spec import BootMode
+from tests.lab import cgroupfs_job as job
+from tests.lab.cgroupfs_job import IN_SCOPE, IN_USERS_SCOPE, Place
+from tests.lab.configs import Lab, config, service
+from tests.lab.conftest import KINDS, Boot
+from tests.lab.test_escapes import SCRIPT
+from tests.lab.test_smoke_example import assert_passed
 
-pytestmark = pytest.mark.requires("v2", "systemd", "memory", "cpu", "pids")
-
-_SERVICE = """#!/bin/sh
-cat /proc/self/cgroup
-echo up
-exec sleep 300
-"""
-#: A service that needs more than its limit: the honest twin of the same run does not.
-_GREEDY = """#!/usr/bin/python3
-print("up", flush=True)
-block = bytearray(200 << 20)
-for at in range(0, len(block), 4096):
-    block[at] = 1
-"""
-_CONFIG = config(
-    {
-        "plain": service("plain", ready="log:up", slice="api", MemoryMax="64M", CPUQuota="50%", TasksMax="50"),
-        "greedy": service("greedy", ready="log:up", slice="api", MemoryMax="32M"),
-    },
-    {"api": {"MemoryMax": "160M", "CPUWeight": 50}},
-)
-#: PID 1 is a shell, the cgroup is the root of a namespace, and no systemd can be seen: a container, or a plain init.
+#: A container: its own namespaces of cgroups, PIDs and mounts, no systemd in it, and who made it is outside.
 _BOX = (
+    'mkdir "$own/runtime" "$own/box"; echo $$ >"$own/runtime/cgroup.procs"; echo "+cpu +memory +pids" >"$own/cgroup.subtree_control";'
+    ' unshare --mount --pid --fork --mount-proc sh -euc "$ENTER" "$own/box" "$@"'
+)
+_ENTER = 'echo 0 >"$0/cgroup.procs"; exec unshare --cgroup sh -euc "$MOUNT" sh "$@"'
+_MOUNT = (
     "mount --make-rprivate /; mount -t tmpfs none /run/systemd; umount /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup;"
     ' exec "$@"'
 )
-_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes")
-_REPORT = "/tmp/cgroupfs.json"
+_AS_USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+_OWN = "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); "
 
 
-class Job:
-    """The command under test as a job in some cgroup; `words` come before it."""
+def _around(script: str, *, to: Place = IN_SCOPE) -> Place:
+    """As `to`, with a shell script around the command, which is "$@"; `own` is the folder of the cgroup."""
+    return replace(to, words=(*to.words, "sh", "-uc", _OWN + script, "sh"))
 
-    def __init__(self, lab: Lab, *words: str, user: str | None = None) -> None:
-        self._lab, self._words, self._user = lab, words, user
 
-    def run(self, folder: str, *args: str) -> tuple[CommandResult, Outcome]:
-        env = ENVIRONMENT | ({"XDG_RUNTIME_DIR": "/run/user/1000"} if self._user else {})
-        argv = ["python3", "-m", "cgroup_preflight", "run", "--engine=cgroupfs", f"--format=json={_REPORT}", *args]
-        guest = self._lab.guest
-        done = guest.run([*self._words, *argv], env=env, cwd=folder, user=self._user, timeout=300)
-        written = guest.run(["sh", "-c", f"cat {_REPORT} && rm -f {_REPORT}"]).stdout
-        report = json.loads(written) if written else {}
-        assert self._lab.leftovers() == []
-        return done, Outcome(exit_status=done.returncode, report=report, text=done.text, stderr=done.stderr.decode())
+_CONTAINER = _around(_BOX, to=Place(words=("env", f"ENTER={_ENTER}", f"MOUNT={_MOUNT}", *IN_SCOPE.words)))
+_PLACES = {"a scope of root": IN_SCOPE, "a scope of a user": IN_USERS_SCOPE, "a private namespace": _CONTAINER}
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Lab:
-    """The guest, with a manager of the user `tester` in it."""
-    guest: Guest = request.getfixturevalue("boot")()
-    guest.start_user_manager("tester")
-    return Lab(guest)
+def guest(boot: Boot) -> Guest:
+    """Debian's systemd, with a manager of the user `tester`."""
+    booted = boot()
+    booted.start_user_manager("tester")
+    job.put(booted)
+    return booted
 
 
-@pytest.fixture(scope="module")
-def folder(lab: Lab) -> str:
-    """The config and its programs, where every user can read them."""
-    made = lab.write("cgroupfs", _CONFIG, {"plain": _SERVICE, "greedy": _GREEDY})
-    lab.shell(f"chmod -R a+rX /var/tmp/lab {made}")
-    return made
+_MEASURED = pytest.mark.measured
 
 
-ENTERED = {
-    "delegated scope of root": (("systemd-run", *_SCOPE), None),
-    "delegated scope of a user": (("systemd-run", "--user", *_SCOPE), "tester"),
-    "private namespace without systemd": (
-        ("systemd-run", *_SCOPE, "unshare", "--cgroup", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-euc", _BOX, "sh"),
-        None,
+@pytest.mark.parametrize(
+    "name", ["a scope of root", "a scope of a user", pytest.param("a private namespace", marks=_MEASURED)]
+)
+def test_limits_are_in_force_act_and_leave_nothing(guest: Guest, name: str) -> None:
+    seen = job.run(guest, _PLACES[name])
+    job.assert_both_ways(seen)
+    job.assert_tree_as_before(seen)
+    assert Lab(guest).leftovers() == []
+
+
+def test_a_program_that_is_moved_after_its_start_is_charged_elsewhere(guest: Guest) -> None:
+    """What the proof of the start must tell apart: memory stays where it was first used."""
+    script = (
+        'mkdir "$own/leaf" "$own/late"; echo $$ >"$own/leaf/cgroup.procs"; echo +memory >"$own/cgroup.subtree_control";'
+        f' {job.HOME}/charged "$own/late"; rmdir "$own/late"'
+    )
+    done = guest.run(_around(script).words)
+    charged, mine = job.charges(done.text.splitlines())
+    assert charged < 0.5 * mine, done
+
+
+def test_a_write_outside_of_the_subtree_would_be_seen(guest: Guest) -> None:
+    """The twin of every look at the tree: a job that does what none may do."""
+    other = "/sys/fs/cgroup/user.slice"
+    script = (
+        f"echo max >{other}/cgroup.max.depth; echo 1000 >{other}/cgroup.max.descendants; mkdir {other}/made; rmdir {other}/made;"
+        ' echo +pids >"$own/cgroup.subtree_control"; mkdir "$own/left"; sleep 0.5; setsid sleep 60 >/dev/null 2>&1 &'
+    )
+    around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/twin", "--", "sh", "-uc", _OWN + script]
+    done = guest.run([*IN_SCOPE.words, *job.environment(IN_SCOPE), *around])
+    found = job.read_json(guest, f"{job.OUT}/twin")
+    Lab(guest).shell(f"echo max >{other}/cgroup.max.descendants; pkill -x sleep")
+    writes = {item.rpartition("/")[2] for item in found["outside"]}
+    assert writes == {"cgroup.max.depth 0x2", "cgroup.max.descendants 0x2", "made 0x40000100", "made 0x40000200"}, done
+    changed = {path.removeprefix(found["base"]) for path in found["changed"]}
+    assert {f"{other}/cgroup.max.descendants", "/left/cgroup.procs", "/cgroup.subtree_control"} <= changed, found
+    assert any(item.partition(": ")[0] == found["base"] for item in found["mixed"]), found
+    assert found["processes"] == ["sleep 60 "]
+
+
+_UNDELEGATED = {
+    "a scope of root": (Place(words=("systemd-run", "--scope", "--quiet", "--collect")), "managed by systemd and not delegated"),
+    "a scope of a user": (
+        replace(IN_USERS_SCOPE, words=("systemd-run", "--user", "--scope", "--quiet", "--collect")),
+        "systemd-run --user --scope -p Delegate=yes",
+    ),
+    "root's cgroup, for a user": (
+        Place(words=(*IN_SCOPE.words, *_AS_USER), home="/home/tester"),
+        "root gives it with chown to that folder and its files cgroup.procs, cgroup.subtree_control and cgroup.threads",
+    ),
+    "a threaded cgroup": (
+        _around('mkdir "$own/t"; echo threaded >"$own/t/cgroup.type"; "$@" --cgroup="$own/t"; rmdir "$own/t"'),
+        "is a threaded cgroup",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ENTERED)
-def test_limits_are_in_force_act_and_leave_nothing(lab: Lab, folder: str, name: str) -> None:
-    words, user = ENTERED[name]
-    done, outcome = Job(lab, *words, user=user).run(folder)
-    assert outcome.report, done
-    assert outcome.report["host"]["engine"] == "cgroupfs"
-    limits = outcome.limits("plain")
-    assert limits["plain.service/memory.max"] == str(64 << 20)
-    assert limits["plain.service/cpu.max"] == "50000 100000"
-    assert limits["plain.service/pids.max"] == "50"
-    assert limits["api.slice/cpu.weight"] == "50"
-    # Both ways: the greedy one is killed at its limit, its neighbour passes, and each probe saw the kernel act.
-    assert outcome.statuses("plain").get("CGP505", "pass") == "pass"
-    assert outcome.verdict == "fail"
-    assert any(
-        "killed a process for memory" in item["message"]
-        for item in outcome.report["findings"]
-        if item["subject"] == "greedy"
+@pytest.mark.parametrize("name", _UNDELEGATED)
+def test_a_cgroup_that_is_not_the_jobs_or_lacks_something_is_refused(guest: Guest, name: str) -> None:
+    place, reason = _UNDELEGATED[name]
+    seen = job.run(guest, place)
+    said = seen.outcome.finding("CGP500", "smoke")
+    assert reason in said["message"], seen.done
+    assert (seen.outcome.verdict, seen.outcome.exit_status) == ("unverified", 3)
+    job.assert_tree_as_before(seen, runs=0)
+
+
+def test_a_missing_controller_fails_with_its_level(guest: Guest) -> None:
+    seen = job.run(guest, _around('mkdir "$own/bare"; "$@" --cgroup="$own/bare"; rmdir "$own/bare"'))
+    level = seen.tree["base"].removeprefix("/sys/fs/cgroup") + "/bare"
+    found = seen.outcome.finding("CGP105", "engine")
+    assert f"missing at the level {level} " in found["message"], seen.done
+    assert (found["status"], seen.outcome.verdict, seen.outcome.exit_status) == ("fail", "fail", 1)
+    job.assert_tree_as_before(seen, runs=0)
+
+
+def test_a_container_that_shares_its_cgroup_with_its_maker_is_refused(guest: Guest) -> None:
+    """Nobody in it can move the process that made it."""
+    made = ("unshare", "--cgroup", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-euc", _MOUNT, "sh")
+    seen = job.run(guest, Place(words=(*IN_SCOPE.words, *made)))
+    assert "a process of another PID namespace is in it" in seen.outcome.stderr, seen.done
+    assert seen.outcome.exit_status == 3
+    job.assert_tree_as_before(seen, runs=0)
+
+
+def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest) -> None:
+    procs = 'find "$own" -path "*cgpf*.slice*" -name cgroup.procs -exec cat {} +'
+    script = (
+        '"$@" >/dev/null 2>&1 & pid=$!; for n in $(seq 600); do find "$own" -name "*plain.service" | grep -q . && break; sleep 0.1; done; sleep 1;'
+        f' echo "ran: $({procs} | wc -l)"; kill -KILL $pid; wait $pid;'
+        f' for n in $(seq 100); do [ -z "$({procs})" ] && break; sleep 0.1; done;'
+        f' echo "left: $({procs} | wc -l)"; exec "$@"'
     )
-    assert all(item["status"] == "pass" for item in outcome.findings("CGP511", "plain"))
+    own = "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); "
+    number = 9001
+    around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/killed", "--", "sh", "-uc", own + script, "sh"]
+    words = [
+        *IN_SCOPE.words,
+        *job.environment(IN_SCOPE),
+        *around,
+        *job.command(number, "plain", "charged", verb="smoke"),
+    ]
+    done = guest.run(words, timeout=300)
+    report, tree = job.read_json(guest, f"{job.OUT}/{number}.json"), job.read_json(guest, f"{job.OUT}/killed")
+    assert "left: 0" in done.text, done
+    assert "ran: 0" not in done.text, done
+    assert report["verdict"] == "pass", done
+    assert (tree["changed"], tree["processes"], len(tree["runs"])) == ({}, [], 2), (tree, done)
+    assert Lab(guest).leftovers() == []
 
 
-def test_the_cgroup_of_the_job_is_as_it_was(lab: Lab, folder: str) -> None:
+def test_two_runs_at_once_share_a_cgroup_and_leave_it_as_it_was(guest: Guest) -> None:
+    """Of a service without a quota: two probes of quotas at once have too little of the one CPU."""
+    one, two = 9002, 9003
+    first, second = (job.command(number, "charged", verb="smoke") for number in (one, two))
     script = (
-        'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); before=$(cat "$own/cgroup.subtree_control"); "$@";'
-        ' [ "$before" = "$(cat "$own/cgroup.subtree_control")" ]; [ "$own" = /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup) ];'
-        ' [ -z "$(find "$own" -mindepth 1 -type d)" ] && echo "as it was"'
-    )  # fmt: skip
-    done, _ = Job(lab, "systemd-run", *_SCOPE, "sh", "-uc", script, "sh").run(folder)
-    assert "as it was" in done.text, done
+        f"{shlex.join(first)} >/dev/null 2>&1 & pid=$!; {shlex.join(second)}; two=$?; wait $pid; echo status $? $two"
+    )
+    around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/two", "--", "sh", "-uc", script]
+    done = guest.run([*IN_SCOPE.words, *job.environment(IN_SCOPE), *around], timeout=300)
+    tree = job.read_json(guest, f"{job.OUT}/two")
+    assert "status 0 0" in done.text, done
+    assert [job.read_json(guest, f"{job.OUT}/{number}.json")["verdict"] for number in (one, two)] == ["pass", "pass"]
+    assert {name: tree[name] for name in ("outside", "changed", "mixed", "processes")} == {
+        "outside": [], "changed": {}, "mixed": [], "processes": []
+    }, tree  # fmt: skip
+    assert len(tree["runs"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("words", "user", "reason"),
-    [
-        (("systemd-run", "--scope", "--quiet", "--collect"), None, "managed by systemd and not delegated"),
-        (("systemd-run", "--user", "--scope", "--quiet", "--collect"), "tester", "systemd-run --user --scope -p Delegate=yes"),
-    ],
-)  # fmt: skip
-def test_a_cgroup_that_was_not_delegated_is_refused(lab: Lab, folder: str, words: tuple[str, ...], user: str | None, reason: str) -> None:  # fmt: skip
-    done, outcome = Job(lab, *words, user=user).run(folder)
-    assert reason in done.text
-    assert outcome.verdict == "unverified"
+#: By what a service does: the code that fails; the others are honest.
+_SLIPS = {"leaves": "CGP502", "comes-back": "CGP502", "tasks-between": "CGP501", "forks": "CGP503"}
+_HONEST = ("memory-honest", "stays", "job")
 
 
-def test_a_threaded_cgroup_is_refused(lab: Lab, folder: str) -> None:
-    script = 'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); mkdir "$own/t"; echo threaded >"$own/t/cgroup.type"; "$@" --cgroup="$own/t"; rmdir "$own/t"'  # fmt: skip
-    done, outcome = Job(lab, "systemd-run", *_SCOPE, "sh", "-uc", script, "sh").run(folder)
-    assert "threaded cgroup" in done.text
-    assert outcome.verdict != "pass"
+@pytest.mark.parametrize("name", [pytest.param("a scope of root", marks=_MEASURED), "a scope of a user"])
+def test_what_slips_its_limits_is_found(guest: Guest, name: str) -> None:
+    """The whole list is in test_escapes.py."""
+    services = {
+        mode: service(
+            "escape.py", mode, ready="exit" if mode in ("forks", "job") else "log:^up", slice="api",
+            smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
+            MemoryMax="40M", CPUQuota="40%", TasksMax=20,
+        )
+        for mode in (*_SLIPS, *_HONEST)
+    }  # fmt: skip
+    made = job.put(
+        guest, name="slips", made=config(services, {"api": {"CPUWeight": 50}}), scripts={"escape.py": SCRIPT}
+    )
+    seen = job.run(guest, _PLACES[name], made=made)
+    failed = job.failures(seen.outcome, services)
+    assert failed == {mode: {_SLIPS[mode]} if mode in _SLIPS else set() for mode in services}, seen.outcome.text
+    # What left its cgroup has ended with the run.
+    assert seen.tree["processes"] == []
+    assert seen.tree["mixed"] == []
+    Lab(guest).shell("find /sys/fs/cgroup -name elsewhere -type d -exec rmdir {} +")
+    assert Lab(guest).leftovers() == []
 
 
-def test_a_missing_controller_is_named_with_its_level(lab: Lab, folder: str) -> None:
-    script = 'own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); mkdir "$own/bare"; "$@" --cgroup="$own/bare"; rmdir "$own/bare"'  # fmt: skip
-    done, outcome = Job(lab, "systemd-run", *_SCOPE, "sh", "-uc", script, "sh").run(folder)
-    assert "memory" in done.text
-    assert "missing at the level" in done.text
-    assert outcome.verdict != "pass"
+def test_the_example_passes(guest: Guest, shop: Path) -> None:
+    seen = job.run(guest, IN_SCOPE, made=str(shop / "cgroup-preflight.toml"))
+    assert_passed(seen.outcome, engine="cgroupfs", below=seen.tree["base"].removeprefix("/sys/fs/cgroup"))
+    job.assert_tree_as_before(seen)
 
 
-def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(lab: Lab, folder: str) -> None:
-    script = (
-        '"$@" & pid=$!; own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); own=${own%/cgpf-job};'
-        ' until find "$own" -name "*plain.service" | grep -q .; do sleep 0.1; done; kill -KILL $pid; wait $pid;'
-        ' for n in $(seq 50); do [ -z "$(find "$own" -path "*cgpf*.slice*" -name cgroup.procs -exec cat {} +)" ] && break; sleep 0.1; done;'
-        ' echo "left: $(find "$own" -path "*cgpf*.slice*" -name cgroup.procs -exec cat {} + | wc -l)"; exec "$@"'
-    )  # fmt: skip
-    done, outcome = Job(lab, "systemd-run", *_SCOPE, "sh", "-uc", script, "sh").run(folder)
-    assert "left: 0" in done.text
-    assert outcome.report, done
+# --- a host without systemd
+
+#: What an init system does before its services: OpenRC, for example, mounts the tree and enables controllers at its root.
+_INIT = (
+    "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run;"
+    " mount -t cgroup2 none /sys/fs/cgroup; echo +cpu +memory +pids >/sys/fs/cgroup/cgroup.subtree_control;"
+    " /usr/local/lib/preflight-start; sleep 5"
+)
+#: Root gives a user one folder and three files of it, and starts the job there.
+_GIVEN = (
+    "cd /sys/fs/cgroup; mkdir -p jobs; chown tester jobs jobs/cgroup.procs jobs/cgroup.subtree_control jobs/cgroup.threads;"
+    ' echo $$ >jobs/cgroup.procs; exec setpriv --reuid=1000 --regid=1000 --clear-groups "$@"'
+)
+
+
+@pytest.fixture(scope="module")
+def plain(lab_inputs: dict[str, Path]) -> Iterator[Guest]:
+    """A guest that was booted with a shell as PID 1: nothing of systemd runs."""
+    spec = replace(
+        KINDS[0].spec, mode=BootMode.QUICK, inputs=lab_inputs, kernel_args=("init=/bin/sh", "--", "-c", f'"{_INIT}"')
+    )
+    with Guest(spec, image.ensure(recipe_for(spec.distro), image.cache_folder(os.environ))) as booted:
+        assert booted.run(["sh", "-c", "cat /proc/1/comm; ls -d /run/systemd"]).text == "sh\n"
+        job.put(booted)
+        yield booted
+
+
+@pytest.mark.parametrize("who", ["root", pytest.param("a user", marks=_MEASURED)])
+def test_without_systemd_it_is_what_auto_takes(plain: Guest, who: str) -> None:
+    place = Place() if who == "root" else Place(words=("sh", "-euc", _GIVEN, "sh"), home="/home/tester")
+    seen = job.run(plain, place, engine="auto")
+    job.assert_both_ways(seen)
+    job.assert_tree_as_before(seen)

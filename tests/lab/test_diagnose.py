@@ -39,6 +39,8 @@ class Case:
     words: Sequence[str] = ()
     settle: float = 2.0
     seconds: int = 6
+    #: C4 blames nobody, and is never sure.
+    confidence: str = "high"
     #: Rules that are also true of this case.
     allowed: frozenset[str] = field(default_factory=frozenset)
 
@@ -77,14 +79,41 @@ CASES = {
         expected=frozenset({("M1", "high.service", "high.service")}),
     ),
     "host-memory": Case(
-        # A batch job that takes and frees memory: each time the kernel takes the pages that the victim needs more rarely.
+        # A job that leaves hardly any memory: the kernel takes the pages of a file that the victim reads all the time.
         services={
-            "victim": _python("hold.py", "150", "1.5"),
-            "hog": _python("churn.py", "800", properties=("OOMScoreAdjust=500",)),
+            "victim": _python("mapped.py", "/root/data", properties=("IOAccounting=yes",)),
+            "hog": _python("leave.py", "70", properties=("OOMScoreAdjust=500",)),
         },
         expected=frozenset({("M2", "victim.service", "hog.service")}),
-        settle=10.0,
+        settle=15.0,
         seconds=12,
+    ),
+    "protections": Case(
+        # Both protections together are more than the host has.
+        services={
+            "kept": _python("mapped.py", "/root/data", properties=("MemoryLow=300M", "IOAccounting=yes")),
+            "hog": _python("leave.py", "70", properties=("MemoryLow=900M", "OOMScoreAdjust=500")),
+        },
+        slice_properties=("MemoryLow=1200M",),
+        expected=frozenset({("M3", "kept.service", "")}),
+        allowed=frozenset({"M2"}),
+        settle=15.0,
+        seconds=12,
+    ),
+    "affinity": Case(
+        # Four processes on one CPU, where the weight entitles them to two: no neighbour is blamed for that.
+        services={
+            "victim": _spin(4, "CPUAffinity=0", "CPUWeight=100"), "other": _spin(4, "CPUWeight=100"),
+        },
+        expected=frozenset({("C4", "victim.service", "")}),
+        confidence="low",
+    ),
+    "go-others": Case(
+        # Two processes of the unit share one CPU; the Go program next to them has the other three.
+        services={"mixed": Service(argv=("/bin/sh", "-c",
+            f"taskset 1 {_PLACE}/spin.sh 2 & exec taskset e {_SERVER} -port 7003 -workers 1"))},
+        words=("--trace", "http://127.0.0.1:7003"),
+        expected=frozenset({("G3", "mixed.service", "mixed.service")}),
     ),
     "device": Case(
         services={
@@ -111,6 +140,8 @@ CASES = {
 def _running(guest: Guest, name: str, case: Case) -> Iterator[None]:
     """The services of a case, in a slice of its own."""
     unit_slice = f"lab{name.replace('-', '')}.slice"
+    # A page of a file is charged to the cgroup that read it first.
+    _call(guest, "sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches")
     if case.slice_properties:
         _call(guest, "systemctl", "set-property", "--runtime", unit_slice, *case.slice_properties)
     try:
@@ -166,26 +197,20 @@ def _measure(preflight: Preflight, guest: Guest, *words: str, seconds: int = 6) 
 
 
 def _check(report: dict[str, Any], name: str, case: Case) -> None:
-    """Each expected answer is given with high confidence, and no other rule is."""
+    """Each expected answer is given with its confidence, and no other rule with high confidence."""
     unit_slice = f"lab{name.replace('-', '')}.slice"
     wanted = {(rule, victim, cause.replace("SLICE", unit_slice)) for rule, victim, cause in case.expected}
-    sure = {answer[:3] for answer in _answers(report) if answer[3] == "high"}
-    assert wanted <= sure, _answers(report)
-    assert {rule for rule, _, _ in sure} == {rule for rule, _, _ in wanted} | (
-        case.allowed & {rule for rule, _, _ in sure}
-    )
-    assert report["verdict"] == "fail"
+    assert wanted <= {answer[:3] for answer in _answers(report) if answer[3] == case.confidence}, _answers(report)
+    sure = {rule for rule, _, _, confidence in _answers(report) if confidence == "high"}
+    assert sure <= {rule for rule, _, _ in wanted} | case.allowed
+    assert (report["verdict"] == "fail") == bool(sure)
 
 
 @pytest.fixture(scope="module")
 def big(boot: Boot) -> Guest:
-    """Four CPUs, PSI, a disk of its own, and swap for the case that needs it."""
+    """Four CPUs, PSI, and a file on a disk."""
     guest = _prepared(boot(base=KINDS[1].spec))
-    script = (
-        "dd if=/dev/zero of=/root/data bs=1M count=200 && dd if=/dev/zero of=/root/swap bs=1M count=600 && "
-        "chmod 600 /root/swap && mkswap /root/swap && sync"
-    )
-    _call(guest, "sh", "-c", script)
+    _call(guest, "sh", "-c", "dd if=/dev/zero of=/root/data bs=1M count=200 && sync")
     return guest
 
 
@@ -203,14 +228,8 @@ def test_an_unloaded_host_has_no_contention(big: Guest, preflight: Preflight, tu
 @pytest.mark.parametrize("name", CASES)
 def test_each_cause_is_named_and_no_other(big: Guest, preflight: Preflight, name: str) -> None:
     case = CASES[name]
-    if name == "host-memory":
-        _call(big, "swapon", "/root/swap")
-    try:
-        with _running(big, name, case):
-            _check(_measure(preflight, big, *case.words, seconds=case.seconds), name, case)
-    finally:
-        if name == "host-memory":
-            big.run(["swapoff", "/root/swap"], timeout=120)
+    with _running(big, name, case):
+        _check(_measure(preflight, big, *case.words, seconds=case.seconds), name, case)
 
 
 @pytest.mark.measured

@@ -5,11 +5,13 @@ One run for each engine, because a boot and a run cost more than a service.
 
 import pytest
 
+from tests.lab import cgroupfs_job as job
+from tests.lab.cgroupfs_job import IN_SCOPE, IN_USERS_SCOPE
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS, Boot
 
 #: What each service does; root has cgroup files that are read-only in its mount namespace, and mounts them again.
-_SCRIPT = r"""#!/usr/bin/python3
+SCRIPT = r"""#!/usr/bin/python3
 import os, signal, socket, subprocess, sys, tempfile, time
 
 TOP = "/sys/fs/cgroup"
@@ -238,7 +240,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     honest = (*_HONEST, "mounted-honest", "hidden")
     made = config(_services((*_FAILS, *_MOUNTED, *honest, "unit")), {"api": {"CPUWeight": 50}})
     outcome = lab.run(
-        "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": _SCRIPT}), leaves=True, timeout=900
+        "smoke", "--inside", folder=lab.write("escapes", made, {"escape.py": SCRIPT}), leaves=True, timeout=900
     )
     lab.shell(END_OF_RUN)
     assert lab.leftovers() == []
@@ -256,7 +258,7 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
 def test_cpu_time_tells_that_a_quota_was_lifted_between_samples(lab: Lab) -> None:
     """Alone, because the tolerance of CPU time grows with the time between two samples, and that with the load."""
     made = config(_services(("cpu-between", "cpu-small")))
-    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": _SCRIPT}), timeout=900)
+    outcome = lab.run("smoke", folder=lab.write("escapes-cpu", made, {"escape.py": SCRIPT}), timeout=900)
     assert "of CPU time above its quota of 10000 in 100000 us" in _messages(outcome, "cpu-between"), outcome.text
     assert outcome.statuses("cpu-small")["CGP501"] == "pass"
 
@@ -271,9 +273,56 @@ def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> No
     fails = {**_FAILS, "hidden": "CGP505"}
     made = config(_services((*fails, *_HONEST), uid=1000), {"api": {"CPUWeight": 50}})
     outcome = lab.run(
-        "smoke", folder=lab.write("escapes-user", made, {"escape.py": _SCRIPT}), user="tester", timeout=900
+        "smoke", folder=lab.write("escapes-user", made, {"escape.py": SCRIPT}), user="tester", timeout=900
     )
     _judge(outcome, fails, _HONEST)
     hidden = outcome.finding("CGP505", "hidden")
     assert hidden["status"] == "unverified"
     assert "/fd: denied" in hidden["message"]
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("user", [None, "tester"])
+def test_no_service_slips_its_limits_with_the_engine_cgroupfs(boot: Boot, user: str | None) -> None:
+    """Services are of the same user as the tool, see its cgroup files as it does, and can write to them."""
+    guest = boot()
+    guest.start_user_manager("tester")
+    fails = {
+        **_FAILS,
+        **({"hidden": "CGP505"} if user else dict.fromkeys(("mounted-file", "mounted-private"), "CGP501")),
+    }
+    honest = _HONEST if user else (*_HONEST, "hidden")
+    services = _services((*fails, *honest), uid=1000 if user else 0)
+    made = job.put(
+        guest, name=f"escapes-{user}", made=config(services, {"api": {"CPUWeight": 50}}), scripts={"escape.py": SCRIPT}
+    )
+    seen = job.run(guest, IN_USERS_SCOPE if user else IN_SCOPE, made=made, timeout=900)
+    _judge(seen.outcome, fails, honest)
+    assert (seen.tree["processes"], seen.tree["mixed"], len(seen.tree["runs"])) == ([], [], 1)
+    Lab(guest).shell(
+        "find /sys/fs/cgroup -name elsewhere -type d -exec rmdir {} +; rm -f /tmp/lab-*.sock; rm -rf /tmp/fake-*"
+    )
+    assert Lab(guest).leftovers() == []
+
+
+@pytest.mark.measured
+def test_a_mount_over_a_cgroup_is_found_and_what_it_keeps_is_named(boot: Boot) -> None:
+    """Without a service manager there is one mount namespace: such a mount stays until somebody removes it."""
+    guest = boot()
+    made = job.put(
+        guest,
+        name="mounts",
+        made=config(_services(("mounted-folder", "memory-honest")), {"api": {"CPUWeight": 50}}),
+        scripts={"escape.py": SCRIPT},
+    )
+    seen = job.run(guest, IN_SCOPE, made=made, timeout=900)
+    assert "is mounted over the folder" in _messages(seen.outcome, "mounted-folder"), seen.done
+    assert seen.outcome.statuses("memory-honest")["CGP501"] == "pass"
+    left = seen.outcome.finding("CGP510", "run")
+    assert (left["status"], "-mounted-folder.service" in left["message"]) == ("fail", True)
+    Lab(guest).shell(
+        "grep -o ' /sys/fs/cgroup/[^ ]*cgpf[^ ]*' /proc/mounts | xargs -r umount; rm -rf /tmp/fake-*;"
+        " find /sys/fs/cgroup -depth -path '*cgpf*' -type d -exec rmdir {} +"
+    )
+    assert Lab(guest).leftovers() == []

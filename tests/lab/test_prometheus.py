@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cgroup_preflight.metrics.families import FAMILIES
 from cgroup_preflight.metrics.own import OWN_FAMILIES
 from cgroup_preflight.metrics.rules_files import NAMES, shipped, write_rules
 from tests.lab.configs import report_of_run, said, toml
+from tests.lab.conftest import KINDS
 
 _SOURCE = Path(__file__).parents[2] / "src"
 _KILLS = 5
@@ -157,7 +158,7 @@ def test_types_and_texts_are_those_of_the_table(scene: Scene) -> None:
     """Prometheus asks for OpenMetrics, where the name of a family has no `_total`."""
     (served,) = scene.server.api("metadata")
     assert {name: rows for name, rows in served.items() if name.startswith("slice_")} == {
-        family.name.removesuffix("_total"): [{"type": family.kind, "help": family.help, "unit": ""}]
+        family.name.removesuffix("_total"): [{"type": family.kind, "help": family.help, "unit": family.unit}]
         for family in (*FAMILIES, *OWN_FAMILIES)
     }
 
@@ -174,6 +175,61 @@ def test_no_oom_kill_is_lost(scene: Scene) -> None:
     assert counted == {(): killed}
     assert others in ({(): 0}, {})
     assert list(events.values()) == [killed]
+
+
+@pytest.fixture(scope="module")
+def pressed(lab_inputs: dict[str, Path], programs: Path) -> Iterator[Scene]:
+    """A kernel with PSI, the exporter with its usual interval, and a scrape every 15 s; 20 kills, 200 ms after each other."""
+    spec = replace(KINDS[1].spec, inputs={"src": lab_inputs["src"], "prometheus": programs / "prometheus"})
+    recipe = recipe_for(spec.distro, with_kernel=True)
+    with Guest(spec, image.ensure(recipe, image.cache_folder(os.environ))) as guest:
+        server = start(guest, scrape="15s", interval="5s", seconds=300)
+        # systemd starts it 20 times, and no more.
+        guest.write_file(
+            f"{UNITS}/victim.service.d/lab.conf", b"[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=20\n"
+        )
+        shell(guest, "systemctl daemon-reload; systemctl start burner victim")
+        until(guest, '[ $(sed -n "s/^oom_kill //p" /sys/fs/cgroup/tight.slice/memory.events) -ge 20 ]', seconds=300)
+        until(guest, '[ $(sed -n "s/^nr_throttled //p" /sys/fs/cgroup/quota.slice/cpu.stat) -ge 200 ]', seconds=120)
+        shell(guest, "systemctl kill -s STOP burner; sleep 0.5")
+        _wait_for_snapshot(guest, server)
+        yield Scene(guest=guest, server=server)
+
+
+@pytest.mark.measured
+def test_twenty_kills_between_scrapes_are_all_counted(pressed: Scene) -> None:
+    assert pressed.kernel("tight.slice/memory.events")["oom_kill"] == 20
+    counted, latency, count = pressed.server.values(
+        'sum(slice_oom_kills_total{slice="tight.slice"})',
+        'slice_exporter_event_latency_seconds_sum{by="report"}',
+        'slice_exporter_event_latency_seconds_count{by="report"}',
+    )
+    assert counted == {(): 20}
+    (reports,), (seconds,) = count.values(), latency.values()
+    assert reports > 0
+    print(f"from the kernel's report to the counter: {seconds / reports:.3f} s on average of {reports:.0f}")
+
+
+@pytest.mark.measured
+def test_pressure_is_what_the_kernel_counted(pressed: Scene) -> None:
+    """The burner has one process: while its slice is throttled, all of its tasks wait."""
+    (total,) = re.findall(
+        r"some .*total=(\d+)",
+        pressed.guest.read_file("/sys/fs/cgroup/quota.slice/burner.service/cpu.pressure").decode(),
+    )
+    one = '{slice="quota.slice", unit="burner.service", resource="cpu"}'
+    waiting, stalled, share, (data,) = (
+        *pressed.server.values(
+            f"slice_pressure_waiting_seconds_total{one}", f"slice_pressure_stalled_seconds_total{one}",
+            f"max_over_time(rate(slice_pressure_waiting_seconds_total{one}[1m])[10m:15s])",
+        ),
+        pressed.server.api("alerts"),
+    )  # fmt: skip
+    assert list(waiting.values()) == [int(total) / 1e6]
+    assert 0.5 * int(total) / 1e6 < next(iter(stalled.values())) <= int(total) / 1e6
+    assert next(iter(share.values())) > 0.5
+    alerts = {(item["labels"]["alertname"], item["labels"]["slice"]) for item in data["alerts"]}
+    assert {("SliceThrottledAndWaiting", "quota.slice"), ("SliceOomKill", "tight.slice")} <= alerts
 
 
 def test_throttling_is_what_the_kernel_counted(scene: Scene) -> None:

@@ -6,6 +6,7 @@ Services that do not play by the rules, and honest ones that only look odd, in t
 import pytest
 
 from cgroup_preflight.guest.session import Guest
+from tests.lab import cgroupfs_job as job
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 
 _SCRIPT = r"""#!/usr/bin/python3
@@ -32,14 +33,18 @@ def forever():
 
 
 def moved(folder):
-    # As a daemon does it, and without an environment.
+    # As a daemon does it, and without an environment; returns when it is there, however slow the machine is.
     writable()
+    waits, tells = os.pipe()
+    os.set_inheritable(tells, True)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            os.execve("/usr/bin/python3", ["python3", __file__, "worker", f"of-{mode}", folder], {})
+            os.execve("/usr/bin/python3", ["python3", __file__, "worker", f"of-{mode}", folder, str(tells)], {})
         os._exit(0)
     os.wait()
+    os.close(tells)
+    os.read(waits, 1)
 
 
 if mode == "sibling":
@@ -51,6 +56,7 @@ elif mode == "neighbour":
 elif mode == "worker":
     os.makedirs(sys.argv[3], exist_ok=True)
     put(f"{sys.argv[3]}/cgroup.procs", str(os.getpid()))
+    os.close(int(sys.argv[4]))
     forever()
 elif mode == "child":
     writable()
@@ -65,6 +71,13 @@ elif mode == "prefix":
 elif mode == "burst":
     writable()
     put(f"{OWN}/cpu.max.burst", "20000")
+elif mode == "controller":
+    # The kernel makes the limit anew, and forgets what it counted.
+    writable()
+    put(f"{SLICE}/cgroup.subtree_control", "-memory")
+    block = bytearray(b"x") * (80 << 20)
+    put(f"{SLICE}/cgroup.subtree_control", "+memory")
+    put(f"{OWN}/memory.max", str(64 << 20))
 elif mode == "fifo":
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
 elif mode == "batch":
@@ -138,3 +151,26 @@ def test_real_time_threads_fail_and_a_full_cgroup_and_a_reload_do_not(lab: Lab) 
     failed = _failed(outcome, ("fifo", *honest, "job"))
     assert failed == {name: {"CGP501"} if name == "fifo" else set() for name in failed}, outcome.text
     assert "SCHED_FIFO" in outcome.finding("CGP501", "fifo")["message"]
+
+
+@pytest.mark.measured
+def test_no_service_hides_from_the_engine_cgroupfs(guest: Guest) -> None:
+    lifted = ("burst", "controller")
+    honest = ("batch", "child", "large", "full", *_PAIRS)
+    services = {name: _service(name) for name in (*lifted, *_ELSEWHERE, *honest)}
+    services |= {"full": _service("full", TasksMax=10), "controller": _service("controller", slice="own")}
+    slices = {**_SLICES, "own": {"CPUWeight": 50}}
+    made = job.put(
+        guest, name="red-team", made=config({**services, "job": _job()}, slices), scripts={"odd.py": _SCRIPT}
+    )
+    seen = job.run(guest, job.IN_SCOPE, made=made, timeout=600)
+    failed = _failed(seen.outcome, (*lifted, *honest, "job"))
+    # Its counters were forgotten, so that how it ended is unknown, too.
+    failed["controller"] -= {"CGP503"}
+    assert failed == {name: {"CGP501"} if name in lifted else set() for name in failed}, seen.done
+    messages = [found["message"] for found in seen.outcome.findings("CGP502") if found["status"] == "fail"]
+    for name in _ELSEWHERE:
+        assert any(f"of-{name}" in message for message in messages), (name, messages)
+    assert seen.tree["processes"] == []
+    Lab(guest).shell("find /sys/fs/cgroup -maxdepth 1 -name 'cgpf*.service' -exec rmdir {} +")
+    assert Lab(guest).leftovers() == []

@@ -24,6 +24,7 @@ from cgroup_preflight.host.journal import (
     slices_in_journal,
 )
 from cgroup_preflight.host.log_files import lines_of_files
+from cgroup_preflight.host.state import log_folder
 from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
@@ -185,10 +186,8 @@ class _Shown:
 
 
 def _files(choice: _Choice) -> dict[str, str]:
-    """The log files of `up` by service (XDG Base Directory, $XDG_STATE_HOME)."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    top = state if os.path.isabs(state) else os.path.expanduser("~/.local/state")
-    folder = os.path.join(top, "cgroup-preflight", choice.project, "logs")
+    """The log files of `up` by service."""
+    folder = log_folder(choice.project)
     paths = {name: os.path.join(folder, f"{name}.log") for name in choice.services}
     return {name: path for name, path in paths.items() if os.path.lexists(path)}
 

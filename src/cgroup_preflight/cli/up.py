@@ -2,9 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _ABOUT = """\
 Builds the services of the config (or those named) that have a `build` command,
 and runs them side by side, each in its slice and under its limits, through the
-best engine of this host. Their logs come as one stream, each line with the name
-of its service; Ctrl-C stops all of them, and nothing remains.
+best engine of this host, or else in the built-in VM with the ports of `ready`
+forwarded to loopback. Their logs come as one stream, each line with the name of
+its service; Ctrl-C stops all of them, and nothing remains.
 
 Use it while you develop: a service that needs more memory than its limit dies
 here as it would on the host, and the line says so, with peak and limit.
@@ -31,6 +32,7 @@ here as it would on the host, and the line says so, with peak and limit.
     cgroup-preflight up user-api gateway --restart --table
     cgroup-preflight up --watch     rebuild and restart when Go sources change
     cgroup-preflight up --check     only show what would be started
+    cgroup-preflight up --engine guest
 
 In the config:
     [services.user-api]
@@ -41,7 +43,7 @@ Variables come from .env next to the config; those of the config win. Logs are
 also in $XDG_STATE_HOME/cgroup-preflight/PROJECT/logs/SERVICE.log.
 
 Exit status: 0 stopped by Ctrl-C or all ended well, 1 a service failed or did
-not start, 2 wrong call, config or build, 3 no engine of this host works.
+not start, 2 wrong call, config or build, 3 no engine works, or the guest ended.
 """
 _ENV_FILE = ".env"
 
@@ -53,36 +55,56 @@ def main(words: list[str]) -> int:
     names = check_names(config, args.service) or tuple(item.name for item in config.services)
     config = replace(config, services=tuple(item for item in config.services if item.name in names))
     engine = args.engine or config.engine
-    _refuse(config, engine)
+    _refuse_units(config)
     variables = _variables(config, args.env_file)
     from cgroup_preflight.up.build import builds
 
     todo = builds(config.folder, config.services)
-    if not args.check:
+    if not (args.check or args.inside):
         _build(todo)
     _require_programs(config, built=not args.check)
     plan = only(common.plan_of(config), names)
     context = common.context(config, engine, (), plan=plan, cgroup=args.cgroup)
+    in_guest = engine == GUEST or (engine == "auto" and context.engine.name is None)
     if args.check:
-        options.write_stdout("".join(f"{line}\n" for line in _shown(config, plan, context, todo)))
+        options.write_stdout("".join(f"{line}\n" for line in _shown(config, plan, context, todo, in_guest=in_guest)))
         return ExitStatus.PASS
-    if context.engine.name is None:
+    if context.engine.name is None and not in_guest:
         raise HostError(
             f"no engine of this host can start services with these limits: {context.engine.why_not}", where="up",
-            remedy=Remedy(title="see what is missing", commands=(("cgroup-preflight", "check"),)),
+            remedy=Remedy(title="run them in a guest, or see what is missing",
+                          commands=(("cgroup-preflight", "up", "--engine", "guest"), ("cgroup-preflight", "check"))),
         )  # fmt: skip
     from cgroup_preflight.up.run import Request, run_up
 
     request = Request(
         config=config, plan=plan, facts=context.facts, choice=context.engine, variables=variables, builds=todo,
-        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(),
+        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(), inside=args.inside,
     )  # fmt: skip
+    output = Output(options.write_stdout)
     try:
-        failed = run_up(request, options.write_stdout, options.progress)
+        if in_guest:
+            from cgroup_preflight.cli.up_guest import run_in_guest
+
+            return run_in_guest(request, output.write)
+        failed = run_up(request, output.write, options.progress)
     except KeyboardInterrupt:
         # The usual way to end it: everything was stopped before this line.
         return ExitStatus.PASS
     return ExitStatus.FAIL if failed else ExitStatus.PASS
+
+
+class Output:
+    """The stream on stdout; `write` says whether somebody reads it. When nobody does (`| head`), that is as Ctrl-C."""
+
+    def __init__(self, write: Callable[[str], bool]) -> None:
+        self._write, self._is_read = write, True
+
+    def write(self, text: str) -> None:
+        """Raises KeyboardInterrupt once where nobody reads; what comes later goes nowhere."""
+        if self._is_read and not self._write(text):
+            self._is_read = False
+            raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,14 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="store_true", help="show CPU, throttling and memory of each service every 5 s"
     )
     parser.add_argument("--check", action="store_true", help="show what would be built and started, and exit")
+    guest_run.add_inside(parser)
     return parser
 
 
-def _refuse(config: Config, engine: str) -> None:
-    """Raises UsageError for the guest, and for services that are no programs of the project."""
-    if engine == GUEST:
-        raise UsageError("up runs services on this host, and the engine is guest", where="--engine",
-                         remedy=Remedy(title="use --engine auto, or test the services in a guest with run"))  # fmt: skip
+def _refuse_units(config: Config) -> None:
+    """Raises UsageError for services that are no programs of the project."""
     for item in config.services:
         if item.unit or item.package:
             raise UsageError(
@@ -154,13 +174,19 @@ def _require_programs(config: Config, *, built: bool) -> None:
     require_certificates(config, tuple(item.name for item in config.services))
 
 
-def _shown(config: Config, plan: "Plan", context: "Context", todo: Sequence["Build"]) -> list[str]:
+def _shown(
+    config: Config, plan: "Plan", context: "Context", todo: Sequence["Build"], *, in_guest: bool
+) -> list[str]:  # fmt: skip
     """What would be done, in lines."""
-    from cgroup_preflight.up.launches import log_folder
+    from cgroup_preflight.host.state import log_folder
     from cgroup_preflight.up.ports import place_of
 
-    engine = context.engine.name or f"none works here: {context.engine.why_not}"
+    engine = GUEST if in_guest else context.engine.name or f"none works here: {context.engine.why_not}"
     lines = [f"engine: {engine}", *(f"build {' '.join(one.command)} in {one.folder}" for one in todo)]
+    if in_guest:
+        from cgroup_preflight.cli.up_guest import heads
+
+        lines += heads(plan.services)
     folder = log_folder(config.project)
     for item in plan.services:
         limits = ", ".join(f"{one.property}={one.text}" for one in item.settings) or "no limits of its own"

@@ -44,20 +44,29 @@ else:
         names = tuple(cls.__annotations__)
         space = {key: value for key, value in cls.__dict__.items() if key not in ("__dict__", "__weakref__")}
         defaults = {name: space.pop(name) for name in names if name in space}
+        slots = []
         space |= {
-            "__slots__": names, "__init__": _init(names, defaults, positional=positional), "__dataclass_fields__": _Fields(),
-            "__eq__": _equal, "__hash__": _hash, "__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse,
+            "__slots__": names, "__init__": _init(names, defaults, slots, positional=positional),
+            "__dataclass_fields__": _Fields(), "__eq__": _equal, "__hash__": _hash, "__repr__": _repr,
+            "__setattr__": _refuse, "__delattr__": _refuse,
         }  # fmt: skip
-        return type(cls)(cls.__name__, cls.__bases__, space)
+        made = type(cls)(cls.__name__, cls.__bases__, space)
+        slots += [(name, made.__dict__[name].__set__) for name in names]
+        return made
 
-    def _init(names, defaults, *, positional):
-        known, put = frozenset(names), object.__setattr__
+    def _init(names, defaults, slots, *, positional):
+        known, put, count = frozenset(names), object.__setattr__, len(names)
 
         def __init__(self, *args, **values) -> None:
             if args:
                 if not positional or len(args) > len(names):
                     raise TypeError(f"{type(self).__name__} does not take these positional arguments")
                 values = dict(zip(names, args, strict=False)) | values
+            if len(values) == count and values.keys() == known:
+                # The usual call, twice as fast: the exporter makes a thousand records at a scrape.
+                for name, set_slot in slots:
+                    set_slot(self, values[name])
+                return
             if not values.keys() <= known:
                 raise TypeError(f"{type(self).__name__} has no {', '.join(values.keys() - known)}")
             for name in names:

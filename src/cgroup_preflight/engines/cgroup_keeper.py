@@ -1,17 +1,21 @@
 """Ends a run whose tool was killed: systemd would do that by RuntimeMaxSec, and here nobody else can.
 
-A shell waits for the end of a pipe that only this tool has open, and then writes to cgroup.kill of the run.
+A shell waits for the end of a pipe that only this tool has open, and then writes to cgroup.kill of the run; before kernel
+5.14 it kills process by process.
 """
 
 import os
 import subprocess
 
-_SCRIPT = 'read -r word || { [ -e "$1" ] && echo 1 >"$1"; }'
+_SCRIPT = (
+    'read -r word && exit; [ -e "$1" ] && echo 1 >"$1" && exit;'
+    ' find "${1%/*}" -name cgroup.procs -exec cat {} + | xargs -r kill -KILL'
+)
 _SECONDS = 5.0
 
 
 class Keeper:
-    """The shell for one run; `file` is cgroup.kill of its cgroup (kernel 5.14 and later)."""
+    """The shell for one run; `file` is the path of cgroup.kill of its cgroup."""
 
     def __init__(self, file: str) -> None:
         """Raises OSError."""

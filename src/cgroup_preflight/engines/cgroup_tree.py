@@ -77,8 +77,6 @@ class Subtree:
     def __init__(self, files: CgroupFiles, clock: "Clock", mount: str, base: str) -> None:
         self._files, self._clock = files, clock
         self._mount = mount.rstrip("/")
-        #: Controllers that this object enabled for the children of the base.
-        self._enabled: tuple[str, ...] = ()
         self.base = base.rstrip("/")
 
     def path(self, cgroup: str, file: str = "") -> str:
@@ -90,8 +88,11 @@ class Subtree:
 
     # --- the base
 
-    def prepare(self, controllers: Iterable[str]) -> None:
-        """Enables controllers for the children of the base, whose own processes go into a leaf. Raises HostError."""
+    def prepare(self, controllers: Iterable[str]) -> tuple[str, ...]:
+        """Enables controllers for the children of the base, whose own processes go into a leaf; those that were not.
+
+        Raises HostError.
+        """
         wanted = sorted(controllers)
         offered = self._words(self.base, "cgroup.controllers")
         for name in wanted:
@@ -99,23 +100,23 @@ class Subtree:
                 raise self._lacks(name, self.base)
         before = self._words(self.base, "cgroup.subtree_control")
         if set(wanted) <= set(before):
-            return
+            return ()
         if self._files.exists(self.path(self.base, "cgroup.type")):
             # Only the real root has no type, and it alone may have processes and enabled controllers at once.
             self._empty_base()
-        self._enabled = tuple(name for name in wanted if name not in before)
-        self._enable(self.base, self._enabled)
+        enabled = tuple(name for name in wanted if name not in before)
+        self._enable(self.base, enabled)
+        return enabled
 
-    def restore(self) -> tuple[str, ...]:
-        """Disables the controllers of the base and moves its processes back; what remains."""
+    def restore(self, enabled: Sequence[str]) -> tuple[str, ...]:
+        """Disables the controllers that runs `enabled` in the base and moves its processes back; what remains."""
         leaf = f"{self.base}/{LEAF}"
         is_there = self._files.exists(self.path(leaf))
-        # Without a record of its own this object cleans up after a run that crashed, and the leaf is that one's.
-        names = self._enabled or (self._words(self.base, "cgroup.subtree_control") if is_there else ())
+        # Without a record: a cgroup that had processes had, but for rare cases, no controllers enabled.
+        names = enabled or (self._words(self.base, "cgroup.subtree_control") if is_there else ())
         for name in names:
             with suppress(OSError):
                 self._files.write(self.path(self.base, "cgroup.subtree_control"), f"-{name}")
-        self._enabled = ()
         if not is_there:
             return ()
         for _ in range(_MOVES_MAX):

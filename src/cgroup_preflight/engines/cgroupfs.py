@@ -6,6 +6,7 @@ it cannot give is said: the journal, the settings of a sandbox, folders and user
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from cgroup_preflight.engines.base import Exit, Launch, Phase, UnitState
 from cgroup_preflight.engines.cgroup_keeper import Keeper
 from cgroup_preflight.engines.cgroup_program import NOT_INSIDE, Program, environment
 from cgroup_preflight.engines.cgroup_result import result_of
+from cgroup_preflight.engines.cgroup_shared import Shared
 from cgroup_preflight.engines.cgroup_tree import Subtree
 from cgroup_preflight.plan.build import expand
 from cgroup_preflight.plan.cgroup_files import Attribute, attributes, pairs_of, unsupported
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 #: These are enabled wherever they exist: without them nothing is counted.
 _COUNTED = ("cpu", "memory", "pids")
 _REAP_SECONDS = 5.0
+_RUN = re.compile(r"cgpf[0-9a-f]{12}\.slice")
 _OTHERS = "use the engine systemd or user, or the guest"
 
 
@@ -52,7 +55,9 @@ class Cgroups:
     keeps_cgroups = True
     has_journal = False
 
-    def __init__(self, subtree: Subtree, numbers: "HostNumbers", *, uid: int, unit_folder: str) -> None:
+    def __init__(
+        self, subtree: Subtree, shared: Shared, numbers: "HostNumbers", *, uid: int, unit_folder: str
+    ) -> None:  # fmt: skip
         self._tree, self._numbers = subtree, numbers
         self.user = uid != 0
         self.unit_folder = unit_folder
@@ -60,6 +65,9 @@ class Cgroups:
         #: Controllers that each level of the run enables.
         self._enabled: tuple[str, ...] = ()
         self._programs: dict[str, Program] = {}
+        self._shared = shared
+        #: What the end of a run could not undo.
+        self._left: tuple[str, ...] = ()
         self._keeper: Keeper | None = None
 
     # --- slices
@@ -68,23 +76,29 @@ class Cgroups:
         """Makes the cgroups of the slices `units`, the outermost first, with the limits of their files."""
         by_unit = {file.path: file.content for file in files}
         scope = min(units, key=len)
-        if not self._slices:
-            self._begin(scope, files, by_unit[scope])
         values = {unit: self._values(unit, pairs_of(by_unit.get(unit, ""))) for unit in units}
-        for unit in sorted(units, key=lambda unit: unit.count("-")):
-            cgroup = self._cgroup_of_slice(unit)
-            self._tree.add(cgroup, values[unit], self._enabled)
-            self._slices[unit] = cgroup
+        with self._shared.turn():
+            if not self._slices:
+                self._begin(scope, files, by_unit[scope])
+            for unit in sorted(units, key=lambda unit: unit.count("-")):
+                cgroup = self._cgroup_of_slice(unit)
+                self._tree.add(cgroup, values[unit], self._enabled)
+                self._slices[unit] = cgroup
+                if unit == scope:
+                    self._shared.claim(self._tree.path(cgroup))
         self._keeper = self._keeper or Keeper(self._tree.path(self._slices[scope], "cgroup.kill"))
         return {unit: self._slices[unit] for unit in units}
 
+    def _other_runs(self, scope: str) -> list[str]:
+        """The cgroups of other runs below the same base."""
+        names = self._tree.children(self._tree.base)
+        return [f"{self._tree.base}/{name}" for name in names if _RUN.fullmatch(name) and name != f"{scope}.slice"]
+
     def _begin(self, scope: str, files: Sequence["UnitFile"], text: str) -> None:
-        others = [name for name in self._tree.children(self._tree.base) if name.startswith("cgpf") and ".slice" in name]
-        if others:
-            raise HostError(
-                f"another run uses this cgroup ({others[0]})", where=self._tree.base or "/",
-                remedy=Remedy(title="start each run in a scope of its own, or wait until the other one has ended"),
-            )  # fmt: skip
+        for cgroup in self._other_runs(scope):
+            # A run that was killed, perhaps in a container whose files are gone.
+            if not self._shared.is_claimed(self._tree.path(cgroup)):
+                self._tree.remove(cgroup, _REAP_SECONDS)
         self._write_owner(scope, text)
         offered = self._tree.offered()
         wanted = {
@@ -94,7 +108,11 @@ class Cgroups:
             if item.controller and (not item.share or item.controller in offered)
         }
         self._enabled = tuple(sorted(wanted | {name for name in _COUNTED if name in offered}))
-        self._tree.prepare(self._enabled)
+        enabled = self._tree.prepare(self._enabled)
+        try:
+            self._shared.note(enabled)
+        except OSError as error:
+            raise cannot_write(self.unit_folder, error.strerror or str(error)) from None
 
     def _values(self, unit: str, pairs: Iterable[tuple[str, str]]) -> tuple[Attribute, ...]:
         try:
@@ -233,7 +251,7 @@ class Cgroups:
             is_service = unit.endswith(".service")
             if unit.startswith(scope) and unit.endswith(suffix) and (not is_service or self._tree.processes(cgroup)):
                 found.append(unit)
-        return found
+        return found if suffix else [*found, *self._left]
 
     def end_slice(self, scope: str, seconds: float) -> None:
         """Kills what is left of a run and removes its cgroups; the processes of the job go back to where they were."""
@@ -247,7 +265,18 @@ class Cgroups:
             program.reap(_REAP_SECONDS)
         self._programs.clear()
         self._slices.clear()
-        self._tree.restore()
+        self._give_back(scope)
+
+    def _give_back(self, scope: str) -> None:
+        """The last of several runs below the same base leaves it as the first one found it."""
+        try:
+            with self._shared.turn():
+                self._shared.release()
+                if not self._other_runs(scope):
+                    self._left = self._tree.restore(self._shared.noted())
+                    self._shared.forget()
+        except HostError as error:
+            self._left = (str(error),)
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes files of `unit_folder`, and the folder when it is empty."""

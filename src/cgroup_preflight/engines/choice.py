@@ -25,13 +25,15 @@ _CHOWN = "root gives it with chown to that folder and its files cgroup.procs, cg
 class EngineChoice:
     """The engine taken, None for none; `sudo`: its commands go through `sudo -n`; `reasons` against the others.
 
-    `place` is the cgroup below which the engine cgroupfs works.
+    `place` is the cgroup below which the engine cgroupfs works. `lacking_at` is the one, for a message, below which it
+    would work if that had the required controllers; empty for none.
     """
 
     name: str | None
     sudo: bool = False
     reasons: tuple[tuple[str, str], ...] = ()
     place: "Place | None" = None
+    lacking_at: str = ""
 
     @property
     def why_not(self) -> str:
@@ -56,7 +58,9 @@ def choose_engine(
             used = place if engine == CGROUPFS else None
             return EngineChoice(name=engine, sudo=sudo, reasons=tuple(reasons), place=used)
         reasons.append((engine, reason))
-    return EngineChoice(name=None, reasons=tuple(reasons))
+    tried = dict(reasons).get(CGROUPFS)
+    lacks = tried is not None and place is not None and tried == _lacking(required, place)
+    return EngineChoice(name=None, reasons=tuple(reasons), lacking_at=(place.path or "/") if place and lacks else "")
 
 
 def _against(engine: str, facts: Facts, required: tuple[str, ...], place: "Place | None") -> str | None:
@@ -97,10 +101,13 @@ def against_place(facts: Facts, required: tuple[str, ...], place: "Place | None"
         return f"{where} is a threaded cgroup (its type is {kind!r}), which has no memory controller: name another one"
     if place.unreachable:
         return f"this job may not move a process from its own cgroup to {where}: {place.unreachable} is not its own"
-    lacking = [name for name in required if name not in level.controllers.value]
-    if lacking:
-        return f"{', '.join(lacking)} missing at the level {where} ({level.controllers.source})"
-    return None
+    return _lacking(required, place)
+
+
+def _lacking(required: tuple[str, ...], place: "Place") -> str | None:
+    controllers = place.level.controllers
+    lacking = [name for name in required if name not in value_or(controllers, frozenset())]
+    return f"{', '.join(lacking)} missing at the level {place.path or '/'} ({controllers.source})" if lacking else None
 
 
 def _is_managers_own(place: "Place") -> bool:

@@ -18,11 +18,14 @@ def make_engine(choice: EngineChoice, facts: "Facts", door: "Door", numbers: "Ho
     uid = value_or(facts.uid, 0)
     # Each loads only what it needs: the one its words for systemd, the other its files.
     if choice.place is not None:
+        from cgroup_preflight.engines.cgroup_shared import Shared
         from cgroup_preflight.engines.cgroup_tree import CgroupFiles, Subtree
         from cgroup_preflight.engines.cgroupfs import Cgroups, run_folder
 
         tree = Subtree(CgroupFiles(), door.clock, facts.mount_point, choice.place.path)
-        return Cgroups(tree, numbers, uid=os.geteuid(), unit_folder=run_folder(os.geteuid(), choice.place.path))
+        folder = run_folder(os.geteuid(), choice.place.path)
+        shared = Shared(door.clock, tree.path(tree.base), f"{folder}/enabled")
+        return Cgroups(tree, shared, numbers, uid=os.geteuid(), unit_folder=folder)
     from cgroup_preflight.engines.systemd import Manager, private_bus
 
     return Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))

@@ -28,10 +28,14 @@ class Output:
         except OSError:
             return 0
         read = size if reader is None else os.lseek(reader, 0, os.SEEK_CUR)
-        end = min(read, size - _KEPT) // _BLOCK * _BLOCK
+        self.free_before(min(read, size - _KEPT))
+        return size - read
+
+    def free_before(self, offset: int) -> None:
+        """Gives back the blocks before `offset`, once there are enough of them."""
+        end = offset // _BLOCK * _BLOCK
         if end - self.freed >= _PIECE:
             self._punch(end)
-        return size - read
 
     def _punch(self, end: int) -> None:
         import ctypes  # only for a service that writes a lot

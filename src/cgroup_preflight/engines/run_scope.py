@@ -99,13 +99,16 @@ def cleanup_finding(left: tuple[str, ...]) -> Finding:
 
 
 def _not_gone(engine: Engine, scope: str, what: str) -> HostError:
-    return HostError(
-        f"{what} still exists after the run", where=f"{scope}.slice",
-        remedy=Remedy(
-            title="stop the slice of the run", commands=(("systemctl", "stop", f"{scope}.slice"),),
-            needs_root=not engine.user,
-        ),
-    )  # fmt: skip
+    remedy = Remedy(
+        title="stop the slice of the run",
+        commands=(("systemctl", "stop", f"{scope}.slice"),),
+        needs_root=not engine.user,
+    )
+    if engine.keeps_cgroups:
+        remedy = Remedy(
+            title="end what is in that cgroup (its cgroup.procs has the processes), and remove it with rmdir"
+        )
+    return HostError(f"{what} still exists after the run", where=f"{scope}.slice", remedy=remedy)
 
 
 def _owned(file: UnitFile, scope: str, files: "LiveFs") -> UnitFile:

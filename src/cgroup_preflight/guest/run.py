@@ -6,7 +6,6 @@ guest whose report is incomplete, contradictory or about something else has veri
 
 import contextlib
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,8 @@ from cgroup_preflight.core.quantities import Permyriad
 from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
-from cgroup_preflight.guest import bytecode, image, programs, tools, units
+from cgroup_preflight.guest import bytecode, image, programs, units
+from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -31,9 +31,9 @@ from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.requirements import GuestMachine, HostCapacity, choose_machine, requirements_of
+from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
 from cgroup_preflight.guest.session import Guest, input_path
-from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.report.read import ReportShapeError, report_of
@@ -85,17 +85,32 @@ class GuestTask:
     packages: GuestPackages | None = None
 
 
-def run_task(
-    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
-) -> GuestRun:  # fmt: skip
-    """Boots a guest, runs `task` in it and returns its report.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A guest that has booted from `root` and has the files of the project; `source` is the folder of this tool in it."""
+
+    guest: Guest
+    root: image.RootImage
+    task: GuestTask
+    project: Project
+    source: str
+    machine: GuestMachine
+    lost_boot: str
+
+
+@contextlib.contextmanager
+def ready_guest(
+    task: GuestTask, environment: Mapping[str, str], say: Say, note: Callable[[str], None], *,
+    boot: Boot = Guest, now: Now = time.monotonic,
+) -> Iterator[Ready]:  # fmt: skip
+    """Boots a guest with what `task` needs. `note` is called after each step.
 
     `environment` tells where the cache is; none of it goes into the guest. Raises HostError if no guest can be made,
     GuestError if the guest was lost, UsageError, ConfigError, OSError.
     """
     project = project_of(task.config, task.names)
     required = requirements_of(task.config)
-    machine = choose_machine(required, task.config.target.machine, _host())
+    machine = choose_machine(required, task.config.target.machine, host_capacity())
     what, instead = required.impossible(machine)
     if what:
         raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
@@ -107,23 +122,33 @@ def run_task(
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
     spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
-    clock = _Clock(now)
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
-        clock.note("boot")
+        note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:
             say("compiling this tool for the guest (once)")
             source = bytecode.compile_in(guest, folder, root.name)
         _prepare(guest, project, network=task.config.target.network)
-        clock.note("prepare")
+        note("prepare")
+        yield Ready(
+            guest=guest, root=root, task=task, project=project, source=source, machine=machine, lost_boot=lost_boot
+        )
+
+
+def run_task(
+    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
+) -> GuestRun:
+    """Boots a guest, runs `task` in it and returns its report. Raises what `ready_guest` raises."""
+    clock = _Clock(now)
+    with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
-        report = _read(guest, task, _finished(guest, task, project, source, now))
+        report = _read(ready.guest, ready.task, _finished(ready, now))
         clock.note("run")
     clock.note("end")
     return GuestRun(
-        report=report, machine=machine, distro=task.distro, fence=guest.fence, lost_boot=lost_boot, seconds=clock.seconds,
-        image=root.name, contents=root.contents, packages=root.packages,
+        report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
+        seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
     )  # fmt: skip
 
 
@@ -209,20 +234,6 @@ class _Clock:
         self.seconds[step], self._last = round(now - self._last, 2), now
 
 
-def _host() -> HostCapacity:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        memory = _available_mib(file.read())
-    return HostCapacity(
-        qemu=tools.is_installed(PROGRAMS[GuestEngine.QEMU]), cpus=len(os.sched_getaffinity(0)), memory_mib=memory
-    )
-
-
-def _available_mib(meminfo: str) -> int:
-    """MemAvailable of /proc/meminfo (proc(5), in kB); 1024 where the kernel does not say."""
-    lines = (line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-    return next((int(words[1]) >> 10 for words in lines), 1024)
-
-
 def _accelerator(engine: GuestEngine, folder: Path) -> str:
     return accelerator(folder) if engine is GuestEngine.QEMU else "tcg"
 
@@ -264,20 +275,28 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
         guest.start_network()
 
 
-def _finished(guest: Guest, task: GuestTask, project: Project, source: str, now: Now) -> CommandResult:
-    """The command of `task`, ended in the guest. Raises GuestError."""
-    words = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names, f"--config={project.folder}/{project.config_name}", "--engine=systemd",
-             "--format=json", "--inside", "--allow-outside=/"]  # fmt: skip
-    folders = [source, _PACKAGES]
-    background = guest.spawn_tool(words, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"})
+def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
+    """Starts the command of the task in its guest, with the config and `words`."""
+    task, project = ready.task, ready.project
+    argv = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names,
+            f"--config={project.folder}/{project.config_name}", "--engine=systemd", *words, "--inside", "--allow-outside=/"]  # fmt: skip
+    return ready.guest.spawn_tool(
+        argv, folders=[ready.source, _PACKAGES], cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"}, piped=piped
+    )
+
+
+def _finished(ready: Ready, now: Now) -> CommandResult:
+    """The command of the task, ended in the guest. Raises GuestError."""
+    guest, task = ready.guest, ready.task
+    background = start_tool(ready, "--format=json")
     limit = _time_limit(task)
     deadline = now() + limit
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if now() > deadline:
-            raise _lost(guest, f"did not finish within {limit:.0f} s")
+            raise lost(guest, f"did not finish within {limit:.0f} s")
     if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
-        raise _lost(guest, short)
+        raise lost(guest, short)
     return done
 
 
@@ -294,17 +313,17 @@ def _time_limit(task: GuestTask) -> float:
 def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
     """The report on stdout, if it is a valid one of this version and about this task. Raises GuestError."""
     if len(done.stdout) > _REPORT_MAX:
-        raise _lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
+        raise lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
     try:
         report = report_of(done.stdout)
     except ReportShapeError as error:
-        raise _lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
+        raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
     if report.tool_version != __version__:
-        raise _lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+        raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
     if done.returncode != exit_status_of(report.verdict):
-        raise _lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
+        raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
     if other := _not_about(task, report):
-        raise _lost(guest, f"returned a report that is not about this config: {other}")
+        raise lost(guest, f"returned a report that is not about this config: {other}")
     return report
 
 
@@ -368,6 +387,7 @@ def _ended(done: CommandResult) -> str:
     return f"exited with {done.returncode}" + (f": {said}" if said else "")
 
 
-def _lost(guest: Guest, what: str) -> GuestError:
+def lost(guest: Guest, what: str) -> GuestError:
+    """The error of a guest that failed, with its last console lines."""
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
                       remedy=Remedy(title="read the console lines; run the command again with more time or memory"))  # fmt: skip

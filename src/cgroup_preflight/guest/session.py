@@ -125,10 +125,14 @@ class Guest:
         return Background(argv=tuple(argv), job=answer.head["job"], pid=answer.head["pid"])
 
     def spawn_tool(
-        self, words: Sequence[str], *, folders: Sequence[str], cwd: str, env: Mapping[str, str]
+        self, words: Sequence[str], *, folders: Sequence[str], cwd: str, env: Mapping[str, str], piped: bool = False
     ) -> Background:  # fmt: skip
-        """As `spawn`, for the command line of this tool; `folders` hold its package and the packages that it needs."""
+        """As `spawn`, for the command line of this tool; `folders` hold its package and the packages that it needs.
+
+        With `piped`, its stdout is for the request `relay` (inside/agent.py), and the result of `wait` has none.
+        """
         head = {"op": "tool", **_command(words, None, env, cwd), "folders": list(folders)}
+        head |= {"piped": True} if piped else {}
         answer = self._ask(head, timeout=0.0)
         return Background(argv=("cgroup-preflight", *words), job=answer.head["job"], pid=answer.head["pid"])
 
@@ -192,18 +196,29 @@ class Guest:
         """The last lines of kernel messages and console."""
         return self._process.console_tail(lines) if self._process is not None else ()
 
-    def _ask(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> Frame:
-        limit = timeout + _GRACE
+    def fileno(self) -> int:
+        """The descriptor of the channel, which is readable when an answer comes; -1 once the guest is lost."""
+        return self._process.line.fileno() if self._process is not None and self._channel is not None else -1
+
+    def request(self, head: dict[str, Any], body: bytes = b"", *, timeout: float = 0.0) -> None:
+        """Sends a request, whose answer `answer` returns; the methods above do both. Raises GuestError."""
         if self._channel is None:
             raise self._failed("is not running")
         try:
-            self._channel.send(head, body, timeout=limit)
+            self._channel.send(head, body, timeout=timeout + _GRACE)
         except ChannelError as error:
             raise self._lost(f"{error} (request: {head['op']})") from error
-        answer = self._receive(timeout=limit, doing=f"request: {head['op']}")
+
+    def answer(self, operation: str, *, timeout: float = 0.0) -> Frame:
+        """The answer to the oldest request without one. Raises GuestError, HostError for one that is an error."""
+        answer = self._receive(timeout=timeout + _GRACE, doing=f"request: {operation}")
         if not answer.head["ok"]:
             raise HostError(f"{self.spec.name}: {answer.head['error']}", remedy=_SEE_REQUEST)
         return answer
+
+    def _ask(self, head: dict[str, Any], body: bytes = b"", *, timeout: float) -> Frame:
+        self.request(head, body, timeout=timeout)
+        return self.answer(head["op"], timeout=timeout)
 
     def _receive(self, *, timeout: float, doing: str) -> Frame:
         if self._channel is None:

@@ -2,7 +2,7 @@
 
 Sources: kernel Documentation/admin-guide/cgroup-v2.rst "Delegation" (a folder and three files in it); systemd,
 https://systemd.io/CGROUP_DELEGATION/ and src/core/cgroup.c `cgroup_xattr_apply` (the attributes user.delegate, since 251,
-and trusted.delegate, which only root can read, mark a cgroup with Delegate=).
+and trusted.delegate, which only root can read, mark a cgroup with Delegate=; a user's manager sets neither).
 """
 
 import errno
@@ -52,7 +52,7 @@ def read_place(
 ) -> Place | None:  # fmt: skip
     """The cgroup that the user `named`, else that of this job; None where it is not below the mount.
 
-    `ask` says whether a systemd that marks no cgroup for ordinary users delegates a unit, by the path of its cgroup.
+    `ask` says whether a manager that may have marked no cgroup delegates a unit, by the path of its cgroup.
     """
     writable, attribute = writable or _writable, attribute or _attribute
     own = facts.own[-1].path if facts.own else None
@@ -69,11 +69,8 @@ def read_place(
     marked: Reading[bool] = Known(value=not managed, source="/run/systemd/system")
     if unit:
         marked = _marked(f"{facts.mount_point}{unit}", attribute)
-        if (
-            ask is not None
-            and not value_or(marked, default=False)
-            and value_or(facts.systemd_version, 0) < _MARKS_SINCE
-        ):
+        unmarked = _is_of_user(unit) or value_or(facts.systemd_version, 0) < _MARKS_SINCE
+        if ask is not None and unmarked and not value_or(marked, default=False):
             marked = ask(unit)
     common = _common(own or "", path)
     crossed = named != "" and common != path and not writable(f"{facts.mount_point}{common}/cgroup.procs")
@@ -100,6 +97,11 @@ def _unit_of(path: str) -> str:
         if parts[end - 1].endswith(_UNITS):
             return "/".join(parts[:end])
     return ""
+
+
+def _is_of_user(unit: str) -> bool:
+    """Whether the manager of a user made the unit with this path."""
+    return "/user@" in unit.rpartition("/")[0]
 
 
 def _marked(folder: str, attribute: Callable[[str, str], Reading[bytes]]) -> Reading[bool]:
@@ -139,7 +141,7 @@ def ask_systemd(runner: "CommandRunner") -> Callable[[str], Reading[bool]]:
     """Whether systemd delegates a unit, as it says itself; a unit below a user's manager is that one's."""
 
     def ask(path: str) -> Reading[bool]:
-        user = ("--user",) if "/user@" in path.rpartition("/")[0] else ()
+        user = ("--user",) if _is_of_user(path) else ()
         argv = ("systemctl", *user, "show", "--property=Delegate", "--", path.rpartition("/")[2])
         return parsed(runner.run(argv), lambda done: done.stdout.strip() == "Delegate=yes")
 

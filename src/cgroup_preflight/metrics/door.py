@@ -201,10 +201,11 @@ class LiveFolder:
         """As `Folder.news`."""
         files, found, pread = self._files, dict[str, bytes](), os.pread
         for name in names:
-            if name in known:
+            old = known.get(name)
+            if old is not None:
                 handle = files.get(name)
                 data = self.read(name) if handle is None else pread(handle, _PAGE, 0)
-                if data != known[name]:
+                if data != old:
                     found[name] = data if handle is None or len(data) < _PAGE // 2 else _rest(handle, data)
         return found
 

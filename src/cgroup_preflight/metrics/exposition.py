@@ -17,13 +17,15 @@ class Style(enum.Enum):
 
 
 def head(family: Family, style: Style) -> str:
-    """HELP and TYPE of a family."""
+    """HELP and TYPE of a family, and UNIT, which OpenMetrics wants for a name that ends in one."""
+    unit = ""
     name, kind, text = family.name, family.kind, family.help.replace("\\", "\\\\").replace("\n", "\\n")
     if style is Style.OPENMETRICS:
         name, text = name.removesuffix("_total"), text.replace('"', '\\"')
+        unit = f"# UNIT {name} {family.unit}\n" if family.unit else ""
     elif kind == "info":
         name, kind = f"{name}_info", "gauge"
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n{unit}"
 
 
 def end(style: Style) -> str:
@@ -31,22 +33,40 @@ def end(style: Style) -> str:
     return "# EOF\n" if style is Style.OPENMETRICS else ""
 
 
-_TYPES = {
-    "application/openmetrics-text": Style.OPENMETRICS, "text/plain": Style.TEXT, "text/*": Style.TEXT, "*/*": Style.TEXT,
-}  # fmt: skip
-_VERSIONS = {Style.OPENMETRICS: ("1.0.0", "0.0.1"), Style.TEXT: ("0.0.4",)}
+#: Of each format: its type and what else matches it, the most specific first, and its versions, the usual first.
+_RANGES = {
+    Style.TEXT: (("text/plain", "text/*", "*/*"), ("0.0.4",)),
+    Style.OPENMETRICS: (("application/openmetrics-text", "application/*", "*/*"), ("1.0.0", "0.0.1")),
+}
 
 
 def style_for(accept: str) -> Style:
-    """The format with the highest quality value in an Accept header; the text format where none is accepted."""
-    best, style = 0.0, Style.TEXT
-    for name, parameters, quality in _choices(accept):
-        found = _TYPES.get(name)
-        if found is None or parameters.get("version", _VERSIONS[found][0]) not in _VERSIONS[found]:
-            continue
-        if quality > best:
-            best, style = quality, found
+    """The format with the highest quality value in an Accept header; the text format where none is accepted.
+
+    Of several choices that match a format, the most specific one counts. Of two formats with the same value, it is the
+    one that is named more specifically, then the one that is named first.
+    """
+    choices = _choices(accept)
+    best, style = (0.0, 0, 0), Style.TEXT
+    for found in _RANGES:
+        rank = _rank(found, choices)
+        if rank > best:
+            best, style = rank, found
     return style
+
+
+def _rank(style: Style, choices: list[tuple[str, dict[str, str], float]]) -> tuple[float, int, int]:
+    """The quality value of a format, how specific the choice is, and its place, counted from the end."""
+    ranges, versions = _RANGES[style]
+    for place_in_ranges, name in enumerate(ranges):
+        matching = [
+            (quality, -place_in_ranges, -place)
+            for place, (found, parameters, quality) in enumerate(choices)
+            if found == name and parameters.get("version", versions[0]) in versions
+        ]
+        if matching:
+            return max(matching)
+    return (0.0, 0, 0)
 
 
 def wants_gzip(accept_encoding: str) -> bool:

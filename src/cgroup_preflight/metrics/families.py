@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_limit
-from cgroup_preflight.metrics.samples import parse_io_stat, parse_totals
+from cgroup_preflight.metrics.samples import parse_io_stat, total_digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,12 @@ class Family:
     name: str
     kind: str
     help: str
+
+    @property
+    def unit(self) -> str:
+        """The unit that its name ends in, empty for none."""
+        words = self.name.removesuffix("_total").split("_")
+        return words[-1] if words[-1] in ("seconds", "bytes") else ""
 
 
 def _counter(name: str, text: str) -> Family:
@@ -69,6 +75,9 @@ PIDS_LIMIT = _gauge("slice_pids_limit", "Its own limit of tasks, +Inf for no lim
 PIDS_MAX_EVENTS = _counter(
     "slice_pids_max_events_total", "How often a new task was refused because of a limit of tasks."
 )
+DYING = _gauge(
+    "slice_dying_cgroups", "Cgroups below it that were removed and that memory charged to them keeps in the kernel."
+)
 GENERATION = Family(
     name="slice_unit_generation",
     kind="info",
@@ -79,7 +88,7 @@ GENERATION = Family(
 FAMILIES = (
     CPU_USAGE, CPU_PERIODS, CPU_THROTTLED_PERIODS, CPU_THROTTLED, CPU_QUOTA, CPU_EFFECTIVE, CPU_WEIGHT, CPU_ENTITLEMENT,
     MEMORY_CURRENT, MEMORY_PEAK, SWAP_CURRENT, MEMORY_LIMIT, MEMORY_EFFECTIVE, MEMORY_EVENTS, MEMORY_EVENTS_LOCAL,
-    OOM_KILLS, WAITING, STALLED, IO_READ, IO_WRITTEN, IO_OPERATIONS, PIDS_CURRENT, PIDS_LIMIT, PIDS_MAX_EVENTS, GENERATION,
+    OOM_KILLS, WAITING, STALLED, IO_READ, IO_WRITTEN, IO_OPERATIONS, PIDS_CURRENT, PIDS_LIMIT, PIDS_MAX_EVENTS, DYING, GENERATION,
 )  # fmt: skip
 
 
@@ -106,34 +115,33 @@ def line(family: Family, labels: str, value: str) -> str:
 def _flat(text: str) -> dict[str, str]:
     """The digits of each key of a flat file. Raises ValueError."""
     words = text.split()
-    found = dict(zip(words[::2], words[1::2], strict=True))
-    digits = "".join(found.values())
-    if found and not (digits.isascii() and digits.isdigit()):
+    keys, values = words[::2], words[1::2]
+    digits = "".join(values)
+    if words and (len(keys) != len(values) or not (digits.isascii() and digits.isdigit())):
         raise ValueError(f"not a flat file: {text[:40]!r}")
-    return found
+    return dict(zip(keys, values))  # noqa: B905 - they are of one length, and `strict` takes three times as long
 
 
 def _seconds(digits: str) -> str:
     """Microseconds as seconds with all six decimals."""
-    digits = digits.zfill(7)
+    if len(digits) < 7:
+        digits = digits.zfill(7)
     return f"{digits[:-6]}.{digits[-6:]}"
 
 
 def _cpu_stat(labels: str, text: str) -> tuple[str, ...]:
     stat = _flat(text)
-    usage = "".join(
-        [
-            f'slice_cpu_usage_seconds_total{{{labels},mode="{mode}"}} {_seconds(stat[key])}\n'
-            for mode, key in (("user", "user_usec"), ("system", "system_usec"))
-            if key in stat
-        ]
-    )
+    usage = ""
+    if "user_usec" in stat:
+        usage = f'slice_cpu_usage_seconds_total{{{labels},mode="user"}} {_seconds(stat["user_usec"])}\n'
+    if "system_usec" in stat:
+        usage += f'slice_cpu_usage_seconds_total{{{labels},mode="system"}} {_seconds(stat["system_usec"])}\n'
     if "nr_periods" not in stat:
         return (usage, "", "", "")
     return (
         usage,
-        line(CPU_PERIODS, labels, stat["nr_periods"]),
-        line(CPU_THROTTLED_PERIODS, labels, stat["nr_throttled"]) if "nr_throttled" in stat else "",
+        f"slice_cpu_periods_total{{{labels}}} {stat['nr_periods']}\n",
+        f"slice_cpu_throttled_periods_total{{{labels}}} {stat['nr_throttled']}\n" if "nr_throttled" in stat else "",
         _throttled(labels, "own", stat),
     )
 
@@ -145,7 +153,7 @@ def _cpu_stat_local(labels: str, text: str) -> tuple[str, ...]:
 def _throttled(labels: str, scope: str, stat: Mapping[str, str]) -> str:
     if "throttled_usec" not in stat:
         return ""
-    return line(CPU_THROTTLED, f'{labels},scope="{scope}"', _seconds(stat["throttled_usec"]))
+    return f'slice_cpu_throttled_seconds_total{{{labels},scope="{scope}"}} {_seconds(stat["throttled_usec"])}\n'
 
 
 def _events(family: Family) -> Source:
@@ -157,21 +165,24 @@ def _events(family: Family) -> Source:
 
 
 def _pressure(resource: str) -> Source:
+    waiting, stalled, label = f"{WAITING.name}{{", f"{STALLED.name}{{", f',resource="{resource}"}} '
+
     def make(labels: str, text: str) -> tuple[str, ...]:
-        totals = parse_totals(text)
-        labels = f'{labels},resource="{resource}"'
-        return tuple(
-            line(family, labels, _seconds(str(totals[kind]))) if kind in totals else ""
-            for family, kind in ((WAITING, "some"), (STALLED, "full"))
+        some, full = total_digits(text)
+        return (
+            f"{waiting}{labels}{label}{_seconds(some)}\n" if some else "",
+            f"{stalled}{labels}{label}{_seconds(full)}\n" if full else "",
         )
 
     return Source(families=(WAITING, STALLED), make=make)
 
 
 def _amount(family: Family, more: str = "") -> Source:
+    name = family.name
+
     def make(labels: str, text: str) -> tuple[str, ...]:
         value = parse_limit(text)
-        return (f"{family.name}{{{labels}{more}}} {'+Inf' if value is None else value}\n",)
+        return (f"{name}{{{labels}{more}}} {'+Inf' if value is None else value}\n",)
 
     return Source(families=(family,), make=make)
 
@@ -183,6 +194,11 @@ def _cpu_max(labels: str, text: str) -> tuple[str, ...]:
 def _pids_events(labels: str, text: str) -> tuple[str, ...]:
     events = _flat(text)
     return (line(PIDS_MAX_EVENTS, labels, events["max"]) if "max" in events else "",)
+
+
+def _cgroup_stat(labels: str, text: str) -> tuple[str, ...]:
+    stat = _flat(text)
+    return (line(DYING, labels, stat["nr_dying_descendants"]) if "nr_dying_descendants" in stat else "",)
 
 
 def _io_stat(labels: str, text: str) -> tuple[str, ...]:
@@ -215,6 +231,7 @@ SOURCES: Mapping[str, Source] = {
     "pids.current": _amount(PIDS_CURRENT),
     "pids.max": _amount(PIDS_LIMIT),
     "pids.events": Source(families=(PIDS_MAX_EVENTS,), make=_pids_events),
+    "cgroup.stat": Source(families=(DYING,), make=_cgroup_stat),
 }
 
 

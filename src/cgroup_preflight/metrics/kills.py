@@ -80,11 +80,11 @@ class Ledger:
         before, self._samples = self._samples, snapshot.samples
         changed: set[str] = set()
         slices: set[str] = set()
-        for path in snapshot.changed:
+        for path, names in snapshot.changed.items():
             sample = snapshot.samples.get(path)
             if sample is None:
                 self._leave(path)
-            elif self._grow(path, sample, first=not before):
+            elif ("memory.events" in names or path not in self._seen) and self._grow(path, sample, first=not before):
                 changed.add(path)
                 slices.update((path, path.rpartition("/")[0]))
         changed = {path for path in changed if not is_slice(path)}

@@ -1,6 +1,7 @@
 """The rows of `diagnose --watch`: one for each slice and unit, in columns of fixed width. Pure."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
@@ -72,12 +73,12 @@ def _verdict(item: Diagnosis) -> str:
 
 
 def table(rows: Sequence[LiveRow], columns: int, lines: int, head: str) -> list[str]:
-    """At most `lines` lines of at most `columns` characters: a line about the host, the titles, and the rows."""
+    """At most `lines` lines of at most so many `columns` of the terminal: a line about the host, the titles, and the rows."""
     fixed = sum(width + 1 for _, width in _COLUMNS)
     spare = max(columns - fixed - _VERDICT - 1, _NAME_LEAST)
     titles = " ".join(["slice or unit".ljust(spare), *(title.rjust(width) for title, width in _COLUMNS), "because of"])
     shown = [_line(row, spare) for row in rows[: max(lines - 2, 0)]]
-    return [line[:columns] for line in (head, titles, *shown)][:lines]
+    return [_start(line, columns) for line in (head, titles, *shown)][:lines]
 
 
 def _line(row: LiveRow, spare: int) -> str:
@@ -94,8 +95,33 @@ def _line(row: LiveRow, spare: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """The text in exactly so many characters; of a long one the middle is left out."""
-    if len(text) <= width:
-        return text.ljust(width)
-    tail = (width - 2) // 2
-    return f"{text[: width - 2 - tail]}..{text[-tail:]}"
+    """The text in exactly so many columns; of a long one the middle is left out."""
+    if _width(text) > width:
+        tail = _start(text[::-1], (width - 2) // 2)[::-1]
+        text = f"{_start(text, width - 2 - _width(tail))}..{tail}"
+    return text + " " * (width - _width(text))
+
+
+def _start(text: str, columns: int) -> str:
+    """As much of the beginning as fits."""
+    if text.isascii():
+        return text[:columns]
+    end = used = 0
+    for character in text:
+        used += _width(character)
+        if used > columns:
+            break
+        end += 1
+    return text[:end]
+
+
+def _width(text: Iterable[str]) -> int:
+    """Columns in a terminal: two for wide characters, none for marks on the one before (Unicode Standard Annex 11)."""
+    return sum(
+        0
+        if unicodedata.category(item) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(item) in "WF"
+        else 1
+        for item in text
+    )

@@ -13,7 +13,7 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.metrics import proposals
 from cgroup_preflight.metrics.diagnosis import Confidence, Diagnosis, at_most, grade, percent
-from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Pressure, Series, name_of, parent_of
+from cgroup_preflight.metrics.window import LIMIT_EVENTS, Group, Memory, Series, name_of, parent_of
 
 #: A cgroup in which tasks wait for memory this share of the time is a victim (node_exporter's `waiting`).
 _WAITING = 0.10
@@ -24,6 +24,8 @@ _LARGE, _GROWTH, _GROWN = 0.5, 0.25, 32 << 20
 _PAGE = 4096
 #: A host with less than this share of its memory available is short of it; so much read again each second is much.
 _SCARCE, _REREAD = 0.10, 1 << 20
+#: Of what it read from devices, this share had been reclaimed before.
+_MOST = 0.5
 _STEADY, _LONG = 0.7, 0.2
 #: Counted at the level whose limit ran out, before the kernel kills (mm/memcontrol.c): without it, the host ran out.
 _OOM = ("oom",)
@@ -54,7 +56,7 @@ def memory_diagnoses(series: Series, victims: frozenset[str]) -> tuple[Diagnosis
 
 
 def _judged(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis]:
-    waits = max(_waited(memory), group.io.pressure.waiting if group.io and group.io.pressure else 0.0)
+    waits = max(_waited(memory), _waited_for_io(group))
     if waits < _WAITING and not _kills(memory):
         return
     level = _limit_level(series, group, _OOM if _kills(memory) else LIMIT_EVENTS)
@@ -77,12 +79,29 @@ def _reread(series: Series, group: Group, memory: Memory) -> bool:
 
     Pressure counts that as waiting for memory only for pages that were in use often (mm/workingset.c).
     """
-    host = series.whole.host
-    short = host.memory_available is not None and host.memory_total is not None
-    if not short or (host.memory_available or 0) >= _SCARCE * (host.memory_total or 0):
-        return False
-    waited = group.io.pressure.waiting if group.io and group.io.pressure else 0.0
-    return waited >= _WAITING and memory.refaults * _PAGE >= _REREAD * series.whole.seconds
+    return (
+        _short(series)
+        and _waited_for_io(group) >= _WAITING
+        and memory.refaults * _PAGE >= _REREAD * series.whole.seconds
+    )
+
+
+def _short(series: Series) -> bool:
+    """Whether the host had little memory available at the end of a part of the time, caches counted as available."""
+    return any(
+        host.memory_available is not None and host.memory_available < _SCARCE * (host.memory_total or 0)
+        for host in (part.host for part in (*series.parts, series.whole))
+    )
+
+
+def _only_reread(group: Group, memory: Memory) -> bool:
+    """Whether most of what it read from devices had been reclaimed, so that its waiting for I/O is for memory."""
+    read = sum(device.read for device in group.io.devices.values()) if group.io else 0
+    return read > 0 and memory.refaults * _PAGE >= _MOST * read
+
+
+def _waited_for_io(group: Group) -> float:
+    return group.io.pressure.waiting if group.io and group.io.pressure else 0.0
 
 
 def _kills(memory: Memory) -> int:
@@ -206,12 +225,13 @@ def _reclaim(series: Series, group: Group, memory: Memory) -> Iterator[Diagnosis
         return
     other, kills = _aggressor(series, group.path), bool(_kills(memory))
     touched = kills and _limit_level(series, group, LIMIT_EVENTS) is not None
+    only = reread and _only_reread(group, memory)
     total, most = host.memory_total or 0, max(_sizes(series, other.path), default=0) if other else 0
     yield Diagnosis(
         code=codes.HOST_MEMORY, rule="M2", victim=group.path, cause=other.path if other else "",
         confidence=at_most(
-            grade((pressed and _waited(memory) >= _WAITING) or kills, other is not None,
-                  kills or _waited(memory) >= _LONG or _steady(series, group.path)),
+            grade((pressed and (_waited(memory) >= _WAITING or only)) or kills, other is not None,
+                  kills or _waited(memory) >= _LONG or _steady(series, group.path, with_io=only)),
             Confidence.MEDIUM if touched else Confidence.HIGH),
         message=f"{_suffered(memory, reread=reread)}, and "
                 f"{'not at a limit on its path' if touched else 'no limit on its path was reached'}: the host has too little memory; "
@@ -299,12 +319,13 @@ def _protection(series: Series, group: Group, memory: Memory) -> Iterator[Diagno
     )  # fmt: skip
 
 
-def _steady(series: Series, path: str) -> bool:
-    pressures: list[Pressure] = [
-        group.memory.pressure for part in series.parts
+def _steady(series: Series, path: str, *, with_io: bool = False) -> bool:
+    """Whether it waited most of the time for memory, or with `with_io` for a device."""
+    waits = [
+        max(_waited(group.memory), _waited_for_io(group) if with_io else 0.0) for part in series.parts
         if (group := part.groups.get(path)) and group.memory and group.memory.pressure
     ]  # fmt: skip
-    return bool(pressures) and sum(item.waiting >= _WAITING for item in pressures) >= _STEADY * len(pressures)
+    return bool(waits) and sum(wait >= _WAITING for wait in waits) >= _STEADY * len(waits)
 
 
 def _evidence(memory: Memory) -> dict[str, str | int | float | bool | None]:

@@ -48,6 +48,7 @@ def _places() -> tuple[dict[str, range], dict[str, list[int]]]:
 
 _BY_SOURCE, _BY_FAMILY = _places()
 _PLACES = sum(len(places) for places in _BY_SOURCE.values())
+_FAMILY_AT = {place: name for name, places in _BY_FAMILY.items() for place in places}
 _EMPTY = Chunk(b"")
 
 
@@ -61,13 +62,16 @@ class _Segment:
         self.dirty: set[int] = set(range(_PLACES))
         self.chunks: list[Chunk] = [_EMPTY] * _PLACES
 
-    def refresh(self) -> None:
-        """Makes the chunks again in which a line changed."""
+    def refresh(self) -> list[int]:
+        """Makes the chunks again in which a line changed; the places of those that are others now."""
+        changed = []
         for place in self.dirty:
-            text = "".join([row.lines[place] for row in self.rows.values()])
-            if text.encode() != self.chunks[place].data:
-                self.chunks[place] = Chunk(text.encode()) if text else _EMPTY
+            data = "".join([row.lines[place] for row in self.rows.values()]).encode()
+            if data != self.chunks[place].data:
+                self.chunks[place] = Chunk(data) if data else _EMPTY
+                changed.append(place)
         self.dirty.clear()
+        return changed
 
 
 class _Row:
@@ -84,10 +88,12 @@ class _Row:
 
     def put(self, source: str, lines: tuple[str, ...]) -> None:
         """Replaces the lines of one source."""
-        for place, text in zip(_BY_SOURCE[source], lines, strict=True):
+        place = _BY_SOURCE[source].start
+        for text in lines:
             if self.lines[place] != text:
                 self.lines[place] = text
                 self.segment.dirty.add(place)
+            place += 1
 
 
 class Page:
@@ -101,6 +107,8 @@ class Page:
         self._taken: dict[str, str] = {}
         #: By reason, what could not become lines: `malformed`, and `duplicate` for two cgroups with the same labels.
         self.errors: Counter[str] = Counter(malformed=0, duplicate=0)
+        #: How often the chunks of each family became others.
+        self._versions: Counter[str] = Counter()
         self._known: Mapping[str, Sample] = {}
         self._gone = _EMPTY
 
@@ -129,9 +137,13 @@ class Page:
         for name, segment in tuple(self._segments.items()):
             if not segment.rows:
                 del self._segments[name]
+                self._versions.update(_BY_FAMILY)
             elif segment.dirty:
-                segment.refresh()
-        self._gone = Chunk("".join(self._gone_kills(kills)).encode())
+                self._versions.update(_FAMILY_AT[place] for place in segment.refresh())
+        gone = "".join(self._gone_kills(kills)).encode()
+        if gone != self._gone.data:
+            self._gone = Chunk(gone)
+            self._versions[families.OOM_KILLS.name] += 1
 
     def _gone_kills(self, kills: Mapping[str, int]) -> Iterator[str]:
         """The kills of units that have no cgroup now."""
@@ -149,8 +161,9 @@ class Page:
                 return
             row.put("generation", (f'slice_unit_generation_info{{{row.labels},cgroup_id="{sample.cgroup_id}"}} 1\n',))
         for name in names:
-            if name in SOURCES:
-                row.put(name, self._lines(SOURCES[name], row.labels, sample.files.get(name)))
+            source = SOURCES.get(name)
+            if source is not None:
+                row.put(name, self._lines(source, row.labels, sample.files.get(name)))
 
     def _lines(self, source: Source, text_labels: str, data: bytes | None) -> tuple[str, ...]:
         try:
@@ -183,6 +196,10 @@ class Page:
             if row is not None and row.effective != found:
                 row.put("effective", _effective(row.labels, found))
                 row.effective = found
+
+    def version(self, family: Family) -> int:
+        """Another number whenever the chunks of a family are others."""
+        return self._versions[family.name]
 
     def chunks(self, family: Family) -> Iterator[Chunk]:
         """The lines of one family, without empty chunks."""

@@ -32,7 +32,7 @@ class Readings:
         self._hints: set[str] = set()
         self._rescan = False
         self._slices: set[str] = set()
-        self._runs: dict[tuple[str, Style], Run] = {}
+        self._runs: dict[tuple[str, Style], tuple[int, Run]] = {}
         self.own = OwnMetrics()
 
     @property
@@ -126,11 +126,16 @@ class Readings:
 
     def _run(self, family: Family, style: Style) -> Run:
         """A family with its head."""
-        run = self._runs.get((family.name, style))
-        if run is None:
-            run = self._runs[family.name, style] = Run()
+        version, known = self._page.version(family), self._runs.get((family.name, style))
+        if known is not None and known[0] == version:
+            return known[1]
+        if known is None:
+            run = Run()
             run.replace([Chunk(head(family, style).encode())])
+        else:
+            run = known[1]
         run.replace((run.chunks[0], *self._page.chunks(family)))
+        self._runs[family.name, style] = (version, run)
         return run
 
     def _own(self, style: Style) -> str:

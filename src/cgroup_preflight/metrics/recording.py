@@ -8,10 +8,11 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import NotRegularError, Sink, open_regular
 from cgroup_preflight.metrics.moment import HOST_FILES, Moment
@@ -25,6 +26,10 @@ FORMAT, VERSION = "cgroup-preflight-readings", 1
 _SIZE_MAX, _LINE_MAX, _READINGS_MAX, _CGROUPS_MAX = 512 << 20, 64 << 20, 10_000, 20_000
 _TEXT_MAX, _THREADS_MAX, _FILES_MAX, _PATH_MAX = 64 << 10, 100_000, 64, 4096
 _NUMBER_MAX = 2**63
+#: Words in the files of one reading, braces and commas of a line, and bytes that all readings take in memory, about.
+_WORDS_MAX, _TOKENS_MAX, _MEMORY_MAX = 4_000_000, 4_000_000, 1 << 30
+#: Bytes that one cgroup of a reading takes, besides texts that differ from those before.
+_SAMPLE_BYTES = 3000
 #: Seconds between the first and the last reading: `--seconds` has at most an hour, and a trace can come later.
 _SPAN_MAX = 3 * 3600
 _NAME = re.compile(r"[a-z]+(?:\.[a-z]+)+", re.ASCII)
@@ -129,6 +134,7 @@ def load(path: str) -> Recording:
 def _read(file: "BinaryIO", path: str) -> Recording:
     _check_head(file.readline(_LINE_MAX), path)
     moments: list[Moment] = []
+    memory = _Memory()
     cut = "it ends before its last line"
     while line := file.readline(_LINE_MAX + 1):
         try:
@@ -138,7 +144,7 @@ def _read(file: "BinaryIO", path: str) -> Recording:
                 break
             if len(moments) >= _READINGS_MAX:
                 raise BrokenError(f"more than {_READINGS_MAX} readings")
-            moments.append(_checked(_moment(value), moments))
+            moments.append(memory.shared(_checked(_moment(value), moments), moments[-1:]))
         except BrokenError as error:
             cut = f"line {len(moments) + 2}: {error}"
             break
@@ -146,6 +152,32 @@ def _read(file: "BinaryIO", path: str) -> Recording:
         why = cut or "it ends"
         raise UsageError(f"{why}: {len(moments)} readings, and two are needed", where=path, remedy=_AGAIN)
     return Recording(moments=tuple(moments), cut=cut)
+
+
+class _Memory:
+    """What the readings take: the texts of files that did not change are kept once."""
+
+    def __init__(self) -> None:
+        self._left = _MEMORY_MAX
+
+    def shared(self, moment: Moment, before: Sequence[Moment]) -> Moment:
+        """The reading with the texts of the one before where they are the same. Raises BrokenError."""
+        old = before[0].snapshot.samples if before else {}
+        samples = {path: self._shared(sample, old.get(path)) for path, sample in moment.snapshot.samples.items()}
+        self._left -= sum(map(len, moment.host.values())) + 100 * sum(map(len, moment.threads.values()))
+        if self._left < 0:
+            raise BrokenError("the readings up to here take 1G of memory")
+        return replace(moment, snapshot=replace(moment.snapshot, samples=samples))
+
+    def _shared(self, sample: Sample, before: Sample | None) -> Sample:
+        known = before.files if before else {}
+        files = {
+            sys.intern(name): known[name] if known.get(name) == text else text for name, text in sample.files.items()
+        }
+        self._left -= _SAMPLE_BYTES + sum(
+            len(text) + 100 for name, text in files.items() if known.get(name) is not text
+        )
+        return replace(sample, files=files)
 
 
 def _checked(moment: Moment, before: Sequence[Moment]) -> Moment:
@@ -173,6 +205,8 @@ def _json(line: bytes) -> object:
         raise BrokenError("longer than 64M")
     if not line.endswith(b"\n"):
         raise BrokenError("cut off")
+    if sum(map(line.count, (b"{", b"[", b","))) > _TOKENS_MAX:
+        raise BrokenError(f"more than {_TOKENS_MAX} values")
     try:
         found: object = json.loads(line)
     except (ValueError, RecursionError):
@@ -201,10 +235,14 @@ def _moment(value: Mapping[str, object]) -> Moment:
 def _samples(value: Mapping[str, object]) -> Iterator[tuple[str, Sample]]:
     if len(value) > _CGROUPS_MAX:
         raise BrokenError(f"more than {_CGROUPS_MAX} cgroups")
+    words = 0
     for path, item in value.items():
         entry = _object(item)
         files = {name: _bytes(text) for name, text in _few(entry.get("files"), _FILES_MAX) if _NAME.fullmatch(name)}
         errors = {name: _whole(number) for name, number in _few(entry.get("errors"), _FILES_MAX)}
+        words += sum(text.count(b"\n") + text.count(b" ") for text in files.values())
+        if words > _WORDS_MAX:
+            raise BrokenError(f"more than {_WORDS_MAX} words in the files of a reading")
         yield (
             _path(path),
             Sample(

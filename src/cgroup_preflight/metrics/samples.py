@@ -188,14 +188,23 @@ def _device(word: str) -> str:
 
 def parse_totals(text: str) -> dict[str, int]:
     """Microseconds of `some` and `full` in a pressure file. Raises ValueError."""
-    totals: dict[str, int] = {}
+    return {kind: int(total) for kind, total in zip(("some", "full"), total_digits(text), strict=True) if total}
+
+
+def total_digits(text: str) -> tuple[str, str]:
+    """The digits of the totals of `some` and `full`, empty for a line that does not exist. Raises ValueError."""
+    some = full = ""
     for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        total = rest.rpartition("total=")[2]
-        if kind not in ("some", "full") or not (total.isascii() and total.isdigit()):
+        digits = line.rpartition(" total=")[2]
+        if not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"not a pressure line: {line[:80]!r}")
-        totals[kind] = int(total)
-    return totals
+        if line.startswith("some "):
+            some = digits
+        elif line.startswith("full "):
+            full = digits
+        else:
+            raise ValueError(f"not a pressure line: {line[:80]!r}")
+    return some, full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Two clocks that differ by more than this many seconds within one part: somebody set the wall clock.
 _JUMP = 2.0
 _NOTES_MAX = 20
+_REFAULTS, _SCANNED = "memory.stat refaults", "memory.stat scanned"
 _JIFFIES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
@@ -42,60 +43,70 @@ def series_of(moments: Sequence[Moment]) -> Series:
         kept.append(after)
     if not pairs:
         raise ValueError("two readings at different times are needed")
-    grown = [differences(before.snapshot, after.snapshot) for before, after in pairs]
-    notes += _void(grown)
-    parts = tuple(
-        _window([pair], [part]) for pair, part in zip(pairs, grown, strict=True)
-    )  # fmt: skip
-    whole = _window(pairs, grown)
+    # One part after the other: the counters of all cgroups in all parts at once would be a gigabyte for a thousand cgroups.
+    total, parts = _Sum(), list[Window]()
+    for before, after in pairs:
+        part = _Sum()
+        for path, item in differences(before.snapshot, after.snapshot).items():
+            item = replace(item, counters={**item.counters, **_memory_stat(item)})
+            part.add(path, item)
+            total.add(path, item)
+        parts.append(part.window(before, after))
+    notes += _void(total.void, len(pairs))
     last = kept[-1].snapshot.samples
     return Series(
-        whole=whole, parts=parts, notes=tuple(notes[:_NOTES_MAX]),
+        whole=total.window(pairs[0][0], pairs[-1][1]), parts=tuple(parts), notes=tuple(notes[:_NOTES_MAX]),
         pressure=any("cpu.pressure" in sample.files for sample in last.values()),
         local_stat=any("cpu.stat.local" in sample.files for sample in last.values()),
     )  # fmt: skip
 
 
-def _void(grown: Sequence[Mapping[str, Difference]]) -> Iterator[str]:
-    found: dict[tuple[str, str], int] = {}
-    for part in grown:
-        for path, item in part.items():
-            if item.void:
-                found[path, item.void] = found.get((path, item.void), 0) + 1
+def _void(found: Mapping[tuple[str, str], int], parts: int) -> Iterator[str]:
     for (path, why), times in found.items():
-        yield f"{path or 'the root'}: {why}, in {times} of {len(grown)} parts of the time, which do not count for it"
+        yield f"{path or 'the root'}: {why}, in {times} of {parts} parts of the time, which do not count for it"
 
 
-def _window(pairs: Sequence[tuple[Moment, Moment]], grown: Sequence[Mapping[str, Difference]]) -> Window:
-    """One window over all pairs of readings."""
-    begin, end = pairs[0][0], pairs[-1][1]
-    seconds = end.time - begin.time
-    found: dict[str, list[Difference]] = {}
-    reborn: dict[str, int] = {}
-    again: dict[str, Difference] = {}
-    for part in grown:
-        for path, item in part.items():
-            if path and not item.void:
-                found.setdefault(path, []).append(item)
-            elif item.before.cgroup_id != item.after.cgroup_id:
-                reborn[path] = reborn.get(path, 0) + 1
-                again[path] = replace(item, before=item.after, void="")
-    # One that was created again in each part has no counters to compare, but limits and a size.
-    found = {path: [item] for path, item in again.items()} | found
-    groups = {path: _group(path, items, seconds, reborn.get(path, 0)) for path, items in found.items()}
-    return Window(begin=begin.time, end=end.time, host=_host(begin, end), groups=groups)
+class _Sum:
+    """What the counters of each cgroup grew by in one part of the time, or in all."""
+
+    def __init__(self) -> None:
+        self.void: dict[tuple[str, str], int] = {}
+        self._first: dict[str, Sample] = {}
+        self._last: dict[str, Sample] = {}
+        self._counters: dict[str, dict[str, int]] = {}
+        self._reborn: dict[str, int] = {}
+        #: One that was created again in each part has no counters to compare, but limits and a size.
+        self._again: dict[str, Sample] = {}
+
+    def add(self, path: str, item: Difference) -> None:
+        """Adds a part."""
+        if item.void:
+            self.void[path, item.void] = self.void.get((path, item.void), 0) + 1
+        if path and not item.void:
+            self._first.setdefault(path, item.before)
+            self._last[path] = item.after
+            counters = self._counters.setdefault(path, {})
+            for key, value in item.counters.items():
+                counters[key] = counters.get(key, 0) + value
+        elif item.before.cgroup_id != item.after.cgroup_id:
+            self._reborn[path] = self._reborn.get(path, 0) + 1
+            self._again[path] = item.after
+
+    def window(self, begin: Moment, end: Moment) -> Window:
+        """The window between two readings that all this is from."""
+        seconds = end.time - begin.time
+        groups = {
+            path: _group(self._first.get(path, last), last, self._counters.get(path, {}), seconds, self._reborn.get(path, 0))
+            for path, last in {**self._again, **self._last}.items()
+        }  # fmt: skip
+        return Window(begin=begin.time, end=end.time, host=_host(begin, end), groups=groups)
 
 
-def _group(path: str, items: Sequence[Difference], seconds: float, reborn: int) -> Group:
-    counters: dict[str, int] = {}
-    for item in items:
-        for key, value in item.counters.items():
-            counters[key] = counters.get(key, 0) + value
-    last = items[-1].after
+def _group(first: Sample, last: Sample, counters: Mapping[str, int], seconds: float, reborn: int) -> Group:
     return Group(
-        path=path,
+        path=last.cgroup,
         cpu=_cpu(last, counters, seconds),
-        memory=_memory(items, counters, seconds),
+        memory=_memory(first, last, counters, seconds),
         io=_io(last, counters, seconds),
         tasks=value_or(last.pids_current, None),
         reborn=reborn,
@@ -131,8 +142,7 @@ def _cpu(last: Sample, counters: Mapping[str, int], seconds: float) -> Cpu | Non
     )
 
 
-def _memory(items: Sequence[Difference], counters: Mapping[str, int], seconds: float) -> Memory | None:
-    first, last = items[0].before, items[-1].after
+def _memory(first: Sample, last: Sample, counters: Mapping[str, int], seconds: float) -> Memory | None:
     if isinstance(last.memory_current, Missing):
         return None
     events = {key.partition(" ")[2]: value for key, value in counters.items() if key.startswith("memory.events ")}
@@ -151,8 +161,8 @@ def _memory(items: Sequence[Difference], counters: Mapping[str, int], seconds: f
         low=_limit(last, "low") or 0,
         events=events,
         local=local or None,
-        refaults=sum(_stat_grown(item, "workingset_refault_") for item in items),
-        scanned=sum(_stat_grown(item, "pgscan") for item in items),
+        refaults=counters.get(_REFAULTS, 0),
+        scanned=counters.get(_SCANNED, 0),
         pressure=_pressure(counters, "memory", seconds),
     )
 
@@ -161,10 +171,15 @@ def _limit(sample: Sample, kind: str) -> int | None:
     return value_or(sample.read(f"memory.{kind}", parse_limit), None)
 
 
-def _stat_grown(item: Difference, prefix: str) -> int:
-    """How much the counters of memory.stat with this prefix grew."""
+def _memory_stat(item: Difference) -> dict[str, int]:
+    """How much the counters of memory.stat grew that the rules use."""
+    if item.void:
+        return {}
     before, after = (value_or(each.read("memory.stat", parse_flat_keyed), {}) for each in (item.before, item.after))
-    return sum(max(value - before.get(key, value), 0) for key, value in after.items() if key.startswith(prefix))
+    return {
+        name: sum(max(value - before.get(key, value), 0) for key, value in after.items() if key.startswith(prefix))
+        for name, prefix in ((_REFAULTS, "workingset_refault_"), (_SCANNED, "pgscan"))
+    }
 
 
 def _io(last: Sample, counters: Mapping[str, int], seconds: float) -> Io | None:
@@ -173,12 +188,14 @@ def _io(last: Sample, counters: Mapping[str, int], seconds: float) -> Io | None:
     for key, value in counters.items():
         if key.startswith("io.stat "):
             device, _, name = key.removeprefix("io.stat ").partition(" ")
-            sums.setdefault(device, [0, 0])[0 if name.endswith("bytes") else 1] += value
+            found = sums.setdefault(device, [0, 0, 0])
+            found[0 if name.endswith("bytes") else 1] += value
+            found[2] += value if name == "rbytes" else 0
     if pressure is None and not sums and "io.stat" not in last.files:
         return None
     return Io(
-        devices={device: Traffic(bytes=item[0], operations=item[1]) for device, item in sums.items()}, pressure=pressure,
-        limited=_limited(last),
+        devices={device: Traffic(bytes=item[0], operations=item[1], read=item[2]) for device, item in sums.items()},
+        pressure=pressure, limited=_limited(last),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The HTTP server of the exporter: few answers, and limits on everything that a client can use up.
 
-Where there are too many connections, the one that waits longest for its request is closed; where there are too many answers
-at once, the one whose client has read nothing for the longest time. So clients that do nothing cannot keep out the others.
+Where there are too many connections, the one that waits longest for its request or for a snapshot is closed; where there are
+too many answers at once, the one whose client has read nothing for the longest time. So clients that do nothing cannot keep out the others.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ else:
 
 #: Seconds: for a request to arrive whole, between two requests, and for a client to read a whole answer.
 _HEAD_SECONDS, _IDLE_SECONDS, _ANSWER_SECONDS = 5.0, 120.0, 20.0
-#: Connections without a request, and answers that are being sent.
-_WAITING_MAX, _ANSWERS_MAX = 128, 64
+#: Connections without a request, those that wait for a snapshot, and answers that are being sent.
+_WAITING_MAX, _PENDING_MAX, _ANSWERS_MAX = 128, 256, 64
 #: Bytes that are given to a connection at once.
 _BATCH = 1 << 16
 _BACKLOG = 4096
@@ -47,12 +47,13 @@ class _Answer:
 
 
 class _Connection:
-    """One client: since when nothing has happened."""
+    """One client: since when nothing has happened, and the task that serves it."""
 
-    __slots__ = ("since", "writer")
+    __slots__ = ("since", "task", "writer")
 
-    def __init__(self, writer: asyncio.StreamWriter, since: float) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, task: "asyncio.Task[None]", since: float) -> None:
         self.writer = writer
+        self.task = task
         self.since = since
 
 
@@ -63,6 +64,7 @@ class Server:
         self._pages = pages
         self._scrape_seconds = scrape_seconds
         self._waiting: dict[_Connection, None] = {}
+        self._pending: dict[_Connection, None] = {}
         self._answering: dict[_Connection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,7 +74,7 @@ class Server:
 
     async def close(self) -> None:
         """Ends all connections."""
-        for connection in (*self._waiting, *self._answering):
+        for connection in (*self._waiting, *self._pending, *self._answering):
             connection.writer.transport.abort()
         for task in self._tasks:
             task.cancel()
@@ -82,7 +84,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        connection = _Connection(writer, self._now())
+        connection = _Connection(writer, task, self._now())
         writer.transport.set_write_buffer_limits(high=_BATCH)
         # The kernel would take megabytes for each client that reads nothing.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _BATCH)
@@ -91,8 +93,8 @@ class Server:
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             pass  # the client is gone, or too slow
         finally:
-            self._waiting.pop(connection, None)
-            self._answering.pop(connection, None)
+            for among in (self._waiting, self._pending, self._answering):
+                among.pop(connection, None)
             writer.transport.abort()
             self._tasks.discard(task)
 
@@ -105,7 +107,7 @@ class Server:
         while keeps:
             try:
                 request = await self._request(connection, reader, seconds)
-                answer, keeps = await self._answer(request), request.keeps
+                answer, keeps = await self._answer(connection, request), request.keeps
                 if request.method == "HEAD":
                     answer = _Answer(status=answer.status, headers=_sized(answer), parts=())
             except RefusedError as refused:
@@ -130,9 +132,13 @@ class Server:
         finally:
             self._waiting.pop(connection, None)
 
-    async def _answer(self, request: Request) -> _Answer:
+    async def _answer(self, connection: _Connection, request: Request) -> _Answer:
         if request.path == "/metrics":
-            return await self._metrics(request)
+            _note(self._pending, connection, _PENDING_MAX)
+            try:
+                return await self._metrics(request)
+            finally:
+                self._pending.pop(connection, None)
         if request.path == "/healthz":
             return _text(200, b"ok\n") if self._pages.healthy() else _text(503, b"the last snapshot is too old\n")
         return _text(200, _INDEX) if request.path == "/" else _text(404, b"not found; see /metrics\n")
@@ -183,6 +189,8 @@ def _note(among: dict[_Connection, None], connection: _Connection, most: int) ->
         oldest = min(among, key=lambda each: each.since)
         del among[oldest]
         oldest.writer.transport.abort()
+        # One that waits for a snapshot would not notice.
+        oldest.task.cancel()
     among[connection] = None
 
 

@@ -43,7 +43,7 @@ class TraceWord:
     @property
     def is_address(self) -> bool:
         """Whether it is fetched."""
-        return self.place.startswith(("http://", "https://"))
+        return self.place.lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.metrics.door import Door, Folder
@@ -37,10 +38,12 @@ SLOW = (
     "memory.swap.max", "pids.max", "pids.events", "irq.pressure",
 )  # fmt: skip
 _ALL = (*ACTIVITY, *_FOLLOWING, _LOCAL, *SLOW)
+_PRESSURES = frozenset(name for name in _ALL if name.endswith(".pressure"))
 SLOW_SECONDS = 60.0
 #: Every cgroup is read whole at least this often, active or not.
 FULL_SECONDS = 300.0
 _NS = 1_000_000_000
+_SLOW_NS = int(SLOW_SECONDS * _NS)
 #: The cgroup was removed: while it was open, or before.
 _GONE = (errno.ENODEV, errno.ENOENT)
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -105,7 +108,7 @@ class Tree:
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
         self._samples: dict[str, Sample] = {}
-        self._changed: dict[str, frozenset[str]] = {}
+        self._changed: dict[str, AbstractSet[str]] = {}
         self._now_ns = 0
         self._errors: Counter[str] = Counter()
         self._rotation: Iterator[str] = iter(())
@@ -118,7 +121,7 @@ class Tree:
         for path in hints:
             if path in self._nodes:
                 self._nodes[path].structure = None
-                self._nodes[path].slow_ns -= int(SLOW_SECONDS * _NS)
+                self._nodes[path].slow_ns -= _SLOW_NS
                 self._visit(self._nodes[path], ACTIVITY, full=full)
         for path in (*self._above, *self._tops):
             node = self._nodes.get(path)
@@ -183,7 +186,7 @@ class Tree:
     def _visit_events(self, node: _Node) -> bool:
         node.folder.enter()
         try:
-            changed = self._changes(node, ("memory.events", "memory.events.local"), retry=False)
+            changed = self._news(node, ("memory.events", "memory.events.local"))
             if changed and node.follows and self._is_other(node):
                 self._list(node)
         except OSError as error:
@@ -245,12 +248,12 @@ class Tree:
 
     def _read(self, node: _Node, names: Sequence[str], *, slow: bool) -> _Changes | None:
         """What changed in `names` and what follows from them; None where the cgroup is gone."""
-        slow = slow or self._now_ns - node.slow_ns >= SLOW_SECONDS * _NS
+        slow = slow or self._now_ns - node.slow_ns >= _SLOW_NS
         node.folder.enter()
         try:
-            changed = self._changes(node, _ALL if slow else names, retry=slow)
+            changed = self._changes(node, _ALL, retry=True) if slow else self._news(node, names)
             if changed and not slow:
-                changed |= self._changes(node, _following(node.sample, changed), retry=False)
+                changed |= self._news(node, _following(node.sample, changed))
         except OSError as error:
             self._lose(node, error)
             return None
@@ -272,12 +275,28 @@ class Tree:
                 files[name] = value
             else:
                 files.pop(name, None)
-        if errors or len(files) < len(old.files.keys() | changed.keys()):
-            known = {**errors, **{name: value for name, value in changed.items() if isinstance(value, int)}}
-            errors = {name: value for name, value in known.items() if name not in files and value != errno.ENOENT}
+                errors = {**errors, name: value}
+        if errors:
+            errors = {name: value for name, value in errors.items() if name not in files and value != errno.ENOENT}
         node.sample = Sample(cgroup=old.cgroup, cgroup_id=old.cgroup_id, stamp_ns=now, files=files, errors=errors)
         self._samples[old.cgroup] = node.sample
-        self._changed[old.cgroup] = self._changed.get(old.cgroup, frozenset()).union(changed)
+        before = self._changed.get(old.cgroup)
+        self._changed[old.cgroup] = before | changed.keys() if before else changed.keys()
+
+    def _news(self, node: _Node, names: Sequence[str]) -> _Changes:
+        """As `_changes`, of the files that could be read before."""
+        known = node.sample.files
+        try:
+            changed: _Changes = {**node.folder.news(names, known)}
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise
+            # One after the other, to know which one it is.
+            return self._changes(node, names, retry=False)
+        for name in _PRESSURES & changed.keys():
+            if _totals(known[name]) == _totals(changed[name]):  # type: ignore[arg-type]
+                del changed[name]
+        return changed
 
     def _changes(self, node: _Node, names: Sequence[str], *, retry: bool) -> _Changes:
         """The new text of each file that changed, or the error number of one that cannot be read any more.
@@ -286,18 +305,6 @@ class Tree:
         """
         known, read = node.sample.files, node.folder.read
         changed: _Changes = {}
-        if not retry:
-            try:
-                changed.update(node.folder.news(names, known))
-            except OSError as error:
-                if error.errno == errno.ENODEV:
-                    raise
-                # One after the other, to know which one it is.
-            else:
-                for name in [name for name in changed if name.endswith(".pressure")]:
-                    if _totals(known[name]) == _totals(changed[name]):  # type: ignore[arg-type]
-                        del changed[name]
-                return changed
         for name in names:
             old = known.get(name)
             if old is None and not retry:
@@ -325,9 +332,9 @@ class Tree:
         share = int(len(self._nodes) * since / FULL_SECONDS) + 1 if since else 0
         for path in itertools.islice(self._turns(), share):
             node = self._nodes.get(path)
-            if node is not None and now - node.slow_ns >= SLOW_SECONDS * _NS:
+            if node is not None and now - node.slow_ns >= _SLOW_NS:
                 # Together with what is below it, or that would no longer be seen as changed.
-                node.slow_ns -= int(SLOW_SECONDS * _NS)
+                node.slow_ns -= _SLOW_NS
                 self._visit(node, ACTIVITY, full=False)
 
     def _turns(self) -> Iterator[str]:

@@ -72,10 +72,11 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What one cgroup read and wrote on one device."""
+    """What one cgroup read and wrote on one device; `read` is the part of `bytes` that it read."""
 
     bytes: int
     operations: int
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def not_run(choice: EngineChoice) -> Finding:
         "smoke",
         f"no service ran, because no engine works on this host: {choice.why_not}",
         Remedy(
-            title="run this job on a host with cgroup v2 and systemd as PID 1",
+            title="run this job on a host with cgroup v2, with systemd as PID 1 or in a cgroup that is delegated to it",
             commands=(("cgroup-preflight", "check"),),
         ),
     )
@@ -230,7 +230,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.STOP.finding(
             Status.FAIL,
             seen.service,
-            f"it did not end within {seconds:g} s after SIGTERM, so systemd killed it with SIGKILL",
+            f"it did not end within {seconds:g} s after SIGTERM, so it was killed with SIGKILL",
             Remedy(
                 title="handle SIGTERM, or raise stop_timeout in its smoke table if it needs longer",
                 why="on every deploy systemd waits and then kills it",

@@ -1,26 +1,35 @@
 """Runs the processes of the load probe and reads, window by window, how much CPU time each level received."""
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
-from cgroup_preflight.smoke.load import LoadHost, LoadPlan, LoadWindow, judge_load, untested
+from cgroup_preflight.smoke.lifted import is_limited, lifted
+from cgroup_preflight.smoke.load import LoadPlan, plan_load
+from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
-    from cgroup_preflight.host.door import Clock
-    from cgroup_preflight.host.fs import HostFs
+    from cgroup_preflight.host.door import Door
+    from cgroup_preflight.plan.model import Plan
     from cgroup_preflight.smoke.payloads import Payloads
 
-#: How often is measured and how long each time, and how long the scheduler has before to spread the processes; seconds.
-WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 3, 3.0, 1.0
-_UP_SECONDS = 30.0
-_PAUSE = 0.1
+#: How often is measured at most and how long each time, and how long the processes have before to begin; seconds.
+WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 33, 0.3, 0.2
+_UP_SECONDS = 60.0
+#: The longest that it measures on a machine that is busy; seconds.
+_LONGEST = 20.0
+_PAUSE = 0.05
 #: Seconds that everything may take longer than planned, on a machine whose CPUs are all in use.
 _GRACE = 60.0
-_OUTPUT_MAX = 1 << 12
-#: The fields of the first line of /proc/stat (proc_stat(5)), in ticks; guest time is also in user and nice.
+_OUTPUT_MAX = 1 << 16
+#: The fields of a line of /proc/stat (proc_stat(5)), in ticks; guest time is also in user and nice.
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _BUSY = ("user", "nice", "system", "irq", "softirq")
 _TICKS = 100.0
@@ -28,68 +37,117 @@ _TICKS = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moment:
-    """CPU seconds so far: of each unit, and of the machine by the fields of /proc/stat."""
+    """CPU seconds so far: of each unit, of the CPUs in use by the fields of /proc/stat, and of this process."""
 
     time: float
+    own: float
     used: Mapping[str, float]
     machine: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlace:
+    """Where the probe runs: `slices` are the cgroups of the run's slices by unit."""
+
+    payloads: "Payloads"
+    engine: "Engine"
+    observer: "Observer"
+    door: "Door"
+    slices: Mapping[str, str]
+
+
+def weigh(
+    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool
+) -> tuple[Finding, ...]:  # fmt: skip
+    """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
+
+    On the CPUs that this process may use; `required`: weights without effect are a fail.
+    """
+    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)))
+    if load is None:
+        return (without_effect(reason),) if reason else ()
+    say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
+    return LoadProbe(load, place).run(required=required)
+
+
 class LoadProbe:
-    """The probe on one machine; `slices` are the cgroups of the run's slices by unit."""
+    """The probe on one machine."""
 
-    def __init__(
-        self, load: LoadPlan, payloads: "Payloads", observer: "Observer", files: "HostFs", clock: "Clock",
-        slices: Mapping[str, str],
-    ) -> None:  # fmt: skip
-        self._load, self._payloads, self._observer = load, payloads, observer
-        self._files, self._clock, self._slices = files, clock, slices
+    def __init__(self, load: LoadPlan, place: LoadPlace) -> None:
+        self._load, self._payloads, self._engine, self._observer = load, place.payloads, place.engine, place.observer
+        self._files, self._clock, self._slices = place.door.files, place.door.clock, place.slices
 
-    def run(self) -> tuple[Finding, ...]:
-        """Starts all processes, measures, and ends them; one finding. Raises HostError."""
-        seconds = SETTLE_SECONDS + WINDOWS * WINDOW_SECONDS
-        hogs = self._load.hogs
-        with self._payloads.started(hogs, seconds + _UP_SECONDS + _GRACE) as refused:
+    def run(self, *, required: bool = True) -> tuple[Finding, ...]:
+        """Starts all processes, measures until the shares are clear, and ends them; one finding. Raises HostError.
+
+        `required`: weights without effect are a fail.
+        """
+        longest = _LONGEST + _UP_SECONDS + _GRACE
+        with self._lifted(), self._payloads.started(self._load.hogs, longest) as refused:
             if refused:
                 return (untested(f"a process could not start: {next(iter(refused.values()))}"),)
-            if not self._all_up():
-                return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
-            cgroups = dict(self._slices) | {self._load.unit_of[item.unit]: self._payloads.cgroup(item) for item in hogs}
-            host = self._host(cgroups)
-            for item in hogs:
-                folder = self._observer.path(self._payloads.cgroup(item), "")
-                self._payloads.ask(item, f"load {self._load.workers} {seconds + _GRACE:g} {folder}")
-            self._clock.sleep(SETTLE_SECONDS)
-            moments = [self._moment(cgroups)]
-            for _ in range(WINDOWS):
-                self._clock.sleep(WINDOW_SECONDS)
-                moments.append(self._moment(cgroups))
-        if any(moment is None for moment in moments):
-            return (untested("cpu.stat or /proc/stat could not be read"),)
-        known = [moment for moment in moments if moment is not None]
-        windows = [self._window(known[number], known[number + 1]) for number in range(WINDOWS)]
-        return judge_load(self._load, windows, host)
+            # Again: systemd can write the limits of a slice when it starts a unit in it.
+            with self._lifted():
+                if not self._all_up():
+                    return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
+                return self._measured(required=required)
+
+    def _lifted(self) -> "AbstractContextManager[None]":
+        return lifted(self._engine, self._observer, self._places())
+
+    def _places(self) -> list[tuple[str, str]]:
+        return [(cgroup, attribute) for cgroup in self._slices.values() for attribute in self._load.lifted]
+
+    def _measured(self, *, required: bool) -> tuple[Finding, ...]:
+        hogs, payloads = self._load.hogs, self._payloads
+        cgroups = dict(self._slices) | {self._load.unit_of[item.unit]: payloads.cgroup(item) for item in hogs}
+        for item in hogs:
+            folder = self._observer.path(payloads.cgroup(item), "")
+            payloads.ask(item, f"load {self._load.masks[item.unit]} {WINDOWS * WINDOW_SECONDS + _GRACE:g} {folder}")
+        self._clock.sleep(SETTLE_SECONDS)
+        windows: list[LoadWindow] = []
+        before = self._moment(cgroups)
+        end = self._clock.monotonic() + _LONGEST
+        while (
+            len(windows) < WINDOWS
+            and self._clock.monotonic() < end
+            and not (windows and is_clear(self._load, windows, WINDOWS))
+        ):
+            self._clock.sleep(WINDOW_SECONDS)
+            now = self._moment(cgroups)
+            if before is None or now is None:
+                return (untested("cpu.stat or /proc/stat could not be read"),)
+            windows.append(self._window(before, now))
+            before = now
+        if any("'ended'" in _text(payloads.output(item)) for item in hogs):
+            return (untested("a process of the probe ended before its time"),)
+        if any(is_limited(self._observer, *place) for place in self._places()):
+            return (untested("a limit of the run's slices was set again meanwhile"),)
+        return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
 
     def _all_up(self) -> bool:
         """Whether each payload has said that it waits; asks until the time is over."""
         deadline = self._clock.monotonic() + _UP_SECONDS
         todo = [self._payloads.output(item) for item in self._load.hogs]
-        while todo := [path for path in todo if not _is_up(path)]:
+        while todo := [path for path in todo if "'up'" not in _text(path)]:
             if self._clock.monotonic() > deadline:
                 return False
             self._clock.sleep(_PAUSE)
         return True
 
-    def _host(self, cgroups: Mapping[str, str]) -> LoadHost:
+    def _host(self, cgroups: Mapping[str, str], planned: float) -> LoadHost:
         undivided = [
             parent.name for parent in self._load.parents()
             if any(self._lacks_weight(cgroups.get(child.name, "")) for child in parent.children)
         ]  # fmt: skip
-        state = value_or(self._files.read("/sys/kernel/sched_ext/state"), "").strip()
-        ops = value_or(self._files.read("/sys/kernel/sched_ext/root/ops"), "").strip()[:80]
+        state, ops, autogroup = (
+            value_or(self._files.read(path), "").strip()
+            for path in ("/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops",
+                         "/proc/sys/kernel/sched_autogroup_enabled")
+        )  # fmt: skip
         return LoadHost(
-            cpus=len(self._load.tree.cpus), undivided=tuple(undivided),
-            other_scheduler=(ops or "unknown") if state == "enabled" else "",
+            undivided=tuple(undivided), other_scheduler=(ops[:80] or "unknown") if state == "enabled" else "",
+            autogroup=autogroup == "1", planned_seconds=planned,
         )  # fmt: skip
 
     def _lacks_weight(self, cgroup: str) -> bool:
@@ -101,35 +159,43 @@ class LoadProbe:
         units = [name for name in self._load.tree.entries if name in cgroups]
         used = {name: self._observer.cpu_stat(cgroups[name]).get("usage_usec") for name in units}
         machine = self._files.read("/proc/stat")
-        ticks = _ticks(machine.value) if isinstance(machine, Known) else {}
+        ticks = _ticks(machine.value, self._load.cpus) if isinstance(machine, Known) else {}
         if not ticks or any(value is None for value in used.values()):
             return None
         return _Moment(
-            time=self._clock.monotonic(), machine=ticks,
+            time=self._clock.monotonic(), own=time.process_time(), machine=ticks,
             used={name: value / 1e6 for name, value in used.items() if value is not None},
         )  # fmt: skip
 
     def _window(self, begin: _Moment, end: _Moment) -> LoadWindow:
         used = {name: max(value - begin.used[name], 0.0) for name, value in end.used.items()}
         machine = {name: max(value - begin.machine[name], 0.0) for name, value in end.machine.items()}
-        busy = sum(machine[name] for name in _BUSY)
+        busy = sum(machine[name] for name in _BUSY) - (end.own - begin.own)
         return LoadWindow(
             seconds=max(end.time - begin.time, 0.001), used=used, steal=machine["steal"],
             others=max(busy - used.get(self._load.top, 0.0), 0.0),
         )  # fmt: skip
 
 
-def _is_up(path: str) -> bool:
+def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return "'up'" in file.read(_OUTPUT_MAX)
+            return file.read(_OUTPUT_MAX)
     except OSError:
-        return False
+        return ""
 
 
-def _ticks(text: str) -> dict[str, float]:
-    """Seconds by field of the line of all CPUs; empty for what is not such a file."""
-    words: Sequence[str] = text.partition("\n")[0].split()
-    if len(words) < 1 + len(_FIELDS) or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:9]):
-        return {}
-    return {name: int(word) / _TICKS for name, word in zip(_FIELDS, words[1:], strict=False)}
+def _ticks(text: str, cpus: frozenset[int]) -> dict[str, float]:
+    """Seconds by field of the lines of these CPUs together; empty for what is not such a file."""
+    found = dict.fromkeys(_FIELDS, 0.0)
+    lines: dict[str, Sequence[str]] = {}
+    for line in text.split("\n"):
+        name, _, rest = line.partition(" ")
+        lines[name] = rest.split()[: len(_FIELDS)]
+    for cpu in cpus:
+        words = lines.get(f"cpu{cpu}", ())
+        if len(words) < len(_FIELDS) or not all(word.isdecimal() for word in words):
+            return {}
+        for name, word in zip(_FIELDS, words, strict=True):
+            found[name] += int(word) / _TICKS
+    return found

@@ -76,8 +76,13 @@ class Outside:
         self._next = 0.0
 
     def belongs(self, invocations: Mapping[str, str], places: Mapping[str, str]) -> None:
-        """The units of the run, by invocation id and by cgroup."""
+        """The units of the run, by invocation id and by cgroup; what is in these is of a service, whoever started it."""
         self._invocations, self._places = invocations, places
+        for cgroup, unit in places.items():
+            for pid in self._observer.processes(cgroup):
+                if (stat := self._observer.stat(pid)) is not None:
+                    process = self._known[pid] = _Process(stat)
+                    process.ours, process.unit = True, unit
 
     def look(self) -> None:
         """Looks at all new processes, if the last look was long enough ago."""

@@ -2,7 +2,7 @@
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
 Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high or max; AMOUNT is
-the number of busy processes, of tasks, or of bytes; SECONDS is the longest to try. Each line on stdout is a Python
+the number of busy processes, of tasks, or of bytes, or the CPUs of load as a mask; SECONDS is the longest to try. Each line on stdout is a Python
 literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
 
@@ -47,10 +47,10 @@ def stamped_stat(folder):
     return before, stat, time.monotonic()
 
 
-def spin():
-    """Uses CPU until it is killed, or its parent ends."""
+def spin(until=float("inf")):
+    """Uses CPU until it is killed, or its parent ends, or the time comes."""
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent and time.monotonic() < until:
         for _ in range(20000):
             pass
     os._exit(0)
@@ -95,19 +95,27 @@ def burn(folder, workers, deadline):
     say(shortest=shortest, longest=longest, stat=delta, workers=workers)
 
 
-def load(workers, deadline):
-    """Uses all the CPU time that the cgroup receives, until the deadline."""
-    children = []
-    for _ in range(workers):
+def load(mask, deadline):
+    """Uses all the CPU time that the cgroup receives on each CPU of a mask (a bit for each CPU), until the deadline.
+
+    Ends early when one of its processes does.
+    """
+    children, until = [], time.monotonic() + deadline
+    for cpu in range(mask.bit_length()):
+        if not mask >> cpu & 1:
+            continue
         pid = os.fork()
         if pid == 0:
-            spin()
+            try:
+                os.sched_setaffinity(0, {cpu})
+            finally:
+                spin(until)
         children.append(pid)
-    time.sleep(deadline)
+    children.remove(os.wait()[0])
     for pid in children:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-    say(workers=workers)
+    say(ended=1 + len(children))
 
 
 def crowd(folder, count, deadline):

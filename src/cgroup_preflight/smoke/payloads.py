@@ -58,22 +58,32 @@ class _Lines:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._asks: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
-    def file(self, item: ProbeUnit, kind: str) -> str:
-        return os.path.join(self._folder, f"{item.unit}.{kind}")
+    def file(self, name: str, kind: str) -> str:
+        return os.path.join(self._folder, f"{name}.{kind}")
 
-    def open(self, item: ProbeUnit) -> str:
-        path = self.file(item, "ask")
+    def open(self, name: str) -> str:
+        path = self.file(name, "ask")
         os.mkfifo(path, 0o600)
         # For reading too, so that neither side waits for the other when it opens its end.
-        self._asks[item.unit] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._asks[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return path
 
-    def ask(self, item: ProbeUnit, line: str) -> None:
-        os.write(self._asks[item.unit], f"{line}\n".encode())
+    def ask(self, name: str, line: str) -> None:
+        os.write(self._asks[name], f"{line}\n".encode())
+        self._counts[name] = self._counts.get(name, 0) + 1
 
-    def close(self, item: ProbeUnit) -> None:
-        handle = self._asks.pop(item.unit, -1)
+    def is_idle(self, name: str) -> bool:
+        """Whether a payload has answered all that it was asked."""
+        try:
+            with open(self.file(name, "out"), encoding="utf-8", errors="replace") as file:
+                return file.read().count("{'over'") == self._counts.get(name, 0)
+        except OSError:
+            return False
+
+    def close(self, name: str) -> None:
+        handle = self._asks.pop(name, -1)
         if handle >= 0:
             os.close(handle)
 
@@ -93,23 +103,26 @@ class ServicePayloads:
         with ExitStack() as stack:
             launches = []
             for item in units:
-                stack.callback(self._lines.close, item)
+                stack.callback(self._lines.close, item.unit)
                 launches.append(probe_launch(item, command=COMMAND, user=self._user, longest=longest,
-                                             ask=self._lines.open(item), output=self.output(item)))  # fmt: skip
+                                             ask=self._lines.open(item.unit), output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
         return f"{self._slices[item.in_slice]}/{item.unit}"
 
     def ask(self, item: ProbeUnit, line: str) -> None:
-        self._lines.ask(item, line)
+        self._lines.ask(item.unit, line)
 
     def output(self, item: ProbeUnit) -> str:
-        return self._lines.file(item, "out")
+        return self._lines.file(item.unit, "out")
 
 
 class MovedPayloads:
-    """Payloads that this process starts, and moves into slices that the engine makes; as root, in a guest."""
+    """Payloads that this process starts, and moves into slices that the engine makes; as root, in a guest.
+
+    One that has answered stays where it is, until it is moved again for the next unit.
+    """
 
     def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
         self._engine, self._observer, self._programs = engine, observer, programs
@@ -118,7 +131,9 @@ class MovedPayloads:
         self._waiting = f"{scope}_wait.slice"
         self._lines = _Lines(folder)
         self._cgroups: dict[str, str] = {}
+        #: By name, which is that of the first unit; and the names by the unit that each is for now.
         self._begun: dict[str, subprocess.Popen[bytes]] = {}
+        self._names: dict[str, str] = {}
 
     def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
         """Starts the first payloads, which wait; calls `pause` after each. Raises HostError, OSError."""
@@ -130,6 +145,13 @@ class MovedPayloads:
             self._start(item)
             self._put(item, cgroup)
             pause()
+
+    def close(self) -> None:
+        """Ends all."""
+        for name, process in self._begun.items():
+            self._lines.close(name)
+            stop(process)
+        self._begun.clear()
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
@@ -146,10 +168,10 @@ class MovedPayloads:
             for item in units:
                 stack.callback(self._end, item)
                 cgroup = self._cgroups[item.unit] = cgroups[places[item.unit]]
-                if item.unit not in self._begun:
+                if item.unit not in self._names:
                     self._start(item)
                 self._put(item, cgroup)
-                if not self._observer.is_in(self._begun[item.unit].pid, cgroup):
+                if not self._observer.is_in(self._process(item).pid, cgroup):
                     refused[item.unit] = f"its process could not be moved to {cgroup}"
             yield refused
 
@@ -157,18 +179,29 @@ class MovedPayloads:
         return self._cgroups[item.unit]
 
     def ask(self, item: ProbeUnit, line: str) -> None:
-        self._lines.ask(item, line)
+        self._lines.ask(self._names[item.unit], line)
 
     def output(self, item: ProbeUnit) -> str:
-        return self._lines.file(item, "out")
+        return self._lines.file(self._names[item.unit], "out")
+
+    def _process(self, item: ProbeUnit) -> "subprocess.Popen[bytes]":
+        return self._begun[self._names[item.unit]]
 
     def _start(self, item: ProbeUnit) -> None:
-        words = (*COMMAND, self._lines.open(item), self.output(item))
-        self._begun[item.unit] = self._programs.start(words)
+        """One that has nothing to do, or a new one."""
+        free = next((name for name in self._begun if name not in self._names.values()), None)
+        self._names[item.unit] = free or item.unit
+        if free is None:
+            words = (*COMMAND, self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            self._begun[item.unit] = self._programs.start(words)
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
-        self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._begun[item.unit].pid))
+        self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._process(item).pid))
 
     def _end(self, item: ProbeUnit) -> None:
-        self._lines.close(item)
-        stop(self._begun[item.unit])
+        """Its work is over: it is free for the next unit, or ended where it still does something."""
+        name = self._names.pop(item.unit, "")
+        if not name or (self._lines.is_idle(name) and self._begun[name].poll() is None):
+            return
+        self._lines.close(name)
+        stop(self._begun.pop(name))

@@ -2,8 +2,7 @@
 
 import ast
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
@@ -12,6 +11,7 @@ from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.smoke.lifted import lifted
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
 
@@ -111,7 +111,7 @@ class Probes:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         before = self._events(target, own, probe.kind)
         already, seconds = len(said.lines()), _deadline(probe)
-        with self._lifted(self._in_the_way(item, probe, own, target)):
+        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
             self._payloads.ask(item, f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}")
             yield from self._until(
                 lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own)
@@ -131,22 +131,6 @@ class Probes:
         if probe.is_slice:
             carried = (BY_NAME[setting.property].attribute for setting in item.settings)
             yield from ((own, attribute) for attribute in carried if attribute)
-
-    @contextmanager
-    def _lifted(self, places: Iterable[tuple[str, str]]) -> Iterator[None]:
-        """Lifts limits of the run for the time of a push, in the kernel's files.
-
-        `systemctl set-property` would leave a drop-in behind. Where a limit cannot be lifted, the probe does not reach
-        the limit under test, which stays unverified.
-        """
-        with ExitStack() as stack:
-            for cgroup, attribute in places:
-                reading = self._observer.read(cgroup, attribute)
-                if isinstance(reading, Known) and reading.value.split()[:1] != ["max"]:
-                    path = f"{self._mount}{cgroup}/{attribute}"
-                    stack.callback(self._engine.write_attribute, path, reading.value)
-                    self._engine.write_attribute(path, "max")
-            yield
 
     def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.

@@ -4,7 +4,7 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -34,6 +34,7 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
@@ -106,8 +107,7 @@ def prove(
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
     scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
     with _folder(run_name, stays=inside) as folder, scope as run:
-        reads_log = not inside and engine.has_journal and (not engine.user or _reads_journal())
-        output, longest = "" if reads_log else folder, _longest(plan)
+        output, longest = "" if _reads_log(engine, inside=inside) else folder, _longest(plan)
         launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
@@ -117,35 +117,52 @@ def prove(
         services = Services(engine, observer, run.cgroups, say, door, inside=inside)
         capacity = _capacity(facts)
         probes, untried = plan_probes(plan, numbers, capacity)
-        moved = MovedPayloads(engine, observer, door.programs, run_name, folder) if moves else None
-        meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
-        seen = services.run_all(proofs, meanwhile)
-        policed = _policed(plan, engine, numbers)
-        traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
-        traces: dict[str, Trace] = {}
-        payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
-        runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
-        # A trace waits most of its time: the processes of the probes can start meanwhile.
-        with started_traces(engine, door.clock, traced, run_name, folder) as finish:
-            pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
-    swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
-    findings = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
-    if inside:
-        findings = excused(findings, config.services, config.target.packages, door.files)
-    findings += required_findings(plan, config.require)
-    tried = {item.label for item in plan.services}
-    findings += own_unit_findings(
-        (item for item in config.services if item.name in tried), [item.name for item in config.slices]
-    )
-    findings += margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
+        with _moved(MovedPayloads(engine, observer, door.programs, run_name, folder) if moves else None) as moved:
+            meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
+            seen = services.run_all(proofs, meanwhile)
+            traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
+            traces: dict[str, Trace] = {}
+            payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
+            runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
+            policed = _policed(plan, engine, numbers)
+            # A trace waits most of its time: the processes of the probes can start meanwhile.
+            with started_traces(engine, door.clock, traced, run_name, folder) as finish:
+                pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
+            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
+            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers)
+    findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
-    findings += [*outside_findings(services.strangers, services.units)]
-    findings += [*probe_findings(pushed, untried), *policed]
+    findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
+    findings += [*weighed, *policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _of_services(
+    config: Config, plan: Plan, facts: Facts, door: Door, seen: Sequence[ServiceEvidence], *, inside: bool
+) -> Iterator[Finding]:  # fmt: skip
+    """What the services showed, and what the config asks of them."""
+    swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
+    found = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
+    yield from excused(found, config.services, config.target.packages, door.files) if inside else found
+    yield from required_findings(plan, config.require)
+    tried = {item.label for item in plan.services}
+    yield from own_unit_findings(
+        (item for item in config.services if item.name in tried), [item.name for item in config.slices]
+    )
+    yield from margin_findings(seen, config.policy, {item.name: item.policy for item in config.services})
+
+
+@contextmanager
+def _moved(payloads: MovedPayloads | None) -> Iterator[MovedPayloads | None]:
+    try:
+        yield payloads
+    finally:
+        if payloads is not None:
+            payloads.close()
 
 
 def _allow_files() -> None:
@@ -250,6 +267,11 @@ def _capacity(facts: Facts) -> Capacity:
         cpus=len(os.sched_getaffinity(0)), available_bytes=meminfo.get("MemAvailable", 0),
         swap_bytes=meminfo.get("SwapFree", 0),
     )  # fmt: skip
+
+
+def _reads_log(engine: Engine, *, inside: bool) -> bool:
+    """Whether the output of services is read from the journal."""
+    return not inside and engine.has_journal and (not engine.user or _reads_journal())
 
 
 def _reads_journal() -> bool:

@@ -5,15 +5,19 @@ import signal
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.engines.base import Exit, How, UnitState
-from cgroup_preflight.host.cgroup import Counters, Effective
+from cgroup_preflight.host.cgroup import Counters
+from cgroup_preflight.up.oom import Reached
 
 
-def cause_of(state: UnitState, counters: Counters | None, effective: Effective | None) -> str:
-    """What to show of a service that ended; the counters and limits are those of its cgroup, if it still existed."""
+def cause_of(state: UnitState, counters: Counters | None, reached: Reached | None) -> str:
+    """What to show of a service that ended; the counters are those of its cgroup, if it still existed.
+
+    `reached` is the limit of memory that was reached, None where that is unknown.
+    """
     events = value_or(counters.memory_events, {}) if counters is not None else {}
     killed = state.exit is not None and state.exit.how is How.KILLED and state.exit.status == signal.SIGKILL
     if state.result == "oom-kill" or (events.get("oom_kill", 0) and killed):
-        return _memory(counters, effective)
+        return _memory(counters, reached)
     if state.exit is None:
         return f"ended ({state.result or 'nobody knows how'})"
     return _ended(state.exit)
@@ -24,13 +28,19 @@ def is_failure(state: UnitState) -> bool:
     return state.result != "success"
 
 
-def _memory(counters: Counters | None, effective: Effective | None) -> str:
+def _memory(counters: Counters | None, reached: Reached | None) -> str:
     peak = value_or(counters.memory_peak, None) if counters is not None else None
     used = f": peak {format_bytes(peak)}" if peak else ""
-    if effective is None or effective.memory_bytes is None:
-        return f"killed by the kernel for memory{used}"
-    at = effective.memory_at.rpartition("/")[2]
-    return f"killed by the kernel for memory{used}, limit {format_bytes(effective.memory_bytes)} of {at}"
+    text = f"killed by the kernel for memory{used}"
+    if reached is None:
+        return text
+    if not reached.unit:
+        return f"{text}; no limit was reached, so the machine itself was short of memory"
+    return (
+        f"{text}, limit {format_bytes(reached.limit)} of {reached.unit}"
+        if reached.limit
+        else f"{text} in {reached.unit}"
+    )
 
 
 def _ended(ended: Exit) -> str:

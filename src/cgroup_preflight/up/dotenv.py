@@ -5,6 +5,7 @@ as it is, double quotes know \n, \t, \" and \\; without quotes a value ends at a
 """
 
 import re
+from collections.abc import Mapping
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.printable import printable
@@ -14,6 +15,7 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.ASCI
 _SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_ESCAPED = str.maketrans({"\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"})
 
 
 def variables(text: str, file: str) -> dict[str, str]:
@@ -32,6 +34,11 @@ def variables(text: str, file: str) -> dict[str, str]:
             )  # fmt: skip
         found[match[1]] = value
     return found
+
+
+def dotenv(variables: Mapping[str, str]) -> str:
+    """The text of a .env file with these variables."""
+    return "".join(f'{name}="{value.translate(_ESCAPED)}"\n' for name, value in variables.items())
 
 
 def _value(text: str) -> str | None:

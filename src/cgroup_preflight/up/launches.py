@@ -1,12 +1,14 @@
 """A service of a plan as the launch of `up`, and the folder of its log."""
 
 import os
+from collections.abc import Iterable
 
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.host.state import log_folder
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 
@@ -22,14 +24,13 @@ class Owner:
     gid: int
 
 
-def log_folder(project: str) -> str:
-    """The folder of the logs of a project: $XDG_STATE_HOME, by default ~/.local/state (XDG Base Directory)."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    top = state if os.path.isabs(state) else os.path.expanduser("~/.local/state")
-    return os.path.join(top, "cgroup-preflight", project, "logs")
+def new_logs(project: str, names: Iterable[str]) -> dict[str, str]:
+    """Empty logs for services, by name. Raises UsageError."""
+    folder = log_folder(project)
+    return {name: _new_log(folder, name) for name in names}
 
 
-def new_log(folder: str, name: str) -> str:
+def _new_log(folder: str, name: str) -> str:
     """An empty log for a service; the one before it gets the end .1. Raises UsageError."""
     path = os.path.join(folder, f"{name}.log")
     try:

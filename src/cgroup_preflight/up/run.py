@@ -23,17 +23,21 @@ from cgroup_preflight.plan.build import scoped
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.plan.safe_sizes import refuse_tiny
 from cgroup_preflight.up.build import Build
-from cgroup_preflight.up.launches import Owner, launch_of, log_folder, new_log
+from cgroup_preflight.up.launches import Owner, launch_of, new_logs
 from cgroup_preflight.up.ports import taken
 from cgroup_preflight.up.services import Item, UpServices
 from cgroup_preflight.up.session import Wishes, keep_up
 from cgroup_preflight.up.stream import Prefixes, Stream
-from cgroup_preflight.up.watching import Watching, find_watch
+from cgroup_preflight.up.watching import watch_builds
+from cgroup_preflight.up.wire import Wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is wanted: the plan has only the services to run; `variables` are those of .env."""
+    """What is wanted: the plan has only the services to run; `variables` are those of .env.
+
+    `inside`: this is a guest of another `up`, which reads the stream, and the machine is discarded afterwards.
+    """
 
     config: Config
     plan: Plan
@@ -45,16 +49,17 @@ class Request:
     watch: bool = False
     table: bool = False
     colour: bool = False
+    inside: bool = False
 
 
-def run_up(request: Request, write: Callable[[str], None], progress: Callable[[str], None]) -> tuple[str, ...]:
+def run_up(request: Request, write: Callable[[str], object], progress: Callable[[str], None]) -> tuple[str, ...]:
     """Runs the services until all have ended; the names of those that failed.
 
     Ctrl-C (KeyboardInterrupt) passes when everything was stopped. Raises HostError, UsageError for an address that is
     taken, and ConfigError for a limit that is too small here.
     """
     door = local_door(bus_environment(request.choice, os.geteuid()))
-    _refuse_taken(request, door)
+    refuse_taken(request.plan, door, request.facts.mount_point)
     numbers = replace(host_numbers(request.facts), devices=devices_of(request.plan, door.files))
     refuse_tiny(request.plan.every_limit, numbers, request.config.path, tiny=request.config.allow_tiny_limits)
     engine = make_engine(request.choice, request.facts, door, numbers)
@@ -62,23 +67,24 @@ def run_up(request: Request, write: Callable[[str], None], progress: Callable[[s
         progress(f"removed what a crashed run left behind ({left})")
     name = run_scope.new_name()
     plan = scoped(request.plan, name)
-    with run_scope.run_scope(engine, door, plan, name, request.facts.mount_point):
+    with run_scope.run_scope(engine, door, plan, name, request.facts.mount_point, stays=request.inside):
         return run_services(request, plan, engine, door, write)
 
 
-def _refuse_taken(request: Request, door: Door) -> None:
-    listeners = Listeners(door.files, Observer(door.files, request.facts.mount_point))
-    if lines := taken(request.plan.services, door.network.listens, listeners.holder):
+def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
+    """Raises UsageError where another program listens at the address of a service."""
+    listeners = Listeners(door.files, Observer(door.files, mount))
+    if lines := taken(plan.services, door.network.listens, listeners.holder):
         raise UsageError(lines[0], where="up", remedy=Remedy(title="end that program, or change the address"))
 
 
 def run_services(
-    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], None]
+    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], object]
 ) -> tuple[str, ...]:
     """As `run_up`, in a run that has been made: `plan` has the names of its units."""
-    folder = log_folder(request.config.project)
-    files = {item.label: new_log(folder, item.label) for item in plan.services}
-    stream = Stream(Prefixes(list(files), colour=request.colour), files, write)
+    files = new_logs(request.config.project, [item.label for item in plan.services])
+    lines = Wire() if request.inside else Prefixes(list(files), colour=request.colour)
+    stream = Stream(lines, files, write, frees=request.inside)
     owner = Owner(uid=os.geteuid(), gid=os.getegid()) if request.choice.sudo else None
     items = [
         Item(service=item, launch=launch_of(item, request.config, request.variables, files[item.label], owner))
@@ -91,9 +97,9 @@ def run_services(
     wishes = Wishes(builds=request.builds, programs=programs, table=request.table)
     watching = None
     if request.watch:
-        folders = sorted({build.folder for build in request.builds} or {request.config.folder})
-        watching = Watching(folders, find_watch())
-    stream.say(f"{len(items)} service(s) with the engine {engine.name}; Ctrl-C stops them")
+        watching = watch_builds(request.builds, request.config.folder)
+    if not request.inside:
+        stream.say(f"{len(items)} service(s) with the engine {engine.name}; Ctrl-C stops them")
     try:
         return keep_up(services, stream, list(files), wishes, door.clock.monotonic, watching)
     finally:

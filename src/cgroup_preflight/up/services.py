@@ -11,6 +11,7 @@ from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Clock, Door
 from cgroup_preflight.up.death import cause_of, is_failure
+from cgroup_preflight.up.oom import counts_above, reached
 from cgroup_preflight.up.pauses import Pauses
 from cgroup_preflight.up.table import Row, rates
 
@@ -62,7 +63,10 @@ class _One:
         self.again_at = float("inf")
         self.failed = False
         self.told = False
+        #: Whether its end was shown, and its unit still has to be closed.
+        self.over = False
         self.stat: Mapping[str, int] = {}
+        self.ooms: Mapping[str, int] = {}
         self.stat_at = 0.0
 
 
@@ -85,7 +89,9 @@ class UpServices:
     ) -> None:
         self._engine, self._say, self._pump, self._restart = engine, say, pump, restart
         self._all = {item.service.label: _One(item) for item in items}
-        self._clock = PumpingClock(door.clock, self._note_ready)
+        #: Whether services are being stopped, whose ends are no news.
+        self._stopping = False
+        self._clock = PumpingClock(door.clock, self._meanwhile)
         self._observer = Observer(door.files, mount)
         self._session = Session(engine, self._observer, replace(door, clock=self._clock))
 
@@ -104,12 +110,8 @@ class UpServices:
         todo = [self._all[name] for name in names]
         runs = []
         for one in todo:
-            one.run, one.again_at, one.told, one.failed = (
-                ServiceRun(one.item.service, one.item.launch),
-                float("inf"),
-                False,
-                False,
-            )
+            one.run, one.again_at = ServiceRun(one.item.service, one.item.launch), float("inf")
+            one.told = one.failed = one.over = False
             # The whole log stays: it is a file of the user's.
             one.run.output = None
             one.stat, one.stat_at = {}, self._clock.monotonic()
@@ -121,14 +123,19 @@ class UpServices:
                 self._say(f"was not started: {why}", one.item.service.label)
                 one.run, one.failed = None, True
         self._session.wait_for_gates(started)
+        for one in todo:
+            one.ooms = counts_above(self._observer, one.run.cgroup) if one.run is not None else {}
         self._session.bring_up(started)
         self._note_ready()
 
     def look(self) -> None:
         """Notices services that ended, and starts those whose pause is over."""
-        for name, one in self._all.items():
-            if one.run is not None and not self._session.still_runs(one.run):
-                self._ended(name, one, one.run)
+        self._note_ends()
+        for one in self._all.values():
+            if one.run is not None and one.over:
+                self._session.stop([one.run])
+                self._close(one.run)
+                one.run = None
         now = self._clock.monotonic()
         due = [name for name, one in self._all.items() if one.again_at <= now]
         if due:
@@ -144,16 +151,19 @@ class UpServices:
         """Stops services, a few at a time; those that outlast their stop_timeout are killed."""
         some = [one for name in names if (one := self._all[name]).run is not None]
         runs = [one.run for one in some if one.run is not None]
-        if runs:
-            self._session.stop(runs)
-        for one in some:
-            if one.run is not None:
-                self._say(
-                    "killed, because it outlasted its stop_timeout" if one.run.killed else "stopped",
-                    one.item.service.label,
-                )
-                self._close(one.run)
-                one.run = None
+        self._stopping = True
+        try:
+            if runs:
+                self._session.stop(runs)
+            for one in some:
+                if one.run is not None and not one.over:
+                    how = "killed, because it outlasted its stop_timeout" if one.run.killed else "stopped"
+                    self._say(how, one.item.service.label)
+                if one.run is not None:
+                    self._close(one.run)
+                    one.run = None
+        finally:
+            self._stopping = False
 
     def stop_all(self) -> None:
         """Stops every service."""
@@ -169,6 +179,23 @@ class UpServices:
         """The table now; rates are those since the last call."""
         return tuple(self._row(name, one) for name, one in self._all.items())
 
+    def _meanwhile(self) -> None:
+        """What happens while somebody waits: also one service that starts for long hides no end of another."""
+        self._note_ready()
+        if not self._stopping:
+            self._note_ends()
+
+    def _note_ends(self) -> None:
+        """Shows the ends of services; what closing a unit takes is for `look`, because another service may start now."""
+        for name, one in self._all.items():
+            run = one.run
+            # Of one that starts, whoever starts it sees the end.
+            if run is not None and run.readiness is not None and not one.over and not self._session.still_runs(run):
+                # Not `phases`: only the whole state tells the gate after a good end from a service that is being stopped.
+                state = self._state(run.service.unit)
+                if state.phase in _HELD or self._clock.monotonic() > run.ended_at + _END_SECONDS:
+                    self._ended(name, one, run, state)
+
     def _note_ready(self) -> None:
         for name, one in self._all.items():
             ready = one.run.readiness if one.run is not None else None
@@ -177,24 +204,22 @@ class UpServices:
                 self._say(f"ready after {ready.seconds:.1f} s" if ready.ok else f"not ready: {ready.why}", name)
         self._pump()
 
-    def _ended(self, name: str, one: _One, run: ServiceRun) -> None:
-        unit = run.service.unit
-        wait_until(self._clock, lambda: self._engine.phases([unit]).get(unit, Phase.OVER) in _HELD, _END_SECONDS)
+    def _ended(self, name: str, one: _One, run: ServiceRun, state: UnitState) -> None:
         # The gate after a good end is opened by what the session knows of the unit.
-        run.state = state = self._engine.states([unit]).get(unit, UnitState())
+        run.state, one.over = state, True
         exists = bool(run.cgroup) and self._observer.exists(run.cgroup)
         counters = self._observer.counters(run.cgroup) if exists else None
-        effective = self._observer.effective(run.cgroup) if exists else None
+        limit = reached(self._observer, run.cgroup, one.ooms) if exists else None
         one.failed = is_failure(state)
-        text = cause_of(state, counters, effective)
+        text = cause_of(state, counters, limit)
         if self._restart and one.failed:
             pause = one.pauses.after(run.ended_at - run.released_at)
             one.again_at = self._clock.monotonic() + pause
             text += f"; starts again in {pause:g} s"
         self._say(text, name)
-        self._session.stop([run])
-        self._close(run)
-        one.run = None
+
+    def _state(self, unit: str) -> UnitState:
+        return self._engine.states([unit]).get(unit, UnitState())
 
     def _close(self, run: ServiceRun) -> None:
         """Lets the engine forget the unit, so that the next one can have its name."""
@@ -206,7 +231,7 @@ class UpServices:
 
     def _row(self, name: str, one: _One) -> Row:
         run = one.run
-        if run is None or not run.cgroup:
+        if run is None or one.over or not run.cgroup:
             waits = one.again_at < float("inf")
             return Row(name=name, state="waits to start" if waits else "failed" if one.failed else "ended")
         now, stat = self._clock.monotonic(), self._observer.cpu_stat(run.cgroup)

@@ -1,6 +1,6 @@
 """One `up` from its start to Ctrl-C: the stream, the services, the table, and what is rebuilt meanwhile."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.up.build import Build, run_builds
@@ -10,7 +10,11 @@ from cgroup_preflight.up.table import table_lines
 from cgroup_preflight.up.watching import digest
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from cgroup_preflight.up.watching import Watching
+else:
+    Protocol = object
 
 _LOOK = 0.2
 #: Seconds between two tables.
@@ -24,6 +28,16 @@ class Wishes:
     builds: tuple[Build, ...] = ()
     programs: Mapping[str, str]
     table: bool = False
+
+
+class Show(Protocol):
+    """Prints lines of this command."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def say_all(self, lines: Iterable[str]) -> None:
+        """Several lines."""
 
 
 def keep_up(
@@ -40,8 +54,9 @@ def keep_up(
         while services.running or watching is not None:
             services.wait(_LOOK)
             services.look()
-            if watching is not None and (changed := watching.changed()):
-                rebuild(services, stream, wishes, changed)
+            changed = watching.changed() if watching is not None else ()
+            if changed and (differ := rebuilt(stream, wishes, changed)):
+                services.restart(differ)
             if wishes.table and now() >= table_at:
                 table_at = now() + _TABLE
                 stream.say_all(table_lines(services.rows()))
@@ -51,17 +66,16 @@ def keep_up(
     return services.failed
 
 
-def rebuild(services: UpServices, stream: Stream, wishes: Wishes, changed: Sequence[str]) -> None:
-    """Builds again, and starts those services again whose program differs from before."""
+def rebuilt(show: "Show", wishes: Wishes, changed: Sequence[str]) -> tuple[str, ...]:
+    """Builds again; the services whose program differs from before."""
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    stream.say(f"{changed[0]}{more} changed")
+    show.say(f"{changed[0]}{more} changed")
     before = {name: digest(path) for name, path in wishes.programs.items()}
-    failures = run_builds(wishes.builds, stream.say)
+    failures = run_builds(wishes.builds, show.say)
     for failure in failures:
-        stream.say(f"the build of {', '.join(failure.build.services)} failed: {failure.why}; it runs on as it was")
-        stream.say_all(f"  {line}" for line in failure.lines)
-    differ = [name for name, path in wishes.programs.items() if digest(path) not in ("", before[name])]
-    if differ:
-        services.restart(differ)
-    elif not failures:
-        stream.say("no program differs from before")
+        show.say(f"the build of {', '.join(failure.build.services)} failed: {failure.why}; it runs on as it was")
+        show.say_all(f"  {line}" for line in failure.lines)
+    differ = tuple(name for name, path in wishes.programs.items() if digest(path) not in ("", before[name]))
+    if not differ and not failures:
+        show.say("no program differs from before")
+    return differ

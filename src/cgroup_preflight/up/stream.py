@@ -5,6 +5,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from cgroup_preflight.core.printable import printable
+from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.engines.output import Output
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 #: Colours of the names (ECMA-48, SGR), no red: that is for what went wrong.
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -14,6 +21,13 @@ _READ_MAX = 1 << 18
 _LINE_MAX = 16 << 10
 #: The name of this command in the stream.
 OWN = "up"
+
+
+class Lines(Protocol):
+    """The form of the lines of a stream."""
+
+    def line(self, name: str, text: str, *, said: bool = False) -> str:
+        """A line that a service wrote, or that this command `said` of it; with its end."""
 
 
 class Prefixes:
@@ -26,7 +40,7 @@ class Prefixes:
             text = f"{name:<{width}} | "
             self._texts[name] = f"\033[{_COLOURS[number % len(_COLOURS)]}m{text}\033[0m" if colour else text
 
-    def line(self, name: str, text: str) -> str:
+    def line(self, name: str, text: str, *, said: bool = False) -> str:  # noqa: ARG002 - as `Wire.line`
         """One line of the stream; control characters of the text are shown and do not act."""
         return f"{self._texts[name]}{printable(_SGR.sub('', text).expandtabs())}\n"
 
@@ -34,8 +48,9 @@ class Prefixes:
 class Tail:
     """What a service writes to its file, from the beginning of that on."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, frees: bool = False) -> None:
         self._path = path
+        self._output = Output(path) if frees else None
         self._offset = 0
         self._rest = b""
 
@@ -53,6 +68,8 @@ class Tail:
         finally:
             os.close(handle)
         self._offset += len(data)
+        if self._output is not None and data:
+            self._output.free_before(self._offset)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if self._rest and (last or len(self._rest) > _LINE_MAX):
             lines.append(self._rest)
@@ -63,21 +80,24 @@ class Tail:
 class Stream:
     """Prints what the services of one session write; `write` gets whole lines with their ends."""
 
-    def __init__(self, prefixes: Prefixes, files: dict[str, str], write: Callable[[str], None]) -> None:
-        self._prefixes, self._write = prefixes, write
-        self._tails = {name: Tail(path) for name, path in files.items()}
+    def __init__(
+        self, lines: "Lines", files: dict[str, str], write: Callable[[str], object], *, frees: bool = False
+    ) -> None:  # fmt: skip
+        """`frees`: what was printed is freed in the files."""
+        self._lines, self._write = lines, write
+        self._tails = {name: Tail(path, frees=frees) for name, path in files.items()}
 
     def pump(self, *, last: bool = False) -> None:
         """Prints what is new."""
         for name, tail in self._tails.items():
             # In turns, so that one service that writes a lot does not keep the others from being seen.
             if lines := tail.read(last=last):
-                self._write("".join(self._prefixes.line(name, line) for line in lines))
+                self._write("".join(self._lines.line(name, line) for line in lines))
 
     def say(self, text: str, name: str = OWN) -> None:
         """Prints a line of this command, after what the services wrote before."""
         self.pump()
-        self._write(self._prefixes.line(name, text))
+        self._write(self._lines.line(name, text, said=True))
 
     def say_all(self, lines: Iterable[str]) -> None:
         """Prints several lines of this command."""

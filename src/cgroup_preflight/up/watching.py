@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.up.build import Build
 
 #: Of watchfiles: yields sets of changes, each a kind and a path.
 Watch = Callable[..., Iterable[set[tuple[object, str]]]]
@@ -81,3 +82,8 @@ class Watching:
         """Ends the thread."""
         self._stop.set()
         self._thread.join(timeout=5.0)
+
+
+def watch_builds(builds: Sequence[Build], folder: str) -> Watching:
+    """Watches the folders of builds; `folder` is that of the config, for services without a build. Raises UsageError."""
+    return Watching(sorted({build.folder for build in builds} or {folder}), find_watch())

@@ -1,7 +1,11 @@
 """`up` at the command line, as far as no cgroup is needed: what it refuses, and what --check shows."""
 
+import socket
+
 import pytest
 
+from cgroup_preflight.cli.up import Output
+from cgroup_preflight.cli.up_guest import keep_in_guests
 from tests.unit.cli.calling import call
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
@@ -44,8 +48,10 @@ def test_a_build_that_fails_is_shown_with_its_last_lines_and_its_status(tmp_path
     [
         ((), 'binary = "none"', {}, "the file does not exist"),
         (("nobody",), 'binary = "none"', {}, "no service 'nobody'"),
-        (("--engine=guest",), 'binary = "none"', {}, "up runs services on this host"),
         ((), 'unit = "nginx.service"', {}, "has a unit of its own"),
+        ((), 'build = ["go", "build"]', {}, "has neither binary nor unit nor package"),
+        ((), 'binary = "x"\nbuild = ["/bin/true"]', {}, "the file does not exist"),
+        ((), 'binary = "x"\nbuild = ["no-such-go"]', {}, "cannot run no-such-go in "),
         ((), 'binary = "none"', {".env": "A=1\nbroken\n"}, ".env:2: not a variable: broken"),
         (("--env-file=no.env",), 'binary = "none"', {}, "no.env: cannot read the variables"),
         ((), 'binary = "none"', {".env": b"\xff"}, "it is not UTF-8 text"),
@@ -69,3 +75,65 @@ def test_without_an_engine_it_says_why(tmp_path):
     assert (tmp_path / "a" / "marker").read_text() == "built\n"
     assert called.status == 3
     assert "no engine of this host can start services with these limits: user: " in called.err
+    assert "cgroup-preflight up --engine guest" in called.err
+
+
+def test_check_with_the_guest_names_it_and_what_leads_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "web").touch(mode=0o755)
+    called = call(tmp_path / "a", "up", "--check", "--engine=guest", config=CONFIG)
+    assert called.status == 0, called
+    assert called.out.startswith("engine: guest\n")
+    assert "127.0.0.1:1 leads to web in the guest\n" in called.out
+    assert "no port of plain is known from its `ready`, so none leads to it" in called.out
+
+
+def test_a_port_that_is_taken_is_named_before_a_guest_boots(tmp_path):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        place = f"127.0.0.1:{holder.getsockname()[1]}"
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "web").touch(mode=0o755)
+        config = CONFIG.replace("127.0.0.1:1", place)
+        called = call(tmp_path / "a", "up", "web", "--engine=guest", config=config, XDG_STATE_HOME=str(tmp_path))
+    assert called.status == 2, called
+    assert f"web cannot listen at {place}: " in called.err
+    assert "leads to" not in called.out
+
+
+def test_a_stream_that_nobody_reads_ends_it_once():
+    read = []
+    output = Output(lambda text: not read.append(text) and len(read) < 2)
+    output.write("a")
+    with pytest.raises(KeyboardInterrupt):
+        output.write("b")
+    output.write("what is said while all are stopped")
+    assert read == ["a", "b"]
+
+
+class Played:
+    """Changes of sources: whether there was one at the end of each guest."""
+
+    def __init__(self, *taken, are_watched=True):
+        self._taken, self.are_watched, self.waited = list(taken), are_watched, 0
+
+    def taken(self):
+        return self._taken.pop(0)
+
+    def wait(self):
+        self.waited += 1
+        if not self._taken:
+            raise KeyboardInterrupt
+
+
+def test_each_change_boots_a_guest_and_services_that_ended_wait_for_one():
+    changes, said, runs = Played(True, False), [], []
+    with pytest.raises(KeyboardInterrupt):
+        keep_in_guests(lambda: runs.append(1) or 0, changes, said.append)
+    assert (len(runs), changes.waited) == (2, 1)
+    assert said[-1] == "all services have ended; the guest boots again when a source changes"
+
+
+def test_without_watching_the_end_of_the_guest_is_the_end():
+    assert keep_in_guests(lambda: 1, Played(False, are_watched=False), print) == 1

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.engines.cgroup_shared import Shared
 from cgroup_preflight.engines.cgroup_tree import Subtree
 from cgroup_preflight.engines.cgroupfs import Cgroups
 from cgroup_preflight.engines.hold import wait_until
@@ -24,7 +25,7 @@ UNIT = f"{SCOPE}-web.service"
 class Host:
     """One played cgroup file system, and the engine below its cgroup /job."""
 
-    def __init__(self, tmp_path, controllers="cpu memory pids"):
+    def __init__(self, tmp_path, controllers="cpu memory pids cpuset"):
         self.kernel = PlayedCgroups(tmp_path / "cgroup", controllers, root=True)
         for name in controllers.split():
             self.kernel.write(f"{self.kernel.mount}/cgroup.subtree_control", f"+{name}")
@@ -37,7 +38,8 @@ class Host:
 
     def another(self):
         tree = Subtree(self.kernel, Clock(), self.kernel.mount, "/job")
-        return Cgroups(tree, NUMBERS, uid=os.geteuid(), unit_folder=self.folder)
+        shared = Shared(Clock(), f"{self.kernel.mount}/job", f"{self.folder}/enabled")
+        return Cgroups(tree, shared, NUMBERS, uid=os.geteuid(), unit_folder=self.folder)
 
     def up(self):
         return self.engine.create_slices(SLICES, [item.path for item in SLICES])

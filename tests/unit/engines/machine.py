@@ -2,6 +2,7 @@
 waits, and units do what their program says. The real ones are in the lab.
 """
 
+import errno
 import heapq
 import itertools
 import os
@@ -100,6 +101,8 @@ class Machine:
         self.processes.pop(process.pid, None)
 
     def open(self, pid: int) -> int | None:
+        if pid <= 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if pid not in self.processes:
             return None
         handle = 100_000 + next(self._numbers)

@@ -75,10 +75,10 @@ def test_the_processes_of_the_job_go_into_a_leaf_and_back(kernel):
     kernel.put(BASE, 9_000_010, 9_000_011)
     before = tree_of(kernel)
     tree = subtree(kernel)
-    tree.prepare(["memory"])
+    enabled = tree.prepare(["memory"])
     assert kernel.pids(BASE) == []
     assert kernel.pids(f"{BASE}/{LEAF}") == [9_000_010, 9_000_011]
-    assert tree.restore() == ()
+    assert tree.restore(enabled) == ()
     assert tree_of(kernel) == before
 
 
@@ -87,16 +87,15 @@ def test_a_base_that_has_the_controllers_already_stays_as_it_is(kernel):
         kernel.write(f"{kernel.mount}{BASE}/cgroup.subtree_control", f"+{name}")
     kernel.written.clear()
     tree = subtree(kernel)
-    tree.prepare(["memory"])
-    assert tree.restore() == ()
+    assert tree.prepare(["memory"]) == ()
+    assert tree.restore(()) == ()
     assert kernel.written == []
 
 
 def test_only_what_this_run_enabled_is_disabled(kernel):
     kernel.write(f"{kernel.mount}{BASE}/cgroup.subtree_control", "+pids")
     tree = subtree(kernel)
-    tree.prepare(["memory", "pids"])
-    tree.restore()
+    tree.restore(tree.prepare(["memory", "pids"]))
     assert tree_of(kernel)[BASE] == ("", "pids")
 
 
@@ -104,11 +103,11 @@ def test_the_real_root_keeps_its_processes(tmp_path):
     kernel = PlayedCgroups(tmp_path, root=True)
     kernel.put("", 9_000_020)
     tree = subtree(kernel, "")
-    tree.prepare(["memory"])
+    enabled = tree.prepare(["memory"])
     tree.add("/run.slice", [MEMORY])
     assert kernel.pids("") == [9_000_020]
     tree.remove("/run.slice", 1)
-    assert tree.restore() == ()
+    assert tree.restore(enabled) == ()
     assert tree_of(kernel) == {"": ("9000020\n", "")}
 
 
@@ -174,7 +173,7 @@ def test_what_a_crashed_run_left_is_cleaned_by_the_next(kernel):
     kernel.put(BASE, 9_000_050)
     before = tree_of(kernel)
     subtree(kernel).prepare(["memory"])
-    assert subtree(kernel).restore() == ()
+    assert subtree(kernel).restore(()) == ()
     assert tree_of(kernel) == before
 
 
@@ -196,7 +195,7 @@ def test_whatever_a_run_makes_the_rules_are_kept_and_nothing_is_left(tmp_path_fa
     tree = subtree(kernel)
     kernel.written.clear()
     # The played kernel refuses what breaks a rule.
-    tree.prepare(controllers)
+    enabled = tree.prepare(controllers)
     made = []
     below = ["/".join(("run.slice", *way[: end + 1])) for way in ways for end in range(len(way))]
     for name in ["run.slice", *below]:
@@ -209,5 +208,5 @@ def test_whatever_a_run_makes_the_rules_are_kept_and_nothing_is_left(tmp_path_fa
         mine = [name for where, name, _ in kernel.written if where == cgroup]
         assert mine == sorted(mine, key=lambda name: name == "cgroup.subtree_control")
     tree.remove(f"{BASE}/run.slice", 1)
-    assert tree.restore() == ()
+    assert tree.restore(enabled) == ()
     assert tree_of(kernel) == before

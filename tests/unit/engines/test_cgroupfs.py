@@ -2,13 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
 from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.engines import run_scope
 from cgroup_preflight.engines.base import Exit, How, Phase
 from cgroup_preflight.engines.cgroup_keeper import Keeper
@@ -186,11 +186,49 @@ def test_the_end_of_a_run_leaves_nothing(host):
     assert not os.path.exists(host.folder)
 
 
-def test_a_second_run_in_the_same_cgroup_is_refused(host):
+def of_another_run():
+    return [replace(item, path=item.path.replace("0001", "0002")) for item in SLICES]
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_several_runs_share_a_cgroup_and_the_last_one_gives_it_back(host, first_ends_first):
+    """Each has its own record of what it enabled: the second one needs a controller more."""
+    job = f"{host.kernel.mount}/job"
+    other, second = host.another(), of_another_run()
     host.up()
-    other = [replace(item, path=item.path.replace("0001", "0002")) for item in SLICES]
-    with pytest.raises(HostError, match="another run uses this cgroup"):
-        host.another().create_slices(other, [item.path for item in other])
+    second[1] = replace(second[1], content="[Slice]\nAllowedCPUs=0\n")
+    other.create_slices(second, [item.path for item in second])
+    ends = [(host.engine, SCOPE), (other, SCOPE.replace("0001", "0002"))]
+    for engine, scope in ends if first_ends_first else reversed(ends):
+        assert host.kernel.pids("/job/cgpf-job") == [os.getpid()]
+        assert set(host.kernel.read(f"{job}/cgroup.subtree_control").split()) == {"cpu", "cpuset", "memory", "pids"}
+        engine.end_slice(scope, 10)
+        engine.remove_files([f"{scope}.slice"])
+        assert engine.active(scope) == []
+    assert (list(host.kernel.folders(job)), host.kernel.pids("/job")) == ([], [os.getpid()])
+    assert host.kernel.read(f"{job}/cgroup.subtree_control") == "\n"
+    assert not os.path.exists(host.folder)
+
+
+def test_a_run_that_nobody_claims_is_removed_by_the_next(host):
+    """Its tool was killed, and what said whose it is went with its container."""
+    host.up()
+    host.kernel.put(f"/job/{SCOPE}.slice/{SCOPE}-api.slice", 9_000_061)
+    host.engine._shared.release()
+    other, second = host.another(), of_another_run()
+    other.create_slices(second, [item.path for item in second])
+    assert (9_000_061, signal.SIGKILL) in host.kernel.signals
+    assert host.kernel.folders(f"{host.kernel.mount}/job") == ["cgpf-job", second[0].path]
+    other.end_slice(SCOPE.replace("0001", "0002"), 10)
+    assert host.kernel.pids("/job") == [os.getpid()]
+
+
+def test_what_cannot_be_given_back_is_left_and_said(host):
+    host.up()
+    host.kernel.put("/job/cgpf-job", 0)
+    host.engine.end_slice(SCOPE, 1)
+    assert host.engine.active(SCOPE) == [f"{host.kernel.mount}/job/cgpf-job"]
+    os.unlink(f"{host.kernel.mount}/job/cgpf-job/cgroup.procs")
 
 
 def test_a_crashed_run_is_taken_down_by_the_next(host):
@@ -238,6 +276,24 @@ def test_the_keeper_ends_a_run_only_if_the_tool_dies(tmp_path, word):
         os.close(keeper._pipe)
         keeper._process.wait(timeout=20)
     assert file.read_text() == ("" if word else "1\n")
+
+
+@pytest.mark.parametrize("tool_dies", [True, False])
+def test_before_cgroup_kill_the_keeper_kills_one_by_one(tmp_path, tool_dies):
+    with subprocess.Popen(("/bin/sleep", "300")) as program:
+        inner = tmp_path / "run.slice" / "a.service"
+        inner.mkdir(parents=True)
+        (inner.parent / "cgroup.procs").write_text("")
+        (inner / "cgroup.procs").write_text(f"{program.pid}\n")
+        keeper = Keeper(str(inner.parent / "cgroup.kill"))
+        if tool_dies:
+            os.close(keeper._pipe)
+            keeper._process.wait(timeout=20)
+            assert program.wait(timeout=20) == -signal.SIGKILL
+        else:
+            keeper.end()
+            assert program.poll() is None
+        program.kill()
 
 
 @pytest.mark.parametrize(

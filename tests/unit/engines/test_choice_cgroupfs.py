@@ -67,6 +67,15 @@ def test_what_is_refused(where, reason):
     assert reason in dict(choice.reasons)["cgroupfs"]
 
 
+@pytest.mark.parametrize("wanted", ["auto", "cgroupfs"])
+def test_a_cgroup_that_only_lacks_controllers_is_named(wanted):
+    bare = level(controllers=frozenset({"cpu"}))
+    assert chosen(place(level=bare), wanted).lacking_at == "/job"
+    assert chosen(place(level=bare, denied=("cgroup.procs",)), wanted).lacking_at == ""
+    assert chosen(place(level=bare), "user").lacking_at == ""
+    assert chosen(place(), wanted).lacking_at == ""
+
+
 def test_the_real_root_has_no_type():
     root = place(path="", level=level("", controllers=frozenset({"cpu", "memory"})))
     assert chosen(root).name == "cgroupfs"

@@ -90,7 +90,8 @@ class PlayedGuest:
         self.asked.append(tuple(argv))
         return next((made for word, made in self.commands.items() if any(word in item for item in argv)), ended())
 
-    def spawn_tool(self, words, *, folders, cwd, env):
+    def spawn_tool(self, words, *, folders, cwd, env, piped=False):
+        assert not piped
         self.spawned = {"words": list(words), "folders": list(folders), "cwd": cwd, "env": dict(env)}
         return Background(argv=tuple(words), job=1, pid=2)
 

@@ -13,13 +13,13 @@ from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import LimitResult, Remedy, Status, Verdict
-from cgroup_preflight.guest import bytecode, qemu, tools
+from cgroup_preflight.guest import bytecode, capacity, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine
-from cgroup_preflight.guest.run import GuestPackages, GuestTask
+from cgroup_preflight.guest.run import GuestPackages, GuestTask, Ready
 from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.report import codec
 from tests.unit.core.making import config_of
@@ -29,6 +29,7 @@ from tests.unit.guest.test_image import put_image
 
 PROJECT = Project(inputs={"project/shop.toml": Path("/h/shop.toml")}, folder="/in/project", config_name="shop.toml",
                   outside=(), size=10)  # fmt: skip
+ROOT = RootImage(name="debian-12-x", root=Path("/cache/root.ext4"), kernel=None)
 
 
 def task(*names: str, **changes: object) -> GuestTask:
@@ -183,9 +184,14 @@ def test_what_the_tool_said_last_is_told_without_what_moves_a_terminal():
 # How it is run.
 
 
+def _ready(guest: PlayedGuest, made: GuestTask) -> Ready:
+    machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
+    return Ready(root=ROOT, guest=guest, task=made, project=PROJECT, source="/source", machine=machine, lost_boot="")
+
+
 def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):
     with guest:
-        return guest_engine._finished(guest, made, PROJECT, "/source", now)
+        return guest_engine._finished(_ready(guest, made), now)
 
 
 def test_the_command_in_the_guest():
@@ -439,7 +445,7 @@ def test_what_packages_lack_is_told_before_the_boot(place):
     ],
 )  # fmt: skip
 def test_the_memory_that_this_host_can_give(text, mebibytes):
-    assert guest_engine._available_mib(text) == mebibytes
+    assert capacity._available_mib(text) == mebibytes
 
 
 def test_limits_that_could_not_be_read_count_for_a_share():

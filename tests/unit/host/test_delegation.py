@@ -1,5 +1,6 @@
 """Whose a cgroup is: the files that can be written, and the mark of systemd."""
 
+import dataclasses
 import errno
 
 import pytest
@@ -73,16 +74,24 @@ def test_attributes_that_cannot_be_read_are_no_answer():
     assert isinstance(place(marks=Marks(denied=True)).marked, Missing)
 
 
+@pytest.mark.parametrize("version", [249, 252])
 @pytest.mark.parametrize(("said", "value"), [("Delegate=yes", True), ("Delegate=no", False), ("", False)])
-def test_an_old_systemd_is_asked(said, value):
+def test_the_manager_of_a_user_is_asked_because_it_marks_nothing(said, value, version):
     fs, facts = machine()
-    import dataclasses
-
-    facts = dataclasses.replace(facts, systemd_version=Known(value=249, source="systemd"))
+    facts = dataclasses.replace(facts, systemd_version=Known(value=version, source="systemd"))
     runner = FakeRunner({"systemctl --user show --property=Delegate -- run-1.scope": (0, f"{said}\n")})
     found = read_place(fs, facts, writable=lambda _path: True, attribute=Marks(), ask=ask_systemd(runner))
     assert found.marked.value is value
     assert len(runner.asked) == 1
+
+
+@pytest.mark.parametrize(("version", "value"), [(249, True), (252, False)])
+def test_the_systems_manager_is_asked_if_it_is_too_old_to_mark_a_unit(version, value):
+    fs, facts = machine("/system.slice/ci.service")
+    facts = dataclasses.replace(facts, systemd_version=Known(value=version, source="systemd"))
+    runner = FakeRunner({"systemctl show --property=Delegate -- ci.service": (0, "Delegate=yes\n")})
+    found = read_place(fs, facts, writable=lambda _path: True, attribute=Marks(), ask=ask_systemd(runner))
+    assert found.marked.value is value
 
 
 @pytest.mark.parametrize("name", DELEGATED)
@@ -127,7 +136,5 @@ def test_a_cgroup_that_no_process_of_this_job_can_be_moved_to(own, named, closed
 
 
 def test_a_job_outside_of_the_mount_has_no_place():
-    import dataclasses
-
     fs, facts = machine()
     assert read_place(fs, dataclasses.replace(facts, own=()), attribute=Marks()) is None

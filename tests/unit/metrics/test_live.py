@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import termios
+import unicodedata
 from collections.abc import Sequence
 
 import pytest
@@ -70,6 +71,28 @@ def test_names_sort_as_a_tree() -> None:
 def test_no_line_is_longer_than_the_terminal(columns: int) -> None:
     assert all(len(line) <= columns for line in table(rows_of(_TREE, (), "c"), columns, 5, "x" * 300))
     assert len(table(rows_of(_TREE, (), "c"), columns, 3, "")) == 3
+
+
+def _columns(line: str) -> int:
+    return sum(
+        0 if unicodedata.combining(item) else 2 if unicodedata.east_asian_width(item) in "WF" else 1 for item in line
+    )
+
+
+@pytest.mark.parametrize("columns", [20, 41, 80])
+def test_wide_characters_and_marks_keep_the_columns_in_place(columns: int) -> None:
+    tree = series(
+        group("/データベース処理サービス一号機.service", 0.9), group("/e\u0301te\u0301.service", 0.8), group("/plain.service", 0.7),
+    )  # fmt: skip
+    lines = table(rows_of(tree, (), "c"), columns, 9, "ホスト" * 40)
+    assert all(_columns(line) <= columns for line in lines)
+    if columns == 80:
+        at = [
+            _columns(line[: line.index(text)]) for line, text in zip(lines[2:], ("0.90", "0.80", "0.70"), strict=True)
+        ]
+        assert len(set(at)) == 1
+        assert "データ" in lines[2]
+        assert "機.service" in lines[2]
 
 
 class _Terminal:

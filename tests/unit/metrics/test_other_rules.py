@@ -122,6 +122,48 @@ def test_reclaim_of_the_whole_host_names_the_one_that_has_most() -> None:
     ]  # fmt: skip
 
 
+def _reads_again(read: int) -> Group:
+    """A cgroup that waited for a device, where it read 200 MiB of what had been reclaimed."""
+    item = _memory("/v.service", 0.05, refaults=200 * _MIB // 4096)
+    traffic = Traffic(bytes=read + 900 * _MIB, operations=read >> 16, read=read)
+    return replace(item, io=Io(devices={"8:0": traffic}, pressure=pressure(0.6)))
+
+
+@pytest.mark.parametrize(
+    ("read", "host_waits", "expected"),
+    [
+        (220 * _MIB, 0.2, "high"),
+        # Most of what it reads is something else, or the host itself does not wait.
+        (900 * _MIB, 0.2, "low"),
+        (220 * _MIB, 0.01, "medium"),
+    ],
+)
+def test_waiting_for_pages_that_were_reclaimed_is_waiting_for_memory(
+    read: int, host_waits: float, expected: str
+) -> None:
+    hog = _memory("/h.service", current=3000 * _MIB)
+    victim = _reads_again(read)
+    found = judge(series(victim, hog, memory=pressure(host_waits), memory_available=200 * _MIB)).diagnoses
+    assert _rules(found) == [("M2", "/v.service", "/h.service", expected)]
+
+
+def test_reading_again_on_a_host_with_memory_available_is_no_lack_of_memory() -> None:
+    """Caches count as available: a cgroup that reads more files than fit is not short of memory."""
+    hog = _memory("/h.service", current=3000 * _MIB)
+    victim = _reads_again(220 * _MIB)
+    found = judge(series(victim, hog, memory=pressure(0.2), memory_available=1 << 30)).diagnoses
+    assert [item.rule for item in found if item.rule == "M2"] == []
+
+
+def test_a_host_that_was_short_for_a_part_of_the_time_was_short() -> None:
+    """A batch job takes and frees memory: at the end of the time there can be much."""
+    victim, hog = _reads_again(220 * _MIB), _memory("/h.service", current=3000 * _MIB)
+    found = series(victim, hog, memory=pressure(0.2), memory_available=3 << 30)
+    parts = [replace(part, host=replace(part.host, memory_available=100 * _MIB)) if number == 3 else part
+             for number, part in enumerate(found.parts)]  # fmt: skip
+    assert _rules(judge(replace(found, parts=tuple(parts))).diagnoses) == [("M2", "/v.service", "/h.service", "high")]
+
+
 @pytest.mark.parametrize("memory", [pressure(0.0), None])
 def test_memory_that_waits_on_a_host_with_free_memory_is_no_verdict(memory: object) -> None:
     answer = judge(series(_memory("/v.service", 0.6), _memory("/h.service", current=3000 * _MIB), memory=memory))

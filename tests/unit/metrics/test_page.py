@@ -149,6 +149,26 @@ def test_a_unit_that_is_gone_has_no_series_but_its_kills(
     assert _value(text, "slice_memory_events_total", slice="a.slice", unit="", event="oom_kill") == 1
 
 
+def test_openmetrics_has_the_unit_of_each_name_that_ends_in_one(readings: Readings) -> None:
+    readings.refresh()
+    units = {
+        line.split()[2]: line.split()[3]
+        for line in _text(readings, Style.OPENMETRICS).splitlines()
+        if line.startswith("# UNIT")
+    }
+    assert units["slice_cpu_usage_seconds"] == "seconds"
+    assert units["slice_io_read_bytes"] == "bytes"
+    assert all(name.endswith(f"_{unit}") for name, unit in units.items())
+    assert "slice_pids_current" not in units
+    assert "# UNIT" not in _text(readings)
+
+
+def test_removed_cgroups_that_the_kernel_keeps_are_counted(readings: Readings, cgroups: CgroupTree) -> None:
+    cgroups.write("/a.slice", "cgroup.stat", "nr_descendants 4\nnr_dying_descendants 37\n")
+    readings.refresh()
+    assert '\nslice_dying_cgroups{slice="a.slice",unit=""} 37\n' in _text(readings)
+
+
 def test_cgroups_with_the_same_labels_do_not_break_the_page(readings: Readings, cgroups: CgroupTree) -> None:
     cgroups.add("/a.slice/_one.service")
     readings.refresh()
@@ -271,6 +291,11 @@ _OPENMETRICS_1 = "application/openmetrics-text;version=1.0.0"
         ("application/openmetrics-text;version=2.0.0", Style.TEXT),
         ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited, text/plain;version=0.0.4;q=0.3", Style.TEXT),
         (f"{_OPENMETRICS_1};q=0", Style.TEXT),
+        ("text/plain;q=0, */*", Style.OPENMETRICS),
+        (f"{_OPENMETRICS_1};q=0, */*", Style.TEXT),
+        ("text/plain;q=0", Style.TEXT),
+        ("text/*;q=0.2, application/*;q=0.4", Style.OPENMETRICS),
+        ("text/plain, */*", Style.TEXT),
         (f"{_OPENMETRICS_1};q=high,text/plain;q=0.1", Style.TEXT),
         ("TEXT/PLAIN;q=0.5 , APPLICATION/OpenMetrics-Text; Version=\"1.0.0\"", Style.OPENMETRICS),
     ],

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.metrics import recording as recording_module
 from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.recording import load, recorded
 from cgroup_preflight.metrics.series import series_of
@@ -108,6 +109,36 @@ def test_a_value_of_another_kind_ends_the_recording_there(tmp_path: Path, path: 
     found = load(str(file))
     assert len(found.moments) == 2
     assert found.cut.startswith("line 4: ")
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "says"),
+    [
+        ("_MEMORY_MAX", 40_000, "the readings up to here take"),
+        ("_WORDS_MAX", 10, "words in the files of a reading"),
+        ("_TOKENS_MAX", 20, "values"),
+    ],
+)
+def test_a_recording_that_would_take_too_much_memory_ends_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, says: str
+) -> None:
+    path = _written(tmp_path, 40)
+    assert load(str(path)).cut == ""
+    monkeypatch.setattr(recording_module, bound, most)
+    if bound == "_MEMORY_MAX":
+        found = load(str(path))
+        assert 2 <= len(found.moments) < 40
+        assert found.cut.startswith(f"line {len(found.moments) + 2}: {says}")
+    else:
+        with pytest.raises(UsageError, match=says):
+            load(str(path))
+
+
+def test_texts_that_did_not_change_are_kept_once(tmp_path: Path) -> None:
+    first, second = (moment.snapshot.samples["/api.slice"].files for moment in load(str(_written(tmp_path, 2))).moments)
+    same = [name for name in first if first[name] == second[name]]
+    assert same
+    assert all(first[name] is second[name] for name in same)
 
 
 @settings(max_examples=60)

@@ -296,6 +296,21 @@ def test_connections_without_a_request_are_few(run: Callable[..., Running], monk
         client.close()
 
 
+def test_connections_that_wait_for_a_snapshot_are_few(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_PENDING_MAX", 5)
+    served = run(BigPage(delay=1.0))
+    clients = []
+    for _ in range(6):
+        clients.append(served.connect())
+        clients[-1].sendall(b"HEAD /metrics HTTP/1.1\r\n\r\n")
+        time.sleep(0.02)
+    assert [client.recv(12) for client in clients] == [b"", *[b"HTTP/1.1 200"] * 5]
+    for client in clients:
+        client.close()
+
+
 def test_a_request_has_to_arrive_in_time(run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_HEAD_SECONDS", 0.2)
     served = run(BigPage())

@@ -83,7 +83,7 @@ def test_a_trace_can_be_given_to_a_unit_by_name() -> None:
     [
         ("x=y.trace", "", "x=y.trace"), ("a.service=x.trace", "a.service", "x.trace"),
         ("http://127.0.0.1:6060/?a=b", "", "http://127.0.0.1:6060/?a=b"),
-        ("a.service=http://[::1]:1", "a.service", "http://[::1]:1"), ("http://localhost:1", "", "http://localhost:1"),
+        ("a.service=http://[::1]:1", "a.service", "http://[::1]:1"), ("http://localhost:1", "", "http://localhost:1"), ("HTTP://127.0.0.1:1", "", "HTTP://127.0.0.1:1"),
     ],
 )  # fmt: skip
 def test_a_word_names_a_file_or_an_address(text: str, unit: str, place: str) -> None:
@@ -93,7 +93,7 @@ def test_a_word_names_a_file_or_an_address(text: str, unit: str, place: str) -> 
 @pytest.mark.parametrize(
     "text",
     ["http://10.0.0.1:6060", "http://example.com", "http://127.0.0.1.example.com", "http://localhost.example.com",
-     "http://0.0.0.0:1", "https://[2001:db8::1]/", "http://127.1@example.com/"],
+     "http://0.0.0.0:1", "HTTP://10.0.0.1:6060", "Https://example.com", "https://[2001:db8::1]/", "http://127.1@example.com/"],
 )  # fmt: skip
 def test_an_address_elsewhere_is_refused_unless_it_is_allowed(text: str) -> None:
     with pytest.raises(UsageError, match="is not this machine's loopback address") as error:

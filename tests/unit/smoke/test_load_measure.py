@@ -1,6 +1,7 @@
 """The load probe on a machine that is played: files of cgroups that grow while the clock runs, and payloads that answer."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.load import plan_load
-from cgroup_preflight.smoke.load_measure import SETTLE_SECONDS, WINDOW_SECONDS, WINDOWS, LoadProbe
+from cgroup_preflight.smoke.load_measure import SETTLE_SECONDS, WINDOW_SECONDS, WINDOWS, LoadPlace, LoadProbe, weigh
 from cgroup_preflight.smoke.probe_plan import ProbeUnit
 from tests.unit.smoke.fabricate import SCOPE, plan
 
@@ -41,9 +42,11 @@ class Played:
         self.rates = {name: float(share) for name, share in shares(load.tree.top).items()}
         self.busy, self.steal = 0.0, 0.0
         self.asked: list[tuple[str, str]] = []
-        self.ended = False
+        self.written: list[tuple[str, str]] = []
+        self.ended, self.has_weights = False, True
         self.refused: dict[str, str] = {}
         self.says = "{'up': 7}\n"
+        self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
         self.used = dict.fromkeys(self.rates, 0.0)
         self.machine = dict.fromkeys(("user", "steal"), 0.0)
@@ -58,11 +61,13 @@ class Played:
             folder = self.root / "m" / cgroup.strip("/")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "cpu.stat").write_text(f"usage_usec {int(self.used[name] * 1e6)}\nuser_usec 1\n")
-            if not (folder / "cpu.weight").exists():
+            if self.has_weights:
                 (folder / "cpu.weight").write_text("100\n")
         (self.root / "proc").mkdir(exist_ok=True)
         user, steal = int(self.machine["user"] * 100), int(self.machine["steal"] * 100)
-        (self.root / "proc" / "stat").write_text(f"cpu  {user} 0 0 9 0 0 0 {steal} 0 0\ncpu0 1\n")
+        (self.root / "proc" / "stat").write_text(
+            f"cpu  1 2\ncpu0 7 7 7 7 7 7 7 7 0 0\ncpu1 {user} 0 0 9 0 0 0 {steal} 0 0\n"
+        )
 
     def monotonic(self) -> float:
         return self.now
@@ -82,6 +87,7 @@ class Played:
         assert longest > SETTLE_SECONDS + WINDOWS * WINDOW_SECONDS
         for item in units:
             Path(self.output(item)).write_text(self.says)
+        self.on_start()
         yield self.refused
         self.ended = True
 
@@ -94,10 +100,18 @@ class Played:
     def output(self, item: ProbeUnit) -> str:
         return f"{self.root}/{item.unit}.out"
 
-    def run(self) -> Finding:
+    def place(self) -> LoadPlace:
         fs = LiveFs(str(self.root))
         slices = {f"{SCOPE}.slice": TOP, f"{SCOPE}-api.slice": API}
-        (found,) = LoadProbe(self.load, self, Observer(fs, "/m"), fs, self, slices).run()  # type: ignore[arg-type]
+        self.files, self.clock = fs, self
+        return LoadPlace(payloads=self, engine=self, observer=Observer(fs, "/m"), door=self, slices=slices)  # type: ignore[arg-type]
+
+    def write_attribute(self, path: str, text: str) -> None:
+        self.written.append((path, text))
+        (self.root / path.strip("/")).write_text(text)
+
+    def run(self) -> Finding:
+        (found,) = LoadProbe(self.load, self.place()).run()
         assert self.ended
         return found
 
@@ -108,21 +122,65 @@ def test_shares_as_planned_pass_and_all_processes_push_at_the_same_time(tmp_path
     assert (found.status, found.code) == (Status.PASS, "CGP517")
     assert [unit for unit, _ in played.asked] == [item.unit for item in played.load.hogs]
     assert all(line.startswith("load 2 ") and f"/m{API}/" in line for _, line in played.asked)
-    assert found.evidence["seconds"] == WINDOWS * WINDOW_SECONDS
+    assert found.evidence["a.service"] == "75.0% of api.slice, planned 75.0%"
+    assert found.evidence["cpus"] == "1"
+
+
+def test_it_stops_when_the_shares_are_clear_and_goes_on_to_the_end_where_they_are_not(tmp_path: Path) -> None:
+    assert Played(tmp_path).run().evidence["windows"] == 4
+    played = Played(tmp_path)
+    played.rates |= {A: 0.5, B: 0.5}
+    found = played.run()
     assert found.evidence["windows"] == WINDOWS
+    assert found.evidence["seconds"] == pytest.approx(WINDOWS * WINDOW_SECONDS)
+
+
+def test_limits_of_slices_are_lifted_meanwhile(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    (tmp_path / "m" / API.strip("/") / "memory.max").write_text("4096\n")
+    (tmp_path / "m" / API.strip("/") / "pids.max").write_text("max\n")
+    played.run()
+    assert played.written == [(f"/m{API}/memory.max", "max"), (f"/m{API}/memory.max", "4096\n")]
+
+
+def test_a_quota_that_the_manager_writes_when_it_starts_a_unit_is_lifted_and_one_that_comes_later_is_seen(
+    tmp_path: Path,
+) -> None:
+    played = Played(tmp_path)
+    path = tmp_path / "m" / API.strip("/") / "cpu.max"
+    played.on_start = lambda: path.write_text("30000 100000\n") and None  # type: ignore[func-returns-value]
+    assert played.run().status is Status.PASS
+    assert path.read_text() == "30000 100000\n"
+    again = Played(tmp_path)
+    again.on_sleep = lambda: path.write_text("30000 100000\n") and None  # type: ignore[func-returns-value]
+    found = again.run()
+    assert (found.status, "set again meanwhile" in found.message) == (Status.UNVERIFIED, True)
+
+
+def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played, said = Played(tmp_path), list[str]()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: frozenset(range(2)))
+    (found,) = weigh(played.place(), SCOPE, plan(TEXT), said.append, required=True)
+    assert (found.status, said) == (Status.PASS, ["testing CPUWeight with 2 services at the same time"])
+    assert weigh(played.place(), SCOPE, plan(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
+    limited = TEXT.replace("CPUWeight = 300", 'CPUWeight = 300\nAllowedCPUs = "0"') + 'AllowedCPUs = "1"\n'
+    (found,) = weigh(played.place(), SCOPE, plan(limited), said.append, required=True)
+    assert (found.status, len(said)) == (Status.SKIP, 1)
 
 
 def test_weights_without_effect_fail(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.rates |= {A: 1.0, B: 1.0}
+    played.rates |= {A: 0.5, B: 0.5}
     found = played.run()
-    assert (found.status, found.evidence["measured_percent"]) == (Status.FAIL, 50.0)
+    assert (found.status, found.evidence["a.service"]) == (Status.FAIL, "50.0% of api.slice, planned 75.0%")
 
 
 @pytest.mark.parametrize(("busy", "steal", "says"), [(0.5, 0.0, "outside of the run"), (0.0, 0.2, "steal")])
 def test_load_that_was_measured_makes_it_unverified(tmp_path: Path, busy: float, steal: float, says: str) -> None:
     played = Played(tmp_path)
-    played.rates |= {A: 1.0, B: 1.0}
+    played.rates |= {A: 0.5, B: 0.5}
     played.busy, played.steal = busy, steal
     found = played.run()
     assert (found.status, says in found.message) == (Status.UNVERIFIED, True)
@@ -130,15 +188,17 @@ def test_load_that_was_measured_makes_it_unverified(tmp_path: Path, busy: float,
 
 def test_a_level_without_cpu_weight_is_named(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.rates |= {A: 1.0, B: 1.0}
-    (tmp_path / "m" / API.strip("/") / f"{SCOPE}-_load-1.service" / "cpu.weight").unlink()
+    played.rates |= {A: 0.5, B: 0.5}
+    played.has_weights = False
+    for path in tmp_path.rglob("cpu.weight"):
+        path.unlink()
     found = played.run()
     assert "cpu controller is not enabled in api.slice" in found.message
 
 
 def test_a_scheduler_of_sched_ext_is_named(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.rates |= {A: 1.0, B: 1.0}
+    played.rates |= {A: 0.5, B: 0.5}
     folder = tmp_path / "sys" / "kernel" / "sched_ext"
     (folder / "root").mkdir(parents=True)
     (folder / "state").write_text("enabled\n")
@@ -146,7 +206,7 @@ def test_a_scheduler_of_sched_ext_is_named(tmp_path: Path) -> None:
     assert "'simple'" in played.run().message
     (folder / "state").write_text("disabled\n")
     again = Played(tmp_path)
-    again.rates |= {A: 1.0, B: 1.0}
+    again.rates |= {A: 0.5, B: 0.5}
     assert "'simple'" not in again.run().message
 
 
@@ -158,6 +218,13 @@ def test_processes_that_do_not_start_are_unverified(tmp_path: Path) -> None:
     silent.says = "noise\n"
     found = silent.run()
     assert (found.status, "did not start within" in found.message) == (Status.UNVERIFIED, True)
+
+
+def test_a_process_that_ends_before_its_time_is_unverified(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    played.on_sleep = lambda: Path(played.output(played.load.hogs[0])).write_text("{'ended': 1}\n") and None  # type: ignore[assignment, func-returns-value]
+    found = played.run()
+    assert (found.status, "ended before its time" in found.message) == (Status.UNVERIFIED, True)
 
 
 def test_a_counter_that_goes_away_is_unverified(tmp_path: Path) -> None:

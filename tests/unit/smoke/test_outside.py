@@ -222,3 +222,24 @@ def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
     played.outside.look_now()
     child.cgroup = "/user.slice/user@1000.service/app.slice"
     assert played.end() == [(child.pid, UNIT)]
+
+
+@pytest.mark.parametrize("place", [RUN, f"{RUN}/worker", "/elsewhere"])
+def test_what_leaves_a_service_that_this_tool_started_itself_is_found(tmp_path, place):
+    """The engine cgroupfs has no manager: programs are children of a process that ran before."""
+    played = Played(tmp_path)
+    outside = Outside(played.units, played.machine.observer(), played.machine.door(), inside=False)
+    outside.begin({UNIT: "/srv/web"})
+    played.machine.cgroups.add(RUN)
+    main = played.machine.spawn("sh", RUN, parent=played.other.pid)
+    outside.belongs({"a" * 32: UNIT}, {RUN: UNIT})
+    worker = played.machine.spawn("worker", RUN, parent=main.pid)
+    command = played.machine.spawn("systemctl", "/system.slice/ssh.service", parent=played.other.pid)
+    outside.look_now()
+    worker.cgroup, worker.parent = place, played.manager.pid
+    outside.finish()
+    for handle in outside.handles:
+        played.machine.close(handle)
+    found = [(stray.pid, stray.unit) for stray in outside.strays]
+    assert found == ([(worker.pid, UNIT)] if place == "/elsewhere" else [])
+    assert command.pid not in [pid for pid, _ in found]

@@ -44,13 +44,22 @@ def test_goes_on_beyond_a_limit_that_the_kernel_does_not_enforce(tmp_path, most,
     assert crowd == {"started": 100, "alive": 100, **same}
 
 
-def test_uses_cpu_time_until_the_end_with_or_without_a_quota(tmp_path):
-    (tmp_path / "cpu.max").write_text("1000 100000\n")
-    (tmp_path / "cpu.stat").write_text("usage_usec 5\nnr_throttled 9\n")
+def test_uses_cpu_time_on_the_named_cpus_until_the_end(tmp_path):
+    cpus = sorted(os.sched_getaffinity(0))[:2]
     before = time.monotonic()
-    _, load, over = answers(f"load 2 0.4 {tmp_path}")
-    assert (load, over) == ({"workers": 2}, {"over": "load"})
+    _, load, over = answers(f"load {sum(1 << cpu for cpu in cpus)} 0.4 {tmp_path}")
+    assert (load, over) == ({"ended": len(cpus)}, {"over": "load"})
     assert time.monotonic() - before >= 0.4
+
+
+def test_says_when_one_of_its_processes_is_killed(monkeypatch):
+    """Told from its own side: the process that uses CPU time is the first that ends."""
+    said = []
+    monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
+    monkeypatch.setattr(payload, "spin", lambda _until: os.kill(os.getpid(), 9))
+    before = time.monotonic()
+    payload.load(1, 60.0)
+    assert (said, time.monotonic() - before < 30) == ([{"ended": 1}], True)
 
 
 def test_time_that_is_over_is_not_a_refusal(tmp_path):

@@ -3,6 +3,7 @@
 import ast
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,15 @@ class Trial:
         return [process.cgroup for process in self.machine.processes.values()]
 
 
-def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path):
-    trial, pauses = Trial(tmp_path), []
+@pytest.fixture
+def trial(tmp_path):
+    made = Trial(tmp_path)
+    yield made
+    made.payloads.close()
+
+
+def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path, trial):
+    pauses = []
     (item,) = trial.unit_list
     trial.payloads.begin(trial.unit_list, lambda: pauses.append(trial.places()))
     waiting = slice_cgroup(f"{SCOPE}_wait.slice")
@@ -88,11 +96,27 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path
         assert trial.said(item, "refused")["started"] == 3
         assert trial.said(item, "over") == {"over": "tasks"}
         assert Path(f"/proc/{pid}").exists()
+    # It has answered, so it is free for the next unit.
+    other = replace(item, unit=f"{SCOPE}-_load-0.service")
+    with trial.payloads.started([other], 60.0) as refused:
+        assert refused == {}
+        assert trial.said(other, "up")["up"] == pid
+        assert trial.places() == [slice_cgroup(f"{SCOPE}-api-{SCOPE}_1.slice")]
+    trial.payloads.close()
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_one_that_was_not_moved_pushes_against_nothing(tmp_path):
-    trial = Trial(tmp_path)
+def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
+    (item,) = trial.unit_list
+    with trial.payloads.started(trial.unit_list, 60.0):
+        pid = trial.said(item, "up")["up"]
+        trial.payloads.ask(item, f"load {1 << min(os.sched_getaffinity(0))} 60 /")
+    assert not Path(f"/proc/{pid}").exists()
+    with trial.payloads.started([replace(item, unit="other.service")], 60.0) as refused:
+        assert refused == {}
+
+
+def test_one_that_was_not_moved_pushes_against_nothing(trial):
     trial.units.refuses_to_move = True
     slices = trial.units.slices
     made = Probes(trial.units, trial.machine.observer(), trial.machine, slices, MOUNT, trial.payloads)
@@ -102,8 +126,8 @@ def test_one_that_was_not_moved_pushes_against_nothing(tmp_path):
     assert {one.said for one in seen} == {()}
 
 
-def test_no_more_than_a_few_wait(tmp_path):
-    trial, begun = Trial(tmp_path), []
+def test_no_more_than_a_few_wait(trial):
+    begun = []
     services = "".join(
         f'[services.w{n}]\nbinary = "x"\nslice = "api"\nTasksMax = {64 + n}\n' for n in range(AT_ONCE + 1)
     )
@@ -119,8 +143,7 @@ def test_no_more_than_a_few_wait(tmp_path):
         assert trial.said(units[AT_ONCE], "up")
 
 
-def test_without_probes_nothing_waits(tmp_path):
-    trial = Trial(tmp_path)
+def test_without_probes_nothing_waits(tmp_path, trial):
     trial.payloads.begin((), lambda: None)
     assert trial.units.calls == []
     assert os.listdir(tmp_path) == []

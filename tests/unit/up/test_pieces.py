@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.engines.base import Exit, How, UnitState
-from cgroup_preflight.host.cgroup import Counters, Effective
+from cgroup_preflight.host.cgroup import Counters
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.up.build import builds, run_builds
 from cgroup_preflight.up.death import cause_of, is_failure
+from cgroup_preflight.up.oom import Reached
 from cgroup_preflight.up.pauses import Pauses
 from cgroup_preflight.up.ports import place_of, taken
 from cgroup_preflight.up.stream import Prefixes, Stream, Tail
@@ -98,17 +99,19 @@ def counted(kills=0, peak=31 << 20):
     )  # fmt: skip
 
 
-LIMIT = Effective(
-    memory_bytes=32 << 20, memory_at="/r.slice/web.service", cpus=None, cpus_at="", tasks=None, tasks_at=""
-)
+LIMIT = Reached(unit="web.service", limit=32 << 20)
 KILLED = Exit(how=How.KILLED, status=9)
 
 
 @pytest.mark.parametrize(
-    ("state", "counters", "effective", "text"),
+    ("state", "counters", "limit", "text"),
     [
         (UnitState(result="oom-kill", exit=KILLED), counted(1), LIMIT,
          "killed by the kernel for memory: peak 31M, limit 32M of web.service"),
+        (UnitState(result="oom-kill", exit=KILLED), counted(1), Reached(unit="api.slice"),
+         "killed by the kernel for memory: peak 31M in api.slice"),
+        (UnitState(result="oom-kill", exit=KILLED), counted(1), Reached(),
+         "killed by the kernel for memory: peak 31M; no limit was reached, so the machine itself was short of memory"),
         (UnitState(result="signal", exit=KILLED), counted(1), None, "killed by the kernel for memory: peak 31M"),
         (UnitState(result="oom-kill"), None, None, "killed by the kernel for memory"),
         (UnitState(result="signal", exit=KILLED), counted(0), LIMIT, "ended by signal SIGKILL"),
@@ -119,8 +122,8 @@ KILLED = Exit(how=How.KILLED, status=9)
         (UnitState(), None, None, "ended (nobody knows how)"),
     ],
 )  # fmt: skip
-def test_the_cause_of_an_end(state, counters, effective, text):
-    assert cause_of(state, counters, effective) == text
+def test_the_cause_of_an_end(state, counters, limit, text):
+    assert cause_of(state, counters, limit) == text
 
 
 def test_only_success_is_no_failure():

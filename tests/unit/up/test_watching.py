@@ -8,7 +8,7 @@ import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.up.build import Build
-from cgroup_preflight.up.session import Wishes, rebuild
+from cgroup_preflight.up.session import Wishes, rebuilt
 from cgroup_preflight.up.stream import Prefixes, Stream
 from cgroup_preflight.up.watching import Watching, find_watch
 
@@ -63,16 +63,6 @@ def test_without_watchfiles_the_extra_is_named(monkeypatch):
     assert "cgroup-preflight[watch]" in caught.value.remedy.title
 
 
-class Restarts:
-    """The services, of which only the restarts matter here."""
-
-    def __init__(self):
-        self.restarted = []
-
-    def restart(self, names):
-        self.restarted.append(tuple(names))
-
-
 @pytest.fixture
 def project(tmp_path):
     for name in ("web", "api"):
@@ -83,9 +73,8 @@ def project(tmp_path):
 
     def build(script):
         one = Build(command=("/bin/sh", "-c", script), folder=str(tmp_path), services=("web",))
-        services = Restarts()
-        rebuild(services, stream, Wishes(builds=(one,), programs=programs), ["/src/a.go", "/src/b.go"])
-        return services.restarted, "".join(said)
+        differ = rebuilt(stream, Wishes(builds=(one,), programs=programs), ["/src/a.go", "/src/b.go"])
+        return differ, "".join(said)
 
     return build
 
@@ -93,20 +82,25 @@ def project(tmp_path):
 @pytest.mark.starts_processes
 def test_only_services_whose_program_differs_start_again(project):
     restarted, said = project("echo new >web")
-    assert restarted == [("web",)]
+    assert restarted == ("web",)
     assert "/src/a.go and 1 more changed" in said
 
 
 @pytest.mark.starts_processes
 def test_a_build_that_changes_nothing_restarts_nothing(project):
     restarted, said = project("printf old >web")
-    assert restarted == []
+    assert restarted == ()
     assert "no program differs" in said
 
 
 @pytest.mark.starts_processes
 def test_a_build_that_fails_leaves_the_service_as_it_was(project):
     restarted, said = project("echo 'a.go:1: syntax error'; exit 1")
-    assert restarted == []
+    assert restarted == ()
     assert "the build of web failed: exit status 1; it runs on as it was" in said
     assert "a.go:1: syntax error" in said
+
+
+@pytest.mark.starts_processes
+def test_a_build_that_removes_the_program_restarts_nothing(project):
+    assert project("rm web")[0] == ()

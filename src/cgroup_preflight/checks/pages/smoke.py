@@ -182,13 +182,15 @@ SMOKE_PAGES: dict[Code, Page] = {
     ),
     codes.CPU_SHARES: Page(
         what=(
-            "Checks that CPUWeight divides CPU time as the plan says: processes in the place of all services use all they "
-            "can at the same time, and what each level received is compared with the model of `plan shares`."
+            "Checks that CPUWeight divides CPU time as the plan says: processes in the place of the services use all they "
+            "can at the same time, on as few CPUs as the plan allows, and what each received of what its slice had is "
+            "compared with the model of `plan shares`."
         ),
         fails=(
             "A weight in cpu.weight is only a wish: without the cpu controller at its level, or with a scheduler that "
             "ignores weights, it has no effect. More than 3 points of a percent is a fail on a quiet machine; with steal, "
-            "other load or repeats that differ it is unverified."
+            "other load or repeats that differ it is unverified. Without cpu in [require], a level without the controller "
+            "is a warning; so are CPU lists that overlap in part, for which the model is approximate."
         ),
         fix="Follow the cause that the message names; run it on a quiet machine where other load made it unverified.",
         about=("CPUWeight", "cpu.weight", "cpu.idle", "sched_ext", "fair share"),

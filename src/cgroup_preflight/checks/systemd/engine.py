@@ -40,14 +40,14 @@ def _run(context: Context) -> Iterable[Finding]:
     evidence: Evidence = {**_seen(context), **dict(choice.reasons)}
     if choice.name is not None:
         way = " through sudo -n" if choice.sudo else ""
-        if choice.place is not None:
-            message = f"this tool makes cgroups itself below {choice.place.path or '/'} (rejected: {choice.why_not})"
-            return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
         better = f" (rejected: {choice.why_not})" if choice.reasons else ""
+        if choice.place is not None:
+            message = f"this tool makes cgroups itself below {choice.place.path or '/'}{better}"
+            return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
         message = f"the {'system' if choice.name == 'systemd' else 'user'} manager starts the units{way}{better}"
         return (CODE.finding(Status.PASS, choice.name, message, evidence=evidence),)
     # A manager that cannot give the limits makes the host wrong; without any manager nothing was tested.
-    status = Status.FAIL if context.undelegated else Status.UNVERIFIED
+    status = Status.FAIL if context.undelegated or choice.lacking_at else Status.UNVERIFIED
     message = f"no service manager here can start units with these limits: {choice.why_not}"
     return (CODE.finding(status, "engine", message, _remedy(context), evidence=evidence),)
 
@@ -62,6 +62,12 @@ def _seen(context: Context) -> Evidence:
 
 def _remedy(context: Context) -> Remedy:
     facts = context.facts
+    if context.engine.lacking_at:
+        return Remedy(
+            title=f"enable these controllers for {context.engine.lacking_at}: the cgroup above needs them in cgroup.subtree_control",
+            why="a controller reaches a cgroup only if each cgroup above enables it for its children",
+            docs="https://docs.kernel.org/admin-guide/cgroup-v2.html",
+        )  # fmt: skip
     if isinstance(facts.cgroup_mount, Missing) or not value_or(facts.systemd_running, default=False):
         return Remedy(title="use a host with cgroup v2 and systemd as PID 1", why="see CGP101 and CGP103")
     uid = value_or(facts.uid, None)

@@ -31,11 +31,15 @@ _Answer = tuple[_Head, bytes]
 class Agent:
     """The operations of the host's requests: each public method but `answer` has the name in the frame."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, channel: int) -> None:
         self._home = home
+        self._channel = channel
         self._numbers = itertools.count(1)
         self._jobs: dict[int, jobs.Job] = {}
         self._terminal: Any = None
+        self._relay: Any = None
+        #: Whether the host has sent the next request already.
+        self.next_waits = False
 
     def answer(self, request: Frame) -> Frame:
         """The answer to one request; an error is an answer too, so that each request has one."""
@@ -49,6 +53,7 @@ class Agent:
             "get": self.get,
             "terminal": self.terminal,
             "exchange": self.exchange,
+            "relay": self.relay,
         }
         try:
             head, body = operations[request.head["op"]](request.head, request.body)
@@ -62,10 +67,14 @@ class Agent:
         return self._started(number, jobs.start(_command(head), stdin=body, cgroup=self._home / f"run-{number}"))
 
     def tool(self, head: _Head, _body: bytes) -> _Answer:
-        """As `spawn`, but `argv` are the words of this tool, whose package is in one of `folders`."""
+        """As `spawn`, but `argv` are the words of this tool, whose package is in one of `folders`.
+
+        With `piped`, its stdout is for `relay`.
+        """
         number = next(self._numbers)
         cgroup = self._home / f"run-{number}"
-        return self._started(number, jobs.start_tool(_command(head), list(head["folders"]), cgroup=cgroup))
+        job = jobs.start_tool(_command(head), list(head["folders"]), cgroup=cgroup, piped=bool(head.get("piped")))
+        return self._started(number, job)
 
     def _started(self, number: int, job: jobs.Job) -> _Answer:
         self._jobs[number] = job
@@ -122,6 +131,20 @@ class Agent:
         shown, status = terminal.exchange(self._terminal, body, timeout=float(head["timeout"]))
         return {"status": status}, shown
 
+    def relay(self, head: _Head, body: bytes) -> _Answer:
+        """Carries connections to services (`open`: number, host, port) and the output of a `piped` job.
+
+        Returns when there is something for the host, the host sends its next request, or after `timeout` seconds. The
+        body is `output` bytes of stdout, then those of connections (streams.py); `ended`: all of stdout has been sent.
+        """
+        if self._relay is None:
+            from cgroup_preflight.guest.inside.relay import Relay
+
+            self._relay = Relay(self._channel)
+        timeout = 0.0 if self.next_waits else float(head["timeout"])
+        answered: _Answer = self._relay.turn(self._jobs[int(head["job"])], head, body, timeout)
+        return answered
+
 
 def _command(head: _Head) -> jobs.Command:
     argv, env = tuple(head["argv"]), head.get("env") or {}
@@ -140,7 +163,8 @@ def serve(channel: int, agent: Agent) -> None:
             _write(channel, encode(Frame(head={"received": received})))
             continue
         received = 0
-        for request in requests:
+        for number, request in enumerate(requests, 1):
+            agent.next_waits = number < len(requests)
             _write(channel, encode(agent.answer(request)))
 
 
@@ -176,7 +200,8 @@ def main(argv: list[str]) -> int:
     # The service manager forks for each command of a unit, and the tool is a fork of this process.
     for pid in (1, os.getpid()):
         page_tables.copy_at_fork(pid)
-    serve(_open_raw(argv[0]), Agent(home))
+    channel = _open_raw(argv[0])
+    serve(channel, Agent(home, channel))
     return 0
 
 

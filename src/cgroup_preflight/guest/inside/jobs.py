@@ -30,12 +30,13 @@ class Command(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A started command; `cgroup` is the directory of its cgroup."""
+    """A started command; `cgroup` is the directory of its cgroup. `pipe` is the reading end of its stdout, -1 for a file."""
 
     process: "subprocess.Popen[bytes] | copies.Copy"
     cgroup: Path
     stdout: IO[bytes]
     stderr: IO[bytes]
+    pipe: int = -1
 
 
 #: Starts a process with streams for stdin, stdout and stderr; the process calls the function first.
@@ -99,7 +100,7 @@ def start(command: Command, *, stdin: bytes, cgroup: Path) -> Job:
     )
 
 
-def start_tool(command: Command, folders: list[str], *, cgroup: Path) -> Job:
+def start_tool(command: Command, folders: list[str], *, cgroup: Path, piped: bool = False) -> Job:
     """Starts this tool as root in a fork of the agent; `argv` are its words, one of `folders` has its package."""
     account = pwd.getpwnam("root")
     environment = {**login_environment(account), **command.env}
@@ -111,10 +112,11 @@ def start_tool(command: Command, folders: list[str], *, cgroup: Path) -> Job:
             copies.Child(streams=streams, folder=command.cwd or account.pw_dir, environment=environment),
             enter,
         ),
+        piped=piped,
     )
 
 
-def _started(cgroup: Path, stdin: bytes, begin: _Begin) -> Job:
+def _started(cgroup: Path, stdin: bytes, begin: _Begin, *, piped: bool = False) -> Job:
     cgroup.mkdir()
     # Files, not pipes: they need no reader, and a daemon that the command leaves behind does not block us. In memory, so
     # that we can still report a full disk.
@@ -123,15 +125,17 @@ def _started(cgroup: Path, stdin: bytes, begin: _Begin) -> Job:
     feed.seek(0)
     # Opened as root: the kernel checks the rights of the opener, and the child writes as another user.
     procs = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    pipe, output = os.pipe() if piped else (-1, os.dup(stdout.fileno()))
     try:
-        process = begin((feed.fileno(), stdout.fileno(), stderr.fileno()), lambda: _enter(procs))
+        process = begin((feed.fileno(), output, stderr.fileno()), lambda: _enter(procs))
     except BaseException:
         cgroup.rmdir()
         raise
     finally:
         feed.close()
         os.close(procs)
-    return Job(process=process, cgroup=cgroup, stdout=stdout, stderr=stderr)
+        os.close(output)
+    return Job(process=process, cgroup=cgroup, stdout=stdout, stderr=stderr, pipe=pipe)
 
 
 def wait(job: Job, *, timeout: float) -> bool:
@@ -168,6 +172,8 @@ def collect(job: Job) -> tuple[bytes, bytes]:
         stream.seek(0)
         outputs.append(stream.read())
         stream.close()
+    if job.pipe >= 0:
+        os.close(job.pipe)
     _remove_cgroup(job.cgroup)
     return outputs[0], outputs[1]
 
