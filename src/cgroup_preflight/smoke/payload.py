@@ -1,8 +1,8 @@
 """Waits inside a unit and pushes against its limits on request; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high or max; AMOUNT is
-the number of busy processes, of tasks, or of bytes, or the CPUs of load as a mask; SECONDS is the longest to try. Each line on stdout is a Python
+Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high, max, rival, keep or drop; AMOUNT
+is the number of busy processes, of tasks, or of bytes, or the CPUs of load as a mask; SECONDS is the longest to try. Each line on stdout is a Python
 literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
 
@@ -217,6 +217,48 @@ def eat(folder, amount, deadline, stop_at_high):
     say(eaten=total, finished=total >= amount, current=number(folder, "memory.current"))
 
 
+def rival(amount, deadline):
+    """Memory as programs have it, with a page table, so that the kernel compares this process with others when it kills."""
+    step, until, kept = 1 << 20, time.monotonic() + deadline, []
+    while len(kept) * step < amount and time.monotonic() < until:
+        kept.append(b"x" * step)
+    say(eaten=len(kept) * step)
+
+
+def keep(amount):
+    """Starts a child that has memory, which it keeps until `drop`, or until this process ends: its pid and a pipe, or None."""
+    stay, leave = os.pipe()
+    answer, tell = os.pipe()
+    try:
+        pid = os.fork()
+    except BlockingIOError:
+        pid = None
+    if pid == 0:
+        try:
+            os.close(leave)
+            kept = b"x" * amount
+            os.write(tell, b"%d" % len(kept))
+            os.read(stay, 1)
+        finally:
+            os._exit(0)
+    os.close(stay)
+    os.close(tell)
+    say(kept=int(os.read(answer, 32) or 0))
+    os.close(answer)
+    if pid is None:
+        os.close(leave)
+        return None
+    return pid, leave
+
+
+def drop(kept):
+    """Ends what `keep` started."""
+    pid, leave = kept
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os.close(leave)
+
+
 def number(folder, name):
     """The number in a file of one number, None when there is none."""
     value = text(folder, name).strip()
@@ -231,6 +273,8 @@ def push(kind, amount, folder, deadline):
         load(amount, deadline)
     elif kind == "tasks":
         crowd(folder, amount, deadline)
+    elif kind == "rival":
+        rival(amount, deadline)
     else:
         eat(folder, amount, deadline, kind == "high")
 
@@ -246,9 +290,10 @@ def in_child(kind, amount, folder, deadline):
     if pid == 0:
         status = 1
         try:
-            score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-            os.write(score, b"1000")
-            os.close(score)
+            if kind != "rival":
+                score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+                os.write(score, b"1000")
+                os.close(score)
             push(kind, amount, folder, deadline)
             status = 0
         finally:
@@ -277,13 +322,18 @@ def main():
     if sys.argv[1:]:
         # In a guest; each push is a fork.
         copy_at_fork()
-    rest = b""
+    rest, kept = b"", None
     say(up=os.getpid())
     while piece := os.read(0, 4096):
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             kind, amount, seconds, folder = line.decode().split(" ", 3)
-            (push if kind in ("cpu", "load") else in_child)(kind, int(amount), folder, float(seconds))
+            if kind in ("keep", "drop"):
+                if kept:
+                    drop(kept)
+                kept = keep(int(amount)) if kind == "keep" else None
+            else:
+                (push if kind in ("cpu", "load") else in_child)(kind, int(amount), folder, float(seconds))
             say(over=kind)
     # Without the interpreter's own end, which takes as long as half of its start.
     os._exit(0)

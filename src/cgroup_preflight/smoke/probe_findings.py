@@ -12,6 +12,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
+from cgroup_preflight.smoke.neighbour_findings import beside_findings, beside_words
 from cgroup_preflight.smoke.not_begun import full_slice
 from cgroup_preflight.smoke.probe_plan import KINDS, Probe, Untried
 from cgroup_preflight.smoke.probes import ProbeEvidence
@@ -34,10 +35,12 @@ _REPORT = Remedy(title="do not rely on limits of this host; check its kernel and
 
 def probe_findings(seen: Iterable[ProbeEvidence], untried: Iterable[Untried]) -> tuple[Finding, ...]:
     """One finding for each limit that was tested or could not be."""
+    seen = tuple(seen)
     found = [(item, _probed(item)) for item in seen]
     proven = [item.probe for item, finding in found if item.probe.kind == "max" and finding.status is Status.PASS]
     judged = (_out_of_reach(item) if _is_cut_off(item, finding, proven) else finding for item, finding in found)
-    return (*judged, *(_untried(item) for item in untried))
+    harmed = (finding for item in seen if item.beside for finding in beside_findings(item.probe, item.beside))
+    return (*judged, *harmed, *(_untried(item) for item in untried))
 
 
 def _is_cut_off(seen: ProbeEvidence, finding: Finding, proven: Iterable[Probe]) -> bool:
@@ -86,6 +89,8 @@ def _probed(seen: ProbeEvidence) -> Finding:
         judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max, "swap": _swap}[probe.kind]
         status, message, numbers = judge(seen)
         evidence.update(numbers)
+        if seen.beside and status is Status.PASS:
+            message += beside_words(seen.beside)
         first = _MEMORY_FIRST if probe.kind == "tasks" and _killed(seen) else _RETRY
         remedy = first if status is Status.UNVERIFIED else _REPORT
     return codes.LIMIT_ENFORCED.finding(

@@ -3,15 +3,25 @@
 import ast
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core.reading import Known, parsed, value_or
-from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.lifted import lifted
+from cgroup_preflight.smoke.neighbour import (
+    Beside,
+    Neighbour,
+    beside,
+    levels_above,
+    neighbour_of,
+    reached_first,
+    state_of,
+)
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
 
@@ -32,7 +42,10 @@ _OUTPUT_MAX = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEvidence:
-    """What one probe saw: `said` its own lines, `before` and `after` the target's counters."""
+    """What one probe saw: `said` its own lines, `before` and `after` the target's counters.
+
+    `beside` is what became of a neighbour meanwhile; None where there was none.
+    """
 
     probe: Probe
     cgroup: str
@@ -41,6 +54,7 @@ class ProbeEvidence:
     before: Mapping[str, int]
     after: Mapping[str, int]
     refused: str = ""
+    beside: Beside | None = None
 
 
 class Probes:
@@ -59,14 +73,20 @@ class Probes:
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
-        capacity: Capacity,
+        capacity: Capacity, peaks: Mapping[str, int] = MappingProxyType({}),
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
-        """One evidence for each probe, in order; calls `meanwhile` while their processes start. Raises HostError."""
+        """One evidence for each probe, in order; calls `meanwhile` while their processes start. Raises HostError.
+
+        `peaks`: the most memory that services had, in bytes, by unit.
+        """
         units = probe_units(scope, probes)
         if not units:
             meanwhile()
             return ()
         by_number = {number: unit for unit in units for number in unit.probes}
+        roof = {
+            self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"
+        }  # fmt: skip
         seen: dict[int, ProbeEvidence] = {}
         running: set[int] = set()
 
@@ -84,7 +104,9 @@ class Probes:
                 todo.remove(number)
                 running.add(number)
                 unit = by_number[number]
-                seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""))
+                usable = [one for one in some if one.unit not in refused]
+                mate = neighbour_of(unit, probe, usable, probes, peaks)
+                seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof)
                 running.remove(number)
 
         longest = _MEANWHILE_SECONDS + _UP_SECONDS + sum(_deadline(probe) * 2 + 1 for probe in probes)
@@ -96,7 +118,9 @@ class Probes:
                 self._together([lane(numbers) for numbers in lanes(scope, some)])
         return tuple(seen[number] for number in range(len(probes)))
 
-    def _push(self, item: ProbeUnit, probe: Probe, refused: str) -> Generator[None, None, ProbeEvidence]:
+    def _push(
+        self, item: ProbeUnit, probe: Probe, refused: str, mate: Neighbour | None, roof: Mapping[str, int]
+    ) -> Generator[None, None, ProbeEvidence]:  # fmt: skip
         own = self._payloads.cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
         said = _Said(self._payloads.output(item))
@@ -107,19 +131,71 @@ class Probes:
                                  refused=refused or "it did not start in time")  # fmt: skip
         reading = self._observer.read(target, probe.expectation.attribute)
         in_force = reading.value.strip() if isinstance(reading, Known) else None
+        seen = ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         if in_force is None or not agrees(probe.expectation, in_force):
-            return ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
+            return seen
+        if mate is None or not (yield from self._keep(mate)):
+            return (yield from self._pushed(item, seen))
+        return (yield from self._next_to(mate, item, seen, roof))
+
+    def _pushed(self, item: ProbeUnit, seen: ProbeEvidence, kind: str = "") -> Generator[None, None, ProbeEvidence]:
+        """Pushes once, as `kind` where it is another than that of the probe."""
+        probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
         before = self._events(target, own, probe.kind)
-        already, seconds = len(said.lines()), _deadline(probe)
+        seconds = _deadline(probe)
         with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
-            self._payloads.ask(item, f"{probe.kind} {probe.amount} {seconds:g} {self._mount}{target}")
-            yield from self._until(
-                lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own)
-            )
-        after = self._events(target, own, probe.kind)
-        return ProbeEvidence(
-            probe=probe, cgroup=target, in_force=in_force, said=said.lines()[already:], before=before, after=after
-        )
+            said = yield from self._ask(item, f"{kind or probe.kind} {probe.amount}", seconds, f"{self._mount}{target}")
+        return replace(seen, said=said, before=before, after=self._events(target, own, probe.kind))
+
+    def _ask(
+        self, item: ProbeUnit, words: str, seconds: float, folder: str
+    ) -> Generator[None, None, tuple[Mapping[str, object], ...]]:
+        """Gives a payload a line, and waits until it has answered, twice `seconds` at most; the answer."""
+        said, own = _Said(self._payloads.output(item)), self._payloads.cgroup(item)
+        already = len(said.lines())
+        self._payloads.ask(item, f"{words} {seconds:g} {folder}")
+        yield from self._until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
+        return said.lines()[already:]
+
+    def _keep(self, mate: Neighbour) -> Generator[None, None, bool]:
+        """Lets a neighbour keep memory; whether it does."""
+        said = _Said(self._payloads.output(mate.unit))
+        yield from self._until(said.up, _UP_SECONDS)
+        answer = (yield from self._ask(mate.unit, f"keep {mate.amount}", _DEADLINE, self._mount)) if said.up() else ()
+        return any(line.get("kept") for line in answer)
+
+    def _next_to(
+        self, mate: Neighbour, item: ProbeUnit, seen: ProbeEvidence, roof: Mapping[str, int]
+    ) -> Generator[None, None, ProbeEvidence]:  # fmt: skip
+        """Pushes while a neighbour has memory.
+
+        Where another limit is in the way then, once more without the neighbour, for the limit itself. Where it is one
+        around both, also once as a program does it, for whom the kernel kills.
+        """
+        now, first, found = yield from self._watched(mate, item, seen, roof)
+        if now.after.get("oom", 0) > now.before.get("oom", 0):
+            return replace(now, beside=found)
+        if any(line.get("finished") for line in now.said):
+            return now
+        alone = yield from self._pushed(item, seen)
+        if not first:
+            return alone
+        if (yield from self._keep(mate)):
+            _, again, hit = yield from self._watched(mate, item, seen, roof, "rival")
+            found = hit if again else found
+        return replace(alone, beside=found)
+
+    def _watched(
+        self, mate: Neighbour, item: ProbeUnit, seen: ProbeEvidence, roof: Mapping[str, int], kind: str = ""
+    ) -> Generator[None, None, tuple[ProbeEvidence, bool, Beside | None]]:  # fmt: skip
+        """One push next to a neighbour, which drops its memory then; whether a limit around both acted first."""
+        observer, own, place = self._observer, self._payloads.cgroup(item), self._payloads.cgroup(mate.unit)
+        states, before = state_of(observer, place), levels_above(observer, own)
+        now = yield from self._pushed(item, seen, kind)
+        after = levels_above(observer, own)
+        found = beside(mate, (states, state_of(observer, place)), before, after, seen.probe, roof)
+        yield from self._ask(mate.unit, "drop 0", _DEADLINE, self._mount)
+        return now, reached_first(before, after) is not None, found
 
     def _in_the_way(self, item: ProbeUnit, probe: Probe, own: str, target: str) -> Iterator[tuple[str, str]]:
         """Limits that act before this one: cgroups and their files.

@@ -127,7 +127,7 @@ def prove(
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
             with started_traces(engine, door.clock, traced, run_name, folder) as finish:
-                pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
+                pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
             weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
@@ -139,6 +139,12 @@ def prove(
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _peaks(seen: Sequence[ServiceEvidence]) -> dict[str, int]:
+    """The most memory that services had, in bytes, by unit."""
+    known = ((one.service.unit, value_or(one.counters.memory_peak, None)) for one in seen if one.counters)
+    return {unit: peak for unit, peak in known if peak}
 
 
 def _of_services(

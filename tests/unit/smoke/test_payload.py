@@ -104,3 +104,32 @@ def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(monkeypa
     monkeypatch.setattr(payload.time, "sleep", lambda _seconds: None)
     payload.burn(str(tmp_path), 0, 5.0)
     assert [line["longest"] for line in said] == [ends_at]
+
+
+def test_keeps_memory_in_a_child_until_it_is_dropped():
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", PAYLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    with process:
+        said = [ast.literal_eval(process.stdout.readline())]
+        for line, count in (("keep 8388608 5 /", 2), ("keep 4096 5 /", 2), ("drop 0 5 /", 1), ("drop 0 5 /", 1)):
+            process.stdin.write(f"{line}\n")
+            said += [ast.literal_eval(process.stdout.readline()) for _ in range(count)]
+            # Linux's list of children: the second `keep` replaces the first.
+            with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+                assert len(file.read().split()) == ("keep" in line)
+        process.stdin.close()
+    assert said[1:] == [
+        {"kept": 8 << 20}, {"over": "keep"}, {"kept": 4096}, {"over": "keep"}, {"over": "drop"}, {"over": "drop"},
+    ]  # fmt: skip
+
+
+def test_competes_with_memory_as_programs_have_it(tmp_path):
+    _, eaten, over = answers(f"rival {3 << 20} 50 {tmp_path}")
+    assert (eaten, over) == ({"eaten": 3 << 20}, {"over": "rival"})
+
+
+def test_what_it_keeps_ends_with_it(tmp_path):
+    before = time.monotonic()
+    answers(f"keep 4096 50 {tmp_path}")
+    assert time.monotonic() - before < 30

@@ -1,0 +1,72 @@
+"""A service that reaches its MemoryMax next to one with memory of its own: on a real kernel, with room for both and without."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.lab.configs import Lab, Outcome, config, service
+from tests.lab.test_smoke_limits import meddling
+
+#: Twenty-four megabytes that the service keeps.
+_WORKING = 'x = b"x" * (24 << 20); print("working", flush=True); import time; time.sleep(300)'
+
+
+def _pair(name: str, *, limit: str, working: str) -> dict[str, Mapping[str, object]]:
+    """A service with this limit, and one with a working set, in the slice of this name."""
+    return {
+        f"{name}-grows": service("/bin/sleep", "315", slice=name, MemoryMax=limit),
+        f"{name}-works": service(
+            "/usr/bin/python3", "-c", _WORKING, ready="log:working", slice=name, MemoryMax=working
+        ),
+    }
+
+
+def _next_to(outcome: Outcome, name: str) -> tuple[str, list[tuple[str, str]]]:
+    """What was found about MemoryMax of the service that grows, and what about its neighbour."""
+    found = outcome.findings("CGP511", f"{name}-grows")
+    (limit,) = [item for item in found if item["message"].startswith("MemoryMax: ")]
+    assert limit["status"] == "pass", limit
+    return limit["message"], [(item["status"], item["message"]) for item in found if item is not limit]
+
+
+@pytest.fixture(scope="module")
+def neighbours(boot) -> Outcome:
+    """One run: a slice with room for both services, one in which the larger is that which grows, and one where it is not."""
+    slices = {"roomy": {"MemoryMax": "192M"}, "tight": {"MemoryMax": "64M"}, "small": {"MemoryMax": "54M"}}
+    services = {
+        **_pair("roomy", limit="48M", working="64M"),
+        **_pair("tight", limit="50M", working="46M"),
+        **_pair("small", limit="40M", working="42M"),
+    }
+    lab = Lab(boot())
+    return lab.run("smoke", folder=lab.write("neighbours", config(services, slices)))
+
+
+def test_a_service_at_its_limit_leaves_its_neighbour_alone(neighbours: Outcome) -> None:
+    message, others = _next_to(neighbours, "roomy")
+    assert "; roomy-works next to it kept its 26" in message
+    assert others == []
+
+
+def test_a_slice_whose_limit_is_reached_first_is_named_with_the_process_that_is_killed(neighbours: Outcome) -> None:
+    """Legal, and so a warning: its services may use more together than the slice has."""
+    for name, size, hit in (("tight", "64M", "the probe"), ("small", "54M", "small-works, which had 26M")):
+        _, ((status, message),) = _next_to(neighbours, name)
+        assert status == "warn", message
+        assert f"the memory of {name}.slice ({size}) was used up before MemoryMax" in message
+        assert f"the kernel killed {hit}" in message
+    assert (neighbours.verdict, neighbours.exit_status) == ("pass", 0)
+
+
+def test_a_slice_that_has_less_than_the_plan_gives_it_fails(boot) -> None:
+    """Lowered only while the neighbour keeps its memory, so what was read before was right."""
+    lab = Lab(boot())
+    services, slices = _pair("roomy", limit="48M", working="64M"), {"roomy": {"MemoryMax": "192M"}}
+    folder = lab.write("lowered", config(services, slices))
+    kept = "for f in /sys/fs/cgroup/cgpf*.slice/*roomy.slice; do [ $(cat $f/*_probe*/cgroup.procs | wc -l) -gt 2 ]"
+    with meddling(lab, f"{kept} && echo 58M > $f/memory.max; done"):
+        outcome = lab.run("smoke", folder=folder)
+    (found,) = [item for item in outcome.findings("CGP511", "roomy-grows") if "next to roomy-works" in item["message"]]
+    assert found["status"] == "fail", found
+    assert "the plan gives roomy.slice room for both" in found["message"]
+    assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
