@@ -47,7 +47,7 @@ def read_bytes(unit, number):
     for line in (_ROOT / f"system.slice/{unit}/io.stat").read_text().splitlines():
         device, *pairs = line.split()
         if device == number:
-            return int(dict(pair.split("=") for pair in pairs)["rbytes"])
+            return int(dict(pair.split("=") for pair in pairs).get("rbytes", 0))
     return 0
 
 

@@ -1,8 +1,9 @@
 """Runs in the guest: the load probe of one config with the engine `systemd`, as root; prints the finding as JSON.
 
-    python3 load_inside.py CONFIG [few|all] [FILE=TEXT]
+    python3 load_inside.py CONFIG [few|all|free] [FILE=TEXT]
 
-`all` binds the processes of each service to all CPUs, one to each. With `FILE=TEXT`, the end of a path below the cgroup
+`all` binds the processes of each service to all CPUs, one to each. `free` has one process for each service, which is bound to
+no CPU, so that there is a CPU for each. With `FILE=TEXT`, the end of a path below the cgroup
 of the run, that file is changed after everything has started: what the kernel does then is not what the plan says.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 from cgroup_preflight.cli.common import load_config
@@ -49,12 +51,32 @@ class Changed(ServicePayloads):
         super().ask(item, line)
 
 
+class Free(Changed):
+    """Payloads with one process each, on any CPU."""
+
+    def ask(self, item, line):
+        _, _, seconds, folder = line.split(" ", 3)
+        super().ask(item, f"cpu 1 {seconds} {folder}")
+
+
 def on_all(load, plan, cpus):
     """The same processes on all CPUs, with the plan's quotas in force."""
     tree = replace(share_tree(plan, cpus), cpus=cpus)
     masks = dict.fromkeys(load.masks, sum(1 << cpu for cpu in cpus))
     hogs = tuple(replace(item, settings=_service(plan, load.unit_of[item.unit]).settings) for item in load.hogs)
     return replace(load, cpus=cpus, tree=tree, masks=masks, hogs=hogs, lifted=())
+
+
+def free(load, cpus):
+    """One process each that may run on all CPUs; there have to be more CPUs than processes."""
+    tree = load.tree
+    top = _of_one_cpu(tree.top, cpus)
+    return replace(load, cpus=cpus, tree=replace(tree, top=top, cpus=cpus))
+
+
+def _of_one_cpu(node, cpus):
+    children = tuple(_of_one_cpu(child, cpus) for child in node.children)
+    return replace(node, cpus=cpus, children=children, **({} if children else {"most": Fraction(1)}))
 
 
 def _service(plan, unit):
@@ -74,12 +96,14 @@ def main(path, places="few", change=""):
         return untested(reason)
     if places == "all":
         load = on_all(load, plan, cpus)
+    if places == "free":
+        load = free(load, cpus)
     with (
         tempfile.TemporaryDirectory(prefix=f"{name}-") as folder,
         run_scope.run_scope(engine, door, plan, name, facts.mount_point) as run,
     ):
         place = LoadPlace(
-            payloads=Changed(engine, run.cgroups, folder, None, change=change), engine=engine,
+            payloads=(Free if places == "free" else Changed)(engine, run.cgroups, folder, None, change=change), engine=engine,
             observer=Observer(door.files, facts.mount_point), door=door, slices=run.cgroups,
         )  # fmt: skip
         (found,) = LoadProbe(load, place).run()

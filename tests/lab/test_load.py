@@ -83,6 +83,17 @@ def test_weights_divide_as_the_model_says_where_there_are_many_cpus(lab: Lab, na
     assert found["evidence"]["cpus"] == {"few": "3", "all": "0-3"}[cpus]
 
 
+@_MANY
+def test_weights_do_nothing_where_there_is_a_cpu_for_each(lab: Lab) -> None:
+    """The scenario `weight_underprovisioned`: one thread each and CPUs to spare, so each has a CPU whatever its weight is."""
+    found = _probe(lab, "overprovisioned", cpus="free")
+    assert found["status"] == "pass", found
+    assert found["evidence"]["largest_error_points"] <= 3
+    shares = [text for name, text in found["evidence"].items() if name.endswith(".service")]
+    assert len(shares) == 3
+    assert all(30 <= float(text.partition("%")[0]) <= 37 for text in shares), shares
+
+
 def test_a_weight_that_is_not_in_force_is_no_pass(lab: Lab) -> None:
     """On a quiet guest a fail; one whose host is busy may only say that it cannot tell."""
     found = _probe(lab, "overprovisioned", "-_load-0.service/cpu.weight=600")

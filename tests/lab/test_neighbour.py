@@ -1,5 +1,6 @@
 """A service that reaches its MemoryMax next to one with memory of its own: on a real kernel, with room for both and without."""
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -44,7 +45,7 @@ def neighbours(boot) -> Outcome:
 
 def test_a_service_at_its_limit_leaves_its_neighbour_alone(neighbours: Outcome) -> None:
     message, others = _next_to(neighbours, "roomy")
-    assert "; roomy-works next to it kept its 26" in message
+    assert re.search(r"; roomy-works next to it kept its 2[5-9]", message), message
     assert others == []
 
 
