@@ -2,7 +2,8 @@
 
     python3 io_weight_inside.py none|bfq|io.cost WEIGHT WEIGHT
 
-The device is one that the kernel plays (null_blk), which takes a millisecond for each read, four at a time. Prints what the kernel
+The device is one that the kernel plays (null_blk), which takes 20 milliseconds for each read, one at a time: less
+than even an emulated CPU can ask for, so that the device is what all wait for. Prints what the kernel
 has in io.weight and io.bfq.weight of both, and the bytes that each read in the same time, as JSON.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 DEVICE = "nullb0"
 READERS = 8
-SECONDS = 8.0
+SECONDS = 12.0
 _QUEUE = Path(f"/sys/block/{DEVICE}/queue")
 _ROOT = Path("/sys/fs/cgroup")
 _READER = f"""
@@ -30,7 +31,7 @@ while True:
 
 def prepare(way):
     """The device, with this way to weigh and no other."""
-    words = ["queue_mode=2", "irqmode=2", "completion_nsec=1000000", "hw_queue_depth=4", "submit_queues=1", "gb=1"]
+    words = ["queue_mode=2", "irqmode=2", "completion_nsec=20000000", "hw_queue_depth=1", "submit_queues=1", "gb=1"]
     subprocess.run(["modprobe", "bfq"], check=True)
     subprocess.run(["modprobe", "null_blk", "nr_devices=1", *words], check=True)
     (_QUEUE / "scheduler").write_text("bfq" if way == "bfq" else "none")
@@ -38,7 +39,7 @@ def prepare(way):
     on = way == "io.cost"
     (_ROOT / "io.cost.qos").write_text(f"{number} enable={int(on)} ctrl=user rpct=0 wpct=0 min=100 max=100")
     if on:
-        model = " ".join(f"{kind}bps=100000000 {kind}seqiops=1000 {kind}randiops=1000" for kind in "rw")
+        model = " ".join(f"{kind}bps=2600000 {kind}seqiops=100 {kind}randiops=100" for kind in "rw")
         (_ROOT / "io.cost.model").write_text(f"{number} ctrl=user model=linear {model}")
     return number
 
