@@ -2,7 +2,7 @@
 
     python3 io_weight_inside.py none|bfq|io.cost WEIGHT WEIGHT
 
-The device is one that the kernel plays (null_blk), which takes 20 milliseconds for each read, one at a time: less
+The device is one that the kernel plays (null_blk), which takes 160 milliseconds for each read, eight at a time: less
 than even an emulated CPU can ask for, so that the device is what all wait for. Prints what the kernel
 has in io.weight and io.bfq.weight of both, and the bytes that each read in the same time, as JSON.
 """
@@ -31,7 +31,7 @@ while True:
 
 def prepare(way):
     """The device, with this way to weigh and no other."""
-    words = ["queue_mode=2", "irqmode=2", "completion_nsec=20000000", "hw_queue_depth=1", "submit_queues=1", "gb=1"]
+    words = ["queue_mode=2", "irqmode=2", "completion_nsec=160000000", "hw_queue_depth=8", "submit_queues=1", "gb=1"]
     subprocess.run(["modprobe", "bfq"], check=True)
     subprocess.run(["modprobe", "null_blk", "nr_devices=1", *words], check=True)
     (_QUEUE / "scheduler").write_text("bfq" if way == "bfq" else "none")
