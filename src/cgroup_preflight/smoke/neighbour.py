@@ -39,9 +39,9 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a neighbour has: bytes of anonymous memory, kills for memory, and of these how often its own limit was why."""
+    """What a neighbour has: bytes of memory that only swap can take, kills for memory, and of these how often its own limit was why."""
 
-    anon: int
+    bytes: int
     kills: int
     own: int
 
@@ -106,7 +106,7 @@ def levels_above(observer: Observer, cgroup: str) -> tuple[Level, ...]:
 def state_of(observer: Observer, cgroup: str) -> State:
     """The neighbour now."""
     return State(
-        anon=_keyed(observer, cgroup, "memory.stat").get("anon", 0),
+        bytes=sum(_keyed(observer, cgroup, "memory.stat").get(name, 0) for name in ("anon", "shmem")),
         kills=_keyed(observer, cgroup, "memory.events").get("oom_kill", 0),
         own=_keyed(observer, cgroup, "memory.events.local").get("oom", 0),
     )
@@ -136,7 +136,7 @@ def beside(
     pressed = next((b.cgroup for a, b in zip(before, after, strict=True) if b.pressed > a.pressed), "")
     room = roof.get(first.cgroup, 0) if first else 0
     return Beside(
-        label=neighbour.label, kept=neighbour.amount, lost=max(early.anon - late.anon, 0), killed=late.kills > early.kills,
+        label=neighbour.label, kept=neighbour.amount, lost=max(early.bytes - late.bytes, 0), killed=late.kills > early.kills,
         first=first.cgroup if first else "", limit=first.limit if first else None, pressed=pressed,
         promised=room >= probe.limit + neighbour.amount + OVER,
     )  # fmt: skip

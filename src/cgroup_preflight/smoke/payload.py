@@ -1,7 +1,7 @@
 """Waits inside a unit and pushes against its limits on request; prints what the kernel said.
 
 Standard library only and no import of this package: it is started as a plain script with `python -I -S`.
-Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high, max, rival, keep or drop; AMOUNT
+Call: payload.py [INPUT OUTPUT], files in place of stdin and stdout. Each line on stdin is `KIND AMOUNT SECONDS CGROUP_FOLDER`; KIND is cpu, load, tasks, high, max, rival, keep, own or drop; AMOUNT
 is the number of busy processes, of tasks, or of bytes, or the CPUs of load as a mask; SECONDS is the longest to try. Each line on stdout is a Python
 literal, because importing json takes as long as all the rest. A line with `over` ends the answer.
 """
@@ -225,8 +225,11 @@ def rival(amount, deadline):
     say(eaten=len(kept) * step)
 
 
-def keep(amount):
-    """Starts a child that has memory, which it keeps until `drop`, or until this process ends: its pid and a pipe, or None."""
+def keep(kind, amount):
+    """Starts a child that has memory, which it keeps until `drop`, or until this process ends: its pid and a pipe, or None.
+
+    With `own` as programs have it, as `rival`; else in a file in memory, as `eat`, which takes much less time.
+    """
     stay, leave = os.pipe()
     answer, tell = os.pipe()
     try:
@@ -236,8 +239,12 @@ def keep(amount):
     if pid == 0:
         try:
             os.close(leave)
-            kept = b"x" * amount
-            os.write(tell, b"%d" % len(kept))
+            if kind == "own":
+                kept = b"x" * amount
+            else:
+                kept = os.memfd_create("kept")
+                os.posix_fallocate(kept, 0, amount)
+            os.write(tell, b"%d" % (amount if kept else 0))
             os.read(stay, 1)
         finally:
             os._exit(0)
@@ -328,10 +335,10 @@ def main():
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             kind, amount, seconds, folder = line.decode().split(" ", 3)
-            if kind in ("keep", "drop"):
+            if kind in ("keep", "own", "drop"):
                 if kept:
                     drop(kept)
-                kept = keep(int(amount)) if kind == "keep" else None
+                kept = keep(kind, int(amount)) if kind != "drop" else None
             else:
                 (push if kind in ("cpu", "load") else in_child)(kind, int(amount), folder, float(seconds))
             say(over=kind)

@@ -157,11 +157,11 @@ class Probes:
         yield from self._until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
         return said.lines()[already:]
 
-    def _keep(self, mate: Neighbour) -> Generator[None, None, bool]:
-        """Lets a neighbour keep memory; whether it does."""
+    def _keep(self, mate: Neighbour, kind: str = "keep") -> Generator[None, None, bool]:
+        """Lets a neighbour keep memory; whether it does. With the kind `own` it is in page tables as that of a program."""
         said = _Said(self._payloads.output(mate.unit))
         yield from self._until(said.up, _UP_SECONDS)
-        answer = (yield from self._ask(mate.unit, f"keep {mate.amount}", _DEADLINE, self._mount)) if said.up() else ()
+        answer = (yield from self._ask(mate.unit, f"{kind} {mate.amount}", _DEADLINE, self._mount)) if said.up() else ()
         return any(line.get("kept") for line in answer)
 
     def _next_to(
@@ -180,7 +180,7 @@ class Probes:
         alone = yield from self._pushed(item, seen)
         if not first:
             return alone
-        if (yield from self._keep(mate)):
+        if (yield from self._keep(mate, "own")):
             _, again, hit = yield from self._watched(mate, item, seen, roof, "rival")
             found = hit if again else found
         return replace(alone, beside=found)

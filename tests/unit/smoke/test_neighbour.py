@@ -83,8 +83,8 @@ def level(cgroup="/a", oom=0, pressed=0, limit=None):
     return Level(cgroup=cgroup, oom=oom, pressed=pressed, limit=limit)
 
 
-def state(anon=10 * MIB, kills=0, own=0):
-    return State(anon=anon, kills=kills, own=own)
+def state(size=10 * MIB, kills=0, own=0):
+    return State(bytes=size, kills=kills, own=own)
 
 
 def test_the_nearest_level_without_memory_is_named():
@@ -99,7 +99,7 @@ def test_the_plan_has_room_for_both_or_not(room, promised):
     probes, _ = units_of(PAIR)
     mate = chosen(PAIR)
     after = level(oom=1, pressed=4, limit=70 * MIB)
-    found = beside(mate, (state(), state(anon=MIB, kills=1)), [level()], [after], probes[0], room)
+    found = beside(mate, (state(), state(size=MIB, kills=1)), [level()], [after], probes[0], room)
     assert (found.lost, found.killed, found.first, found.limit) == (9 * MIB, True, "/a", 70 * MIB)
     assert (found.pressed, found.promised) == ("/a", promised)
 
@@ -150,9 +150,9 @@ class Kernel:
     def __call__(self, kind: str, cgroup: str, unit: Unit) -> str:
         files = self.trial.machine.files
         self.asked.append((kind, unit.name))
-        if kind == "keep":
-            files[f"{MOUNT}{unit.cgroup}/memory.stat"] = f"anon {8 * MIB}\n"
-            return "{'kept': 8388608}\n{'over': 'keep'}\n"
+        if kind in ("keep", "own"):
+            files[f"{MOUNT}{unit.cgroup}/memory.stat"] = f"anon {MIB}\nshmem {7 * MIB}\n"
+            return f"{{'kept': 8388608}}\n{{'over': '{kind}'}}\n"
         if unit.name == WEB and cgroup == unit.cgroup and kind in ("max", "rival"):
             which = self.pushes.pop(0)
             if which == "own":
@@ -198,7 +198,7 @@ def test_one_push_is_enough_where_the_own_limit_acts(tried):
 def test_where_the_slice_has_too_little_the_limit_is_tested_alone_and_then_both_compete(tried, last, words):
     kernel, seen = tried("slice", "own", last)
     assert kernel.asked[:7] == [
-        ("keep", WRITER), ("max", WEB), ("drop", WRITER), ("max", WEB), ("keep", WRITER), ("rival", WEB), ("drop", WRITER),
+        ("keep", WRITER), ("max", WEB), ("drop", WRITER), ("max", WEB), ("own", WRITER), ("rival", WEB), ("drop", WRITER),
     ]  # fmt: skip
     limit, harm = probe_findings([seen], [])
     assert limit.status is Status.PASS

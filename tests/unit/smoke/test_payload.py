@@ -112,15 +112,15 @@ def test_keeps_memory_in_a_child_until_it_is_dropped():
     )
     with process:
         said = [ast.literal_eval(process.stdout.readline())]
-        for line, count in (("keep 8388608 5 /", 2), ("keep 4096 5 /", 2), ("drop 0 5 /", 1), ("drop 0 5 /", 1)):
+        for line, count in (("keep 8388608 5 /", 2), ("own 4096 5 /", 2), ("drop 0 5 /", 1), ("drop 0 5 /", 1)):
             process.stdin.write(f"{line}\n")
             said += [ast.literal_eval(process.stdout.readline()) for _ in range(count)]
-            # Linux's list of children: the second `keep` replaces the first.
+            # Linux's list of children: the second replaces the first.
             with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-                assert len(file.read().split()) == ("keep" in line)
+                assert len(file.read().split()) == ("drop" not in line)
         process.stdin.close()
     assert said[1:] == [
-        {"kept": 8 << 20}, {"over": "keep"}, {"kept": 4096}, {"over": "keep"}, {"over": "drop"}, {"over": "drop"},
+        {"kept": 8 << 20}, {"over": "keep"}, {"kept": 4096}, {"over": "own"}, {"over": "drop"}, {"over": "drop"},
     ]  # fmt: skip
 
 
