@@ -24,8 +24,8 @@ _VERIFY_SECONDS = 10.0
 _POLL = 0.25
 #: How often OOM kills are looked for.
 _KILL_POLL = 0.1
-#: How often a restoration is tried before the rollout is stuck.
-_RESTORES = 3
+#: How often a restoration is tried before the rollout is stuck, and seconds after a try without an answer.
+_RESTORES, _RESTORE_PAUSE = 3, 5.0
 
 
 class Runner:
@@ -328,6 +328,7 @@ class Runner:
                     self._hands.manager.disarm()
             except HostError as error:
                 why = f"{error.message} ({error.where})"
+                self._clock.sleep(_RESTORE_PAUSE)
             if not why:
                 self._add("restored", by=by, left=list(left))
                 self._hands.clean()

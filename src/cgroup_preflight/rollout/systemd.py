@@ -61,8 +61,7 @@ class Systemd:
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         """As `Manager.show`."""
-        done = self._systemctl("show", f"--property={','.join(_SHOWN)}", "--", *units)
-        return {item["Id"]: _shown(item) for item in parse_unit_show(done.stdout) if "Id" in item}
+        return {unit: _shown(item) for unit, item in self._shown_by_program(units, _SHOWN).items()}
 
     def values(self, units: Sequence[str]) -> dict[str, Values]:
         """As `Manager.values`: over the manager's own socket where this process is root."""
@@ -259,8 +258,18 @@ class Systemd:
         if self._bus is not None:
             with suppress(bus.BusError):
                 return dict(self._bus.show(units, names))
-        done = self._systemctl("show", f"--property={','.join(names)}", "--", *units)
-        return {item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item}
+        return self._shown_by_program(units, names)
+
+    def _shown_by_program(self, units: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """As `_show`. A manager that cannot be reached is an error: no answer must not look like units without limits."""
+        words = ("show", f"--property={','.join(names)}")
+        done = self._systemctl(*words, "--", *units)
+        found: dict[str, Mapping[str, str]] = {
+            item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item
+        }
+        if done.returncode and not found:
+            raise _refused(done, *words)
+        return found
 
     def _asked(self, member: str, *words: str) -> bool:
         """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""
@@ -279,11 +288,15 @@ class Systemd:
     def _require(self, *words: str) -> None:
         done = self._systemctl(*words)
         if done.returncode:
-            raise HostError(error_words(done), where=f"systemctl {' '.join(words)}",
-                            remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)))  # fmt: skip
+            raise _refused(done, *words)
 
     def _answer(self, argv: tuple[str, ...], *, timeout: float = _TIMEOUT, stdin: bytes = b"") -> Completed:
         return answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
+
+
+def _refused(done: Completed, *words: str) -> HostError:
+    return HostError(error_words(done), where=f"systemctl {' '.join(words)}",
+                     remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)))  # fmt: skip
 
 
 def _shown(item: Mapping[str, str]) -> Shown:

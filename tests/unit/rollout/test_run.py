@@ -440,3 +440,22 @@ def test_a_timer_that_begins_while_it_is_stopped_is_no_promotion(game):
     game.manager.disarm = disarm
     assert game.play().phase is Phase.ROLLED_BACK
     assert game.is_old()
+
+
+@pytest.mark.parametrize("answers_again", [True, False])
+def test_a_manager_that_shows_nothing_is_not_somebody_else(tmp_path, answers_again):
+    game = Game(str(tmp_path), {"a.slice": {"CPUQuota": 200 * PERCENT}}, {"a.slice": {"CPUQuota": 100 * PERCENT}})
+    shown, silent = game.manager.values, []
+
+    def values(units):
+        changed = game.manager.memory["a.slice"]["CPUQuota"] != 200 * PERCENT
+        if changed and not silent:
+            silent.append(game.clock.now)
+        return {} if silent and (not answers_again or game.clock.now < silent[0] + 5.0) else shown(units)
+
+    game.manager.values = values
+    state = game.play()
+    assert "does not show CPUQuota" in state.reason
+    assert state.left == ()
+    assert state.phase is (Phase.ROLLED_BACK if answers_again else Phase.STUCK)
+    assert not answers_again or game.is_old()

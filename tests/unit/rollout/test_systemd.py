@@ -250,3 +250,16 @@ def test_whose_timer_runs():
 def test_a_reload_that_fails_is_an_error():
     with pytest.raises(HostError, match="denied"):
         manager(Programs(daemon_reload=(1, "", "denied"))).reload()
+
+
+def test_a_manager_that_cannot_be_reached_is_an_error_and_no_unit_without_limits():
+    deaf = manager(Programs(show=(1, "", "Failed to connect to bus: Connection refused\n")))
+    for ask in (deaf.show, deaf.values, deaf.services):
+        with pytest.raises(HostError, match="Connection refused"):
+            ask(["api.slice"])
+    with pytest.raises(HostError, match="Connection refused"):
+        deaf.armed_for()
+    # One unit of several that has no valid name says nothing about the others.
+    assert "api.slice" in manager(Programs(show=(1, SHOWN, "Failed to get properties"))).show(
+        ["api.slice", "x@.service"]
+    )
