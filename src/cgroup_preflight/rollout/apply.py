@@ -90,7 +90,11 @@ class Hands:
     def arm(self, left: Sequence[str] = (), *, persistent: bool = False) -> None:
         """Starts the timer; what it needs is on the disk before. `persistent`: a start of the host starts it, too."""
         copies, removed = dict[str, str](), list[str]()
-        for number, (path, text) in enumerate(self._files(left)):
+        needed = dict(self._files(left))
+        # Numbered whatever is left out: a timer that runs already has the names.
+        for number, (path, text) in enumerate(self._files(())):
+            if path not in needed:
+                continue
             if text is None:
                 removed.append(path)
             else:

@@ -93,6 +93,12 @@ def _end(state: State, records: Sequence[Record], *, wanted: bool, by_timer: boo
         "stages": state.stages,
         "seconds": round(seconds, 3),
     }
+    if state.phase is Phase.DONE and wanted:
+        # It ended while the other tool was told to take it back.
+        return codes.ROLLOUT.finding(
+            Status.FAIL, name, "too late to take it back: the new values are persistent",
+            Remedy(title="put the old values into the config, and run `rollout apply`"), evidence=evidence,
+        )  # fmt: skip
     if state.phase is Phase.DONE:
         return codes.ROLLOUT.finding(
             Status.PASS, name, f"the new values are persistent after {state.stages} steps", evidence=evidence

@@ -14,7 +14,7 @@ from cgroup_preflight.rollout.base import Clock, Watcher
 from cgroup_preflight.rollout.journal import Journal, JournalError
 from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
-from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
+from cgroup_preflight.rollout.machine import ENDS, Act, Phase, State, next_act
 from cgroup_preflight.rollout.memory import is_ready
 from cgroup_preflight.rollout.outcome import sample_line
 from cgroup_preflight.rollout.stages import Stage
@@ -58,6 +58,9 @@ class Runner:
         }  # fmt: skip
         try:
             self._begin()
+            if self.state.phase not in (*ENDS, Phase.STUCK, Phase.RESTORING):
+                # Before the first change: a service that fails at once must not look as if it had been so before.
+                self._try(self._watcher.begin)
             while self.state.phase not in (*ENDS, Phase.STUCK):
                 if not self._is_over():
                     self._try(acts[next_act(self.state)])
@@ -291,23 +294,20 @@ class Runner:
 
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
-        since = next(
-            (
-                item["at"]
-                for item in self._since_step()
-                if item["kind"] == "judged" and item["verdict"] == "inconclusive"
-            ),
-            self._clock.wall(),
-        )
-        if self._clock.wall() - since >= self._config.deadline:
+        if self._clock.wall() - self._paused_at() >= self._config.deadline:
             self._roll_back(f"no verdict within {self._config.deadline:g}s: {self.state.reason}")
         else:
             self._add("watch")
 
-    def _since_step(self) -> Sequence[Record]:
-        records = self._journal.records
-        last = max(number for number, item in enumerate(records) if item["kind"] in ("begin", "step"))
-        return records[last:]
+    def _paused_at(self) -> float:
+        """Since when there is no verdict, in seconds of the wall clock; a pause before an earlier verdict is over."""
+        since = self._clock.wall()
+        for record in reversed(self._journal.records):
+            if record["kind"] == "judged" and record["verdict"] == "inconclusive":
+                since = record["at"]
+            elif record["kind"] != "watch":
+                break
+        return since
 
     def _condemn(self) -> None:
         self._roll_back(self.state.reason)

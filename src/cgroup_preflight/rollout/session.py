@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.config.model import Rollout
@@ -142,7 +142,7 @@ def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Cal
     rollout = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
     saved = Saved(
         rollout=rollout, boot=host.manager.boot(), manager=host.manager.name, units=prepared.units, stages=prepared.stages,
-        baseline=baseline, control=control, config=config, kills=watch.killed(),
+        baseline=baseline, control=control, config=config, kills=watch.killed(), services=watch.states(),
     )  # fmt: skip
     journal = journals.create(os.path.join(folder, f"{rollout}.journal"))
     journal.add("begin", time.time(), **fields(saved))
@@ -161,7 +161,7 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 
 
 def _watch(
-    host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, killed: Mapping[str, int] | None = None
+    host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, saved: Saved | None = None
 ) -> Watch:
     def ask() -> tuple[object, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
@@ -171,7 +171,7 @@ def _watch(
     return Watch(
         Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
         services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
-        killed=killed,
+        killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable
     hands = Hands(
         host.manager, saved.units, rollout=saved.rollout, folder=folder, page=host.page, seconds=config.restore_after
     )
-    watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved.kills)
+    watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved)
     wish = abort_file(folder, saved.rollout)
     return Runner(
         hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),

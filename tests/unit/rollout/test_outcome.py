@@ -72,3 +72,12 @@ def test_a_kernel_that_has_another_value_than_the_manager_is_named(game):
     game.manager.kernel["a.slice"]["CPUQuota"] = 30 * PERCENT
     ((_, text),) = _now(game)
     assert text.startswith("a.slice CPUQuota is 30000 100000 now")
+
+
+def test_an_abort_that_came_too_late_is_no_success(game):
+    game.play()
+    read = journals.read(game.path)
+    assert findings_of(read.state, read.records)[-1].status is Status.PASS
+    end = findings_of(read.state, read.records, wanted=True)[-1]
+    assert end.status is Status.FAIL
+    assert "too late to take it back" in end.message

@@ -1,5 +1,6 @@
 """Whole rollouts on a manager that is played: good ones, harmful ones, and those that are killed anywhere."""
 
+import dataclasses
 import errno
 import os
 
@@ -459,3 +460,52 @@ def test_a_manager_that_shows_nothing_is_not_somebody_else(tmp_path, answers_aga
     assert state.left == ()
     assert state.phase is (Phase.ROLLED_BACK if answers_again else Phase.STUCK)
     assert not answers_again or game.is_old()
+
+
+def test_a_service_that_fails_as_soon_as_the_first_value_is_set_is_seen(game):
+    class Watcher(PlayedWatcher):
+        """Knows a service only from `begin` on, as the real one."""
+
+        known = None
+
+        def has_failed(self):
+            return game.manager.memory["a.slice"] != game.old["a.slice"] or self.known == "failed"
+
+        def begin(self):
+            self.known = self.known or ("failed" if self.has_failed() else "active")
+
+        def alarms(self):
+            return ("a.service failed",) if self.known == "active" and self.has_failed() else ()
+
+        kills = alarms
+
+    game.watcher = Watcher()
+    state = game.play()
+    assert (state.phase, state.stage, state.reason) == (Phase.ROLLED_BACK, 0, "a.service failed")
+    assert game.is_old()
+
+
+def test_the_deadline_counts_from_the_pause_that_goes_on(game):
+    """The soak pauses for the first time, long after a step that paused, too."""
+    void = window(void="a counter went back")
+    each = [QUIET] * 3
+    game.config = dataclasses.replace(game.config, soak=90.0, deadline=60.0)
+    # The last stage pauses once; the soak has 9 windows.
+    game.watcher = PlayedWatcher(*each * (len(game.stages) - 1), void, QUIET, QUIET, *each, *[void] * 9, QUIET)
+    state = game.play()
+    verdicts = [item["verdict"] for item in journals.read(game.path).records if item["kind"] == "judged"]
+    assert verdicts == ["success"] * (len(game.stages) - 1) + ["inconclusive", "success", "inconclusive", "success"]
+    assert state.phase is Phase.DONE
+
+
+def test_a_file_has_one_backup_whatever_is_left_out(tmp_path):
+    files = {f"{ETC}/a.slice.d/50-{name}.conf": f"[Slice]\n{name}=\n" for name in ("CPUQuota", "TasksMax")}
+    old = {"a.slice": {"CPUQuota": None, "TasksMax": 5}}
+    game = Game(str(tmp_path), old, {"a.slice": {"CPUQuota": 100 * PERCENT, "TasksMax": 9}}, files=files)
+    hands, journal = game.runner()
+    journal.close()
+    hands._hands.arm()
+    every = dict(game.manager.timer[0].copies)
+    hands._hands.arm(("a.slice CPUQuota",))
+    assert game.manager.timer[0].copies.items() < every.items()
+    assert {path: game.manager.files[backup] for backup, path in every.items()} == files
