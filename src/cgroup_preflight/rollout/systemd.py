@@ -1,6 +1,7 @@
 """A systemd manager and its kernel's files as `base.Manager`: the system's, as root or through `sudo -n`, or the user's own."""
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -304,8 +305,16 @@ def _shown(item: Mapping[str, str]) -> Shown:
     return Shown(
         unit=item["Id"], cgroup=item.get("ControlGroup", ""), values=_values(item), period=_number(period),
         load=item.get("LoadState", ""), active=item.get("ActiveState", ""),
-        transient=item.get("Transient", "no") in ("yes", "True"), drop_ins=tuple(item.get("DropInPaths", "").split()),
+        transient=item.get("Transient", "no") in ("yes", "True"), drop_ins=_words(item.get("DropInPaths", "")),
     )  # fmt: skip
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """A list, whose strange words `systemctl show` quotes (systemd, src/shared/bus-print-properties.c). Raises HostError."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise _not_understood(text) from None
 
 
 def _values(item: Mapping[str, str]) -> dict[str, int | None]:
@@ -317,5 +326,9 @@ def _number(text: str) -> int | None:
     try:
         return of_bus(text) if not text[-1:].isalpha() or text == "infinity" else parse_span(text)
     except (ValueError, QuantityError):
-        raise HostError(f"systemd shows a value that is not understood: {text[:80]!r}", where="systemctl show",
-                        remedy=Remedy(title="report this as a bug")) from None  # fmt: skip
+        raise _not_understood(text) from None
+
+
+def _not_understood(text: str) -> HostError:
+    return HostError(f"systemd shows a value that is not understood: {text[:80]!r}", where="systemctl show",
+                     remedy=Remedy(title="report this as a bug"))  # fmt: skip

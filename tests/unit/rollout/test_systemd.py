@@ -80,6 +80,14 @@ def test_what_systemctl_shows_becomes_numbers():
     assert found.drop_ins[1] == "/run/x.conf"
 
 
+def test_a_drop_in_with_a_blank_in_its_name_is_one_path():
+    strange = '/run/x.conf "/etc/systemd/system/api.slice.d/60 my \\"limits\\".conf"'
+    found = manager(Programs(show=(0, SHOWN.replace("/run/x.conf", strange), ""))).show(["api.slice"])["api.slice"]
+    assert found.drop_ins[1:] == ("/run/x.conf", '/etc/systemd/system/api.slice.d/60 my "limits".conf')
+    with pytest.raises(HostError, match="not understood"):
+        manager(Programs(show=(0, SHOWN.replace("/run/x.conf", '"/run/x'), ""))).show(["api.slice"])
+
+
 def test_a_value_that_is_not_understood_is_an_error():
     with pytest.raises(HostError, match="not understood"):
         manager(Programs(show=(0, SHOWN.replace("1.500s", "soon"), ""))).show(["api.slice"])
