@@ -271,6 +271,7 @@ def _resume(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | Non
         return findings_of(found.state, found.records), None
     host, context = _host_of(session.saved_in(path, found).manager)
     with session.locked(os.path.dirname(path)), closing(journals.reopen(path)) as journal:
+        session.refuse_other(host, journal.records[0]["rollout"])
         return _run(journal, host, lambda runner: runner.run()), context
 
 
@@ -287,6 +288,7 @@ def _abort(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None
     _ask(args, "take the rollout back?")
     host, context = _host_of(saved.manager)
     with session.taking_over(os.path.dirname(path), saved.rollout), closing(journals.reopen(path)) as journal:
+        session.refuse_other(host, saved.rollout)
         return _run(journal, host, lambda runner: runner.abort("rollout abort"), wanted=True), context
 
 

@@ -372,8 +372,9 @@ class Runner:
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
                 self._hands.manager.disarm()
-                # It may have begun before.
-                if not self._hands.was_restored() and not self._hands.read_back(self._hands.new, held=False):
+                # It may have begun before, and got to the values or only to the files.
+                found = self._hands.read_back(self._hands.new, held=False)
+                if not (self._hands.was_restored() or found or self._hands.unpromoted()):
                     self._add("promoted")
                     self._hands.clean()
                     self._say("done: the new values are persistent")

@@ -1,13 +1,16 @@
 """Puts a rollout together: the manager of this host, the folder of its journals, its lock, its samples."""
 
+import calendar
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy
@@ -34,6 +37,8 @@ from cgroup_preflight.rollout.watch import Watch
 _SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
 _ABORT_SECONDS = 180.0
+_TIME = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}\.journal", re.ASCII)
 
 
 class SteadyClock:
@@ -139,7 +144,7 @@ def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Cal
     control = tuple(slice_path(f"{name}.slice") for name in config.control)
     watch = _watch(host, [unit.cgroup for unit in prepared.units], control, config)
     baseline = _baseline(watch, config, say)
-    rollout = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+    rollout = new_name(journals.names(folder), time.time())
     saved = Saved(
         rollout=rollout, boot=host.manager.boot(), manager=host.manager.name, units=prepared.units, stages=prepared.stages,
         baseline=baseline, control=control, config=config, kills=watch.killed(), services=watch.states(),
@@ -147,6 +152,13 @@ def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Cal
     journal = journals.create(os.path.join(folder, f"{rollout}.journal"))
     journal.add("begin", time.time(), **fields(saved))
     return journal
+
+
+def new_name(paths: Sequence[str], now: float) -> str:
+    """The name of a rollout, by the time `now` in seconds since 1970; after those of `paths`, also if the clock was set back."""
+    times = [name[:15] for path in paths if _NAME.fullmatch(name := os.path.basename(path))]
+    second = calendar.timegm(time.strptime(max(times), _TIME)) + 1 if times else 0
+    return f"{time.strftime(_TIME, time.gmtime(max(int(now), second)))}-{os.urandom(2).hex()}"
 
 
 def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tuple[Window, ...]:
@@ -187,6 +199,14 @@ def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable
         hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),
         hook=Hooks(config.hook, host.programs, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
     )  # fmt: skip
+
+
+def refuse_other(host: Host, rollout: str) -> None:
+    """Raises BusyError where the timer of the manager belongs to another rollout, which would lose it."""
+    other = host.manager.armed_for()
+    if other not in ("", rollout):
+        raise BusyError("another rollout of this service manager is under way", where=printable(other)[:80], remedy=Remedy(
+            title="wait for its end, or abort it with its own --state"))  # fmt: skip
 
 
 def present_findings(path: str, found: journals.Read, host: Host) -> tuple[Finding, ...]:

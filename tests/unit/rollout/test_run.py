@@ -509,3 +509,31 @@ def test_a_file_has_one_backup_whatever_is_left_out(tmp_path):
     hands._hands.arm(("a.slice CPUQuota",))
     assert game.manager.timer[0].copies.items() < every.items()
     assert {path: game.manager.files[backup] for backup, path in every.items()} == files
+
+
+def test_a_slice_that_somebody_stopped_has_its_old_values_back(game):
+    def stop():
+        if game.manager.memory["a.slice"]["CPUQuota"] != 200 * PERCENT:
+            game.manager.stopped.add("a.slice")
+
+    game.clock.each.append(stop)
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert "the kernel's file says nothing" in state.reason
+    game.manager.stopped.clear()
+    assert game.is_old()
+
+
+def test_a_timer_that_got_to_the_files_only_is_no_promotion(game):
+    """It had begun when it was stopped, and could not set the values."""
+    disarm, removed = game.manager.disarm, []
+
+    def stopped_in_mid_work():
+        if not removed:
+            removed.append(game.manager.files.pop(f"{ETC}/a.slice.d/50-CPUQuota.conf"))
+        disarm()
+
+    game.manager.disarm = stopped_in_mid_work
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert removed
+    assert game.is_old()
