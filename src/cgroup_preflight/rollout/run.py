@@ -5,6 +5,7 @@ the first change until after the last one; what watches renews it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError
@@ -53,7 +54,7 @@ class Runner:
     def run(self) -> State:
         """Goes on to the end. Raises HostError where the journal cannot be written; then the old values are back."""
         acts = {
-            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: self._condemn,
+            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: lambda: self._roll_back(self.state.reason),
             Act.RESTORE: self._restore, Act.PROMOTE: self._promote,
         }  # fmt: skip
         try:
@@ -309,9 +310,6 @@ class Runner:
                 break
         return since
 
-    def _condemn(self) -> None:
-        self._roll_back(self.state.reason)
-
     def _roll_back(self, reason: str, left: Sequence[str] = ()) -> None:
         self._add("rollback", reason=reason[:4000] or "unknown", left=list(left))
         self._say(f"taking it back: {reason}")
@@ -321,6 +319,10 @@ class Runner:
         left = self.state.left
         by = "timer" if self._hands.was_restored() else "tool"
         why = ""
+        if left and by == "tool":
+            # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
+            with suppress(HostError):
+                self._arm()
         for _ in range(_RESTORES):
             try:
                 why = self._restored(left)
@@ -332,10 +334,8 @@ class Runner:
             if not why:
                 self._add("restored", by=by, left=list(left))
                 self._hands.clean()
-                self._say(
-                    "the old values are back"
-                    + (f", except {', '.join(left)}, which somebody else has changed" if left else "")
-                )
+                rest = f", except {', '.join(left)}, which somebody else has changed" if left else ""
+                self._say(f"the old values are back{rest}")
                 why = self._hook("back", self.state, None)
                 if why:
                     self._say(why)

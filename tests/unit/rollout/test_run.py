@@ -537,3 +537,25 @@ def test_a_timer_that_got_to_the_files_only_is_no_promotion(game):
     assert game.play().phase is Phase.ROLLED_BACK
     assert removed
     assert game.is_old()
+
+
+def test_the_timer_leaves_what_somebody_else_changed_alone_too(game):
+    """The rollback is stuck, so that the timer fires."""
+    path = f"{ETC}/a.slice.d/50-CPUQuota.conf"
+
+    def somebody():
+        if game.manager.memory["a.slice"]["MemoryMax"] != 512 * M and path not in game.manager.files:
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=False)
+            game.manager.deaf.add("MemoryMax")
+
+    game.clock.each.append(somebody)
+    state = game.play()
+    assert (state.phase, state.left) == (Phase.STUCK, ("a.slice CPUQuota",))
+    theirs = game.manager.files[path]
+    game.clock.each.remove(somebody)
+    game.manager.deaf.clear()
+    game.clock.sleep(game.config.restore_after + 1)
+    assert os.path.exists(os.path.join(game.folder, "r1.restored"))
+    assert game.manager.files[path] == theirs
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
+    assert game.manager.kernel["a.slice"]["MemoryMax"] == 512 * M
