@@ -230,6 +230,9 @@ class Systemd:
         self.remove_files([*lasting, *self._timer_files(self._units)])
         if was_lasting:
             self.sync_files(lasting)
+        # Until then timers.target still wants the timer, and a start of what needs that target starts a timer that was
+        # stopped: of a user's manager each start of a service (systemd, transaction_add_job_and_dependencies).
+        self.reload()
 
     def armed_for(self) -> str:
         """As `Manager.armed_for`."""
