@@ -107,6 +107,11 @@ def main(words: list[str]) -> int:
         return _journal(args)
     started = common.start()
     wanted = options.outputs(args.format, args.output)
+    for item in wanted:
+        # Not after minutes of changes, which would end as a wrong call.
+        if item.file and not os.path.isdir(os.path.dirname(os.path.abspath(item.file))):
+            raise UsageError("the folder of the report does not exist", where=item.file,
+                             remedy=Remedy(title="make it, or name another file"))  # fmt: skip
     findings, context = _DO[args.action](args)
     report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=True)

@@ -170,3 +170,12 @@ def test_the_timer_of_another_rollout_is_left_alone(tmp_path):
     refuse_other(game, "r1")
     with pytest.raises(BusyError, match="another rollout"):
         refuse_other(game, "r2")
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_changes(in_process, tmp_path):
+    (tmp_path / "c.toml").write_text('[project]\nname = "x"\n')
+    call = ("rollout", "apply", "--yes", "--config", str(tmp_path / "c.toml"), "--state", str(tmp_path / "state"))
+    status, _, err = in_process(*call, "--format", f"json={tmp_path}/none/report.json")
+    assert status == 2
+    assert "the folder of the report does not exist" in err
+    assert not (tmp_path / "state").exists()
