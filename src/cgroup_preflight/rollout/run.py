@@ -338,6 +338,7 @@ class Runner:
                 self._say(f"the old values are back{rest}")
                 why = self._hook("back", self.state, None)
                 if why:
+                    self._add("note", text=why[:2000])
                     self._say(why)
                 return
         self._add("stuck", reason=why)

@@ -81,3 +81,14 @@ def test_an_abort_that_came_too_late_is_no_success(game):
     end = findings_of(read.state, read.records, wanted=True)[-1]
     assert end.status is Status.FAIL
     assert "too late to take it back" in end.message
+
+
+def test_a_hook_after_the_rollback_that_failed_is_in_the_report(game):
+    game.watcher = harm()
+    game.hook = lambda when, _state, _stage: "the hook back (/bin/x) failed: exit status 1" if when == "back" else ""
+    assert game.play().phase is Phase.ROLLED_BACK
+    game.clock.sleep(50.0)
+    read = journals.read(game.path)
+    *_, note, end = findings_of(read.state, read.records, wanted=True)
+    assert (note.status, note.message) == (Status.WARN, "the hook back (/bin/x) failed: exit status 1")
+    assert (end.code, end.status) == ("CGP805", Status.PASS)
