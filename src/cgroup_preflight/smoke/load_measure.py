@@ -57,13 +57,14 @@ class LoadPlace:
 
 
 def weigh(
-    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool
+    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool,
+    online: frozenset[int] = frozenset(),
 ) -> tuple[Finding, ...]:  # fmt: skip
     """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
 
-    On the CPUs that this process may use; `required`: weights without effect are a fail.
+    On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
     """
-    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)))
+    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")

@@ -292,3 +292,16 @@ def test_no_verdict_but_a_pass_within_three_points_and_never_a_pass_beyond(
     windows = [window(load, used=used(load, c=factor), steal=steal, others=others)] * 3
     worst = max(abs(level.error) for level in level_shares(load, windows))
     assert (judged(load, *windows)[0] is Status.PASS) is (worst <= POINTS_MAX)
+
+
+def test_a_cpu_list_outside_of_the_cpus_of_this_job_is_in_force_where_the_machine_has_them() -> None:
+    """The job may use 0 and 1 of four CPUs: the service with 2 and 3 does not compete on them."""
+    machine = frozenset(range(4))
+    text = TEXT.replace('binary = "c"', 'binary = "c"\nAllowedCPUs = "2-3"')
+    load, _ = plan_load(SCOPE, plan(text), TWO, machine)
+    assert load is not None
+    assert (load.cpus, list(load.masks.values())) == (frozenset({1, 3}), [0b0010, 0b0010, 0b1000])
+    assert shares(load.tree.top)[f"{SCOPE}-c.service"] == 1
+    across, _ = plan_load(SCOPE, plan(text.replace("2-3", "0,3")), TWO, machine)
+    assert across is not None
+    assert (across.cpus, set(across.masks.values())) == (frozenset({0}), {1})
