@@ -223,6 +223,20 @@ def test_a_run_that_nobody_claims_is_removed_by_the_next(host):
     assert host.kernel.pids("/job") == [os.getpid()]
 
 
+def test_a_run_that_died_meanwhile_does_not_keep_the_last_one_from_giving_the_cgroup_back(host):
+    host.up()
+    other, second = host.another(), of_another_run()
+    other.create_slices(second, [item.path for item in second])
+    other._shared.release()
+    other._keeper.end()
+    host.kernel.put(f"/job/{second[0].path}", 9_000_062)
+    host.engine.end_slice(SCOPE, 10)
+    assert (9_000_062, signal.SIGKILL) in host.kernel.signals
+    assert host.kernel.folders(f"{host.kernel.mount}/job") == []
+    assert host.kernel.pids("/job") == [os.getpid()]
+    assert host.kernel.read(f"{host.kernel.mount}/job/cgroup.subtree_control").split() == []
+
+
 def test_what_cannot_be_given_back_is_left_and_said(host):
     host.up()
     host.kernel.put("/job/cgpf-job", 0)
