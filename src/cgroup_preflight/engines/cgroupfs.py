@@ -86,7 +86,11 @@ class Cgroups:
                 self._slices[unit] = cgroup
                 if unit == scope:
                     self._shared.claim(self._tree.path(cgroup))
-        self._keeper = self._keeper or Keeper(self._tree.path(self._slices[scope], "cgroup.kill"))
+        try:
+            self._keeper = self._keeper or Keeper(self._tree.path(self._slices[scope], "cgroup.kill"))
+        except OSError as error:
+            raise HostError(f"cannot start a shell: {error.strerror or error}", where="/bin/sh",
+                            remedy=Remedy(title="install a shell in this container, or use the guest")) from None  # fmt: skip
         return {unit: self._slices[unit] for unit in units}
 
     def _other_runs(self, scope: str) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.engines import run_scope
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.engines import cgroup_keeper, run_scope
 from cgroup_preflight.engines.base import Exit, How, Phase
 from cgroup_preflight.engines.cgroup_keeper import Keeper
 from cgroup_preflight.engines.cgroup_result import result_of
@@ -277,6 +278,19 @@ def test_nothing_is_invented_that_only_systemd_knows(host):
     assert (engine.settings_of(["x"], ["ManagedOOMSwap"]), engine.system_runs("x")) == ({}, False)
     with pytest.raises(FileNotFoundError, match="no journal"):
         engine.follow("0" * 32)
+
+
+def test_a_host_without_a_shell_is_said_and_nothing_stays(host, monkeypatch):
+    def start(*_words, **_changes):
+        raise FileNotFoundError(2, "No such file or directory", "/bin/sh")
+
+    monkeypatch.setattr(cgroup_keeper.subprocess, "Popen", start)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HostError, match="/bin/sh: cannot start a shell: No such file or directory"):
+        host.up()
+    host.engine.end_slice(SCOPE, 10)
+    assert host.kernel.folders(f"{host.kernel.mount}/job") == []
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("word", [True, False])
