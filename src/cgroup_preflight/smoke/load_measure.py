@@ -130,7 +130,11 @@ class LoadProbe:
             else:
                 windows.append(self._window(before, now))
             before = now
-        if any("'ended'" in _text(payloads.output(item)) for item in hogs):
+        # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
+        if any(
+            "'ended'" in _text(payloads.output(item)) or not self._observer.processes(payloads.cgroup(item))
+            for item in hogs
+        ):
             return (untested("a process of the probe ended before its time"),)
         if not windows:
             return (untested("a limit of the run's slices was set again and again"),)
