@@ -80,6 +80,12 @@ def test_real_time_group_scheduling_that_a_kernel_has_turned_off(config, words, 
     assert finding.status is status
 
 
+def test_without_the_boot_words_it_may_have_been_turned_on():
+    root = dataclasses.replace(facts().root, subtree_control=known(frozenset({"memory", "pids"})))
+    gone = Missing(source="/proc/cmdline", why=Why.ABSENT)
+    assert one("CGP114", on(262, kernel_config=known(OFF), cmdline=gone, root=root)).status is Status.UNVERIFIED
+
+
 def test_recordings_have_the_longer_option_already():
     """A recording keeps the lines that contain one of OPTIONS; asking for another one would make old ones incomplete."""
     assert "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED" not in OPTIONS
