@@ -72,7 +72,8 @@ def lab(session: nox.Session) -> None:
     fixtures = CACHE / "lab-fixtures"
     session.run("python", "ci/build_go.py", "--out", str(fixtures), "tests/fixtures/go")
     session.run("python", "ci/build_probes.py", "--out", str(fixtures / "probes"))
-    # Measurements need a quiet machine and some minutes: `nox -s lab -- -m measured`. So many daemons take minutes, too.
+    # Measurements need a quiet machine and some minutes: `nox -s lab -- -m measured`. So many daemons take minutes, too, and so
+    # do every distribution in every machine and the newest systemd: `nox -s lab -- -m newest`.
     words = session.posargs or ["-m", "not measured and not daemons and not newest"]
     session.run(
         "pytest", "tests/lab", "--timeout", "900", "--durations", "15", *words, env={"CGPF_LAB_FIXTURES": str(fixtures)}

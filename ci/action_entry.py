@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHOICES = {
-    "CGPF_TARGET": ("run", "check", "publish"), "CGPF_COMMENT": ("auto", "always", "never"),
+    "CGPF_TARGET": ("run", "check", "rollout-plan", "publish"), "CGPF_COMMENT": ("auto", "always", "never"),
     "CGPF_CHECK": ("on", "off"),
     "CGPF_PUBLISH": ("warn", "strict"), "CGPF_FAIL_ON": ("unverified", "fail", "never"),
     "CGPF_ENGINE": ("", "auto", "systemd", "user", "cgroupfs", "guest"),
@@ -41,6 +41,8 @@ def check_inputs(environ: Mapping[str, str]) -> None:
     target = environ.get("CGPF_TARGET", "run")
     if environ.get("CGPF_REQUIRE") and target != "check":
         raise InputError("the input require goes with target: check; for a run it is [require] in the config")
+    if (target == "rollout-plan") != bool(_lines(environ, "CGPF_SNAPSHOTS")):
+        raise InputError("target: rollout-plan and the input snapshots go together")
     if target == "publish" and not _lines(environ, "CGPF_REPORTS"):
         raise InputError("target: publish needs the input reports")
     if environ.get("CGPF_EXPECT") and target != "publish":
@@ -56,7 +58,10 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
     target = environ.get("CGPF_TARGET", "run")
     if target == "publish":
         return []
-    words = [target, "--format", f"json={report}"]
+    words = [target]
+    if target == "rollout-plan":
+        words = ["rollout", "plan", *(f"--snapshot={path}" for path in _lines(environ, "CGPF_SNAPSHOTS"))]
+    words += ["--format", f"json={report}"]
     for line in _lines(environ, "CGPF_FORMATS"):
         words += ["--format", line]
     for option, name in (("--config", "CGPF_CONFIG"), ("--require", "CGPF_REQUIRE")):

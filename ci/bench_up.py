@@ -120,7 +120,7 @@ def shown_at_death(argv: Sequence[str], folder: Path, *, kill: bool) -> list[str
             found = subprocess.run(["pgrep", "-f", "python3 ./greedy"], capture_output=True, text=True, check=True)
             for word in found.stdout.split():
                 os.kill(int(word), signal.SIGKILL)
-        _until(lambda: process.poll() is not None or "killed" in out.read_text(), 30)
+        _until(lambda: process.poll() is not None or "killed" in out.read_text(), 150)
         time.sleep(1)
         lines = re.sub(r"\x1b\[[0-9;]*m", "", out.read_text()).splitlines()
     return [line for line in lines if "greedy" in line or "sending" in line]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# systemd 262 on Linux 7.2.7 (Debian forky's user-mode-linux 7.2um1): after `systemctl kill --signal=KILL X` the commands of
-# ExecStopPost= are killed before they do anything: `show` has code=killed, status=9. systemd writes cgroup.kill for a
-# whole unit, and this kernel then also kills a process that is created in the cgroup later (clone3 with
-# CLONE_INTO_CGROUP). With --kill-whom=main, or on Linux 6.12.113 (Debian 13's user-mode-linux), they run.
+# systemd 262 (Debian forky) on Linux 7.2.7 and 6.12.113 (user-mode-linux of forky and of Debian 13): after
+# `systemctl kill --signal=KILL X` the commands of ExecStopPost= are killed before they do anything: `show` has code=killed.
+# systemd writes cgroup.kill for a whole unit, and these kernels then also kill a process that is created in the cgroup later
+# (clone3 with CLONE_INTO_CGROUP). With --kill-whom=main, which sends the signal to the main process alone, they run.
 # Expected: ExecStopPost= runs after the service was killed, as systemd.service(5) has it: it is for cleaning up.
 # For users: do not rely on ExecStopPost= after a kill of the whole unit; use --kill-whom=main, or clean up at the next start.
 . "$(dirname "$0")/guest.sh"
@@ -32,4 +32,5 @@ old=$(guest_run 120 "$work/script")
 printf '%s\n' "$new" "$old"
 expect "7.2.7, kill of the whole unit" "$(grep ' all ' <<<"$new")" "7\.2\.7 all nothing, code=killed"
 expect "7.2.7, kill of the main process" "$(grep ' main ' <<<"$new")" "7\.2\.7 main cleaned, code=exited"
-expect "6.12.113, kill of the whole unit" "$(grep ' all ' <<<"$old")" "6\.12\.113 all cleaned, code=exited"
+expect "6.12.113, kill of the whole unit" "$(grep ' all ' <<<"$old")" "6\.12\.113 all nothing, code=killed"
+expect "6.12.113, kill of the main process" "$(grep ' main ' <<<"$old")" "6\.12\.113 main cleaned, code=exited"

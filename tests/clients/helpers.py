@@ -1,8 +1,10 @@
 """What the tests of the real clients share."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,41 @@ def example() -> tuple[dict[str, str], dict[str, Path]]:
 def image_cache() -> str:
     """Where this machine keeps the guest's images: one takes minutes to build."""
     return os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+
+
+#: A config for hosts of `played_host.py`.
+PLAYED_CONFIG = """
+[project]
+name = "fleet"
+[rollout]
+steps = ["50%", "100%"]
+[rollout.slices.a]
+CPUQuota = "100%"
+"""
+
+
+def played_inventory(folder: Path, scenarios: dict[str, str]) -> str:
+    """An inventory of hosts on this machine whose service managers are played, each with a folder of its own."""
+    lines = []
+    local = json.dumps(["env", f"PYTHONPATH={ROOT}/src", sys.executable, "-m", "cgroup_preflight"])
+    for name, scenario in scenarios.items():
+        state = folder / name
+        state.mkdir(mode=0o700, parents=True)
+        (state / "scenario").write_text(scenario)
+        program = [
+            "env",
+            f"PYTHONPATH={ROOT}/src:{ROOT}",
+            sys.executable,
+            "-m",
+            "tests.clients.played_host",
+            str(state),
+        ]
+        # Values in a section [all:vars] would be text, and no lists.
+        lines.append(f"{name} rollout_command='{json.dumps(program)}' rollout_state={state} rollout_become=False "
+                     f"rollout_local_command='{local}' rollout_config_on_host={state}/cgroup-preflight.toml")  # fmt: skip
+    return "\n".join([
+        *lines, "[all:vars]", "ansible_connection=local", f"ansible_python_interpreter={sys.executable}", "",
+    ])  # fmt: skip
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -2,14 +2,25 @@
 
 import html
 import json
+import os
 import re
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.report import codec
-from tests.clients.helpers import clean_environment, example, image_cache, run
+from tests.clients.helpers import (
+    PLAYED_CONFIG,
+    ROOT,
+    clean_environment,
+    example,
+    image_cache,
+    played_inventory,
+    run,
+)
 from tests.contract.forge import github as gh
 from tests.unit.publish.jobs import FAIL, PASS, pull_event
 from tests.unit.report.samples import HOSTILE, finding, report
@@ -19,6 +30,7 @@ UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))
 HOSTILE_REPORT = report(
     *[finding(Status.FAIL, subject=text or "-", message=f"x {text}") for text in HOSTILE if text.isascii()]
 )
+RECORDING = ROOT / "tests" / "fixtures" / "slices" / "debian-12.json"
 STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
 
 
@@ -52,7 +64,9 @@ def workflow(*steps, matrix="", before=""):
 def go(act, action, github, tmp_path, project):
     """`go(steps, event=..., files=...)`: what act printed, and the outcome of each step by its id."""
 
-    def start(*steps, event=None, files=None, folders=None, matrix="", text="", token=gh.TOKEN, before=""):
+    def start(
+        *steps, event=None, files=None, folders=None, matrix="", text="", token=gh.TOKEN, before="", on="pull_request"
+    ):
         made = text or workflow(*steps, matrix=matrix, before=before)
         folder = project({".github/workflows/ci.yml": made, **(files or {})}, folders)
         (tmp_path / "event.json").write_text(json.dumps(event or pull_event()))
@@ -68,9 +82,11 @@ def go(act, action, github, tmp_path, project):
         } | ({"XDG_CACHE_HOME": image_cache()} if folders else {})
         argv = [
             act,
-            "pull_request",
+            on,
             "--platform",
             "ubuntu-latest=-self-hosted",
+            "--platform",
+            "self-hosted=-self-hosted",
             "--no-cache-server",
             "--eventpath",
             str(tmp_path / "event.json"),
@@ -176,6 +192,55 @@ def test_this_host_and_the_time_it_takes(go, github):
     assert github.checks[0]["head_sha"] == gh.SHA
     assert all(item["path"] == "deploy/cgroup-preflight.toml" for item in github.checks[0]["annotations"])
     print(f"the job with the action took {seconds:.1f} s")
+
+
+def test_a_merge_request_sees_what_a_merge_would_change(go, github):
+    """Recorded hosts only; the second one would refuse it, and the third recording is not whole."""
+    recording = RECORDING.read_text()
+    changed = recording.replace("CPUQuotaPerSecUSec=2s", "CPUQuotaPerSecUSec=4s")
+    config = '[project]\nname = "demo"\n[rollout.slices.api]\nCPUQuota = "100%"\n'
+    files = {
+        "cgroup-preflight.toml": config, "hosts/a.json": recording, "hosts/b.json": changed, "torn/c.json": recording[:-9],
+        "bad/cgroup-preflight.toml": config.replace(".api", ".absent"), "bad/a.json": recording,
+    }  # fmt: skip
+    plan = {"target": "rollout-plan"}
+    text, outcomes = go(
+        ("good", plan | {"snapshots": "hosts", "key": "good"}), ("torn", plan | {"snapshots": "hosts\ntorn/c.json", "key": "torn"}),
+        ("bad", plan | {"snapshots": "a.json", "key": "bad", "working-directory": "bad"}), ("none", plan | {"key": "none"}),
+        files=files,
+    )  # fmt: skip
+    assert {name: more[:2] for name, more in outcomes.items()} == {
+        "good": ["success", "pass"], "torn": ["failure", "unverified"], "bad": ["failure", "fail"], "none": ["failure", ""],
+    }, text  # fmt: skip
+    bodies = {re.search(r"v1 key=(\S+)", item["body"])[1]: html.unescape(item["body"]) for item in github.comments}
+    assert set(bodies) == {"good", "torn", "bad"}
+    assert "PASS: 2 values would change" in bodies["good"]
+    assert "CPUQuota: 400%" in bodies["good"]
+    assert "on 1 of 2 hosts: a" in bodies["good"]
+    assert "nothing is known about this host" in bodies["torn"]
+    assert "does not know it" in bodies["bad"]
+    assert "target: rollout-plan and the input snapshots go together" in text
+
+
+def test_the_deploy_job_of_the_example_rolls_out_and_reports_on_the_commit(go, github, tmp_path, monkeypatch):
+    """Two hosts, of which the second takes everything back: the job fails, and one check run says why."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    text = (ROOT / "examples" / "rollout" / "github-deploy.yml").read_text("utf-8")
+    # act has no network here, so the checkout of this repository is already there.
+    first, _, rest = text.partition("      - uses: actions/checkout")[2].partition("      - uses: actions/checkout")
+    assert "repository: org/cgroup-preflight" in rest.partition("      - name")[0]
+    text = f"{text.partition('      - uses')[0]}      - uses: actions/checkout{first}      - name{rest.partition('      - name')[2]}"
+    played = played_inventory(tmp_path / "machines", {"one": "good", "two": "harm"})
+    files = {"cgroup-preflight.toml": PLAYED_CONFIG, "deploy/inventory": played}
+    event = {"ref": "refs/heads/main", "after": gh.SHA, "repository": {"full_name": "org/demo"}}
+    log, _ = go(text=text, files=files, folders={"cgroup-preflight/ci": ROOT / "ci"}, on="push", event=event)
+    assert github.checks, log
+    (check,) = github.checks
+    assert check["conclusion"] == "failure", log
+    assert "CGP805" in check["output"]["title"]
+    assert "on 1 of 2 hosts: two" in html.unescape(check["output"]["summary"])
+    assert github.comments == []
+    assert "Job failed" in log
 
 
 def test_mistakes_in_the_config_stand_at_their_lines(go, github):

@@ -65,6 +65,23 @@ def test_choices_are_those_of_the_command():
     assert all(item in ACTION["inputs"]["formats"]["description"] for item in FORMATS)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [
+    ({"CGPF_SNAPSHOTS": " hosts/ \n\n-x.json"}, ["rollout", "plan", "--snapshot=hosts/", "--snapshot=-x.json"]),
+    ({"CGPF_SNAPSHOTS": ""}, None), ({"CGPF_SNAPSHOTS": " \n"}, None), ({"CGPF_SNAPSHOTS": "a", "CGPF_REQUIRE": "cpu"}, None),
+    ({"CGPF_SNAPSHOTS": "a", "CGPF_TARGET": "run"}, None), ({"CGPF_SNAPSHOTS": "a", "CGPF_TARGET": "rollout apply"}, None),
+])  # fmt: skip
+def test_a_plan_of_a_rollout_needs_recordings_and_is_nothing_more(given, wanted):
+    environ = {"CGPF_TARGET": "rollout-plan"} | given
+    if wanted is None:
+        with pytest.raises(action_entry.InputError):
+            action_entry.check_inputs(environ)
+        return
+    action_entry.check_inputs(environ)
+    words = action_entry.run_words(environ, "r.json")
+    assert words[:4] == wanted
+    assert not {"apply", "--yes", "resume", "abort"} & set(words)
+
+
 def test_schemas_know_the_same_words():
     engine = config_schema.schema()["properties"]["smoke"]["properties"]["engine"]
     assert {"", *engine["enum"]} == set(INPUTS["engine"]["options"])
@@ -199,7 +216,65 @@ def test_nothing_that_ships_has_a_secret(tmp_path):
     assert {(name, item["type"]) for name, items in found.items() for item in items} <= NO_SECRETS
 
 
+EXAMPLES = ROOT / "examples" / "rollout"
+
+
+def test_the_docs_show_the_examples_as_they_are():
+    text = (ROOT / "docs" / "rollout.md").read_text("utf-8")
+    shown = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert shown == [
+        (EXAMPLES / f"{name}.yml").read_text("utf-8") for name in ("github-plan", "github-deploy", "gitlab-ci")
+    ]
+    assert all(f"(../examples/rollout/{path.name})" in text for path in EXAMPLES.iterdir())
+
+
+def test_applying_has_a_gate_and_a_plan_none():
+    plan, deploy, gitlab = (
+        yaml.safe_load((EXAMPLES / f"{name}.yml").read_text("utf-8"))
+        for name in ("github-plan", "github-deploy", "gitlab-ci")
+    )
+    assert "environment" not in plan["jobs"]["plan"]
+    assert deploy["jobs"]["rollout"]["environment"] == "production"
+    assert deploy["concurrency"]["cancel-in-progress"] is False
+    assert "pull_request" not in deploy[True]  # YAML 1.1 reads the key `on` so
+    job = gitlab["rollout"]
+    assert (job["environment"]["name"], job["rules"][0]["when"], job["rules"][0]["allow_failure"]) == (
+        "production",
+        "manual",
+        False,
+    )
+    assert all(rule["if"] == "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" for rule in job["rules"])
+    (included,) = gitlab["include"]
+    assert set(included["inputs"]) <= set(INPUTS)
+    assert included["inputs"]["target"] == "rollout-plan"
+
+
+def test_linters_of_the_pipeline_of_gitlab(tmp_path):
+    schema = ("--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci")
+    check(tool("check-jsonschema"), *schema, str(EXAMPLES / "gitlab-ci.yml"))
+    # The other way: the schema does see a wrong word.
+    (tmp_path / "wrong.yml").write_text(
+        (EXAMPLES / "gitlab-ci.yml").read_text().replace("when: manual", "when: sometimes")
+    )
+    assert run([tool("check-jsonschema"), *schema, "wrong.yml"], tmp_path, dict(os.environ)).returncode
+
+
+def test_the_role_knows_its_variables():
+    folder = ROOT / "ci" / "ansible" / "roles" / "rollout"
+    defaults = yaml.safe_load((folder / "defaults" / "main.yml").read_text("utf-8"))
+    specified = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text("utf-8"))["argument_specs"]["main"][
+        "options"
+    ]
+    assert set(defaults) == set(specified)
+    used = set(
+        re.findall(r"\brollout_[a-z_]+", "".join(path.read_text("utf-8") for path in (folder / "tasks").iterdir()))
+    )
+    assert set(defaults) <= used
+
+
 def _workflows():
+    for path in EXAMPLES.glob("github-*.yml"):
+        yield path.stem, path.read_text("utf-8")
     for page in ("github", "workflow-run"):
         text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
         for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):

@@ -2,14 +2,26 @@
 
 import http.server
 import json
+import os
+import re
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.clients.helpers import ROOT, clean_environment, commit, example, image_cache, run
+from tests.clients.helpers import (
+    PLAYED_CONFIG,
+    ROOT,
+    clean_environment,
+    commit,
+    example,
+    image_cache,
+    played_inventory,
+    run,
+)
 from tests.contract.forge import gitlab as gl
 
 CONFIG = '[project]\nname = "demo"\n[slices.api]\nMemoryMax = "1G"\n'
@@ -26,7 +38,17 @@ def including(wheel, **inputs):
 def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
     """`go(inputs, more, jobs)`: what the client printed, its exit status, and the project's folder."""
 
-    def start(inputs=None, more="", jobs=(), files=None, binaries=None, token=gl.TOKEN, links=()):
+    def start(
+        inputs=None,
+        more="",
+        jobs=(),
+        files=None,
+        binaries=None,
+        token=gl.TOKEN,
+        links=(),
+        variables=None,
+        isolated=True,
+    ):
         folder = project({
             ".gitlab-ci-template.yml": TEMPLATE, "cgroup-preflight.toml": CONFIG, "deploy/cgroup-preflight.toml": CONFIG,
             ".gitlab-ci.yml": including(wheel, **(inputs or {})) + more, ".gitignore": ".gitlab-ci-local/\n", **(files or {}),
@@ -36,8 +58,8 @@ def go(gitlab_ci_local, gitlab, project, tmp_path, wheel):
             "CI_MERGE_REQUEST_PROJECT_ID": "42", "CI_MERGE_REQUEST_IID": "5", "CI_COMMIT_SHA": gl.SHA,
             "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": gl.SHA, "CI_PIPELINE_ID": "1000", "CI_JOB_TOKEN": gl.JOB_TOKEN,
             "CGROUP_PREFLIGHT_GITLAB_TOKEN": token,
-        }  # fmt: skip
-        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", "--shell-isolation"]
+        } | (variables or {})  # fmt: skip
+        argv = [*gitlab_ci_local, *jobs, "--force-shell-executor", *(["--shell-isolation"] if isolated else [])]
         for name, value in variables.items():
             argv += ["--variable", f"{name}={value}"]
         environment = clean_environment(tmp_path)
@@ -222,6 +244,57 @@ together:
     assert sorted({item["name"] for item in legs if item["job"] == "cgroup-preflight"}) == [
         "cgroup-preflight: [a.b]", "cgroup-preflight: [a/b]", "cgroup-preflight: [a_b,impossible]"
     ]  # fmt: skip
+
+
+def test_a_merge_request_sees_what_a_merge_would_change(go, gitlab):
+    config = '[project]\nname = "demo"\n[rollout.slices.api]\nCPUQuota = "100%"\n'
+    recording = (ROOT / "tests" / "fixtures" / "slices" / "debian-12.json").read_text()
+    files = {"cgroup-preflight.toml": config, "hosts/a.json": recording, "hosts/b.json": recording}
+    text, status, folder = go({"target": "rollout-plan", "snapshots": "hosts/a.json hosts"}, files=files)
+    assert status == 0, text
+    assert json.loads((_reports(folder) / "report.json").read_text())["verdict"] == "pass"
+    (note,) = gitlab.notes
+    assert "PASS: 1 value would change" in note["body"]
+    assert "(on all 2 hosts)" in note["body"]
+
+
+def test_a_plan_without_recordings_is_a_mistake(go, gitlab):
+    text, status, _ = go({"target": "rollout-plan"})
+    assert status != 0
+    assert "needs the input snapshots" in text
+    assert gitlab.calls == []
+
+
+def test_the_deploy_job_of_the_example_waits_for_somebody_and_reports(go, gitlab, tmp_path, monkeypatch):
+    """The pipeline as it is leaves the manual job alone; started by hand it rolls out on two hosts."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    tool = programs / "cgroup-preflight"
+    tool.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}/src" "{sys.executable}" -m cgroup_preflight "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    text = (ROOT / "examples" / "rollout" / "gitlab-ci.yml").read_text("utf-8")
+    text = re.sub(r"  - project: .*\n    ref: v1\n    file: (.*)\n", r"  - local: \1\n", text)
+    files = {
+        ".gitlab-ci.yml": f'{text}\nvariables:\n  CGROUP_PREFLIGHT_HOME: "{ROOT}"\n', "cgroup-preflight.toml": PLAYED_CONFIG,
+        "deploy/inventory": played_inventory(tmp_path / "machines", {"one": "good", "two": "good"}), "deploy/hosts/a.json": "{}",
+    }  # fmt: skip
+    branch = {
+        "CI_MERGE_REQUEST_IID": "",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_BRANCH": "topic",
+        "CI_DEFAULT_BRANCH": "topic",
+    }
+    # Isolated, the client removes what the script made before after_script runs; GitLab does not.
+    log, status, folder = go(
+        jobs=("rollout", "--evaluate-rule-changes=false"), files=files, variables=branch, isolated=False
+    )
+    assert status == 0, log
+    kept = next(folder.rglob("rollout-reports/report.json")).parent  # the client keeps artifacts elsewhere
+    report = json.loads((kept / "report.json").read_text())
+    assert report["verdict"] == "pass"
+    assert "(on all 2 hosts)" in str(report["findings"])
+    assert (kept / "widgets" / "junit.xml").is_file()
 
 
 def test_wrong_inputs_are_refused_by_the_client(go):

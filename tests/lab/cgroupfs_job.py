@@ -103,9 +103,9 @@ def put(guest: Guest, *, name: str = "", made: Mapping[str, Any] | None = None, 
     return f"{folder}/cgroup-preflight.toml"
 
 
-def command(number: int, *args: str, made: str = CONFIG, engine: str = "cgroupfs") -> list[str]:
-    """The command under test; its report is `number`.json."""
-    return ["python3", "-m", "cgroup_preflight", "run", f"--config={made}", f"--engine={engine}",
+def command(number: int, *args: str, made: str = CONFIG, engine: str = "cgroupfs", verb: str = "run") -> list[str]:
+    """The command under test; its report is `number`.json. `verb` is smoke, to name services."""
+    return ["python3", "-m", "cgroup_preflight", verb, f"--config={made}", f"--engine={engine}",
             f"--format=json={OUT}/{number}.json", "--format=text", *args]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ is an error, and `test_guest.py` proves that every promise is kept. Other kernel
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -148,6 +148,18 @@ def guest(request: pytest.FixtureRequest, boot: Boot) -> Guest:
     """A guest that promises all the needs of the test's `requires` marks; shared, so leave it as it was."""
     needs = frozenset(need for mark in request.node.iter_markers("requires") for need in mark.args)
     return boot(base=kind_for(needs).spec)
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Prints figures at once, past the capture of pytest."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def line(*words: object) -> None:
+        with capture.global_and_fixture_disabled():
+            print("\n   ", *words, end=" ", flush=True)
+
+    return line
 
 
 @pytest.fixture(scope="session")

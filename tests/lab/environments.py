@@ -24,6 +24,7 @@ Run = Callable[[Sequence[str], Mapping[str, str]], CommandResult]
 Enter = Callable[[Guest], AbstractContextManager[Run]]
 
 _UML, _QEMU = (kind.spec for kind in KINDS)
+_NEW_UML, _NEW_QEMU = (replace(kind, distro="debian-14") for kind in (_UML, _QEMU))
 _CONTAINER_PACKAGES = ("podman", "crun", "uidmap", "systemd-container")
 _TESTER = {"XDG_RUNTIME_DIR": "/run/user/1000"}
 _USER_UNIT = "user@1000.service"
@@ -35,6 +36,8 @@ class Environment:
     """One environment: the guest it is in, how to enter it, and the command that starts a unit there.
 
     `limits_act` is what a unit started there shows: whether memory and cpu limits get into the kernel's files.
+    `newest` are those that the lab's ordinary run leaves out. With `old_kernel` user-mode-linux is that of this host: newer
+    kernels have no controllers for a v1 hierarchy.
     """
 
     name: str
@@ -44,11 +47,13 @@ class Environment:
     kernel_args: tuple[str, ...] = ()
     containers: bool = False
     starter: tuple[str, ...] = ("systemd-run",)
+    newest: bool = False
+    old_kernel: bool = False
 
     @property
     def guest_key(self) -> tuple[object, ...]:
         """Equal for environments that can share a guest."""
-        return (self.spec.engine, self.kernel_args, self.containers)
+        return (self.spec.engine, self.spec.distro, self.kernel_args, self.containers, self.old_kernel)
 
 
 class Stage:
@@ -73,6 +78,7 @@ class Stage:
             self._end()
             spec = replace(environment.spec, kernel_args=environment.kernel_args, inputs=self._inputs)
             root = image.ensure(recipe_of(environment), image.cache_folder(os.environ))
+            root = replace(root, uml=None) if environment.old_kernel else root
             self._guest = Guest(spec, root).__enter__()
             self._key = environment.guest_key
         return self._guest
@@ -292,11 +298,33 @@ ENVIRONMENTS: tuple[Environment, ...] = (
     Environment(name="podman-host-namespace", enter=podman("--cgroupns=host"), limits_act=False, containers=True),
     Environment(name="debian-12-memory-off", enter=wrapped(), limits_act=False, kernel_args=("cgroup_disable=memory",)),
     Environment(name="debian-12-cpu-off", enter=wrapped(), limits_act=False, kernel_args=("cgroup_disable=cpu",)),
-    Environment(name="debian-12-hybrid", enter=wrapped(), limits_act=False, kernel_args=_HYBRID),
-    Environment(name="debian-12-legacy", enter=wrapped(), limits_act=False,
+    Environment(name="debian-12-hybrid", enter=wrapped(), limits_act=False, kernel_args=_HYBRID, old_kernel=True),
+    Environment(name="debian-12-legacy", enter=wrapped(), limits_act=False, old_kernel=True,
                 kernel_args=(*_HYBRID, "systemd.legacy_systemd_cgroup_controller=1")),
     Environment(name="debian-13", enter=wrapped(), limits_act=True, spec=_QEMU),
     Environment(name="debian-13-user-delegated", enter=after(_MANAGER, ":", _AS_TESTER), limits_act=True, spec=_QEMU,
                 starter=_USER_RUN),
     Environment(name="debian-13-psi-off", enter=wrapped(), limits_act=True, spec=_QEMU, kernel_args=("psi=0",)),
+    Environment(name="debian-12-qemu", enter=wrapped(), limits_act=True, spec=replace(_QEMU, distro="debian-12"), newest=True),
+    Environment(name="debian-13-uml", enter=wrapped(), limits_act=True, spec=replace(_UML, distro="debian-13"), newest=True),
+    Environment(name="debian-14", enter=wrapped(), limits_act=True, spec=_NEW_UML),
+    Environment(name="debian-14-sudo", enter=wrapped(user="runner"), limits_act=True, spec=_NEW_UML, newest=True,
+                starter=("sudo", "-n", "systemd-run")),
+    Environment(name="debian-14-user-no-manager", enter=_AS_TESTER, limits_act=False, spec=_NEW_UML, newest=True,
+                starter=_USER_RUN),
+    Environment(name="debian-14-user-delegated", enter=after(_MANAGER, ":", _AS_TESTER), limits_act=True, spec=_NEW_UML,
+                starter=_USER_RUN, newest=True),
+    Environment(name="debian-14-job-capped", enter=service("MemoryMax=64M", "CPUQuota=30%", "TasksMax=40"), limits_act=True,
+                spec=_NEW_UML, newest=True),
+    Environment(name="debian-14-root-slice-without-cpu", limits_act=False, spec=_NEW_UML, newest=True,
+                enter=after("systemctl set-property --runtime -- -.slice DisableControllers=cpu",
+                            "systemctl revert -- -.slice", wrapped())),
+    Environment(name="debian-14-memory-off", enter=wrapped(), limits_act=False, spec=_NEW_UML, newest=True,
+                kernel_args=("cgroup_disable=memory",)),
+    # These words boot a v1 hierarchy up to systemd 257; from 258 on they do nothing.
+    Environment(name="debian-14-words-for-v1", enter=wrapped(), limits_act=True, spec=_NEW_UML, newest=True,
+                kernel_args=(*_HYBRID, "systemd.legacy_systemd_cgroup_controller=1")),
+    Environment(name="debian-14-qemu", enter=wrapped(), limits_act=True, spec=_NEW_QEMU, newest=True),
+    Environment(name="debian-14-qemu-user-delegated", enter=after(_MANAGER, ":", _AS_TESTER), limits_act=True,
+                spec=_NEW_QEMU, starter=_USER_RUN, newest=True),
 )  # fmt: skip

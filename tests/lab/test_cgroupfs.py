@@ -146,7 +146,7 @@ def test_a_container_that_shares_its_cgroup_with_its_maker_is_refused(guest: Gue
 def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest) -> None:
     procs = 'find "$own" -path "*cgpf*.slice*" -name cgroup.procs -exec cat {} +'
     script = (
-        '"$@" >/dev/null 2>&1 & pid=$!; until find "$own" -name "*plain.service" | grep -q .; do sleep 0.1; done; sleep 1;'
+        '"$@" >/dev/null 2>&1 & pid=$!; for n in $(seq 600); do find "$own" -name "*plain.service" | grep -q . && break; sleep 0.1; done; sleep 1;'
         f' echo "ran: $({procs} | wc -l)"; kill -KILL $pid; wait $pid;'
         f' for n in $(seq 100); do [ -z "$({procs})" ] && break; sleep 0.1; done;'
         f' echo "left: $({procs} | wc -l)"; exec "$@"'
@@ -154,7 +154,12 @@ def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest
     own = "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); "
     number = 9001
     around = ["python3", f"{job.HOME}/inside.py", f"{job.OUT}/killed", "--", "sh", "-uc", own + script, "sh"]
-    words = [*IN_SCOPE.words, *job.environment(IN_SCOPE), *around, *job.command(number, "plain", "charged")]
+    words = [
+        *IN_SCOPE.words,
+        *job.environment(IN_SCOPE),
+        *around,
+        *job.command(number, "plain", "charged", verb="smoke"),
+    ]
     done = guest.run(words, timeout=300)
     report, tree = job.read_json(guest, f"{job.OUT}/{number}.json"), job.read_json(guest, f"{job.OUT}/killed")
     assert "left: 0" in done.text, done
@@ -167,7 +172,7 @@ def test_a_killed_tool_leaves_no_process_and_the_next_run_no_cgroup(guest: Guest
 def test_two_runs_at_once_share_a_cgroup_and_leave_it_as_it_was(guest: Guest) -> None:
     """Of a service without a quota: two probes of quotas at once have too little of the one CPU."""
     one, two = 9002, 9003
-    first, second = (job.command(number, "charged") for number in (one, two))
+    first, second = (job.command(number, "charged", verb="smoke") for number in (one, two))
     script = (
         f"{shlex.join(first)} >/dev/null 2>&1 & pid=$!; {shlex.join(second)}; two=$?; wait $pid; echo status $? $two"
     )

@@ -311,7 +311,10 @@ def test_a_mount_over_a_cgroup_is_found_and_what_it_keeps_is_named(boot: Boot) -
     """Without a service manager there is one mount namespace: such a mount stays until somebody removes it."""
     guest = boot()
     made = job.put(
-        guest, name="mounts", made=config(_services(("mounted-folder", "memory-honest"))), scripts={"escape.py": SCRIPT}
+        guest,
+        name="mounts",
+        made=config(_services(("mounted-folder", "memory-honest")), {"api": {"CPUWeight": 50}}),
+        scripts={"escape.py": SCRIPT},
     )
     seen = job.run(guest, IN_SCOPE, made=made, timeout=900)
     assert "is mounted over the folder" in _messages(seen.outcome, "mounted-folder"), seen.done

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.guest import fence, image, uml
+from cgroup_preflight.guest import fence, image, uml, uml_kernel
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
@@ -148,11 +148,40 @@ def test_a_kernel_that_lets_out_meets_the_fence(monkeypatch: pytest.MonkeyPatch)
     assert not Path("/tmp/cgpf-was-here").exists()
 
 
+def _engines_of(folder: Path) -> list[str]:
+    """PIDs of the user-mode-linux that uses the guest's `folder`."""
+    return [
+        pid
+        for pid in _users_of(folder)
+        if Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].endswith(b"linux.uml")
+    ]
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_the_newer_user_mode_linux_is_used_and_that_of_this_host_is_the_fallback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newer: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = _image()
+    own = uml_kernel.version_of(uml.PROGRAM)
+    if root.uml is None:
+        assert tuple(map(int, own.split(".")[:2])) >= (6, 16)
+        pytest.skip("the user-mode-linux of this host is new enough")
+    with Guest(GuestSpec(), root if newer else replace(root, uml=None)) as made:
+        (folder,) = tmp_path.iterdir()
+        assert _engines_of(folder)
+        # The C library that came along is for this program alone: the guest has that of its distribution.
+        assert b"GLIBC 2.36" in made.run(["/lib/x86_64-linux-gnu/libc.so.6"]).stdout
+        version = made.run(["uname", "-r"]).text.strip()
+    assert version == (uml_kernel.version_of(root.uml) if newer else own)
+    assert (version == own) is not newer
+
+
 def test_the_engine_runs_behind_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Guest(GuestSpec(), _image()) as own:
         (folder,) = tmp_path.iterdir()
-        pids = [pid for pid in _users_of(folder) if b"linux.uml" in Path(f"/proc/{pid}/cmdline").read_bytes()[:40]]
+        pids = _engines_of(folder)
         assert pids
         if "landlock" in own.fence and "no landlock" not in own.fence:
             assert all("NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text() for pid in pids)

@@ -63,7 +63,12 @@ def stage(lab_inputs: dict[str, Path]) -> Iterator[Stage]:
         yield made
 
 
-@pytest.fixture(scope="module", params=ENVIRONMENTS, ids=lambda item: item.name)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(item, id=item.name, marks=[pytest.mark.newest] if item.newest else []) for item in ENVIRONMENTS
+    ],
+)
 def environment(request: pytest.FixtureRequest) -> Environment:
     """Each in turn; pytest runs all tests of one before it goes on to the next."""
     chosen: Environment = request.param

@@ -58,6 +58,13 @@ def _greeter(folder: Path) -> Path:
     return project
 
 
+def greeter_project(folder: Path) -> Path:
+    """The project with its config, ready to run."""
+    project = _greeter(folder)
+    _preflight(project, "init", "--from-units", "deploy")
+    return project
+
+
 def _ticker(folder: Path) -> Path:
     project = _project(folder, "ticker", "dist/ticker_linux_amd64_v1/ticker")
     _nfpm(project, f"dist/{_NAME}.deb")

@@ -33,14 +33,18 @@ def forever():
 
 
 def moved(folder):
-    # As a daemon does it, and without an environment.
+    # As a daemon does it, and without an environment; returns when it is there, however slow the machine is.
     writable()
+    waits, tells = os.pipe()
+    os.set_inheritable(tells, True)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            os.execve("/usr/bin/python3", ["python3", __file__, "worker", f"of-{mode}", folder], {})
+            os.execve("/usr/bin/python3", ["python3", __file__, "worker", f"of-{mode}", folder, str(tells)], {})
         os._exit(0)
     os.wait()
+    os.close(tells)
+    os.read(waits, 1)
 
 
 if mode == "sibling":
@@ -52,6 +56,7 @@ elif mode == "neighbour":
 elif mode == "worker":
     os.makedirs(sys.argv[3], exist_ok=True)
     put(f"{sys.argv[3]}/cgroup.procs", str(os.getpid()))
+    os.close(int(sys.argv[4]))
     forever()
 elif mode == "child":
     writable()
@@ -150,21 +155,22 @@ def test_real_time_threads_fail_and_a_full_cgroup_and_a_reload_do_not(lab: Lab) 
 
 @pytest.mark.measured
 def test_no_service_hides_from_the_engine_cgroupfs(guest: Guest) -> None:
-    odd = {**dict.fromkeys(("burst", "fifo", "controller"), "CGP501"), **dict.fromkeys(_ELSEWHERE, "CGP502")}
+    lifted = ("burst", "controller")
     honest = ("batch", "child", "large", "full", *_PAIRS)
-    services = {name: _service(name) for name in (*odd, *honest)}
+    services = {name: _service(name) for name in (*lifted, *_ELSEWHERE, *honest)}
     services |= {"full": _service("full", TasksMax=10), "controller": _service("controller", slice="own")}
     slices = {**_SLICES, "own": {"CPUWeight": 50}}
     made = job.put(
         guest, name="red-team", made=config({**services, "job": _job()}, slices), scripts={"odd.py": _SCRIPT}
     )
     seen = job.run(guest, job.IN_SCOPE, made=made, timeout=600)
-    failed = _failed(seen.outcome, (*odd, *honest, "job"))
+    failed = _failed(seen.outcome, (*lifted, *honest, "job"))
     # Its counters were forgotten, so that how it ended is unknown, too.
     failed["controller"] -= {"CGP503"}
-    assert failed == {name: {odd[name]} if name in odd else set() for name in failed}, seen.done
+    assert failed == {name: {"CGP501"} if name in lifted else set() for name in failed}, seen.done
+    messages = [found["message"] for found in seen.outcome.findings("CGP502") if found["status"] == "fail"]
     for name in _ELSEWHERE:
-        assert f"of-{name}" in seen.outcome.finding("CGP502", name)["message"]
+        assert any(f"of-{name}" in message for message in messages), (name, messages)
     assert seen.tree["processes"] == []
     Lab(guest).shell("find /sys/fs/cgroup -maxdepth 1 -name 'cgpf*.service' -exec rmdir {} +")
     assert Lab(guest).leftovers() == []

@@ -15,6 +15,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import image, tools, uml_kernel
+from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
@@ -171,6 +172,9 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
+    if args.kernel and args.machine != "qemu":
+        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
+                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
     recipe = recipe_for(
         args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
     )  # fmt: skip
@@ -180,13 +184,24 @@ def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
 
 def _list(_args: argparse.Namespace) -> int:
     rows = []
-    for item in image.list_images(image.cache_folder(os.environ)):
-        size = sum(file.stat().st_blocks for file in item.root.parent.iterdir()) >> 11
+    folder = image.cache_folder(os.environ)
+    for item in image.list_images(folder):
+        size = _size(item.root.parent)
         kind, old = "qemu" if item.kernel else "uml", "" if _is_current(item) else "  from another version"
         packages = f"  {', '.join(item.packages)}" if item.packages else ""
         rows.append(f"{item.name}  {kind:<4}  {size:>5} MB{_inside(item)}{old}{packages}")
+    for home in uml_kernel.list_homes(folder):
+        old = "" if home.name == uml_kernel.name_in(folder) else "  from another version"
+        found = contents_in(home)
+        packages = ", ".join(f"{name} {plain(version)}" for name, version in found.packages.items()) if found else ""
+        rows.append(f"{home.name}  uml   {_size(home):>5} MB  {packages}{old}")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
+
+
+def _size(home: Path) -> int:
+    """MB on disk."""
+    return sum(file.stat().st_blocks for file in home.iterdir()) >> 11
 
 
 def _is_current(item: image.RootImage) -> bool:
@@ -218,8 +233,15 @@ def _inside(item: image.RootImage) -> str:
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
     images = image.list_images(folder)
-    existing = [item.name for item in images]
-    known = {word: [item.name for item in images if word in (item.name, item.distro)] for word in args.name}
+    kernels = [home.name for home in uml_kernel.list_homes(folder)]
+    existing = [*(item.name for item in images), *kernels]
+    known = {
+        word: [
+            *(item.name for item in images if word in (item.name, item.distro)),
+            *(name for name in kernels if name == word),
+        ]
+        for word in args.name
+    }
     names = existing if args.all else [name for found in known.values() for name in found]
     unknown = [word for word, found in known.items() if not found]
     if unknown or not (args.all or args.name):

@@ -36,6 +36,7 @@ Use it as the last step of a job, or once for all jobs of a matrix.
     cgroup-preflight publish report.json
     cgroup-preflight publish reports/           (all .json files below a folder)
     cgroup-preflight publish a.json b.json --format markdown=all.md
+    cgroup-preflight publish --hosts hosts.txt fleet/        (fleet/HOST.json)
 
 Tokens come from the environment, or from stdin with --token-stdin:
 CGROUP_PREFLIGHT_GITHUB_TOKEN, GITHUB_TOKEN, GH_TOKEN;
@@ -96,10 +97,14 @@ def _results(
     from cgroup_preflight.publish.legs import absent, join
     from cgroup_preflight.publish.options import Results, view
     from cgroup_preflight.publish.origin import named
+    from cgroup_preflight.report.merge import HOST, RUNNER
 
     root, expected = forge.root if forge else "", _expected(args.expect)
     origin = forge.origin(given.leg) if forge else None
-    legs = reports.read_legs(args.reports, hide=secrets, root=root, prefix=args.prefix, may_lack=bool(expected))
+    if args.hosts:
+        legs = reports.read_fleet(_fleet_folder(args), _host_names(args.hosts), hide=secrets)
+    else:
+        legs = reports.read_legs(args.reports, hide=secrets, root=root, prefix=args.prefix, may_lack=bool(expected))
     if args.leg and len(legs) != 1:
         raise UsageError(f"--leg needs exactly one report, but there are {len(legs)}", where="--leg",
                          remedy=Remedy(title="leave out --leg to merge all reports"))  # fmt: skip
@@ -110,9 +115,30 @@ def _results(
     else:
         legs = join(legs)
         legs = named((*legs, *absent(legs, expected)))
-    merged = view(legs)
+    merged = view(legs, noun=HOST if args.hosts else RUNNER)
     report = replace(merged.report, origin=origin or merged.report.origin)
     return Results(legs=legs, merged=replace(merged, report=report), baseline=_baseline(args.baseline))
+
+
+def _fleet_folder(args: argparse.Namespace) -> str:
+    if len(args.reports) != 1 or args.expect:
+        raise UsageError("--hosts needs one folder, and no --expect", where="--hosts",
+                         remedy=Remedy(title="use --hosts FILE DIR, with the reports in DIR/HOST.json"))  # fmt: skip
+    return str(args.reports[0])
+
+
+def _host_names(path: str) -> tuple[str, ...]:
+    """The names in a file, each once. Raises UsageError for none, and for one that leads out of the folder."""
+    remedy = Remedy(title="write the name of one host on each line")
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = tuple(dict.fromkeys(filter(None, map(str.strip, file))))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"cannot read the names of the hosts: {reason}", where=path, remedy=remedy) from None
+    if not names or any("/" in name or name in (".", "..") or "\0" in name for name in names):
+        raise UsageError("these are not names of hosts", where=path, remedy=remedy)
+    return names
 
 
 def _expected(words: list[str]) -> "tuple[Expected, ...]":
@@ -153,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--expect", metavar="WHAT", action="append", default=[],
         help="a job that must have reported, a number of reports, or GitHub's ${{ toJSON(needs) }}; "
         "what is missing is unverified, never a pass")  # fmt: skip
+    add("--hosts", metavar="FILE", default="",
+        help="the hosts of a fleet, one a line; the report of each is DIR/HOST.json, and a host without one that can "
+        "be used is unverified")  # fmt: skip
     add("--baseline", metavar="FILE", default="", help="report of the target branch; a different result is a change")
     add("--prefix", metavar="DIR", default="", help="folder of the repository in which the reports were made")
     add(

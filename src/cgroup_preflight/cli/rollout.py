@@ -1,6 +1,7 @@
 """`cgroup-preflight rollout`: changes the limits of running slices in steps, and takes back what does harm."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from contextlib import closing
 
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.core.verdict import exit_status_of
@@ -35,12 +36,14 @@ Use it where services must go on while their limits change.
     cgroup-preflight rollout status     how far it is, and its numbers
     cgroup-preflight rollout abort      takes it back now
     cgroup-preflight rollout resume     goes on after a crash or a reboot
+    cgroup-preflight rollout journal    its journal as JSON
 
 If this tool, its session or the network dies, a timer of the service manager
 restores the old values after `restore_after` (default: 1min).
 
-Exit status: 0 done (abort: taken back), 1 refused or taken back, 2 wrong call,
-3 unfinished, or no service manager can be used.
+Exit status: 0 done (abort: taken back), 1 refused, taken back, or stuck between
+old and new (CGP806), 2 wrong call, 3 unfinished, or no service manager can be
+used.
 `cgroup-preflight rollout ACTION --help` explains one action.
 """
 #: Each action in one line, and when to use it.
@@ -49,10 +52,12 @@ _ACTIONS = {
 Reads the present values of this host and shows each one that would change,
 through which values, and what speaks against it: a drop-in that would win, a
 memory limit below what is in use, a slice that does not run. Use it before
-each `apply`, and in a pipeline.
+each `apply`, and in a pipeline, with recordings of the hosts:
+`cgroup-preflight snapshot --slices` makes one.
 
     cgroup-preflight rollout plan
     cgroup-preflight rollout plan --format json=plan.json
+    cgroup-preflight rollout plan --snapshot hosts/
 """),
     "apply": ("change the limits in steps, and take back what does harm", """
 Measures what is usual, then sets the values of each step, reads them back and
@@ -67,7 +72,8 @@ deploys to many.
 """),
     "status": ("show the last rollout of this host", """
 Shows the journal: each step with its verdict and numbers, and how it ended or
-where it is. Use it at another terminal, or after the end. It reads only.
+where it is; and each value that is in force now, if it is not what the journal
+says. Use it at another terminal, or after the end. It reads only.
 
     cgroup-preflight rollout status
 """),
@@ -84,12 +90,21 @@ manager or a reboot has brought the old values back, it says so and ends.
 
     cgroup-preflight rollout resume
 """),
+    "journal": ("print the journal of the last rollout as JSON", """
+Prints one object: `path`, `torn` (whether a broken line follows, which was
+never acted on) and `records`, one for each act, with its time and numbers.
+Use it to keep the journals of many hosts in one place. It reads only.
+
+    cgroup-preflight rollout journal >journal.json
+"""),
 }  # fmt: skip
 
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
     args = _parser().parse_args(words)
+    if args.action == "journal":
+        return _journal(args)
     started = common.start()
     wanted = options.outputs(args.format, args.output)
     findings, context = _DO[args.action](args)
@@ -109,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
             options.add_config(action)
             action.add_argument("--engine", choices=("auto", *MANAGERS), default="auto",
                                 help="whose units: of the system's manager, or of your own (default: auto)")  # fmt: skip
+        if name == "plan":
+            action.add_argument("--snapshot", metavar="FILE", nargs="+", action="extend", default=[],
+                                help="recorded hosts instead of this one: files, or folders of them")  # fmt: skip
         if name in ("apply", "abort"):
             action.add_argument("--yes", action="store_true", help="do not ask")
         if name != "plan":
@@ -118,11 +136,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "apply":
             action.add_argument("--allow-remote", action="store_true",
                                 help="let [rollout.prometheus] name a server on another machine")  # fmt: skip
-        options.add_report(action)
+        if name != "journal":
+            options.add_report(action)
     return parser
 
 
 def _plan(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+    if args.snapshot:
+        from cgroup_preflight.cli.rollout_plan import recorded_findings
+
+        return recorded_findings(common.load_config(args.config, args.allow_outside), args.snapshot, args.engine), None
     config, host, context = _opened(args)
     return _prepared(config, host, context).findings, context
 
@@ -217,11 +240,24 @@ def _unfinished(folder: str, host: "Host") -> Sequence[Finding]:
 
 
 def _status(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+    from cgroup_preflight.rollout import session
     from cgroup_preflight.rollout.outcome import findings_of
 
     path, found = _last(args.state)
     _say(f"journal: {plain(path)}")
-    return findings_of(found.state, found.records), None
+    try:
+        host, context = _host_of(session.saved_in(path, found).manager)
+        return session.present_findings(path, found, host), context
+    except HostError as error:
+        _say(f"what is in force now cannot be read: {error.message}")
+        return findings_of(found.state, found.records), None
+
+
+def _journal(args: argparse.Namespace) -> int:
+    path, found = _last(args.state)
+    shown = {"path": path, "torn": found.torn, "records": [dict(record) for record in found.records]}
+    options.write_stdout(json.dumps(shown, indent=1, ensure_ascii=True) + "\n")
+    return ExitStatus.PASS
 
 
 def _resume(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":

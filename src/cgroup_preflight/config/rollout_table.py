@@ -44,7 +44,8 @@ def _check(rollout: Rollout, table: Mapping[str, Parsed], mistakes: Mistakes) ->
     for name in sorted(set(rollout.order) & set(rollout.control)):
         mistakes.add(codes.BAD_VALUE, ("rollout", "control"), f"control: {name} is also in order",
                      "name a slice that the rollout does not change")  # fmt: skip
-    if rollout.hook.timeout * 2 > rollout.restore_after:
+    commands = (rollout.hook.before, rollout.hook.after, rollout.hook.back)
+    if any(commands) and rollout.hook.timeout * 2 > rollout.restore_after:
         mistakes.add(codes.BAD_VALUE, ("rollout", "hook", "timeout"), "timeout: it is more than half of restore_after, so that the "
                      "manager could restore the old values while a command still runs",
                      f"use at most {rollout.restore_after / 2:g}s, or a longer restore_after")  # fmt: skip

@@ -53,6 +53,11 @@ def found_in(folder: Path) -> Path | None:
     return program if program.exists() and (store.unchanged(home) or store.same_content(home)) else None
 
 
+def list_homes(folder: Path) -> tuple[Path, ...]:
+    """The folders in cache `folder` with such a program, also those that another version of this tool made."""
+    return tuple(sorted(manifest.parent for manifest in folder.glob(f"{_NAME}-*/{store.MANIFEST}")))
+
+
 def version_of(program: str | Path) -> str:
     """What a user-mode-linux says of its version, as `6.1.176`; empty for what does not run here."""
     try:
@@ -65,7 +70,7 @@ def version_of(program: str | Path) -> str:
 
 
 def fetch(folder: Path, say: Callable[[str], None], *, anew: bool = False) -> None:
-    """Puts the program into cache `folder`, unless it is there or this host has one with seccomp.
+    """Puts the program into cache `folder`, unless it exists or this host has one with seccomp.
 
     With `anew` it takes the newest of the archive. What fails is said, and leaves the program of the host in use.
     """

@@ -5,6 +5,7 @@ On replay "not recorded" differs from "absent", and what was kept in part is not
 
 import errno
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
@@ -12,10 +13,12 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.files import open_regular
 from cgroup_preflight.host.record import FORMAT, names_question
 from cgroup_preflight.host.redact import Answer
 
 _SIZE_MAX = 32 << 20
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 T = TypeVar("T")
 
 
@@ -113,12 +116,19 @@ def _missing(entry: Answer, source: str) -> Missing:
 
 def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
     """A recording made by `cgroup-preflight snapshot`. Raises UsageError."""
+    fs, runner, _ = load_dated(path)
+    return fs, runner
+
+
+def load_dated(path: str) -> tuple[SnapshotFs, SnapshotRunner, str]:
+    """As `load`, and when it was made, RFC 3339 in UTC; empty where the recording does not say it."""
     remedy = Remedy(title="record the host again: cgroup-preflight snapshot -o FILE")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, follow=True) as file:
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
-        raise UsageError(f"cannot read the snapshot: {error.strerror}", where=path, remedy=remedy) from None
+        reason = error.strerror or "not a regular file"
+        raise UsageError(f"cannot read the snapshot: {reason}", where=path, remedy=remedy) from None
     try:
         if len(data) > _SIZE_MAX:
             raise ValueError("larger than 32M")
@@ -131,7 +141,9 @@ def load(path: str) -> tuple[SnapshotFs, SnapshotRunner]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not a snapshot: {str(error)[:200]}", where=path, remedy=remedy) from None
     host, commands = cast("list[dict[str, Answer]]", parts)
-    return SnapshotFs(host), SnapshotRunner(commands)
+    recorded_at = str(document.get("recorded_at", ""))
+    dated = recorded_at if _TIME.fullmatch(recorded_at) else ""
+    return SnapshotFs(host), SnapshotRunner(commands), dated
 
 
 def _text(value: object) -> str:

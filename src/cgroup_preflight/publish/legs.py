@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 from cgroup_preflight import __version__
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.report import VERDICTS_WORST_FIRST, Origin, Remedy, Report, Status, Verdict
+from cgroup_preflight.core.report import VERDICTS_WORST_FIRST, Finding, Origin, Remedy, Report, Status, Verdict
 from cgroup_preflight.report.escape import clip
 from cgroup_preflight.report.merge import Leg
 
 #: Most legs of one job that are named one by one if they are missing; GitHub has at most 256, GitLab 200.
 _NAMED_MAX = 256
 _LOOK = Remedy(title="look at the log of that job, then run it again")
+_ASK = Remedy(
+    title="look at the log of the run, and ask the host", commands=(("cgroup-preflight", "rollout", "status"),)
+)
+_EPOCH = "1970-01-01T00:00:00Z"
 
 
 def join(legs: Iterable[Leg]) -> tuple[Leg, ...]:
@@ -112,7 +116,7 @@ def _needs(text: str) -> list[Expected]:
 def absent(legs: Sequence[Leg], expected: Sequence[Expected] = ()) -> tuple[Leg, ...]:
     """A leg with the verdict unverified for each one that is missing, by what the others and `expected` tell."""
     found: list[Leg] = []
-    at = legs[0].report.started_at if legs else "1970-01-01T00:00:00Z"
+    at = legs[0].report.started_at if legs else _EPOCH
     groups: dict[str, list[Origin]] = defaultdict(list)
     for leg in legs:
         if leg.report.origin is not None:
@@ -165,7 +169,16 @@ def _is_of(leg: Leg, job: str) -> bool:
 
 
 def _missing(name: str, said: str, at: str) -> Leg:
-    finding = codes.RUNNER_REPORTED.finding(Status.UNVERIFIED, name, said, _LOOK)
+    return _unverified(name, codes.RUNNER_REPORTED.finding(Status.UNVERIFIED, name, said, _LOOK), at)
+
+
+def no_report(host: str, said: str) -> Leg:
+    """A host of a fleet of which nothing is known; hosts with the same reason have equal findings."""
+    finding = codes.RUNNER_REPORTED.finding(Status.UNVERIFIED, "report", said, _ASK)
+    return _unverified(host, finding, _EPOCH)
+
+
+def _unverified(name: str, finding: Finding, at: str) -> Leg:
     return Leg(name=name, report=Report(
         tool_version=__version__, verdict=Verdict.UNVERIFIED, host=None, findings=(finding,), services=(),
         started_at=at, duration_seconds=0.0,

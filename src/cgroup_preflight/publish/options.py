@@ -9,12 +9,13 @@ from cgroup_preflight.publish.comment import Draft
 from cgroup_preflight.publish.legs import Key, absent, key_of, too_many
 from cgroup_preflight.publish.origin import LegId, named
 from cgroup_preflight.report import comment as comment_body
-from cgroup_preflight.report.merge import Leg, Merged, merge
+from cgroup_preflight.report.headline import planned_changes
+from cgroup_preflight.report.merge import RUNNER, Leg, Merged, merge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of one call. `comment`: with auto a new comment needs a fail, an unverified or a change.
+    """Options of one call. `comment`: with auto a new comment needs a fail, an unverified, a change, or a planned change.
 
     `key` separates several results on one pull or merge request. `leg` tells this leg from the others of its job.
     `claimed` is the number of a pull request from an artifact, so it is not trusted. `deadline` is the time for all
@@ -52,9 +53,9 @@ class Results:
         return frozenset(key_of(item) for item in origins if item and item.id != origin.id)
 
 
-def view(legs: tuple[Leg, ...], *, shortened: bool = False) -> Merged:
-    """The merged view of one leg or more, with the worst verdict; `shortened` as in `merge`."""
-    return merge(legs, worst_of(leg.report.verdict for leg in legs), shortened=shortened)
+def view(legs: tuple[Leg, ...], *, shortened: bool = False, noun: str = RUNNER) -> Merged:
+    """The merged view of one leg or more, with the worst verdict; `shortened` and `noun` as in `merge`."""
+    return merge(legs, worst_of(leg.report.verdict for leg in legs), shortened=shortened, noun=noun)
 
 
 def drafter(results: Results, mode: str) -> Callable[[tuple[Leg, ...], int, int], Draft]:
@@ -63,7 +64,8 @@ def drafter(results: Results, mode: str) -> Callable[[tuple[Leg, ...], int, int]
     Legs that have not reported yet are no reason for a new comment, and an existing one is no pass without them.
     """
     own = results.merged
-    worth = mode == "always" or own.verdict is not Verdict.PASS or _differs(own.report, results.baseline)
+    news = own.verdict is not Verdict.PASS or bool(planned_changes(own.report.findings))
+    worth = mode == "always" or news or _differs(own.report, results.baseline)
 
     def draft(legs: tuple[Leg, ...], left_out: int, limit: int) -> Draft:
         more = (*absent(legs), *((too_many(legs[0].report.started_at),) if left_out and legs else ()))

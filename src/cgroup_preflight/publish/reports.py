@@ -5,13 +5,14 @@ and counts are limited, and an error names the file and the place in it, never i
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Remedy, Report
 from cgroup_preflight.host.files import open_regular
+from cgroup_preflight.host.json_files import json_files, leg_names
+from cgroup_preflight.publish.legs import no_report
 from cgroup_preflight.publish.receipt import without_receipt
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report.escape import LOG_LINE_MAX
@@ -35,7 +36,7 @@ def read_legs(
     `prefix` see `rebase`. Raises UsageError for a file that is no report, for no file at all unless they `may_lack`, and
     above the limits of this module.
     """
-    files = _files(path for path in paths if not may_lack or os.path.lexists(path))
+    files = json_files(path for path in paths if not may_lack or os.path.lexists(path))
     if not files and not may_lack:
         raise UsageError(
             "there is no report: no file was given, or the folder has no .json file", where="publish", remedy=_MAKE
@@ -45,17 +46,49 @@ def read_legs(
                          remedy=Remedy(title="merge them in parts: cgroup-preflight publish --format json=part.json ..."))  # fmt: skip
     legs, total = [], 0
     for name, path in zip(leg_names(files), files, strict=True):
-        data = _hidden(_read(path), hide)
-        total += len(data)
+        report, size = read_report(path, hide)
+        total += size
         if total > _TOTAL_MAX:
             raise UsageError(f"all reports together are larger than {_TOTAL_MAX >> 20} MiB", where=path, remedy=_MAKE)
-        try:
-            report = _cut_hidden(without_receipt(report_of(data)), hide)
-            named = report.origin.name if report.origin else name
-            legs.append(Leg(name=named, report=rebase(report, root=root, prefix=prefix)))
-        except ReportShapeError as error:
-            raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
+        named = report.origin.name if report.origin else name
+        legs.append(Leg(name=named, report=rebase(report, root=root, prefix=prefix)))
     return tuple(legs)
+
+
+def read_fleet(folder: str, names: Sequence[str], *, hide: Sequence[Secret] = ()) -> tuple[Leg, ...]:
+    """One leg for each host of a fleet, from `folder`/NAME.json.
+
+    A host whose report is missing or cannot be used is unverified: it must not stop the others from being shown, and is
+    never left out. Raises UsageError above the limits of this module.
+    """
+    if len(names) > _LEGS_MAX:
+        raise UsageError(f"{len(names)} hosts, but at most {_LEGS_MAX} are merged at once", where="--hosts",
+                         remedy=Remedy(title="merge them in parts, and then the parts"))  # fmt: skip
+    legs, total = [], 0
+    for name in names:
+        path = os.path.join(folder, f"{name}.json")
+        if not os.path.lexists(path):
+            legs.append(no_report(name, "there is no report: the turn of this host did not come, or it gave none"))
+            continue
+        try:
+            report, size = read_report(path, hide)
+        except UsageError as error:
+            legs.append(no_report(name, f"the report cannot be used: {error.message}"))
+            continue
+        total += size
+        if total > _TOTAL_MAX:
+            raise UsageError(f"all reports together are larger than {_TOTAL_MAX >> 20} MiB", where=path, remedy=_MAKE)
+        legs.append(Leg(name=name, report=report))
+    return tuple(legs)
+
+
+def read_report(path: str, hide: Sequence[Secret] = ()) -> tuple[Report, int]:
+    """A report without the receipt and without `hide`, and the size of its file in bytes. Raises UsageError."""
+    data = _hidden(_read(path), hide)
+    try:
+        return _cut_hidden(without_receipt(report_of(data)), hide), len(data)
+    except ReportShapeError as error:
+        raise UsageError(f"this is not a report: {error}", where=path, remedy=_MAKE) from None
 
 
 def _hidden(data: bytes, secrets: Sequence[Secret]) -> bytes:
@@ -80,17 +113,6 @@ def _cut_hidden(report: Report, secrets: Sequence[Secret]) -> Report:
     return replace(report, services=tuple(services)) if secrets else report
 
 
-def _files(paths: Iterable[str]) -> list[str]:
-    found: list[str] = []
-    for path in paths:
-        if os.path.isdir(path) and not os.path.islink(path):
-            found += sorted(os.path.join(folder, name) for folder, _, names in os.walk(path)
-                            for name in names if name.endswith(".json"))  # fmt: skip
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
-
-
 def _read(path: str) -> bytes:
     try:
         # An artifact can contain a symbolic link to a file of this machine, or a pipe without an end.
@@ -102,26 +124,3 @@ def _read(path: str) -> bytes:
     if len(data) > _FILE_MAX:
         raise UsageError(f"larger than {_FILE_MAX >> 20} MiB", where=path, remedy=_MAKE)
     return data
-
-
-def leg_names(files: Sequence[str]) -> list[str]:
-    """A short, unique name for each file: the part of its path that differs from the others.
-
-    `reports/ubuntu/report.json` and `reports/fedora/report.json` become `ubuntu` and `fedora`.
-    """
-    parts = [list(PurePath(os.path.normpath(file)).with_suffix("").parts) for file in files]
-    while all(len(item) > 1 for item in parts) and len({item[0] for item in parts}) == 1:
-        parts = [item[1:] for item in parts]
-    while all(len(item) > 1 for item in parts) and len({item[-1] for item in parts}) == 1:
-        parts = [item[:-1] for item in parts]
-    names: list[str] = []
-    taken: set[str] = set()
-    for item in parts:
-        name = base = "/".join(item) or "report"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{base} ({number})"
-        taken.add(name)
-        names.append(name)
-    return names

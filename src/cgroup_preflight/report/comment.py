@@ -50,11 +50,11 @@ def title(merged: Merged) -> str:
 def _runners(merged: Merged, limit: int) -> str:
     counts = ", ".join(f"{mark} {merged.verdicts[item]} {item.value}" for item, mark in VERDICT_MARKS.items()
                        if merged.verdicts.get(item))  # fmt: skip
-    budget = Budget(f"\n**{merged.count} runners:** {counts}{_differ(merged)}\n", limit=max(limit, 2000))
+    budget = Budget(f"\n**{merged.count} {merged.noun}s:** {counts}{_differ(merged)}\n", limit=max(limit, 2000))
     shown = merged.codes[:_COLUMNS_MAX]
-    head = f"\n| Runner |{''.join(f' {code(name, 20)} |' for name in shown)}\n|---|{'---|' * len(shown)}\n"
+    head = f"\n| {merged.noun.capitalize()} |{''.join(f' {code(name, 20)} |' for name in shown)}\n|---|{'---|' * len(shown)}\n"
     rows = (_row(row, len(shown)) for row in merged.rows)
-    budget.add(MarkdownSection(name="rows of runners", head=head, count=len(merged.rows), rows=rows))
+    budget.add(MarkdownSection(name=f"rows of {merged.noun}s", head=head, count=len(merged.rows), rows=rows))
     return budget.text()
 
 

@@ -29,11 +29,15 @@ _ROLLOUT = "CGP8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runners:
-    """Of how many runners one view tells: all, those with the verdict of the view, and those that proved limits."""
+    """Of how many runners one view tells: all, those with the verdict of the view, and those that proved limits.
+
+    `noun` is what a reader calls one of them.
+    """
 
     count: int
     agreeing: int
     proven: int
+    noun: str = "runner"
 
 
 def problems(findings: Iterable[Finding]) -> list[Finding]:
@@ -68,8 +72,8 @@ def _on(runners: Runners | None) -> str:
     if runners is None or runners.count == 1:
         return ""
     if runners.agreeing == runners.count:
-        return f" on all {runners.count} runners"
-    return f" on {runners.agreeing} of {runners.count} runners"
+        return f" on all {runners.count} {runners.noun}s"
+    return f" on {runners.agreeing} of {runners.count} {runners.noun}s"
 
 
 def _failed(report: Report, runners: Runners | None) -> str:
@@ -96,11 +100,19 @@ def _contention(report: Report) -> str:
 
 def _rollout(report: Report) -> str:
     """How a rollout ended, or how many values one would change: it proves no limit of a service."""
-    planned = [item for item in report.findings if item.code == codes.ROLLOUT_PLAN.code]
-    last = report.findings[-1]
-    if last.code == codes.ROLLOUT_PLAN.code or len(planned) + len(_with(report, Status.WARN)) == len(report.findings):
+    ends = [item for item in report.findings if "phase" in item.evidence]
+    if ends:
+        return plain(ends[-1].message)[:_MESSAGE_MAX]
+    planned = planned_changes(report.findings)
+    if planned:
         return f"{_count(len(planned), 'value')} would change"
-    return plain(last.message)[:_MESSAGE_MAX]
+    said = [item for item in report.findings if item.code == codes.ROLLOUT.code]
+    return plain(said[-1].message)[:_MESSAGE_MAX] if said else "nothing would change"
+
+
+def planned_changes(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that name a value which a rollout would change."""
+    return [item for item in findings if item.code == codes.ROLLOUT_PLAN.code and item.status is Status.PASS]
 
 
 def _unverified(report: Report, _runners: Runners | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.headline import Runners, headline, problems, service_word
+from cgroup_preflight.report.headline import Runners, headline, planned_changes, problems, service_word
 from cgroup_preflight.report.place import relative
 
 #: Room for the line that counts what was left out, bytes.
@@ -93,11 +93,15 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
     if limit < LIMIT_MIN:
         raise ValueError(f"a limit of {limit} bytes is below {LIMIT_MIN}")
     worst = problems(report.findings)
-    rest = [item for item in report.findings if item.status not in PROBLEMS]
+    planned = planned_changes(report.findings)
+    shown = {id(item) for item in (*worst, *planned)}
+    rest = [item for item in report.findings if id(item) not in shown]
     tails = {item.name: item.log_tail for item in report.services}
     budget = Budget(_head(report, worst, runners), limit=limit)
     # The most important first.
     budget.add(MarkdownSection(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
+    changes = map(_change_row, planned)
+    budget.add(MarkdownSection(name="changes", head=_CHANGES_HEAD, count=len(planned), rows=changes))
     services = (_service_row(item, service_word(report, item.name)) for item in report.services)
     budget.add(MarkdownSection(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
     more = [item for item in worst if item.evidence or item.remedies or tails.get(item.subject)]
@@ -110,6 +114,7 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
 
 #: Two columns: with four, a phone shows the first three and cuts off what was found.
 _FINDINGS_HEAD = "\n| Check | Found |\n|---|---|\n"
+_CHANGES_HEAD = "\n| Slice | Change |\n|---|---|\n"
 _SERVICES_HEAD = "\n| Service | Limits | Memory | CPU |\n|---|---|---|---|\n"
 
 
@@ -148,6 +153,10 @@ def _finding_row(item: Finding) -> str:
     check = f"{code(item.code, 40)} {prose(item.name, 80)}"
     subject = code(item.subject, 200)
     return f"| {_MARKS[item.status]} {check}<br>{subject} | {prose(item.message, 600)}{_at(item)} |\n"
+
+
+def _change_row(item: Finding) -> str:
+    return f"| {code(item.subject, 200)} | {prose(item.message, 600)} |\n"
 
 
 def _at(item: Finding) -> str:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cgroup_preflight.core.codes import RUNNER_REPORTED
 from cgroup_preflight.core.report import (
     PROBLEMS,
     STATUSES_WORST_FIRST,
@@ -26,6 +27,10 @@ from cgroup_preflight.report.place import CONFIG_NAME
 ABSENT = None
 #: Names of runners written out in one place; the others are counted.
 NAMES_MAX = 6
+#: What one report is about.
+RUNNER, HOST = "runner", "host"
+#: The codes of a rollout. What one says of a host is in its message: a value, a reason.
+_ROLLOUT = "CGP8"
 _rank = STATUSES_WORST_FIRST.index
 
 
@@ -61,10 +66,14 @@ class Merged:
     rows: tuple[Row, ...]
     report: Report
     runners: Runners | None
+    noun: str = RUNNER
 
 
-def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False) -> Merged:
-    """The view of one leg or more; names are unique. `shortened`: the reports lack some of their findings."""
+def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False, noun: str = RUNNER) -> Merged:
+    """The view of one leg or more; names are unique. `shortened`: the reports lack some of their findings.
+
+    `noun` says what a leg is: a runner or a host.
+    """
     table = {leg.name: _worst_by_code(leg.report.findings) for leg in legs}
     codes = _columns(table)
     rows = sorted(
@@ -72,14 +81,15 @@ def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False) -> 
     )
     return Merged(
         verdict=verdict, count=len(legs), verdicts=Counter(leg.report.verdict for leg in legs), codes=codes,
-        rows=tuple(rows), report=legs[0].report if len(legs) == 1 else _combined(legs, verdict),
-        runners=_runners(legs, verdict) if shortened or len(legs) > 1 else None,
+        rows=tuple(rows), report=legs[0].report if len(legs) == 1 else _combined(legs, verdict, noun),
+        runners=_runners(legs, verdict, noun) if shortened or len(legs) > 1 else None, noun=noun,
     )  # fmt: skip
 
 
-def _runners(legs: Sequence[Leg], verdict: Verdict) -> Runners:
+def _runners(legs: Sequence[Leg], verdict: Verdict, noun: str) -> Runners:
     agreeing = sum(leg.report.verdict is verdict for leg in legs)
-    return Runners(count=len(legs), agreeing=agreeing, proven=sum(proves_limits(leg.report) for leg in legs))
+    proven = sum(proves_limits(leg.report) for leg in legs)
+    return Runners(count=len(legs), agreeing=agreeing, proven=proven, noun=noun)
 
 
 def _worst_by_code(findings: Iterable[Finding]) -> dict[str, Status]:
@@ -118,11 +128,11 @@ def _rows(legs: Sequence[Leg], table: Mapping[str, Mapping[str, Status]], codes:
         yield Row(names=tuple(sorted(names)), verdict=verdict, cells=cells)
 
 
-def _combined(legs: Sequence[Leg], verdict: Verdict) -> Report:
+def _combined(legs: Sequence[Leg], verdict: Verdict, noun: str) -> Report:
     """All legs as one report, with the services of the runners that did not pass."""
     wrong = [leg for leg in legs if leg.report.verdict is not Verdict.PASS]
     return Report(
-        tool_version=legs[0].report.tool_version, verdict=verdict, host=None, findings=_grouped(legs),
+        tool_version=legs[0].report.tool_version, verdict=verdict, host=None, findings=_grouped(legs, noun),
         services=tuple(_named(leg.name, item) for leg in wrong for item in leg.report.services),
         started_at=min(leg.report.started_at for leg in legs),
         duration_seconds=max(leg.report.duration_seconds for leg in legs),
@@ -133,26 +143,40 @@ def _named(leg: str, item: ServiceResult) -> ServiceResult:
     return replace(item, name=f"{leg}: {item.name}")
 
 
-def _grouped(legs: Sequence[Leg]) -> tuple[Finding, ...]:
-    """One finding for each check, subject, status and file; of equal status, those of only some runners come first."""
+def _grouped(legs: Sequence[Leg], noun: str) -> tuple[Finding, ...]:
+    """One finding for each check, subject, status and file; of equal status, those of only some legs come first."""
     groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = defaultdict(list)
     for leg in legs:
         for item in leg.report.findings:
-            file = item.location.file if item.location else ""
-            groups[item.code, item.subject, item.status, file].append((leg.name, item))
-    merged = [_group(members, len(legs)) for members in groups.values()]
+            groups[_same(item)].append((leg.name, item))
+    merged = [_group(members, len(legs), noun) for members in groups.values()]
     merged.sort(key=lambda entry: (_rank(entry[1].status), not entry[0], entry[1].code, entry[1].subject))
     return tuple(finding for _, finding in merged)
 
 
-def _group(members: Sequence[tuple[str, Finding]], total: int) -> tuple[bool, Finding]:
-    """Whether only some runners have the finding, and the finding with their names."""
+def _same(item: Finding) -> tuple[object, ...]:
+    """What findings of several legs have in common if they are shown as one."""
+    file = item.location.file if item.location else ""
+    if item.code == RUNNER_REPORTED.code:
+        return item.code, item.subject, item.status, file, item.message
+    if not item.code.startswith(_ROLLOUT):
+        return item.code, item.subject, item.status, file
+    # The subject of the end of a rollout is its number, which no other host has.
+    subject = "" if "phase" in item.evidence else item.subject
+    told = item.message if item.status in PROBLEMS or "property" in item.evidence else ""
+    return item.code, subject, item.status, file, told
+
+
+def _group(members: Sequence[tuple[str, Finding]], total: int, noun: str) -> tuple[bool, Finding]:
+    """Whether only some legs have the finding, and the finding with their names."""
     names = list(dict.fromkeys(name for name, _ in members))
     first = members[0][1]
     everywhere = len(names) == total
-    where = f"on all {total} runners" if everywhere else f"on {len(names)} of {total} runners: {', '.join(some(names))}"
+    where = f"on all {total} {noun}s" if everywhere else f"on {len(names)} of {total} {noun}s: {', '.join(some(names))}"
     differing = "; messages differ" if len({item.message for _, item in members}) > 1 else ""
-    return not everywhere, replace(first, message=f"{first.message} ({where}{differing})".lstrip())
+    subject = first.subject if len({item.subject for _, item in members}) == 1 else "rollout"
+    message = f"{first.message} ({where}{differing})".lstrip()
+    return not everywhere, replace(first, subject=subject, message=message)
 
 
 def some(names: Sequence[str]) -> list[str]:

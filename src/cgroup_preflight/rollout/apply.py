@@ -12,7 +12,7 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
 from cgroup_preflight.rollout.dead_man import restoring
-from cgroup_preflight.rollout.drop_ins import control_names, hold_text, winner
+from cgroup_preflight.rollout.drop_ins import control_names, hold_text, sets_to, winner
 from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
 from cgroup_preflight.rollout.stages import changes
 
@@ -85,8 +85,8 @@ class Hands:
         """Whether the timer has restored the old values."""
         return os.path.exists(self.mark)
 
-    def arm(self, left: Sequence[str] = ()) -> None:
-        """Starts the timer; what it needs is on the disk before."""
+    def arm(self, left: Sequence[str] = (), *, persistent: bool = False) -> None:
+        """Starts the timer; what it needs is on the disk before. `persistent`: a start of the host starts it, too."""
         copies, removed = dict[str, str](), list[str]()
         for number, (path, text) in enumerate(self._files(left)):
             if text is None:
@@ -97,7 +97,7 @@ class Hands:
                 copies[backup] = path
         self.manager.arm(DeadMan(
             rollout=self.rollout, seconds=self._seconds, changes=restoring(self.units, left), copies=copies,
-            removed=tuple(removed), mark=self.mark,
+            removed=tuple(removed), mark=self.mark, persistent=persistent,
         ))  # fmt: skip
 
     def clean(self) -> None:
@@ -127,7 +127,12 @@ class Hands:
                 return f"{item.unit}: {words}"
         self.manager.remove_files([path for item in self.units for path in self._surplus(item)])
         self.manager.reload()
+        self.sync()
         return ""
+
+    def sync(self) -> None:
+        """Without this, a power failure after the last record of the journal could bring back what was before."""
+        self.manager.sync_files([path for item in self.units for path in item.files])
 
     def _surplus(self, item: UnitPlan) -> Iterator[str]:
         """Our own drop-in, those of the steps, and those with a percentage, which would win at the next reload."""
@@ -169,6 +174,19 @@ class Hands:
         for item in self.units:
             theirs = control_names([name for name in item.old if f"{item.unit} {name}" in left])
             yield from ((path, text) for path, text in item.files.items() if os.path.basename(path) not in theirs)
+
+    def taken(self) -> tuple[str, ...]:
+        """`UNIT PROPERTY` with a persistent drop-in that somebody else wrote or removed since the rollout began."""
+        return tuple(
+            f"{item.unit} {name}"
+            for item in self.units
+            for path in self._persistent(item)
+            for name in item.new
+            if os.path.basename(path) in control_names((name,))
+            and (text := self.manager.read_file(path)) != item.files[path]
+            # Of a promotion that this journal does not know of any more, or the same value.
+            and not sets_to(text or "", name, item.new[name])
+        )
 
     # --- reading back
 

@@ -59,7 +59,8 @@ class Memory:
 class DeadMan:
     """What restores: `changes` in order, then `copies` (target by backup), then `removed` files; it ends with `mark`.
 
-    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did.
+    `seconds` is when it does so after the last sign of life. `mark` is the file that says that it did. `own` are the unit
+    files of the timer itself, which it removes at the end. `persistent`: it is also started again with the host.
     """
 
     rollout: str
@@ -68,27 +69,15 @@ class DeadMan:
     copies: Mapping[str, str]
     removed: tuple[str, ...]
     mark: str
+    own: tuple[str, ...] = ()
+    persistent: bool = False
 
 
-class Manager(Protocol):
-    """A service manager and the kernel's files of its units. Methods have time-outs and raise HostError without an answer."""
-
-    name: str
+class Reader(Protocol):
+    """What a plan reads of a service manager and of the kernel's files of its units; methods raise HostError without an answer."""
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         """Everything about units that the manager knows."""
-
-    def values(self, units: Sequence[str]) -> dict[str, Values]:
-        """Only the properties, as quickly as possible."""
-
-    def set(self, unit: str, values: Values, *, runtime: bool) -> str:
-        """Changes properties of a running unit with one call, all or none; the manager's words where it refused."""
-
-    def reload(self) -> None:
-        """Makes the manager read all unit files again (daemon-reload)."""
-
-    def boot(self) -> str:
-        """What differs from one start of the host to the next."""
 
     def attribute(self, cgroup: str, name: str) -> str | None:
         """The text of a file of a cgroup, None where it cannot be read."""
@@ -105,11 +94,32 @@ class Manager(Protocol):
     def read_file(self, path: str) -> str | None:
         """The text of a file, None where it does not exist."""
 
+
+class Manager(Reader, Protocol):
+    """A service manager and the kernel's files of its units. Methods have time-outs and raise HostError without an answer."""
+
+    name: str
+
+    def values(self, units: Sequence[str]) -> dict[str, Values]:
+        """Only the properties, as quickly as possible."""
+
+    def set(self, unit: str, values: Values, *, runtime: bool) -> str:
+        """Changes properties of a running unit with one call, all or none; the manager's words where it refused."""
+
+    def reload(self) -> None:
+        """Makes the manager read all unit files again (daemon-reload)."""
+
+    def boot(self) -> str:
+        """What differs from one start of the host to the next."""
+
     def write_file(self, path: str, text: str) -> None:
         """Writes a file whole, and creates its folder."""
 
     def remove_files(self, paths: Sequence[str]) -> None:
         """Removes files; those already gone do not matter."""
+
+    def sync_files(self, paths: Sequence[str]) -> None:
+        """Returns when files and their folders are on the disk; those that do not exist do not matter."""
 
     def arm(self, dead_man: DeadMan) -> None:
         """Starts the timer that restores the old values, or starts it again."""
@@ -134,7 +144,10 @@ class Watcher(Protocol):
         """The numbers since the last sample."""
 
     def alarms(self) -> tuple[str, ...]:
-        """What must be taken back at once, since `begin` or the last window; quick."""
+        """What must be taken back at once, since `begin` or the last window."""
+
+    def kills(self) -> tuple[str, ...]:
+        """Only OOM kills: some reads of files, for many times a second."""
 
 
 class Clock(Protocol):

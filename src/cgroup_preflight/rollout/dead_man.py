@@ -11,6 +11,8 @@ from cgroup_preflight.rollout.limits import assignment
 from cgroup_preflight.rollout.stages import Change, changes
 
 UNIT = "cgroup-preflight-rollout"
+#: What starts the timer again with the manager: after a start of the host, and of a user's manager, which keeps /run.
+WANTED = f"timers.target.d/{UNIT}.conf"
 _WHO = "cgroup-preflight rollout "
 
 
@@ -34,34 +36,58 @@ def restoring(units: Sequence[UnitPlan], left: Sequence[str] = ()) -> tuple[Chan
 
 
 def commands(plan: DeadMan, programs: Mapping[str, str], manager: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The argv in order. `programs` are absolute paths by name, `manager` the words after systemctl, such as --user."""
+    """The argv in order; before one that may fail there is a `-`, as in a unit file.
+
+    The values come first, whatever else fails; then the files. Both again, where a full disk or a manager without an answer
+    was in the way: what fails then is tried again later. `programs` are absolute paths by name, `manager` the words after
+    systemctl, such as --user.
+    """
     systemctl = (programs["systemctl"], *manager)
-    found: list[tuple[str, ...]] = [
+    values: list[tuple[str, ...]] = [
         (*systemctl, "set-property", "--runtime", "--", call.unit, *(assignment(name, value) for name, value in call.values.items()))
         for call in plan.changes
     ]  # fmt: skip
-    if plan.removed:
-        found.append((programs["rm"], "-f", "--", *plan.removed))
-    found += [(programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())]
-    found.append((*systemctl, "daemon-reload"))
-    found.append((programs["touch"], "--", plan.mark))
+    gone = [(programs["rm"], "-f", "--", *plan.removed)] if plan.removed else []
+    copied: list[tuple[str, ...]] = [
+        (programs["cp"], "--", backup, target) for backup, target in sorted(plan.copies.items())
+    ]
+    if copied:
+        copied.append((programs["sync"], "--", *sorted(plan.copies.values())))
+    found = [
+        *(("-", *argv) for argv in (*values, *gone)), *values, *gone, *copied,
+        (*systemctl, "daemon-reload"), (programs["touch"], "--", plan.mark),
+    ]  # fmt: skip
+    if plan.own:
+        # Last: until here, the next start of the host begins all of this again.
+        found.append((programs["rm"], "-f", "--", *plan.own))
     return tuple(found)
 
 
 def service_text(plan: DeadMan, argvs: Sequence[Sequence[str]]) -> str:
-    """The service. A command that fails does not keep the next one from running (systemd.service(5), `-`)."""
+    """The service. It is tried again for an hour (systemd.service(5), Restart= of a oneshot: systemd 244)."""
+    lines = (
+        f"ExecStart=-{command_line(argv[1:])}" if argv[0] == "-" else f"ExecStart={command_line(argv)}"
+        for argv in argvs
+    )
     return "\n".join([
-        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}: restore the old limits", "DefaultDependencies=no", "",
-        "[Service]", "Type=oneshot", "TimeoutStartSec=5min", *(f"ExecStart=-{command_line(argv)}" for argv in argvs), "",
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}: restore the old limits", "DefaultDependencies=no",
+        "StartLimitIntervalSec=2h", "StartLimitBurst=360", "",
+        "[Service]", "Type=oneshot", "TimeoutStartSec=5min", "Restart=on-failure", "RestartSec=10s", *lines, "",
     ])  # fmt: skip
 
 
 def timer_text(plan: DeadMan) -> str:
     """The timer; `systemctl restart` lets its time begin again (systemd.timer(5), OnActiveSec=)."""
     return "\n".join([
-        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}", "DefaultDependencies=no", "",
+        # Each renewal is a start, and after five in 10s systemd would refuse: then nothing would restore.
+        "[Unit]", f"Description={_WHO}{specifiers(plan.rollout)}", "DefaultDependencies=no", "StartLimitIntervalSec=0", "",
         "[Timer]", f"OnActiveSec={plan.seconds:g}s", "AccuracySec=100ms", f"Unit={UNIT}.service", "",
     ])  # fmt: skip
+
+
+def wanted_text() -> str:
+    """The drop-in of timers.target."""
+    return f"[Unit]\nWants={UNIT}.timer\n"
 
 
 def rollout_of(description: str) -> str:

@@ -43,6 +43,11 @@ def sets(text: str, name: str) -> bool:
     return any(line.lstrip().partition("=")[0].rstrip() in words and "=" in line for line in text.splitlines())
 
 
+def sets_to(text: str, name: str, value: int | None) -> bool:
+    """Whether a drop-in of `set-property` has this value; systemd 257 writes `150.00%` where 252 wrote `150%`."""
+    return assignment(name, value) in [line.replace(".00%", "%") for line in text.splitlines()]
+
+
 def winner(texts: Mapping[str, str], name: str) -> str:
     """The path of the last file that sets a property, of those in `texts`, in their order; empty where none does."""
     return next((path for path in reversed(tuple(texts)) if sets(texts[path], name)), "")

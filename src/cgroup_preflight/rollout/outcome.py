@@ -5,7 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.rollout.machine import Phase, Record, State
+from cgroup_preflight.rollout.apply import Mismatch
+from cgroup_preflight.rollout.base import UnitPlan
+from cgroup_preflight.rollout.judge import Judgement
+from cgroup_preflight.rollout.limits import shown
+from cgroup_preflight.rollout.machine import ENDS, Phase, Record, State
 
 _RESUME = Remedy(
     title="go on, or take it back",
@@ -13,9 +17,42 @@ _RESUME = Remedy(
 )
 
 
-def findings_of(state: State, records: Sequence[Record], *, wanted: bool = False) -> tuple[Finding, ...]:
-    """The steps with their numbers, then how it ended; `wanted`: to take it back is what the user asked."""
-    return (*_steps(state, records), *_left(state), _end(state, records, wanted=wanted))
+def findings_of(
+    state: State, records: Sequence[Record], *, wanted: bool = False, by_timer: bool = False
+) -> tuple[Finding, ...]:
+    """The steps with their numbers, then how it ended.
+
+    `wanted`: to take it back is what the user asked. `by_timer`: the manager's timer has restored the old values.
+    """
+    return (*_steps(state, records), *_left(state), _end(state, records, wanted=wanted, by_timer=by_timer))
+
+
+def present(
+    state: State, units: Sequence[UnitPlan], not_old: Sequence[Mismatch], not_new: Sequence[Mismatch]
+) -> Iterator[Finding]:
+    """What is in force now, whatever the journal says; the values that do not read back as the old and as the new ones."""
+    others = {item.name: item.actual for item in not_old}
+    news = {item.name: item.actual for item in not_new}
+    for unit in units:
+        for name, new in unit.new.items():
+            old, key = unit.old[name], f"{unit.unit} {name}"
+            if state.phase in ENDS:
+                wrong = (news if state.phase is Phase.DONE else others).get(key)
+                if wrong is not None and key not in state.left:
+                    ended = shown(name, new if state.phase is Phase.DONE else old)
+                    yield codes.ROLLOUT_CONFLICT.finding(
+                        Status.WARN, unit.unit, f"{name} is {wrong} now, and the rollout ended with {ended}"
+                    )
+            elif new != old or key in others:
+                yield _between(unit.unit, name, (shown(name, old), others.get(key)), (shown(name, new), news.get(key)))
+
+
+def _between(unit: str, name: str, old: tuple[str, str | None], new: tuple[str, str | None]) -> Finding:
+    """One value of a rollout that has not ended: its old and new text, each with what the host has instead, None for itself."""
+    if old[1] is None:
+        return codes.ROLLOUT_UNFINISHED.finding(Status.PASS, unit, f"{name} is {old[0]} now, the old value")
+    now, what = (new[0], "the new value") if new[1] is None else (old[1], f"between {old[0]} (old) and {new[0]} (new)")
+    return codes.ROLLOUT_UNFINISHED.finding(Status.WARN, unit, f"{name} is {now} now, {what}", _RESUME)
 
 
 def _steps(state: State, records: Sequence[Record]) -> Iterator[Finding]:
@@ -47,7 +84,7 @@ def _left(state: State) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _end(state: State, records: Sequence[Record], *, wanted: bool) -> Finding:
+def _end(state: State, records: Sequence[Record], *, wanted: bool, by_timer: bool) -> Finding:
     name = str(records[0]["rollout"])
     seconds = records[-1]["at"] - records[0]["at"]
     evidence = {
@@ -73,6 +110,17 @@ def _end(state: State, records: Sequence[Record], *, wanted: bool) -> Finding:
         )
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(records[-1]["at"]))
     reason = f" ({state.reason})" if state.reason else ""
+    if by_timer:
+        reason += "; since then the manager's timer has restored the old values, and `rollout resume` reads them back"
+    elif state.phase is Phase.PROMOTING:
+        reason += ": some values can be persistent already; the manager's timer restores the old ones, also after a start of the host"
     return codes.ROLLOUT_UNFINISHED.finding(
         Status.UNVERIFIED, name, f"{state.phase.value} at step {state.stage + 1} of {state.stages} since {since}{reason}", _RESUME, evidence=evidence,
     )  # fmt: skip
+
+
+def sample_line(found: Judgement, left: float) -> str:
+    """For people who wait: the means until now, and the seconds that are left."""
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
+                        if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
+    return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"

@@ -9,7 +9,7 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.safe_sizes import refuse_tiny
-from cgroup_preflight.rollout.base import Manager, Shown, UnitPlan
+from cgroup_preflight.rollout.base import Reader, Shown, UnitPlan
 from cgroup_preflight.rollout.drop_ins import later
 from cgroup_preflight.rollout.limits import LIMITS, Values, rises, shown, target_of
 from cgroup_preflight.rollout.memory import refusals, usage_of
@@ -77,7 +77,7 @@ def go_limits(config: Config, unit: str) -> dict[str, int]:
 
 
 def prepare(
-    config: Config, manager: Manager, host: HostNumbers, *, cpus: int, live: Callable[[str], Mapping[str, int]] = lambda _cgroup: {}
+    config: Config, manager: Reader, host: HostNumbers, *, cpus: int, live: Callable[[str], Mapping[str, int]] = lambda _cgroup: {}
 ) -> Prepared:  # fmt: skip
     """Reads the present values and makes the stages. Raises UsageError, HostError.
 
@@ -120,7 +120,7 @@ def _capacity(host: HostNumbers, cpus: int) -> dict[str, int]:
     return {**memory, "CPUQuota": cpus * 1_000_000, "CPUWeight": 100, "IOWeight": 100, "TasksMax": host.tasks_max}
 
 
-def _unit_plan(item: Shown, old: Values, new: Values, manager: Manager) -> UnitPlan:
+def _unit_plan(item: Shown, old: Values, new: Values, manager: Reader) -> UnitPlan:
     paths = (*manager.control_files(item.unit, tuple(new)), manager.hold_file(item.unit))
     return UnitPlan(
         unit=item.unit, cgroup=item.cgroup, old=old, new=new, period=item.period,
@@ -128,7 +128,7 @@ def _unit_plan(item: Shown, old: Values, new: Values, manager: Manager) -> UnitP
     )  # fmt: skip
 
 
-def _unusable(unit: str, item: Shown | None, values: Values, manager: Manager) -> Iterator[Finding]:
+def _unusable(unit: str, item: Shown | None, values: Values, manager: Reader) -> Iterator[Finding]:
     """Why a unit cannot be changed while it runs."""
 
     def failed(message: str, fix: str) -> Finding:
@@ -148,6 +148,11 @@ def _unusable(unit: str, item: Shown | None, values: Values, manager: Manager) -
     elif item.transient:
         yield failed("it is transient: a change would go with it", "give the slice a unit file")
     else:
+        if manager.attribute(item.cgroup, "cpu.pressure") is None:
+            yield codes.ROLLOUT_UNIT.finding(
+                Status.WARN, unit, "the kernel shows no pressure (PSI) of this slice, so the judge does not know how long its tasks wait",
+                Remedy(title="boot with psi=1 where the kernel has it"), evidence={"file": "cpu.pressure"},
+            )  # fmt: skip
         for name, value in values.items():
             if value is not None and manager.attribute(item.cgroup, LIMITS[name].attribute) is None:
                 yield codes.ROLLOUT_UNIT.finding(
@@ -157,7 +162,7 @@ def _unusable(unit: str, item: Shown | None, values: Values, manager: Manager) -
 
 
 def _against(
-    unit: UnitPlan, item: Shown, manager: Manager, rollout: Rollout, go: Mapping[str, int]
+    unit: UnitPlan, item: Shown, manager: Reader, rollout: Rollout, go: Mapping[str, int]
 ) -> Iterator[Finding]:  # fmt: skip
     """Drop-ins that would win, memory that is in use, and limits above."""
     texts = {path: manager.read_file(path) or "" for path in item.drop_ins}
@@ -184,7 +189,7 @@ def _against(
     yield from _above(unit, manager)
 
 
-def _above(unit: UnitPlan, manager: Manager) -> Iterator[Finding]:
+def _above(unit: UnitPlan, manager: Reader) -> Iterator[Finding]:
     """Targets that a slice above does not allow."""
     parent = unit.cgroup.rpartition("/")[0]
     if not parent:

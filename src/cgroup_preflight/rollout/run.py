@@ -16,11 +16,14 @@ from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
 from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
 from cgroup_preflight.rollout.memory import is_ready
+from cgroup_preflight.rollout.outcome import sample_line
 from cgroup_preflight.rollout.stages import Stage
 
 #: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
 _VERIFY_SECONDS = 10.0
 _POLL = 0.25
+#: How often OOM kills are looked for.
+_KILL_POLL = 0.1
 #: How often a restoration is tried before the rollout is stuck.
 _RESTORES = 3
 
@@ -57,10 +60,21 @@ class Runner:
             self._begin()
             while self.state.phase not in (*ENDS, Phase.STUCK):
                 if not self._is_over():
-                    acts[next_act(self.state)]()
+                    self._try(acts[next_act(self.state)])
         except JournalError as error:
             self._restore_unwritten(error)
         return self.state
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """One act. What the manager does not answer is taken back at once; the timer does that where this cannot."""
+        try:
+            act()
+        except JournalError:
+            raise
+        except HostError as error:
+            if self.state.phase in (*ENDS, Phase.RESTORING):
+                raise
+            self._roll_back(f"{error.message} ({error.where})")
 
     def abort(self, reason: str) -> State:
         """Takes the rollout back now."""
@@ -78,18 +92,20 @@ class Runner:
         record = self._journal.records[0]
         if self.state.phase in ENDS:
             return
+        if self.state.phase is Phase.STUCK:
+            self._roll_back(self.state.reason)
         if self._hands.was_restored():
             return
         if record["boot"] != self._hands.manager.boot() and self.state.phase not in (Phase.PROMOTING, Phase.RESTORING):
             # What was set at run time is gone.
             self._roll_back("the host was started again, and with that the old values came back")
             return
-        if self.state.phase is Phase.STUCK:
-            self._roll_back(self.state.reason)
         self._arm()
 
     def _arm(self) -> None:
-        self._hands.arm(self.state.left)
+        # From the promotion on a start of the host does not bring back the old values by itself.
+        lasting = any(record["kind"] == "promote" for record in self._journal.records)
+        self._hands.arm(self.state.left, persistent=lasting)
         self._renewed = self._clock.monotonic()
 
     def _renew(self) -> None:
@@ -119,26 +135,18 @@ class Runner:
         stage = self._stages[number]
         # After a crash the present values can be those of another stage.
         before = self._hands.values()
-        foreign = [
-            f"{unit} {name}"
-            for unit, values in before.items()
-            for name, value in values.items()
-            if self._is_foreign(unit, name, value)
-        ]
-        if foreign:
-            self._roll_back(f"somebody else changed {', '.join(foreign)}", foreign)
-            return
         self._arm()
-        why = self._make_ready(stage, before)
-        if why:
-            self._roll_back(why)
+        if not self._make_ready(stage, before):
             return
         self._add("step", stage=number, share=stage.share, slices=list(stage.slices), squeeze=stage.squeeze)
         self._say(
             f"step {number + 1} of {len(self._stages)}: {stage.share / 100:g}% of the way"
             + (", memory first" if stage.squeeze else "")
         )
-        why = self._run_hook("before", stage) or self._hands.step(before, stage.values)
+        why = self._run_hook("before", stage)
+        if not why and self._was_taken():
+            return
+        why = why or self._hands.step(before, stage.values)
         if why:
             self._roll_back(why)
             return
@@ -149,6 +157,20 @@ class Runner:
             else:
                 self._add("verified", stage=number, effective=self._hands.effective())
 
+    def _was_taken(self) -> bool:
+        """Whether somebody else has changed a value or its persistent drop-in; then the rollback has begun."""
+        taken = [
+            f"{unit} {name}"
+            for unit, values in self._hands.values().items()
+            for name, value in values.items()
+            if self._is_foreign(unit, name, value)
+        ]
+        if self.state.phase is not Phase.PROMOTING:
+            taken += self._hands.taken()
+        if taken:
+            self._roll_back(f"somebody else changed {', '.join(sorted(set(taken)))}", sorted(set(taken)))
+        return bool(taken)
+
     def _run_hook(self, when: str, stage: Stage) -> str:
         why = self._hook(when, self.state, stage)
         # A hook may take half of the time after which the timer restores the old values.
@@ -156,8 +178,8 @@ class Runner:
         self._renewed = self._clock.monotonic()
         return why
 
-    def _make_ready(self, stage: Stage, before: Limits) -> str:
-        """Waits until the memory in use is below every MemoryMax that goes down; why that did not happen."""
+    def _make_ready(self, stage: Stage, before: Limits) -> bool:
+        """Waits until the memory in use is below every MemoryMax that goes down; False where the rollback has begun."""
         until = self._clock.monotonic() + self._config.deadline
         while True:
             over = [
@@ -166,18 +188,23 @@ class Runner:
                 and not is_ready(self._hands.used(unit) or 0, values.get("MemoryMax"))
             ]  # fmt: skip
             if not over:
-                return ""
-            if self._clock.monotonic() > until:
-                return f"{over[0]} still uses more than 95% of the new MemoryMax"
+                return True
+            alarms = self._watcher.alarms()
+            if alarms or self._clock.monotonic() > until:
+                self._roll_back("; ".join(alarms) or f"{over[0]} still uses more than 95% of the new MemoryMax")
+                return False
+            if self._is_over():
+                return False
             self._renew()
-            self._clock.sleep(1.0)
+            self._clock.sleep(2 * _POLL)
 
     def _verify(self, values: Limits) -> bool:
         """Whether the values read back in all ways; if not, the rollback has begun."""
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while found := self._hands.read_back(values, held=True):
-            if self._clock.monotonic() > until:
-                self._disagree(found)
+            alarms = self._watcher.alarms()
+            if alarms or self._clock.monotonic() > until:
+                self._roll_back("; ".join(alarms)) if alarms else self._disagree(found)
                 return False
             self._clock.sleep(_POLL)
         until = self._clock.monotonic() + self._config.deadline
@@ -220,7 +247,7 @@ class Runner:
                 return
             windows.append(self._watcher.window())
             found = judge(windows, self._baseline, limits)
-            self._say(_line(found, max(end - self._clock.monotonic(), 0.0)))
+            self._say(sample_line(found, max(end - self._clock.monotonic(), 0.0)))
             if found.verdict is Verdict.FAILED:
                 break
         self._judged(judge(windows, self._baseline, limits))
@@ -248,11 +275,19 @@ class Runner:
             if drift:
                 self._disagree(drift)
                 return False
+            if self._was_taken():
+                return False
             self._renew()
             left = end - self._clock.monotonic()
             if left <= 0:
                 return True
-            self._clock.sleep(min(left, 2 * _POLL))
+            self._rest(min(left, 2 * _POLL))
+
+    def _rest(self, seconds: float) -> None:
+        """Waits, at most until an OOM kill."""
+        end = self._clock.monotonic() + seconds
+        while not self._watcher.kills() and (left := end - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, _KILL_POLL))
 
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
@@ -287,9 +322,13 @@ class Runner:
         by = "timer" if self._hands.was_restored() else "tool"
         why = ""
         for _ in range(_RESTORES):
-            why = self._restored(left)
+            try:
+                why = self._restored(left)
+                if not why:
+                    self._hands.manager.disarm()
+            except HostError as error:
+                why = f"{error.message} ({error.where})"
             if not why:
-                self._hands.manager.disarm()
                 self._add("restored", by=by, left=list(left))
                 self._hands.clean()
                 self._say(
@@ -309,6 +348,8 @@ class Runner:
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while True:
             found = [item for item in self._hands.read_back(self._hands.old, held=False) if item.name not in left]
+            # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
+            found += [item for item in self._hands.over_usage(self._hands.old) if item.name not in left]
             files = self._hands.changed_files(left)
             if not found and not files:
                 return ""
@@ -317,17 +358,21 @@ class Runner:
             self._clock.sleep(_POLL)
 
     def _promote(self) -> None:
-        self._arm()
+        if self._was_taken():
+            return
         self._add("promote")
+        self._arm()
         why = self._hands.promote()
         until = self._clock.monotonic() + _VERIFY_SECONDS
         while not why:
-            found = self._hands.read_back(self._hands.new, held=False)
+            self._renew()
+            found = (*self._hands.read_back(self._hands.new, held=False), *self._hands.over_usage(self._hands.new))
             missing = self._hands.unpromoted()
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
                 self._hands.manager.disarm()
-                if not self._hands.was_restored():
+                # It may have begun before.
+                if not self._hands.was_restored() and not self._hands.read_back(self._hands.new, held=False):
                     self._add("promoted")
                     self._hands.clean()
                     self._say("done: the new values are persistent")
@@ -350,9 +395,3 @@ class Runner:
             f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else "the old values are back"),
             where=error.where, remedy=Remedy(title="free space, then run: cgroup-preflight rollout abort"),
         ) from error  # fmt: skip
-
-
-def _line(found: Judgement, left: float) -> str:
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
-                        if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
-    return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"

@@ -10,7 +10,7 @@ from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.systemd import bus_environment, private_bus
 from cgroup_preflight.host.cgroup import Observer
@@ -24,6 +24,7 @@ from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
 from cgroup_preflight.rollout.judge import Window
+from cgroup_preflight.rollout.outcome import findings_of, present
 from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.saved import Saved, fields, saved_of
@@ -186,6 +187,17 @@ def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable
         hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),
         hook=Hooks(config.hook, host.programs, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
     )  # fmt: skip
+
+
+def present_findings(path: str, found: journals.Read, host: Host) -> tuple[Finding, ...]:
+    """The journal, and what of it is in force now. Raises HostError."""
+    saved = saved_in(path, found)
+    hands = Hands(host.manager, saved.units, rollout=saved.rollout, folder=os.path.dirname(path), page=host.page,
+                  seconds=saved.config.restore_after)  # fmt: skip
+    now = present(
+        found.state, saved.units, hands.read_back(hands.old, held=False), hands.read_back(hands.new, held=False)
+    )
+    return (*now, *findings_of(found.state, found.records, by_timer=hands.was_restored()))
 
 
 def abort_file(folder: str, rollout: str) -> str:

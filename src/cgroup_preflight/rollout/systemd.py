@@ -9,7 +9,7 @@ from contextlib import suppress
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.quantities import QuantityError, parse_span
 from cgroup_preflight.core.reading import Known, Missing
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line
@@ -19,7 +19,7 @@ from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.rollout.base import DeadMan, Shown
-from cgroup_preflight.rollout.dead_man import UNIT, commands, rollout_of, service_text, timer_text
+from cgroup_preflight.rollout.dead_man import UNIT, WANTED, commands, rollout_of, service_text, timer_text, wanted_text
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names
 from cgroup_preflight.rollout.limits import LIMITS, Values, assignment, of_bus, on_bus
 
@@ -33,6 +33,11 @@ _SET_TIMEOUT = 90.0
 _BUS_NAMES = {limit.bus: name for name, limit in LIMITS.items()}
 _PERIOD = "CPUQuotaPeriodUSec"
 _SHOWN = ("Id", "LoadState", "ActiveState", "ControlGroup", "Transient", "DropInPaths", _PERIOD, *_BUS_NAMES)
+_OBJECT, _NAME = "/org/freedesktop/systemd1", "org.freedesktop.systemd1"
+_TIMER, _SERVICE = f"{UNIT}.timer", f"{UNIT}.service"
+_OVER = ("inactive", "failed")
+#: How long a stop or a start of the timer may take, and how often that is looked at.
+_WAIT_SECONDS, _POLL = 30.0, 0.1
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
@@ -49,7 +54,7 @@ class Systemd:
         self._words = ("--user",) if choice.name == "user" else ()
         run, etc = (f"/run/user/{uid}", f"{home}/.config") if self._words else ("/run", "/etc")
         kind = "user" if self._words else "system"
-        self._units = f"{run}/systemd/{kind}"
+        self._units, self._lasting = f"{run}/systemd/{kind}", f"{etc}/systemd/{kind}"
         self._control = (f"{etc}/systemd/{kind}.control", f"{run}/systemd/{kind}.control")
 
     # --- units
@@ -84,7 +89,8 @@ class Systemd:
 
     def reload(self) -> None:
         """As `Manager.reload`."""
-        self._require("daemon-reload")
+        if not self._asked("Reload"):
+            self._require("daemon-reload")
 
     # --- the machine
 
@@ -149,6 +155,9 @@ class Systemd:
         """As `Manager.remove_files`; a folder of drop-ins that is empty then goes, too."""
         if self._prefix and paths:
             self._answer((*self._prefix, "rm", "-f", "--", *paths))
+            folders = sorted({folder for path in paths if (folder := os.path.dirname(path)).endswith(".d")})
+            if folders:
+                self._answer((*self._prefix, "rmdir", "--ignore-fail-on-non-empty", "--", *folders))
             return
         for path in paths:
             try:
@@ -157,57 +166,112 @@ class Systemd:
                 continue
             except OSError as error:
                 raise cannot_write(path, error.strerror or str(error)) from None
-            with suppress(OSError):
-                os.rmdir(os.path.dirname(path))
+            folder = os.path.dirname(path)
+            # Never /run/systemd/system, which is often empty: without it systemctl says that systemd does not run (sd_booted(3)).
+            if folder.endswith(".d"):
+                with suppress(OSError):
+                    os.rmdir(folder)
+
+    def sync_files(self, paths: Sequence[str]) -> None:
+        """As `Manager.sync_files`, with sync(1)."""
+        known = [path for path in paths if self.read_file(path) is not None]
+        folders = sorted({os.path.dirname(path) for path in paths if os.path.isdir(os.path.dirname(path))})
+        if known or folders:
+            done = self._answer((*self._prefix, "sync", "--", *known, *folders), timeout=_SET_TIMEOUT)
+            if done.returncode:
+                raise cannot_write(folders[0], first_line(done.stderr))
 
     # --- the timer
 
     def arm(self, dead_man: DeadMan) -> None:
-        """As `Manager.arm`: two unit files at run time, which outlive this tool and go with the next start of the host."""
+        """As `Manager.arm`: unit files that outlive this tool; those at run time go with the next start of the host."""
         programs = {
-            name: shutil.which(name, path=_PATH) or f"/bin/{name}" for name in ("systemctl", "rm", "cp", "touch")
+            name: shutil.which(name, path=_PATH) or f"/bin/{name}"
+            for name in ("systemctl", "rm", "cp", "touch", "sync")
         }
-        argvs = commands(dead_man, programs, self._words)
-        service, timer = service_text(dead_man, argvs), timer_text(dead_man)
-        known = self.read_file(f"{self._units}/{UNIT}.service"), self.read_file(f"{self._units}/{UNIT}.timer")
-        if known != (service, timer):
-            self.write_file(f"{self._units}/{UNIT}.service", service)
-            self.write_file(f"{self._units}/{UNIT}.timer", timer)
+        folder = self._lasting if dead_man.persistent else self._units
+        plan = replace(dead_man, own=self._timer_files(self._lasting)) if dead_man.persistent else dead_man
+        texts = (wanted_text(), timer_text(plan), service_text(plan, commands(plan, programs, self._words)))
+        files = dict(zip(self._timer_files(folder), texts, strict=True))
+        if any(self.read_file(path) != text for path, text in files.items()):
+            # The service first: what starts it must find it.
+            for path in reversed(files):
+                self.write_file(path, files[path])
+            if dead_man.persistent:
+                self.sync_files(tuple(files))
             self.reload()
-        self.renew()
+        self._restart()
+        if self.armed_for() != dead_man.rollout:
+            raise HostError("the timer that would restore the old values does not run", where=_TIMER,
+                            remedy=Remedy(title="read why", commands=(("systemctl", *self._words, "status", _TIMER),)))  # fmt: skip
+
+    def _restart(self) -> None:
+        if not self._asked("RestartUnit", _TIMER, "replace") or not self._becomes("active"):
+            self._require("restart", "--", _TIMER)
+
+    def _timer_files(self, folder: str) -> tuple[str, ...]:
+        return (f"{folder}/{WANTED}", f"{folder}/{_TIMER}", f"{folder}/{_SERVICE}")
 
     def renew(self) -> None:
-        """As `Manager.renew`."""
-        self._require("restart", "--", f"{UNIT}.timer")
+        """As `Manager.renew`: quick where this process is root, because an OOM kill may be the next thing to see."""
+        # A renewal that failed behind its answer is seen by the next one.
+        if not (self._bus is not None and self._is(_TIMER, "active") and self._asked("RestartUnit", _TIMER, "replace")):
+            self._require("restart", "--", _TIMER)
 
     def disarm(self) -> None:
-        """As `Manager.disarm`. A restoration that has begun goes on to its end."""
-        self._systemctl("stop", "--", f"{UNIT}.timer")
-        for _ in range(60):
-            done = self._systemctl("is-active", "--", f"{UNIT}.service")
-            if done.stdout.strip() not in ("active", "activating", "deactivating"):
-                break
-            time.sleep(0.5)
-        self.remove_files([f"{self._units}/{UNIT}.timer", f"{self._units}/{UNIT}.service"])
+        """As `Manager.disarm`. A restoration that has begun goes on to its end, if that is not long; then it is stopped."""
+        if not self._asked("StopUnit", _TIMER, "replace"):
+            self._systemctl("stop", "--", _TIMER)
+        if not (self._becomes(*_OVER) and self._becomes(*_OVER, unit=_SERVICE)):
+            self._systemctl("stop", "--", _TIMER, _SERVICE)
+        lasting = self._timer_files(self._lasting)
+        was_lasting = any(self.read_file(path) is not None for path in lasting)
+        # What starts it first: a crash here must not leave a timer that starts with the host.
+        self.remove_files([*lasting, *self._timer_files(self._units)])
+        if was_lasting:
+            self.sync_files(lasting)
 
     def armed_for(self) -> str:
         """As `Manager.armed_for`."""
-        done = self._systemctl("show", "--property=Id,SubState,Description", "--", f"{UNIT}.timer")
-        (shown, *_) = (*parse_unit_show(done.stdout), {})
+        shown = self._show([_TIMER], ("Id", "SubState", "Description")).get(_TIMER, {})
         return rollout_of(shown.get("Description", "")) if shown.get("SubState") in ("waiting", "running") else ""
+
+    def _becomes(self, *states: str, unit: str = _TIMER) -> bool:
+        """Whether a unit is in one of the states, soon."""
+        until = time.monotonic() + _WAIT_SECONDS
+        while not self._is(unit, *states):
+            if time.monotonic() > until:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def _is(self, unit: str, *states: str) -> bool:
+        return self._show([unit], ("Id", "ActiveState")).get(unit, {}).get("ActiveState", "inactive") in states
 
     # --- programs
 
     def services(self, units: Sequence[str]) -> dict[str, Mapping[str, str]]:
         """ActiveState, InvocationID and NRestarts of services, by unit."""
-        names = ("Id", "ActiveState", "InvocationID", "NRestarts")
-        if not units:
-            return {}
+        return self._show(units, ("Id", "ActiveState", "InvocationID", "NRestarts")) if units else {}
+
+    def _show(self, units: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """Properties of units, by unit; `names` begin with Id."""
         if self._bus is not None:
             with suppress(bus.BusError):
                 return dict(self._bus.show(units, names))
         done = self._systemctl("show", f"--property={','.join(names)}", "--", *units)
         return {item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item}
+
+    def _asked(self, member: str, *words: str) -> bool:
+        """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""
+        if self._bus is None:
+            return False
+        with suppress(bus.BusError):
+            (answer,) = self._bus.call(
+                [bus.Call(path=_OBJECT, interface=f"{_NAME}.Manager", member=member, words=words)]
+            )
+            return answer is not bus.REFUSED
+        return False
 
     def _systemctl(self, *words: str, timeout: float = _TIMEOUT) -> Completed:
         return self._answer((*self._prefix, "systemctl", *self._words, *words), timeout=timeout)

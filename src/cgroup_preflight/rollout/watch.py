@@ -66,12 +66,11 @@ class Watch:
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""
-        found: list[str] = []
-        for path, before in self._counts.items():
-            found += kills(path, before, self._events(path))
-        if found:
-            return tuple(found)
-        return troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+        return self.kills() or troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+
+    def kills(self) -> tuple[str, ...]:
+        """As `Watcher.kills`."""
+        return tuple(kill for path, before in self._counts.items() for kill in kills(path, before, self._events(path)))
 
     def killed(self) -> dict[str, int]:
         """The OOM kills so far by cgroup."""

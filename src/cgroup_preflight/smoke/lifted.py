@@ -18,8 +18,18 @@ def lifted(engine: Engine, observer: Observer, places: Iterable[tuple[str, str]]
     with ExitStack() as stack:
         for cgroup, attribute in places:
             reading = observer.read(cgroup, attribute)
-            if isinstance(reading, Known) and reading.value.split()[:1] != ["max"]:
+            if isinstance(reading, Known) and _is_limit(reading.value):
                 path = observer.path(cgroup, attribute)
                 stack.callback(engine.write_attribute, path, reading.value)
                 engine.write_attribute(path, "max")
         yield
+
+
+def is_limited(observer: Observer, cgroup: str, attribute: str) -> bool:
+    """Whether the kernel has a limit in this file."""
+    reading = observer.read(cgroup, attribute)
+    return isinstance(reading, Known) and _is_limit(reading.value)
+
+
+def _is_limit(text: str) -> bool:
+    return text.split()[:1] != ["max"]

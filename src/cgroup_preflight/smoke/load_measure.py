@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
-from cgroup_preflight.smoke.lifted import lifted
+from cgroup_preflight.smoke.lifted import is_limited, lifted
 from cgroup_preflight.smoke.load import LoadPlan, plan_load
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
     from cgroup_preflight.host.door import Door
@@ -80,17 +82,28 @@ class LoadProbe:
 
         `required`: weights without effect are a fail.
         """
-        places = [(cgroup, attribute) for cgroup in self._slices.values() for attribute in self._load.lifted]
-        longest = WINDOWS * WINDOW_SECONDS + _UP_SECONDS + _GRACE
-        with (
-            lifted(self._engine, self._observer, places),
-            self._payloads.started(self._load.hogs, longest) as refused,
-        ):
+        longest = _LONGEST + _UP_SECONDS + _GRACE
+        with self._lifted(), self._payloads.started(self._load.hogs, longest) as refused:
             if refused:
                 return (untested(f"a process could not start: {next(iter(refused.values()))}"),)
-            if not self._all_up():
-                return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
-            return self._measured(required=required)
+            # Again: systemd can write the limits of a slice when it starts a unit in it.
+            with self._lifted():
+                if not self._all_up():
+                    return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
+                return self._measured(required=required)
+
+    def _lifted(self) -> "AbstractContextManager[None]":
+        return lifted(self._engine, self._observer, self._places())
+
+    def _lift_again(self) -> bool:
+        """Lifts what systemd has set again, which it can do some time after it has started a unit; whether there was any."""
+        back = [place for place in self._places() if is_limited(self._observer, *place)]
+        for place in back:
+            self._engine.write_attribute(self._observer.path(*place), "max")
+        return bool(back)
+
+    def _places(self) -> list[tuple[str, str]]:
+        return [(cgroup, attribute) for cgroup in self._slices.values() for attribute in self._load.lifted]
 
     def _measured(self, *, required: bool) -> tuple[Finding, ...]:
         hogs, payloads = self._load.hogs, self._payloads
@@ -111,10 +124,15 @@ class LoadProbe:
             now = self._moment(cgroups)
             if before is None or now is None:
                 return (untested("cpu.stat or /proc/stat could not be read"),)
-            windows.append(self._window(before, now))
+            if self._lift_again():
+                windows.clear()
+            else:
+                windows.append(self._window(before, now))
             before = now
         if any("'ended'" in _text(payloads.output(item)) for item in hogs):
             return (untested("a process of the probe ended before its time"),)
+        if not windows:
+            return (untested("a limit of the run's slices was set again and again"),)
         return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
 
     def _all_up(self) -> bool:

@@ -1,12 +1,14 @@
 """`cgroup-preflight guest`: its images, and what goes into a guest; nothing is booted."""
 
 import argparse
+import datetime as dt
 import os
 
 import pytest
 
 from cgroup_preflight.cli import guest
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.guest import uml_kernel
 from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.unit.guest.played import PlayedGuest
@@ -35,6 +37,60 @@ def test_list(cache, capsys):
         f"{recipe_for('debian-12').name}  uml       0 MB",
         "debian-13-0000000000000000  qemu      0 MB  from another version",
     ]
+
+
+def test_list_shows_the_age_and_the_versions_of_an_image(cache, capsys):
+    recipe = recipe_for("debian-14", with_kernel=True)
+    made = put_image(cache, recipe)
+    home = cache / f"{recipe.name}-20261030-00000000"
+    made.root.parent.rename(home)
+    (home / "vmlinuz").touch()
+    lists = "archive x_InRelease Fri, 30 Oct 2026 08:08:01 UTC\n"
+    (home / "contents").write_text(f"{lists}linux-image-7.2.12+deb14-cloud-amd64 7.2.12-1\nsystemd 262-1\n")
+    assert guest.main(["list"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("debian-14"))
+    days = (dt.datetime.now(tz=dt.UTC).date() - dt.date(2026, 10, 30)).days
+    assert row.startswith(f"{home.name}  qemu ")
+    assert row.endswith(
+        f"  archive of 2026-10-30 ({days} day{'' if days == 1 else 's'} old), systemd 262-1, kernel 7.2.12-1"
+    )
+    (home / "contents").write_text("systemd 262-1\n")
+    assert guest.main(["list"]) == 0
+    assert "  archive of an unknown day, systemd 262-1\n" in capsys.readouterr().out
+    assert guest.main(["remove", "debian-14"]) == 0
+    assert not home.exists()
+
+
+def test_a_kernel_of_backports_is_of_this_version(cache, capsys):
+    made = put_image(cache, recipe_for("debian-13", with_kernel=True, kernel="backports"))
+    home = cache / f"{made.name}-20261128-00000000"
+    made.root.parent.rename(home)
+    (home / "vmlinuz").touch()
+    assert guest.main(["list"]) == 0
+    assert f"{home.name}  qemu      0 MB\n" in capsys.readouterr().out
+
+
+def test_a_newer_user_mode_linux_is_listed_and_removed(cache, capsys):
+    for name in (uml_kernel.name_in(cache), "user-mode-linux-0000000000000000"):
+        (cache / name).mkdir()
+        (cache / name / "manifest.json").write_text("{}")
+        (cache / name / "contents").write_text("user-mode-linux 7.2um1\nlibc6 2.43-7\n")
+    assert guest.main(["list"]) == 0
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("user-mode-linux")]
+    assert sorted(rows) == sorted([
+        f"{uml_kernel.name_in(cache)}  uml       0 MB  user-mode-linux 7.2um1, libc6 2.43-7",
+        "user-mode-linux-0000000000000000  uml       0 MB  user-mode-linux 7.2um1, libc6 2.43-7  from another version",
+    ])  # fmt: skip
+    assert guest.main(["remove", "user-mode-linux-0000000000000000"]) == 0
+    assert uml_kernel.list_homes(cache) == (cache / uml_kernel.name_in(cache),)
+    assert guest.main(["remove", "--all"]) == 0
+    assert uml_kernel.list_homes(cache) == ()
+
+
+def test_another_kernel_needs_qemu(cache):
+    with pytest.raises(UsageError, match="a kernel of its own") as caught:
+        guest.main(["run", "--distro", "debian-13", "--kernel", "backports", "--", "true"])
+    assert caught.value.remedy.title == "add --machine qemu"
 
 
 def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):

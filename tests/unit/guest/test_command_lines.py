@@ -142,6 +142,46 @@ def test_old_package_lists_are_accepted_where_apt_of_this_host_accepts_them(tmp_
     assert done.stdout.endswith("<forky>\n<root>\n")
 
 
+def test_a_kernel_from_backports_is_the_only_package_of_that_suite():
+    recipe = recipe_for("debian-13", with_kernel=True, kernel="backports", packages=("redis-server",))
+    assert (recipe.moving, recipe.backports) == (True, "trixie-backports")
+    script = build_argv(recipe)[2]
+    (download,) = [line for line in script.splitlines() if line.startswith("mmdebstrap ")]
+    assert " linux-image-cloud-amd64/trixie-backports redis-server" in download
+    assert download.count("trixie-backports") == 2
+    assert recipe.key != recipe_for("debian-13", with_kernel=True, packages=("redis-server",)).key
+    # user-mode-linux is its own kernel: the key has no effect there.
+    assert recipe_for("debian-13", kernel="backports") == recipe_for("debian-13")
+    with pytest.raises(UsageError, match="debian-12 has no kernel from backports") as caught:
+        recipe_for("debian-12", with_kernel=True, kernel="backports")
+    assert "debian-13" in caught.value.remedy.title
+
+
+@pytest.mark.starts_processes
+def test_the_suite_of_backports_has_the_options_of_the_others(tmp_path):
+    """mmdebstrap's own sources say by which keys they are signed; so does the added one, in a file of its own."""
+    (download,) = [
+        line
+        for line in build_argv(recipe_for("debian-13", with_kernel=True, kernel="backports"))[2].splitlines()
+        if line.startswith("mmdebstrap ")
+    ]
+    (hook,) = [word.partition("=")[2] for word in shlex.split(download) if word.startswith("--setup-hook=")]
+    parts = tmp_path / "etc/apt/sources.list.d"
+    parts.mkdir(parents=True)
+    (tmp_path / "etc/apt/sources.list").write_text(
+        'deb [signed-by="/k.gpg"] http://deb.debian.org/debian trixie main\n'
+        'deb [signed-by="/k.gpg"] http://deb.debian.org/debian trixie-updates main\n'
+    )
+    subprocess.run(["sh", "-euc", hook, "sh", tmp_path], check=True, timeout=30)
+    (added,) = parts.iterdir()
+    assert added.read_text() == 'deb [signed-by="/k.gpg"] http://deb.debian.org/debian trixie-backports main\n'
+
+
+@pytest.mark.parametrize("seccomp", [True, False])
+def test_processes_run_under_seccomp_only_where_the_host_confines_the_whole(seccomp):
+    assert f"seccomp={'auto' if seccomp else 'off'}" in uml_argv(replace(UML, seccomp=seccomp))
+
+
 def test_user_mode_linux_has_one_cpu():
     with pytest.raises(ValueError, match="one CPU"):
         GuestSpec(cpus=2)

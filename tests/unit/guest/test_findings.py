@@ -7,6 +7,7 @@ import pytest
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.guest import findings as guest_findings
+from cgroup_preflight.guest.contents import parse
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
 
@@ -217,3 +218,19 @@ def test_the_place_of_a_finding_is_in_the_project_or_nowhere(told, here):
     item = finding("CGP501", Status.FAIL, location=Location(file=told, line=7))
     _, found = guest_findings.guest_findings(made_in_guest(item))
     assert found.location == (Location(file=here, line=7) if here else None)
+
+
+@pytest.mark.parametrize(
+    ("distro", "named"), [("debian-14", "Debian 14 as of 2026-10-30, "), ("debian-13", "Debian 13, ")]
+)
+def test_the_report_says_what_is_in_the_image(distro, named):
+    text = "archive x_InRelease Fri, 30 Oct 2026 08:08:01 UTC\nlinux-image-7.2.12 7.2.12-1\nnginx 1.28\nsystemd 262-1\nzlib1g 1\n"
+    made = made_in_guest()
+    run = replace(made.run, distro=distro, image="debian-14-x", contents=parse(text), packages=("nginx:amd64", "lost"))
+    (where,) = guest_findings.guest_findings(replace(made, run=run))
+    assert where.message.startswith(f"Tested in a VM ({named}")
+    assert where.evidence["image"] == "debian-14-x"
+    assert where.evidence["archive"] == "2026-10-30"
+    assert where.evidence["packages"] == "4, among them systemd 262-1, nginx 1.28, linux-image 7.2.12-1"
+    (before,) = guest_findings.guest_findings(made)
+    assert not {"image", "archive", "packages"} & before.evidence.keys()

@@ -92,7 +92,7 @@ _PLAYED = {
     "linux.uml": "echo 6.16.1",
     "unshare": 'while case $1 in --propagation) shift 2;; --*) shift;; *) false;; esac; do :; done; exec "$@"',
     "mount": "exit 1",
-    "mmdebstrap": 'for out; do :; done; echo built >> "$LOG"; mkdir -p "$out/boot" "$out/etc" "$out/var"; case $* in *linux-image*) : > "$out/boot/vmlinuz-6.1";; esac; echo said; exit "${STATUS:-0}"',
+    "mmdebstrap": 'for out; do :; done; echo built >> "$LOG"; mkdir -p "$out/boot" "$out/etc" "$out/var/lib/apt/lists"; echo "Date: ${DAY:-Fri, 30 Oct 2026 08:08:01 UTC}" > "$out/var/lib/apt/lists/x_InRelease"; case $* in *linux-image*) : > "$out/boot/vmlinuz-6.1";; esac; echo said; exit "${STATUS:-0}"',
     "chroot": 'mkdir -p "$1/tmp"; cd "$1"; touch usr/bin/sh',
     "tar": "exit 0",
     "mke2fs": "[ -e root/etc/.updated ] && echo file system > ../root.ext4",
@@ -143,6 +143,38 @@ def test_a_changed_image_is_built_again_and_one_with_another_time_is_not(tmp_pat
     made.root.write_text("another text\n")
     assert image.ensure(RECIPE, cache).root.read_text() == "file system\n"
     assert builder.read_text() == "built\n" * 2
+
+
+@pytest.mark.starts_processes
+def test_an_image_of_a_moving_suite_is_named_by_its_versions_and_made_anew_when_somebody_wants_that(
+    tmp_path, builder, monkeypatch
+):
+    cache, recipe = tmp_path / "cache", recipe_for("debian-14")
+    assert recipe.moving
+    assert not RECIPE.moving
+    made = image.ensure(recipe, cache)
+    assert made.contents is not None
+    assert made.name == f"{recipe.name}-{made.contents.stamp}"
+    assert (made.recipe_name, made.distro) == (recipe.name, "debian-14")
+    assert made.contents.day == "2026-10-30"
+    monkeypatch.setenv("DAY", "Sat, 31 Oct 2026 08:08:01 UTC")
+    # The archive has changed: nobody wants the newer packages.
+    assert image.ensure(recipe, cache, pytest.fail) == made
+    again = image.ensure(recipe, cache, anew=True)
+    assert again.name != made.name
+    assert image.list_images(cache) == (again,)
+    assert image.ensure(recipe, cache, pytest.fail) == again
+    assert image.remove(again.name, cache)
+    assert image.list_images(cache) == ()
+    assert [path.name for path in cache.iterdir()] == [f".{recipe.name}.lock"]
+
+
+def test_the_latest_day_of_a_moving_suite_is_used(tmp_path, no_tools):
+    recipe = recipe_for("debian-14")
+    for name in ("20261031-00000000", "20261030-ffffffff", "20261029-11111111"):
+        made = put_image(tmp_path, recipe)
+        made.root.parent.rename(tmp_path / f"{recipe.name}-{name}")
+    assert image.ensure(recipe, tmp_path).name == f"{recipe.name}-20261031-00000000"
 
 
 @pytest.mark.starts_processes

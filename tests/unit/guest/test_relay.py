@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside import agent as inside
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Frame
@@ -32,6 +33,7 @@ from tests.unit.guest.played import config
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(60)]
 #: The service's address is another one of loopback than the one that is forwarded, as both are this machine here.
 SERVICE = "127.0.0.2"
+ROOT = RootImage(name="debian-12-x", root=Path("/cache/root.ext4"), kernel=None)
 
 
 class LocalAgent(inside.Agent):
@@ -119,7 +121,7 @@ def ready(made):
     project = Project(inputs={}, folder="/project", config_name="c.toml", outside=(), size=0)
     task = GuestTask(config=config(), words=("up",), names=("api",), distro="debian-12")
     machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
-    return Ready(guest=made, task=task, project=project, source="/src", machine=machine, lost_boot="")
+    return Ready(root=ROOT, guest=made, task=task, project=project, source="/src", machine=machine, lost_boot="")
 
 
 class Carried:

@@ -249,6 +249,7 @@ def test_the_config_knows_the_guests_distributions():
         ("cpus = 2", GuestEngine.QEMU, 2, 512),
         ("cpus = 7", GuestEngine.QEMU, 7, 512),
         ('cpus = 1\nmachine = "qemu"', GuestEngine.QEMU, 1, 512),
+        ('kernel = "backports"', GuestEngine.QEMU, 2, 512),
     ],
 )
 def test_memory_and_cpus_of_the_config(target: str, engine: GuestEngine, cpus: int, memory: int) -> None:
@@ -267,6 +268,13 @@ def test_memory_and_cpus_of_the_config(target: str, engine: GuestEngine, cpus: i
         (
             'cpus = 2\nmachine = "uml"',
             ("user-mode-linux has one CPU, and cpus in [target] is 2", 'set machine = "auto" or "qemu" in [target]'),
+        ),
+        (
+            'kernel = "backports"\nmachine = "uml"',
+            (
+                "user-mode-linux has a kernel of its own, and kernel in [target] is backports",
+                'set machine = "auto" or "qemu" in [target]',
+            ),
         ),
         (
             'memory = "20G"',

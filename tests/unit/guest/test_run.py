@@ -29,6 +29,7 @@ from tests.unit.guest.test_image import put_image
 
 PROJECT = Project(inputs={"project/shop.toml": Path("/h/shop.toml")}, folder="/in/project", config_name="shop.toml",
                   outside=(), size=10)  # fmt: skip
+ROOT = RootImage(name="debian-12-x", root=Path("/cache/root.ext4"), kernel=None)
 
 
 def task(*names: str, **changes: object) -> GuestTask:
@@ -185,7 +186,7 @@ def test_what_the_tool_said_last_is_told_without_what_moves_a_terminal():
 
 def _ready(guest: PlayedGuest, made: GuestTask) -> Ready:
     machine = GuestMachine(engine=GuestEngine.UML, cpus=1, memory_mib=256)
-    return Ready(guest=guest, task=made, project=PROJECT, source="/source", machine=machine, lost_boot="")
+    return Ready(root=ROOT, guest=guest, task=made, project=PROJECT, source="/source", machine=machine, lost_boot="")
 
 
 def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):

@@ -10,7 +10,8 @@ from hypothesis import given
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.publish.reports import leg_names, read_legs
+from cgroup_preflight.host.json_files import leg_names
+from cgroup_preflight.publish.reports import read_legs
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.read import ReportShapeError, report_of

@@ -7,8 +7,9 @@ import pytest
 
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Origin, Status
+from cgroup_preflight.host.json_files import leg_names
 from cgroup_preflight.publish.receipt import Delivery, Outcome, with_receipt
-from cgroup_preflight.publish.reports import leg_names, read_legs
+from cgroup_preflight.publish.reports import read_legs
 from cgroup_preflight.publish.secret import Secret
 from cgroup_preflight.report import codec
 from tests.unit.publish.jobs import FAIL, PASS, write_report

@@ -13,7 +13,7 @@ from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.base import DeadMan, Shown, UnitPlan
 from cgroup_preflight.rollout.drop_ins import HOLD, control_names
 from cgroup_preflight.rollout.judge import Window
-from cgroup_preflight.rollout.limits import LIMITS, PERCENT, kernel_text
+from cgroup_preflight.rollout.limits import LIMITS, PERCENT, assignment, kernel_text
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.stages import Way, complete, groups, stages
 
@@ -54,6 +54,8 @@ class PlayedManager:
         self.memory = {unit: dict(values) for unit, values in base.items()}
         self.kernel = {unit: dict(values) for unit, values in base.items()}
         self.files: dict[str, str] = {}
+        #: What is on the disk for certain.
+        self.synced: dict[str, str] = {}
         self.used: dict[str, int] = {}
         self.clock = clock
         self.boot_id = "boot-1"
@@ -97,7 +99,7 @@ class PlayedManager:
 
     def set_by_anybody(self, unit: str, values, *, runtime: bool) -> None:
         for name, value in values.items():
-            self.files[f"{RUN if runtime else ETC}/{unit}.d/50-{name}.conf"] = f"[Slice]\n{name}={value}\n"
+            self.files[f"{RUN if runtime else ETC}/{unit}.d/50-{name}.conf"] = f"[Slice]\n{assignment(name, value)}\n"
             self.memory[unit][name] = value
             if name not in self.deaf:
                 self.kernel[unit][name] = value
@@ -134,6 +136,8 @@ class PlayedManager:
         unit = cgroup.rpartition("/")[2]
         if name in self.missing:
             return None
+        if name == "cpu.pressure":
+            return "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
         if name == "memory.current":
             return str(self.used.get(unit, 0))
         if name == "memory.stat":
@@ -167,6 +171,10 @@ class PlayedManager:
             self._tick()
             self.files.pop(path, None)
         self._tick()
+
+    def sync_files(self, paths: Sequence[str]) -> None:
+        self._tick()
+        self.synced |= {path: self.files[path] for path in paths if path in self.files}
 
     # --- the timer
 
@@ -204,8 +212,10 @@ class PlayedManager:
             pass
 
     def start_again(self) -> None:
-        """A restart of the host."""
-        self.boot_id, self.timer, self.kill_at = "boot-2", None, None
+        """A restart of the host: a persistent timer begins again."""
+        self.boot_id, self.kill_at = "boot-2", None
+        lasting = self.timer is not None and self.timer[0].persistent
+        self.timer = (self.timer[0], self.clock.now + self.timer[0].seconds) if self.timer and lasting else None
         self.files = {path: text for path, text in self.files.items() if not path.startswith("/run/")}
         self.reload_by_anybody()
 
@@ -237,6 +247,8 @@ class PlayedWatcher:
 
     def alarms(self) -> tuple[str, ...]:
         return tuple(self.alarm)
+
+    kills = alarms
 
 
 CONFIG = Rollout(steps=(5000, 10_000), interval=30.0, settle=10.0, soak=30.0, deadline=60.0, restore_after=60.0)

@@ -127,6 +127,13 @@ def test_what_was_there_is_kept(manager):
     assert sum(text is not None for text in unit.files.values()) == 1
 
 
+def test_a_kernel_without_pressure_is_a_warning(manager):
+    assert not [item for item in prepared(manager).findings if item.status is Status.WARN]
+    manager.attribute_missing("cpu.pressure")
+    (found,) = [item for item in prepared(manager).findings if item.status is Status.WARN]
+    assert "the judge does not know how long its tasks wait" in found.message
+
+
 def test_a_limit_above_is_a_warning(manager):
     manager.shown["api.slice"] = {"cgroup": "/a.slice/api.slice"}
     manager.above = Effective(
@@ -155,12 +162,16 @@ def test_a_limit_above_is_a_warning(manager):
         ("[rollout.slices.system-x]\nTasksMax = 5", "belongs to systemd"),
         ("[rollout.slices.api]\nOdd = 5", "not a key"),
         ("odd = 5", "not a key"),
-        ('restore_after = "30s"', "more than half of restore_after"),
+        ('restore_after = "30s"\n[rollout.hook]\nback = ["x"]', "more than half of restore_after"),
     ],
 )
 def test_mistakes_of_the_config_are_named(line, words):
     found = mistakes_of(f"[rollout]\n{line}\n")
     assert any(words in item.message for item in found), [item.message for item in found]
+
+
+def test_without_a_command_the_time_of_commands_does_not_matter():
+    assert not mistakes_of('[rollout]\nrestore_after = "10s"\n')
 
 
 def test_a_rollout_that_is_no_table_is_a_mistake():

@@ -6,9 +6,11 @@ import os
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.machine import Phase
+from cgroup_preflight.rollout.outcome import findings_of
 from tests.unit.rollout.played import ETC, QUIET, RUN, UNITS, Game, M, PlayedWatcher
 from tests.unit.rollout.test_judge import window
 
@@ -273,3 +275,168 @@ def test_our_drop_in_keeps_the_values_of_the_step(game):
     game.play()
     assert seen
     assert not [path for path in game.manager.files if path.startswith(UNITS)]
+
+
+def _promoting(game) -> int:
+    """The act with which the promotion begins."""
+    begun = []
+    real = game.manager.set
+
+    def seen(unit, values, *, runtime):
+        if not runtime:
+            begun.append(game.manager.acts)
+        return real(unit, values, runtime=runtime)
+
+    game.manager.set = seen
+    game.play()
+    return begun[-1]
+
+
+def test_a_restart_of_the_host_in_mid_promotion_is_said_and_taken_back_without_anybody(tmp_path):
+    (tmp_path / "all").mkdir()
+    at = _promoting(Game(str(tmp_path / "all"), OLD, NEW))
+    game = Game(str(tmp_path), OLD, NEW)
+    game.manager.kill_at = at + 1
+    assert game.play() is None
+    game.manager.start_again()
+    assert not game.is_old(), "one slice has its new values already"
+    (end,) = [item for item in findings_of(journals.read(game.path).state, journals.read(game.path).records)
+              if item.code == "CGP807"]  # fmt: skip
+    assert "some values can be persistent already" in end.message
+    game.clock.sleep(game.config.restore_after + 1)
+    assert game.is_old()
+    assert game.play().phase is Phase.ROLLED_BACK
+
+
+def test_a_manager_that_gives_no_answer_is_taken_back(game):
+    real, calls = game.manager.values, []
+
+    def values(units):
+        calls.append(units)
+        if len(calls) == 9:
+            raise HostError("no answer: it took too long", where="systemctl show", remedy=Remedy(title="wait"))
+        return real(units)
+
+    game.manager.values = values
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert "it took too long" in state.reason
+    assert game.is_old()
+
+
+def test_a_manager_that_is_lost_leaves_the_timer_and_says_that_the_host_is_in_between(game):
+    lost = []
+
+    def gone():
+        if game.manager.kernel["a.slice"]["CPUQuota"] == 100 * PERCENT:
+            lost.append(1)
+
+    def values(units):
+        if lost:
+            raise HostError("no answer", where="systemctl show", remedy=Remedy(title="wait"))
+        return real(units)
+
+    real = game.manager.values
+    game.manager.values = values
+    game.clock.each.append(gone)
+    state = game.play()
+    assert state.phase is Phase.STUCK
+    assert game.manager.timer is not None
+    # The manager is back, and nobody calls resume.
+    game.clock.each.remove(gone)
+    lost.clear()
+    game.clock.sleep(game.config.restore_after + 1)
+    assert game.is_old()
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert game.is_old()
+
+
+def test_what_somebody_else_sets_while_a_hook_runs_is_not_overwritten(game):
+    def hook(when, _state, _stage):
+        if when == "before" and len(game.hooks) == 6:
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=False)
+            game.manager.set = recorded
+        game.hooks.append(when)
+        return ""
+
+    def recorded(unit, values, *, runtime):
+        later.append((unit, *values))
+        return real(unit, values, runtime=runtime)
+
+    later, real = [], game.manager.set
+
+    game.hook = hook
+    state = game.play()
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
+    assert not [call for call in later if call[0] == "a.slice" and "CPUQuota" in call]
+
+
+def test_a_persistent_drop_in_of_somebody_else_is_a_conflict_whatever_is_in_force(game):
+    def somebody():
+        if journals.read(game.path).state.stage == 1:
+            game.manager.files[f"{ETC}/a.slice.d/50-CPUQuota.conf"] = "[Slice]\nCPUQuota=77%\n"
+
+    game.clock.each.append(somebody)
+    state = game.play()
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
+    assert game.manager.files[f"{ETC}/a.slice.d/50-CPUQuota.conf"] == "[Slice]\nCPUQuota=77%\n"
+    assert game.manager.memory["a.slice"]["MemoryMax"] == 512 * M
+
+
+def test_an_alarm_while_memory_is_reclaimed_is_taken_back_at_once(game):
+    game.manager.used["a.slice"] = 500 * M
+    game.clock.each.append(lambda: game.watcher.alarm.append("an OOM kill") if game.clock.now > 1060 else None)
+    state = game.play()
+    assert state.reason == "an OOM kill"
+    assert game.clock.now < 1065
+
+
+def test_a_limit_that_is_back_and_below_the_usage_is_not_said_to_be_back(tmp_path):
+    game = Game(
+        str(tmp_path), {"a.slice": {"MemoryMax": 256 * M, "MemoryHigh": None}}, {"a.slice": {"MemoryMax": 512 * M}}
+    )
+    game.watcher = harm()
+
+    def grow():
+        if game.manager.kernel["a.slice"]["MemoryMax"] == 512 * M:
+            game.manager.used["a.slice"] = 400 * M
+
+    game.clock.each.append(grow)
+    state = game.play()
+    # Linux 6.16 and systemd 258 write the limit without waiting: it reads back, and nothing is below it.
+    assert state.phase is Phase.STUCK
+    assert "not in force yet: 400M are in use" in state.reason
+    game.clock.each.remove(grow)
+    game.manager.used["a.slice"] = 100 * M
+    assert game.play().phase is Phase.ROLLED_BACK
+
+
+def test_what_is_said_to_be_persistent_is_on_the_disk(game):
+    real, synced = journals.Journal.add, []
+
+    def add(journal, kind, at, **fields):
+        if kind == "promoted":
+            synced.append(dict(game.manager.synced))
+        return real(journal, kind, at, **fields)
+
+    runner, journal = game.runner()
+    journal.add = add.__get__(journal)
+    assert runner.run().phase is Phase.DONE
+    (found,) = synced
+    assert {path: text for path, text in game.manager.files.items() if path.startswith(ETC)} == found
+
+
+def test_a_timer_that_begins_while_it_is_stopped_is_no_promotion(game):
+    real = game.manager.disarm
+
+    def disarm():
+        # It has set the values, and not yet made its mark.
+        if journals.read(game.path).state.phase is Phase.PROMOTING:
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 200 * PERCENT}, runtime=True)
+        real()
+
+    game.manager.disarm = disarm
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert game.is_old()

@@ -135,6 +135,12 @@ def test_files_are_written_whole_and_removed(tmp_path):
     found.remove_files([path, path])
     assert found.read_file(path) is None
     assert not os.path.exists(os.path.dirname(path))
+    # /run/systemd/system must stay: sd_booted(3) asks for it.
+    alone = tmp_path / "system"
+    alone.mkdir()
+    found.write_file(str(alone / "x.timer"), "text\n")
+    found.remove_files([str(alone / "x.timer")])
+    assert alone.is_dir()
     with pytest.raises(HostError):
         found.read_file(str(tmp_path))
 
@@ -149,7 +155,8 @@ def test_sudo_writes_through_tee():
 
 
 def test_the_timer_is_written_started_anew_and_removed():
-    programs = Programs(is_active=(3, "inactive\n", ""))
+    waiting = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
+    programs = Programs(show=(0, waiting, ""))
     found = manager(programs, sudo=True)
     found.arm(
         DeadMan(
@@ -164,9 +171,74 @@ def test_the_timer_is_written_started_anew_and_removed():
     texts = [stdin.decode() for argv, stdin in programs.ran if "tee" in argv]
     assert "ExecStart=-" in texts[0]
     assert "OnActiveSec=60s" in texts[1]
-    assert programs.ran[-1][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
+    assert "Wants=cgroup-preflight-rollout.timer" in texts[2]
+    assert programs.ran[-2][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
     found.disarm()
-    assert programs.ran[-1][0][2:4] == ("rm", "-f")
+    assert programs.ran[-2][0][2:4] == ("rm", "-f")
+
+
+class TimerBus(Bus):
+    """A private bus with the state of the timer."""
+
+    def __init__(self, answer, state) -> None:
+        super().__init__(answer)
+        self.state = state
+
+    def show(self, units, names):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {
+            unit: {"ActiveState": self.state, "SubState": "waiting", "Description": "cgroup-preflight rollout r1"}
+            for unit in units
+        }
+
+
+@pytest.mark.parametrize(("answer", "state", "processes"), [
+    (1, "active", 0), (bus.REFUSED, "active", 1), (1, "failed", 1), (bus.BusError("gone"), "active", 1)])  # fmt: skip
+def test_the_timer_is_renewed_without_a_process_where_that_can_be_seen_to_work(answer, state, processes):
+    active = f"Id=cgroup-preflight-rollout.timer\nActiveState={state}\n"
+    programs, line = Programs(show=(0, active, "")), TimerBus(answer, state)
+    manager(programs, private=line).renew()
+    restarts = [argv[-3:] for argv, _ in programs.ran if "show" not in argv]
+    assert restarts == [("restart", "--", "cgroup-preflight-rollout.timer")] * processes
+    assert processes or line.calls[0].member == "RestartUnit"
+    with pytest.raises(HostError):
+        manager(Programs(restart=(1, "", "failed")), private=TimerBus(answer, "failed")).renew()
+
+
+def test_root_needs_no_process_for_the_timer(tmp_path):
+    programs, line = Programs(), TimerBus(None, "active")
+    found = manager(programs, private=line)
+    found._units = found._lasting = str(tmp_path)
+    found.arm(DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored"))
+    assert [call.member for call in line.calls] == ["Reload", "RestartUnit"]
+    line.state = "inactive"
+    found.disarm()
+    assert line.calls[-1].member == "StopUnit"
+    assert [argv[0] for argv, _ in programs.ran] == ["sync"], "what is gone is gone after a power failure, too"
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names]
+
+
+def test_a_timer_that_does_not_run_is_an_error():
+    plan = DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored")
+    for shown in ("", "Id=cgroup-preflight-rollout.timer\nSubState=failed\nDescription=cgroup-preflight rollout r1\n"):
+        with pytest.raises(HostError, match="does not run"):
+            manager(Programs(show=(0, shown, "")), sudo=True).arm(plan)
+
+
+def test_a_persistent_timer_starts_with_the_host_and_removes_itself_last():
+    waiting = "Id=cgroup-preflight-rollout.timer\nSubState=waiting\nDescription=cgroup-preflight rollout r1\n"
+    programs = Programs(show=(0, waiting, ""))
+    manager(programs, sudo=True).arm(
+        DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored", persistent=True)
+    )
+    written = [(argv[-1], stdin.decode()) for argv, stdin in programs.ran if "tee" in argv]
+    assert [path for path, _ in written] == [
+        "/etc/systemd/system/cgroup-preflight-rollout.service", "/etc/systemd/system/cgroup-preflight-rollout.timer",
+        "/etc/systemd/system/timers.target.d/cgroup-preflight-rollout.conf"]  # fmt: skip
+    starts = [line for line in written[0][1].splitlines() if line.startswith("ExecStart=")]
+    assert "touch" in starts[-2]
+    assert all(path in starts[-1] for path, _ in written)
 
 
 def test_whose_timer_runs():

@@ -63,7 +63,7 @@ def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
     watch = host.watch()
     watch.begin()
     host.write("api.slice", kills=1)
-    assert watch.alarms() == ("1 OOM kill in api.slice",)
+    assert watch.alarms() == watch.kills() == ("1 OOM kill in api.slice",)
     assert watch.killed() == {"/api.slice": 1}
     assert host.watch(killed={"/api.slice": 0}).alarms() == ("1 OOM kill in api.slice",)
     assert host.watch(killed={"/api.slice": 1}).alarms() == ()

@@ -46,6 +46,7 @@ class Played:
         self.ended, self.has_weights = False, True
         self.refused: dict[str, str] = {}
         self.says = "{'up': 7}\n"
+        self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
         self.used = dict.fromkeys(self.rates, 0.0)
         self.machine = dict.fromkeys(("user", "steal"), 0.0)
@@ -86,6 +87,7 @@ class Played:
         assert longest > SETTLE_SECONDS + WINDOWS * WINDOW_SECONDS
         for item in units:
             Path(self.output(item)).write_text(self.says)
+        self.on_start()
         yield self.refused
         self.ended = True
 
@@ -139,6 +141,24 @@ def test_limits_of_slices_are_lifted_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "m" / API.strip("/") / "pids.max").write_text("max\n")
     played.run()
     assert played.written == [(f"/m{API}/memory.max", "max"), (f"/m{API}/memory.max", "4096\n")]
+
+
+def test_a_quota_that_the_manager_writes_when_it_starts_a_unit_is_lifted_and_so_is_one_that_comes_later(
+    tmp_path: Path,
+) -> None:
+    played = Played(tmp_path)
+    path = tmp_path / "m" / API.strip("/") / "cpu.max"
+    played.on_start = lambda: path.write_text("30000 100000\n") and None  # type: ignore[func-returns-value]
+    assert played.run().status is Status.PASS
+    assert path.read_text() == "30000 100000\n"
+    later = Played(tmp_path)
+    times = iter(range(100))
+    later.on_sleep = lambda: path.write_text("30000 100000\n") if next(times) == 3 else None  # type: ignore[assignment, return-value]
+    assert later.run().status is Status.PASS
+    always = Played(tmp_path)
+    always.on_sleep = lambda: path.write_text("30000 100000\n") and None  # type: ignore[func-returns-value]
+    found = always.run()
+    assert (found.status, "again and again" in found.message) == (Status.UNVERIFIED, True)
 
 
 def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
