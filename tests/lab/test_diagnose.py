@@ -206,7 +206,8 @@ def _check(report: dict[str, Any], name: str, case: Case) -> None:
     assert wanted <= {answer[:3] for answer in _answers(report) if answer[3] in enough}, _answers(report)
     sure = {rule for rule, _, _, confidence in _answers(report) if confidence == "high"}
     assert sure <= {rule for rule, _, _ in wanted} | case.allowed
-    assert (report["verdict"] == "fail") == bool(sure)
+    # An answer of low confidence is a warning.
+    assert (report["verdict"] == "fail") == any(answer[3] != "low" for answer in _answers(report))
 
 
 @pytest.fixture(scope="module")
