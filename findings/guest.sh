@@ -89,7 +89,7 @@ machine_run() {
     install -m 755 "$2" "$work/root/finding"
     finding_unit /dev/ttyS0
     of_suite "$3" "$4=$5"
-    dpkg-deb -x "$work"/linux-image-*.deb "$work/machine"
+    dpkg-deb -x "$work"/linux-*.deb "$work/machine"
     chroot "$work/root" sh -c 'find . -xdev -path ./proc -prune -o -path ./sys -prune -o -print | cpio -o -H newc --quiet' \
         >"$work/initrd"
     timeout --kill-after=5 "$1" qemu-system-x86_64 -accel tcg -smp 2 -m 2048 -nodefaults -display none -no-reboot \

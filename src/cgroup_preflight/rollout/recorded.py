@@ -25,7 +25,8 @@ _ALL = ("*.slice",)
 _AGAIN = Remedy(
     title="record the host again", commands=(("cgroup-preflight", "snapshot", "--slices", "-o", "host.json"),)
 )
-_MEMORY = ("memory.current", "memory.stat")
+#: What `prepare` reads of a slice apart from the files of its limits.
+_MORE = ("cpu.pressure", "memory.current", "memory.stat")
 _ABOVE = ("memory.max", "cpu.max", "pids.max")
 
 
@@ -86,7 +87,7 @@ def record(facts: "Facts", choice: "EngineChoice", fs: "HostFs", runner: "Comman
         for path in (*item.drop_ins, manager.hold_file(unit)):
             manager.read_file(path)
         if item.cgroup:
-            for name in (*(limit.attribute for limit in LIMITS.values()), *_MEMORY):
+            for name in (*(limit.attribute for limit in LIMITS.values()), *_MORE):
                 manager.attribute(item.cgroup, name)
             observer.effective(item.cgroup)
     return tuple(shown)

@@ -67,7 +67,7 @@ def test_it_says_what_the_host_itself_said(plan):
     assert (status, report["verdict"]) == (0, "pass")
     assert messages(report, "pass") == ["CPUQuota: 200% -> 150% -> 100%", "MemoryMax: 256M -> 192M -> 128M"]
     assert [text for text in messages(report, "skip") if "GOMEMLIMIT" in text]
-    assert "1 host as recorded at 2026-11-29T18:37:15Z; later changes are not in the plan" in messages(report, "skip")
+    assert "1 host as recorded at 2026-11-29T19:02:41Z; later changes are not in the plan" in messages(report, "skip")
 
 
 def test_hosts_with_equal_changes_are_one_line_and_others_their_own(plan):
