@@ -39,6 +39,8 @@ _TIMER, _SERVICE = f"{UNIT}.timer", f"{UNIT}.service"
 _OVER = ("inactive", "failed")
 #: How long a stop or a start of the timer may take, and how often that is looked at.
 _WAIT_SECONDS, _POLL = 30.0, 0.1
+#: A daemon-reexec closes the manager's socket for a moment: how often it is asked, and seconds between.
+_TRIES, _PAUSE = 4, 0.5
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
@@ -62,7 +64,7 @@ class Systemd:
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         """As `Manager.show`."""
-        return {unit: _shown(item) for unit, item in self._shown_by_program(units, _SHOWN).items()}
+        return {unit: _shown(item) for unit, item in self._shown_by_program(units, _SHOWN, tries=1).items()}
 
     def values(self, units: Sequence[str]) -> dict[str, Values]:
         """As `Manager.values`: over the manager's own socket where this process is root."""
@@ -70,7 +72,7 @@ class Systemd:
             with suppress(bus.BusError):
                 found = self._bus.show(units, tuple(_BUS_NAMES))
                 return {unit: _values(shown) for unit, shown in found.items()}
-        return {unit: shown.values for unit, shown in self.show(units).items()}
+        return {unit: _values(item) for unit, item in self._shown_by_program(units, ("Id", *_BUS_NAMES)).items()}
 
     def set(self, unit: str, values: Values, *, runtime: bool) -> str:
         """As `Manager.set`."""
@@ -264,16 +266,21 @@ class Systemd:
                 return dict(self._bus.show(units, names))
         return self._shown_by_program(units, names)
 
-    def _shown_by_program(self, units: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    def _shown_by_program(
+        self, units: Sequence[str], names: Sequence[str], *, tries: int = _TRIES
+    ) -> dict[str, Mapping[str, str]]:
         """As `_show`. A manager that cannot be reached is an error: no answer must not look like units without limits."""
         words = ("show", f"--property={','.join(names)}")
-        done = self._systemctl(*words, "--", *units)
-        found: dict[str, Mapping[str, str]] = {
-            item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item
-        }
-        if done.returncode and not found:
-            raise _refused(done, *words)
-        return found
+        while True:
+            done, tries = self._systemctl(*words, "--", *units), tries - 1
+            found: dict[str, Mapping[str, str]] = {
+                item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item
+            }
+            if found or not done.returncode:
+                return found
+            if tries <= 0:
+                raise _refused(done, *words)
+            time.sleep(_PAUSE)
 
     def _asked(self, member: str, *words: str) -> bool:
         """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""

@@ -272,3 +272,14 @@ def test_a_manager_that_cannot_be_reached_is_an_error_and_no_unit_without_limits
     assert "api.slice" in manager(Programs(show=(1, SHOWN, "Failed to get properties"))).show(
         ["api.slice", "x@.service"]
     )
+
+
+def test_a_manager_that_is_away_for_a_moment_is_asked_again():
+    """As in a daemon-reexec."""
+
+    class Away(Programs):
+        def run(self, argv, **more):
+            self.answers = {"show": (0, SHOWN, "") if len(self.ran) == 2 else (1, "", "Connection refused")}
+            return super().run(argv, **more)
+
+    assert manager(Away()).values(["api.slice"])["api.slice"]["CPUQuota"] == 1_500_000
