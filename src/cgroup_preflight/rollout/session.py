@@ -18,8 +18,8 @@ from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.door import LiveDoor
-from cgroup_preflight.metrics.names import slice_path
-from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.metrics.names import labels, slice_path
+from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
@@ -168,8 +168,10 @@ def _watch(
 
         return asked(config.prometheus)
 
+    # The slices of a user's manager are in its unit, and their services one level below them.
+    inside = max((labels(path).unit.count("/") for path in units), default=0)
     return Watch(
-        Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        Tree(LiveDoor(host.mount), Scope(depth=inside + 1 if inside else 0)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
         services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
         killed=killed,
     )  # fmt: skip

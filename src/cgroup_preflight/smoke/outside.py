@@ -64,6 +64,8 @@ class Outside:
         self._places: Mapping[str, str] = {}
         self._slices: frozenset[str] = frozenset()
         self._units_before: set[str] = set()
+        #: Whether programs were in the root cgroup before the run: systemd leaves it to the kernel's threads, others do not.
+        self._root_is_used = False
         self._files_before: set[str] = set()
         self._next = float("inf")
         self.strays: list[Stray] = []
@@ -80,6 +82,7 @@ class Outside:
         self._units = frozenset(programs)
         self._units_before = self._transient()
         self._files_before = self._unit_files() if self._inside else set()
+        self._root_is_used = not self._inside and self._has_programs("")
         self._next = 0.0
 
     def belongs(self, invocations: Mapping[str, str], places: Mapping[str, str], slices: Iterable[str]) -> None:
@@ -216,7 +219,7 @@ class Outside:
     def _is_odd(self, pid: int, cgroup: str) -> bool:
         """Whether a process counts although nothing says that it is of a service."""
         if cgroup == "/":
-            return True
+            return not self._root_is_used
         if not self._inside:
             return not self._slices.isdisjoint(levels(cgroup))
         unit = next((part for part in reversed(cgroup.split("/")) if part.endswith((".service", ".scope"))), "")
@@ -224,6 +227,12 @@ class Outside:
             return True
         # The manager started it, for a unit that something wrote or changed during the run?
         return not self._files_before.issuperset({unit, f"{unit}.d"} & self._unit_files())
+
+    def _has_programs(self, cgroup: str) -> bool:
+        """Whether a process that is none of the kernel's is in exactly this cgroup."""
+        pids = map(int, value_or(self._observer.read(cgroup, "cgroup.procs"), "").split())
+        stats = (self._observer.stat(pid) for pid in pids)
+        return any(stat is not None and not stat.kernel and stat.parent != _KTHREADD for stat in stats)
 
     def _transient(self) -> set[str]:
         """Units that were made at run time, without those of runs of this tool."""

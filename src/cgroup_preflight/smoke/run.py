@@ -129,7 +129,8 @@ def prove(
             with started_traces(engine, door.clock, traced, run_name, folder) as finish:
                 pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity)
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
-            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers)
+            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers,
+                            online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]

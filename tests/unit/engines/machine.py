@@ -183,8 +183,8 @@ class Machine:
             process = self.processes.get(int(parts[2]))
             return self.files.get(path) if process is None else self.files.get(path, _proc(process, parts[3]))
         folder, _, name = path.removeprefix(MOUNT).rpartition("/")
-        if name == "cgroup.procs" and folder in self.cgroups:
-            return "".join(f"{item.pid}\n" for item in self.processes.values() if item.cgroup == folder)
+        if name == "cgroup.procs" and folder in {"", *self.cgroups}:
+            return "".join(f"{item.pid}\n" for item in self.processes.values() if item.cgroup.rstrip("/") == folder)
         if path in self.files or path.startswith(MOUNT):
             return self.files.get(path)
         try:

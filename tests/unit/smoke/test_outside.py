@@ -19,11 +19,13 @@ NEIGHBOUR = f"{TOP}/{BIG}"
 class Played:
     """A machine with PID 1 and one other process, and one unit of a run."""
 
-    def __init__(self, tmp_path, *, inside: bool = False) -> None:
+    def __init__(self, tmp_path, *, inside: bool = False, in_root: str = "") -> None:
         self.machine = Machine()
         self.units = Units(self.machine, str(tmp_path))
         self.manager = self.machine.spawn("systemd", "/init.scope")
         self.other = self.machine.spawn("sshd", "/system.slice/ssh.service")
+        if in_root:
+            self.machine.spawn(in_root, "/").flags = 0x04208060 if in_root.startswith("k") else 0
         self.outside = Outside(self.units, self.machine.observer(), self.machine.door(), inside=inside)
         self.outside.begin({UNIT: "/srv/web"})
         self.outside.belongs({"a" * 32: UNIT}, {RUN: UNIT, NEIGHBOUR: BIG}, [TOP, ""])
@@ -211,6 +213,18 @@ def test_an_orphan_in_the_root_cgroup_counts_and_what_the_kernel_starts_does_not
     worker = played.machine.spawn("kworker/0:1", "/", parent=3)
     worker.flags = 0x04208060
     assert played.end() == [(orphan.pid, "")]
+
+
+@pytest.mark.parametrize(("before", "counts"), [("getty", False), ("kworker/0:1", True)])
+def test_an_orphan_in_the_root_cgroup_is_of_the_host_where_its_programs_are_there(tmp_path, before, counts):
+    """Without systemd: the init system leaves programs in the root cgroup, and their orphans come there, too."""
+    played = Played(tmp_path, in_root=before)
+    orphan = played.machine.spawn("sleep", "/", parent=played.manager.pid)
+    ours = played.machine.spawn("x", "/", parent=played.manager.pid, environ=f"INVOCATION_ID={'a' * 32}\0")
+    assert sorted(played.end()) == [*([(orphan.pid, "")] if counts else []), (ours.pid, UNIT)]
+    guest = Played(tmp_path, in_root=before, inside=True)
+    orphan = guest.machine.spawn("sleep", "/", parent=guest.manager.pid)
+    assert guest.end() == [(orphan.pid, "")]
 
 
 def test_on_a_host_what_others_start_is_theirs_and_in_a_guest_it_is_not(tmp_path):
