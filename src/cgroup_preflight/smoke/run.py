@@ -39,7 +39,7 @@ from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
 from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
-from cgroup_preflight.smoke.policy import OOMD, judge, policies
+from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
 from cgroup_preflight.smoke.probes import Probes
@@ -177,8 +177,8 @@ def _allow_files() -> None:
 def _policed(plan: Plan, engine: Engine, numbers: HostNumbers) -> tuple[Finding, ...]:
     """What systemd took of the settings that the kernel has no file for."""
     wanted = policies(plan)
-    if not wanted:
-        return ()
+    if not wanted or not engine.has_journal:
+        return unheard(wanted)
     names = {setting.property for _, _, setting in wanted}
     shown = engine.settings_of({unit for _, unit, _ in wanted}, names)
     oomd = engine.system_runs(OOMD) if any(name.startswith("ManagedOOM") for name in names) else True

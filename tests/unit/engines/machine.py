@@ -36,6 +36,8 @@ class Process:
         self.pid, self.comm, self.cgroup, self.parent, self.environ = pid, comm, cgroup, parent, environ
         self.alive = True
         self.program, self.flags = "", 0
+        #: Its mount namespace; this is the manager's.
+        self.mounts = "mnt:[1]"
         self.on_signal: Callable[[int], None] = lambda _number: None
 
 
@@ -237,6 +239,9 @@ class Machine:
     def link(self, path: str) -> Reading[str]:
         if "/fd/" in path:
             return Known(value=f"socket:[{path.rpartition('/')[2]}]", source=path)
+        if path.endswith("/ns/mnt"):
+            process = self.processes.get(int(name)) if (name := path.split("/")[2]) != "self" else None
+            return Known(value=process.mounts if process else "mnt:[1]", source=path)
         return (
             Known(value="pid:[42]", source=path)
             if path == "/proc/self/ns/pid"
