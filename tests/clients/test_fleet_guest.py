@@ -195,6 +195,7 @@ def test_real_managers_in_a_guest(tmp_path):
         assert read(guest, "runner") == OLD
         assert bridge.broken
         bridge.shutdown()
+        bridge.server_close()
 
 
 def make_greedy(bridge):

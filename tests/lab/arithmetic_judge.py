@@ -1,9 +1,12 @@
 """What both ways of the differential share: the values as a config, the guests, and how a reading is judged."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.load import parse
@@ -24,6 +27,18 @@ SYSTEMS = {
     f"{distro}-{spec.engine}": replace(spec, distro=distro)
     for distro in DISTROS for spec in (KINDS[0].spec, KINDS[1].spec)
 }  # fmt: skip
+
+
+def marks_of(system: str) -> tuple[pytest.MarkDecorator, ...]:
+    """The newest distribution is not part of the ordinary run."""
+    return (pytest.mark.newest,) if system.startswith("debian-14") else ()
+
+
+def parameters(systems: Iterable[str]) -> list[ParameterSet]:
+    """Systems as parameters of a fixture."""
+    return [pytest.param(name, marks=marks_of(name)) for name in systems]
+
+
 _ATTRIBUTES = (
     *ATTRIBUTES,
     "cpu.idle",

@@ -119,7 +119,9 @@ class Mixed(threading.Thread):
                     self.runs.add(name)
                 if os.path.exists(f"{folder}/cgroup.type"):
                     enabled, inside = text_of(f"{folder}/cgroup.subtree_control"), text_of(f"{folder}/cgroup.procs")
-                    if enabled and enabled.strip() and inside and inside.strip():
+                    # Still enabled, too: at the end the tool disables them first and then moves the processes back.
+                    still = text_of(f"{folder}/cgroup.subtree_control") if inside and inside.strip() else ""
+                    if enabled and enabled.strip() and inside and inside.strip() and still == enabled:
                         self.found.add(f"{folder}: {enabled.strip()}: {inside.split()}")
             time.sleep(0.05)
 

@@ -18,7 +18,18 @@ from cgroup_preflight.guest.spec import GuestEngine
 from cgroup_preflight.plan.expect import HostNumbers, agrees, expectations
 from cgroup_preflight.plan.model import SlicePlan
 from cgroup_preflight.plan.unitfile import slice_files
-from tests.lab.arithmetic_judge import AGREES, NO_FILE, SEED, SYSTEMS, UNEXPLAINED, cases_for, judged, outcome, seen_in
+from tests.lab.arithmetic_judge import (
+    AGREES,
+    NO_FILE,
+    SEED,
+    SYSTEMS,
+    UNEXPLAINED,
+    cases_for,
+    judged,
+    outcome,
+    parameters,
+    seen_in,
+)
 from tests.lab.arithmetic_values import Case, cases
 from tests.lab.conftest import Boot
 
@@ -39,7 +50,7 @@ def _raw(case: Case) -> str:
     return "[Slice]\n" + "".join(f"{name}={text}\n" for name, text in case.settings.items())
 
 
-@pytest.fixture(params=SYSTEMS)
+@pytest.fixture(params=parameters(SYSTEMS))
 def system(request: pytest.FixtureRequest, boot: Boot) -> Guest:
     """A guest of each distribution."""
     return boot(base=SYSTEMS[request.param])

@@ -18,7 +18,7 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.limits import service_chain
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
-from tests.lab.arithmetic_judge import SEED, SYSTEMS
+from tests.lab.arithmetic_judge import SEED, SYSTEMS, parameters
 from tests.lab.arithmetic_values import span
 from tests.lab.conftest import Boot
 from tests.lab.test_go_runtime import CPUS, local_probes  # noqa: F401 - a fixture
@@ -37,7 +37,7 @@ done > {_FOLDER}/$1
 _UNIT = f"[Service]\nType=oneshot\nTimeoutStartSec=600\nExecStart=/bin/sh {_FOLDER}/probes.sh %N\n"
 
 
-@pytest.fixture(params=[name for name in SYSTEMS if name.endswith("qemu")])
+@pytest.fixture(params=parameters(name for name in SYSTEMS if name.endswith("qemu")))
 def system(request: pytest.FixtureRequest, boot: Boot) -> Guest:
     """A guest of each distribution with some CPUs: with less than three the runtime has nothing to choose."""
     return boot(base=SYSTEMS[request.param])

@@ -30,6 +30,7 @@ from tests.lab.arithmetic_judge import (
     cases_for,
     config_text,
     judged,
+    marks_of,
     outcome,
     seen_in,
 )
@@ -55,7 +56,7 @@ _SERVICE = '[services.base]\nbinary = "/bin/sleep"\nMemoryMax = "64M"\n'
 
 #: The manager of a user has neither the controller cpuset nor io, which are all that QEMU is for here.
 _WHERE = [
-    pytest.param(name, user, id=f"{name}-{user or 'root'}")
+    pytest.param(name, user, id=f"{name}-{user or 'root'}", marks=marks_of(name))
     for name, spec in SYSTEMS.items()
     for user in (None, "tester")
     if not (user and spec.engine is GuestEngine.QEMU)

@@ -39,7 +39,7 @@ class Case:
     words: Sequence[str] = ()
     settle: float = 2.0
     seconds: int = 6
-    #: C4 blames nobody, and is never sure.
+    #: At least: C4 blames nobody and is never sure, and an emulated CPU adds delays of its own to those of a Go program.
     confidence: str = "high"
     #: Rules that are also true of this case.
     allowed: frozenset[str] = field(default_factory=frozenset)
@@ -53,6 +53,7 @@ def _python(name: str, *words: str, properties: Sequence[str] = ()) -> Service:
     return Service(argv=("/usr/bin/python3", f"{_PLACE}/{name}", *words), properties=properties)
 
 
+_CONFIDENCES = ("low", "medium", "high")
 _KILLED = Case(
     services={"killed": _python("grow.py", "200", properties=(
         "MemoryMax=40M", "MemorySwapMax=0", "Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0"))},
@@ -114,6 +115,7 @@ CASES = {
             f"taskset 1 {_PLACE}/spin.sh 2 & exec taskset e {_SERVER} -port 7003 -workers 1"))},
         words=("--trace", "http://127.0.0.1:7003"),
         expected=frozenset({("G3", "mixed.service", "mixed.service")}),
+        confidence="medium",
     ),
     "device": Case(
         services={
@@ -197,13 +199,15 @@ def _measure(preflight: Preflight, guest: Guest, *words: str, seconds: int = 6) 
 
 
 def _check(report: dict[str, Any], name: str, case: Case) -> None:
-    """Each expected answer is given with its confidence, and no other rule with high confidence."""
+    """Each expected answer is given with its confidence at least, and no other rule with high confidence."""
     unit_slice = f"lab{name.replace('-', '')}.slice"
     wanted = {(rule, victim, cause.replace("SLICE", unit_slice)) for rule, victim, cause in case.expected}
-    assert wanted <= {answer[:3] for answer in _answers(report) if answer[3] == case.confidence}, _answers(report)
+    enough = _CONFIDENCES[_CONFIDENCES.index(case.confidence) :]
+    assert wanted <= {answer[:3] for answer in _answers(report) if answer[3] in enough}, _answers(report)
     sure = {rule for rule, _, _, confidence in _answers(report) if confidence == "high"}
     assert sure <= {rule for rule, _, _ in wanted} | case.allowed
-    assert (report["verdict"] == "fail") == bool(sure)
+    # An answer of low confidence is a warning.
+    assert (report["verdict"] == "fail") == any(answer[3] != "low" for answer in _answers(report))
 
 
 @pytest.fixture(scope="module")

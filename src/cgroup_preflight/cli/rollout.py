@@ -107,6 +107,11 @@ def main(words: list[str]) -> int:
         return _journal(args)
     started = common.start()
     wanted = options.outputs(args.format, args.output)
+    for item in wanted:
+        # Not after minutes of changes, which would end as a wrong call.
+        if item.file and not os.path.isdir(os.path.dirname(os.path.abspath(item.file))):
+            raise UsageError("the folder of the report does not exist", where=item.file,
+                             remedy=Remedy(title="make it, or name another file"))  # fmt: skip
     findings, context = _DO[args.action](args)
     report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=True)
@@ -271,6 +276,7 @@ def _resume(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | Non
         return findings_of(found.state, found.records), None
     host, context = _host_of(session.saved_in(path, found).manager)
     with session.locked(os.path.dirname(path)), closing(journals.reopen(path)) as journal:
+        session.refuse_other(host, journal.records[0]["rollout"])
         return _run(journal, host, lambda runner: runner.run()), context
 
 
@@ -287,6 +293,7 @@ def _abort(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None
     _ask(args, "take the rollout back?")
     host, context = _host_of(saved.manager)
     with session.taking_over(os.path.dirname(path), saved.rollout), closing(journals.reopen(path)) as journal:
+        session.refuse_other(host, saved.rollout)
         return _run(journal, host, lambda runner: runner.abort("rollout abort"), wanted=True), context
 
 

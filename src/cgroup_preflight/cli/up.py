@@ -45,7 +45,7 @@ also in $XDG_STATE_HOME/cgroup-preflight/PROJECT/logs/SERVICE.log.
 Exit status: 0 stopped by Ctrl-C or all ended well, 1 a service failed or did
 not start, 2 wrong call, config or build, 3 no engine works, or the guest ended.
 """
-_ENV_FILE = ".env"
+_ENV_FILE, _ENV_MAX = ".env", 1 << 20
 
 
 def main(words: list[str]) -> int:
@@ -143,7 +143,10 @@ def _variables(config: Config, named: str | None) -> dict[str, str]:
 
     try:
         with open(path, encoding="utf-8") as file:
-            return variables(file.read(1 << 20), path)
+            text = file.read(_ENV_MAX + 1)
+        if len(text) > _ENV_MAX:
+            raise UsageError("larger than 1M", where=path, remedy=Remedy(title="give another file with --env-file"))
+        return variables(text, path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read the variables: {why}", where=path,

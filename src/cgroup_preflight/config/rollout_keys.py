@@ -1,5 +1,6 @@
 """The keys of `[rollout]`, its hook and its queries; each default has its reason."""
 
+import math
 import re
 from collections.abc import Callable
 
@@ -73,11 +74,12 @@ def _url(text: str) -> str:
 
 def _query(text: str) -> Query:
     match = _BOUND.fullmatch(text) if len(text) <= _EXPRESSION_MAX else None
-    if match is None or any(ord(char) < 32 and char not in "\n\t" for char in text):
+    bound = float(match["bound"]) if match else math.inf
+    if match is None or math.isinf(bound) or any(ord(char) < 32 and char not in "\n\t" for char in text):
         raise q.QuantityError(
             f"{text[:80]!r} has no bound", "PromQL, an operator and a number, such as: rate(errors_total[1m]) < 0.5"
         )
-    return Query(expression=match["expression"], operator=match["operator"], bound=float(match["bound"]))
+    return Query(expression=match["expression"], operator=match["operator"], bound=bound)
 
 
 _PERCENT = {"pattern": PERCENT}

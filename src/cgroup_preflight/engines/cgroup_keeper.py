@@ -26,6 +26,9 @@ class Keeper:
                 ("/bin/sh", "-c", _SCRIPT, "cgroup-preflight-keeper", file), stdin=read, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"}, start_new_session=True,
             )  # fmt: skip
+        except OSError:
+            os.close(self._pipe)
+            raise
         finally:
             os.close(read)
 

@@ -4,6 +4,7 @@ A lock is flock(2) of a folder of the cgroup file system: it needs no file and n
 it when its process ends, also one in another container.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -63,11 +64,11 @@ class Shared:
             self._claim = -1
 
     def is_claimed(self, folder: str) -> bool:
-        """Whether the run of a cgroup lives."""
+        """Whether the run of a cgroup lives; also where that cannot be known, because a dead one is killed."""
         try:
             handle = _open(folder)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno != errno.ENOENT
         try:
             return not _is_locked(handle)
         finally:

@@ -198,9 +198,11 @@ class Subtree:
         return tuple(found)
 
     def signal(self, cgroup: str, number: signal.Signals) -> None:
-        """Sends a signal to every process in a cgroup and below it."""
+        """Sends a signal to every process in a cgroup and below it, as far as it has a number here."""
         for pid in self.processes(cgroup):
-            self._files.signal(pid, number)
+            # The kernel shows a process of another PID namespace as 0, which kill(2) takes for this tool's own group.
+            if pid > 0:
+                self._files.signal(pid, number)
 
     def kill(self, cgroup: str) -> None:
         """Kills every process in a cgroup and below it: at once since kernel 5.14, else one by one."""

@@ -86,7 +86,11 @@ class Cgroups:
                 self._slices[unit] = cgroup
                 if unit == scope:
                     self._shared.claim(self._tree.path(cgroup))
-        self._keeper = self._keeper or Keeper(self._tree.path(self._slices[scope], "cgroup.kill"))
+        try:
+            self._keeper = self._keeper or Keeper(self._tree.path(self._slices[scope], "cgroup.kill"))
+        except OSError as error:
+            raise HostError(f"cannot start a shell: {error.strerror or error}", where="/bin/sh",
+                            remedy=Remedy(title="install a shell in this container, or use the guest")) from None  # fmt: skip
         return {unit: self._slices[unit] for unit in units}
 
     def _other_runs(self, scope: str) -> list[str]:
@@ -94,11 +98,14 @@ class Cgroups:
         names = self._tree.children(self._tree.base)
         return [f"{self._tree.base}/{name}" for name in names if _RUN.fullmatch(name) and name != f"{scope}.slice"]
 
-    def _begin(self, scope: str, files: Sequence["UnitFile"], text: str) -> None:
+    def _remove_dead(self, scope: str) -> None:
+        """Removes runs whose tool was killed, perhaps in a container whose files are gone."""
         for cgroup in self._other_runs(scope):
-            # A run that was killed, perhaps in a container whose files are gone.
             if not self._shared.is_claimed(self._tree.path(cgroup)):
                 self._tree.remove(cgroup, _REAP_SECONDS)
+
+    def _begin(self, scope: str, files: Sequence["UnitFile"], text: str) -> None:
+        self._remove_dead(scope)
         self._write_owner(scope, text)
         offered = self._tree.offered()
         wanted = {
@@ -272,6 +279,7 @@ class Cgroups:
         try:
             with self._shared.turn():
                 self._shared.release()
+                self._remove_dead(scope)
                 if not self._other_runs(scope):
                     self._left = self._tree.restore(self._shared.noted())
                     self._shared.forget()

@@ -20,6 +20,8 @@ from cgroup_preflight.guest.spec import Background, GuestError
 #: Seconds after which a turn ends without any news.
 TURN = 1.0
 _BACKLOG = 64
+#: Further connections wait until one ends: select(2) knows no descriptor above 1023, here and in the guest.
+CONNECTIONS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class Relay:
             sources: list[Guest | int | socket.socket] = [
                 self._guest,
                 wake,
-                *self._listeners.sockets,
+                *self._open_listeners(),
                 *self._streams.readers(),
             ]
             readable, writable, _ = select.select(sources, self._streams.writers(), [])
@@ -132,8 +134,13 @@ class Relay:
         return GuestError(f"{self._guest.spec.name} sent a wrong answer", console=self._guest.console_tail(),
                           remedy=Remedy(title="start it again; if it happens again, a service has changed the guest's system"))  # fmt: skip
 
+    def _open_listeners(self) -> dict[socket.socket, Forward]:
+        return self._listeners.sockets if len(self._streams) < CONNECTIONS_MAX else {}
+
     def _accept(self) -> None:
         for listener, forward in self._listeners.sockets.items():
+            if not self._open_listeners():
+                return
             try:
                 line, _ = listener.accept()
             except OSError:

@@ -236,6 +236,10 @@ class Observer:
         words = (word for word in self._environ(pid) if word.startswith("INVOCATION_ID="))
         return next(words, "").removeprefix("INVOCATION_ID=")
 
+    def mounts(self, pid: int | str) -> str:
+        """The mount namespace of a process, or of `self`; empty where it cannot be read."""
+        return value_or(self._fs.link(f"/proc/{pid}/ns/mnt"), "")
+
     def _environ(self, pid: int) -> list[str]:
         reading = self._proc(f"/proc/{pid}/environ")
         return reading.value.split("\0") if isinstance(reading, Known) else []

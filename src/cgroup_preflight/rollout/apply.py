@@ -8,8 +8,10 @@ import enum
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
 from cgroup_preflight.rollout.dead_man import restoring
 from cgroup_preflight.rollout.drop_ins import control_names, hold_text, sets_to, winner
@@ -88,7 +90,11 @@ class Hands:
     def arm(self, left: Sequence[str] = (), *, persistent: bool = False) -> None:
         """Starts the timer; what it needs is on the disk before. `persistent`: a start of the host starts it, too."""
         copies, removed = dict[str, str](), list[str]()
-        for number, (path, text) in enumerate(self._files(left)):
+        needed = dict(self._files(left))
+        # Numbered whatever is left out: a timer that runs already has the names.
+        for number, (path, text) in enumerate(self._files(())):
+            if path not in needed:
+                continue
             if text is None:
                 removed.append(path)
             else:
@@ -191,30 +197,36 @@ class Hands:
     # --- reading back
 
     def values(self) -> dict[str, Values]:
-        """The values that the manager has now, of the properties of the rollout."""
+        """The values that the manager has now, of the properties of the rollout. Raises HostError."""
         found = self.manager.values([item.unit for item in self.units])
-        return {item.unit: {name: found.get(item.unit, {}).get(name) for name in item.old} for item in self.units}
+        for item in self.units:
+            lacking = [name for name in item.old if name not in found.get(item.unit, {})]
+            if lacking:
+                # None would be "no limit", and somebody else's.
+                raise HostError(f"the manager does not show {lacking[0]}", where=item.unit, remedy=Remedy(
+                    title="look at the slice", commands=(("systemctl", "status", item.unit),)))  # fmt: skip
+        return {item.unit: {name: found[item.unit][name] for name in item.old} for item in self.units}
 
     def read_back(self, values: Limits, *, held: bool) -> tuple[Mismatch, ...]:
         """What does not agree with `values`; `held`: our drop-in must have them, too. Manager first, then file and kernel."""
-        found = self.manager.values([item.unit for item in self.units])
+        found = self.values()
         return tuple(
             mismatch
             for item in self.units
-            for mismatch in self._of_unit(item, values[item.unit], found.get(item.unit, {}), held=held)
+            for mismatch in self._of_unit(item, values[item.unit], found[item.unit], held=held)
         )
 
     def _of_unit(self, item: UnitPlan, values: Values, found: Values, *, held: bool) -> Iterator[Mismatch]:
         for name, value in values.items():
             expected = shown(name, value)
-            if name not in found or not self._same(name, found[name], value):
-                actual = shown(name, found[name]) if name in found else "nothing"
-                yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.MANAGER, actual=actual,
-                               winner=self._winner(item.unit, name), number=found.get(name))  # fmt: skip
+            if not self._same(name, found[name], value):
+                yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.MANAGER,
+                               actual=shown(name, found[name]), winner=self._winner(item.unit, name), number=found[name])  # fmt: skip
                 continue
             text = self.manager.attribute(item.cgroup, LIMITS[name].attribute)
-            if text is None and value is None:
-                # Without the controller there is no file, and no limit.
+            if text is None and (value is None or (not held and self._is_stopped(item))):
+                # Without the controller there is no file, and no limit; a slice that does not run has neither, and the
+                # manager's values when it starts.
                 continue
             if text is None or not kernel_says(
                 name, kernel_text(name, value, page=self._page, period=item.period), text
@@ -226,6 +238,9 @@ class Hands:
             if text != hold_text(item.unit, values):
                 yield Mismatch(unit=item.unit, setting="drop-in", where=Where.FILE, expected="the values of this step",
                                actual="nothing" if text is None else "another text")  # fmt: skip
+
+    def _is_stopped(self, item: UnitPlan) -> bool:
+        return self.manager.attribute(item.cgroup, "cgroup.events") is None
 
     def _same(self, name: str, found: int | None, value: int | None) -> bool:
         if found is None or value is None or not LIMITS[name].is_memory:

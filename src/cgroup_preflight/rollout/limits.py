@@ -99,7 +99,13 @@ def assignment(name: str, value: int | None) -> str:
     """
     if value is None:
         return f"{name}=" if name == "CPUQuota" or LIMITS[name].is_weight else f"{name}=infinity"
-    return f"{name}={value // PERCENT}%" if name == "CPUQuota" else f"{name}={value}"
+    return f"{name}={_percent(value)}" if name == "CPUQuota" else f"{name}={value}"
+
+
+def _percent(value: int) -> str:
+    """An old value can have two places after the point, which is what systemd reads (parse_permyriad)."""
+    whole, rest = divmod(value, PERCENT)
+    return f"{whole}.{rest // 100:02}".rstrip("0").rstrip(".") + "%" if rest // 100 else f"{whole}%"
 
 
 def kernel_text(name: str, value: int | None, *, page: int, period: int | None = None) -> str:
@@ -131,7 +137,7 @@ def shown(name: str, value: int | None) -> str:
     if value is None:
         return "default" if LIMITS[name].is_weight else "no limit"
     if name == "CPUQuota":
-        return f"{value // PERCENT}%"
+        return _percent(value)
     return format_bytes(value) if LIMITS[name].is_memory else str(value)
 
 

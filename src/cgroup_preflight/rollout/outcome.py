@@ -24,7 +24,12 @@ def findings_of(
 
     `wanted`: to take it back is what the user asked. `by_timer`: the manager's timer has restored the old values.
     """
-    return (*_steps(state, records), *_left(state), _end(state, records, wanted=wanted, by_timer=by_timer))
+    return (
+        *_steps(state, records),
+        *_left(state),
+        *_notes(records),
+        _end(state, records, wanted=wanted, by_timer=by_timer),
+    )
 
 
 def present(
@@ -84,6 +89,15 @@ def _left(state: State) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _notes(records: Sequence[Record]) -> Iterator[Finding]:
+    """What somebody must do by hand: a hook after the rollback that failed."""
+    for record in records:
+        if record["kind"] == "note":
+            yield codes.ROLLOUT.finding(
+                Status.WARN, str(records[0]["rollout"]), record["text"], Remedy(title="do by hand what the hook does")
+            )
+
+
 def _end(state: State, records: Sequence[Record], *, wanted: bool, by_timer: bool) -> Finding:
     name = str(records[0]["rollout"])
     seconds = records[-1]["at"] - records[0]["at"]
@@ -93,13 +107,20 @@ def _end(state: State, records: Sequence[Record], *, wanted: bool, by_timer: boo
         "stages": state.stages,
         "seconds": round(seconds, 3),
     }
+    if state.phase is Phase.DONE and wanted:
+        # It ended while the other tool was told to take it back.
+        return codes.ROLLOUT.finding(
+            Status.FAIL, name, "too late to take it back: the new values are persistent",
+            Remedy(title="put the old values into the config, and run `rollout apply`"), evidence=evidence,
+        )  # fmt: skip
     if state.phase is Phase.DONE:
         return codes.ROLLOUT.finding(
             Status.PASS, name, f"the new values are persistent after {state.stages} steps", evidence=evidence
         )
     if state.phase is Phase.ROLLED_BACK:
         taken = next((item["at"] for item in reversed(records) if item["kind"] == "rollback"), records[-1]["at"])
-        evidence["rollback_seconds"] = round(records[-1]["at"] - taken, 3)
+        back = next((item["at"] for item in reversed(records) if item["kind"] == "restored"), taken)
+        evidence["rollback_seconds"] = round(back - taken, 3)
         return codes.ROLLOUT_TAKEN_BACK.finding(
             Status.PASS if wanted else Status.FAIL, name, f"the old values are back: {state.reason}",
             Remedy(title="correct the target or the thresholds in [rollout], then run it again"), evidence=evidence,

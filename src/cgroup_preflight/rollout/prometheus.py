@@ -1,9 +1,9 @@
 """Asks a Prometheus server (HTTP API, /api/v1/query) for one number, and compares it with its bound."""
 
+import http.client
 import json
 import math
 import operator
-import urllib.error
 import urllib.parse
 import urllib.request
 from typing import Any
@@ -39,8 +39,10 @@ def _ask(opener: urllib.request.OpenerDirector, url: str, query: Query, seconds:
     try:
         with opener.open(address, timeout=seconds) as answer:
             data = answer.read(_SIZE_MAX + 1)
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        return Answer(query=query.expression, bound=bound, error=printable(str(error))[:200] or "no answer")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # What is no HTTP at all is not an OSError (http.client.BadStatusLine).
+        why = printable(str(error).strip())[:200]
+        return Answer(query=query.expression, bound=bound, error=why or type(error).__name__)
     if len(data) > _SIZE_MAX:
         return Answer(query=query.expression, bound=bound, error="the answer is larger than 1M")
     return answer_of(query, data)
@@ -51,7 +53,7 @@ def answer_of(query: Query, data: bytes) -> Answer:
     bound = f"{query.operator} {query.bound:g}"
     try:
         found = _value(json.loads(data))
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         return Answer(
             query=query.expression,
             bound=bound,

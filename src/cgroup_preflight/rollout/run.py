@@ -5,6 +5,7 @@ the first change until after the last one; what watches renews it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError
@@ -14,7 +15,7 @@ from cgroup_preflight.rollout.base import Clock, Watcher
 from cgroup_preflight.rollout.journal import Journal, JournalError
 from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
-from cgroup_preflight.rollout.machine import ENDS, Act, Phase, Record, State, next_act
+from cgroup_preflight.rollout.machine import ENDS, Act, Phase, State, next_act
 from cgroup_preflight.rollout.memory import is_ready
 from cgroup_preflight.rollout.outcome import sample_line
 from cgroup_preflight.rollout.stages import Stage
@@ -24,8 +25,8 @@ _VERIFY_SECONDS = 10.0
 _POLL = 0.25
 #: How often OOM kills are looked for.
 _KILL_POLL = 0.1
-#: How often a restoration is tried before the rollout is stuck.
-_RESTORES = 3
+#: How often a restoration is tried before the rollout is stuck, and seconds after a try without an answer.
+_RESTORES, _RESTORE_PAUSE = 3, 5.0
 
 
 class Runner:
@@ -53,11 +54,14 @@ class Runner:
     def run(self) -> State:
         """Goes on to the end. Raises HostError where the journal cannot be written; then the old values are back."""
         acts = {
-            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: self._condemn,
+            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: lambda: self._roll_back(self.state.reason),
             Act.RESTORE: self._restore, Act.PROMOTE: self._promote,
         }  # fmt: skip
         try:
             self._begin()
+            if self.state.phase not in (*ENDS, Phase.STUCK, Phase.RESTORING):
+                # Before the first change: a service that fails at once must not look as if it had been so before.
+                self._try(self._watcher.begin)
             while self.state.phase not in (*ENDS, Phase.STUCK):
                 if not self._is_over():
                     self._try(acts[next_act(self.state)])
@@ -291,26 +295,20 @@ class Runner:
 
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
-        since = next(
-            (
-                item["at"]
-                for item in self._since_step()
-                if item["kind"] == "judged" and item["verdict"] == "inconclusive"
-            ),
-            self._clock.wall(),
-        )
-        if self._clock.wall() - since >= self._config.deadline:
+        if self._clock.wall() - self._paused_at() >= self._config.deadline:
             self._roll_back(f"no verdict within {self._config.deadline:g}s: {self.state.reason}")
         else:
             self._add("watch")
 
-    def _since_step(self) -> Sequence[Record]:
-        records = self._journal.records
-        last = max(number for number, item in enumerate(records) if item["kind"] in ("begin", "step"))
-        return records[last:]
-
-    def _condemn(self) -> None:
-        self._roll_back(self.state.reason)
+    def _paused_at(self) -> float:
+        """Since when there is no verdict, in seconds of the wall clock; a pause before an earlier verdict is over."""
+        since = self._clock.wall()
+        for record in reversed(self._journal.records):
+            if record["kind"] == "judged" and record["verdict"] == "inconclusive":
+                since = record["at"]
+            elif record["kind"] != "watch":
+                break
+        return since
 
     def _roll_back(self, reason: str, left: Sequence[str] = ()) -> None:
         self._add("rollback", reason=reason[:4000] or "unknown", left=list(left))
@@ -321,6 +319,10 @@ class Runner:
         left = self.state.left
         by = "timer" if self._hands.was_restored() else "tool"
         why = ""
+        if left and by == "tool":
+            # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
+            with suppress(HostError):
+                self._arm()
         for _ in range(_RESTORES):
             try:
                 why = self._restored(left)
@@ -328,15 +330,15 @@ class Runner:
                     self._hands.manager.disarm()
             except HostError as error:
                 why = f"{error.message} ({error.where})"
+                self._clock.sleep(_RESTORE_PAUSE)
             if not why:
                 self._add("restored", by=by, left=list(left))
                 self._hands.clean()
-                self._say(
-                    "the old values are back"
-                    + (f", except {', '.join(left)}, which somebody else has changed" if left else "")
-                )
+                rest = f", except {', '.join(left)}, which somebody else has changed" if left else ""
+                self._say(f"the old values are back{rest}")
                 why = self._hook("back", self.state, None)
                 if why:
+                    self._add("note", text=why[:2000])
                     self._say(why)
                 return
         self._add("stuck", reason=why)
@@ -371,8 +373,9 @@ class Runner:
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
                 self._hands.manager.disarm()
-                # It may have begun before.
-                if not self._hands.was_restored() and not self._hands.read_back(self._hands.new, held=False):
+                # It may have begun before, and got to the values or only to the files.
+                found = self._hands.read_back(self._hands.new, held=False)
+                if not (self._hands.was_restored() or found or self._hands.unpromoted()):
                     self._add("promoted")
                     self._hands.clean()
                     self._say("done: the new values are persistent")

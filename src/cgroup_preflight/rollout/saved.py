@@ -36,7 +36,8 @@ _NUMBERS = (
 class Saved:
     """One rollout: `control` are paths of cgroups, `baseline` the windows before the first change.
 
-    `kills` are the OOM kills until then by cgroup: those while no tool ran count, too.
+    `kills` are the OOM kills until then by cgroup, and `services` what the manager said of each service: what happens while
+    no tool runs counts, too.
     """
 
     rollout: str
@@ -48,6 +49,7 @@ class Saved:
     control: tuple[str, ...]
     config: Rollout
     kills: Mapping[str, int] = field(default_factory=dict)
+    services: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def fields(saved: Saved) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def fields(saved: Saved) -> dict[str, Any]:
     config = saved.config
     return {
         "rollout": saved.rollout, "boot": saved.boot, "manager": saved.manager, "control": list(saved.control),
-        "kills": dict(saved.kills),
+        "kills": dict(saved.kills), "services": {unit: dict(state) for unit, state in saved.services.items()},
         "units": [
             {"unit": unit.unit, "cgroup": unit.cgroup, "old": dict(unit.old), "new": dict(unit.new), "period": unit.period,
              "files": dict(unit.files)}
@@ -104,6 +106,9 @@ def _saved(record: Record) -> Saved:
         rollout=rollout, boot=_text(record["boot"]), manager=_text(record["manager"]), units=units, stages=found,
         baseline=tuple(_window(item) for item in record["baseline"]), control=_texts(record["control"]),
         kills={_text(path): _count(number) for path, number in record["kills"].items()},
+        services={
+            _text(unit): {_text(name): _text(value) for name, value in state.items()} for unit, state in record["services"].items()
+        },
         config=Rollout(
             **{name: _number(config[name]) for name in _SPANS},  # type: ignore[arg-type]
             thresholds=Thresholds(**{

@@ -1,13 +1,16 @@
 """Puts a rollout together: the manager of this host, the folder of its journals, its lock, its samples."""
 
+import calendar
 import fcntl
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Finding, Remedy
@@ -18,8 +21,8 @@ from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.door import LiveDoor
-from cgroup_preflight.metrics.names import slice_path
-from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.metrics.names import labels, slice_path
+from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
@@ -34,6 +37,8 @@ from cgroup_preflight.rollout.watch import Watch
 _SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
 _ABORT_SECONDS = 180.0
+_TIME = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}\.journal", re.ASCII)
 
 
 class SteadyClock:
@@ -139,14 +144,21 @@ def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Cal
     control = tuple(slice_path(f"{name}.slice") for name in config.control)
     watch = _watch(host, [unit.cgroup for unit in prepared.units], control, config)
     baseline = _baseline(watch, config, say)
-    rollout = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+    rollout = new_name(journals.names(folder), time.time())
     saved = Saved(
         rollout=rollout, boot=host.manager.boot(), manager=host.manager.name, units=prepared.units, stages=prepared.stages,
-        baseline=baseline, control=control, config=config, kills=watch.killed(),
+        baseline=baseline, control=control, config=config, kills=watch.killed(), services=watch.states(),
     )  # fmt: skip
     journal = journals.create(os.path.join(folder, f"{rollout}.journal"))
     journal.add("begin", time.time(), **fields(saved))
     return journal
+
+
+def new_name(paths: Sequence[str], now: float) -> str:
+    """The name of a rollout, by the time `now` in seconds since 1970; after those of `paths`, also if the clock was set back."""
+    times = [name[:15] for path in paths if _NAME.fullmatch(name := os.path.basename(path))]
+    second = calendar.timegm(time.strptime(max(times), _TIME)) + 1 if times else 0
+    return f"{time.strftime(_TIME, time.gmtime(max(int(now), second)))}-{os.urandom(2).hex()}"
 
 
 def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tuple[Window, ...]:
@@ -161,17 +173,19 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 
 
 def _watch(
-    host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, killed: Mapping[str, int] | None = None
+    host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, saved: Saved | None = None
 ) -> Watch:
     def ask() -> tuple[object, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
         return asked(config.prometheus)
 
+    # The slices of a user's manager are in its unit, and their services one level below them.
+    inside = max((labels(path).unit.count("/") for path in units), default=0)
     return Watch(
-        Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        Tree(LiveDoor(host.mount), Scope(depth=inside + 1 if inside else 0)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
         services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
-        killed=killed,
+        killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip
 
 
@@ -181,12 +195,20 @@ def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable
     hands = Hands(
         host.manager, saved.units, rollout=saved.rollout, folder=folder, page=host.page, seconds=config.restore_after
     )
-    watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved.kills)
+    watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved)
     wish = abort_file(folder, saved.rollout)
     return Runner(
         hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),
         hook=Hooks(config.hook, host.programs, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
     )  # fmt: skip
+
+
+def refuse_other(host: Host, rollout: str) -> None:
+    """Raises BusyError where the timer of the manager belongs to another rollout, which would lose it."""
+    other = host.manager.armed_for()
+    if other not in ("", rollout):
+        raise BusyError("another rollout of this service manager is under way", where=printable(other)[:80], remedy=Remedy(
+            title="wait for its end, or abort it with its own --state"))  # fmt: skip
 
 
 def present_findings(path: str, found: journals.Read, host: Host) -> tuple[Finding, ...]:

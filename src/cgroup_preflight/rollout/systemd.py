@@ -1,6 +1,7 @@
 """A systemd manager and its kernel's files as `base.Manager`: the system's, as root or through `sudo -n`, or the user's own."""
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ _TIMER, _SERVICE = f"{UNIT}.timer", f"{UNIT}.service"
 _OVER = ("inactive", "failed")
 #: How long a stop or a start of the timer may take, and how often that is looked at.
 _WAIT_SECONDS, _POLL = 30.0, 0.1
+#: A daemon-reexec closes the manager's socket for a moment: how often it is asked, and seconds between.
+_TRIES, _PAUSE = 4, 0.5
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
@@ -61,8 +64,7 @@ class Systemd:
 
     def show(self, units: Sequence[str]) -> dict[str, Shown]:
         """As `Manager.show`."""
-        done = self._systemctl("show", f"--property={','.join(_SHOWN)}", "--", *units)
-        return {item["Id"]: _shown(item) for item in parse_unit_show(done.stdout) if "Id" in item}
+        return {unit: _shown(item) for unit, item in self._shown_by_program(units, _SHOWN, tries=1).items()}
 
     def values(self, units: Sequence[str]) -> dict[str, Values]:
         """As `Manager.values`: over the manager's own socket where this process is root."""
@@ -70,7 +72,7 @@ class Systemd:
             with suppress(bus.BusError):
                 found = self._bus.show(units, tuple(_BUS_NAMES))
                 return {unit: _values(shown) for unit, shown in found.items()}
-        return {unit: shown.values for unit, shown in self.show(units).items()}
+        return {unit: _values(item) for unit, item in self._shown_by_program(units, ("Id", *_BUS_NAMES)).items()}
 
     def set(self, unit: str, values: Values, *, runtime: bool) -> str:
         """As `Manager.set`."""
@@ -230,6 +232,9 @@ class Systemd:
         self.remove_files([*lasting, *self._timer_files(self._units)])
         if was_lasting:
             self.sync_files(lasting)
+        # Until then timers.target still wants the timer, and a start of what needs that target starts a timer that was
+        # stopped: of a user's manager each start of a service (systemd, transaction_add_job_and_dependencies).
+        self.reload()
 
     def armed_for(self) -> str:
         """As `Manager.armed_for`."""
@@ -259,8 +264,23 @@ class Systemd:
         if self._bus is not None:
             with suppress(bus.BusError):
                 return dict(self._bus.show(units, names))
-        done = self._systemctl("show", f"--property={','.join(names)}", "--", *units)
-        return {item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item}
+        return self._shown_by_program(units, names)
+
+    def _shown_by_program(
+        self, units: Sequence[str], names: Sequence[str], *, tries: int = _TRIES
+    ) -> dict[str, Mapping[str, str]]:
+        """As `_show`. A manager that cannot be reached is an error: no answer must not look like units without limits."""
+        words = ("show", f"--property={','.join(names)}")
+        while True:
+            done, tries = self._systemctl(*words, "--", *units), tries - 1
+            found: dict[str, Mapping[str, str]] = {
+                item["Id"]: item for item in parse_unit_show(done.stdout) if "Id" in item
+            }
+            if found or not done.returncode:
+                return found
+            if tries <= 0:
+                raise _refused(done, *words)
+            time.sleep(_PAUSE)
 
     def _asked(self, member: str, *words: str) -> bool:
         """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""
@@ -279,11 +299,15 @@ class Systemd:
     def _require(self, *words: str) -> None:
         done = self._systemctl(*words)
         if done.returncode:
-            raise HostError(error_words(done), where=f"systemctl {' '.join(words)}",
-                            remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)))  # fmt: skip
+            raise _refused(done, *words)
 
     def _answer(self, argv: tuple[str, ...], *, timeout: float = _TIMEOUT, stdin: bytes = b"") -> Completed:
         return answered(argv, self._programs.run(argv, timeout=timeout, stdin=stdin))
+
+
+def _refused(done: Completed, *words: str) -> HostError:
+    return HostError(error_words(done), where=f"systemctl {' '.join(words)}",
+                     remedy=Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),)))  # fmt: skip
 
 
 def _shown(item: Mapping[str, str]) -> Shown:
@@ -291,8 +315,16 @@ def _shown(item: Mapping[str, str]) -> Shown:
     return Shown(
         unit=item["Id"], cgroup=item.get("ControlGroup", ""), values=_values(item), period=_number(period),
         load=item.get("LoadState", ""), active=item.get("ActiveState", ""),
-        transient=item.get("Transient", "no") in ("yes", "True"), drop_ins=tuple(item.get("DropInPaths", "").split()),
+        transient=item.get("Transient", "no") in ("yes", "True"), drop_ins=_words(item.get("DropInPaths", "")),
     )  # fmt: skip
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """A list, whose strange words `systemctl show` quotes (systemd, src/shared/bus-print-properties.c). Raises HostError."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise _not_understood(text) from None
 
 
 def _values(item: Mapping[str, str]) -> dict[str, int | None]:
@@ -304,5 +336,9 @@ def _number(text: str) -> int | None:
     try:
         return of_bus(text) if not text[-1:].isalpha() or text == "infinity" else parse_span(text)
     except (ValueError, QuantityError):
-        raise HostError(f"systemd shows a value that is not understood: {text[:80]!r}", where="systemctl show",
-                        remedy=Remedy(title="report this as a bug")) from None  # fmt: skip
+        raise _not_understood(text) from None
+
+
+def _not_understood(text: str) -> HostError:
+    return HostError(f"systemd shows a value that is not understood: {text[:80]!r}", where="systemctl show",
+                     remedy=Remedy(title="report this as a bug"))  # fmt: skip

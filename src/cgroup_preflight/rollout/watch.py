@@ -15,19 +15,20 @@ from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbour
 class Watch:
     """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server.
 
-    `killed` are the OOM kills by cgroup before the rollout; without it, those until the first sample do not count.
+    `killed` are the OOM kills by cgroup before the rollout, `states` the services as `states()` gave them then; without
+    them, what was until the first sample does not count.
     """
 
     def __init__(
         self, tree: Tree, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
         services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] = tuple,
-        killed: Mapping[str, int] | None = None,
+        killed: Mapping[str, int] | None = None, states: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:  # fmt: skip
         self._tree, self._observer = tree, observer
         self._watched = Watched(units=tuple(units), control=tuple(control))
         self._stalled_max, self._services, self._ask = stalled_max, services, ask
         self._last: Snapshot | None = None
-        self._states = Services()
+        self._states = Services(states=states or {})
         self._counts: dict[str, Mapping[str, int]] = {
             path: {"oom_kill": count} for path, count in (killed or {}).items()
         }
@@ -75,6 +76,10 @@ class Watch:
     def killed(self) -> dict[str, int]:
         """The OOM kills so far by cgroup."""
         return {path: self._events(path).get("oom_kill", 0) for path in self._watched.units}
+
+    def states(self) -> dict[str, dict[str, str]]:
+        """What the manager said of each service when it was first seen."""
+        return {unit: dict(state) for unit, state in self._states.states.items()}
 
     def _events(self, path: str) -> Mapping[str, int]:
         reading = parsed(self._observer.read(path, "memory.events"), parse_flat_keyed)

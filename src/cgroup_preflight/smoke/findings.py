@@ -13,7 +13,7 @@ from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.report import CpuUsage, Finding, LimitResult, Remedy, ServiceResult, Status
 from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.engines.base import Exit, How
-from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.choice import CGROUPFS, EngineChoice
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.causes import doubtful, fell_silent, not_ready, oom_finding, read_log
@@ -135,7 +135,7 @@ def _bad_limit(seen: ServiceEvidence, item: LimitReading, required: tuple[str, .
     if item.used is not None:
         evidence[f"{item.file.rpartition('/')[0]}/memory.current"] = item.used
     status = Status.FAIL
-    remedy = remedy_of(item)
+    remedy = remedy_of(item, manager=seen.engine != CGROUPFS)
     if _is_vacuous(item):
         status = Status.UNVERIFIED if swap else Status.SKIP
         message = f"{prop.name}: this kernel has no {item.expected.attribute}" + (
@@ -248,7 +248,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             Status.UNVERIFIED,
             seen.service,
             "cannot tell how the service ended",
-            Remedy(title="run the preflight again; if this happens again, read the journal of the service manager"),
+            _unknown_end(seen),
             evidence={"result": result, "exit_status": status},
         )
     else:
@@ -266,6 +266,15 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             f"{ready}ran {seen.duration_seconds:.1f} s",
             evidence={"result": result, "exit_status": status},
         )
+
+
+def _unknown_end(seen: ServiceEvidence) -> Remedy:
+    if seen.engine == CGROUPFS:
+        return Remedy(
+            title="run the preflight again; if this happens again, find what takes away a controller or a cgroup of the run",
+            why="the kernel's counters of the service are gone",
+        )
+    return Remedy(title="run the preflight again; if this happens again, read the journal of the service manager")
 
 
 def _is_success(seen: ServiceEvidence) -> bool:

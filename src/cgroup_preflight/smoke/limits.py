@@ -67,10 +67,19 @@ def above_limit(item: LimitReading) -> str:
     return f"memory.current is {used}: the file has the limit, and the kernel does not enforce it"
 
 
-def remedy_of(item: LimitReading) -> Remedy:
-    """What to do about a limit that is not in force: the file is absent, or it has another value."""
-    why = "systemd accepts the limit without an error, but the kernel never gets it"
+def remedy_of(item: LimitReading, *, manager: bool = True) -> Remedy:
+    """What to do about a limit that is not in force: the file is absent, or it has another value.
+
+    Without a service `manager` there is no journal of it, and nothing but the run and its programs writes the files.
+    """
+    why = "systemd accepts the limit without an error, but the kernel never gets it" if manager else ""
     if isinstance(item.actual, Known) and agrees(item.expected, item.actual.value):
+        if not manager:
+            return Remedy(
+                title="find what wrote the limit during the run without waiting (O_NONBLOCK), or what moved processes in",
+                why="kernels from 6.16 on then leave the usage above memory.max, kill nobody, and count no event",
+                docs="https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files",
+            )
         # Only the usage contradicts it.
         return Remedy(
             title="restart the service, so that it starts below its limit, or write the limit to the file by hand, which waits",
@@ -92,6 +101,11 @@ def remedy_of(item: LimitReading) -> Remedy:
         if not item.actual.value.strip():
             why = "the kernel refuses the whole list for one CPU that the machine lacks, and the unit runs on all CPUs"
         return Remedy(title=title, why=why)
+    if not manager:
+        return Remedy(
+            title="find what else writes the file: a program of the run, or one that manages the cgroup above",
+            why="the file exists, so that the controller is enabled here, and this run wrote the limit to it",
+        )
     return Remedy(
         title="read in the journal of systemd why it did not set the limit, and find what else writes the file",
         why="the file exists, so that the controller is enabled here", commands=(("journalctl", "-xe"),),

@@ -54,18 +54,22 @@ def _parents(tree: ShareTree) -> Iterator[Node]:
     return (node for node in tree.top.walk() if len(node.children) > 1 and node is not tree.top)
 
 
-def plan_load(scope: str, plan: Plan, cpus: frozenset[int]) -> tuple[LoadPlan | None, str]:
+def plan_load(
+    scope: str, plan: Plan, cpus: frozenset[int], online: frozenset[int] = frozenset()
+) -> tuple[LoadPlan | None, str]:  # fmt: skip
     """The probe for a plan below the slice of a run, or why there is none; both empty where no weight has a sibling.
 
-    `cpus` are those that this process may use.
+    `cpus` are those that this process may use, and `online` all of the machine, which decide whether a CPU list is in
+    force: a service whose list has none of `cpus` runs on its list all the same.
     """
-    weighted = _weighted(plan)
+    weighted, machine = _weighted(plan), cpus | online
     if not weighted or not any(
-        weighted.intersection(child.name for child in parent.children) for parent in _parents(_tree(plan, cpus))
+        weighted.intersection(child.name for child in parent.children) for parent in _parents(_tree(plan, machine))
     ):
         return None, ""
     chosen = _chosen(plan.services)
-    tree = _tree(replace(plan, services=chosen), cpus)
+    tree = _tree(replace(plan, services=chosen), machine)
+    tree = replace(tree, top=_preferred(tree.top, cpus))
     leaves = {node.name: node.cpus for node in tree.top.walk() if not node.children}
     used = few_cpus([leaves[item.unit] for item in chosen])
     tree = replace(tree, top=_confined(tree.top, used), cpus=used)
@@ -125,6 +129,12 @@ def few_cpus(lists: Iterable[frozenset[int]]) -> frozenset[int]:
 
 def _confined(node: Node, cpus: frozenset[int]) -> Node:
     return replace(node, cpus=node.cpus & cpus, children=tuple(_confined(child, cpus) for child in node.children))
+
+
+def _preferred(node: Node, cpus: frozenset[int]) -> Node:
+    """Of the CPUs of each node those of `cpus`, unless it has none of them."""
+    children = tuple(_preferred(child, cpus) for child in node.children)
+    return replace(node, cpus=(node.cpus & cpus) or node.cpus, children=children)
 
 
 def _decide(tree: ShareTree, weighted: frozenset[str]) -> bool:

@@ -12,7 +12,7 @@ from cgroup_preflight.core.codes import CPU_SHARES
 from cgroup_preflight.core.quantities import format_cpus
 from cgroup_preflight.core.records import dataclass, field, replace
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.plan.shares import Node, shares
+from cgroup_preflight.plan.shares import DEFAULT_WEIGHT, Node, shares
 from cgroup_preflight.smoke.load import LoadPlan
 
 #: The largest error of a share, in points of a percent of what the slice had.
@@ -26,6 +26,7 @@ LEAST_SECONDS = 0.5
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
 PARTS = 4
 _QUIET = Remedy(title="run it again on a machine with nothing else to do")
+_CONTROLLERS = Remedy(title="check which controllers this host has: cgroup-preflight check --require cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,17 +151,17 @@ def _judged(
     *, required: bool,
 ) -> tuple[Status, str, Remedy | None]:  # fmt: skip
     if abs(worst.error) <= POINTS_MAX:
-        where = f"CPU {format_cpus(load.cpus)}" if len(load.cpus) == 1 else f"CPUs {format_cpus(load.cpus)}"
-        return Status.PASS, (
-            f"CPUWeight divides the time of {where} as planned: {len(levels)} shares are at most {abs(worst.error):.1f} points"
-            " of a percent off"
-        ), None  # fmt: skip
+        # Each service is one process here, so that a division by process can look like one by weight.
+        weighted = (one for one in levels if one.parent in host.undivided and load.tree.entries[one.unit].weighted)
+        if one := next(weighted, None):
+            text = f"CPUWeight of {short(one.unit, load)} has no effect: {_undivided(load, one, host)}"
+            return Status.FAIL if required else Status.WARN, text, _CONTROLLERS
+        return Status.PASS, _passed(load, levels, worst, windows), None
     said = (f"{short(worst.unit, load)} received {worst.measured:.1f}% of what {short(worst.parent, load)} had, and its weight"
             f" gives it {worst.expected:.1f}%")  # fmt: skip
     if worst.parent in host.undivided:
         status = Status.FAIL if required else Status.WARN
-        return status, f"{said}: {_undivided(load, worst, host)}", Remedy(
-            title="check which controllers this host has: cgroup-preflight check --require cpu")  # fmt: skip
+        return status, f"{said}: {_undivided(load, worst, host)}", _CONTROLLERS
     if host.other_scheduler:
         text = f"{said}: the scheduler {host.other_scheduler!r} is loaded (sched_ext), and most of these ignore weights"
         return Status.FAIL, text, Remedy(title="unload it, or use one that respects cpu.weight")
@@ -172,6 +173,20 @@ def _judged(
         return Status.UNVERIFIED, f"{said}; {doubt}", _QUIET
     return Status.FAIL, f"{said}, on a quiet machine", Remedy(
         title="read cpu.weight of both levels, and look for real-time threads: `diagnose` names them")  # fmt: skip
+
+
+def _passed(load: LoadPlan, levels: Sequence[LevelShare], worst: LevelShare, windows: Sequence[LoadWindow]) -> str:
+    where = f"CPU {format_cpus(load.cpus)}" if len(load.cpus) == 1 else f"CPUs {format_cpus(load.cpus)}"
+    text = (f"CPUWeight divides the time of {where} as planned: {len(levels)} shares are at most {abs(worst.error):.1f} points"
+            " of a percent off")  # fmt: skip
+    plain = level_shares(replace(load, tree=replace(load.tree, top=_unweighted(load.tree.top))), windows)
+    if all(abs(one.expected - other.expected) <= POINTS_MAX for one, other in zip(levels, plain, strict=True)):
+        text += f" (without weights they would be the same within {POINTS_MAX:g} points)"
+    return text
+
+
+def _unweighted(node: Node) -> Node:
+    return replace(node, weight=DEFAULT_WEIGHT, children=tuple(map(_unweighted, node.children)))
 
 
 def _undivided(load: LoadPlan, worst: LevelShare, host: LoadHost) -> str:

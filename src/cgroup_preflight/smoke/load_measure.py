@@ -57,13 +57,14 @@ class LoadPlace:
 
 
 def weigh(
-    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool
+    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool,
+    online: frozenset[int] = frozenset(),
 ) -> tuple[Finding, ...]:  # fmt: skip
     """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
 
-    On the CPUs that this process may use; `required`: weights without effect are a fail.
+    On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
     """
-    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)))
+    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
@@ -129,7 +130,11 @@ class LoadProbe:
             else:
                 windows.append(self._window(before, now))
             before = now
-        if any("'ended'" in _text(payloads.output(item)) for item in hogs):
+        # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
+        if any(
+            "'ended'" in _text(payloads.output(item)) or not self._observer.processes(payloads.cgroup(item))
+            for item in hogs
+        ):
             return (untested("a process of the probe ended before its time"),)
         if not windows:
             return (untested("a limit of the run's slices was set again and again"),)

@@ -5,6 +5,7 @@ import re
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import Finding, Location, Remedy, Status
 from cgroup_preflight.core.unit_text import UnitLine
+from cgroup_preflight.engines.choice import CGROUPFS
 from cgroup_preflight.smoke.counters import unit_name
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 
@@ -14,6 +15,7 @@ _GOES_ON = re.compile(r"\bignoring\b")
 #: systemd 258 and later (src/core/slice.c).
 _CONCURRENCY = re.compile(r"Concurrency limit of the slice unit '([^']{1,255})'")
 _JOURNAL = Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),))
+_NO_MANAGER = Remedy(title="correct what the message says, or test it with the engine systemd or user, or in the guest")
 
 
 def not_begun(seen: ServiceEvidence) -> Finding | None:
@@ -82,6 +84,8 @@ def _not_started(seen: ServiceEvidence) -> Finding:
             evidence={"systemd": seen.refused},
         )  # fmt: skip
     said = seen.refused or f"no cgroup appeared (state {seen.state.word})"
+    if seen.engine == CGROUPFS:
+        return codes.SERVICE_START.finding(Status.UNVERIFIED, seen.service, f"it was not started: {said}", _NO_MANAGER)
     return codes.SERVICE_START.finding(
         Status.UNVERIFIED,
         seen.service,

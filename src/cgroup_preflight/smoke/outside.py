@@ -1,10 +1,11 @@
 """Finds processes of the services outside of the run's cgroups, however they are parented.
 
 What existed before the run is known by number; everything new is looked at while the run waits. A process is one of
-the services if it was seen in the cgroup of one, if its parent is one, if it has the invocation id of a unit of the run
-or its program. Its place is the cgroup of that service and no other of the run: a neighbour has other limits, and a
-cgroup that it made next to its own has none. In a guest, which belongs to the run, every other new process counts too,
-unless the service manager itself started it for a unit that existed before the run.
+the services if it was seen in the cgroup of one, if its parent is one, if it has the invocation id of a unit of the run,
+its mount namespace or its program. Its place is the cgroup of that service and no other of the run: a neighbour has
+other limits, and a cgroup that it made next to its own has none. What is in the run's slices and in no service's cgroup
+counts, whoever started it. In a guest, which belongs to the run, every other new process counts too, unless the service
+manager itself started it for a unit that existed before the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,11 +37,14 @@ class Stray:
 
 
 class _Process:
-    """A process that is newer than the run. `ours`: it is of a service; `doubted`: how often it was seen elsewhere."""
+    """A process that is newer than the run. `ours`: it is of a service; `doubted`: how often it was seen elsewhere.
+
+    `mounts`: its mount namespace, empty where it is that of a manager or cannot be read.
+    """
 
     def __init__(self, stat: ProcessStat) -> None:
         self.stat = stat
-        self.unit = ""
+        self.unit = self.mounts = ""
         self.ours = self.innocent = False
         self.doubted = 0
 
@@ -52,12 +56,16 @@ class Outside:
         self._engine, self._observer, self._door, self._inside = engine, observer, door, inside
         self._before: set[int] = set()
         self._managers: set[int] = set()
+        self._shared_mounts: set[str] = set()
         self._known: dict[int, _Process] = {}
         self._invocations: Mapping[str, str] = {}
         self._programs: Mapping[tuple[int, int], str] = {}
         self._units: frozenset[str] = frozenset()
         self._places: Mapping[str, str] = {}
+        self._slices: frozenset[str] = frozenset()
         self._units_before: set[str] = set()
+        #: Whether programs were in the root cgroup before the run: systemd leaves it to the kernel's threads, others do not.
+        self._root_is_used = False
         self._files_before: set[str] = set()
         self._next = float("inf")
         self.strays: list[Stray] = []
@@ -68,16 +76,23 @@ class Outside:
         """Before anything of the services runs; `programs` by unit."""
         self._before = set(self._observer.pids())
         self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
+        self._shared_mounts = set(map(self._observer.mounts, ["self", *map(str, self._managers)]))
         files = ((self._door.files.identity(path), unit) for unit, path in programs.items())
         self._programs = {reading.value: unit for reading, unit in files if isinstance(reading, Known)}
         self._units = frozenset(programs)
         self._units_before = self._transient()
         self._files_before = self._unit_files() if self._inside else set()
+        self._root_is_used = not self._inside and self._has_programs("")
         self._next = 0.0
 
-    def belongs(self, invocations: Mapping[str, str], places: Mapping[str, str]) -> None:
-        """The units of the run, by invocation id and by cgroup; what is in these is of a service, whoever started it."""
+    def belongs(self, invocations: Mapping[str, str], places: Mapping[str, str], slices: Iterable[str]) -> None:
+        """The units of the run, by invocation id and by cgroup; what is in these is of a service, whoever started it.
+
+        `slices` are the cgroups of the run's slices.
+        """
         self._invocations, self._places = invocations, places
+        # An empty path is the mount, with everything below it.
+        self._slices = frozenset(filter(None, slices))
         for cgroup, unit in places.items():
             for pid in self._observer.processes(cgroup):
                 if (stat := self._observer.stat(pid)) is not None:
@@ -121,25 +136,30 @@ class Outside:
             if stat is None:
                 return
             process = self._known[pid] = _Process(stat)
-            self._first(process)
+            self._first(pid, process)
         if process.innocent:
             return
         where = self._observer.cgroup_of(pid)
         if not isinstance(where, Known):
             return
         unit = next((self._places[level] for level in levels(where.value) if level in self._places), "")
-        if unit and process.unit in ("", unit):
-            process.ours, process.unit, process.doubted = True, unit, 0
+        if unit and not process.unit:
+            # One that came from another service before it was seen there has that one's mounts.
+            process.ours, process.unit = True, self._by_mounts(pid, process) or unit
+        if unit and process.unit == unit:
+            process.doubted = 0
+            process.mounts = process.mounts or self._own_mounts(pid)
         elif all(pid != known.pid for known in self.strays):
             self._judge(pid, process, where.value)
 
-    def _first(self, process: _Process) -> None:
+    def _first(self, pid: int, process: _Process) -> None:
         parent = self._known.get(process.stat.parent)
         if process.stat.kernel or process.stat.parent == _KTHREADD:
             process.innocent = True
         elif process.stat.parent in self._before:
             # Children of what ran before are none of a service, unless they were given to a manager as orphans.
-            process.innocent = process.stat.parent not in self._managers
+            # Other programs can adopt orphans, too (PR_SET_CHILD_SUBREAPER), but have none of their own in the run's slices.
+            process.innocent = process.stat.parent not in self._managers and not self._is_in_slices(pid)
         elif parent is not None:
             process.ours, process.unit, process.innocent = parent.ours, parent.unit, parent.innocent
 
@@ -166,25 +186,53 @@ class Outside:
         self.strays.append(Stray(pid=pid, cgroup=cgroup, command=command, unit=process.unit))
 
     def _recognise(self, pid: int, process: _Process) -> None:
-        """Whether it has the invocation id of a unit of the run, or none and a program of the run."""
+        """Whether it has the invocation id of a unit of the run or its mounts, or no such id and a program of the run."""
         found = self._observer.invocation(pid)
-        unit = self._invocations.get(found, "") if found else ""
-        if not found and process.stat.parent in self._managers:
+        unit = self._invocations.get(found, "") or self._by_mounts(pid, process)
+        if not unit and not found and process.stat.parent in self._managers:
             identity = self._door.files.identity(f"/proc/{pid}/exe")
             unit = self._programs.get(identity.value, "") if isinstance(identity, Known) else ""
         process.ours, process.unit = bool(unit), unit
 
+    def _own_mounts(self, pid: int) -> str:
+        """The mount namespace of a process; empty where it is one that says nothing about services."""
+        found = self._observer.mounts(pid)
+        return "" if found in self._shared_mounts else found
+
+    def _by_mounts(self, pid: int, process: _Process) -> str:
+        """The unit whose processes have the mount namespace of this one; empty where there is none.
+
+        systemd makes one for each process that it starts of a unit with a sandbox, and what this starts inherits it. The
+        kernel gives the number of one that is gone to the next one, so the other process must still have it.
+        """
+        mounts = process.mounts = process.mounts or self._own_mounts(pid)
+        if not mounts:
+            return ""
+        others = ((each, other.unit) for each, other in self._known.items() if other.unit and other.mounts == mounts)
+        return next((unit for each, unit in others if each != pid and self._observer.mounts(each) == mounts), "")
+
+    def _is_in_slices(self, pid: int) -> bool:
+        """Whether a process is in a slice of the run, on a host: in a guest the run has processes of its own there."""
+        where = None if self._inside else self._observer.cgroup_of(pid)
+        return isinstance(where, Known) and not self._slices.isdisjoint(levels(where.value))
+
     def _is_odd(self, pid: int, cgroup: str) -> bool:
         """Whether a process counts although nothing says that it is of a service."""
         if cgroup == "/":
-            return True
+            return not self._root_is_used
         if not self._inside:
-            return False
+            return not self._slices.isdisjoint(levels(cgroup))
         unit = next((part for part in reversed(cgroup.split("/")) if part.endswith((".service", ".scope"))), "")
         if not unit or pid not in self._engine.main_processes(unit):
             return True
         # The manager started it, for a unit that something wrote or changed during the run?
         return not self._files_before.issuperset({unit, f"{unit}.d"} & self._unit_files())
+
+    def _has_programs(self, cgroup: str) -> bool:
+        """Whether a process that is none of the kernel's is in exactly this cgroup."""
+        pids = map(int, value_or(self._observer.read(cgroup, "cgroup.procs"), "").split())
+        stats = (self._observer.stat(pid) for pid in pids)
+        return any(stat is not None and not stat.kernel and stat.parent != _KTHREADD for stat in stats)
 
     def _transient(self) -> set[str]:
         """Units that were made at run time, without those of runs of this tool."""

@@ -18,6 +18,7 @@ _START = Remedy(
     commands=(("systemctl", "enable", "--now", OOMD),), needs_root=True, persistent=True,
     docs="https://www.freedesktop.org/software/systemd/man/latest/systemd-oomd.service.html",
 )  # fmt: skip
+_NO_MANAGER = Remedy(title="test it with the engine systemd or user, or in the guest")
 _ASK = Remedy(title="read in the journal what systemd made of the setting", commands=(("journalctl", "-xe"),))
 
 
@@ -40,6 +41,17 @@ def judge(
     return tuple(
         _policy_finding(label, setting, shown.get(unit, {}), host, oomd=oomd) for label, unit, setting in wanted
     )
+
+
+def unheard(wanted: Iterable[tuple[str, str, Setting]]) -> tuple[Finding, ...]:
+    """One finding for each policy where no service manager runs the services, so that nobody reads it."""
+    return tuple(
+        codes.POLICY.finding(
+            Status.UNVERIFIED, label, f"{setting.property}: only systemd reads it, and this run has no service manager",
+            _NO_MANAGER, location=setting.location,
+        )
+        for label, _, setting in wanted
+    )  # fmt: skip
 
 
 def _policy_finding(

@@ -39,7 +39,7 @@ from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
 from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
-from cgroup_preflight.smoke.policy import OOMD, judge, policies
+from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
 from cgroup_preflight.smoke.probes import Probes
@@ -129,7 +129,8 @@ def prove(
             with started_traces(engine, door.clock, traced, run_name, folder) as finish:
                 pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
-            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers)
+            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers,
+                            online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
@@ -182,8 +183,8 @@ def _allow_files() -> None:
 def _policed(plan: Plan, engine: Engine, numbers: HostNumbers) -> tuple[Finding, ...]:
     """What systemd took of the settings that the kernel has no file for."""
     wanted = policies(plan)
-    if not wanted:
-        return ()
+    if not wanted or not engine.has_journal:
+        return unheard(wanted)
     names = {setting.property for _, _, setting in wanted}
     shown = engine.settings_of({unit for _, unit, _ in wanted}, names)
     oomd = engine.system_runs(OOMD) if any(name.startswith("ManagedOOM") for name in names) else True

@@ -87,6 +87,7 @@ class Services:
             self._outside.belongs(
                 {run.invocation: run.service.unit for run in runs if run.invocation},
                 {run.cgroup: run.service.unit for run in runs if run.cgroup},
+                self._slices.values(),
             )
             self._watch.begin(self._limited(started))
             for proof in started:

@@ -88,11 +88,16 @@ class Stream:
         self._tails = {name: Tail(path, frees=frees) for name, path in files.items()}
 
     def pump(self, *, last: bool = False) -> None:
-        """Prints what is new."""
+        """Prints what is new; with `last` all of it, because nobody asks again."""
         for name, tail in self._tails.items():
             # In turns, so that one service that writes a lot does not keep the others from being seen.
-            if lines := tail.read(last=last):
-                self._write("".join(self._lines.line(name, line) for line in lines))
+            while (lines := tail.read()) and last:
+                self._print(name, lines)
+            self._print(name, lines or (tail.read(last=True) if last else []))
+
+    def _print(self, name: str, lines: list[str]) -> None:
+        if lines:
+            self._write("".join(self._lines.line(name, line) for line in lines))
 
     def say(self, text: str, name: str = OWN) -> None:
         """Prints a line of this command, after what the services wrote before."""

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 
 from cgroup_preflight.checks.kernel.rt_group_sched import settled
+from cgroup_preflight.checks.runner import load_check
+from cgroup_preflight.config.unit_source import UnitSource, UnitText
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import LimitResult, ServiceResult, Status
 from cgroup_preflight.host.procfs import OPTIONS, parse_kernel_config
-from tests.unit.checks.contexts import manager, one, run
+from tests.unit.checks.contexts import context, manager, one, run
 from tests.unit.host.fabricate import facts
 
 V1_WORDS = ("systemd.unified_cgroup_hierarchy=0", "systemd.unified_cgroup_hierarchy=no")
@@ -78,6 +80,12 @@ def test_real_time_group_scheduling_that_a_kernel_has_turned_off(config, words, 
     assert finding.status is status
 
 
+def test_without_the_boot_words_it_may_have_been_turned_on():
+    root = dataclasses.replace(facts().root, subtree_control=known(frozenset({"memory", "pids"})))
+    gone = Missing(source="/proc/cmdline", why=Why.ABSENT)
+    assert one("CGP114", on(262, kernel_config=known(OFF), cmdline=gone, root=root)).status is Status.UNVERIFIED
+
+
 def test_recordings_have_the_longer_option_already():
     """A recording keeps the lines that contain one of OPTIONS; asking for another one would make old ones incomplete."""
     assert "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED" not in OPTIONS
@@ -124,6 +132,26 @@ def test_a_user_manager_gets_a_controller_by_delegation_also_where_the_root_has_
         )
         files = [file.content for remedy in finding.remedies for file in remedy.files]
         assert files == ["[Service]\nDelegate=cpu cpuset io memory pids\n"], code
+
+
+@pytest.mark.parametrize(
+    ("lines", "systemd", "found"),
+    [
+        ("MemoryLimit=1G\nCPUShares=10", 258, [("MemoryLimit", Status.FAIL), ("CPUShares", Status.WARN)]),
+        ("MemoryLimit=1G", 257, [("MemoryLimit", Status.WARN)]),
+        ("MemoryLimit=1G\nMemoryMax=1G", 258, []),
+        ("MemoryLimit=infinity", 258, []),
+        ("MemoryLimit=1G\nMemoryLimit=", 258, []),
+        ("MemoryLimit=1G\nMemoryLimit=2G", 258, [("MemoryLimit", Status.FAIL)]),
+    ],
+)
+def test_a_name_of_v1_in_a_unit_counts_where_it_would_have_been_a_limit(lines, systemd, found):
+    made = context(on(systemd), config=ALLOWED.format("0"))
+    source = UnitSource(name="x.service", files=(UnitText(path="x.service", text=f"{UNIT}{lines}\n"),))
+    services = tuple(dataclasses.replace(item, source=source) for item in made.plan.services)
+    made = dataclasses.replace(made, plan=dataclasses.replace(made.plan, services=services))
+    shown = [(item.subject, item.status) for item in load_check("CGP104").run(made) if item.status is not Status.PASS]
+    assert shown == found
 
 
 ALLOWED = "[slices.a]\n[services.x]\nbinary = 'x'\nslice = 'a'\nAllowedCPUs = '{}'\n"

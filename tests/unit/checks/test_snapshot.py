@@ -110,17 +110,12 @@ def test_whatever_the_user_is_called_the_verdict_stays(name):
         assert hosts.summary(*hosts.judge(hosts.facts_of(json.loads(text)))) == before, word
 
 
-#: Asked since these hosts were recorded. Without it CGP120 is unverified instead of a fail (see test_newest.py and cases.py); it
-#: goes from here when they are recorded again.
-_LATER = {"read /sys/devices/system/cpu/possible"}
-
-
 def test_recording_a_recording_is_the_same():
     document = hosts.recording("debian-13")
     fs, runner = RecordingFs(SnapshotFs(document["host"])), RecordingRunner(SnapshotRunner(document["commands"]))
     gather(fs, runner)
     again = json.loads(dump(fs, runner, tool="1", systemd=257, names={}))
-    assert {question: answer for question, answer in again["host"].items() if question not in _LATER} == document["host"]
+    assert again["host"] == document["host"]
     assert again["commands"] == document["commands"]
 
 
@@ -132,7 +127,7 @@ def test_each_host_answers_all_that_is_asked(name):
     gather(fs, runner)
     unknown = [question for answers in (fs.answers, runner.answers) for question, entry in answers.items()
                if entry.get("missing") == Why.NOT_RECORDED.value]  # fmt: skip
-    assert set(unknown) <= _LATER
+    assert unknown == []
 
 
 def test_hosts_made_by_hand_are_as_made():

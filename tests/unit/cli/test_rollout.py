@@ -13,7 +13,16 @@ from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.report.headline import headline
 from cgroup_preflight.rollout import journal as journals
-from cgroup_preflight.rollout.session import BusyError, abort_file, last, locked, state_folder, taking_over
+from cgroup_preflight.rollout.session import (
+    BusyError,
+    abort_file,
+    last,
+    locked,
+    new_name,
+    refuse_other,
+    state_folder,
+    taking_over,
+)
 from tests.unit.rollout.played import Game
 from tests.unit.rollout.test_run import NEW, OLD, harm
 
@@ -142,3 +151,31 @@ def test_the_newest_journal_with_a_record_counts(folder):
 )  # fmt: skip
 def test_the_headline_claims_no_proof_of_a_service(findings, line):
     assert headline(common.report(common.start(), None, findings)) == line
+
+
+def test_the_newest_journal_is_the_last_one_also_if_the_clock_was_set_back():
+    now = 1_700_000_000.0
+    first = new_name([], now)
+    assert first.startswith("20231114-221320-")
+    paths = [f"/x/{first}.journal", "/x/r1.journal"]
+    assert new_name(paths, now - 86400).startswith("20231114-221321-")
+    assert new_name(paths, now + 60).startswith("20231114-221420-")
+
+
+def test_the_timer_of_another_rollout_is_left_alone(tmp_path):
+    game = Game(str(tmp_path), OLD, NEW)
+    refuse_other(game, "r1")
+    game.manager.kill_at = 30
+    game.play()
+    refuse_other(game, "r1")
+    with pytest.raises(BusyError, match="another rollout"):
+        refuse_other(game, "r2")
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_changes(in_process, tmp_path):
+    (tmp_path / "c.toml").write_text('[project]\nname = "x"\n')
+    call = ("rollout", "apply", "--yes", "--config", str(tmp_path / "c.toml"), "--state", str(tmp_path / "state"))
+    status, _, err = in_process(*call, "--format", f"json={tmp_path}/none/report.json")
+    assert status == 2
+    assert "the folder of the report does not exist" in err
+    assert not (tmp_path / "state").exists()

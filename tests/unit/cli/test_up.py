@@ -55,6 +55,7 @@ def test_a_build_that_fails_is_shown_with_its_last_lines_and_its_status(tmp_path
         ((), 'binary = "none"', {".env": "A=1\nbroken\n"}, ".env:2: not a variable: broken"),
         (("--env-file=no.env",), 'binary = "none"', {}, "no.env: cannot read the variables"),
         ((), 'binary = "none"', {".env": b"\xff"}, "it is not UTF-8 text"),
+        ((), 'binary = "none"', {".env": "A=b\n" + "#" * (1 << 20)}, ".env: larger than 1M"),
         ((), 'binary = "none"\nbuild = ["x"]\nbuild_folder = "/elsewhere"', {}, "outside the folder of the config"),
     ],
 )  # fmt: skip

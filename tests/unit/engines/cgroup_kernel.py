@@ -123,6 +123,8 @@ class PlayedCgroups(CgroupFiles):
                     self.signal(int(pid), signal.SIGKILL)
 
     def signal(self, pid: int, number: signal.Signals) -> None:
+        # As the first argument of kill(2), 0 is the group of the caller: the tests.
+        assert pid > 0
         self.signals.append((pid, number))
         if pid in self.alive:
             self.alive.discard(pid)

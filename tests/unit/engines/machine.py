@@ -36,6 +36,8 @@ class Process:
         self.pid, self.comm, self.cgroup, self.parent, self.environ = pid, comm, cgroup, parent, environ
         self.alive = True
         self.program, self.flags = "", 0
+        #: Its mount namespace; this is the manager's.
+        self.mounts = "mnt:[1]"
         self.on_signal: Callable[[int], None] = lambda _number: None
 
 
@@ -181,8 +183,8 @@ class Machine:
             process = self.processes.get(int(parts[2]))
             return self.files.get(path) if process is None else self.files.get(path, _proc(process, parts[3]))
         folder, _, name = path.removeprefix(MOUNT).rpartition("/")
-        if name == "cgroup.procs" and folder in self.cgroups:
-            return "".join(f"{item.pid}\n" for item in self.processes.values() if item.cgroup == folder)
+        if name == "cgroup.procs" and folder in {"", *self.cgroups}:
+            return "".join(f"{item.pid}\n" for item in self.processes.values() if item.cgroup.rstrip("/") == folder)
         if path in self.files or path.startswith(MOUNT):
             return self.files.get(path)
         try:
@@ -237,6 +239,9 @@ class Machine:
     def link(self, path: str) -> Reading[str]:
         if "/fd/" in path:
             return Known(value=f"socket:[{path.rpartition('/')[2]}]", source=path)
+        if path.endswith("/ns/mnt"):
+            process = self.processes.get(int(name)) if (name := path.split("/")[2]) != "self" else None
+            return Known(value=process.mounts if process else "mnt:[1]", source=path)
         return (
             Known(value="pid:[42]", source=path)
             if path == "/proc/self/ns/pid"

@@ -83,3 +83,9 @@ def test_a_record_that_says_nothing_of_this_cgroup_does_not_count(base, text):
 def test_a_record_that_cannot_be_removed_does_not_matter(base):
     (base.parent / "enabled").mkdir()
     shared(base).forget()
+
+
+def test_a_run_of_which_nothing_is_known_counts_as_alive(base):
+    """Whatever keeps its folder from being opened: a run without a claim is killed."""
+    (base / "run.slice").write_text("not a folder")
+    assert shared(base).is_claimed(str(base / "run.slice"))

@@ -169,6 +169,18 @@ def test_without_cgroup_kill_processes_are_killed_one_by_one(kernel):
     assert kernel.signals == [(9_000_040, signal.SIGKILL), (9_000_041, signal.SIGKILL)]
 
 
+def test_a_process_of_another_pid_namespace_takes_no_signal_because_its_number_would_name_this_tool(kernel):
+    """A crashed run of another container, on a kernel without cgroup.kill: kill(0) ends the group of the caller."""
+    tree = subtree(kernel)
+    tree.prepare([])
+    tree.add("/job/run.slice", [])
+    os.unlink(f"{kernel.mount}/job/run.slice/cgroup.kill")
+    kernel.put("/job/run.slice", 0, 9_000_042)
+    tree.signal("/job/run.slice", signal.SIGTERM)
+    tree.kill("/job/run.slice")
+    assert {pid for pid, _ in kernel.signals} == {9_000_042}
+
+
 def test_what_a_crashed_run_left_is_cleaned_by_the_next(kernel):
     kernel.put(BASE, 9_000_050)
     before = tree_of(kernel)

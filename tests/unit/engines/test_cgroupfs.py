@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.config.model import ReadyKind
-from cgroup_preflight.engines import run_scope
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.engines import cgroup_keeper, run_scope
 from cgroup_preflight.engines.base import Exit, How, Phase
 from cgroup_preflight.engines.cgroup_keeper import Keeper
 from cgroup_preflight.engines.cgroup_result import result_of
@@ -223,6 +224,20 @@ def test_a_run_that_nobody_claims_is_removed_by_the_next(host):
     assert host.kernel.pids("/job") == [os.getpid()]
 
 
+def test_a_run_that_died_meanwhile_does_not_keep_the_last_one_from_giving_the_cgroup_back(host):
+    host.up()
+    other, second = host.another(), of_another_run()
+    other.create_slices(second, [item.path for item in second])
+    other._shared.release()
+    other._keeper.end()
+    host.kernel.put(f"/job/{second[0].path}", 9_000_062)
+    host.engine.end_slice(SCOPE, 10)
+    assert (9_000_062, signal.SIGKILL) in host.kernel.signals
+    assert host.kernel.folders(f"{host.kernel.mount}/job") == []
+    assert host.kernel.pids("/job") == [os.getpid()]
+    assert host.kernel.read(f"{host.kernel.mount}/job/cgroup.subtree_control").split() == []
+
+
 def test_what_cannot_be_given_back_is_left_and_said(host):
     host.up()
     host.kernel.put("/job/cgpf-job", 0)
@@ -263,6 +278,19 @@ def test_nothing_is_invented_that_only_systemd_knows(host):
     assert (engine.settings_of(["x"], ["ManagedOOMSwap"]), engine.system_runs("x")) == ({}, False)
     with pytest.raises(FileNotFoundError, match="no journal"):
         engine.follow("0" * 32)
+
+
+def test_a_host_without_a_shell_is_said_and_nothing_stays(host, monkeypatch):
+    def start(*_words, **_changes):
+        raise FileNotFoundError(2, "No such file or directory", "/bin/sh")
+
+    monkeypatch.setattr(cgroup_keeper.subprocess, "Popen", start)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HostError, match="/bin/sh: cannot start a shell: No such file or directory"):
+        host.up()
+    host.engine.end_slice(SCOPE, 10)
+    assert host.kernel.folders(f"{host.kernel.mount}/job") == []
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("word", [True, False])

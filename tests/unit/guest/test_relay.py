@@ -22,7 +22,7 @@ from cgroup_preflight.guest.inside import agent as inside
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Frame
 from cgroup_preflight.guest.project import Project
-from cgroup_preflight.guest.relay import Forward, Listeners, Relay
+from cgroup_preflight.guest.relay import CONNECTIONS_MAX, Forward, Listeners, Relay
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.run import GuestTask, Ready
 from cgroup_preflight.guest.session import Guest
@@ -249,6 +249,8 @@ class Lying:
         self._frame = Frame(head={"ok": True, **head}, body=b"abc")
         self._line, self._far = socket.socketpair()
         self._far.send(b"!")
+        #: Numbers of connections that it closes with its next answer.
+        self.ends = []
 
     def fileno(self):
         return self._line.fileno()
@@ -257,7 +259,8 @@ class Lying:
         """Takes everything."""
 
     def answer(self, *_, **__):
-        return self._frame
+        ends, self.ends = self.ends, []
+        return Frame(head={"close": ends, **self._frame.head}, body=self._frame.body)
 
     def console_tail(self):
         return ()
@@ -265,6 +268,23 @@ class Lying:
     def close(self):
         self._line.close()
         self._far.close()
+
+
+def test_connections_beyond_what_select_knows_wait(service):
+    reading, writing = os.pipe()
+    with closing(Lying(output=0)) as lying, closing(Listeners([Forward(host=SERVICE, port=service)])) as listeners:
+        lines = []
+        made = Relay(lying, Background(argv=(), job=1, pid=1), listeners, lambda _: None)
+        with closing(made):
+            for _ in range(CONNECTIONS_MAX + 2):
+                lines.append(socket.create_connection(("127.0.0.1", service), timeout=20))
+                made.turn(reading)
+            assert len(made._streams) == CONNECTIONS_MAX
+            lying.ends = [1]
+            made.turn(reading)
+            assert len(made._streams) == CONNECTIONS_MAX, "one ended, and one that waited came"
+        for line in (*lines, reading, writing):
+            os.close(line) if isinstance(line, int) else line.close()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.config.units import read_unit
 from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.quantities import Permyriad, Size
 from cgroup_preflight.core.unit_text import parse_unit
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.engines.command_lines import own_unit_lines
 from cgroup_preflight.plan.build import build_plan, scoped
+from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.own_unit import own_limits
 from cgroup_preflight.plan.run_unit import RunUnit, host_conflicts, run_unit, users
+from cgroup_preflight.plan.safe_sizes import tiny_findings
 from cgroup_preflight.plan.unitfile import drop_in_files, run_files
 
 _UNIT = """\
@@ -101,6 +104,28 @@ def test_the_program_of_the_project_takes_the_place_of_the_path(tmp_path: Path) 
     for program, words in (("", '@-"/usr/bin/user-api" name'), ("/p/dist/x", "@-/p/dist/x name")):
         text = run_unit(source, "r.service", "r.slice", program=program).text
         assert f"ExecStart={words} --config /etc/user-api.toml $WORD" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        # As `systemd-analyze verify` of systemd 252 takes them, or says that it ignores them.
+        ("MemoryMax=+1", Size(1)), ("MemoryMax=01", Size(1)), ("MemoryMax=1K +01", Size(1025)), ("MemoryMax=1.05K", Size(1075)),
+        ("MemoryMax=1‱", Permyriad(1)), ("MemoryMax=4.5‰", Permyriad(45)), ("TasksMax=1‰", Permyriad(10)),
+        ("MemoryMax=7\nMemoryMax=junk", Size(7)), ("MemoryMax=7\nMemoryMax=0", Size(7)), ("MemoryMax=7\nMemoryMax=", None),
+        ("MemoryMax=junk", None), ("MemoryMax=4Ki", None), ("MemoryMax=-1", None), ("CPUWeight=010", None), ("TasksMax=010", None),
+        ("MemoryMax=010%", None),
+    ],
+)  # fmt: skip
+def test_its_own_limits_are_read_in_each_spelling_that_systemd_takes(
+    tmp_path: Path, text: str, value: object
+) -> None:  # fmt: skip
+    """Else a limit would be in force that no check has seen, such as one that is too small to be safe."""
+    plan = build_plan(_write(tmp_path, f"[Service]\nExecStart=/x\n{text}\n"))
+    assert [item.value for item in plan.services[0].unit_settings] == ([] if value is None else [value])
+    if isinstance(value, Size):
+        host = HostNumbers(page_size=4096, memory_bytes=0, tasks_max=0)
+        assert [item.code for item in tiny_findings(plan.every_limit, host, tiny=False)] == ["CGP208"]
 
 
 def test_its_own_limits_stay_next_to_those_of_the_config(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class PlayedManager:
         #: Properties whose writes to the kernel are swallowed.
         self.deaf: set[str] = set()
         self.missing: set[str] = set()
+        #: Slices that somebody stopped: they have no cgroup.
+        self.stopped: set[str] = set()
         self.shown: dict[str, dict[str, object]] = {}
         self.above = Effective(memory_bytes=None, memory_at="", cpus=None, cpus_at="", tasks=None, tasks_at="")
 
@@ -134,8 +136,10 @@ class PlayedManager:
 
     def attribute(self, cgroup: str, name: str) -> str | None:
         unit = cgroup.rpartition("/")[2]
-        if name in self.missing:
+        if name in self.missing or unit in self.stopped:
             return None
+        if name == "cgroup.events":
+            return "populated 1\nfrozen 0\n"
         if name == "cpu.pressure":
             return "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
         if name == "memory.current":

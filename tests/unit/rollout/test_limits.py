@@ -80,3 +80,9 @@ def test_rising_and_what_people_read():
     assert not rises(None, 5)
     assert shown("CPUQuota", 1_500_000) == "150%"
     assert shown("MemoryMax", None) == "no limit"
+
+
+def test_an_old_quota_that_is_no_whole_percent_stays_as_it_is():
+    for text, value in (("12.5%", 125_000), ("0.01%", 100), ("10%", 100_000), ("10.05%", 100_500), ("150%", 1_500_000)):
+        assert assignment("CPUQuota", value) == f"CPUQuota={text}"
+        assert shown("CPUQuota", value) == text

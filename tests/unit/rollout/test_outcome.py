@@ -72,3 +72,23 @@ def test_a_kernel_that_has_another_value_than_the_manager_is_named(game):
     game.manager.kernel["a.slice"]["CPUQuota"] = 30 * PERCENT
     ((_, text),) = _now(game)
     assert text.startswith("a.slice CPUQuota is 30000 100000 now")
+
+
+def test_an_abort_that_came_too_late_is_no_success(game):
+    game.play()
+    read = journals.read(game.path)
+    assert findings_of(read.state, read.records)[-1].status is Status.PASS
+    end = findings_of(read.state, read.records, wanted=True)[-1]
+    assert end.status is Status.FAIL
+    assert "too late to take it back" in end.message
+
+
+def test_a_hook_after_the_rollback_that_failed_is_in_the_report(game):
+    game.watcher = harm()
+    game.hook = lambda when, _state, _stage: "the hook back (/bin/x) failed: exit status 1" if when == "back" else ""
+    assert game.play().phase is Phase.ROLLED_BACK
+    game.clock.sleep(50.0)
+    read = journals.read(game.path)
+    *_, note, end = findings_of(read.state, read.records, wanted=True)
+    assert (note.status, note.message) == (Status.WARN, "the hook back (/bin/x) failed: exit status 1")
+    assert (end.code, end.status) == ("CGP805", Status.PASS)

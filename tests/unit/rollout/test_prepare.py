@@ -158,6 +158,7 @@ def test_a_limit_above_is_a_warning(manager):
         ('[rollout.hook]\nbefore = "x"', "the value is text"),
         ('[rollout.prometheus]\nqueries = ["up < 1"]', "url is missing"),
         ('[rollout.prometheus]\nurl = "http://h"\nqueries = ["up"]', "has no bound"),
+        ('[rollout.prometheus]\nurl = "http://h"\nqueries = ["up < 1e999"]', "has no bound"),
         ('[rollout.prometheus]\nurl = "ftp://h"', "not the address"),
         ("[rollout.slices.system-x]\nTasksMax = 5", "belongs to systemd"),
         ("[rollout.slices.api]\nOdd = 5", "not a key"),

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 
 import pytest
@@ -34,6 +35,7 @@ def one(value):
         (body([], "matrix"), None, None, "matrix"),
         (b"<html>", None, None, "not understood"),
         (b"[]", None, None, "not understood"),
+        (body([{"value": [1, 10**400]}]), None, None, "not understood"),
         (b"[" * 100_000, None, None, "not understood"),
     ],
 )
@@ -74,5 +76,25 @@ def test_a_server_is_asked_and_sends_nobody_elsewhere():
 
 def test_no_server_is_an_error_and_no_success():
     (found,) = ask(Prometheus(url="http://127.0.0.1:9", queries=(QUERY,)))
+    assert found.error
+    assert found.holds is None
+
+
+@pytest.mark.parametrize(
+    "said", [b"220 mail ready\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"]
+)
+def test_a_server_that_speaks_no_http_is_an_error_and_no_success(said):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            line, _ = server.accept()
+            with line:
+                line.recv(4096)
+                line.sendall(said)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        (found,) = ask(Prometheus(url=f"http://127.0.0.1:{server.getsockname()[1]}", queries=(QUERY,)))
+        thread.join(20)
     assert found.error
     assert found.holds is None

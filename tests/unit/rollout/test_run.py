@@ -1,5 +1,6 @@
 """Whole rollouts on a manager that is played: good ones, harmful ones, and those that are killed anywhere."""
 
+import dataclasses
 import errno
 import os
 
@@ -440,3 +441,121 @@ def test_a_timer_that_begins_while_it_is_stopped_is_no_promotion(game):
     game.manager.disarm = disarm
     assert game.play().phase is Phase.ROLLED_BACK
     assert game.is_old()
+
+
+@pytest.mark.parametrize("answers_again", [True, False])
+def test_a_manager_that_shows_nothing_is_not_somebody_else(tmp_path, answers_again):
+    game = Game(str(tmp_path), {"a.slice": {"CPUQuota": 200 * PERCENT}}, {"a.slice": {"CPUQuota": 100 * PERCENT}})
+    shown, silent = game.manager.values, []
+
+    def values(units):
+        changed = game.manager.memory["a.slice"]["CPUQuota"] != 200 * PERCENT
+        if changed and not silent:
+            silent.append(game.clock.now)
+        return {} if silent and (not answers_again or game.clock.now < silent[0] + 5.0) else shown(units)
+
+    game.manager.values = values
+    state = game.play()
+    assert "does not show CPUQuota" in state.reason
+    assert state.left == ()
+    assert state.phase is (Phase.ROLLED_BACK if answers_again else Phase.STUCK)
+    assert not answers_again or game.is_old()
+
+
+def test_a_service_that_fails_as_soon_as_the_first_value_is_set_is_seen(game):
+    class Watcher(PlayedWatcher):
+        """Knows a service only from `begin` on, as the real one."""
+
+        known = None
+
+        def has_failed(self):
+            return game.manager.memory["a.slice"] != game.old["a.slice"] or self.known == "failed"
+
+        def begin(self):
+            self.known = self.known or ("failed" if self.has_failed() else "active")
+
+        def alarms(self):
+            return ("a.service failed",) if self.known == "active" and self.has_failed() else ()
+
+        kills = alarms
+
+    game.watcher = Watcher()
+    state = game.play()
+    assert (state.phase, state.stage, state.reason) == (Phase.ROLLED_BACK, 0, "a.service failed")
+    assert game.is_old()
+
+
+def test_the_deadline_counts_from_the_pause_that_goes_on(game):
+    """The soak pauses for the first time, long after a step that paused, too."""
+    void = window(void="a counter went back")
+    each = [QUIET] * 3
+    game.config = dataclasses.replace(game.config, soak=90.0, deadline=60.0)
+    # The last stage pauses once; the soak has 9 windows.
+    game.watcher = PlayedWatcher(*each * (len(game.stages) - 1), void, QUIET, QUIET, *each, *[void] * 9, QUIET)
+    state = game.play()
+    verdicts = [item["verdict"] for item in journals.read(game.path).records if item["kind"] == "judged"]
+    assert verdicts == ["success"] * (len(game.stages) - 1) + ["inconclusive", "success", "inconclusive", "success"]
+    assert state.phase is Phase.DONE
+
+
+def test_a_file_has_one_backup_whatever_is_left_out(tmp_path):
+    files = {f"{ETC}/a.slice.d/50-{name}.conf": f"[Slice]\n{name}=\n" for name in ("CPUQuota", "TasksMax")}
+    old = {"a.slice": {"CPUQuota": None, "TasksMax": 5}}
+    game = Game(str(tmp_path), old, {"a.slice": {"CPUQuota": 100 * PERCENT, "TasksMax": 9}}, files=files)
+    hands, journal = game.runner()
+    journal.close()
+    hands._hands.arm()
+    every = dict(game.manager.timer[0].copies)
+    hands._hands.arm(("a.slice CPUQuota",))
+    assert game.manager.timer[0].copies.items() < every.items()
+    assert {path: game.manager.files[backup] for backup, path in every.items()} == files
+
+
+def test_a_slice_that_somebody_stopped_has_its_old_values_back(game):
+    def stop():
+        if game.manager.memory["a.slice"]["CPUQuota"] != 200 * PERCENT:
+            game.manager.stopped.add("a.slice")
+
+    game.clock.each.append(stop)
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert "the kernel's file says nothing" in state.reason
+    game.manager.stopped.clear()
+    assert game.is_old()
+
+
+def test_a_timer_that_got_to_the_files_only_is_no_promotion(game):
+    """It had begun when it was stopped, and could not set the values."""
+    disarm, removed = game.manager.disarm, []
+
+    def stopped_in_mid_work():
+        if not removed:
+            removed.append(game.manager.files.pop(f"{ETC}/a.slice.d/50-CPUQuota.conf"))
+        disarm()
+
+    game.manager.disarm = stopped_in_mid_work
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert removed
+    assert game.is_old()
+
+
+def test_the_timer_leaves_what_somebody_else_changed_alone_too(game):
+    """The rollback is stuck, so that the timer fires."""
+    path = f"{ETC}/a.slice.d/50-CPUQuota.conf"
+
+    def somebody():
+        if game.manager.memory["a.slice"]["MemoryMax"] != 512 * M and path not in game.manager.files:
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=False)
+            game.manager.deaf.add("MemoryMax")
+
+    game.clock.each.append(somebody)
+    state = game.play()
+    assert (state.phase, state.left) == (Phase.STUCK, ("a.slice CPUQuota",))
+    theirs = game.manager.files[path]
+    game.clock.each.remove(somebody)
+    game.manager.deaf.clear()
+    game.clock.sleep(game.config.restore_after + 1)
+    assert os.path.exists(os.path.join(game.folder, "r1.restored"))
+    assert game.manager.files[path] == theirs
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
+    assert game.manager.kernel["a.slice"]["MemoryMax"] == 512 * M

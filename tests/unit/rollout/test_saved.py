@@ -26,7 +26,8 @@ def saved(tmp_path):
         prometheus=Prometheus(url="http://h", queries=(Query(expression="up", operator=">", bound=-1.0),)),
     )  # fmt: skip
     return Saved(rollout="20260101-000000-ab12", boot="b", manager="systemd", units=game.units, stages=game.stages,
-                 baseline=(QUIET,), control=("/old.slice",), config=config, kills={"/a.slice": 2})  # fmt: skip
+                 baseline=(QUIET,), control=("/old.slice",), config=config, kills={"/a.slice": 2},
+                 services={"a.service": {"ActiveState": "active", "NRestarts": "1"}})  # fmt: skip
 
 
 def test_it_comes_back_as_it_was(saved):
@@ -39,7 +40,7 @@ def test_it_comes_back_as_it_was(saved):
         saved.control,
     )
     assert found.config.hook == saved.config.hook
-    assert found.kills == {"/a.slice": 2}
+    assert (found.kills, found.services) == (saved.kills, saved.services)
     assert found.config.prometheus == saved.config.prometheus
     assert found.config.thresholds == saved.config.thresholds
 

@@ -80,6 +80,14 @@ def test_what_systemctl_shows_becomes_numbers():
     assert found.drop_ins[1] == "/run/x.conf"
 
 
+def test_a_drop_in_with_a_blank_in_its_name_is_one_path():
+    strange = '/run/x.conf "/etc/systemd/system/api.slice.d/60 my \\"limits\\".conf"'
+    found = manager(Programs(show=(0, SHOWN.replace("/run/x.conf", strange), ""))).show(["api.slice"])["api.slice"]
+    assert found.drop_ins[1:] == ("/run/x.conf", '/etc/systemd/system/api.slice.d/60 my "limits".conf')
+    with pytest.raises(HostError, match="not understood"):
+        manager(Programs(show=(0, SHOWN.replace("/run/x.conf", '"/run/x'), ""))).show(["api.slice"])
+
+
 def test_a_value_that_is_not_understood_is_an_error():
     with pytest.raises(HostError, match="not understood"):
         manager(Programs(show=(0, SHOWN.replace("1.500s", "soon"), ""))).show(["api.slice"])
@@ -174,7 +182,8 @@ def test_the_timer_is_written_started_anew_and_removed():
     assert "Wants=cgroup-preflight-rollout.timer" in texts[2]
     assert programs.ran[-2][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
     found.disarm()
-    assert programs.ran[-2][0][2:4] == ("rm", "-f")
+    assert programs.ran[-3][0][2:4] == ("rm", "-f")
+    assert programs.ran[-1][0][-1] == "daemon-reload", "nothing in the memory of the manager starts it again"
 
 
 class TimerBus(Bus):
@@ -214,7 +223,7 @@ def test_root_needs_no_process_for_the_timer(tmp_path):
     assert [call.member for call in line.calls] == ["Reload", "RestartUnit"]
     line.state = "inactive"
     found.disarm()
-    assert line.calls[-1].member == "StopUnit"
+    assert [call.member for call in line.calls[-2:]] == ["StopUnit", "Reload"]
     assert [argv[0] for argv, _ in programs.ran] == ["sync"], "what is gone is gone after a power failure, too"
     assert not [name for _, _, names in os.walk(tmp_path) for name in names]
 
@@ -250,3 +259,27 @@ def test_whose_timer_runs():
 def test_a_reload_that_fails_is_an_error():
     with pytest.raises(HostError, match="denied"):
         manager(Programs(daemon_reload=(1, "", "denied"))).reload()
+
+
+def test_a_manager_that_cannot_be_reached_is_an_error_and_no_unit_without_limits():
+    deaf = manager(Programs(show=(1, "", "Failed to connect to bus: Connection refused\n")))
+    for ask in (deaf.show, deaf.values, deaf.services):
+        with pytest.raises(HostError, match="Connection refused"):
+            ask(["api.slice"])
+    with pytest.raises(HostError, match="Connection refused"):
+        deaf.armed_for()
+    # One unit of several that has no valid name says nothing about the others.
+    assert "api.slice" in manager(Programs(show=(1, SHOWN, "Failed to get properties"))).show(
+        ["api.slice", "x@.service"]
+    )
+
+
+def test_a_manager_that_is_away_for_a_moment_is_asked_again():
+    """As in a daemon-reexec."""
+
+    class Away(Programs):
+        def run(self, argv, **more):
+            self.answers = {"show": (0, SHOWN, "") if len(self.ran) == 2 else (1, "", "Connection refused")}
+            return super().run(argv, **more)
+
+    assert manager(Away()).values(["api.slice"])["api.slice"]["CPUQuota"] == 1_500_000

@@ -85,3 +85,13 @@ def test_a_service_that_failed_stays_an_alarm_in_the_next_step(host):
     assert watch.alarms() == ("a.service failed",)
     host.states["d.service"] = {"ActiveState": "failed", "NRestarts": "0"}
     assert watch.alarms() == ("a.service failed",)
+
+
+def test_a_service_that_failed_while_no_tool_ran_is_an_alarm(host):
+    watch = host.watch()
+    watch.begin()
+    known = watch.states()
+    host.states["a.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+    later = host.watch(states=known)
+    later.begin()
+    assert later.alarms() == ("a.service failed",)

@@ -247,6 +247,25 @@ def test_without_memory_events_only_a_memory_limit_leaves_the_end_open():
     assert the(judged(evidence(high, counters=unseen)), "CGP503").status is Status.UNVERIFIED
 
 
+@pytest.mark.parametrize(
+    ("engine", "words"), [("systemd", "read the journal"), ("cgroupfs", "takes away a controller")]
+)
+def test_what_to_read_about_an_unknown_end_depends_on_the_engine(engine, words):
+    seen = evidence(counters=counters(events=ABSENT), engine=engine)
+    found = the(judged(seen), "CGP503")
+    assert found.status is Status.UNVERIFIED
+    assert words in found.remedies[0].title
+    assert ("journal" in found.remedies[0].title) is (engine == "systemd")
+
+
+@pytest.mark.parametrize("engine", ["systemd", "cgroupfs"])
+def test_a_limit_that_something_wrote_has_a_journal_only_with_a_service_manager(engine):
+    seen = evidence(limits=limits(memory_max="max"), engine=engine)
+    found = the(judged(seen), "CGP501")
+    assert found.status is Status.FAIL
+    assert ("journal" in found.remedies[0].title) is (engine == "systemd")
+
+
 def test_no_refused_task_is_made_up():
     found = the(
         judged(evidence(ended_early=True, state=state("exit-code", "1", "2"), counters=counters(pids={"x": 1}))),

@@ -292,3 +292,37 @@ def test_no_verdict_but_a_pass_within_three_points_and_never_a_pass_beyond(
     windows = [window(load, used=used(load, c=factor), steal=steal, others=others)] * 3
     worst = max(abs(level.error) for level in level_shares(load, windows))
     assert (judged(load, *windows)[0] is Status.PASS) is (worst <= POINTS_MAX)
+
+
+def test_a_cpu_list_outside_of_the_cpus_of_this_job_is_in_force_where_the_machine_has_them() -> None:
+    """The job may use 0 and 1 of four CPUs: the service with 2 and 3 does not compete on them."""
+    machine = frozenset(range(4))
+    text = TEXT.replace('binary = "c"', 'binary = "c"\nAllowedCPUs = "2-3"')
+    load, _ = plan_load(SCOPE, plan(text), TWO, machine)
+    assert load is not None
+    assert (load.cpus, list(load.masks.values())) == (frozenset({1, 3}), [0b0010, 0b0010, 0b1000])
+    assert shares(load.tree.top)[f"{SCOPE}-c.service"] == 1
+    across, _ = plan_load(SCOPE, plan(text.replace("2-3", "0,3")), TWO, machine)
+    assert across is not None
+    assert (across.cpus, set(across.masks.values())) == (frozenset({0}), {1})
+
+
+SAME = TEXT.replace("CPUWeight = 200", "CPUWeight = 105").replace("CPUWeight = 300", "CPUWeight = 110")
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, Status.FAIL), (False, Status.WARN)])
+def test_without_the_controller_shares_that_are_right_by_chance_do_not_pass(required: bool, status: Status) -> None:
+    load = load_of(SAME)
+    host = LoadHost(planned_seconds=100.0, undivided=(API,))
+    found, message = judged(load, *[window(load)] * 3, host=host, required=required)
+    assert found is status
+    assert message.startswith("CPUWeight of a.service has no effect: the cpu controller is not enabled in api.slice")
+    unset = load_of(TEXT.replace("CPUWeight = 200\n", ""))
+    assert judged(unset, *[window(unset)] * 3, host=host)[0] is Status.PASS
+
+
+def test_a_pass_says_where_weights_are_too_equal_to_show_that_they_count() -> None:
+    for text, telling in ((SAME, False), (TEXT, True)):
+        load = load_of(text)
+        found, message = judged(load, *[window(load)] * 3)
+        assert (found, "without weights they would be the same" in message) == (Status.PASS, not telling)

@@ -44,6 +44,8 @@ class Played:
         self.asked: list[tuple[str, str]] = []
         self.written: list[tuple[str, str]] = []
         self.ended, self.has_weights = False, True
+        #: Units of the config whose process was killed.
+        self.killed: set[str] = set()
         self.refused: dict[str, str] = {}
         self.says = "{'up': 7}\n"
         self.on_start: Callable[[], None] = lambda: None
@@ -61,6 +63,7 @@ class Played:
             folder = self.root / "m" / cgroup.strip("/")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "cpu.stat").write_text(f"usage_usec {int(self.used[name] * 1e6)}\nuser_usec 1\n")
+            (folder / "cgroup.procs").write_text("" if name in self.killed else "7\n")
             if self.has_weights:
                 (folder / "cpu.weight").write_text("100\n")
         (self.root / "proc").mkdir(exist_ok=True)
@@ -227,6 +230,15 @@ def test_processes_that_do_not_start_are_unverified(tmp_path: Path) -> None:
 def test_a_process_that_ends_before_its_time_is_unverified(tmp_path: Path) -> None:
     played = Played(tmp_path)
     played.on_sleep = lambda: Path(played.output(played.load.hogs[0])).write_text("{'ended': 1}\n") and None  # type: ignore[assignment, func-returns-value]
+    found = played.run()
+    assert (found.status, "ended before its time" in found.message) == (Status.UNVERIFIED, True)
+
+
+def test_a_process_that_the_kernel_killed_is_no_error_of_the_weights(tmp_path: Path) -> None:
+    """All of a payload at once, so that nobody says it; the cgroup stays in a guest and with the engine cgroupfs."""
+    played = Played(tmp_path)
+    played.killed.add(B)
+    played.rates |= {A: 1.0, B: 0.0}
     found = played.run()
     assert (found.status, "ended before its time" in found.message) == (Status.UNVERIFIED, True)
 

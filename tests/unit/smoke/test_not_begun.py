@@ -11,6 +11,7 @@ from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings
 from cgroup_preflight.smoke.own_units import own_unit_findings
+from tests.unit.smoke.fabricate import evidence
 
 _RUN = "cgpf0123456789ab"
 _UNIT = """\
@@ -83,6 +84,15 @@ def test_a_refusal_that_is_not_about_the_projects_file_does_not_blame_it(tmp_pat
     (finding,) = service_findings(_evidence(tmp_path, refused=words), required=(), swap=False)
     assert (finding.code, finding.status) == ("CGP507", Status.UNVERIFIED)
     assert "journal" in finding.remedies[0].title
+
+
+@pytest.mark.parametrize("engine", ["systemd", "cgroupfs"])
+def test_without_a_service_manager_no_journal_says_why_a_service_did_not_start(engine: str) -> None:
+    seen = evidence(engine=engine, refused="it has a setting that only systemd can give", cgroup="")
+    (finding,) = service_findings(seen, required=(), swap=False)
+    assert (finding.code, finding.status) == ("CGP507", Status.UNVERIFIED)
+    assert ("service manager" in finding.message) is (engine == "systemd")
+    assert ("journal" in finding.remedies[0].title) is (engine == "systemd")
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,24 @@ from tests.unit.smoke.test_services import JOB, URL, WEB, Trial, statuses
 
 RUN = "/cgpf0123456789ab.slice/cgpf0123456789ab-web.service"
 UNIT = "cgpf0123456789ab-web.service"
-NEIGHBOUR = "/cgpf0123456789ab.slice/cgpf0123456789ab-big.service"
+TOP = "/cgpf0123456789ab.slice"
+BIG = "cgpf0123456789ab-big.service"
+NEIGHBOUR = f"{TOP}/{BIG}"
 
 
 class Played:
     """A machine with PID 1 and one other process, and one unit of a run."""
 
-    def __init__(self, tmp_path, *, inside: bool = False) -> None:
+    def __init__(self, tmp_path, *, inside: bool = False, in_root: str = "") -> None:
         self.machine = Machine()
         self.units = Units(self.machine, str(tmp_path))
         self.manager = self.machine.spawn("systemd", "/init.scope")
         self.other = self.machine.spawn("sshd", "/system.slice/ssh.service")
+        if in_root:
+            self.machine.spawn(in_root, "/").flags = 0x04208060 if in_root.startswith("k") else 0
         self.outside = Outside(self.units, self.machine.observer(), self.machine.door(), inside=inside)
         self.outside.begin({UNIT: "/srv/web"})
-        self.outside.belongs({"a" * 32: UNIT}, {RUN: UNIT, NEIGHBOUR: NEIGHBOUR.rpartition("/")[2]})
+        self.outside.belongs({"a" * 32: UNIT}, {RUN: UNIT, NEIGHBOUR: BIG}, [TOP, ""])
         self.main = self.machine.spawn("web", RUN, parent=self.manager.pid)
         self.outside.look_now()
 
@@ -69,6 +73,83 @@ def test_a_cgroup_with_the_name_of_a_run_hides_nothing_in_a_guest_and_on_a_host_
         played = Played(tmp_path, inside=inside)
         stranger = played.machine.spawn("x", "/cgpfffffffffffff.slice/x", parent=played.manager.pid)
         assert played.end() == ([(stranger.pid, "")] if inside else [])
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_in_a_slice_of_the_run_and_in_no_service_counts_whoever_started_it(tmp_path, inside, adopted):
+    """A daemon can leave its cgroup before anybody has looked; and another program than the manager can adopt it."""
+    played = Played(tmp_path, inside=inside)
+    parent = played.other if adopted else played.manager
+    free = [played.machine.spawn("x", place, parent=parent.pid) for place in (TOP, f"{TOP}/free")]
+    played.machine.spawn("x", f"{RUN}/free", parent=parent.pid)
+    # In a guest this tool has processes of its own there, and nobody else can adopt one.
+    assert played.end() == ([] if inside and adopted else [(item.pid, "") for item in free])
+
+
+def test_on_a_host_one_that_only_passes_through_a_slice_of_the_run_does_not_count(tmp_path):
+    played = Played(tmp_path)
+    child = played.machine.spawn("(web)", TOP, parent=played.manager.pid)
+    played.outside.look_now()
+    child.cgroup = RUN
+    played.machine.spawn("x", "/cgpfffffffffffff.slice/free", parent=played.manager.pid)
+    assert played.end() == []
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("place", "mounts", "found"),
+    [
+        (NEIGHBOUR, "mnt:[7]", True),
+        (f"{NEIGHBOUR}/below", "mnt:[7]", True),
+        ("/elsewhere", "mnt:[7]", True),
+        (NEIGHBOUR, "mnt:[8]", False),
+        (NEIGHBOUR, "mnt:[1]", False),
+        (RUN, "mnt:[7]", False),
+    ],
+)
+def test_one_that_left_before_it_was_seen_is_known_by_its_mounts(tmp_path, place, mounts, found, inside):
+    """A neighbour's own daemon has others, and those of the manager say nothing."""
+    played = Played(tmp_path, inside=inside)
+    main, big = played.main, played.machine.spawn("big", NEIGHBOUR, parent=played.manager.pid)
+    main.mounts, big.mounts = "mnt:[7]", "mnt:[8]"
+    played.outside.look_now()
+    child = played.machine.spawn("x", place, parent=played.manager.pid)
+    child.mounts = mounts
+    assert played.end() == ([(child.pid, UNIT)] if found else [])
+
+
+def test_the_first_look_at_a_service_and_at_what_left_it_can_be_the_same(tmp_path):
+    played = Played(tmp_path)
+    main, big, child = (
+        played.machine.spawn("x", place, parent=played.manager.pid) for place in (RUN, NEIGHBOUR, NEIGHBOUR)
+    )
+    main.mounts = child.mounts = "mnt:[7]"
+    big.mounts = "mnt:[8]"
+    assert played.end() == [(child.pid, UNIT)]
+
+
+def test_services_that_share_the_mounts_of_the_manager_or_of_this_tool_are_not_taken_for_each_other(tmp_path):
+    """As those of the engines user and cgroupfs."""
+    played = Played(tmp_path)
+    for place in (NEIGHBOUR, RUN, NEIGHBOUR):
+        played.machine.spawn("x", place, parent=played.manager.pid)
+    assert played.end() == []
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_the_number_of_a_namespace_that_is_gone_says_nothing(tmp_path, changes):
+    """The kernel gives it to the next one, also where its process has gone into another one."""
+    played = Played(tmp_path)
+    played.main.mounts = "mnt:[7]"
+    played.outside.look_now()
+    if changes:
+        played.main.mounts = "mnt:[9]"
+    else:
+        played.machine.end(played.main)
+    big = played.machine.spawn("big", NEIGHBOUR, parent=played.manager.pid)
+    big.mounts = "mnt:[7]"
+    assert played.end() == []
 
 
 def test_one_that_was_first_seen_elsewhere_then_in_the_run_and_then_elsewhere_again(tmp_path):
@@ -132,6 +213,18 @@ def test_an_orphan_in_the_root_cgroup_counts_and_what_the_kernel_starts_does_not
     worker = played.machine.spawn("kworker/0:1", "/", parent=3)
     worker.flags = 0x04208060
     assert played.end() == [(orphan.pid, "")]
+
+
+@pytest.mark.parametrize(("before", "counts"), [("getty", False), ("kworker/0:1", True)])
+def test_an_orphan_in_the_root_cgroup_is_of_the_host_where_its_programs_are_there(tmp_path, before, counts):
+    """Without systemd: the init system leaves programs in the root cgroup, and their orphans come there, too."""
+    played = Played(tmp_path, in_root=before)
+    orphan = played.machine.spawn("sleep", "/", parent=played.manager.pid)
+    ours = played.machine.spawn("x", "/", parent=played.manager.pid, environ=f"INVOCATION_ID={'a' * 32}\0")
+    assert sorted(played.end()) == [*([(orphan.pid, "")] if counts else []), (ours.pid, UNIT)]
+    guest = Played(tmp_path, in_root=before, inside=True)
+    orphan = guest.machine.spawn("sleep", "/", parent=guest.manager.pid)
+    assert guest.end() == [(orphan.pid, "")]
 
 
 def test_on_a_host_what_others_start_is_theirs_and_in_a_guest_it_is_not(tmp_path):
@@ -217,7 +310,7 @@ def test_a_whole_run_finds_and_ends_a_daemon_without_an_environment(tmp_path, te
 
 def test_the_unit_is_that_of_the_run_and_not_that_of_the_manager(tmp_path):
     played, above = Played(tmp_path), "/user.slice/user@1000.service"
-    played.outside.belongs({}, {RUN: UNIT, f"{above}{RUN}": UNIT})
+    played.outside.belongs({}, {RUN: UNIT, f"{above}{RUN}": UNIT}, [f"{above}{TOP}"])
     child = played.machine.spawn("x", f"{above}{RUN}/sub", parent=played.manager.pid)
     played.outside.look_now()
     child.cgroup = "/user.slice/user@1000.service/app.slice"
@@ -232,7 +325,7 @@ def test_what_leaves_a_service_that_this_tool_started_itself_is_found(tmp_path, 
     outside.begin({UNIT: "/srv/web"})
     played.machine.cgroups.add(RUN)
     main = played.machine.spawn("sh", RUN, parent=played.other.pid)
-    outside.belongs({"a" * 32: UNIT}, {RUN: UNIT})
+    outside.belongs({"a" * 32: UNIT}, {RUN: UNIT}, [TOP])
     worker = played.machine.spawn("worker", RUN, parent=main.pid)
     command = played.machine.spawn("systemctl", "/system.slice/ssh.service", parent=played.other.pid)
     outside.look_now()

@@ -1,10 +1,12 @@
 """The program that pushes against limits, where there are none: it must do what it was asked for, and leave nothing."""
 
 import ast
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -44,12 +46,41 @@ def test_goes_on_beyond_a_limit_that_the_kernel_does_not_enforce(tmp_path, most,
     assert crowd == {"started": 100, "alive": 100, **same}
 
 
+@contextlib.contextmanager
+def asked(line: str) -> Iterator[subprocess.Popen[str]]:
+    """A payload that was asked and whose stdin stays open, as the FIFO of a run does; it has said that it is up."""
+    with subprocess.Popen([sys.executable, "-I", "-S", PAYLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as process:  # fmt: skip
+        assert "up" in process.stdout.readline()
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        yield process
+        process.kill()
+
+
 def test_uses_cpu_time_on_the_named_cpus_until_the_end(tmp_path):
     cpus = sorted(os.sched_getaffinity(0))[:2]
     before = time.monotonic()
-    _, load, over = answers(f"load {sum(1 << cpu for cpu in cpus)} 0.4 {tmp_path}")
-    assert (load, over) == ({"ended": len(cpus)}, {"over": "load"})
+    with asked(f"load {sum(1 << cpu for cpu in cpus)} 0.4 {tmp_path}") as process:
+        load, over = (ast.literal_eval(process.stdout.readline()) for _ in range(2))
+        assert (load, over) == ({"ended": len(cpus)}, {"over": "load"})
     assert time.monotonic() - before >= 0.4
+
+
+def test_does_not_use_time_of_other_cpus_than_those_named(tmp_path):
+    """No process may use CPU 4000: on another one it would compete with others than the model says."""
+    before = time.monotonic()
+    with asked(f"load {1 << 4000} 300 {tmp_path}") as process:
+        assert ast.literal_eval(process.stdout.readline()) == {"ended": 1}
+    assert time.monotonic() - before < 200
+
+
+def test_uses_no_more_time_when_the_tool_was_killed(tmp_path):
+    before = time.monotonic()
+    with asked(f"load {1 << min(os.sched_getaffinity(0))} 300 {tmp_path}") as process:
+        process.stdin.close()
+        process.wait(timeout=200)
+    assert time.monotonic() - before < 200
 
 
 def test_says_when_one_of_its_processes_is_killed(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.smoke.policy import OOMD, judge, policies
+from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from tests.unit.engines.machine import NUMBERS
 from tests.unit.smoke.fabricate import SCOPE, plan
 
@@ -46,6 +46,15 @@ def test_a_policy_is_judged_by_what_systemd_holds(what, oomd, statuses):
     assert {item.code for item in found} == {"CGP513"}
     assert all(item.remedies for item in found if item.status is not Status.PASS)
     assert [item.location.line for item in found] == [7, 2]
+
+
+def test_without_a_service_manager_nobody_reads_a_policy():
+    found = unheard(WANTED)
+    assert [(item.subject, item.status, item.location.line) for item in found] == [
+        ("web", "unverified", 7),
+        ("api.slice", "unverified", 2),
+    ]
+    assert all("journal" not in remedy.title and not remedy.commands for item in found for remedy in item.remedies)
 
 
 def test_who_does_not_run_is_named():

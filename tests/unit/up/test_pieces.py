@@ -188,6 +188,20 @@ def test_a_stream_prints_before_it_says(tmp_path):
     assert said == ["web | hello\n", "web | ready\n", "up  | over\n"]
 
 
+def test_the_last_words_of_a_service_that_wrote_a_lot_are_printed(tmp_path):
+    """They say why it died; in a guest, the log of this host has only what was printed."""
+    path = tmp_path / "web"
+    path.write_text(("x" * 99 + "\n") * 8000 + "panic: at last")
+    said = []
+    stream = Stream(Prefixes(["web"], colour=False), {"web": str(path)}, said.append)
+    stream.pump()
+    assert len(said) == 1
+    stream.pump(last=True)
+    lines = "".join(said).splitlines()
+    assert len(lines) == 8001
+    assert lines[-1] == "web | panic: at last"
+
+
 def test_rates_are_those_between_two_readings():
     before = {"usage_usec": 1_000_000, "nr_periods": 10, "nr_throttled": 5}
     after = {"usage_usec": 2_000_000, "nr_periods": 30, "nr_throttled": 15}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from cgroup_preflight.checks.base import Check, Context, unverified
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core.codes import Code
-from cgroup_preflight.core.reading import Missing, value_or
+from cgroup_preflight.core.reading import Missing, Reading
 from cgroup_preflight.core.report import Evidence, Finding, Remedy, ServiceResult, Status
 from cgroup_preflight.host.boot import is_off
 
@@ -35,7 +35,7 @@ def _run(context: Context) -> Iterable[Finding]:
         message = f"the kernel's configuration cannot be read ({config.source}: {config.why})"
         return (CODE.finding(Status.SKIP, "cpu", message, evidence={config.source: str(config.why)}),)
     option, control = config.value.get("CONFIG_RT_GROUP_SCHED", "n"), facts.root.subtree_control
-    if option != "y" or _is_off(config.value, value_or(facts.cmdline, "").split()):
+    if option != "y" or _is_off(config.value, facts.cmdline):
         off = f", {_OFF}=y" if config.value.get(_OFF) == "y" else ""
         evidence: Evidence = {config.source: f"CONFIG_RT_GROUP_SCHED={option}{off}"}
         return (CODE.finding(Status.PASS, "cpu", "no real-time group scheduling in this kernel", evidence=evidence),)
@@ -62,8 +62,14 @@ def _run(context: Context) -> Iterable[Finding]:
     return (CODE.finding(Status.UNVERIFIED, "cpu", message, remedy, evidence=evidence),)
 
 
-def _is_off(config: Mapping[str, str], words: Iterable[str]) -> bool:
-    """Whether the kernel was built with it and booted without it; the last word decides (linux, kernel/sched/rt.c)."""
+def _is_off(config: Mapping[str, str], cmdline: Reading[str]) -> bool:
+    """Whether the kernel was built with it and booted without it; the last word decides (linux, kernel/sched/rt.c).
+
+    Not where the words are unknown, which can have turned it on.
+    """
+    if isinstance(cmdline, Missing):
+        return False
+    words = cmdline.value.split()
     said = [word.partition("=")[2] for word in words if word.startswith("rt_group_sched=")]
     return is_off(said[-1]) if said else config.get(_OFF) == "y"
 

@@ -89,9 +89,10 @@ def _removed(service: "ServicePlan", found: int) -> Iterable[Finding]:
 
     lines = [item for item in service.source.lines if item.section == "Service"] if service.source else []
     present = {item.key for item in lines} | {item.property for item in service.own_settings}
-    for item in lines:
+    # The last line of each counts, and one that takes a limit back limits nothing.
+    for item in {item.key: item for item in lines}.values():
         new = RENAMED.get(item.key) or SCALED.get(item.key, ("",))[0]
-        if new and item.value and new not in present:
+        if new and item.value not in ("", "infinity") and new not in present:
             yield _old_name(item, new, found, is_limit=item.key in RENAMED and not item.key.endswith("Weight"))
 
 

@@ -39,6 +39,10 @@ class Streams:
         #: Whether the last `collect` found something that the far end does not know yet.
         self.news = False
 
+    def __len__(self) -> int:
+        """How many connections there are."""
+        return len(self._lines)
+
     def add(self, number: int, line: socket.socket) -> None:
         """A connected socket, which this object owns from now on."""
         line.setblocking(False)
