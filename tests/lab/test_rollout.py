@@ -403,7 +403,7 @@ def test_killed_at_any_moment_it_ends_wholly_old_or_wholly_new(host: Host, say: 
     """60 random moments of the whole way; then `resume`, the manager's timer, or `abort`, in turn."""
     if host.user:
         pytest.skip("as root")
-    host.prepare(toml(QUOTA, restore="8s"))
+    host.prepare(toml(QUOTA, restore="10s"))
     host.guest.write_file(f"{host.place}/kills.py", _KILLS_SCRIPT.read_bytes())
     kills: list[dict[str, Any]] = []
     # In parts: what was found so far is printed even if the time is over.

@@ -23,7 +23,7 @@ from cgroup_preflight.metrics.tree import Tree
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
-from cgroup_preflight.rollout.judge import Window
+from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.outcome import findings_of, present
 from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
@@ -163,14 +163,14 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 def _watch(
     host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, killed: Mapping[str, int] | None = None
 ) -> Watch:
-    def ask() -> tuple[object, ...]:
+    def ask() -> tuple[Answer, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
         return asked(config.prometheus)
 
     return Watch(
         Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
-        services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
+        services=host.manager.services, ask=ask if config.prometheus.url else None,
         killed=killed,
     )  # fmt: skip
 

@@ -120,7 +120,9 @@ def test_recording_a_recording_is_the_same():
     fs, runner = RecordingFs(SnapshotFs(document["host"])), RecordingRunner(SnapshotRunner(document["commands"]))
     gather(fs, runner)
     again = json.loads(dump(fs, runner, tool="1", systemd=257, names={}))
-    assert {question: answer for question, answer in again["host"].items() if question not in _LATER} == document["host"]
+    assert {question: answer for question, answer in again["host"].items() if question not in _LATER} == document[
+        "host"
+    ]
     assert again["commands"] == document["commands"]
 
 

@@ -1,11 +1,14 @@
 """The samples of a rollout, from a tree of files that stands for the kernel's."""
 
+import threading
+
 import pytest
 
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.door import LiveDoor
 from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.rollout.judge import Answer
 from cgroup_preflight.rollout.watch import Watch
 
 
@@ -68,6 +71,29 @@ def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
     assert host.watch(killed={"/api.slice": 0}).alarms() == ("1 OOM kill in api.slice",)
     assert host.watch(killed={"/api.slice": 1}).alarms() == ()
     assert host.watch(killed={"/api.slice": 5}).alarms() == (), "another cgroup since then"
+
+
+def test_an_oom_kill_ends_the_wait_for_a_silent_server_and_is_in_its_window(host):
+    answered = threading.Event()
+
+    def silent():
+        host.write("api.slice", kills=1)
+        assert answered.wait(60)
+        return (Answer(query="up"),)
+
+    watch = host.watch(ask=silent)
+    watch.begin()
+    window = watch.window()
+    answered.set()
+    assert window.at_once == ("1 OOM kill in api.slice",)
+    assert window.answers == ()
+
+
+def test_a_server_that_answers_is_in_the_window(host):
+    watch = host.watch(ask=lambda: (Answer(query="up", value=1.0, holds=True),))
+    watch.begin()
+    assert [answer.value for answer in watch.window().answers] == [1.0]
+    assert watch.window().at_once == ()
 
 
 def test_a_kill_in_a_neighbour_is_no_alarm(host):
