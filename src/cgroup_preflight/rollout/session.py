@@ -166,7 +166,7 @@ def _watch(
     def ask() -> tuple[Answer, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
-        return asked(config.prometheus)
+        return asked(config.prometheus, config.restore_after)
 
     return Watch(
         Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
