@@ -17,9 +17,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.metrics.door import LiveDoor
 from cgroup_preflight.metrics.names import slice_path
-from cgroup_preflight.metrics.tree import Tree
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
@@ -29,7 +27,7 @@ from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.saved import Saved, fields, saved_of
 from cgroup_preflight.rollout.systemd import Systemd
-from cgroup_preflight.rollout.watch import Watch
+from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
 
 _SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
@@ -136,7 +134,8 @@ def saved_in(path: str, found: journals.Read) -> Saved:
 
 def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Callable[[str], None]) -> journals.Journal:
     """Measures what is usual, and writes the first record of a new journal. Raises HostError."""
-    control = tuple(slice_path(f"{name}.slice") for name in config.control)
+    root = manager_root(prepared.units[0].cgroup)
+    control = tuple(root + slice_path(f"{name}.slice") for name in config.control)
     watch = _watch(host, [unit.cgroup for unit in prepared.units], control, config)
     baseline = _baseline(watch, config, say)
     rollout = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
@@ -169,7 +168,7 @@ def _watch(
         return asked(config.prometheus, config.restore_after)
 
     return Watch(
-        Tree(LiveDoor(host.mount)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        tree_of(host.mount, units[0]), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
         services=host.manager.services, ask=ask if config.prometheus.url else None,
         killed=killed,
     )  # fmt: skip

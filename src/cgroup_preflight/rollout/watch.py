@@ -7,13 +7,29 @@ from cgroup_preflight.core.reading import Known, parsed
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.metrics.samples import Snapshot
-from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
 
 #: How often OOM kills are looked for while a Prometheus server is asked, which may take long to answer.
 _KILL_POLL = 0.1
+
+#: How many levels below `user@UID.service`: its slices, those in them, and their services.
+_USER_DEPTH = 8
+
+
+def manager_root(cgroup: str) -> str:
+    """Where the slices of a manager are, from the cgroup of one: empty for the system's, `user@UID.service` for a user's."""
+    return cgroup.removesuffix(slice_path(cgroup.rpartition("/")[2]))
+
+
+def tree_of(mount: str, cgroup: str) -> Tree:
+    """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
+    root = manager_root(cgroup)
+    return Tree(LiveDoor(mount), Scope(slices=(root,), depth=_USER_DEPTH) if root else None)
 
 
 class Watch:
