@@ -133,6 +133,7 @@ def test_a_finished_rollout_outlives_a_power_failure_and_a_start_of_the_host(
     _copy(_disk(host.guest), tmp_path / "disk")
     with start(tmp_path / "disk") as guest:
         again = Host(guest=guest)
+        say("after the start:", again.last(), _quotas(again), again.left())
         assert _quotas(again) == (NEW["cpu.max"],) * 2
         status, report = again.call("status")
         say("after the start:", again.last(), _quotas(again), "status", status, said(report)[-1:])
