@@ -46,7 +46,7 @@ def main() -> None:
         found = outcome(way, new) | {"number": number, "after": round(after, 2)}
         bad += not found["good"]
         print(json.dumps(found), flush=True)
-    print(json.dumps({"kills": count, "in_between": bad}), flush=True)
+    print(json.dumps({"kills": count, "in_between": bad, "seconds": round(time.monotonic() - began)}), flush=True)
 
 
 def outcome(way: str, new: str) -> dict[str, object]:
@@ -68,12 +68,13 @@ def outcome(way: str, new: str) -> dict[str, object]:
     wanted = {"promoted": new}.get(end, _OLD)
     run("systemctl", "daemon-reload")
     extra = left(promoted=end == "promoted")
+    torn_end = journal()[-1:] not in (b"\n", b"")
     good = (
         now == wanted == quota() and not extra and status in (0, 1) and end in ("", "promoted", "restored")
-        and journal()[-1:] in (b"\n", b"") and alone in ("", _OLD, wanted)
+        and alone in ("", _OLD, wanted)
     )  # fmt: skip
-    return {"at": at, "kernel": kernel, "torn_line": torn, "way": way, "by_timer_alone": alone, "status": status, "end": end,
-            "then": now, "left": extra, "good": good}  # fmt: skip
+    return {"at": at, "kernel": kernel, "torn_line": torn, "torn_end": torn_end, "way": way, "by_timer_alone": alone,
+            "status": status, "end": end, "then": now, "left": extra, "good": good}  # fmt: skip
 
 
 def started(*words: str) -> int:

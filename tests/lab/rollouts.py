@@ -39,7 +39,7 @@ QUOTA = 'CPUQuota = "150%"\n'
 _UNIT = "cgroup-preflight-rollout"
 
 
-def toml(targets: str, interval: str = "1s", more: str = "", restore: str = "40s") -> str:
+def toml(targets: str, interval: str = "1s", more: str = "", restore: str = "120s") -> str:
     """A config with these targets of the slice; each step is watched for `interval`, the timer restores after `restore`."""
     return _ROLLOUT.replace("INTERVAL", interval).replace("RESTORE", restore) + targets + more
 

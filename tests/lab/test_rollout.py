@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,13 @@ _HOSTS = {
     "debian-13-user": (_D13, "tester", "tester"),
     "debian-13-qemu": (KINDS[1].spec, None, None),
 }
-_KILLS = 60
+_KILLS, _KILLS_EACH = 60, 10
 _KILLS_SCRIPT = Path(__file__).with_name("rollout_kills_inside.py")
 #: More than two seconds on the CPU of a user-mode-linux are not our own.
 _OOM_SECONDS = 2.0
 _RESTORE = "15s"
+#: Of a step in which something happens; what is usual is measured for as long.
+_LONG = "10s"
 
 
 @pytest.fixture(
@@ -148,47 +151,50 @@ def test_memory_that_grows_meanwhile_is_taken_back_without_a_kill(host: Host, sa
 
 
 def test_an_oom_kill_in_the_second_step_is_taken_back_at_once(host: Host, say: Callable[..., None]) -> None:
-    seconds = _oom_seconds(host)
-    say("from the OOM kill to the old value in the kernel:", seconds, "s")
+    noticed, old = _oom_seconds(host)
+    say("OOM kill: noticed after", noticed, "s; the old value in the kernel after", old, "s")
     # Far below the time of a step; what is measured on a quiet machine has the real limit.
-    assert seconds <= 15.0
+    assert old <= 15.0
 
 
 @pytest.mark.measured
 def test_an_oom_kill_is_taken_back_within_two_seconds(host: Host, say: Callable[..., None]) -> None:
-    found = sorted(_oom_seconds(host) for _ in range(5))
-    say("from the OOM kill to the old value in the kernel, five times:", found, "s")
-    assert found[2] <= _OOM_SECONDS
+    found = sorted((old, noticed) for noticed, old in (_oom_seconds(host) for _ in range(5)))
+    say("OOM kill, five times: the old value in the kernel after", [old for old, _ in found], "s; noticed after",
+        [noticed for _, noticed in found], "s")  # fmt: skip
+    assert found[-1][0] <= _OOM_SECONDS
 
 
-def _oom_seconds(host: Host) -> float:
-    """From the moment when the kernel counts the first kill, in the second step (on a slow guest the third), to the old value in cpu.max."""
-    host.prepare(toml(QUOTA, "6s").replace('"50%", "100%"', '"10%", "20%", "100%"'))
+def _oom_seconds(host: Host) -> tuple[float, float]:
+    """From the kernel's first kill, in the second step (on a slow guest the third), to the decision, and to the old value in cpu.max."""
+    host.prepare(toml(QUOTA, "4s").replace('"50%", "100%"', '"10%", "20%", "100%"'))
     running = host.begin()
     host.wait_for("verified", stage=1)
-    # Python and not a shell: in a loop, that would take the CPU from what it waits for.
-    milliseconds = host.shell(f"""
-        $RUN --quiet --slice=lab17.slice -p MemoryMax=16M -p MemorySwapMax=0 tail /dev/zero
+    # It looks before the kill; and Python instead of a shell, which would use the CPU that it measures.
+    killed, back = host.shell(f"""
         exec python3 -I -c '
-import sys, time
-folder, old = sys.argv[1:]
+import subprocess, sys, time
+folder, old, *argv = sys.argv[1:]
 def text(name):
     with open(f"{{folder}}/{{name}}") as file: return file.read()
+started = subprocess.Popen(argv)
 while "oom_kill 0" in text("memory.events"): time.sleep(0.01)
-began = time.monotonic()
+killed = time.time()
 while text("cpu.max").strip() != old: time.sleep(0.01)
-print(round((time.monotonic() - began) * 1000))
-' {host.cgroup} "{OLD["cpu.max"]}"
-    """)
+print(killed, time.time())
+started.wait()
+' {host.cgroup} "{OLD["cpu.max"]}" $RUN --quiet --slice=lab17.slice -p MemoryMax=16M -p MemorySwapMax=0 tail /dev/zero
+    """).split()
     assert host.guest.wait(running, timeout=120).returncode == 1
     assert "OOM kill" in reason(host), host.records()
     assert next(item["stage"] for item in reversed(host.records()) if item["kind"] == "step") in (1, 2)
     assert host.is_old()
-    return int(milliseconds) / 1000
+    decided = next(float(item["at"]) for item in host.records() if item["kind"] == "rollback")
+    return round(decided - float(killed), 2), round(float(back) - float(killed), 2)
 
 
 def test_somebody_elses_value_stays_and_is_named(host: Host) -> None:
-    host.prepare(toml(BOTH, "20s"))
+    host.prepare(toml(BOTH, _LONG))
     running = host.begin()
     host.wait_for("verified", stage=0)
     host.shell("$S set-property lab17.slice CPUQuota=77%")
@@ -220,7 +226,7 @@ def test_a_reload_in_mid_step_changes_nothing(host: Host, how: str) -> None:
 
 @pytest.mark.measured
 def test_a_second_rollout_is_refused_and_an_abort_from_elsewhere_works(host: Host) -> None:
-    host.prepare(toml(QUOTA, "60s"))
+    host.prepare(toml(QUOTA, "20s"))
     running = host.begin()
     host.wait_for("verified", stage=0)
     done = host.guest.wait(host.begin(), timeout=60)
@@ -252,7 +258,7 @@ def test_a_drop_in_that_would_win_is_named_before_anything_changes(host: Host) -
 
 @pytest.mark.parametrize("how", ["kill", pytest.param("session", marks=pytest.mark.measured)])
 def test_a_dead_tool_is_taken_back_by_the_manager(host: Host, how: str, say: Callable[..., None]) -> None:
-    host.prepare(toml(QUOTA, "60s", restore=_RESTORE))
+    host.prepare(toml(QUOTA, _LONG, restore=_RESTORE))
     if how == "kill":
         running = host.begin()
         host.wait_for("verified", stage=0)
@@ -353,36 +359,43 @@ def test_no_space_for_drop_ins_brings_the_old_values_back(host: Host, where: str
         )
     try:
         done = host.guest.wait(running, timeout=240)
-        say(where, done.returncode, reason(host)[:160], host.last())
+        end = host.records()[-1]
+        say(where, done.returncode, reason(host)[:160], end["kind"], end.get("reason"), host.kernel())
         assert done.returncode == 1, done
-        assert host.last() == "restored"
+        # systemd refuses a daemon-reload without free space in /run: then it is said, and the timer tries again.
+        assert end["kind"] == ("restored" if where == "etc" else "stuck")
         assert host.kernel() == OLD
     finally:
         host.shell(
             f"rm -f /run/full /run/full2; umount {folder} || true" if where == "etc" else "rm -f /run/full /run/full2"
         )
+    if where == "run":
+        status, report = host.call("abort", "--yes")
+        assert (status, host.last()) == (0, "restored"), said(report)
     assert host.is_old()
 
 
 @pytest.mark.measured
 def test_a_manager_that_gives_no_answer_leaves_the_old_values_in_the_end(host: Host, say: Callable[..., None]) -> None:
-    """The user's manager is stopped for a while; the socket of the system's is hidden."""
+    """The user's manager is stopped for a while; the system's, which ignores that, is frozen."""
     if host.user == "runner":
         pytest.skip("as root")
-    host.prepare(toml(QUOTA, "60s", restore=_RESTORE))
+    host.prepare(toml(QUOTA, _LONG, restore=_RESTORE))
     running = host.begin()
     host.wait_for("verified", stage=0)
     if host.manager:
         pid = host.shell("systemctl show -P MainPID user@$(id -u).service").strip()
         lose, back = f"kill -STOP {pid}", f"kill -CONT {pid}"
     else:
-        lose = "mount --bind /dev/null /run/systemd/private; mv /run/dbus/system_bus_socket /run/dbus/away"
-        back = "umount /run/systemd/private; mv /run/dbus/away /run/dbus/system_bus_socket"
-    host.guest.run(["sh", "-c", lose])
+        lose, back = (f"echo {on} >/sys/fs/cgroup/init.scope/cgroup.freeze" for on in (1, 0))
+    assert host.guest.run(["sh", "-c", lose]).returncode == 0
+    began = time.monotonic()
     try:
-        done = host.guest.wait(running, timeout=400)
+        host.wait_for("rollback", seconds=240)
+        say("taken back", round(time.monotonic() - began), "s after the loss")
     finally:
         host.guest.run(["sh", "-c", back])
+    done = host.guest.wait(running, timeout=400)
     say("lost:", done.returncode, host.last(), reason(host)[:200])
     assert done.returncode in (1, 3), done
     if host.last() != "restored":
@@ -397,16 +410,21 @@ def test_killed_at_any_moment_it_ends_wholly_old_or_wholly_new(host: Host, say: 
     """60 random moments of the whole way; then `resume`, the manager's timer, or `abort`, in turn."""
     if host.user:
         pytest.skip("as root")
-    host.prepare(toml(QUOTA, restore=_RESTORE))
+    host.prepare(toml(QUOTA, restore="10s"))
     host.guest.write_file(f"{host.place}/kills.py", _KILLS_SCRIPT.read_bytes())
-    argv = ["python3", "kills.py", host.place, str(_KILLS), "17", NEW["cpu.max"]]
-    done = host.guest.run(argv, env=host.environment, cwd=host.place, timeout=3600)
-    assert done.returncode == 0, done
-    lines = [json.loads(line) for line in done.text.splitlines()]
-    kills = [line for line in lines if "number" in line]
+    kills: list[dict[str, Any]] = []
+    # In parts: what was found so far is printed even if the time is over.
+    for seed in range(_KILLS // _KILLS_EACH):
+        argv = ["python3", "kills.py", host.place, str(_KILLS_EACH), str(seed), NEW["cpu.max"]]
+        done = host.guest.run(argv, env=host.environment, cwd=host.place, timeout=900)
+        assert done.returncode == 0, done
+        lines = [json.loads(line) for line in done.text.splitlines()]
+        kills += [line for line in lines if "number" in line]
+        say("seed", seed, lines[0], lines[-1], *(line for line in kills if not line["good"]))
     ends = Counter((line["at"] or "nothing", line["way"], line["end"] or "nothing") for line in kills)
     for (at, way, end), count in sorted(ends.items()):
         say(count, "killed after", at, "then", way, "->", end)
-    say(lines[0], lines[-1], "torn last lines:", sum(line["torn_line"] for line in kills))
-    assert [line for line in kills if not line["good"]] == []
-    assert len(kills) == _KILLS
+    between, torn = sum(not line["good"] for line in kills), sum(line["torn_end"] for line in kills)
+    say(len(kills), "kills; hosts in between:", between, "; journals torn:", torn, "; torn last lines that were cut off:",
+        sum(line["torn_line"] for line in kills))  # fmt: skip
+    assert (len(kills), between, torn) == (_KILLS, 0, 0)

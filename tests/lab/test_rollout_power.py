@@ -15,7 +15,7 @@ from cgroup_preflight.guest.process import GuestProcess, make_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
-from tests.lab.rollouts import CALM, NEW, OLD, QUOTA, Host, toml
+from tests.lab.rollouts import CALM, NEW, OLD, QUOTA, Host, said, toml
 
 pytestmark = pytest.mark.measured
 _CUTS = 12
@@ -123,6 +123,22 @@ def _booted(host: Host, label: str, say: Callable[..., None]) -> list[str]:
         f"{label}: journal {last or 'empty'}, first {at_first}, whole after {mixed}s, status {status[0]} {said[-1:]}, resume -> {end} {now}"
     )
     return wrong
+
+
+def test_a_finished_rollout_outlives_a_power_failure_and_a_start_of_the_host(
+    host: Host, start: Callable[..., Guest], tmp_path: Path, say: Callable[..., None]
+) -> None:
+    """Nobody syncs after the tool."""
+    assert host.apply()[0] == 0
+    _copy(_disk(host.guest), tmp_path / "disk")
+    with start(tmp_path / "disk") as guest:
+        again = Host(guest=guest)
+        say("after the start:", again.last(), _quotas(again), again.left())
+        assert _quotas(again) == (NEW["cpu.max"],) * 2
+        status, report = again.call("status")
+        say("after the start:", again.last(), _quotas(again), "status", status, said(report)[-1:])
+        assert (status, again.last()) == (0, "promoted")
+        assert again.is_new({"cpu.max": NEW["cpu.max"]})
 
 
 def test_a_power_failure_between_two_promotions_is_taken_back_by_the_next_start(

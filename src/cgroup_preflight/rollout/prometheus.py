@@ -12,7 +12,6 @@ from cgroup_preflight.config.rollout import Prometheus, Query
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.rollout.judge import Answer
 
-#: For all queries together: the timer of the manager must not take the time for that of a dead tool.
 _SECONDS = 15.0
 _SIZE_MAX = 1 << 20
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -25,11 +24,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def ask(server: Prometheus) -> tuple[Answer, ...]:
-    """The answers to all queries of the config, together within 15 seconds."""
+def ask(server: Prometheus, restore_after: float) -> tuple[Answer, ...]:
+    """The answers to all queries of the config, together within 15 seconds and a quarter of `restore_after`.
+
+    The timer of the manager must not take a server without an answer for a dead tool.
+    """
     # Without the proxy of the environment: the server is next to what it watches.
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-    seconds = max(_SECONDS / max(len(server.queries), 1), 0.5)
+    seconds = min(_SECONDS, restore_after / 4) / max(len(server.queries), 1)
     return tuple(_ask(opener, server.url, query, seconds) for query in server.queries)
 
 

@@ -118,16 +118,16 @@ class Runner:
             self._renewed = self._clock.monotonic()
 
     def _is_over(self) -> bool:
-        """Whether the timer or somebody at another terminal has ended the rollout; then the rollback has begun."""
+        """Whether the timer, somebody at another terminal or an OOM kill has ended the rollout; then the rollback has begun."""
         if self.state.phase in (*ENDS, Phase.RESTORING):
             return False
         if self._hands.was_restored():
-            self._roll_back("the manager's timer restored the old values: this tool gave no sign of life in time")
-            return True
-        if self._stop():
-            self._roll_back("rollout abort")
-            return True
-        return False
+            why = "the manager's timer restored the old values: this tool gave no sign of life in time"
+        else:
+            why = "rollout abort" if self._stop() else "; ".join(self._watcher.kills())
+        if why:
+            self._roll_back(why)
+        return bool(why)
 
     def _add(self, kind: str, **fields: object) -> State:
         return self._journal.add(kind, self._clock.wall(), **fields)
@@ -148,7 +148,7 @@ class Runner:
             + (", memory first" if stage.squeeze else "")
         )
         why = self._run_hook("before", stage)
-        if not why and self._was_taken():
+        if not why and (self._is_over() or self._was_taken(self._hands.values())):
             return
         why = why or self._hands.step(before, stage.values)
         if why:
@@ -161,11 +161,11 @@ class Runner:
             else:
                 self._add("verified", stage=number, effective=self._hands.effective())
 
-    def _was_taken(self) -> bool:
-        """Whether somebody else has changed a value or its persistent drop-in; then the rollback has begun."""
+    def _was_taken(self, now: Limits) -> bool:
+        """Whether somebody else has changed a value (`now`) or its persistent drop-in; then the rollback has begun."""
         taken = [
             f"{unit} {name}"
-            for unit, values in self._hands.values().items()
+            for unit, values in now.items()
             for name, value in values.items()
             if self._is_foreign(unit, name, value)
         ]
@@ -279,7 +279,8 @@ class Runner:
             if drift:
                 self._disagree(drift)
                 return False
-            if self._was_taken():
+            # These were just read; to ask the manager again would only delay the look for OOM kills.
+            if self._was_taken(stage.values):
                 return False
             self._renew()
             left = end - self._clock.monotonic()
@@ -360,7 +361,7 @@ class Runner:
             self._clock.sleep(_POLL)
 
     def _promote(self) -> None:
-        if self._was_taken():
+        if self._was_taken(self._hands.values()):
             return
         self._add("promote")
         self._arm()

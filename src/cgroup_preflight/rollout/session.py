@@ -20,19 +20,17 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.metrics.door import LiveDoor
-from cgroup_preflight.metrics.names import labels, slice_path
-from cgroup_preflight.metrics.tree import Scope, Tree
+from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
 from cgroup_preflight.rollout.hook import Hooks
-from cgroup_preflight.rollout.judge import Window
+from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.outcome import findings_of, present
 from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.saved import Saved, fields, saved_of
 from cgroup_preflight.rollout.systemd import Systemd
-from cgroup_preflight.rollout.watch import Watch
+from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
 
 _SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
@@ -141,7 +139,8 @@ def saved_in(path: str, found: journals.Read) -> Saved:
 
 def begun(prepared: Prepared, config: Rollout, host: Host, folder: str, say: Callable[[str], None]) -> journals.Journal:
     """Measures what is usual, and writes the first record of a new journal. Raises HostError."""
-    control = tuple(slice_path(f"{name}.slice") for name in config.control)
+    root = manager_root(prepared.units[0].cgroup)
+    control = tuple(root + slice_path(f"{name}.slice") for name in config.control)
     watch = _watch(host, [unit.cgroup for unit in prepared.units], control, config)
     baseline = _baseline(watch, config, say)
     rollout = new_name(journals.names(folder), time.time())
@@ -175,16 +174,14 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 def _watch(
     host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, saved: Saved | None = None
 ) -> Watch:
-    def ask() -> tuple[object, ...]:
+    def ask() -> tuple[Answer, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
-        return asked(config.prometheus)
+        return asked(config.prometheus, config.restore_after)
 
-    # The slices of a user's manager are in its unit, and their services one level below them.
-    inside = max((labels(path).unit.count("/") for path in units), default=0)
     return Watch(
-        Tree(LiveDoor(host.mount), Scope(depth=inside + 1 if inside else 0)), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
-        services=host.manager.services, ask=ask if config.prometheus.url else tuple,  # type: ignore[arg-type]
+        tree_of(host.mount, units[0]), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        services=host.manager.services, ask=ask if config.prometheus.url else None,
         killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip
 

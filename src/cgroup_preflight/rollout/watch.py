@@ -1,19 +1,39 @@
 """Reads the counters during a rollout: all cgroups for the windows, and a few files for what cannot wait."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, parsed
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.metrics.samples import Snapshot
-from cgroup_preflight.metrics.tree import Tree
+from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
 
+#: How often OOM kills are looked for while a Prometheus server is asked, which may take long to answer.
+_KILL_POLL = 0.1
+
+#: How many levels below `user@UID.service`: its slices, those in them, and their services.
+_USER_DEPTH = 8
+
+
+def manager_root(cgroup: str) -> str:
+    """Where the slices of a manager are, from the cgroup of one: empty for the system's, `user@UID.service` for a user's."""
+    return cgroup.removesuffix(slice_path(cgroup.rpartition("/")[2]))
+
+
+def tree_of(mount: str, cgroup: str) -> Tree:
+    """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
+    root = manager_root(cgroup)
+    return Tree(LiveDoor(mount), Scope(slices=(root,), depth=_USER_DEPTH) if root else None)
+
 
 class Watch:
-    """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server.
+    """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server if there is one.
 
     `killed` are the OOM kills by cgroup before the rollout, `states` the services as `states()` gave them then; without
     them, what was until the first sample does not count.
@@ -21,7 +41,7 @@ class Watch:
 
     def __init__(
         self, tree: Tree, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
-        services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] = tuple,
+        services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] | None = None,
         killed: Mapping[str, int] | None = None, states: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:  # fmt: skip
         self._tree, self._observer = tree, observer
@@ -52,6 +72,8 @@ class Watch:
         """As `Watcher.window`."""
         before = self._last
         assert before is not None
+        # First: an OOM kill while the server is asked is in this window.
+        answers = self._answers()
         now = self._tree.snapshot(full=True)
         states = Services(states=self._services(tuple(self._states.states)))
         found = window_of(
@@ -60,10 +82,21 @@ class Watch:
             self._watched,
             stalled_max=self._stalled_max,
             services=(self._states, states),
-            answers=self._ask(),
+            answers=answers,
         )
         self._last = now
         return found
+
+    def _answers(self) -> tuple[Answer, ...]:
+        """What the server says; nothing where an OOM kill came first, which decides without it."""
+        ask, found = self._ask, list[tuple[Answer, ...]]()
+        if ask is None:
+            return ()
+        asking = threading.Thread(target=lambda: found.append(ask()), name="prometheus", daemon=True)
+        asking.start()
+        while asking.is_alive() and not self.kills():
+            asking.join(_KILL_POLL)
+        return found[0] if found else ()
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""

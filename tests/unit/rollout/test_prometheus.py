@@ -63,7 +63,7 @@ def test_a_server_is_asked_and_sends_nobody_elsewhere():
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        found = ask(Prometheus(url=url, queries=(QUERY, Query(expression="elsewhere", operator=">", bound=0.0))))
+        found = ask(Prometheus(url=url, queries=(QUERY, Query(expression="elsewhere", operator=">", bound=0.0))), 60.0)
         server.shutdown()
     assert found[0].holds is True
     assert found[1].holds is None
@@ -75,7 +75,7 @@ def test_a_server_is_asked_and_sends_nobody_elsewhere():
 
 
 def test_no_server_is_an_error_and_no_success():
-    (found,) = ask(Prometheus(url="http://127.0.0.1:9", queries=(QUERY,)))
+    (found,) = ask(Prometheus(url="http://127.0.0.1:9", queries=(QUERY,)), 60.0)
     assert found.error
     assert found.holds is None
 
@@ -98,3 +98,13 @@ def test_a_server_that_speaks_no_http_is_an_error_and_no_success(said):
         thread.join(20)
     assert found.error
     assert found.holds is None
+
+
+@pytest.mark.parametrize(("restore_after", "each"), [(60.0, "7.5s"), (10.0, "1.25s")])
+def test_a_slow_server_does_not_look_like_a_dead_tool(restore_after, each):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ask(Prometheus(url=f"http://127.0.0.1:{server.server_port}", queries=(QUERY, QUERY)), restore_after)
+        server.shutdown()
+    assert [path.rpartition("timeout=")[2] for path in server.asked] == [each, each]

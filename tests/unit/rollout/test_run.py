@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,34 @@ def test_an_alarm_takes_back_at_once(game):
     assert state.reason == "an OOM kill in a.slice"
     assert game.is_old()
     assert began[1] - began[0] <= 2.0 if len(began) > 1 else True
+
+
+def test_an_oom_kill_during_a_hook_is_taken_back_before_the_next_value(game):
+    """Nobody looks while a hook runs."""
+    before = dict(game.manager.kernel["a.slice"])
+
+    def hook(when, _state, _stage):
+        if when == "before":
+            assert game.manager.kernel["a.slice"] == before
+            game.watcher.alarm.append("an OOM kill in a.slice")
+        return ""
+
+    game.hook = hook
+    assert game.play().reason == "an OOM kill in a.slice"
+    assert game.is_old()
+    assert "verified" not in [record["kind"] for record in journals.read(game.path).records]
+
+
+def test_an_oom_kill_after_the_last_sample_of_the_soak_is_never_promoted(game):
+    def said(line):
+        records = journals.read(game.path).records
+        if sum(record["kind"] == "judged" for record in records) == len(game.stages) + 1:
+            game.watcher.alarm.append("an OOM kill in a.slice")
+
+    game.said = SimpleNamespace(append=said)
+    assert game.play().reason == "an OOM kill in a.slice"
+    assert game.is_old()
+    assert "promote" not in [record["kind"] for record in journals.read(game.path).records]
 
 
 def test_no_numbers_pause_and_are_taken_back_at_the_deadline(game):

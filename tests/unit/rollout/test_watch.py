@@ -1,26 +1,28 @@
 """The samples of a rollout, from a tree of files that stands for the kernel's."""
 
+import threading
+
 import pytest
 
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
-from cgroup_preflight.metrics.door import LiveDoor
-from cgroup_preflight.metrics.tree import Tree
-from cgroup_preflight.rollout.watch import Watch
+from cgroup_preflight.rollout.judge import Answer
+from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
 
 
 class Host:
     """Two slices with a service each; `states` is what the manager says."""
 
-    def __init__(self, folder) -> None:
-        self.folder = folder
+    def __init__(self, folder, root="") -> None:
+        self.folder, self.root = folder, root
         self.states = {}
+        (folder / root).mkdir(parents=True, exist_ok=True)
         for path in ("", "api.slice", "api.slice/a.service", "db.slice", "db.slice/d.service"):
-            (folder / path).mkdir(exist_ok=True)
+            (folder / root / path).mkdir(exist_ok=True)
             self.write(path)
 
     def write(self, path, kills=0, throttled=0, periods=0, waiting=0):
-        folder = self.folder / path
+        folder = self.folder / self.root / path
         (folder / "cgroup.procs").write_text("")
         (folder / "cgroup.stat").write_text("nr_descendants 1\nnr_dying_descendants 0\n")
         (folder / "memory.events").write_text(f"low 0\nhigh 0\nmax 0\noom 0\noom_kill {kills}\n")
@@ -30,12 +32,16 @@ class Host:
     def services(self, units):
         return {unit: self.states.get(unit, {"ActiveState": "active", "NRestarts": "0"}) for unit in units}
 
+    @property
+    def _base(self):
+        return f"/{self.root}" if self.root else ""
+
     def watch(self, **more):
         mount = str(self.folder)
         return Watch(
-            Tree(LiveDoor(mount)),
+            tree_of(mount, f"{self._base}/api.slice"),
             Observer(LiveFs(), mount),
-            ["/api.slice"],
+            [f"{self._base}/api.slice"],
             [],
             stalled_max=0.1,
             services=self.services,
@@ -59,6 +65,26 @@ def test_a_window_has_the_numbers_since_the_last_one(host):
     assert watch.alarms() == ()
 
 
+def test_the_slices_of_a_users_manager_have_numbers(tmp_path):
+    """For the system's manager they are inside of a service, where the exporter does not look."""
+    host = Host(tmp_path, "user.slice/user-1000.slice/user@1000.service")
+    for path in ("user.slice/user-1000.slice", "user.slice"):
+        (tmp_path / path / "cpu.stat").write_text("usage_usec 1\n")
+    watch = host.watch()
+    watch.begin()
+    host.write("api.slice", throttled=30, periods=60)
+    host.states["a.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+    window = watch.window()
+    assert (window.void, window.throttled, set(window.neighbours)) == ("", 0.5, {"db.slice"})
+    assert window.at_once == ("a.service failed",)
+
+
+def test_the_root_of_a_manager_is_where_its_slices_are():
+    assert manager_root("/api.slice/api-x.slice") == ""
+    user = "/user.slice/user-1000.slice/user@1000.service"
+    assert manager_root(f"{user}/api.slice/api-x.slice") == user
+
+
 def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
     watch = host.watch()
     watch.begin()
@@ -68,6 +94,29 @@ def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
     assert host.watch(killed={"/api.slice": 0}).alarms() == ("1 OOM kill in api.slice",)
     assert host.watch(killed={"/api.slice": 1}).alarms() == ()
     assert host.watch(killed={"/api.slice": 5}).alarms() == (), "another cgroup since then"
+
+
+def test_an_oom_kill_ends_the_wait_for_a_silent_server_and_is_in_its_window(host):
+    answered = threading.Event()
+
+    def silent():
+        host.write("api.slice", kills=1)
+        assert answered.wait(60)
+        return (Answer(query="up"),)
+
+    watch = host.watch(ask=silent)
+    watch.begin()
+    window = watch.window()
+    answered.set()
+    assert window.at_once == ("1 OOM kill in api.slice",)
+    assert window.answers == ()
+
+
+def test_a_server_that_answers_is_in_the_window(host):
+    watch = host.watch(ask=lambda: (Answer(query="up", value=1.0, holds=True),))
+    watch.begin()
+    assert [answer.value for answer in watch.window().answers] == [1.0]
+    assert watch.window().at_once == ()
 
 
 def test_a_kill_in_a_neighbour_is_no_alarm(host):
