@@ -22,9 +22,8 @@ from cgroup_preflight.rollout.stages import Stage
 
 #: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
 _VERIFY_SECONDS = 10.0
-_POLL = 0.25
-#: How often OOM kills are looked for.
-_KILL_POLL = 0.1
+#: How often the host is looked at, and how often for OOM kills.
+_POLL, _KILL_POLL = 0.25, 0.1
 #: How often a restoration is tried before the rollout is stuck, and seconds after a try without an answer.
 _RESTORES, _RESTORE_PAUSE = 3, 5.0
 

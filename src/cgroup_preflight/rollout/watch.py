@@ -96,7 +96,9 @@ class Watch:
         asking.start()
         while asking.is_alive() and not self.kills():
             asking.join(_KILL_POLL)
-        return found[0] if found else ()
+        if found or self.kills():
+            return found[0] if found else ()
+        return (Answer(query="all queries", error="asking the server ended without an answer"),)
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""

@@ -94,7 +94,7 @@ def test_a_server_that_speaks_no_http_is_an_error_and_no_success(said):
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        (found,) = ask(Prometheus(url=f"http://127.0.0.1:{server.getsockname()[1]}", queries=(QUERY,)))
+        (found,) = ask(Prometheus(url=f"http://127.0.0.1:{server.getsockname()[1]}", queries=(QUERY,)), 60.0)
         thread.join(20)
     assert found.error
     assert found.holds is None

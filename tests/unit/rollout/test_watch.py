@@ -144,3 +144,15 @@ def test_a_service_that_failed_while_no_tool_ran_is_an_alarm(host):
     later = host.watch(states=known)
     later.begin()
     assert later.alarms() == ("a.service failed",)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_question_that_ends_without_an_answer_is_an_error_and_no_success(host):
+    def broken():
+        raise RuntimeError("a defect")
+
+    watch = host.watch(ask=broken)
+    watch.begin()
+    (answer,) = watch.window().answers
+    assert answer.error
+    assert answer.holds is None
