@@ -42,6 +42,7 @@ _STRICTER = {
     "a unit longer than a day": r"\d(w|M|y|weeks?|months?|years?)$",
     "8E and more, which no kernel counts": r"^(8|15)E$|^9223372036854775808$|^18446744073709551615$",
     "a list with empty places": r"^,|,,|,$",
+    "a list of which systemd 262 takes what it can read": r"^\d+ - \d+$|,[a-z]+$",
     "quotes": r"^['\"].*['\"]$",
 }
 
