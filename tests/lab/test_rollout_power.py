@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +60,27 @@ def _from(disk: Path) -> Callable[[GuestSpec, RootImage], GuestProcess]:
 
 def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--sparse=always", str(source), str(target)], check=True, timeout=60)
+
+
+def _power_cut(guest: Guest, target: Path) -> None:
+    """Copies the disk of a guest while it stands still: a copy of what is written meanwhile would be torn."""
+    disk = _disk(guest)
+    found = [int(item.name) for item in Path("/proc").iterdir() if item.name.isdigit() and _is_of(item, disk)]
+    assert found
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        _copy(disk, target)
+    finally:
+        for pid in found:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_of(process: Path, disk: Path) -> bool:
+    try:
+        return str(disk).encode() in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _disk(guest: Guest) -> Path:
@@ -130,7 +152,7 @@ def test_a_finished_rollout_outlives_a_power_failure_and_a_start_of_the_host(
 ) -> None:
     """Nobody syncs after the tool."""
     assert host.apply()[0] == 0
-    _copy(_disk(host.guest), tmp_path / "disk")
+    _power_cut(host.guest, tmp_path / "disk")
     with start(tmp_path / "disk") as guest:
         again = Host(guest=guest)
         say("after the start:", again.last(), _quotas(again), again.left())
@@ -150,7 +172,7 @@ def test_a_power_failure_between_two_promotions_is_taken_back_by_the_next_start(
     )
     assert done.returncode == -9, done
     assert host.last() == "promote"
-    _copy(_disk(host.guest), tmp_path / "disk")
+    _power_cut(host.guest, tmp_path / "disk")
     with start(tmp_path / "disk") as guest:
         again = Host(guest=guest)
         assert set(_quotas(again)) == {OLD["cpu.max"], NEW["cpu.max"]}, "one slice has its new values"
@@ -180,7 +202,7 @@ def test_a_power_failure_at_any_moment_ends_wholly_old_or_wholly_new(
         else:
             host.wait_for("promote")
             time.sleep(chance.uniform(0.0, 2.0))
-        _copy(_disk(host.guest), tmp_path / "disk")
+        _power_cut(host.guest, tmp_path / "disk")
         host.guest.wait(running, timeout=120)
         with start(tmp_path / "disk") as guest:
             wrong += _booted(Host(guest=guest), f"cut {number}", say)
