@@ -11,20 +11,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.command import stop
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
 from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
-    import subprocess
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from cgroup_preflight.host.command import LiveRunner
+    from cgroup_preflight.host.command import Running
+    from cgroup_preflight.host.door import Door, Fifo, Files
 else:
     Protocol = object
 
@@ -55,9 +55,9 @@ class Payloads(Protocol):
 class _Lines:
     """The lines for payloads, through a FIFO for each."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._asks: dict[str, int] = {}
+    def __init__(self, files: "Files", folder: str) -> None:
+        self._files, self._folder = files, folder
+        self._asks: dict[str, Fifo] = {}
         self._counts: dict[str, int] = {}
 
     def file(self, name: str, kind: str) -> str:
@@ -65,37 +65,31 @@ class _Lines:
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
-        os.mkfifo(path, 0o600)
-        # For reading too, so that neither side waits for the other when it opens its end.
-        self._asks[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._asks[name] = self._files.fifo(path)
         return path
 
     def ask(self, name: str, line: str) -> None:
-        os.write(self._asks[name], f"{line}\n".encode())
+        self._asks[name].write(line)
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def is_idle(self, name: str) -> bool:
         """Whether a payload has answered all that it was asked."""
-        try:
-            with open(self.file(name, "out"), encoding="utf-8", errors="replace") as file:
-                return file.read().count("{'over'") == self._counts.get(name, 0)
-        except OSError:
-            return False
+        said = self._files.data(self.file(name, "out"))
+        return isinstance(said, Known) and said.value.count(b"{'over'") == self._counts.get(name, 0)
 
     def close(self, name: str) -> None:
-        handle = self._asks.pop(name, -1)
-        if handle >= 0:
-            os.close(handle)
+        if (fifo := self._asks.pop(name, None)) is not None:
+            fifo.close()
 
 
 class ServicePayloads:
     """Payloads as services of the engine, as `user` (uid, gid); `slices` are the cgroups of slices by unit."""
 
     def __init__(
-        self, engine: Engine, slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
+        self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
     ) -> None:  # fmt: skip
         self._engine, self._slices, self._user = engine, slices, user
-        self._lines = _Lines(folder)
+        self._lines = _Lines(files, folder)
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -124,15 +118,15 @@ class MovedPayloads:
     One that has answered stays where it is, until it is moved again for the next unit.
     """
 
-    def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
-        self._engine, self._observer, self._programs = engine, observer, programs
+    def __init__(self, engine: Engine, observer: Observer, door: "Door", scope: str, folder: str) -> None:
+        self._engine, self._observer, self._programs = engine, observer, door.programs
         self._scope = scope
         # No dash: the slice is next to that of the run, and not in it.
         self._waiting = f"{scope}_wait.slice"
-        self._lines = _Lines(folder)
+        self._lines = _Lines(door.files, folder)
         self._cgroups: dict[str, str] = {}
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
-        self._begun: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
 
     def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
@@ -150,7 +144,7 @@ class MovedPayloads:
         """Ends all."""
         for name, process in self._begun.items():
             self._lines.close(name)
-            stop(process)
+            self._programs.stop(process)
         self._begun.clear()
 
     @contextmanager
@@ -184,7 +178,7 @@ class MovedPayloads:
     def output(self, item: ProbeUnit) -> str:
         return self._lines.file(self._names[item.unit], "out")
 
-    def _process(self, item: ProbeUnit) -> "subprocess.Popen[bytes]":
+    def _process(self, item: ProbeUnit) -> "Running":
         return self._begun[self._names[item.unit]]
 
     def _start(self, item: ProbeUnit) -> None:
@@ -204,4 +198,4 @@ class MovedPayloads:
         if not name or (self._lines.is_idle(name) and self._begun[name].poll() is None):
             return
         self._lines.close(name)
-        stop(self._begun.pop(name))
+        self._programs.stop(self._begun.pop(name))

@@ -2,8 +2,6 @@
 
 import os
 import resource
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -84,8 +82,8 @@ def smoke(
     else:
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
-        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
-        before_start=_drop_caches if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
+        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
     )  # fmt: skip
 
 
@@ -106,8 +104,8 @@ def prove(
         say(f"removed what a crashed run left behind ({left})")
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
     scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
-    with _folder(run_name, stays=inside) as folder, scope as run:
-        output, longest = "" if _reads_log(engine, inside=inside) else folder, _longest(plan)
+    with _folder(door, run_name, stays=inside) as folder, scope as run:
+        output, longest = "" if _reads_log(engine, door, inside=inside) else folder, _longest(plan)
         launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
@@ -115,18 +113,18 @@ def prove(
         before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
         services = Services(engine, observer, run.cgroups, say, door, inside=inside)
-        capacity = _capacity(facts)
+        capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
-        with _moved(MovedPayloads(engine, observer, door.programs, run_name, folder) if moves else None) as moved:
+        with _moved(MovedPayloads(engine, observer, door, run_name, folder) if moves else None) as moved:
             meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
-            runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
+            payloads = moved or ServicePayloads(engine, door.files, run.cgroups, folder, user)
+            runner = Probes(engine, observer, door, run.cgroups, facts.mount_point, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
-            with started_traces(engine, door.clock, traced, run_name, folder) as finish:
+            with started_traces(engine, door, traced, run_name, folder) as finish:
                 pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
             weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers,
@@ -192,25 +190,24 @@ def _policed(plan: Plan, engine: Engine, numbers: HostNumbers) -> tuple[Finding,
 
 
 @contextmanager
-def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
+def _folder(door: Door, run_name: str, *, stays: bool) -> Iterator[str]:
     """A private folder for the output of units; gone at the end, after a crash with the next run."""
-    folder = tempfile.mkdtemp(prefix=f"{run_name}-")
+    folder = door.files.private_folder(f"{run_name}-")
     try:
         yield folder
     finally:
         if not stays:
-            shutil.rmtree(folder, ignore_errors=True)
+            door.files.remove_private(f"{run_name}-")
 
 
-def _drop_caches() -> None:
+def _drop_caches(door: Door) -> None:
     """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
 
     The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
     (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
     """
-    os.sync()
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-        file.write("3")
+    door.files.sync()
+    door.files.write_attribute("/proc/sys/vm/drop_caches", "3")
 
 
 def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:
@@ -219,12 +216,14 @@ def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expecte
     return (*chain, (service.unit, expectations(service.settings, numbers)))
 
 
-def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
+def _run_as(facts: Facts, choice: EngineChoice, door: Door) -> tuple[int, int] | None:
     """Through sudo the programs run as the caller: a pull request gets no more rights than its job has."""
     if not choice.sudo:
         return None
-    uid = value_or(facts.uid, os.geteuid())
-    return uid, os.getegid()
+    ids = value_or(door.files.pieces("/proc/self/status", ("Gid:",), "\n"), ())
+    words = "".join(ids).split()
+    uid = value_or(facts.uid, 0)
+    return uid, int(words[2]) if len(words) > 2 else uid
 
 
 def _longest(plan: Plan) -> float:
@@ -268,23 +267,26 @@ def _can_be_traced(seen: ServiceEvidence) -> bool:
     )
 
 
-def _capacity(facts: Facts) -> Capacity:
+def _capacity(facts: Facts, door: Door) -> Capacity:
     meminfo = value_or(facts.meminfo, {})
     return Capacity(
-        cpus=len(os.sched_getaffinity(0)), available_bytes=meminfo.get("MemAvailable", 0),
+        cpus=len(door.processes.cpus()), available_bytes=meminfo.get("MemAvailable", 0),
         swap_bytes=meminfo.get("SwapFree", 0),
     )  # fmt: skip
 
 
-def _reads_log(engine: Engine, *, inside: bool) -> bool:
+def _reads_log(engine: Engine, door: Door, *, inside: bool) -> bool:
     """Whether the output of services is read from the journal."""
-    return not inside and engine.has_journal and (not engine.user or _reads_journal())
+    return not inside and engine.has_journal and (not engine.user or _reads_journal(door))
 
 
-def _reads_journal() -> bool:
+def _reads_journal(door: Door) -> bool:
     """Whether an ordinary user can read the journal here: one file of it is enough to tell."""
+    files = door.files
     for top in ("/var/log/journal", "/run/log/journal"):
-        for folder, _, names in os.walk(top):
-            if any(os.access(os.path.join(folder, name), os.R_OK) for name in names if name.endswith(".journal")):
+        # journald keeps its files in a folder named by the machine's id (systemd-journald.service(8)).
+        for folder in (f"{top}/{name}" for name in value_or(files.names(top), ())):
+            names = value_or(files.names(folder), ())
+            if any(files.readable(f"{folder}/{name}") for name in names if name.endswith(".journal")):
                 return True
     return False

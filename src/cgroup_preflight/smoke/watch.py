@@ -182,6 +182,9 @@ class _Clock(Clock):
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
+    def own_cpu(self) -> float:
+        return self._clock.own_cpu()
+
     def sleep(self, seconds: float) -> None:
         def nap(piece: float) -> tuple[int, ...]:
             self._clock.sleep(piece)
@@ -196,6 +199,15 @@ class _Processes(Processes):
     def __init__(self, watch: Watch, processes: Processes) -> None:
         self._watch, self._processes = watch, processes
 
+    def own(self) -> int:
+        return self._processes.own()
+
+    def cpus(self) -> frozenset[int]:
+        return self._processes.cpus()
+
+    def count_cpus(self) -> int:
+        return self._processes.count_cpus()
+
     def open(self, pid: int) -> int | None:
         return self._processes.open(pid)
 
@@ -205,5 +217,5 @@ class _Processes(Processes):
     def signal(self, handle: int, number: "signal.Signals") -> None:
         self._processes.signal(handle, number)
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
-        return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece))
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
+        return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece, pipes))

@@ -65,6 +65,9 @@ class Files:
         }
         return Known(value=tuple(sorted(found)), source=path) if found else Missing(source=path, why=Why.ABSENT)
 
+    def status(self, path: str) -> Reading[Status]:
+        return Known(value=Status(size=7, mode=0, uid=0, gid=0, time=0.0), source=path)
+
     def read_only(self, path: str) -> Reading[bool]:
         return Known(value=False, source=path)
 
@@ -161,7 +164,7 @@ class Units:
 
 
 def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> AbstractContextManager[Finish]:
-    return started_traces(cast("Engine", units), cast("Clock", Machine()), launches, "cgpf00", str(folder))
+    return started_traces(cast("Engine", units), Machine().door(), launches, "cgpf00", str(folder))
 
 
 def launch_in(slice_name: str, folder: str = "/") -> Launch:
@@ -305,7 +308,7 @@ def test_what_is_said_before_the_run_is_about_each_service() -> None:
 
 @pytest.fixture
 def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
-    monkeypatch.setattr(go_view, "read", lambda _path: INFO)
+    monkeypatch.setattr(go_view, "read_image", lambda _image: INFO)
     top = "/sys/fs/cgroup"
     return Files(
         {
