@@ -18,7 +18,7 @@ from cgroup_preflight.plan.unitfile import run_files
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock, Door
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: Every name of a run begins so.
 PREFIX = "cgpf"
@@ -174,13 +174,13 @@ def _is_orphan(door: "Door", path: str) -> bool:
     return _start_time(door.files, int(owner[1])) != owner[2]
 
 
-def _start_time(files: "LiveFs", pid: int) -> str:
+def _start_time(files: "MachineFs", pid: int) -> str:
     """Field 22 of /proc/PID/stat: with the number it names a process for good; empty when the process has ended."""
     words = value_or(files.data(f"/proc/{pid}/stat"), b"").rpartition(b")")[2].split()
     return words[19].decode() if len(words) > 19 else ""
 
 
-def _namespace(files: "LiveFs") -> str:
+def _namespace(files: "MachineFs") -> str:
     return re.sub(r"\D", "", value_or(files.link("/proc/self/ns/pid"), "")) or "0"
 
 

@@ -22,7 +22,7 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.engines.unit_words import refusal, unmet
-from cgroup_preflight.host.command import Completed, stop
+from cgroup_preflight.host.command import Completed, Running
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -44,10 +44,11 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
     return {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if choice.name == "user" else {}
 
 
-def private_bus(choice: EngineChoice) -> "Bus | None":
+def private_bus(choice: EngineChoice, door: "Door") -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
-    usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
-    return bus.Connection() if usable else None
+    if choice.name != "systemd" or choice.sudo or door.manager is None or not door.manager.usable():
+        return None
+    return bus.Connection(door.manager.connect)
 
 
 class Manager:
@@ -369,17 +370,17 @@ class Manager:
         done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
 
-    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
+    def follow(self, invocation: str) -> Running:
         """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
         return self._programs.start(
             (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
              f"_SYSTEMD_INVOCATION_ID={invocation}")
         )  # fmt: skip
 
-    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+    def end_follow(self, process: Running) -> None:
         """Ends `follow`; a process of sudo takes its signal from root only."""
         if self._sudo and process.poll() is None:
             self._programs.run((*self._prefix, "kill", "-TERM", str(process.pid)))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
-        stop(process)
+        self._programs.stop(process)

@@ -185,6 +185,12 @@ class _Clock(Clock):
     def own_cpu(self) -> float:
         return self._clock.own_cpu()
 
+    def uptime(self) -> float:
+        return self._clock.uptime()
+
+    def wall(self) -> float:
+        return self._clock.wall()
+
     def sleep(self, seconds: float) -> None:
         def nap(piece: float) -> tuple[int, ...]:
             self._clock.sleep(piece)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.output import Output
-from cgroup_preflight.host.local_files import LocalFiles
+from cgroup_preflight.host.local import LocalFiles
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -483,6 +483,7 @@ def test_files_that_cannot_be_written_are_an_error(folder):
 
 def test_an_attribute_is_written_where_that_is_allowed(folder, tmp_path):
     manager = Played().manager(folder)
+    (tmp_path / "memory.high").write_text("")
     manager.write_attribute(f"{tmp_path}/memory.high", "max")
     assert (tmp_path / "memory.high").read_text() == "max"
     manager.write_attribute(f"{tmp_path}/none/memory.high", "max")

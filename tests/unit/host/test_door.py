@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from cgroup_preflight.host.door import Clock, Processes
+from cgroup_preflight.host.local import LocalClock, LocalProcesses
 
 
 def test_the_clock_is_monotonic_and_sleeps():
-    clock = Clock()
+    clock = LocalClock()
     before = clock.monotonic()
     clock.sleep(0.01)
     assert clock.monotonic() - before >= 0.01
@@ -20,7 +20,7 @@ def test_the_clock_is_monotonic_and_sleeps():
 
 @pytest.mark.starts_processes
 def test_a_process_is_signalled_and_waited_for_by_its_handle():
-    processes = Processes()
+    processes = LocalProcesses()
     with subprocess.Popen(("sleep", "60")) as child:
         handle = processes.open(child.pid)
         assert handle is not None
@@ -35,13 +35,13 @@ def test_a_process_is_signalled_and_waited_for_by_its_handle():
 
 
 def test_a_process_that_does_not_exist_has_no_handle():
-    assert Processes().open((1 << 22) + 1) is None
+    assert LocalProcesses().open((1 << 22) + 1) is None
 
 
 def test_a_pipe_is_waited_for_as_well():
     reading, writing = os.pipe()
-    assert not Processes().wait([reading], 0)
+    assert not LocalProcesses().wait([reading], 0)
     os.write(writing, b"x")
-    assert Processes().wait([reading], 1) == [reading]
+    assert LocalProcesses().wait([reading], 1) == [reading]
     os.close(reading)
     os.close(writing)

@@ -19,7 +19,8 @@ from cgroup_preflight.engines.base import Engine, Launch, Phase
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.door import Clock, Door
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.door import Status as FileStatus
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke import go_view
@@ -65,8 +66,8 @@ class Files:
         }
         return Known(value=tuple(sorted(found)), source=path) if found else Missing(source=path, why=Why.ABSENT)
 
-    def status(self, path: str) -> Reading[Status]:
-        return Known(value=Status(size=7, mode=0, uid=0, gid=0, time=0.0), source=path)
+    def status(self, path: str) -> Reading[FileStatus]:
+        return Known(value=FileStatus(size=7, mode=0, uid=0, gid=0, time=0.0), source=path)
 
     def read_only(self, path: str) -> Reading[bool]:
         return Known(value=False, source=path)

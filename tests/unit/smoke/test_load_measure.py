@@ -1,7 +1,6 @@
 """The load probe on a machine that is played: files of cgroups that grow while the clock runs, and payloads that answer."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
