@@ -141,7 +141,7 @@ def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callab
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), run.config.path, tiny=run.config.allow_tiny_limits)
     door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
-    engine = Manager(context.engine, door, private_bus(context.engine, door), uid=0, systemd=systemd)
+    engine = Manager(context.engine, door, private_bus(context.engine, door.manager), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     machine = Machine(

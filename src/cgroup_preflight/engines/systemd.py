@@ -29,6 +29,7 @@ from cgroup_preflight.plan.model import UnitFile
 if TYPE_CHECKING:
     from cgroup_preflight.engines.bus import Bus
     from cgroup_preflight.host.door import Door
+    from cgroup_preflight.host.door import Manager as ManagerLine
 
 #: A manager that starts many units on a slow machine has let systemctl wait for more than half a minute.
 _TIMEOUT = 90.0
@@ -44,11 +45,11 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
     return {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if choice.name == "user" else {}
 
 
-def private_bus(choice: EngineChoice, door: "Door") -> "Bus | None":
+def private_bus(choice: EngineChoice, manager: "ManagerLine | None") -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
-    if choice.name != "systemd" or choice.sudo or door.manager is None or not door.manager.usable():
+    if choice.name != "systemd" or choice.sudo or manager is None or not manager.usable():
         return None
-    return bus.Connection(door.manager.connect)
+    return bus.Connection(manager.connect)
 
 
 class Manager:

@@ -1,6 +1,7 @@
 """The proof of the Go runtime's choice: what is read of a process, the trace, and the judgement. No kernel needed."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.base import Engine, Launch, Phase
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.host.cgroup import Observer
@@ -414,9 +416,10 @@ def test_an_address_space_without_a_limit(go_process: Files) -> None:
     assert seen.address_space is None
 
 
-def test_a_program_that_is_no_go_program_is_not_looked_into(tmp_path: Path) -> None:
-    files = Files({})
-    assert (
-        go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 5_000_000, UNIT, ReadyTest(kind=ReadyKind.EXIT))
-        is None
-    )
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_program_that_is_no_go_program_is_not_looked_into(ended: bool) -> None:
+    """One that has ended, and that of this test, Python."""
+    pid = 5_000_000 if ended else os.getpid()
+    door = local_door({})
+    test = ReadyTest(kind=ReadyKind.EXIT)
+    assert go_view.look(door, Observer(door.files, "/sys/fs/cgroup"), pid, UNIT, test) is None
