@@ -141,7 +141,7 @@ class LocalFiles(LiveFs):
     def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
         """As `Files.tail`."""
         try:
-            # Often asked, and seldom is there something: one call then.
+            # Asked often, and seldom has it grown: one call then.
             if os.stat(path).st_size <= offset:
                 return Known(value=b"", source=path)
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
