@@ -4,7 +4,7 @@ A limit can be lifted and put back between two readings. Where the run waits it 
 through descriptors that were opened before anything of the services ran.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -84,6 +84,11 @@ class _Level:
                 if all((change.attribute, change.text) != (known.attribute, known.text) for known in self.changes):
                     self.changes.append(change)
 
+    def files(self) -> Iterator[tuple[str, str]]:
+        """What a sample reads."""
+        names = self._first if self.quota is None else (*self._first, "cpu.stat")
+        return ((self.cgroup, name) for name in names)
+
     def used(self) -> int | None:
         """CPU time in microseconds, where it has a quota."""
         if self.quota is None:
@@ -130,12 +135,14 @@ class Watch:
         self._gap = max(self._gap, now - self._last)
         self._last = now
         self._samples += 1
+        self._observer.prefetch(place for level in self._levels.values() for place in level.files())
         used = [(level, number) for level in self._levels.values() if (number := level.used()) is not None]
         after = self._clock.monotonic()
         for level, number in used:
             level.compare(number, now, after)
         for level in self._levels.values():
             level.sample(now - self._begun)
+        self._observer.forget()
         self._also()
         after = self._clock.monotonic()
         # On a busy machine a sample waits for the CPU; that is no work of its own.

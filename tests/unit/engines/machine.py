@@ -214,6 +214,11 @@ class Machine(LocalFiles):
         except OSError:
             return None
 
+    def exists(self, path: str) -> Reading[bool]:
+        if path.startswith(MOUNT):
+            return Known(value=path.removeprefix(MOUNT) in self.cgroups, source=path)
+        return super().exists(path)
+
     def page_size(self) -> Reading[int]:
         return Known(value=4096, source="page size")
 
