@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, value_or
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.hold import wait_until
@@ -36,6 +36,15 @@ def new_name() -> str:
     """A name that no other run on this host has; one word, so that it nests nowhere."""
     # Not `secrets`: it loads OpenSSL, which takes longer than the name is worth.
     return PREFIX + os.urandom(6).hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """What a guard ends: the run `scope`, its private `folder`, and its unit files in `unit_folder`."""
+
+    scope: str
+    folder: str
+    unit_folder: str
 
 
 class RunScope:
@@ -118,7 +127,7 @@ def _owned(file: UnitFile, scope: str, door: "Door") -> UnitFile:
     if file.path != f"{scope}.slice":
         return file
     pid = door.processes.own()
-    owner = f"# owner: pid {pid} started {_start_time(door.files, pid)} namespace {_namespace(door.files)}\n"
+    owner = f"# owner: pid {pid} started {start_time(door.files, pid)} namespace {_namespace(door.files)}\n"
     return UnitFile(path=file.path, content=owner + file.content)
 
 
@@ -171,10 +180,10 @@ def _is_orphan(door: "Door", path: str) -> bool:
     owner = _OWNER.match(value_or(door.files.read(path), ""))
     if owner is None or owner[3] != _namespace(door.files):
         return door.clock.wall() - status.value.time > _FOREIGN_AGE_SECONDS
-    return _start_time(door.files, int(owner[1])) != owner[2]
+    return start_time(door.files, int(owner[1])) != owner[2]
 
 
-def _start_time(files: "MachineFs", pid: int) -> str:
+def start_time(files: "MachineFs", pid: int) -> str:
     """Field 22 of /proc/PID/stat: with the number it names a process for good; empty when the process has ended."""
     words = value_or(files.data(f"/proc/{pid}/stat"), b"").rpartition(b")")[2].split()
     return words[19].decode() if len(words) > 19 else ""

@@ -98,7 +98,7 @@ class Observer:
         self._fs.prefetch(f"/proc/{pid}/{name}" for pid, names in wanted for name in names)
 
     def forget(self) -> None:
-        """Leaves out what `prefetch` read and nobody asked for."""
+        """From now on every read asks the machine again, also where `prefetch` read the file."""
         self._fs.forget()
 
     def hold(self, cgroup: str, attributes: Iterable[str]) -> None:

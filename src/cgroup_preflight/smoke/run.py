@@ -3,13 +3,13 @@
 import os
 import resource
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.reading import value_or
-from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
@@ -45,6 +45,9 @@ from cgroup_preflight.smoke.recommended import excused
 from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
+if TYPE_CHECKING:
+    from cgroup_preflight.smoke.elsewhere import Carried, Elsewhere
+
 Say = Callable[[str], None]
 #: The longest that one service makes another one wait, on a busy machine.
 _TURN_SECONDS = 10.0
@@ -62,16 +65,17 @@ class SmokeResult:
 
 def smoke(
     config: Config, shipped: Plan, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say,
-    *, inside: bool = False,
+    *, inside: bool = False, door: Door | None = None, carried: "Carried | None" = None,
 ) -> SmokeResult:  # fmt: skip
     """Runs the services of a plan (or those in `names`) and a probe for each distinct limit, on this machine.
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
-    guest, which ends with the run, nothing is removed, and the output of services stays in files.
+    guest, which ends with the run, nothing is removed, and the output of services stays in files. On the machine behind
+    `door`, with the files `carried` there: `facts` and `choice` are its own.
     """
     _allow_files()
     uid = value_or(facts.uid, 0)
-    door = local_door(bus_environment(choice, uid))
+    door = door or local_door(bus_environment(choice, uid))
     numbers = replace(host_numbers(facts), devices=devices_of(shipped, door.files))
     engine = make_engine(choice, facts, door, numbers)
     ready.prepare(item.smoke.ready for item in config.services)
@@ -84,60 +88,96 @@ def smoke(
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
         before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
 
 def prove(
     config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
     user: tuple[int, int] | None = None, inside: bool = False, before_start: Callable[[], None] = lambda: None,
-    moves: bool = False,
+    moves: bool = False, elsewhere: "Elsewhere | None" = None,
 ) -> SmokeResult:  # fmt: skip
     """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid).
 
     `before_start` is called once, right before the first service starts. With `moves` the payloads of probes start while
-    the services run, and are moved to where they push (`smoke.payloads`).
+    the services run, and are moved to where they push (`smoke.payloads`). `elsewhere`: the machine is another one.
     """
     run_name = run_scope.new_name()
-    plan = scoped(shipped, run_name, in_place=inside)
-    observer = Observer(door.files, facts.mount_point)
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
+    with _folder(door, run_name, stays=inside) as folder, ExitStack() as stack:
+        if elsewhere is not None:
+            guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
+            there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
+            door, config, shipped = there.door, there.config, there.plan
+        plan = scoped(shipped, run_name, in_place=inside)
+        run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
+                   user=user, inside=inside)  # fmt: skip
+        return _proved(run, say, before_start, moves=moves)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What one run is made of."""
+
+    config: Config
+    plan: Plan
+    facts: Facts
+    engine: Engine
+    door: Door
+    name: str
+    folder: str
+    user: tuple[int, int] | None
+    inside: bool
+
+
+def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
+    config, plan, facts, engine, door = run.config, run.plan, run.facts, run.engine, run.door
+    inside, folder, mount = run.inside, run.folder, run.facts.mount_point
+    observer = Observer(door.files, mount)
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
-    scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
-    with _folder(door, run_name, stays=inside) as folder, scope as run:
+    with run_scope.run_scope(engine, door, plan, run.name, mount, stays=inside) as scope:
         output, longest = "" if _reads_log(engine, door, inside=inside) else folder, _longest(plan)
-        launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
+        launches = {item.unit: _launch(item, config, run.user, output, longest) for item in plan.services}
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
         before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
-        services = Services(engine, observer, run.cgroups, say, door, inside=inside)
+        services = Services(engine, observer, scope.cgroups, say, door, inside=inside)
         capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
-        with _moved(MovedPayloads(engine, observer, door, run_name, folder) if moves else None) as moved:
-            meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
+        with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
+            meanwhile = partial(moved.begin, probe_units(run.name, probes)) if moved else None
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, door.files, run.cgroups, folder, user)
-            runner = Probes(engine, observer, door, run.cgroups, facts.mount_point, payloads)
+            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user)
+            runner = Probes(engine, observer, door, scope.cgroups, mount, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
-            with started_traces(engine, door, traced, run_name, folder) as finish:
-                pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
-            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
-            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers,
+            with started_traces(engine, door, traced, run.name, folder) as finish:
+                pushed = runner.run_all(run.name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
+            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=scope.cgroups)
+            weighed = weigh(place, run.name, plan, say, required="cpu" in config.require.controllers,
                             online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
     findings += [*weighed, *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.left),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") -> "Elsewhere | None":
+    if carried is None:
+        return None
+    from cgroup_preflight.smoke.elsewhere import Elsewhere  # a run on this machine needs none of it
+
+    return Elsewhere(choice, value_or(facts.systemd_version, 0), carried)
 
 
 def _peaks(seen: Sequence[ServiceEvidence]) -> dict[str, int]:
@@ -277,7 +317,8 @@ def _capacity(facts: Facts, door: Door) -> Capacity:
 
 def _reads_log(engine: Engine, door: Door, *, inside: bool) -> bool:
     """Whether the output of services is read from the journal."""
-    return not inside and engine.has_journal and (not engine.user or _reads_journal(door))
+    # Of another machine, a file can be read with the other files of a look.
+    return not inside and not door.host and engine.has_journal and (not engine.user or _reads_journal(door))
 
 
 def _reads_journal(door: Door) -> bool:
