@@ -40,7 +40,7 @@ _END_SECONDS = 300.0
 _NAME = re.compile(r"[a-z0-9]{1,40}")
 #: Arguments: the name of the run, the private folder, the folder of unit files, the process and its start time, seconds to
 #: live, and `--user` for the manager of a user. 20 is the 22nd field of /proc/PID/stat, without the number and the name.
-_SCRIPT = r"""
+SCRIPT = r"""
 scope=$1 folder=$2 units=$3 pid=$4 start=$5 life=$6 manager=$7
 ctl() { systemctl $manager "$@" >/dev/null 2>&1; }
 runs() {
@@ -94,7 +94,7 @@ class Guard:
         launch = Launch(
             unit=self._unit, slice="app.slice" if self._user else "system.slice",
             description="cgroup-preflight: ends a run whose connection is lost",
-            command=("/bin/sh", "-c", _SCRIPT, "cgroup-preflight-guard", *words), settings=(),
+            command=("/bin/sh", "-c", SCRIPT, "cgroup-preflight-guard", *words), settings=(),
             runtime_max=LIFE_SECONDS + _END_SECONDS, hold_before=0.0, hold_after=0.0,
         )  # fmt: skip
         # Not from a file: root must not execute one that the programs under test may write.
