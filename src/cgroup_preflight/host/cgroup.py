@@ -105,12 +105,11 @@ class Observer:
         """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
         self._folders.setdefault(cgroup, self._fs.identity(f"{self._mount}{cgroup}"))
         device = value_or(self._fs.device(self._mount or "/"), "")
-        for attribute in attributes:
-            path = self.path(cgroup, attribute)
-            if path not in self._held:
-                reading = self._fs.hold(path, device)
-                if isinstance(reading, Known) or reading.why is not Why.ABSENT:
-                    self._held[path] = reading
+        paths = (self.path(cgroup, attribute) for attribute in attributes)
+        found = self._fs.hold_all([path for path in paths if path not in self._held], device)
+        for path, reading in found.items():
+            if isinstance(reading, Known) or reading.why is not Why.ABSENT:
+                self._held[path] = reading
 
     def is_covered(self, cgroup: str) -> bool:
         """Whether the folder of a cgroup is another one than at `hold`, because something was mounted over it."""

@@ -53,11 +53,15 @@ class Asker:
 
     def job(self, job: "Job[T]", otherwise: Callable[[], T]) -> T:
         """The result of an SFTP job, or without an SFTP server of `otherwise`. Raises LineError."""
+        return self.jobs([job], lambda: [otherwise()])[0]
+
+    def jobs(self, jobs: "Sequence[Job[T]]", otherwise: Callable[[], list[T]]) -> list[T]:
+        """As `job`, of several at the same time."""
         try:
             sftp = self._usable_sftp()
             if sftp is not None:
                 try:
-                    return self._run(sftp, [job])[0]
+                    return self._run(sftp, jobs)
                 except LineError:
                     self._without_sftp(sftp)
             return otherwise()
