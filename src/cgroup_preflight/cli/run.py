@@ -34,6 +34,7 @@ Use it for every commit, before the merge. Where this host cannot start units
     cgroup-preflight run
     cgroup-preflight run --format text --format json=report.json
     cgroup-preflight run --target debian-12 --target debian-13
+    cgroup-preflight run --host web1 --host admin@web2           (over ssh)
     cgroup-preflight run --package dist/shop_1.3_amd64.deb --previous old.deb
 
 With --package, built packages are installed in a guest: their services start as
@@ -54,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--inject", choices=("passed", "always", "never"),
                         help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
+    options.add_hosts(parser)
     options.add_report(parser)
     return parser
 
@@ -65,6 +67,8 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     engine = args.engine or config.engine
+    if args.host:
+        return _on_hosts(started, args, config)
     packed = package_run.prepare(args, config, engine)
     whole, config, engine = config, packed.config if packed else config, GUEST if packed and not args.inside else engine
     check_names(config, [])
@@ -90,6 +94,25 @@ def main(words: list[str]) -> int:
         findings += _artifacts(config, plan, programs, verdict_of(findings), inject)
     report = common.report(started, context, findings, services, host=host)
     options.deliver(report, wanted, verbose=args.verbose)
+    return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _on_hosts(started: common.Started, args: argparse.Namespace, config: Config) -> int:
+    from cgroup_preflight.cli.hosts_run import refuse, test_hosts
+
+    check_names(config, [])
+    refuse(args, config, ())
+    require_binaries(config, ())
+    require_certificates(config, ())
+    inject = args.inject or "passed"
+    if config.inject and inject != "never":
+        _refuse_outside(config)
+    programs = {} if inject == "never" else _programs(config)
+    tested = test_hosts(args, config, (), "run")
+    findings = [*tested.findings]
+    findings += _artifacts(config, common.plan_of(config), programs, verdict_of(findings), inject)
+    report = common.report(started, None, findings, tested.services, host=tested.host)
+    options.deliver(report, options.outputs(args.format, args.output), verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 

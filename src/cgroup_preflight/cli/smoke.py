@@ -14,6 +14,7 @@ from cgroup_preflight.cli.smoke_run import (
 )
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
+from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
@@ -30,6 +31,7 @@ full, and puts the unit files into the artifacts.
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
     cgroup-preflight smoke --engine guest --target debian-13
+    cgroup-preflight smoke --host web1 --host admin@web2         (over ssh)
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
 required check could not run, so this is not a pass.
@@ -44,6 +46,7 @@ def arguments() -> argparse.ArgumentParser:
     add_engine(parser)
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
+    options.add_hosts(parser)
     options.add_report(parser)
     return parser
 
@@ -55,6 +58,8 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)
+    if args.host:
+        return _on_hosts(started, args, config, names)
     refuse_packages(config, names)
     require_binaries(config, names)
     require_certificates(config, names)
@@ -81,4 +86,16 @@ def main(words: list[str]) -> int:
         findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
+    return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _on_hosts(started: common.Started, args: argparse.Namespace, config: Config, names: tuple[str, ...]) -> int:
+    from cgroup_preflight.cli.hosts_run import refuse, test_hosts
+
+    refuse(args, config, names)
+    require_binaries(config, names)
+    require_certificates(config, names)
+    tested = test_hosts(args, config, names, "smoke")
+    report = common.report(started, None, tested.findings, tested.services, host=tested.host)
+    options.deliver(report, options.outputs(args.format, args.output), verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

@@ -53,6 +53,10 @@ class Listeners:
             return Answerer(doubt=str(denied))
         return Answerer(other=other or "a program of another user")
 
+    def listens(self, test: ReadyTest) -> bool:
+        """Whether a socket listens at the address of a test, by the kernel's tables."""
+        return bool(self._reached(test)[0])
+
     def holder(self, test: ReadyTest) -> str:
         """The program that listens at an address before any service runs, empty where it cannot be told."""
         inodes, _ = self._reached(test)

@@ -4,13 +4,20 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.engines.http_answer import CONNECT_SECONDS, HttpAsker, failure, host_and_port, http_client
+from cgroup_preflight.engines.http_answer import (
+    CONNECT_SECONDS,
+    HttpAsker,
+    connected,
+    failure,
+    host_and_port,
+    http_client,
+)
 from cgroup_preflight.engines.time_limit import TooSlow, time_limit
 
 if TYPE_CHECKING:
@@ -78,8 +85,9 @@ class LocalNetwork:
 
     listens = staticmethod(listens)
 
-    def __init__(self) -> None:
-        self._http = HttpAsker()
+    def __init__(self, connect: Callable[[str, int], socket.socket] = connected) -> None:
+        self._connect = connect
+        self._http = HttpAsker(connect)
         self.fetch = self._http.fetch
 
     def ask(self, test: ReadyTest) -> str:
@@ -89,7 +97,7 @@ class LocalNetwork:
         from cgroup_preflight.engines import grpc_health  # few services have it
 
         try:
-            return grpc_health.ask(test.target)
+            return grpc_health.ask(test.target, self._connect)
         except (OSError, TooSlow) as error:
             return failure(error)
         except ValueError as error:

@@ -14,6 +14,7 @@ from cgroup_preflight.core.unit_values import is_yes
 from cgroup_preflight.engines.guard import LONG_SECONDS, Guard, SigningClock, SigningProcesses
 from cgroup_preflight.engines.run_scope import Guarded
 from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.smoke.payloads import SCRIPT
 
 if TYPE_CHECKING:
     from cgroup_preflight.engines.choice import EngineChoice
@@ -39,11 +40,15 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class There:
-    """What a run uses on the other machine: the door, which gives the guard its signs, and config and plan with its paths."""
+    """What a run uses on the other machine: the door, which gives the guard its signs, and config and plan with its paths.
+
+    `payload` is the command of the payloads of probes.
+    """
 
     door: "Door"
     config: Config
     plan: Plan
+    payload: tuple[str, ...]
 
 
 class Elsewhere:
@@ -69,7 +74,10 @@ class Elsewhere:
         )
         home = os.path.normpath(f"{guarded.folder}/{self._carried.home}")
         services = (_moved(item, guarded.folder, home) for item in plan.services)
-        yield There(door=signing, config=replace(config, folder=home), plan=replace(plan, services=tuple(services)))
+        yield There(
+            door=signing, config=replace(config, folder=home), plan=replace(plan, services=tuple(services)),
+            payload=_payload(door, guarded.folder),
+        )  # fmt: skip
         guard.end()
 
     def _copy(self, door: "Door", guard: Guard, folder: str, plan: Plan, say: Callable[[str], None]) -> None:
@@ -87,6 +95,13 @@ class Elsewhere:
             with open(path, "rb") as source:
                 mode = 0o755 if os.stat(path).st_mode & 0o111 else 0o644
                 door.files.upload(source, f"{folder}/{name}", mode)
+
+
+def _payload(door: "Door", folder: str) -> tuple[str, ...]:
+    """Puts the payload there; its command."""
+    with open(SCRIPT, "rb") as file:
+        door.files.write(f"{folder}/payload", file.read(), 0o755)
+    return ("python3", "-I", "-S", f"{folder}/payload")
 
 
 def _moved(service: ServicePlan, folder: str, home: str) -> ServicePlan:

@@ -30,10 +30,12 @@ else:
 
 #: The most payloads that wait at the same time: each is a process of Python.
 AT_ONCE = 8
-_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
+SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
 #: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
+_PAYLOAD = f"{SCRIPT}c" if os.path.exists(f"{SCRIPT}c") else SCRIPT
 COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+#: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
+_KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
 
 class Payloads(Protocol):
@@ -86,10 +88,13 @@ class ServicePayloads:
     """Payloads as services of the engine, as `user` (uid, gid); `slices` are the cgroups of slices by unit."""
 
     def __init__(
-        self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
+        self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None,
+        command: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
+        """`command` is that of a payload on another machine."""
         self._engine, self._slices, self._user = engine, slices, user
         self._lines = _Lines(files, folder)
+        self._command = command
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -98,8 +103,10 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                launches.append(probe_launch(item, command=COMMAND, user=self._user, longest=longest,
-                                             ask=self._lines.open(item.unit), output=self.output(item)))  # fmt: skip
+                ask = self._lines.open(item.unit)
+                command = ("/bin/sh", "-c", _KEEPS_INPUT, ask, *self._command) if self._command else COMMAND
+                launches.append(probe_launch(item, command=command, user=self._user, longest=longest,
+                                             ask="" if self._command else ask, output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:

@@ -106,13 +106,14 @@ def prove(
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
     with _folder(door, run_name, stays=inside) as folder, ExitStack() as stack:
+        payload: tuple[str, ...] = ()
         if elsewhere is not None:
             guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
             there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
-            door, config, shipped = there.door, there.config, there.plan
+            door, config, shipped, payload = there.door, there.config, there.plan, there.payload
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
-                   user=user, inside=inside)  # fmt: skip
+                   user=user, inside=inside, payload=payload)  # fmt: skip
         return _proved(run, say, before_start, moves=moves)
 
 
@@ -129,6 +130,7 @@ class _Run:
     folder: str
     user: tuple[int, int] | None
     inside: bool
+    payload: tuple[str, ...]
 
 
 def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
@@ -152,7 +154,7 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user)
+            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user, run.payload)
             runner = Probes(engine, observer, door, scope.cgroups, mount, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
