@@ -1,4 +1,4 @@
-"""This command once for each of several machines, each in a process of its own, which ends its own run when it is told to."""
+"""Runs the command once for each of several machines, each in a process of its own, which takes down its own run."""
 
 import subprocess
 import sys

@@ -76,8 +76,7 @@ class Asker:
                 opened.close()
 
     def _asked(self, questions: Sequence[Question]) -> list[Reading[object]]:
-        sftp = self._usable_sftp()
-        if sftp is None:
+        if self._open_files is None:
             return self._by_shell(questions)
         jobs = {place: job for place, one in enumerate(questions) if (job := job_of(one)) is not None}
         rest = [place for place in range(len(questions)) if place not in jobs]
@@ -85,10 +84,12 @@ class Asker:
         before = self.round_trips
         shell = self._usable_shell() if rest else None
         posted = shell.post([script_of(questions[place]) for place in rest]) if shell else None
-        try:
-            found |= zip(jobs, self._run(sftp, list(jobs.values())), strict=True)
-        except LineError:
-            self._without_sftp(sftp)
+        sftp = self._usable_sftp() if jobs else None
+        if sftp is not None:
+            try:
+                found |= zip(jobs, self._run(sftp, list(jobs.values())), strict=True)
+            except LineError:
+                self._without_sftp(sftp)
         if shell and posted:
             outputs = shell.collect(posted)
             self.round_trips = max(self.round_trips, before + 1)

@@ -21,6 +21,8 @@ _SECONDS = 20.0
 #: For a whole call, however long its answers are.
 _CALL_SECONDS = 300.0
 _EXTENSIONS_MAX = 64
+#: What the answers of one call may have together.
+_BYTES_MAX = 128 << 20
 #: Why a session is over that another one can replace.
 INTERRUPTED = "a call was interrupted"
 
@@ -91,6 +93,7 @@ class Sftp:
     def _run(self, jobs: "Sequence[Job[T]]") -> list[T]:
         results: dict[int, T] = {}
         waiting = deque(_Running(place, job) for place, job in enumerate(jobs))
+        self._line.allow(_BYTES_MAX)
         until, active, depth = time.monotonic() + _CALL_SECONDS, 0, 0
         while len(results) < len(jobs):
             while waiting and active < _WINDOW:

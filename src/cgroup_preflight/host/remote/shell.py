@@ -19,6 +19,8 @@ from cgroup_preflight.host.remote.line import Line, LineError
 _NOISE_MAX = 256 * 1024
 #: Output of one script at most, bytes.
 OUTPUT_MAX = 4 << 20
+#: What the answers of one batch may have together.
+_BYTES_MAX = 128 << 20
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 10.0
 #: `t N COMMAND...` runs a command for at most N seconds. What the caller does not need to inherit is not passed on.
@@ -90,6 +92,7 @@ class Shell:
 
     def collect(self, posted: "Posted") -> list[Output]:
         """The outputs of what was posted."""
+        self._line.allow(_BYTES_MAX)
         until = posted.begins + (_GRACE_SECONDS if self._begun else _START_SECONDS)
         self._until(_mark(posted.word, "begin"), until, OUTPUT_MAX if self._begun else _NOISE_MAX)
         self._begun = True
