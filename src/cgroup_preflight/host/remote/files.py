@@ -36,7 +36,7 @@ class RemoteFiles:
         self._asker = asker
         self._known: dict[Question, Reading[object]] = {}
         #: The handles of the server by our numbers, None where the file is opened each time; the numbers of the others by
-        #: path; and what was read through handles and not asked for yet.
+        #: path; and what was read through handles and not used yet.
         self._held: dict[int, bytes | None] = {}
         self._numbers: dict[str, int] = {}
         self._again: dict[int, Reading[bytes]] = {}
