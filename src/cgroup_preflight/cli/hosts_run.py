@@ -116,9 +116,10 @@ def _on_host(
     engine = args.engine or ("auto" if config.engine in (GUEST, CGROUPFS) else config.engine)
     options.progress(f"checking {host.name}")
     context = host.rounds.read(lambda fs, runner: common.context_on(fs, runner, config, engine, (), plan))
-    if context.engine.place is not None:
-        # Found, but of use only to a tool that runs there.
-        context = replace(context, engine=EngineChoice(name=None, reasons=context.engine.reasons))
+    if context.engine.name in (None, CGROUPFS):
+        # Of use only to a tool that runs there.
+        reasons = tuple(item for item in context.engine.reasons if item[0] != CGROUPFS)
+        context = replace(context, engine=EngineChoice(name=None, reasons=reasons))
     contexts.append(context)
     known = [*run_checks(context), *common.plan_findings(context, config)]
     if command == "smoke":
