@@ -1,5 +1,6 @@
 """Asks a machine many questions in one round trip: over SFTP what SFTP can answer, the rest in one batch of the shell."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -25,11 +26,17 @@ class Asker:
         self._open_shell, self._open_files = open_shell, open_files
         self._shell: Shell | None = None
         self._sftp: Sftp | None = None
+        #: One call at a time: its questions go out on both lines, and their answers are collected in order.
+        self._lock = threading.Lock()
         self.round_trips = 0
         self.lost = ""
 
     def ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
         """The answers in order."""
+        with self._lock:
+            return self._ask(questions)
+
+    def _ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
         try:
             readings = self._asked(questions)
             vague = [place for place, found in enumerate(readings) if _is_vague(found)]
@@ -44,6 +51,10 @@ class Asker:
 
     def scripts(self, scripts: Sequence[Script]) -> list[Output]:
         """The outputs of scripts. Raises LineError."""
+        with self._lock:
+            return self._scripts(scripts)
+
+    def _scripts(self, scripts: Sequence[Script]) -> list[Output]:
         try:
             shell = self._usable_shell()
             self.round_trips += 1
@@ -57,6 +68,12 @@ class Asker:
 
     def jobs(self, jobs: "Sequence[Job[T]]", otherwise: Callable[[], list[T]]) -> list[T]:
         """As `job`, of several at the same time."""
+        with self._lock:
+            found = self._jobs(jobs)
+        return found if found or not jobs else otherwise()
+
+    def _jobs(self, jobs: "Sequence[Job[T]]") -> list[T]:
+        """The results; empty without an SFTP server."""
         try:
             sftp = self._usable_sftp()
             if sftp is not None:
@@ -64,7 +81,7 @@ class Asker:
                     return self._run(sftp, jobs)
                 except LineError:
                     self._without_sftp(sftp)
-            return otherwise()
+            return []
         except LineError as error:
             raise self._lose(error) from None
 

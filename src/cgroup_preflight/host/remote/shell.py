@@ -7,7 +7,6 @@ skipped. Every command has a limit of time at the other end, too, so that none s
 
 import secrets
 import shlex
-import threading
 import time
 from collections.abc import Sequence
 
@@ -52,12 +51,11 @@ class Output:
 
 
 class Shell:
-    """One shell; `round_trips` counts the batches. Methods raise LineError."""
+    """One shell, for one thread at a time; `round_trips` counts the batches. Methods raise LineError."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._data = bytearray()
-        self._lock = threading.Lock()
         self._begun = False
         #: Until when a batch may work whose outputs nobody collected, because the call was interrupted.
         self._busy = 0.0
@@ -70,8 +68,7 @@ class Shell:
 
     def run(self, scripts: Sequence[Script]) -> list[Output]:
         """The outputs of scripts, which run one after another."""
-        with self._lock:
-            return self.collect(self.post(scripts))
+        return self.collect(self.post(scripts))
 
     def post(self, scripts: Sequence[Script]) -> "Posted":
         """Sends scripts, whose outputs `collect` returns later; meanwhile, something else can be asked elsewhere."""
