@@ -15,6 +15,7 @@ from tests.lab.conftest import KINDS, Boot
 from tests.lab.rollouts import BOTH, CALM, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
 
 _D13 = GuestSpec(distro="debian-13", mode=BootMode.FULL)
+_D14 = GuestSpec(distro="debian-14", mode=BootMode.FULL)
 #: Guest, who calls the tool, and whose manager it is.
 _HOSTS = {
     "debian-12": (KINDS[0].spec, None, None),
@@ -23,6 +24,8 @@ _HOSTS = {
     "debian-13": (_D13, None, None),
     "debian-13-user": (_D13, "tester", "tester"),
     "debian-13-qemu": (KINDS[1].spec, None, None),
+    "debian-14": (_D14, None, None),
+    "debian-14-user": (_D14, "tester", "tester"),
 }
 _KILLS, _KILLS_EACH = 60, 10
 _KILLS_SCRIPT = Path(__file__).with_name("rollout_kills_inside.py")
