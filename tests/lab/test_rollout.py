@@ -360,6 +360,7 @@ def test_a_full_disk_at_each_write_of_the_journal_brings_the_old_values_back(
 
 
 @pytest.mark.measured
+@pytest.mark.timeout(1800)
 def test_a_journal_that_cannot_grow_at_any_record_brings_the_old_values_back(
     host: Host, say: Callable[..., None]
 ) -> None:
@@ -448,6 +449,7 @@ def test_a_manager_that_gives_no_answer_leaves_the_old_values_in_the_end(host: H
 
 
 @pytest.mark.measured
+@pytest.mark.timeout(5400)
 def test_killed_at_any_moment_it_ends_wholly_old_or_wholly_new(host: Host, say: Callable[..., None]) -> None:
     """60 random moments of the whole way; then `resume`, the manager's timer, or `abort`, in turn."""
     if host.user:

@@ -201,6 +201,7 @@ def test_a_power_failure_between_two_promotions_is_taken_back_by_the_next_start(
         assert _booted(again, "between two promotions", say) == []
 
 
+@pytest.mark.timeout(1800)
 def test_a_power_failure_at_any_moment_ends_wholly_old_or_wholly_new(
     host: Host, start: Callable[..., Guest], tmp_path: Path, say: Callable[..., None]
 ) -> None:
