@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
     started = common.start()
     args = arguments().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     if args.units and args.root:
         raise UsageError("systemd cannot be queried in a recording", where="--units",
                          remedy=Remedy(title="run check --units on the host itself"))  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
+from cgroup_preflight.cli.progress import Progress
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
@@ -73,7 +74,7 @@ def choose_guests(targets: Sequence[str], engine: str, config: Config, context: 
 
 def run_in_guests(
     choice: GuestChoice | None, config: Config, words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
-    packages: "GuestPackages | None" = None,
+    progress: Progress, packages: "GuestPackages | None" = None,
 ) -> GuestPart | None:  # fmt: skip
     """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host.
 
@@ -87,7 +88,7 @@ def run_in_guests(
         GuestTask(config=config, words=words, names=names, distro=distro, packages=packages)
         for distro in choice.distros
     ]
-    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, say))
+    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, lambda text: progress(text, say)))
 
 
 def try_guests(
