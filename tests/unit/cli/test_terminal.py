@@ -128,7 +128,7 @@ def test_a_step_lasts_until_the_next_and_services_are_within_one():
     service = ServiceResult(name="a\x1b", engine="user", unit="a", cgroup="/a", duration_seconds=0.2)
     assert progress.table((service,)) == (
         "\nstep                seconds\nreading the config     1.50\nchecking the host      2.50\n"
-        "starting               0.25\n  service a\\x1b         0.20\nall                    4.25\n"
+        "starting               0.25\n  service a\\x1b        0.20\nall                    4.25\n"
     )
     assert shown == ["checking the host", "STARTING"]
 
