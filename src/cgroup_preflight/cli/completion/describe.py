@@ -52,7 +52,6 @@ class Command:
     name: str
     about: str
     description: str
-    usage: str
     options: tuple[Argument, ...]
     words: tuple[Argument, ...]
     actions: tuple["Command", ...]
@@ -78,7 +77,6 @@ def _command(name: str, about: str, parser: argparse.ArgumentParser) -> Command:
         actions += [_command(key, helps[key], below) for key, below in group.choices.items()]
     return Command(
         name=name, about=about, description=parser.description or "",
-        usage=" ".join(parser.format_usage().removeprefix("usage: ").split()),
         options=tuple(item for item in arguments if item.names), words=tuple(item for item in arguments if not item.names),
         actions=tuple(actions),
     )  # fmt: skip
