@@ -113,10 +113,15 @@ def outputs(words: list[str], output: str, *, quiet: bool = False) -> tuple[Rend
     return tuple(found) if bare else (*found, Rendering(format="text", quiet=quiet))
 
 
-def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool) -> None:
-    """Renders and writes. Raises UsageError for a file that cannot be written."""
+def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool, note: str = "") -> None:
+    """Renders and writes; `note` is a paragraph at the end of a text. Raises UsageError for a file that cannot be written."""
     for item in wanted:
         text = _render(report, item, verbose=verbose)
+        if note and item.format == "text" and not item.quiet:
+            from cgroup_preflight.report.escape import plain
+            from cgroup_preflight.report.wrap import wrap
+
+            text += f"\n{wrap(plain(note), None if item.file else width_of(sys.stdout))}\n"
         if item.file:
             write_text(_path(item.file), text)
         else:
