@@ -13,13 +13,17 @@ from typing import cast
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, hosts, options
+from cgroup_preflight.cli.progress import Progress
 from cgroup_preflight.cli.smoke_run import go_findings, try_services
+from cgroup_preflight.config.binaries import require_binaries
+from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, Report, ServiceResult, Status
+from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.choice import CGROUPFS, GUEST, EngineChoice
 from cgroup_preflight.engines.far_network import FarNetwork
 from cgroup_preflight.engines.systemd import bus_environment
@@ -54,7 +58,7 @@ class Tested:
     host: HostSummary | None
 
 
-def refuse(args: argparse.Namespace, config: Config, names: Sequence[str]) -> None:
+def _refuse(args: argparse.Namespace, config: Config, names: Sequence[str]) -> None:
     """Raises UsageError for what `--host` cannot do."""
     wanted = [item for item in config.services if not names or item.name in names]
     against = (
@@ -70,12 +74,18 @@ def refuse(args: argparse.Namespace, config: Config, names: Sequence[str]) -> No
                              remedy=Remedy(title="leave out one of the two, or run the command on the host itself"))  # fmt: skip
 
 
-def test_hosts(args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str) -> Tested:
+def test_hosts(
+    args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str, progress: Progress
+) -> Tested:  # fmt: skip
     """The services `names` (empty: all) on the hosts of `--host`. Raises UsageError, ConfigError."""
+    _refuse(args, config, names)
+    require_binaries(config, names)
+    require_certificates(config, names)
     asked = hosts.remotes(args.host, args.ssh_config)
     if len(asked) == 1:
-        return _tested_here(asked[0], args, config, names, command)
+        return _tested_here(asked[0], args, config, names, command, progress)
     found, services = list[Finding](), list[ServiceResult]()
+    progress(f"testing on {len(asked)} hosts")
     for outcome in _tested_apart(asked, args, names, command):
         report = cast("Report | None", outcome.value)
         if report is None:
@@ -86,13 +96,25 @@ def test_hosts(args: argparse.Namespace, config: Config, names: tuple[str, ...],
     return Tested(findings=tuple(found), services=tuple(services), host=None)
 
 
+def deliver(
+    started: common.Started, args: argparse.Namespace, tested: Tested, more: Sequence[Finding], progress: Progress
+) -> int:  # fmt: skip
+    """Writes the report of hosts, with `more` findings of this machine; the exit status."""
+    report = common.report(started, None, (*tested.findings, *more), tested.services, host=tested.host)
+    options.deliver(report, options.outputs(args.format, args.output, quiet=args.quiet), verbose=args.verbose)
+    if args.timings:
+        options.write_stderr(progress.table(tested.services))
+    return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
 def _tested_here(
-    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str
-) -> Tested:
+    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str, progress: Progress
+) -> Tested:  # fmt: skip
     """One host, by this process. Raises ConfigError."""
     at, contexts = time.time(), list[Context]()
     try:
-        value = _on_host(host, args, config, names, command, contexts)
+        progress(f"checking {host.name}")
+        value = _on_host(host, args, config, names, command, contexts, progress)
         outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips)
     except HostError as error:
         value, outcome = ([], ()), hosts.Outcome(host=host.name, at=at, error=error)
@@ -107,14 +129,14 @@ def _tested_here(
 
 
 def _on_host(
-    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str, contexts: list[Context]
+    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str,
+    contexts: list[Context], progress: Progress,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
     """What the host's checks and the run found; its context goes into `contexts`. Raises HostError, ConfigError."""
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
     plan = common.plan_of(config)
     engine = args.engine or ("auto" if config.engine in (GUEST, CGROUPFS) else config.engine)
-    options.progress(f"checking {host.name}")
     context = host.rounds.read(lambda fs, runner: common.context_on(fs, runner, config, engine, (), plan))
     if context.engine.name in (None, CGROUPFS):
         # Of use only to a tool that runs there.
@@ -129,7 +151,7 @@ def _on_host(
     if command == "run" and any(item.status is Status.FAIL for item in known):
         return [*go_findings(plan, context, names), *known], ()
     door = _door(host, context)
-    more, services = try_services(config, plan, context, names, door=door, carried=carried(config, names))
+    more, services = try_services(config, plan, context, names, progress, door=door, carried=carried(config, names))
     return [*known, *more], services
 
 
@@ -169,7 +191,6 @@ def _tested_apart(
     def work(host: hosts.Remote) -> Report:
         return _report(host.name, *apart.run(_words(args, host.name, names, command)))
 
-    options.progress(f"testing on {len(asked)} hosts")
     try:
         return hosts.each(asked, work)
     except BaseException:
