@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from cgroup_preflight.host.command import LiveRunner
 
@@ -33,6 +32,7 @@ class Apart:
         for process in self._begun:
             process.terminate()
         for process in self._begun:
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(_END)
-            self._runner.stop(process)
+            except subprocess.TimeoutExpired:
+                self._runner.stop(process)
