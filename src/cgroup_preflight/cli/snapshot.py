@@ -1,5 +1,6 @@
 """`cgroup-preflight snapshot -o FILE`: records the facts of this host."""
 
+import argparse
 import contextlib
 import os
 from collections.abc import Sequence
@@ -45,8 +46,8 @@ slice. Read the file before you send it.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError if the file cannot be written."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("snapshot", _ABOUT)
     parser.add_argument(
         "-o",
@@ -57,7 +58,12 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("--slices", action="store_true", help="also what `rollout plan --snapshot` needs: all slices")
     options.add_hosts(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError if the file cannot be written."""
+    args = arguments().parse_args(words)
     if args.host:
         from cgroup_preflight.cli.hosts_snapshot import record_hosts
 
