@@ -9,15 +9,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cgroup_preflight.engines import bus
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
+from cgroup_preflight.host.remote.bridge import BridgedManager
+from cgroup_preflight.host.remote.ssh import SshLines
 from tests.lab.sshd import PACKAGES, carried, set_up
 
 _SOURCE = Path(__file__).parents[2] / "src"
@@ -190,6 +194,19 @@ def test_the_other_commands_read_the_same_host(caller: Caller, say: Callable[...
     status, report = caller.report("check", "--units", "--host", "root-host")
     assert _status(report, "root-host", "CGP128") == "pass", report["findings"]
     caller.ssh("systemctl stop talk.service")
+
+
+def test_the_bridge_speaks_with_the_manager_and_a_port_is_reached(ssh: Path, caller: Caller) -> None:
+    lines = SshLines("root-host", str(caller.sockets), config=str(ssh))
+    with closing(bus.Connection(BridgedManager(lines.bridge).connect)) as line:
+        assert line.of_manager(["Version"])["Version"].startswith("252")
+        shown = line.show(["ssh.service"], ["ActiveState", "MainPID"])
+        assert shown["ssh.service"]["ActiveState"] == "active"
+        assert int(shown["ssh.service"]["MainPID"]) > 1
+    dialled = lines.dial("127.0.0.1", int((ssh.parent / "port").read_text()))
+    dialled.allow(100)
+    assert dialled.receive(time.monotonic() + 60).startswith(b"SSH-2.0-")
+    dialled.close()
 
 
 def test_ten_hosts_at_once(caller: Caller, say: Callable[..., None]) -> None:
