@@ -1,7 +1,7 @@
 """`cgroup-preflight check`: the verdict on this host."""
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
@@ -40,6 +40,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be available: memory,cpu")
     parser.add_argument("--units", action="store_true",
                         help="also compare what systemd says of every unit's limits with the files of its cgroup")  # fmt: skip
+    policy.add_baseline(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
@@ -52,7 +53,9 @@ def main(words: list[str]) -> int:
     findings = (*run_checks(context), *common.plan_findings(context, config))
     if args.units:
         findings = (*findings, *_unit_findings(context))
-    report = common.report(started, context, findings)
+    if config is not None or args.baseline:
+        findings = policy.judged(findings, policy.rules_of(config, started, args.baseline))
+    report = common.report(started, context, findings, project=config.project if config else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 

@@ -1,7 +1,7 @@
 """`cgroup-preflight smoke`: the services under their limits."""
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
@@ -43,10 +43,12 @@ def main(words: list[str]) -> int:
     add_engine(parser)
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
+    policy.add_baseline(parser)
     options.add_report(parser)
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
+    rules = policy.rules_of(config, started, args.baseline)
     names = check_names(config, args.service)
     refuse_packages(config, names)
     require_binaries(config, names)
@@ -72,6 +74,9 @@ def main(words: list[str]) -> int:
         more, services = try_services(config, plan, context, names, inside=args.inside)
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
-    report = common.report(started, context, findings, services, host=guests.host if guests else None)
+    if not args.inside:
+        findings = list(policy.judged(findings, rules, services))
+    host = guests.host if guests else None
+    report = common.report(started, context, findings, services, host=host, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

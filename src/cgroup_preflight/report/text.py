@@ -6,6 +6,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
@@ -24,12 +25,15 @@ _GO_COLUMNS = (
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown."""
+    """The report as text; `verbose` adds the findings that passed, and all about the machine.
+
+    Findings about artifacts are always shown.
+    """
     lines = [*_head(report, colour=colour)]
-    for item in problems(report.findings):
+    view = view_of(report)
+    for item in problems(view.problems):
         lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in report.findings if item.status not in PROBLEMS]
-    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
+    shown = [item for item in view.rest if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
@@ -51,7 +55,37 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
                 f"last lines of {plain(service.name)}:",
                 *(f"    | {line}" for line in log_lines(service.log_tail)),
             ]
+    lines += _accepted(view, colour=colour, verbose=verbose)
+    lines += _machine(view.machine, colour=colour, verbose=verbose)
     return "\n".join([*lines, ""])
+
+
+def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
+    """What does not count: each exception of the config with its reason; what a baseline forgives is only counted."""
+    if view.ignored or view.forgiven:
+        yield ""
+    shown = (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ()))
+    if view.forgiven and not verbose:
+        count = len(view.forgiven)
+        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
+    for word, items in shown:
+        for item in items:
+            said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
+            yield f"{_paint(f'{word:<10}', 'skip', colour=colour)} {said}"
+
+
+def _machine(items: Iterable[Finding], *, colour: bool, verbose: bool) -> Iterable[str]:
+    """Warnings about the machine, below everything that is about the project: what was found, and the first remedy."""
+    shown = list(items)
+    if shown:
+        yield ""
+        yield "about the machine, not the project:"
+    for item in shown:
+        if verbose:
+            yield from finding_lines(item, colour=colour)
+            continue
+        yield from finding_line(item, colour=colour)
+        yield from (f"    do:   {plain(clip(remedy.title))}" for remedy in item.remedies)
 
 
 def _paint(text: str, status: str, *, colour: bool) -> str:
@@ -65,14 +99,16 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
     if host is not None:
         parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
                  f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}"]  # fmt: skip
-        yield plain("on " + ", ".join(parts))
+        around = surroundings(report)
+        yield plain("on " + ", ".join(parts)) + (f"; {around}" if around else "")
 
 
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
     """The first line of a finding, for a problem with its line in the config."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
+    why = f" ({excuse(item)})" if excuse(item) else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
-    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
+    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(clip(why))}{plain(at)}"
 
 
 def finding_lines(item: Finding, *, colour: bool) -> Iterable[str]:

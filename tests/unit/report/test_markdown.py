@@ -46,7 +46,7 @@ def test_a_pass_says_that_nothing_is_to_do() -> None:
     assert lines[0].startswith("## ✅ cgroup-preflight PASS: ")
     assert lines[1] == "**Nothing to do.**"
     warned = markdown_format.render(report(finding(Status.PASS), finding(Status.WARN))).splitlines()
-    assert warned[1] == "**Nothing to do.** The warnings are below."
+    assert warned[1] == "**Nothing blocks the merge.** Below: 1 warning."
 
 
 def test_a_report_without_findings_is_no_pass() -> None:

@@ -34,7 +34,7 @@ def test_the_schema_is_the_one_that_the_file_names() -> None:
 def test_results_have_level_place_and_rule() -> None:
     results = run(MIXED)["results"]
     assert [(item["ruleId"], item["level"]) for item in results] == [
-        ("CGP501", "error"), ("CGP120", "note"), ("CGP511", "warning"),
+        ("CGP501", "error"), ("CGP515", "note"), ("CGP511", "warning"),
     ]  # fmt: skip
     place = results[0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"] == {"uri": "deploy/cgroup-preflight.toml", "uriBaseId": "%SRCROOT%"}
@@ -73,7 +73,7 @@ def test_a_result_says_all_that_is_known() -> None:
 def test_a_rule_has_help_in_both_forms() -> None:
     rules = run(MIXED)["tool"]["driver"]["rules"]
     assert [(rule["name"], rule["defaultConfiguration"]["level"]) for rule in rules] == [
-        ("limits-in-force", "error"), ("io-weight", "note"), ("bites", "warning"),
+        ("limits-in-force", "error"), ("throttled", "note"), ("bites", "warning"),
     ]  # fmt: skip
     assert rules[0]["shortDescription"]["text"] == "limits in force"
     assert rules[0]["help"]["text"] == (

@@ -18,7 +18,7 @@ def test_a_report_from_top_to_bottom() -> None:
         "unverified CGP511 user-api: could not be tried [./deploy/cgroup-preflight.toml:12]",
         *_rest(),
         "",
-        "warn       CGP120 io: memory.max is not in force",
+        "warn       CGP515 io: memory.max is not in force",
         *_rest(),
         "",
         "service   MemoryMax  peak  headroom  CPU used  throttled       limits  result",
