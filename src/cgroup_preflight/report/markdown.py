@@ -155,7 +155,7 @@ def _head(report: Report, view: View, worst: Sequence[Finding], runners: Runners
         )  # fmt: skip
         around = surroundings(report)
         said = ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts)
-        lines += ["", f"On {said}{f'; {prose(around, 300)}' if around else ''}."]
+        lines += ["", f"On {said}{f'; {prose(around, 120)}' if around else ''}."]
     return "\n".join([*lines, ""])
 
 

@@ -1,12 +1,13 @@
 """The findings of a report by who must read them: what is about the project, about the machine, and ignored. Pure."""
 
+import re
 from collections.abc import Callable
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.machine import NOT_JUDGED, is_about_machine
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import PROBLEMS, By, Finding, Report, Status
-from cgroup_preflight.report.escape import clip, plain
+from cgroup_preflight.report.escape import clip
 
 #: A report with one of these findings is about services; without, the machine is what was asked about.
 _OF_SERVICES = (codes.LIMITS_IN_FORCE.code, codes.SERVICE_RUN.code, codes.SERVICE_START.code)
@@ -81,7 +82,7 @@ def surroundings(report: Report) -> str:
     if any(item.code == _PRESSURE for item in warned):
         here.append("no PSI")
     parts = [", ".join(here)] if here else []
-    name = plain(clip(container.removeprefix(NOT_JUDGED), 40))
+    name = _inert(container.removeprefix(NOT_JUDGED))
     if elsewhere:
         parts.append(f"this host{f' ({name})' if name else ''} was not judged")
     elif name:
@@ -92,4 +93,9 @@ def surroundings(report: Report) -> str:
 def _guest(item: Finding) -> str:
     cpus, memory, distro = (item.evidence.get(key) for key in ("cpus", "memory_mib", "distro"))
     sizes = [str(distro or "unknown system"), f"{cpus} CPU{'' if cpus == 1 else 's'}", f"{memory} MiB"]
-    return plain(clip(", ".join(sizes), 120))
+    return _inert(", ".join(sizes))
+
+
+def _inert(text: str) -> str:
+    """A short text in which nothing has a meaning: the report may be one of strangers."""
+    return re.sub(r"[^A-Za-z0-9 .,-]", "?", clip(text, 80))
