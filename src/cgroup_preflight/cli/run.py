@@ -1,5 +1,6 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
+import argparse
 from collections.abc import Mapping
 
 from cgroup_preflight.checks.runner import run_checks
@@ -44,9 +45,8 @@ required check could not run, so this is not a pass.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError, HostError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("run", _ABOUT)
     options.add_config(parser)
     add_engine(parser)
@@ -57,7 +57,13 @@ def main(words: list[str]) -> int:
     guest_run.add_inside(parser)
     policy.add_baseline(parser)
     options.add_report(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError, HostError."""
+    started = common.start()
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     rules = policy.rules_of(config, started, args.baseline)
