@@ -41,7 +41,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--require", metavar="LIST", default="", help="controllers that must be available: memory,cpu")
     parser.add_argument("--units", action="store_true",
                         help="also compare what systemd says of every unit's limits with the files of its cgroup")  # fmt: skip
-    policy.add_baseline(parser)
     options.add_report(parser)
     return parser
 
@@ -60,8 +59,8 @@ def main(words: list[str]) -> int:
     findings = (*run_checks(context), *common.plan_findings(context, config))
     if args.units:
         findings = (*findings, *_unit_findings(context))
-    if config is not None or args.baseline:
-        findings = policy.judged(findings, policy.rules_of(config, started, args.baseline))
+    if config is not None:
+        findings = policy.judged(findings, policy.rules_of(config, started))
     report = common.report(started, context, findings, project=config.project if config else None)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

@@ -27,14 +27,11 @@ def add_baseline(to: argparse.ArgumentParser) -> None:
                     help="the JSON report of an earlier call: what it found already does not fail this one")  # fmt: skip
 
 
-def rules_of(config: "Config | None", started: "Started", baseline: str = "") -> "Rules":
+def rules_of(config: "Config", started: "Started", baseline: str = "") -> "Rules":
     """The policy of this call. Raises UsageError for a baseline that is none, or is about something else."""
-    from cgroup_preflight.core.policy import Rules
-
-    rules = config.rules if config is not None else Rules()
     today = time.strftime("%Y-%m-%d", time.gmtime(started.wall))
-    before = _read_baseline(baseline, config.project if config is not None else None).findings if baseline else ()
-    return replace(rules, today=today, baseline=before)
+    before = _read_baseline(baseline, config.project).findings if baseline else ()
+    return replace(config.rules, today=today, baseline=before)
 
 
 def fails(findings: Iterable[Finding], rules: "Rules") -> bool:
@@ -75,7 +72,7 @@ def require_known(config: "Config") -> None:
         )
 
 
-def _read_baseline(path: str, project: str | None) -> "Report":
+def _read_baseline(path: str, project: str) -> "Report":
     """The earlier report: hostile input, as any report. Raises UsageError."""
     from cgroup_preflight.host.files import open_regular
     from cgroup_preflight.report.read import ReportShapeError, report_of
@@ -95,12 +92,9 @@ def _read_baseline(path: str, project: str | None) -> "Report":
         raise _useless(path, f"it is from version {report.tool_version[:40]!r} of this tool, and this is {__version__}: "
                        "texts of findings differ between versions")  # fmt: skip
     if report.project != project:
-        raise _useless(path, f"it is about {_named(report.project)}, and this call is about {_named(project)}")
+        other = f"the project {report.project[:100]!r}" if report.project else "no project"
+        raise _useless(path, f"it is about {other}, and this call is about the project {project!r}")
     return report
-
-
-def _named(project: str | None) -> str:
-    return f"the project {project[:100]!r}" if project else "no project"
 
 
 def _useless(path: str, why: str) -> UsageError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from cgroup_preflight.config.key import Key, Section
 from cgroup_preflight.config.model import Policy
 from cgroup_preflight.config.properties import PERCENT
+from cgroup_preflight.core import codes
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.policy import FAMILIES, OWN, is_firm
 
@@ -42,7 +43,7 @@ def parse_lowered_code(text: str) -> str:
     """A code whose fails may be warnings. Raises QuantityError."""
     if is_firm(parse_code(text)):
         raise q.QuantityError(
-            f"{text} says that a limit is not in force or was not tested, and warn_on cannot make a warning of that",
+            f"a fail of {text} means that a limit cannot be in force, or is not proved: warn_on does not change that",
             f'[[policy.ignore]] with code = "{text}", a subject and a reason',
         )
     return text
@@ -95,15 +96,15 @@ def _codes(name: str, doc: str, parse: Callable[[str], str], example: str) -> Ke
 POLICY_SECTIONS = {
     "policy": Section(doc="What a run warns of for all services, what fails, and what is accepted.", keys=(
         *THRESHOLDS,
-        _codes("fail_on", "Codes whose warnings are a fail.", parse_code, "CGP514"),
+        _codes("fail_on", "Codes whose warnings are a fail.", parse_code, codes.HEADROOM.code),
         _codes("warn_on", "Codes whose fails are only warnings. A limit that is not in force stays a fail.",
-               parse_lowered_code, "CGP505"),
+               parse_lowered_code, codes.READINESS.code),
         Key(name="machine_warnings", kind="bool", doc="Show warnings about the machine where those about the project are: "
             "above the table, in annotations, SARIF and Code Quality.", default=False),
     )),
     "policy.ignore": Section(doc="One exception: findings that are shown as ignored, with the reason, and do not count.", keys=(
         Key(name="code", kind="string", doc="The code of the findings.", parse=parse_ignored_code, required=True,
-            examples=("CGP506",), schema={"pattern": _CODE_SHAPE}),
+            examples=(codes.STOP.code,), schema={"pattern": _CODE_SHAPE}),
         Key(name="subject", kind="string", doc="Their subject, as the report has it; * is any text. Every subject without "
             "it.", parse=_subject, examples=("worker",), schema={"minLength": 1, "maxLength": _SUBJECT_MAX}),
         Key(name="reason", kind="string", doc="Why.", parse=parse_reason, required=True,

@@ -62,7 +62,7 @@ def locate_each(text: str, path: Path) -> dict[Path, int]:
 class Comment:
     """A comment with its `#`: its line, and the line that it is `about` (from 1).
 
-    That is where the statement begins that it stands in or after. A comment that stands alone is about the next line
+    That is where the statement begins that has it, or that it follows. A comment that stands alone is about the next line
     that is no comment.
     """
 

@@ -23,7 +23,7 @@ def key_of(item: Finding) -> Key:
 
 
 def forgiven(findings: Sequence[Finding], before: Iterable[Finding]) -> frozenset[int]:
-    """The positions of those that were there `before`, and were not better then. One of before forgives one of now.
+    """The positions of those that the findings `before` have, too, and that were not better then. One of before forgives one of now.
 
     What the earlier run ignored, or could not test, forgives nothing.
     """

@@ -13,16 +13,16 @@ from cgroup_preflight.core.machine import is_about_machine
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import By, Finding, Location, Remedy, Ruling, Status
 
-#: Families of codes whose fails `warn_on` and a baseline leave as they are: the plan, the artifacts.
-_FIRM_FAMILIES = ("CGP2", "CGP3")
-#: The others: the host cannot limit anything, a program cannot run, a limit is not in force or was not tested.
-_FIRM = frozenset({
-    "CGP101", "CGP102", "CGP105", "CGP108", "CGP110", "CGP111", codes.UNIT_LIMITS.code, codes.BINARY_FORMAT.code,
-    *(item.code for item in (
-        codes.SMOKE, codes.LIMITS_IN_FORCE, codes.PROCESS_PLACE, codes.SERVICE_RUN, codes.SERVICE_START,
-        codes.LIMIT_ENFORCED, codes.GUEST, codes.POLICY, codes.START_SETTINGS,
-    )),
-})  # fmt: skip
+#: Families of codes whose fails `warn_on` and a baseline leave as they are: the host, the plan, the artifacts.
+_FIRM_FAMILIES = ("CGP1", "CGP2", "CGP3")
+#: The others: a program cannot run, a limit is not in force or was not tested.
+_FIRM = frozenset(
+    item.code
+    for item in (
+        codes.BINARY_FORMAT, codes.SMOKE, codes.LIMITS_IN_FORCE, codes.PROCESS_PLACE, codes.SERVICE_RUN,
+        codes.SERVICE_START, codes.LIMIT_ENFORCED, codes.GUEST, codes.POLICY, codes.START_SETTINGS,
+    )
+)  # fmt: skip
 #: The codes that a policy can name: what `check`, `validate`, `smoke`, `run` and `inject` find.
 FAMILIES = ("CGP1", "CGP2", "CGP3", "CGP4", "CGP5")
 #: Those that an ordinary `run` need not find: artifacts, built packages.
@@ -65,7 +65,7 @@ class Ignore:
 class Rules:
     """The whole policy of one call; `today` is YYYY-MM-DD in UTC.
 
-    `named` has every code that the config names, with its line. `baseline` are the findings that were there before.
+    `named` has every code that the config names, with its line. `baseline` are the findings of an earlier report.
     """
 
     fail_on: frozenset[str] = frozenset()

@@ -167,17 +167,18 @@ def _proven(report: Report) -> str:
     return "no service ran, so no limit is proven"
 
 
-def is_excused(report: Report, name: str) -> bool:
-    """Whether something failed about a service that the policy accepts."""
-    return any(
-        item.subject == name and item.policy is not None and item.policy.was is Status.FAIL for item in report.findings
-    )
+#: The word about a service that failed in something which the policy accepts.
+ACCEPTED = "accepted"
 
 
-def service_word(report: Report, name: str) -> Verdict:
-    """The verdict about one service, by the findings about it that the report has."""
-    seen = {item.status for item in report.findings if item.subject == name}
-    return next((Verdict(status.value) for status in NO_PASS if status in seen), Verdict.PASS)
+def service_word(report: Report, name: str) -> str:
+    """A verdict about one service, by the findings about it that the report has, or ACCEPTED."""
+    about = [item for item in report.findings if item.subject == name]
+    seen = {item.status for item in about}
+    if found := next((status.value for status in NO_PASS if status in seen), ""):
+        return found
+    failed = any(item.policy is not None and item.policy.was is Status.FAIL for item in about)
+    return ACCEPTED if failed else Verdict.PASS.value
 
 
 def proves_limits(report: Report) -> bool:

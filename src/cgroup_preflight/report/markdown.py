@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.headline import Runners, headline, planned_changes, problems, service_word
+from cgroup_preflight.report.headline import ACCEPTED, Runners, headline, planned_changes, problems, service_word
 from cgroup_preflight.report.place import relative
 from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
@@ -162,11 +162,10 @@ def _head(report: Report, view: View, worst: Sequence[Finding], runners: Runners
 def _next(report: Report, view: View, worst: Sequence[Finding]) -> str:
     """What to do: the first remedy of the worst finding."""
     if report.verdict is Verdict.PASS:
-        if not worst and not view.machine:
-            return "**Nothing to do.**"
-        about = [f"{len(worst)} warning{'s' if len(worst) > 1 else ''}"] if worst else []
-        about += [f"{len(view.machine)} about the machine"] if view.machine else []
-        return f"**Nothing blocks the merge.** Below: {', '.join(about)}."
+        groups = ((len(worst), "warning{}"), (len(view.machine), "warning{} about the machine"),
+                  (len(view.ignored), "ignored"), (len(view.forgiven), "forgiven by the baseline"))  # fmt: skip
+        below = ", ".join(f"{count} {what.format('s' if count > 1 else '')}" for count, what in groups if count)
+        return f"**Nothing blocks the merge.** Below: {below}." if below else "**Nothing to do.**"
     counts = ", ".join(f"{count} {status.value}" for status in PROBLEMS if (count := _count(worst, status)))
     title = next((remedy.title for item in worst for remedy in item.remedies), "")
     todo = prose(title, 120) if title else "read the findings below" if worst else "find out why no check ran"
@@ -229,10 +228,10 @@ def _remedy(item: Remedy) -> str:
     return "\n".join(lines)
 
 
-def _service_row(item: ServiceResult, word: Verdict) -> str:
+def _service_row(item: ServiceResult, word: str) -> str:
     """Four columns, which a phone can show."""
     good = sum(entry.ok for entry in item.limits)
-    result = "" if word is Verdict.PASS else f"<br>{VERDICT_MARKS[word]} {word}"
+    result = "" if word == Verdict.PASS else f"<br>{'⏭️' if word == ACCEPTED else VERDICT_MARKS[Verdict(word)]} {word}"
     limits = f"{'✅' if good == len(item.limits) else '❌'} {good}/{len(item.limits)}"
     return f"| {code(item.name, 120)}{result} | {limits} | {_memory(item)} | {_cpu(item)} |\n"
 

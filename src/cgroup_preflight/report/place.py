@@ -33,7 +33,7 @@ def place(
 ) -> Iterator[Placed]:  # fmt: skip
     """The findings of `report` with one of `statuses`, in their order; without a location: line 1 of the config.
 
-    Those that `leave` accepts are left out; `waived` ones are there whatever their status is.
+    Those that `leave` accepts are left out; `waived` ones are among them whatever their status is.
     """
     wanted = frozenset(statuses)
     default = next((relative(item.location.file) for item in report.findings if item.location), CONFIG_NAME)

@@ -64,14 +64,13 @@ def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
     """What does not count: each exception of the config with its reason; what a baseline forgives is only counted."""
     if view.ignored or view.forgiven:
         yield ""
-    shown = (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ()))
-    if view.forgiven and not verbose:
-        count = len(view.forgiven)
-        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
-    for word, items in shown:
+    for word, items in (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ())):
         for item in items:
             said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
             yield f"{_paint(f'{word:<10}', 'skip', colour=colour)} {said}"
+    if view.forgiven and not verbose:
+        count = len(view.forgiven)
+        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
 
 
 def _machine(items: Iterable[Finding], *, colour: bool, verbose: bool) -> Iterable[str]:

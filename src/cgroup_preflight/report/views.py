@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.machine import NOT_JUDGED, is_about_machine
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import PROBLEMS, By, Finding, Report, Status
 from cgroup_preflight.report.escape import clip
 
 #: A report with one of these findings is about services; without, the machine is what was asked about.
 _OF_SERVICES = (codes.LIMITS_IN_FORCE.code, codes.SERVICE_RUN.code, codes.SERVICE_START.code)
-_PRESSURE, _CONTAINER = "CGP117", "CGP124"
+#: Names of two checks of a host.
+_PRESSURE, _CONTAINER = "pressure", "container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,15 @@ def is_about_services(report: Report) -> bool:
 
 
 def noise_of(report: Report) -> Callable[[Finding], bool]:
-    """Tells the findings that a list of problems of the project leaves out."""
+    """Tells the findings that a list of problems of the project leaves out, also if the policy has accepted them."""
     served = is_about_services(report)
-    return lambda item: served and is_about_machine(item)
+    return lambda item: served and is_about_machine(_as_found(item))
+
+
+def _as_found(item: Finding) -> Finding:
+    if item.policy is None or not item.is_waived:
+        return item
+    return replace(item, status=item.policy.was, policy=None)
 
 
 def excuse(item: Finding) -> str:
@@ -64,7 +71,7 @@ def excuse(item: Finding) -> str:
     if ruling.by is By.BASELINE:
         return f"{ruling.was}, and the baseline has it, too"
     if ruling.by is By.IGNORE:
-        until = f", until {ruling.until}" if ruling.until else ""
+        until = f" until {ruling.until}" if ruling.until else ""
         at = f" [{ruling.location.file}:{ruling.location.line}]" if ruling.location else ""
         return f"{ruling.was}, ignored{until}: {ruling.reason}{at}"
     if ruling.by is By.MACHINE_WARNINGS or ruling.was is item.status:
@@ -76,10 +83,10 @@ def surroundings(report: Report) -> str:
     """What a reader must know of where the run happened, in one line that is safe on a terminal; may be empty."""
     guests = [_guest(item) for item in report.findings if item.code == codes.GUEST.code and "machine" in item.evidence]
     warned = [item for item in report.findings if Status.WARN in (item.status, item.policy and item.policy.was)]
-    container = next((item.subject for item in warned if item.code == _CONTAINER), "")
+    container = next((item.subject for item in warned if item.name == _CONTAINER), "")
     elsewhere = any(item.subject.startswith(NOT_JUDGED) for item in report.findings)
     here = [f"in a VM ({'; '.join(guests)})"] if guests else []
-    if any(item.code == _PRESSURE for item in warned):
+    if any(item.name == _PRESSURE for item in warned):
         here.append("no PSI")
     parts = [", ".join(here)] if here else []
     name = _inert(container.removeprefix(NOT_JUDGED))
