@@ -131,6 +131,7 @@ def test_warnings_about_the_machine_are_in_no_list_of_problems():
     assert json.loads(sarif.render(MACHINE))["runs"][0]["results"] == []
     assert json.loads(codequality.render(MACHINE)) == []
     assert annotations.render(MACHINE) == ""
+    assert "WARNINGS=0\n" in codequality.dotenv(view((Leg(name="one", report=MACHINE),)))
     names = [case.get("name") for case in ET.fromstring(junit.render(MACHINE)).iter("testcase")]
     assert "CGP117 pressure: pressure" in names
 
