@@ -169,7 +169,7 @@ def _row(item: ServiceResult, word: str) -> list[str]:
     cpu = item.cpu
     used = f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-"
     periods = cpu.nr_periods if cpu else None
-    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}%" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
         plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", word,

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from cgroup_preflight.core.report import By, Finding, Location, Ruling, Status, Verdict
 from cgroup_preflight.publish.options import view
-from cgroup_preflight.report import annotations, codec, codequality, junit, markdown, sarif, text
+from cgroup_preflight.report import annotations, codec, codequality, html_page, junit, markdown, sarif, text
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.merge import Leg, rebase
@@ -71,6 +71,24 @@ def test_markdown():
     for part in ("Ignored", "CGP506", "did not stop", "it drains its queue", "until 2027-06-30", "CGP505", "accepted"):
         assert squeeze(part) in squeeze(shown)
     assert squeeze("1 finding that the baseline has, too") in squeeze(shown)
+
+
+def test_html():
+    page = html_page.render(ACCEPTED)
+    assert (
+        page.index("<h2>Services</h2>")
+        < page.index("<h2>Ignored</h2>")
+        < page.index("1 forgiven by the baseline</summary>")
+    )
+    assert "it drains its queue" in page
+    assert "What to look at" not in page
+    machine = html_page.render(MACHINE)
+    assert (
+        machine.index("<h2>Services</h2>")
+        < machine.index("3 warnings about the machine, not")
+        < machine.index("CGP117")
+    )
+    assert "What to look at" not in machine
 
 
 def test_json_goes_through_and_leaves_out_what_is_not_there():
