@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.baseline import forgiven
 from cgroup_preflight.core.machine import is_about_machine
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import By, Finding, Location, Remedy, Ruling, Status
@@ -112,8 +111,7 @@ def apply(findings: Iterable[Finding], rules: Rules) -> tuple[Finding, ...]:
     open_ones = [
         number for number, item in enumerate(items) if ignored[number] is item and _can_be_forgiven(item, rules.fail_on)
     ]
-    found = forgiven([items[number] for number in open_ones], rules.baseline)
-    known = {open_ones[place] for place in found}
+    known = _known([(number, items[number]) for number in open_ones], rules.baseline)
     return tuple(
         _forgiven(item) if number in known else _raised_or_lowered(ignored[number], rules)
         for number, item in enumerate(items)
@@ -165,6 +163,15 @@ def _rank(item: Ignore) -> tuple[object, ...]:
     return (
         item.line is None, not item.subject, "*" in item.subject, item.location.line, item.subject, item.reason, item.until
     )  # fmt: skip
+
+
+def _known(items: Sequence[tuple[int, Finding]], before: Sequence[Finding]) -> frozenset[int]:
+    if not before:
+        return frozenset()
+    from cgroup_preflight.core.baseline import forgiven  # few calls have one
+
+    places = forgiven([item for _, item in items], before)
+    return frozenset(items[place][0] for place in places)
 
 
 def _ignored(item: Finding, ignores: Sequence[Ignore]) -> Finding:
