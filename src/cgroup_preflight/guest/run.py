@@ -314,6 +314,8 @@ def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
         raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
     if report.tool_version != __version__:
         raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+    if any(item.policy is not None for item in report.findings):
+        raise lost(guest, "returned a report with a policy applied, which only the host does")
     if done.returncode != exit_status_of(report.verdict):
         raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
     if other := _not_about(task, report):
