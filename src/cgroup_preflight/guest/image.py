@@ -41,6 +41,7 @@ _EXPIRED = re.compile(r"E: Release file for (\S+) is expired \(invalid since ([0
 class RootImage:
     """A root file system that can boot; `kernel` only if the recipe has one.
 
+    With a kernel, `initrd` loads the drivers that mount the root.
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
     `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
@@ -49,6 +50,7 @@ class RootImage:
     name: str
     root: Path
     kernel: Path | None
+    initrd: Path | None = None
     uml: Path | None = None
     listing: Path | None = None
     units: Path | None = None
@@ -163,6 +165,7 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
+            initrd.write(work)
         home = folder / _name(recipe, work)
         bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
@@ -190,7 +193,8 @@ def _image(home: Path) -> RootImage:
     listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
     kernel = kernel_image.found_in(home)
     return RootImage(
-        name=home.name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
+        name=home.name, root=home / _ROOT, kernel=kernel, initrd=initrd.found_in(home),
+        uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
         packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
     )  # fmt: skip

@@ -40,16 +40,17 @@ class GuestProcess:
     """A started engine under its keeper; `line` is the host's end of the channel to the agent."""
 
     def __init__(
-        self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str],
-        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False,
+        self, folder: Path, command: Callable[..., tuple[str, ...]], *, environment: Mapping[str, str],
+        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False, monitored: bool = False,
     ) -> None:  # fmt: skip
-        """Starts the argv that `command` makes from the descriptor number of the channel.
+        """Starts the argv that `command` makes from the descriptor numbers of the channel and, if `monitored`, the monitor.
 
         Owns `folder`, and `memory` if the guest has one, and removes them in the end. With `one_cpu` the engine runs
         on one CPU only.
         """
         self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
         self.line, inner = socket.socketpair()
+        self.monitor, monitor = socket.socketpair() if monitored else (None, None)
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
         # Open for reading from the start, because the folder may be removed before somebody reads the tail.

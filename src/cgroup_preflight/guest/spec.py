@@ -46,7 +46,8 @@ class GuestSpec:
 
     `agent` is the folder of the agent compiled for the guest's Python, None for its source.
     `kernel_args` come last and so override others; `boot_timeout` is the seconds until the agent must have answered.
-    `accelerator` is QEMU's: "tcg", or "kvm" where KVM works. `network` allows outgoing connections through QEMU's user
+    `accelerator` is QEMU's: "tcg", or "kvm" where KVM works. `states` is the folder of saved states that the guest may
+    resume from, None to boot it plainly. `network` allows outgoing connections through QEMU's user
     network; nothing can connect to the guest.
     """
 
@@ -60,6 +61,7 @@ class GuestSpec:
     agent: Path | None = None
     boot_timeout: float = 120.0
     accelerator: str = "tcg"
+    states: Path | None = None
     network: bool = False
 
     def __post_init__(self) -> None:
