@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import builders, bytecode, kernel_image, overlay, store, tools, uml, uml_kernel
+from cgroup_preflight.guest import builders, bytecode, initrd, kernel_image, overlay, store, tools, uml, uml_kernel
 from cgroup_preflight.guest.contents import Contents, contents_in
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
 from cgroup_preflight.guest.unpack import ARCHIVE

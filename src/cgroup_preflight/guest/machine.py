@@ -27,7 +27,7 @@ _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 _INPUT = "input.ext4"
 #: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads it only once.
-INPUT_BYTES = 1 << 36
+INPUT_BYTES = 1 << 34
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
@@ -52,8 +52,8 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
         source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
         write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
         if spec.states is not None:
-            os.truncate(folder / _INPUT, INPUT_BYTES)
-        command = _COMMANDS[spec.engine](spec, image, program, folder, resumed)
+            os.truncate(folder / _INPUT, max(INPUT_BYTES, (folder / _INPUT).stat().st_size))
+        command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
     except BaseException as error:
         for made in (folder, memory):
             if made is not None:
@@ -88,7 +88,7 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
     )
 
 
-def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, _resumed: bool) -> Command:
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bool) -> Command:
     return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
@@ -104,7 +104,7 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, _resume
     )
 
 
-def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path, resumed: bool) -> Command:
+def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path, *, resumed: bool) -> Command:
     machine = qemu_machine(spec, image, program, folder / _INPUT)
 
     def command(lines: tuple[int, ...]) -> tuple[str, ...]:

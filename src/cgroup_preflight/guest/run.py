@@ -32,6 +32,7 @@ from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
+from cgroup_preflight.guest.saved_state import states_folder
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
@@ -121,7 +122,7 @@ def ready_guest(
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
-    spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
+    spec = _spec(task, machine, project, compiled, folder)
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
@@ -238,14 +239,18 @@ def _accelerator(engine: GuestEngine, folder: Path) -> str:
     return accelerator(folder) if engine is GuestEngine.QEMU else "tcg"
 
 
-def _spec(
-    task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, accelerated_by: str
-) -> GuestSpec:  # fmt: skip
+def _states(engine: GuestEngine, accelerated_by: str, folder: Path) -> Path | None:
+    """Where a guest may resume from: with KVM a boot takes less than that, and its state belongs to one CPU model."""
+    return states_folder(folder) if engine is GuestEngine.QEMU and accelerated_by == "tcg" else None
+
+
+def _spec(task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
+    accelerated_by = _accelerator(machine.engine, folder)
     tool = {f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()}
     built = {name: Path(path) for name, path in task.packages.inputs.items()} if task.packages is not None else {}
     return GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
-        inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        states=_states(machine.engine, accelerated_by, folder), inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
         network=task.config.target.network,
         kernel_args=(*(ALL_UNITS if task.packages is not None else ()), *task.kernel_args),
         agent=compiled / "guest" / "inside" if compiled is not None else None,

@@ -1,0 +1,189 @@
+"""Starts a guest from the saved state of its machine, or boots it and saves its state.
+
+A machine whose state may be saved pauses in its boot: systemd runs, Python has read its modules, the root is read-only,
+and nothing of the input disk has been read. A later run resumes there, with its own disks. A state that does not resume
+is removed, and the machine boots. Right after the pause the machine becomes a new one: see inside/renewal.py.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.guest import machine, saved_state, tools
+from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.monitor import Monitor, MonitorError
+from cgroup_preflight.guest.overlay import PAUSED
+from cgroup_preflight.guest.process import GuestProcess
+from cgroup_preflight.guest.saved_state import Key, StateError
+from cgroup_preflight.guest.spec import GuestError, GuestSpec
+
+#: Starts an engine: that of a machine that boots, or that waits for its state.
+Engine = Callable[..., GuestProcess]
+#: Seconds for each answer of the monitor, for the whole state, and until the agent of a resumed guest answers.
+_ANSWER_SECONDS = 20.0
+_STATE_SECONDS = 60.0
+_RESUME_SECONDS = 60.0
+_TURN_SECONDS = 0.005
+_PIPE_BYTES = 1 << 20
+_CONSOLE_LINES = 12
+_RELEASE = b"\n"
+_UNLIMITED = 1 << 40
+
+
+def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> GuestProcess:
+    """Starts the guest; its `resumed` says whether it resumed from a state. Raises what `engine` raises, GuestError."""
+    if spec.states is None:
+        return engine(spec, image)
+    program = tools.find(machine.PROGRAMS[spec.engine])
+    try:
+        key = saved_state.key_of(machine.qemu_machine(spec, image, program, disk=image.root.parent), image)
+    except StateError:
+        key = None
+    resumed = _resumed(spec, image, key, engine) if key is not None else None
+    return resumed or _booted(spec, image, key, engine)
+
+
+def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> GuestProcess | None:
+    """A guest that has resumed; None if there is no state, or none that resumes, which is removed then."""
+    assert spec.states is not None
+    try:
+        with saved_state.opened(spec.states, key) as state:
+            if state is None:
+                return None
+            with _closed_on_error(engine(spec, image, resumed=True)) as process:
+                _resume(process, state, key)
+                process.resumed = True
+                return process
+    except (StateError, MonitorError):
+        with contextlib.suppress(OSError):
+            saved_state.remove(key.name, spec.states)
+        return None
+
+
+def _booted(spec: GuestSpec, image: RootImage, key: Key | None, engine: Engine) -> GuestProcess:
+    """A guest that has booted and whose state has been saved, if that was possible. Raises GuestError."""
+    with _closed_on_error(engine(spec, image)) as process:
+        process.line.settimeout(spec.boot_timeout)
+        try:
+            said = process.line.recv(1)
+        except TimeoutError:
+            raise _failed(spec, process, f"gave no answer for {spec.boot_timeout:.0f} s (booting)") from None
+        except OSError:
+            said = b""
+        if not said:
+            return process  # its end shows where the agent's first words are expected
+        if said != PAUSED:
+            raise _failed(spec, process, "sent something else than that it pauses")
+        try:
+            monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
+            if key is not None and spec.states is not None:
+                with contextlib.suppress(StateError):
+                    _save(monitor, spec, key)
+                monitor.ask("cont")
+        except MonitorError as error:
+            raise _failed(spec, process, f"could not go on after its state was saved: its monitor {error}") from None
+        _release(process)
+        return process
+
+
+def _failed(spec: GuestSpec, process: GuestProcess, what: str) -> GuestError:
+    remedy = Remedy(title="read the console lines; give the guest more memory or time if it ran out of one of them")
+    return GuestError(f"{spec.name} {what}", console=process.console_tail(_CONSOLE_LINES), remedy=remedy)
+
+
+@contextlib.contextmanager
+def _closed_on_error(process: GuestProcess) -> Iterator[GuestProcess]:
+    try:
+        yield process
+    except BaseException:
+        process.close()
+        raise
+
+
+def _save(monitor: Monitor, spec: GuestSpec, key: Key) -> None:
+    """Raises StateError where the state was not saved, MonitorError where the machine may not go on."""
+    assert spec.states is not None
+    monitor.ask("stop")
+    with _pipe() as (source, sink):
+        try:
+            monitor.ask("migrate-set-parameters", max_bandwidth=_UNLIMITED)
+            monitor.ask("getfd", descriptor=sink.take(), fdname="state")
+            sink.close()
+            monitor.ask("migrate", uri="fd:state")
+        except MonitorError as error:
+            raise StateError(f"QEMU does not save it: its monitor {error}") from None
+        saved_state.save(
+            spec.states, key, source.take(), lambda: _ended(monitor) == "completed", seconds=_STATE_SECONDS
+        )  # fmt: skip
+
+
+def _ended(monitor: Monitor) -> str:
+    """How the migration ended: the pipe closes a moment before QEMU says so."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while (status := str(monitor.ask("query-migrate").get("status"))) not in ("completed", "failed", "cancelled"):
+        if time.monotonic() > deadline:
+            raise MonitorError("does not end the migration")
+        time.sleep(_TURN_SECONDS)
+    return status
+
+
+def _resume(process: GuestProcess, state: int, key: Key) -> None:
+    """Returns when the agent answers. Raises StateError, MonitorError."""
+    monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
+    with _pipe() as (source, sink):
+        monitor.ask("getfd", descriptor=source.take(), fdname="state")
+        source.close()
+        monitor.ask("migrate-incoming", uri="fd:state")
+        os.set_blocking(sink.take(), False)
+        saved_state.feed(state, key, sink.take(), seconds=_STATE_SECONDS)
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while monitor.ask("query-status").get("status") == "inmigrate":
+        if time.monotonic() > deadline:
+            raise MonitorError("does not take the state")
+        time.sleep(_TURN_SECONDS)
+    monitor.ask("cont")
+    _release(process)
+    process.line.settimeout(_RESUME_SECONDS)
+    try:
+        answered = process.line.recv(1, socket.MSG_PEEK)
+    except OSError as error:
+        raise StateError(f"the guest does not answer ({error})") from None
+    if not answered:
+        raise StateError("the guest ended")
+
+
+def _release(process: GuestProcess) -> None:
+    with contextlib.suppress(OSError):
+        process.line.sendall(_RELEASE)
+
+
+class _End:
+    """One end of a pipe, which is closed once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def take(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[_End, _End]]:
+    """The end to read and the end to write."""
+    source, sink = map(_End, os.pipe())
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(sink.take(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        yield source, sink
+    finally:
+        source.close()
+        sink.close()
