@@ -22,7 +22,7 @@ from cgroup_preflight.guest.unpack import ARCHIVE
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
-PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
+PROGRAMS = ("mmdebstrap", "mke2fs", tools.DEBUGFS, "tar", "unshare", tools.KEYRING)
 _ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
 #: The name of a recipe at the beginning of an image's, and in it that of the distribution.
 _RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")

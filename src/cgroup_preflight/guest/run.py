@@ -122,7 +122,9 @@ def ready_guest(
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
-    spec = _spec(task, machine, project, compiled, folder)
+    accelerated_by = _accelerator(machine.engine, folder)
+    spec = _spec(task, machine, project, compiled, accelerated_by)
+    spec = replace(spec, states=_states(machine.engine, accelerated_by, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
@@ -150,6 +152,7 @@ def run_task(
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
         seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
+        resumed=ready.guest.resumed,
     )  # fmt: skip
 
 
@@ -244,13 +247,14 @@ def _states(engine: GuestEngine, accelerated_by: str, folder: Path) -> Path | No
     return states_folder(folder) if engine is GuestEngine.QEMU and accelerated_by == "tcg" else None
 
 
-def _spec(task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, folder: Path) -> GuestSpec:
-    accelerated_by = _accelerator(machine.engine, folder)
+def _spec(
+    task: GuestTask, machine: GuestMachine, project: Project, compiled: Path | None, accelerated_by: str
+) -> GuestSpec:  # fmt: skip
     tool = {f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": compiled or bytecode.source_folder()}
     built = {name: Path(path) for name, path in task.packages.inputs.items()} if task.packages is not None else {}
     return GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
-        states=_states(machine.engine, accelerated_by, folder), inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
         network=task.config.target.network,
         kernel_args=(*(ALL_UNITS if task.packages is not None else ()), *task.kernel_args),
         agent=compiled / "guest" / "inside" if compiled is not None else None,

@@ -35,7 +35,7 @@ _UNLIMITED = 1 << 40
 
 
 def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> GuestProcess:
-    """Starts the guest; its `resumed` says whether it resumed from a state. Raises what `engine` raises, GuestError."""
+    """Starts the guest; its `resumed_from` is the state that it resumed from. Raises what `engine` raises, GuestError."""
     if spec.states is None:
         return engine(spec, image)
     program = tools.find(machine.PROGRAMS[spec.engine])
@@ -56,7 +56,7 @@ def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Gue
                 return None
             with _closed_on_error(engine(spec, image, resumed=True)) as process:
                 _resume(process, state, key)
-                process.resumed = True
+                process.resumed_from = saved_state.path_of(key.name, spec.states)
                 return process
     except (StateError, MonitorError):
         with contextlib.suppress(OSError):

@@ -237,6 +237,11 @@ def list_states(folder: Path) -> tuple[SavedState, ...]:
     )
 
 
+def path_of(name: str, folder: Path) -> Path:
+    """The file of the state `name`."""
+    return folder / f"{name}{_SUFFIX}"
+
+
 def remove(name: str, folder: Path) -> None:
     """Removes the state `name`, if it exists. Raises OSError."""
-    (folder / f"{name}{_SUFFIX}").unlink(missing_ok=True)
+    path_of(name, folder).unlink(missing_ok=True)

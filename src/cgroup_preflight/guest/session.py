@@ -81,12 +81,13 @@ class Guest:
             self._channel = Channel(self._process.line)
             self._receive(timeout=self.spec.boot_timeout, doing="booting")
             self.fence = self._process.fence()
-            self.resumed = self._process.resumed
+            self.resumed = self._process.resumed_from is not None
             if self.spec.states is not None:
                 self._renew()
             if self.spec.mode is BootMode.FULL:
                 self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
         except BaseException:
+            self._forget_state()
             self._stack.close()
             raise
         self.boot_seconds = time.monotonic() - started
@@ -239,9 +240,16 @@ class Guest:
         except ChannelError as error:
             raise self._lost(f"{error} ({doing})") from error
 
+    def _forget_state(self) -> None:
+        """Whatever went wrong in a guest that resumed, the next one boots."""
+        if self._process is not None and self._process.resumed_from is not None:
+            with contextlib.suppress(OSError):
+                self._process.resumed_from.unlink(missing_ok=True)
+
     def _lost(self, what: str) -> HostError:
         # The missing answer could still arrive, and would then be taken for the answer to a later request.
         self._channel = None
+        self._forget_state()
         if not (name := damaged(self._image.root.parent)):
             return self._failed(what)
         remedy = Remedy(title="remove the image: the next run builds it again",

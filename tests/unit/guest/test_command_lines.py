@@ -25,6 +25,7 @@ UML = UmlMachine(
 QEMU = QemuMachine(
     program="qemu-system-x86_64",
     kernel=Path("/cache/vmlinuz"),
+    initrd=Path("/cache/initrd"),
     root=Path("/cache/root.ext4"),
     input=Path("/scratch/g1/input.ext4"),
     line_fds=(7, 9),
