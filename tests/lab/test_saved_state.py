@@ -62,9 +62,7 @@ def _off(guest: Guest) -> float:
     return max(before - found, found - time.time(), 0.0)
 
 
-@pytest.mark.parametrize(
-    "distro", ["debian-12", *(pytest.param(name, marks=pytest.mark.newest) for name in ("debian-13", "debian-14"))]
-)
+@pytest.mark.parametrize("distro", ["debian-12", pytest.param("debian-13", marks=pytest.mark.newest)])
 def test_each_guest_that_resumes_is_a_machine_of_its_own(
     boot: Callable[..., Guest], tmp_path: Path, distro: str
 ) -> None:

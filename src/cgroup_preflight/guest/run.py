@@ -32,7 +32,7 @@ from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
-from cgroup_preflight.guest.saved_state import states_folder
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
@@ -124,7 +124,7 @@ def ready_guest(
     compiled = bytecode.cached(folder, root.name)
     accelerated_by = _accelerator(machine.engine, folder)
     spec = _spec(task, machine, project, compiled, accelerated_by)
-    spec = replace(spec, states=_states(machine.engine, accelerated_by, folder))
+    spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
@@ -240,11 +240,6 @@ class _Clock:
 
 def _accelerator(engine: GuestEngine, folder: Path) -> str:
     return accelerator(folder) if engine is GuestEngine.QEMU else "tcg"
-
-
-def _states(engine: GuestEngine, accelerated_by: str, folder: Path) -> Path | None:
-    """Where a guest may resume from: with KVM a boot takes less than that, and its state belongs to one CPU model."""
-    return states_folder(folder) if engine is GuestEngine.QEMU and accelerated_by == "tcg" else None
 
 
 def _spec(
