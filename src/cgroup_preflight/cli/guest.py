@@ -19,6 +19,7 @@ from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
 from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain
@@ -271,13 +272,14 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _guest(args: argparse.Namespace) -> Guest:
     engine = GuestEngine(args.machine)
-    inputs = _inputs(args.input)
+    inputs, root = _inputs(args.input), _image(args)
+    states = states_for(engine, "tcg", root, image.cache_folder(os.environ)) if not args.full else None
     spec = GuestSpec(
         engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,
         cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
-        inputs=inputs, boot_timeout=300.0,
+        inputs=inputs, boot_timeout=300.0, states=states,
     )  # fmt: skip
-    return Guest(spec, _image(args))
+    return Guest(spec, root)
 
 
 def _inputs(paths: list[Path]) -> dict[str, Path]:

@@ -157,18 +157,17 @@ def _reader(root: Path) -> Callable[[str], bytes]:
 
     def read(path: str) -> bytes:
         # Its answer to `ls -l` would have columns; `-p` has one line for each file, with fields between slashes.
-        request = f"ls -p {path}" if path.endswith("/") else f"cat {path}"
-        try:
-            done = subprocess.run(
-                (program, "-R", request, str(root)), capture_output=True, timeout=_SECONDS, check=True
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
+        listed = path.endswith("/")
+        argv = (program, "-R", f"ls -p {path}" if listed else f"cat {path}", str(root))
+        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False)
+        if listed:
+            return b"\n".join(line.split(b"/")[5] for line in done.stdout.splitlines() if line.count(b"/") >= 6)
+        # The exit status is 0 whatever happens.
+        if not done.stdout:
             raise HostError(
-                "cannot read the kernel's modules in the image", where=str(root),
-                remedy=Remedy(title="remove the image: the next run builds it again"),
-            ) from None  # fmt: skip
-        if not path.endswith("/"):
-            return done.stdout
-        return b"\n".join(line.split(b"/")[5] for line in done.stdout.splitlines() if line.count(b"/") >= 6)
+                f"cannot read {path} in the image: {done.stderr.decode(errors='replace').strip()[-200:]}", where=str(root),
+                remedy=Remedy(title="free space in the cache of images, and build the image again"),
+            )  # fmt: skip
+        return done.stdout
 
     return read

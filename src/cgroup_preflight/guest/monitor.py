@@ -10,7 +10,11 @@ _LONGEST = 1 << 20
 
 
 class MonitorError(Exception):
-    """QEMU refused a command or no longer answers; the message says which."""
+    """QEMU no longer answers, or refused a command; the message says which."""
+
+
+class RefusedError(MonitorError):
+    """QEMU refused a command."""
 
 
 class Monitor:
@@ -37,7 +41,7 @@ class Monitor:
         while True:
             answer = self._answer(deadline)
             if "error" in answer:
-                raise MonitorError(f"refused {command}: {str(answer['error'])[:200]}")
+                raise RefusedError(f"refused {command}: {str(answer['error'])[:200]}")
             # Anything else is an event.
             if isinstance(found := answer.get("return"), dict):
                 return found

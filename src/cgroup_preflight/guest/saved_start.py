@@ -12,12 +12,13 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import machine, saved_state, tools
 from cgroup_preflight.guest.image import RootImage
-from cgroup_preflight.guest.monitor import Monitor, MonitorError
+from cgroup_preflight.guest.monitor import Monitor, MonitorError, RefusedError
 from cgroup_preflight.guest.overlay import PAUSED
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.saved_state import Key, StateError
@@ -51,16 +52,13 @@ def states_for(engine: GuestEngine, accelerated_by: str, image: RootImage, folde
 
 
 def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> GuestProcess:
-    """Starts the guest; its `resumed_from` is the state that it resumed from. Raises what `engine` raises, GuestError."""
-    if spec.states is None:
-        return engine(spec, image)
-    program = tools.find(machine.PROGRAMS[spec.engine])
-    try:
-        key = saved_state.key_of(machine.qemu_machine(spec, image, program, disk=image.root.parent), image)
-    except StateError:
-        key = None
-    resumed = _resumed(spec, image, key, engine) if key is not None else None
-    return resumed or _booted(spec, image, key, engine)
+    """Starts the guest; `paused` and `resumed_from` say how. Raises what `engine` raises, GuestError."""
+    if spec.states is not None:
+        program = tools.find(machine.PROGRAMS[spec.engine])
+        with contextlib.suppress(StateError, MonitorError):
+            key = saved_state.key_of(machine.qemu_machine(spec, image, program, disk=image.root.parent), image)
+            return _resumed(spec, image, key, engine) or _saved(spec, image, key, engine)
+    return engine(replace(spec, states=None), image)
 
 
 def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> GuestProcess | None:
@@ -72,7 +70,7 @@ def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Gue
                 return None
             with _closed_on_error(engine(spec, image, resumed=True)) as process:
                 _resume(process, state, key)
-                process.resumed_from = saved_state.path_of(key.name, spec.states)
+                process.paused, process.resumed_from = True, saved_state.path_of(key.name, spec.states)
                 return process
     except (StateError, MonitorError):
         with contextlib.suppress(OSError):
@@ -80,9 +78,13 @@ def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Gue
         return None
 
 
-def _booted(spec: GuestSpec, image: RootImage, key: Key | None, engine: Engine) -> GuestProcess:
-    """A guest that has booted and whose state has been saved, if that was possible. Raises GuestError."""
+def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> GuestProcess:
+    """A guest that has booted, and whose state has been saved if that was possible.
+
+    Raises GuestError for one that does not boot, MonitorError for one that does not go on after the pause.
+    """
     with _closed_on_error(engine(spec, image)) as process:
+        process.paused = True
         process.line.settimeout(spec.boot_timeout)
         try:
             said = process.line.recv(1)
@@ -94,14 +96,11 @@ def _booted(spec: GuestSpec, image: RootImage, key: Key | None, engine: Engine) 
             return process  # its end shows where the agent's first words are expected
         if said != PAUSED:
             raise _failed(spec, process, "sent something else than that it pauses")
-        try:
-            monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
-            if key is not None and spec.states is not None:
-                with contextlib.suppress(StateError):
-                    _save(monitor, spec, key)
-                monitor.ask("cont")
-        except MonitorError as error:
-            raise _failed(spec, process, f"could not go on after its state was saved: its monitor {error}") from None
+        monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
+        monitor.ask("stop")
+        with contextlib.suppress(StateError):
+            _save(monitor, spec, key)
+        monitor.ask("cont")
         _release(process)
         return process
 
@@ -123,18 +122,24 @@ def _closed_on_error(process: GuestProcess) -> Iterator[GuestProcess]:
 def _save(monitor: Monitor, spec: GuestSpec, key: Key) -> None:
     """Raises StateError where the state was not saved, MonitorError where the machine may not go on."""
     assert spec.states is not None
-    monitor.ask("stop")
     with _pipe() as (source, sink):
+        monitor.ask("migrate-set-parameters", max_bandwidth=_UNLIMITED)
+        monitor.ask("getfd", descriptor=sink.take(), fdname="state")
+        sink.close()
         try:
-            monitor.ask("migrate-set-parameters", max_bandwidth=_UNLIMITED)
-            monitor.ask("getfd", descriptor=sink.take(), fdname="state")
-            sink.close()
             monitor.ask("migrate", uri="fd:state")
-        except MonitorError as error:
-            raise StateError(f"QEMU does not save it: its monitor {error}") from None
-        saved_state.save(
-            spec.states, key, source.take(), lambda: _ended(monitor) == "completed", seconds=_STATE_SECONDS
-        )  # fmt: skip
+        except RefusedError as error:
+            raise StateError(str(error)) from None
+        try:
+            saved_state.save(
+                spec.states, key, source.take(), lambda: _ended(monitor) == "completed", seconds=_STATE_SECONDS
+            )  # fmt: skip
+        except StateError:
+            # The machine may not go on before its migration has ended.
+            source.close()
+            monitor.ask("migrate_cancel")
+            _ended(monitor)
+            raise
 
 
 def _ended(monitor: Monitor) -> str:

@@ -227,6 +227,11 @@ def _remove_oldest(folder: Path) -> None:
     states = sorted(folder.glob(f"[!.]*{_SUFFIX}"), key=lambda path: path.lstat().st_mtime, reverse=True)
     for path in states[KEPT:]:
         path.unlink(missing_ok=True)
+    for path in folder.glob(".*.new"):
+        # Of a job that was killed, unless somebody has it locked.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def list_states(folder: Path) -> tuple[SavedState, ...]:

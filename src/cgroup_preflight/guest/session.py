@@ -82,7 +82,7 @@ class Guest:
             self._receive(timeout=self.spec.boot_timeout, doing="booting")
             self.fence = self._process.fence()
             self.resumed = self._process.resumed_from is not None
-            if self.spec.states is not None:
+            if self._process.paused:
                 self._renew()
             if self.spec.mode is BootMode.FULL:
                 self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
