@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
@@ -18,7 +19,7 @@ from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
-from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
+from cgroup_preflight.guest.run import warm_up
 from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
@@ -93,8 +94,8 @@ it; 3 after --timeout.
 }  # fmt: skip
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = _action(actions, "build", _build)
@@ -117,7 +118,12 @@ def main(words: list[str]) -> int:
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time limit of the command (default: 600)"
     )
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a program and its arguments, after `--`; no shell")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+    args = arguments().parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)
 

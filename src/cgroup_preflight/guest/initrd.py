@@ -164,8 +164,9 @@ def _reader(root: Path) -> Callable[[str], bytes]:
             return b"\n".join(line.split(b"/")[5] for line in done.stdout.splitlines() if line.count(b"/") >= 6)
         # The exit status is 0 whatever happens.
         if not done.stdout:
+            words = done.stderr.decode(errors="replace").strip().splitlines()
             raise HostError(
-                f"cannot read {path} in the image: {done.stderr.decode(errors='replace').strip()[-200:]}", where=str(root),
+                f"cannot read the kernel's modules in the image: {words[-1][-200:] if words else path}", where=str(root),
                 remedy=Remedy(title="free space in the cache of images, and build the image again"),
             )  # fmt: skip
         return done.stdout
