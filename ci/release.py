@@ -78,7 +78,7 @@ def release(version: str, root: Path, day: dt.date, *, tags: Sequence[str], buil
         f"    git push origin HEAD v{version}\n"
         f"    git push --force origin {moving}\n"
         "    twine upload dist/*.whl dist/*.tar.gz\n"
-        "    and a release of the forge, with the text of dist/release-notes.md\n"
+        "    and a release on GitHub or GitLab, with the text of dist/release-notes.md\n"
     )
 
 
