@@ -24,6 +24,7 @@ while [ "$1" != -- ]; do [ "$1" = -s ] && files=1; shift; done
 name=$2; shift 2
 case $name in
 dead*) echo "ssh: connect to host $name port 22: Connection refused" >&2; exit 255;;
+silent*) exec python3 -c 'import time; time.sleep(300) # silence {log}';;
 nologin) echo 'This account is currently not available.'; exit 1;;
 cut*) [ -z "$files" ] && server=sh || server="{server}"
   [ -z "$server" ] || $server | {{ dd bs=1 count=${{name#cut}} status=none; kill -9 0; }};;
@@ -204,3 +205,30 @@ def test_a_check_of_this_host_loads_nothing_of_other_hosts():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_signal_ends_the_command_and_every_ssh_while_a_host_is_silent(tmp_path, ssh):
+    """A host that never answers must not keep anybody from ending the command."""
+    argv = [sys.executable, "-m", "cgroup_preflight", "check", "--host", "silent1", "--host", "silent2"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        until = time.monotonic() + 60
+        while not ssh.exists() or len(ssh.read_text().splitlines()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "terminated" in errors
+    while time.monotonic() < until and _sleeps(f"silence {ssh}"):
+        time.sleep(0.05)
+    assert not _sleeps(f"silence {ssh}")
+
+
+def _sleeps(word: str) -> bool:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
