@@ -20,6 +20,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.manager_line import LocalManager
 from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
@@ -77,7 +78,9 @@ def host_of(facts: Facts, choice: EngineChoice) -> Host:
     uid = value_or(facts.uid, 0)
     files = LiveFs()
     observer, programs = Observer(files, facts.mount_point), LiveRunner(bus_environment(choice, uid))
-    manager = Systemd(choice, programs, private_bus(choice), observer, files, uid=uid, home=os.path.expanduser("~"))
+    manager = Systemd(
+        choice, programs, private_bus(choice, LocalManager()), observer, files, uid=uid, home=os.path.expanduser("~")
+    )
     return Host(manager=manager, observer=observer, programs=programs, mount=facts.mount_point, page=facts.page_size)
 
 
