@@ -166,14 +166,13 @@ def _opened(args: argparse.Namespace) -> "tuple[Config, Host, Context]":
 def _prepared(config: "Config", host: "Host", context: "Context") -> "Prepared":
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
-    from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.rollout.go_limits import live_limits
     from cgroup_preflight.rollout.prepare import prepare
 
     cpus = len(value_or(context.facts.online_cpus, frozenset())) or os.cpu_count() or 1
     return prepare(
         config, host.manager, host_numbers(context.facts), cpus=cpus,
-        live=lambda cgroup: live_limits(LiveFs(), host.mount, cgroup),
+        live=lambda cgroup: live_limits(host.door.files, host.mount, cgroup),
     )  # fmt: skip
 
 

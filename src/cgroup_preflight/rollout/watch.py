@@ -8,7 +8,8 @@ from cgroup_preflight.core.reading import Known, parsed
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
-from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.metrics.door import LiveDoor, RecordedDoor
 from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.metrics.samples import Snapshot
 from cgroup_preflight.metrics.tree import Scope, Tree
@@ -34,10 +35,12 @@ def ask_seconds(restore_after: float) -> float:
     return min(_ASK_SECONDS, restore_after / 4)
 
 
-def tree_of(mount: str, cgroup: str) -> Tree:
+def tree_of(door: Door, mount: str, cgroup: str) -> Tree:
     """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
     root = manager_root(cgroup)
-    return Tree(LiveDoor(mount), Scope(slices=(root,), depth=_USER_DEPTH) if root else None)
+    # Descriptors can be kept of this machine's files only.
+    cgroups = RecordedDoor(door.files, mount) if door.host else LiveDoor(mount)
+    return Tree(cgroups, Scope(slices=(root,), depth=_USER_DEPTH) if root else None)
 
 
 class Watch:
