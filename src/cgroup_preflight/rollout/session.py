@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cgroup_preflight.engines.bus import Bus
     from cgroup_preflight.host.door import Door
 
-_SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
+SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
 #: How much longer than its time-out the answers of a Prometheus server are waited for.
 _ASK_MORE = 0.5
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
@@ -91,7 +91,7 @@ def host_at(
 def state_folder(named: str) -> str:
     """The folder of the journals, only for this user. Raises UsageError."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    folder = os.path.abspath(named or (_SYSTEM_FOLDER if os.geteuid() == 0 else f"{home}/cgroup-preflight/rollout"))
+    folder = os.path.abspath(named or (SYSTEM_FOLDER if os.geteuid() == 0 else f"{home}/cgroup-preflight/rollout"))
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         status = os.stat(folder)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.quantities import QuantityError, parse_span
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
@@ -193,6 +194,11 @@ class Systemd:
 
     def arm(self, dead_man: DeadMan) -> None:
         """As `Manager.arm`: unit files that outlive this tool; those at run time go with the next start of the host."""
+        other = self.armed_for()
+        if other not in ("", dead_man.rollout):
+            # Its tool may be on another machine. Without this timer, nobody would restore what it has changed.
+            raise HostError(f"another rollout of this service manager has begun: {printable(other)[:80]}", where=_TIMER,
+                            remedy=Remedy(title="wait for its end"))  # fmt: skip
         programs = {name: self._path_of(name) for name in ("systemctl", "rm", "cp", "touch", "sync")}
         folder = self._lasting() if dead_man.persistent else self._units
         plan = replace(dead_man, own=self._timer_files(folder)) if dead_man.persistent else dead_man
