@@ -9,7 +9,8 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
 from cgroup_preflight.host.door import Door
-from cgroup_preflight.metrics.door import LiveDoor, RecordedDoor
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.far_door import FarDoor
 from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.metrics.samples import Snapshot
 from cgroup_preflight.metrics.tree import Scope, Tree
@@ -39,7 +40,7 @@ def tree_of(door: Door, mount: str, cgroup: str) -> Tree:
     """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
     root = manager_root(cgroup)
     # Descriptors can be kept of this machine's files only.
-    cgroups = RecordedDoor(door.files, mount) if door.host else LiveDoor(mount)
+    cgroups = FarDoor(door.files, mount) if door.host else LiveDoor(mount)
     return Tree(cgroups, Scope(slices=(root,), depth=_USER_DEPTH) if root else None)
 
 
