@@ -32,7 +32,8 @@ Changes the limits of slices on this running host in steps: sets them through
 systemd, reads each one back from the kernel, watches the slice, its neighbours
 and the slices that it is compared with, and goes on or takes everything back.
 At the end the values are persistent. [rollout] in the config has the steps.
-Use it where services must go on while their limits change.
+Use it where services must go on while their limits change. With --host, all of
+this happens on other hosts, over ssh; their journals are kept here.
 
     cgroup-preflight rollout plan       what would change; changes nothing
     cgroup-preflight rollout apply      does it, in steps
@@ -121,6 +122,9 @@ def main(words: list[str]) -> int:
     if args.host:
         from cgroup_preflight.cli.rollout_hosts import on_hosts
 
+        if args.action in ("plan", "apply"):
+            # A wrong config is a wrong call, and not the verdict of each host.
+            _config(args)
         findings, context = on_hosts(args, _DO[args.action])
     else:
         findings, context = _DO[args.action](args, Here())
@@ -164,9 +168,16 @@ def _plan(args: argparse.Namespace, place: "Place") -> "Done":
         from cgroup_preflight.cli.rollout_plan import recorded_findings
 
         return recorded_findings(common.load_config(args.config, args.allow_outside), args.snapshot, args.engine), None
-    config = common.load_config(args.config, args.allow_outside)
+    config = _config(args)
     host, context = place.open(config, args.engine)
     return _prepared(config, host, context).findings, context
+
+
+def _config(args: argparse.Namespace) -> "Config":
+    config = common.load_config(args.config, args.allow_outside)
+    if args.action == "apply" and config.rollout:
+        _check_server(config.rollout.prometheus.url, allow=args.allow_remote)
+    return config
 
 
 def _prepared(config: "Config", host: "Host", context: "Context") -> "Prepared":
@@ -186,9 +197,8 @@ def _apply(args: argparse.Namespace, place: "Place") -> "Done":
     from cgroup_preflight.config.model import Rollout
     from cgroup_preflight.rollout import session
 
-    config = common.load_config(args.config, args.allow_outside)
+    config = _config(args)
     rollout = config.rollout or Rollout()
-    _check_server(rollout.prometheus.url, allow=args.allow_remote)
     host, context = place.open(config, args.engine)
     folder = place.folder(args.state)
     with session.locked(folder):

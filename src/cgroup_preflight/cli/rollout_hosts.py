@@ -13,7 +13,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines import bus
-from cgroup_preflight.engines.session import LocalNetwork
+from cgroup_preflight.engines.ready import LocalNetwork
 from cgroup_preflight.engines.systemd import bus_environment
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.remote.machine import door_of
@@ -38,7 +38,7 @@ class Far:
         def read(fs: AskedFs, runner: AskedRunner) -> Context:
             return common.context_of(gather(fs, runner), config, engine)
 
-        context = cast("Context", self._remote.rounds.read(read))
+        context = self._remote.rounds.read(read)
         uid, choice = value_or(context.facts.uid, -1), context.engine
         environment = tuple(bus_environment(choice, uid).items())
         door, asker = door_of(self._remote.lines, LocalNetwork(), root=uid == 0, environment=environment)
