@@ -10,13 +10,14 @@ from cgroup_preflight.cli import common, hosts
 from cgroup_preflight.cli.rollout_place import Here, Place
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, UsageError
-from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.reading import Reading, value_or
 from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.ready import LocalNetwork
 from cgroup_preflight.engines.systemd import bus_environment
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.remote.machine import door_of
+from cgroup_preflight.host.remote.questions import Kind, Question
 from cgroup_preflight.host.remote.rounds import AskedFs, AskedRunner
 from cgroup_preflight.rollout.remote import folder_of, host_behind, make_folder
 from cgroup_preflight.rollout.session import Host, state_folder
@@ -43,9 +44,14 @@ class Far:
         environment = tuple(bus_environment(choice, uid).items())
         door, asker = door_of(self._remote.lines, LocalNetwork(), root=uid == 0, environment=environment)
         self._closed.append(asker.close)
+
+        def folders(path: str) -> Reading[Sequence[tuple[str, int]]]:
+            return cast("Reading[Sequence[tuple[str, int]]]", asker.ask([Question(kind=Kind.TREE, path=path)])[0])
+
         manager = door.manager
         private = manager if choice.name == "systemd" and not choice.sudo and manager and manager.usable() else None
-        return host_behind(door, context.facts, choice, bus.Connection(private.connect) if private else None), context
+        line = bus.Connection(private.connect) if private else None
+        return host_behind(door, context.facts, choice, line, folders), context
 
     def folder(self, state: str) -> str:
         """As `Place.folder`."""

@@ -3,13 +3,15 @@
 import os
 import posixpath
 import stat
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.reading import Known, Missing, value_or
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.rollout.session import SYSTEM_FOLDER, Host, host_at
 
 if TYPE_CHECKING:
@@ -28,11 +30,18 @@ def folder_of(state: str, host: str) -> str:
     return os.path.join(state, "hosts", name if name.strip(".") else f"%2E{name[1:]}")
 
 
-def host_behind(door: "Door", facts: "Facts", choice: "EngineChoice", bus: "Bus | None") -> Host:
-    """The manager of the machine at a door, with a folder there for what its timer needs. Raises HostError."""
+def host_behind(
+    door: "Door", facts: "Facts", choice: "EngineChoice", bus: "Bus | None",
+    folders: Callable[[str], Reading[Sequence[tuple[str, int]]]],
+) -> Host:  # fmt: skip
+    """The manager of the machine at a door, with a folder there for what its timer needs. Raises HostError.
+
+    `folders` gives the folders below one with their inode numbers.
+    """
     home = _home(door)
     folder = SYSTEM_FOLDER if value_or(facts.uid, -1) == 0 else f"{home}/.local/state/cgroup-preflight/rollout"
-    return host_at(door, facts, choice, bus, home=home, folder=folder)
+    host, mount = host_at(door, facts, choice, bus, home=home), facts.mount_point
+    return replace(host, hooks=LiveRunner(), folder=folder, folders=lambda: folders(mount))
 
 
 def make_folder(host: Host, uid: int) -> None:

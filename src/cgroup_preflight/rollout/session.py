@@ -11,19 +11,20 @@ from contextlib import contextmanager, suppress
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.reading import Known, value_or
+from cgroup_preflight.core.reading import Known, Reading, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.engines.systemd import bus_environment, private_bus
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.command import CommandRunner, LiveRunner
+from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.facts import Facts
 from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
+from cgroup_preflight.rollout.far_samples import FarTree
 from cgroup_preflight.rollout.hook import Hooks
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.outcome import findings_of, present
@@ -51,7 +52,7 @@ class Host:
     """The manager and the files of the machine at a door.
 
     `folder` has what the timer needs there; empty: the folder of the journals, which are on this machine, as `hooks` are,
-    which runs the commands of [rollout.hook].
+    which runs the commands of [rollout.hook]. `folders` lists all cgroups of another machine.
     """
 
     manager: Systemd
@@ -61,6 +62,7 @@ class Host:
     mount: str
     page: int
     folder: str = ""
+    folders: "Callable[[], Reading[Sequence[tuple[str, int]]]] | None" = None
 
 
 def host_of(facts: Facts, choice: EngineChoice) -> Host:
@@ -70,9 +72,7 @@ def host_of(facts: Facts, choice: EngineChoice) -> Host:
     return host_at(local_door(bus_environment(choice, uid)), facts, choice, bus, home=os.path.expanduser("~"))
 
 
-def host_at(
-    door: "Door", facts: Facts, choice: EngineChoice, bus: "Bus | None", *, home: str, folder: str = ""
-) -> Host:
+def host_at(door: "Door", facts: Facts, choice: EngineChoice, bus: "Bus | None", *, home: str) -> Host:
     """The manager that was chosen of the machine at a door; `home` is that of its user. Raises HostError where none can be used."""
     if choice.name is None or not isinstance(facts.cgroup_mount, Known):
         raise HostError(f"no service manager can change limits here: {choice.why_not or 'no cgroup v2'}", where="rollout",
@@ -83,9 +83,13 @@ def host_at(
         choice, door.programs, bus, observer, door.files, door.clock, uid=value_or(facts.uid, 0), home=home
     )
     return Host(
-        manager=manager, observer=observer, door=door, hooks=LiveRunner() if door.host else door.programs,
-        mount=facts.mount_point, page=facts.page_size, folder=folder,
-    )  # fmt: skip
+        manager=manager,
+        observer=observer,
+        door=door,
+        hooks=door.programs,
+        mount=facts.mount_point,
+        page=facts.page_size,
+    )
 
 
 def state_folder(named: str) -> str:
@@ -190,8 +194,12 @@ def _watch(
 
         return asked(config.prometheus, most - _ASK_MORE)
 
+    tree = (
+        FarTree(host.door.files, host.folders, host.mount, units=units, control=control)
+        if host.folders else tree_of(host.mount, units[0])
+    )  # fmt: skip
     return Watch(
-        tree_of(host.door, host.mount, units[0]), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        tree, host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
         services=host.manager.services, ask=ask if config.prometheus.url else None, ask_seconds=most,
         killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip

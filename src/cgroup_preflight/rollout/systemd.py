@@ -9,7 +9,7 @@ from contextlib import suppress
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.quantities import QuantityError, parse_span
-from cgroup_preflight.core.reading import Known, Missing, value_or
+from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
@@ -142,6 +142,8 @@ class Systemd:
         found = self._fs.read(path)
         if isinstance(found, Known):
             return found.value
+        if found.why is Why.ABSENT:
+            return None
         exists = self._fs.exists(path)
         if isinstance(exists, Known) and not exists.value:
             return None

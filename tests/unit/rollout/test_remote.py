@@ -35,7 +35,7 @@ def behind(home, uid=1000):
         mount_point="/sys/fs/cgroup", page_size=4096,
     )  # fmt: skip
     door = replace(local_door({}), host="me@far", programs=Programs(home))
-    return host_behind(door, facts, EngineChoice(name="systemd", sudo=True), None)
+    return host_behind(door, facts, EngineChoice(name="systemd", sudo=True), None, lambda _: None)
 
 
 def test_each_host_has_a_folder_of_its_own_whatever_its_name():

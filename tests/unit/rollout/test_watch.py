@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.rollout.judge import Answer
@@ -40,7 +39,7 @@ class Host:
     def watch(self, **more):
         mount = str(self.folder)
         return Watch(
-            tree_of(local_door({}), mount, f"{self._base}/api.slice"),
+            tree_of(mount, f"{self._base}/api.slice"),
             Observer(LiveFs(), mount),
             [f"{self._base}/api.slice"],
             [],
