@@ -240,7 +240,9 @@ class Systemd:
         if not self._asked("StopUnit", _TIMER, "replace"):
             self._systemctl("stop", "--", _TIMER)
         if not (self._becomes(*_OVER) and self._becomes(*_OVER, unit=_SERVICE)):
-            self._systemctl("stop", "--", _TIMER, _SERVICE)
+            # One by one: systemd 262 stops none of several if one of them does not exist.
+            for unit in (_TIMER, _SERVICE):
+                self._systemctl("stop", "--", unit)
         lasting = self._timer_files(self._lasting())
         was_lasting = any(self.read_file(path) is not None for path in lasting)
         # What starts it first: a crash here must not leave a timer that starts with the host.
