@@ -6,7 +6,7 @@ from cgroup_preflight.core.codes import Code
 
 HOST_PAGES: dict[Code, Page] = {
     codes.HOST: Page(
-        what="Says of each host of `--host` what its own verdict is, or why it could not be read.",
+        what="Checks that each host of `--host` can be read, and says what its own verdict is.",
         fails=(
             "fail and unverified are the verdict of the host's own findings, which have its name before their subject. "
             "A host that ssh does not reach, that does not answer in time, or whose answers are odd, is unverified with the "
