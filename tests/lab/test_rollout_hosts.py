@@ -107,6 +107,8 @@ def test_a_host_is_planned_changed_and_read_back(
     guest, config = ssh
     host = _managers(guest)[name]
     host.prepare(toml(BOTH))
+    # While ssh is used, nothing else can be asked of the guest.
+    cgroup = host.cgroup
     (caller.folder / "cgroup-preflight.toml").write_text(toml(BOTH))
     with carried(guest, config.parent):
         began = time.monotonic()
@@ -114,13 +116,13 @@ def test_a_host_is_planned_changed_and_read_back(
         say("plan", name, status, round(time.monotonic() - began, 1), "s", said(report)[0])
         assert status == 0, said(report)
         assert any("CPUQuota: 200% -> 175% -> 150%" in item["message"] for item in report["findings"])
-        assert _quota(caller, name, host.cgroup) == OLD["cpu.max"]
+        assert _quota(caller, name, cgroup) == OLD["cpu.max"]
         began = time.monotonic()
         status, report = caller.call("apply", name)
         say("apply", name, status, round(time.monotonic() - began, 1), "s", said(report)[0])
         assert status == 0, said(report)
         assert caller.records(name)[-1]["kind"] == "promoted"
-        assert _quota(caller, name, host.cgroup) == NEW["cpu.max"]
+        assert _quota(caller, name, cgroup) == NEW["cpu.max"]
         status, report = caller.call("status", name)
         assert (status, codes(report, "warn", "fail")) == (0, []), said(report)
     assert host.is_new()

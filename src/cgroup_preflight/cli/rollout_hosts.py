@@ -1,4 +1,4 @@
-"""`rollout --host`: rollouts of other machines, asked over ssh; their journals and hooks are here, their timers are there."""
+"""`rollout --host`: rollouts of other machines over ssh. Journals and hooks are on this machine, timers on those."""
 
 import argparse
 import os
@@ -74,7 +74,7 @@ class Far:
 def on_hosts(args: argparse.Namespace, act: Callable[[argparse.Namespace, Place], _Done]) -> _Done:
     """What an action found on all hosts of `--host`, several at a time. Raises UsageError."""
     if not getattr(args, "yes", True):
-        raise UsageError("nobody is asked for each host", where=f"rollout {args.action}", remedy=Remedy(
+        raise UsageError("nobody is asked", where=f"rollout {args.action}", remedy=Remedy(
             title="read the plan with `rollout plan --host NAME`, then add --yes"))  # fmt: skip
     asked = hosts.remotes(args.host, args.ssh_config)
 

@@ -1,4 +1,4 @@
-"""A rollout of another machine: its journal and its hooks are here, its timer and what that needs are there."""
+"""A rollout of another machine: its journal and its hooks stay on this one, its timer and what that needs are on the other."""
 
 import os
 import posixpath
