@@ -7,6 +7,7 @@ from contextlib import closing
 
 from cgroup_preflight.cli import hosts, options
 from cgroup_preflight.cli.logs import HINT, Shown, choose
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.core.errors import ExitStatus, HostError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing
@@ -34,7 +35,7 @@ def print_logs(args: argparse.Namespace, plan: "Plan | None") -> ExitStatus:
     problems: list[BaseException] = []
 
     def pass_on(host: hosts.Remote) -> None:
-        shown = Shown(json=args.json, colour=not args.json and options.use_colour(), plan=plan, host=host.name)
+        shown = Shown(json=args.json, colour=not args.json and use_colour(), plan=plan, host=host.name)
         _pass_on(host, args, plan, shown, lines, ended)
 
     def ask_all() -> None:

@@ -113,7 +113,7 @@ def main(words: list[str]) -> int:
         raise UsageError("a recording is not a host that can be asked", where="--snapshot",
                          remedy=Remedy(title="leave out --snapshot or --host"))  # fmt: skip
     started = common.start()
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     for item in wanted:
         # Not after minutes of changes, which would end as a wrong call.
         if item.file and not os.path.isdir(os.path.dirname(os.path.abspath(item.file))):
