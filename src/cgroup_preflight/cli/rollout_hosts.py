@@ -9,7 +9,7 @@ from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import common, hosts
 from cgroup_preflight.cli.rollout_place import Here, Place
 from cgroup_preflight.config.model import Config
-from cgroup_preflight.core.errors import ExitStatus, UsageError
+from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.reading import Reading, value_or
 from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines import bus
@@ -23,6 +23,8 @@ from cgroup_preflight.rollout.remote import folder_of, host_behind, make_folder
 from cgroup_preflight.rollout.session import Host, state_folder
 
 _Done = tuple[Sequence[Finding], Context | None]
+#: The actions that change a host.
+_CHANGING = ("apply", "resume", "abort")
 
 
 class Far:
@@ -82,13 +84,20 @@ def on_hosts(args: argparse.Namespace, act: Callable[[argparse.Namespace, Place]
         place = Far(remote)
         try:
             return act(args, place)
+        except HostError as error:
+            if args.action not in _CHANGING:
+                raise
+            raise HostError(
+                f"{error.message}; if it has new values, the timer there restores the old ones", where=error.where,
+                remedy=Remedy(title="ask it again later", commands=(("cgroup-preflight", "rollout", "status", "--host", remote.name),)),
+            ) from error  # fmt: skip
         finally:
             place.close()
 
     try:
         outcomes = hosts.each(asked, work)
     except (KeyboardInterrupt, SystemExit) as error:
-        if args.action in ("apply", "resume", "abort"):
+        if args.action in _CHANGING:
             Here().say("ended by a signal; the service manager of each host restores its old values within `restore_after`, "
                        "unless `cgroup-preflight rollout resume` goes on before")  # fmt: skip
         raise SystemExit(

@@ -147,7 +147,8 @@ class Systemd:
         exists = self._fs.exists(path)
         if isinstance(exists, Known) and not exists.value:
             return None
-        raise HostError(f"cannot read a drop-in: {found}", where=path, remedy=Remedy(title="run as root"))
+        fix = "look at the host and its connection" if found.why is Why.FAILED else "run as root"
+        raise HostError(f"cannot read a file: {found.detail or found.why.value}", where=path, remedy=Remedy(title=fix))
 
     def write_file(self, path: str, text: str) -> None:
         """As `Manager.write_file`."""
