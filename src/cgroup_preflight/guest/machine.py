@@ -13,8 +13,8 @@ from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
-#: Makes the engine's argv from the descriptor number of the channel.
-Command = Callable[[int], tuple[str, ...]]
+#: Makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
+Command = Callable[[tuple[int, ...]], tuple[str, ...]]
 
 #: A memory file system: on a disk, the kernel would keep writing the guest's memory back.
 _SHARED_MEMORY = Path("/dev/shm")
@@ -60,7 +60,7 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu)
+    return GuestProcess(folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu, lines=spec.lines)
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
@@ -77,13 +77,13 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
 
 
 def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Command:
-    return lambda channel: uml.uml_argv(
+    return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
             root=folder / _ROOT,
             input=folder / _INPUT,
             work=folder,
-            channel_fd=channel,
+            line_fds=lines,
             memory_mib=spec.memory_mib,
             mode=spec.mode,
             seccomp=fence.version() > 0,
@@ -96,13 +96,13 @@ def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path) -> Comm
     if image.kernel is None:
         raise ValueError(f"image {image.name} has no kernel, and QEMU needs one")
     kernel = image.kernel
-    return lambda channel: qemu.qemu_argv(
+    return lambda lines: qemu.qemu_argv(
         qemu.QemuMachine(
             program=program,
             kernel=kernel,
             root=image.root,
             input=folder / _INPUT,
-            channel_fd=channel,
+            line_fds=lines,
             cpus=spec.cpus,
             memory_mib=spec.memory_mib,
             mode=spec.mode,

@@ -5,6 +5,7 @@ virtio-blk as a module. The root disk is NVMe for this reason: no initial RAM di
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -30,7 +31,7 @@ class QemuMachine:
     kernel: Path
     root: Path
     input: Path
-    channel_fd: int
+    line_fds: tuple[int, ...]
     cpus: int
     memory_mib: int
     mode: BootMode
@@ -40,7 +41,7 @@ class QemuMachine:
 
 
 def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
-    """The command; kernel messages and console go to stdout, the agent uses `channel_fd`."""
+    """The command; kernel messages and console go to stdout, the guest's virtio ports are `line_fds`, in order."""
     return (
         machine.program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -49,8 +50,8 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-kernel", str(machine.kernel), "-append", " ".join(_kernel_args(machine))),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *("-chardev", f"socket,id=channel,fd={machine.channel_fd}"),
-        *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
+        *("-device", "virtio-serial-pci"),
+        *itertools.chain.from_iterable(_line(number, line) for number, line in enumerate(machine.line_fds)),
         # With snapshot, writes go to a temporary file that QEMU unlinks as soon as it is open.
         *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,cache=unsafe"),
@@ -58,6 +59,12 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
         *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),
     )
+
+
+def _line(number: int, descriptor: int) -> tuple[str, ...]:
+    """One virtio port; the guest's kernel numbers them from 1 on, as port 0 is for a console."""
+    name = f"line{number}"
+    return "-chardev", f"socket,id={name},fd={descriptor}", "-device", f"virtserialport,chardev={name},nr={number + 1}"
 
 
 def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class GuestSpec:
     """One guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
 
     `agent` is the folder of the agent compiled for the guest's Python, None for its source.
-    `kernel_args` come last and so override others; `boot_timeout` is the seconds until the agent must have answered.
+    `lines` is the number of lines into it, of which the agent uses the first. `kernel_args` come last and so override others; `boot_timeout` is the seconds until the agent must have answered.
     `accelerator` is QEMU's: "tcg", or "kvm" where KVM works. `network` allows outgoing connections through QEMU's user
     network; nothing can connect to the guest.
     """
@@ -58,6 +58,7 @@ class GuestSpec:
     kernel_args: tuple[str, ...] = ()
     inputs: Mapping[str, Path] = field(default_factory=dict)
     agent: Path | None = None
+    lines: int = 1
     boot_timeout: float = 120.0
     accelerator: str = "tcg"
     network: bool = False

@@ -18,7 +18,7 @@ UML = UmlMachine(
     root=Path("/cache/root.ext4"),
     input=Path("/scratch/g1/input.ext4"),
     work=Path("/scratch/g1"),
-    channel_fd=7,
+    line_fds=(7, 9),
     memory_mib=256,
     mode=BootMode.FULL,
 )
@@ -27,7 +27,7 @@ QEMU = QemuMachine(
     kernel=Path("/cache/vmlinuz"),
     root=Path("/cache/root.ext4"),
     input=Path("/scratch/g1/input.ext4"),
-    channel_fd=7,
+    line_fds=(7, 9),
     cpus=4,
     memory_mib=1024,
     mode=BootMode.FULL,
@@ -43,7 +43,7 @@ def test_uml_keeps_to_its_own_folder():
 
 
 def test_uml_line_is_the_handed_descriptor():
-    assert "ssl0=fd:7,fd:7" in uml_argv(UML)
+    assert {"ssl0=fd:7,fd:7", "ssl1=fd:9,fd:9"} <= set(uml_argv(UML))
 
 
 @pytest.mark.parametrize("mode", BootMode)
