@@ -12,7 +12,7 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 from cgroup_preflight.host.sockets import Listener, UnixListener, parse_listeners, parse_unix_listeners, reached
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
@@ -34,7 +34,7 @@ class Answerer:
 class Listeners:
     """The listening sockets of one machine and their owners."""
 
-    def __init__(self, files: LiveFs, observer: Observer) -> None:
+    def __init__(self, files: MachineFs, observer: Observer) -> None:
         self._files = files
         self._observer = observer
         self._known: dict[int, str] = {}

@@ -21,7 +21,7 @@ from cgroup_preflight.plan.unitfile import run_files
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock, Door
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: Every name of a run begins so.
 PREFIX = "cgpf"
@@ -111,7 +111,7 @@ def _not_gone(engine: Engine, scope: str, what: str) -> HostError:
     return HostError(f"{what} still exists after the run", where=f"{scope}.slice", remedy=remedy)
 
 
-def _owned(file: UnitFile, scope: str, files: "LiveFs") -> UnitFile:
+def _owned(file: UnitFile, scope: str, files: "MachineFs") -> UnitFile:
     """The run's own slice names its process, so that a later run can tell a crashed run from a live one."""
     if file.path != f"{scope}.slice":
         return file
@@ -170,7 +170,7 @@ def _remove_folders(scope: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_orphan(files: "LiveFs", path: str) -> bool:
+def _is_orphan(files: "MachineFs", path: str) -> bool:
     """Whether the run behind this slice file has ended; a run of another PID namespace counts as live for two hours."""
     try:
         age = time.time() - os.stat(path).st_mtime
@@ -182,13 +182,13 @@ def _is_orphan(files: "LiveFs", path: str) -> bool:
     return _start_time(files, int(owner[1])) != owner[2]
 
 
-def _start_time(files: "LiveFs", pid: int) -> str:
+def _start_time(files: "MachineFs", pid: int) -> str:
     """Field 22 of /proc/PID/stat: with the number it names a process for good; empty when the process has ended."""
     words = value_or(files.data(f"/proc/{pid}/stat"), b"").rpartition(b")")[2].split()
     return words[19].decode() if len(words) > 19 else ""
 
 
-def _namespace(files: "LiveFs") -> str:
+def _namespace(files: "MachineFs") -> str:
     return re.sub(r"\D", "", value_or(files.link("/proc/self/ns/pid"), "")) or "0"
 
 

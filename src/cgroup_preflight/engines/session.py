@@ -16,8 +16,9 @@ from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.stopping import KILL_SECONDS, Stopper
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
-from cgroup_preflight.host.door import Clock, Door, Processes
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.local import LocalClock, LocalFiles, LocalProcesses
+from cgroup_preflight.host.manager_line import LocalManager
 
 _GATE_SECONDS = 20.0
 #: What each service adds to the time in which all of them must be at their gates.
@@ -51,8 +52,9 @@ ENDED_FIRST = "it ended before it was ready"
 def local_door(environment: Mapping[str, str]) -> Door:
     """The machine that this program runs on; its programs get `environment` in addition to the usual variables."""
     return Door(
-        files=LiveFs(), processes=Processes(), programs=LiveRunner(environment), clock=Clock(), network=LocalNetwork()
-    )
+        files=LocalFiles(), processes=LocalProcesses(), programs=LiveRunner(environment), clock=LocalClock(),
+        network=LocalNetwork(), manager=LocalManager(),
+    )  # fmt: skip
 
 
 class Session:

@@ -24,7 +24,8 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.engines.unit_words import refusal, unmet
-from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.host.command import Completed, Programs, Running
+from cgroup_preflight.host.manager_line import LocalManager
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -45,7 +46,7 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
 
 def private_bus(choice: EngineChoice) -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
-    usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
+    usable = choice.name == "systemd" and not choice.sudo and LocalManager().usable()
     return bus.Connection() if usable else None
 
 
@@ -56,7 +57,7 @@ class Manager:
     has_journal = True
 
     def __init__(
-        self, choice: EngineChoice, programs: LiveRunner, private_bus: "Bus | None", *, uid: int, systemd: int,
+        self, choice: EngineChoice, programs: Programs, private_bus: "Bus | None", *, uid: int, systemd: int,
         machine_folder: str = "/run",
     ) -> None:  # fmt: skip
         self.name = choice.name or ""
@@ -373,17 +374,17 @@ class Manager:
         done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
 
-    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
+    def follow(self, invocation: str) -> Running:
         """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
         return self._programs.start(
             (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
              f"_SYSTEMD_INVOCATION_ID={invocation}")
         )  # fmt: skip
 
-    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+    def end_follow(self, process: Running) -> None:
         """Ends `follow`; a process of sudo takes its signal from root only."""
         if self._sudo and process.poll() is None:
             self._programs.run((*self._prefix, "kill", "-TERM", str(process.pid)))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
-        stop(process)
+        self._programs.stop(process)

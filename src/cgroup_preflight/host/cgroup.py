@@ -15,7 +15,7 @@ from cgroup_preflight.host.cgroupfs import (
     parse_pressure,
     parse_proc_cgroup,
 )
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 from cgroup_preflight.host.procfs import ProcessStat, parse_stat
 
 N = TypeVar("N", int, float)
@@ -66,7 +66,7 @@ class Counters:
 class Observer:
     """Reads below one cgroup mount."""
 
-    def __init__(self, fs: LiveFs, mount: str) -> None:
+    def __init__(self, fs: MachineFs, mount: str) -> None:
         self._fs = fs
         self._mount = mount.rstrip("/")
         self._held: dict[str, Reading[int]] = {}

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -52,6 +53,47 @@ class HostFs(Protocol):
         """Bytes of a memory page."""
 
 
+class MachineFs(HostFs, Protocol):
+    """What can also be read of a running machine, this one or another.
+
+    `prefetch` and `many` read all their paths in one round trip. What `prefetch` read answers later reads of these paths
+    once each, or until `forget`; on this machine it does nothing, because a read costs nothing here.
+    """
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """Reads files that are about to be read."""
+
+    def forget(self) -> None:
+        """From now on, every read asks the machine again."""
+
+    def many(self, paths: Iterable[str]) -> Mapping[str, Reading[bytes]]:
+        """The content of files, by path."""
+
+    def data(self, path: str) -> Reading[bytes]:
+        """The whole content; a gzip file unpacked, one larger than 4M malformed."""
+
+    def block_device(self, path: str) -> Reading[str]:
+        """MAJOR:MINOR of a block device node, or else of the file system that a path is on."""
+
+    def folders(self, path: str) -> Reading[tuple[str, ...]]:
+        """The names of the folders in a folder, sorted; links are none."""
+
+    def quick(self, path: str) -> Reading[bytes]:
+        """The content of a file of /proc that is read often."""
+
+    def identity(self, path: str) -> Reading[tuple[int, int]]:
+        """Two numbers of a file that are the same for each name of it, and differ from those of every other file."""
+
+    def hold(self, path: str, device: str) -> Reading[int]:
+        """A number for `reread`, which the caller gives to `release`; `device` is that of its file system."""
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        """The whole text of an open file, as it is now."""
+
+    def release(self, handle: int) -> None:
+        """Closes a file that was open."""
+
+
 class LiveFs:
     """The running host, or with `root` a tree of another one mounted elsewhere."""
 
@@ -85,6 +127,16 @@ class LiveFs:
         if len(data) > TEXT_MAX:
             return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
         return Known(value=data, source=path)
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """As `MachineFs.prefetch`."""
+
+    def forget(self) -> None:
+        """As `MachineFs.forget`."""
+
+    def many(self, paths: Iterable[str]) -> Mapping[str, Reading[bytes]]:
+        """As `MachineFs.many`."""
+        return {path: self.data(path) for path in paths}
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
         """The pieces wanted, in the order of the file; binary content matters only inside one of them."""

@@ -2,14 +2,14 @@
 
 from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.golang.runtime_env import MalformedLimitError, parse_gomemlimit
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 
 _NAME = b"GOMEMLIMIT="
 #: Of one slice: more than that are workers of the same programs.
 _PROCESSES_MAX = 500
 
 
-def live_limits(files: LiveFs, mount: str, cgroup: str) -> dict[str, int]:
+def live_limits(files: MachineFs, mount: str, cgroup: str) -> dict[str, int]:
     """Bytes by the name of the unit, the largest of each; processes whose environment cannot be read are left out."""
     found: dict[str, int] = {}
     todo, left = [cgroup], _PROCESSES_MAX
@@ -25,7 +25,7 @@ def live_limits(files: LiveFs, mount: str, cgroup: str) -> dict[str, int]:
     return found
 
 
-def _limit(files: LiveFs, pid: str) -> int | None:
+def _limit(files: MachineFs, pid: str) -> int | None:
     environ = files.data(f"/proc/{pid}/environ")
     if not isinstance(environ, Known):
         return None

@@ -17,7 +17,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door, Network
@@ -121,7 +121,7 @@ def _level(observer: Observer, path: str) -> Level:
     )
 
 
-def _open_cpu_max(fs: LiveFs, pid: int) -> Reading[tuple[str, ...]]:
+def _open_cpu_max(fs: MachineFs, pid: int) -> Reading[tuple[str, ...]]:
     names = fs.names(f"/proc/{pid}/fd")
     if not isinstance(names, Known):
         return names
@@ -132,7 +132,7 @@ def _open_cpu_max(fs: LiveFs, pid: int) -> Reading[tuple[str, ...]]:
     )
 
 
-def _v1_cpu(fs: LiveFs, pid: int) -> bool:
+def _v1_cpu(fs: MachineFs, pid: int) -> bool:
     """Whether a line of /proc/PID/cgroup has the cpu controller: it is version 1 then (cgroups(7))."""
     text = value_or(fs.read(f"/proc/{pid}/cgroup"), "")
     return any("cpu" in line.split(":", 2)[1].split(",") for line in text.splitlines() if line.count(":") >= 2)
@@ -145,7 +145,7 @@ def _cpus(text: str) -> frozenset[int]:
         return frozenset()
 
 
-def _address_space(fs: LiveFs, pid: int) -> int | None:
+def _address_space(fs: MachineFs, pid: int) -> int | None:
     for line in value_or(fs.read(f"/proc/{pid}/limits"), "").splitlines():
         if line.startswith("Max address space"):
             word = line.removeprefix("Max address space").split()[0]

@@ -14,17 +14,15 @@ from contextlib import ExitStack, contextmanager
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.command import stop
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
 from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
-    import subprocess
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from cgroup_preflight.host.command import LiveRunner
+    from cgroup_preflight.host.command import Programs, Running
 else:
     Protocol = object
 
@@ -124,7 +122,7 @@ class MovedPayloads:
     One that has answered stays where it is, until it is moved again for the next unit.
     """
 
-    def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
+    def __init__(self, engine: Engine, observer: Observer, programs: "Programs", scope: str, folder: str) -> None:
         self._engine, self._observer, self._programs = engine, observer, programs
         self._scope = scope
         # No dash: the slice is next to that of the run, and not in it.
@@ -132,7 +130,7 @@ class MovedPayloads:
         self._lines = _Lines(folder)
         self._cgroups: dict[str, str] = {}
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
-        self._begun: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
 
     def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
@@ -150,7 +148,7 @@ class MovedPayloads:
         """Ends all."""
         for name, process in self._begun.items():
             self._lines.close(name)
-            stop(process)
+            self._programs.stop(process)
         self._begun.clear()
 
     @contextmanager
@@ -184,7 +182,7 @@ class MovedPayloads:
     def output(self, item: ProbeUnit) -> str:
         return self._lines.file(self._names[item.unit], "out")
 
-    def _process(self, item: ProbeUnit) -> "subprocess.Popen[bytes]":
+    def _process(self, item: ProbeUnit) -> "Running":
         return self._begun[self._names[item.unit]]
 
     def _start(self, item: ProbeUnit) -> None:
@@ -204,4 +202,4 @@ class MovedPayloads:
         if not name or (self._lines.is_idle(name) and self._begun[name].poll() is None):
             return
         self._lines.close(name)
-        stop(self._begun.pop(name))
+        self._programs.stop(self._begun.pop(name))

@@ -182,6 +182,12 @@ class _Clock(Clock):
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
+    def uptime(self) -> float:
+        return self._clock.uptime()
+
+    def wall(self) -> float:
+        return self._clock.wall()
+
     def sleep(self, seconds: float) -> None:
         def nap(piece: float) -> tuple[int, ...]:
             self._clock.sleep(piece)

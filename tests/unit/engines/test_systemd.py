@@ -66,6 +66,9 @@ class Played:
         self.begun.append(argv)
         return subprocess.Popen(self.starts, stdout=subprocess.PIPE, start_new_session=True)
 
+    def stop(self, process: "subprocess.Popen[bytes]") -> None:
+        LiveRunner().stop(process)
+
     def manager(self, folder: str, *, direct: bool = True) -> Manager:
         return Manager(
             EngineChoice(name="systemd"), cast("LiveRunner", self), self if direct else None, uid=0, systemd=252,

@@ -1,0 +1,186 @@
+"""The door to the machine that this tool runs on; its programs are `host.command.LiveRunner`."""
+
+import errno
+import os
+import select
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.door import Status
+from cgroup_preflight.host.files import write_file
+from cgroup_preflight.host.fs import LiveFs
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+
+class LocalClock:
+    """As `Clock`: there is one machine, and its clock."""
+
+    def monotonic(self) -> float:
+        """time.monotonic()."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """time.sleep()."""
+        time.sleep(seconds)
+
+    def uptime(self) -> float:
+        """clock_gettime(2), CLOCK_BOOTTIME."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        """time.time()."""
+        return time.time()
+
+
+class LocalProcesses:
+    """As `Processes`, by pidfd_open(2)."""
+
+    def open(self, pid: int) -> int | None:
+        """As `Processes.open`."""
+        try:
+            return os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+
+    def close(self, handle: int) -> None:
+        """As `Processes.close`."""
+        os.close(handle)
+
+    def signal(self, handle: int, number: signal.Signals) -> None:
+        """As `Processes.signal`."""
+        try:
+            signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return
+
+    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
+        """As `Processes.wait`."""
+        # Not select(2), which knows no descriptor above 1023.
+        poll = select.poll()
+        for handle in handles:
+            poll.register(handle, select.POLLIN)
+        return [handle for handle, _ in poll.poll(max(seconds, 0.0) * 1000)]
+
+
+class LocalFiles(LiveFs):
+    """As `Files`."""
+
+    def status(self, path: str) -> Reading[Status]:
+        """As `Files.status`."""
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            return missing(path, error)
+        value = Status(size=found.st_size, mode=found.st_mode, uid=found.st_uid, gid=found.st_gid, time=found.st_mtime)
+        return Known(value=value, source=path)
+
+    def writable(self, path: str) -> bool:
+        """As `Files.writable`."""
+        return os.access(path, os.W_OK)
+
+    def attribute(self, path: str, name: str) -> Reading[bytes]:
+        """As `Files.attribute`."""
+        try:
+            return Known(value=os.getxattr(path, name), source=f"{path} {name}")
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                return Missing(source=f"{path} {name}", why=Why.ABSENT)
+            return missing(f"{path} {name}", error)
+
+    def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
+        """As `Files.tail`."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return Known(value=os.pread(handle, most, offset), source=path)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            return missing(path, error)
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """As `Files.write`."""
+        try:
+            write_file(path, data)
+        except UsageError as error:
+            raise _cannot(error.where, error.message) from None
+        with _reasons(path):
+            os.chmod(path, mode)
+
+    def upload(self, source: BinaryIO, path: str, mode: int) -> None:
+        """As `Files.upload`."""
+        with _reasons(path):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(handle, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+                os.fchmod(handle, mode)
+
+    def write_attribute(self, path: str, text: str) -> None:
+        """As `Files.write_attribute`."""
+        with _reasons(path):
+            handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(handle, text.encode())
+            finally:
+                os.close(handle)
+
+    def make_folder(self, path: str, mode: int = 0o755) -> None:
+        """As `Files.make_folder`."""
+        with _reasons(path):
+            os.makedirs(path, mode, exist_ok=True)
+
+    def private_folder(self, prefix: str) -> str:
+        """As `Files.private_folder`."""
+        with _reasons(tempfile.gettempdir()):
+            return tempfile.mkdtemp(prefix=prefix)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """As `Files.remove`."""
+        for path in paths:
+            with _reasons(path), suppress(FileNotFoundError):
+                try:
+                    os.unlink(path)
+                except IsADirectoryError:
+                    shutil.rmtree(path)
+
+    def touch(self, folder: str) -> None:
+        """As `Files.touch`."""
+        now = time.time_ns()
+        with _reasons(folder):
+            os.utime(folder, ns=(now, now))
+
+    def free(self, path: str, start: int, end: int) -> None:
+        """As `Files.free`."""
+        import ctypes  # only for a service that writes a lot
+
+        call = ctypes.CDLL(None, use_errno=True).fallocate
+        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        with _reasons(path):
+            handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                call(handle, _KEEP_SIZE | _PUNCH_HOLE, start, end - start)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _reasons(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot(path, error.strerror or str(error)) from None
+
+
+def _cannot(path: str, reason: str) -> HostError:
+    return HostError(
+        f"cannot write: {reason}", where=path, remedy=Remedy(title="free space, or make the place writable")
+    )
