@@ -23,7 +23,7 @@ from cgroup_preflight.guest.unpack import ARCHIVE
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
-_ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
+_ROOT, _LISTING, _UNITS, _PACKAGES, _BARE = "root.ext4", "listing", "units.tar", "packages", "bare"
 #: The name of a recipe at the beginning of an image's, and in it that of the distribution.
 _RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")
 #: What apt says of names that it does not know (apt-get install).
@@ -43,6 +43,7 @@ class RootImage:
 
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
+    `bare`: it has a shell at its first line (`guest.starter`), and no agent.
     `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
@@ -53,6 +54,7 @@ class RootImage:
     listing: Path | None = None
     units: Path | None = None
     packages: tuple[str, ...] = ()
+    bare: bool = False
     contents: Contents | None = None
 
     @property
@@ -167,6 +169,8 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
         bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
+        if recipe.bare:
+            (work / _BARE).touch()
         store.write_manifest(work)
         for old in (home, *folder.glob(f"{recipe.name}-*")):
             shutil.rmtree(old, ignore_errors=True)
@@ -192,7 +196,8 @@ def _image(home: Path) -> RootImage:
     return RootImage(
         name=home.name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
-        packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
+        packages=tuple(packages.read_text().split()) if packages.exists() else (), bare=(home / _BARE).exists(),
+        contents=contents_in(home),
     )  # fmt: skip
 
 

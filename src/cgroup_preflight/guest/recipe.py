@@ -57,7 +57,7 @@ class Recipe:
     """Everything that determines the content of a root: equal recipes make interchangeable roots.
 
     `extra` are those of the packages that somebody named. `builder` is a hash of the programs that follow the recipe.
-    `file_server` adds the file server of OpenSSH without its package. `backports` is the suite of the kernel where that is not the distribution's own.
+    `bare` has no agent (`guest.starter`). `backports` is the suite of the kernel where that is not the distribution's own.
     """
 
     distro: str
@@ -69,7 +69,7 @@ class Recipe:
     scripts: tuple[str, ...]
     excluded_paths: tuple[str, ...]
     files: tuple[OverlayFile, ...]
-    file_server: bool
+    bare: bool
     size_mib: int
     builder: str
 
@@ -115,7 +115,7 @@ def recipe_for(
         scripts=(CONFIGURE, _IMAGE_SCRIPT),
         excluded_paths=_EXCLUDED_PATHS,
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32], bare=bare),
-        file_server=bare,
+        bare=bare,
         size_mib=_SIZE_MIB if not extra else 2 * _SIZE_MIB,
         builder=_builder(),
     )
@@ -221,7 +221,7 @@ rm -rf overlay.tar tree/root
 def _download_command(recipe: Recipe) -> str:
     """The line that makes the folder `root` with the package files and apt's settings."""
     hook = f"{DOWNLOAD_ONLY} install {shlex.join((*_MINBASE, *recipe.packages))}"
-    if recipe.file_server:
+    if recipe.bare:
         hook += f' && cd "$1" && {DOWNLOAD_ONLY} download {_FILE_SERVER}'
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths)
     # After mmdebstrap has written its own sources, and before it updates the lists.
@@ -238,7 +238,7 @@ def build_argv(recipe: Recipe) -> tuple[str, ...]:
         f"{_download_command(recipe)} {recipe.suite} root",
         f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
         shlex.join(_unpack_argv(recipe)),
-        *((_FILE_SERVER_SCRIPT,) if recipe.file_server else ()),
+        *((_FILE_SERVER_SCRIPT,) if recipe.bare else ()),
     )
     script = "\n".join((_FOLDER_SCRIPT, *steps, _IMAGE_SCRIPT))
     return ("sh", "-euc", script, "build", str(recipe.size_mib))
