@@ -1,12 +1,12 @@
 """A service that reaches its MemoryMax next to one with memory of its own: on a real kernel, with room for both and without."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 
 from tests.lab.configs import Lab, Outcome, config, service
-from tests.lab.test_smoke_limits import meddling
 
 #: Twenty-four megabytes that the service keeps.
 _WORKING = 'x = b"x" * (24 << 20); print("working", flush=True); import time; time.sleep(300)'
@@ -59,14 +59,37 @@ def test_a_slice_whose_limit_is_reached_first_is_named_with_the_process_that_is_
     assert (neighbours.verdict, neighbours.exit_status) == ("pass", 0)
 
 
+_LESS = """\
+#!/bin/sh
+# Called by systemd before the program of each service, with the name of the unit, while nothing else goes on there.
+case $1 in
+*_probe-*) for file in /sys/fs/cgroup/cgpf*.slice/*-roomy.slice/memory.max; do echo 58M > "$file"; done ;;
+esac
+"""
+#: A drop-in for all services (systemd.unit(5)); `+` is with all rights.
+_ALL = "/run/systemd/system/service.d"
+
+
+@contextmanager
+def _before_each_service(lab: Lab, command: str) -> Iterator[None]:
+    """Lets the service manager of the guest call a command with the name of each service that it starts."""
+    lab.guest.write_file(f"{_ALL}/50-lab.conf", f"[Service]\nExecStartPre=+{command} %n\n".encode())
+    lab.shell("systemctl daemon-reload")
+    try:
+        yield
+    finally:
+        lab.shell(f"rm -r {_ALL}; systemctl daemon-reload")
+
+
 def test_a_slice_that_has_less_than_the_plan_gives_it_fails(boot) -> None:
-    """Lowered only while the neighbour keeps its memory, so what was read before was right."""
+    """Lowered when the probes start, after the services have run, so what was read before was right."""
     lab = Lab(boot())
     services, slices = _pair("roomy", limit="48M", working="64M"), {"roomy": {"MemoryMax": "192M"}}
-    folder = lab.write("lowered", config(services, slices))
-    kept = "for f in /sys/fs/cgroup/cgpf*.slice/*roomy.slice; do [ $(cat $f/*_probe*/cgroup.procs | wc -l) -gt 2 ]"
-    with meddling(lab, f"{kept} && echo 58M > $f/memory.max; done"):
+    folder = lab.write("lowered", config(services, slices), {"less.sh": _LESS})
+    with _before_each_service(lab, f"{folder}/less.sh"):
         outcome = lab.run("smoke", folder=folder)
+    for name in services:
+        assert {item["status"] for item in outcome.findings("CGP501", name)} == {"pass"}
     (found,) = [item for item in outcome.findings("CGP511", "roomy-grows") if "next to roomy-works" in item["message"]]
     assert found["status"] == "fail", found
     assert "the plan gives roomy.slice room for both" in found["message"]

@@ -1,5 +1,7 @@
 """`cgroup-preflight check`: the verdict on this host."""
 
+import argparse
+
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import UsageError
@@ -29,9 +31,8 @@ check could not run, for example because this job may not read a file.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("check", _ABOUT)
     options.add_config(parser)
     parser.add_argument("--root", metavar="PATH", type=_path,
@@ -41,7 +42,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--units", action="store_true",
                         help="also compare what systemd says of every unit's limits with the files of its cgroup")  # fmt: skip
     options.add_report(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    started = common.start()
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     if args.units and args.root:
         raise UsageError("systemd cannot be queried in a recording", where="--units",

@@ -60,7 +60,7 @@ class _Input:
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError."""
     started = common.start()
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     traces = _checked(args)
     if args.watch:
@@ -85,7 +85,8 @@ def main(words: list[str]) -> int:
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("diagnose", _ABOUT)
     parser.add_argument("units", nargs="*", metavar="SLICE|UNIT|FILE",
                         help="whose waiting is judged (default: all); or one file that --record wrote")  # fmt: skip

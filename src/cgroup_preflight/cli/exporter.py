@@ -41,7 +41,7 @@ the same metrics. docs/exporter.md says what each metric means.
 
 def main(words: list[str]) -> int:
     """The command; it ends at SIGINT or SIGTERM. Raises UsageError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     if args.write_rules:
         written = write_rules(args.write_rules, force=args.force)
         options.write_stderr("".join(f"wrote {plain(path)}\n" for path in written) or "all files are up to date\n")
@@ -63,7 +63,8 @@ def main(words: list[str]) -> int:
         readings.close()
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("exporter", _ABOUT)
     parser.add_argument("--listen", metavar="ADDRESS:PORT", default="",
                         help=f"where to serve (default: {_LISTEN}; with --textfile: nowhere)")  # fmt: skip

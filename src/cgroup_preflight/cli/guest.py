@@ -90,8 +90,8 @@ it; 3 after --timeout.
 }  # fmt: skip
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = _action(actions, "build", _build)
@@ -114,7 +114,12 @@ def main(words: list[str]) -> int:
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time limit of the command (default: 600)"
     )
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a program and its arguments, after `--`; no shell")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+    args = arguments().parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)
 

@@ -54,7 +54,7 @@ _REFUSALS = tuple(
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
     started = common.start()
-    parser = _parser()
+    parser = arguments()
     args = parser.parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
@@ -80,7 +80,8 @@ def main(words: list[str]) -> int:
     return ExitStatus.USAGE if refused and status is ExitStatus.FAIL else status
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("inject", _ABOUT)
     parser.add_argument(
         "artifact", nargs="*", metavar="ARTIFACT", help="folders and files (default: inject in [artifacts])"

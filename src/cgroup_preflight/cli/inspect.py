@@ -57,7 +57,7 @@ class _Inspected:
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     if any(item.format not in _FORMATS for item in wanted):
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
@@ -74,7 +74,8 @@ def main(words: list[str]) -> int:
     return _status(seen, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("inspect", _ABOUT)
     parser.add_argument("binary", nargs="*", metavar="BINARY", help="program files (default: those of the config)")
     options.add_config(parser)

@@ -68,8 +68,8 @@ class _Choice:
     project: str = ""
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError, HostError."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("logs", _ABOUT)
     parser.add_argument("names", nargs="*", metavar="SLICE|SERVICE", help="whose lines (default: all of the config)")
     options.add_config(parser)
@@ -77,7 +77,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("--since", metavar="TIME", default="",
                         help="from this time on, as journalctl(1) reads it: \"2026-11-29 15:00\", \"1 hour ago\", today")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object for each entry")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError, HostError."""
+    args = arguments().parse_args(words)
     if len(args.since) > _SINCE_MAX or not args.since.isprintable():
         raise UsageError("it is not a time", where="--since", remedy=Remedy(title='use for example "10 minutes ago"'))
     config = common.try_config(args.config, args.allow_outside)

@@ -102,7 +102,7 @@ Use it to keep the journals of many hosts in one place. It reads only.
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     if args.action == "journal":
         return _journal(args)
     started = common.start()
@@ -118,7 +118,8 @@ def main(words: list[str]) -> int:
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("rollout", _ABOUT)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (line, about) in _ACTIONS.items():

@@ -1,5 +1,6 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
+import argparse
 from collections.abc import Mapping
 
 from cgroup_preflight.checks.runner import run_checks
@@ -43,9 +44,8 @@ required check could not run, so this is not a pass.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError, HostError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("run", _ABOUT)
     options.add_config(parser)
     add_engine(parser)
@@ -55,7 +55,13 @@ def main(words: list[str]) -> int:
                         help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
     options.add_report(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError, HostError."""
+    started = common.start()
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     engine = args.engine or config.engine

@@ -1,5 +1,7 @@
 """`cgroup-preflight smoke`: the services under their limits."""
 
+import argparse
+
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import (
@@ -34,9 +36,8 @@ required check could not run, so this is not a pass.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError, HostError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("smoke", _ABOUT)
     parser.add_argument("service", nargs="*", metavar="SERVICE", help="services to run (default: all)")
     options.add_config(parser)
@@ -44,7 +45,13 @@ def main(words: list[str]) -> int:
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
     options.add_report(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError, HostError."""
+    started = common.start()
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)

@@ -1,5 +1,6 @@
 """`cgroup-preflight snapshot -o FILE`: records the facts of this host."""
 
+import argparse
 import contextlib
 import os
 from pathlib import Path
@@ -39,12 +40,17 @@ slice. Read the file before you send it.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError if the file cannot be written."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("snapshot", _ABOUT)
     parser.add_argument("-o", "--output", metavar="FILE", default="", help="the file to write (default: stdout)")
     parser.add_argument("--slices", action="store_true", help="also what `rollout plan --snapshot` needs: all slices")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError if the file cannot be written."""
+    args = arguments().parse_args(words)
     fs, runner = RecordingFs(LiveFs()), RecordingRunner(LiveRunner())
     facts = gather(fs, runner)
     read_siblings(fs, facts.mount_point, "")  # for `plan shares --root`

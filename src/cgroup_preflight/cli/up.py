@@ -50,7 +50,7 @@ _ENV_FILE, _ENV_MAX = ".env", 1 << 20
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service) or tuple(item.name for item in config.services)
     config = replace(config, services=tuple(item for item in config.services if item.name in names))
@@ -107,7 +107,8 @@ class Output:
             raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("up", _ABOUT)
     parser.add_argument("service", nargs="*", metavar="SERVICE", help="services to run (default: all)")
     options.add_config(parser)

@@ -1,5 +1,7 @@
 """`cgroup-preflight validate`: the config and its plan, with nothing run."""
 
+import argparse
+
 from cgroup_preflight.checks.plan import plan_findings
 from cgroup_preflight.cli import common, options
 from cgroup_preflight.core.errors import ConfigError, ExitStatus
@@ -25,13 +27,18 @@ config sets no limit.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("validate", _ABOUT)
     options.add_config(parser)
     options.add_report(parser)
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError."""
+    started = common.start()
+    args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output)
     try:
         config = common.load_config(args.config, args.allow_outside)

@@ -65,12 +65,22 @@ def parse_unit_name(text: str) -> str:
 
 def parse_slice_name(text: str) -> str:
     """The name of a slice that is not one of systemd's own. Raises QuantityError."""
-    name = parse_unit_name(text)
-    if name.partition("-")[0] in SYSTEMD_SLICES:
+    if text.removesuffix(".slice").partition("-")[0] in SYSTEMD_SLICES:
         raise q.QuantityError(
             f"{text!r} would be in a slice that belongs to systemd", "a name of your own, such as api"
         )
-    return name
+    return parse_unit_name(text)
+
+
+def parse_slice_of_service(text: str) -> str:
+    """The name of a declared slice: one of systemd's own cannot be declared. Raises QuantityError."""
+    if text.removesuffix(".slice").partition("-")[0] in SYSTEMD_SLICES:
+        raise q.QuantityError(
+            f"{text!r} belongs to systemd, and this tool sets no limits there",
+            'a slice of your own, [slices.api] and slice = "api", or remove the line: a service without a slice is '
+            "limited by its own keys alone",
+        )
+    return parse_unit_name(text)
 
 
 def parse_ready(text: str) -> ReadyTest:
@@ -349,7 +359,7 @@ SECTIONS: Mapping[str, Section] = {
             examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,
             examples=("blue",)),
-        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,
+        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_slice_of_service,
             examples=("api",)),
         *_property_keys("Service"),
         Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",

@@ -124,7 +124,8 @@ CONFIG_PAGES: dict[Code, Page] = {
     codes.BEYOND_KERNEL: Page(
         what="Checks that the kernel takes every value as it is.",
         fails=(
-            "The kernel refuses a pids.max above 4194304, and takes a memory limit of about 8E as none. A quota is at "
+            "The kernel refuses a pids.max above 4194304, and takes a memory limit of about 8E as none: both are mistakes "
+            "in the config (CGP204), and this code names them in unit files. A quota is at "
             "least 1ms in a period of at most 1s, so less than 0.1% becomes 0.1%, and a shorter period becomes longer."
         ),
         fix="Use a value within the range that the message names.",
