@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cgroup_preflight.cli import options
+from cgroup_preflight.cli import guest_import, options
 from cgroup_preflight.cli.guest_run import say
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools, uml_kernel
+from cgroup_preflight.guest import foreign, image, tools, uml_kernel
+from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
@@ -36,6 +37,7 @@ look into a guest when a service fails only there.
     cgroup-preflight guest list
     cgroup-preflight guest run --input dist -- /run/preflight/in/dist/user-api
     cgroup-preflight guest shell --input dist
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
     cgroup-preflight guest remove --all
 
 Exit status: `run` and `shell` return that of the command in the guest (`run`: 3
@@ -54,6 +56,19 @@ of a config with these `packages` in [target].
     cgroup-preflight guest build --distro debian-13 --machine qemu --install
     cgroup-preflight guest build --package redis-server --package nginx
     cgroup-preflight guest build --distro debian-14 --refresh
+"""),
+    "import": ("make an image of a root from elsewhere", """
+Use it for a distribution that `guest build` does not know: the export of a
+container (`docker export`), or the tarball of a distribution for the cloud. It
+needs systemd 244 or later, coreutils, util-linux and mount, for x86-64; no
+Python. The archive is unpacked without devices and without a path that leads
+out, booted once, and removed again if it cannot be used.
+
+    docker export CONTAINER > rootfs.tar
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
+    cgroup-preflight guest run --distro ubuntu-24.04 -- systemctl --version
+
+Exit status: 3 if it cannot become a guest, with all that it lacks.
 """),
     "list": ("list the images in the cache", """
 Use it to see which images exist, for which machine, and how large they are,
@@ -99,6 +114,9 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
     build.add_argument("--refresh", action="store_true", help="build it again from Debian's archive as it is now")
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
+    imports = _action(actions, "import", guest_import.import_root)
+    imports.add_argument("archive", type=Path, metavar="ROOTFS.tar", help="a tar archive, also with gzip, xz or bzip2")
+    imports.add_argument("--name", required=True, help="the name of the image, as ubuntu-24.04")
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
     remove.add_argument("name", nargs="*", help="an image as `guest list` shows it, or a distribution")
@@ -106,7 +124,7 @@ def arguments() -> argparse.ArgumentParser:
     shell = _action(actions, "shell", _shell)
     run = _action(actions, "run", _run)
     for action in (shell, run):
-        _add_kind(action)
+        _add_kind(action, imported=True)
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
                             help="a file or folder to copy to /run/preflight/in (read-only)")  # fmt: skip
         action.add_argument("--full", action="store_true", help="start all services of the distribution")
@@ -153,10 +171,15 @@ def _package(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{error}; use {error.hint}") from None
 
 
-def _add_kind(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
-    )
+def _add_kind(to: argparse.ArgumentParser, *, imported: bool = False) -> None:
+    """The options that say which guest; with `imported` it may also be the name of a root from elsewhere."""
+    if imported:
+        known = f"{', '.join(DISTROS)}, or the name of `guest import`"
+        to.add_argument("--distro", default=DEFAULT_DISTRO, metavar="NAME", help=f"{known} (default: {DEFAULT_DISTRO})")
+    else:
+        to.add_argument(
+            "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
+        )
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
     to.add_argument("--kernel", choices=KERNELS, default="", help="a newer kernel, from Debian's backports (QEMU)")
     to.add_argument("--package", action="append", type=_package, default=[], metavar="NAME",
@@ -211,6 +234,8 @@ def _size(home: Path) -> int:
 
 def _is_current(item: image.RootImage) -> bool:
     """Whether this version of the tool would use the image."""
+    if item.bare:
+        return True
     kernels = ("", *KERNELS) if item.distro in BACKPORTS else ("",)
     return item.recipe_name in {
         recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages, kernel=kernel).name
@@ -260,7 +285,27 @@ def _remove(args: argparse.Namespace) -> int:
     return ExitStatus.PASS
 
 
-def _guest(args: argparse.Namespace) -> Guest:
+def _foreign(args: argparse.Namespace) -> BareGuest:
+    """A guest with a root from elsewhere. Raises UsageError."""
+    folder = image.cache_folder(os.environ)
+    item = foreign.imported(args.distro, folder)
+    if item is None:
+        known = ", ".join((*DISTROS, *(one.distro for one in foreign.list_imported(folder))))
+        raise UsageError(f"no distribution and no imported root {args.distro!r}", where="--distro",
+                         remedy=Remedy(title=f"choose one of: {known}; or import a root with guest import"))  # fmt: skip
+    if args.machine != "uml" or args.package:
+        raise UsageError("an imported root runs in user-mode-linux, with the packages that it has", where="--distro",
+                         remedy=Remedy(title="leave out --machine and --package"))  # fmt: skip
+    spec = GuestSpec(
+        distro=item.distro, mode=BootMode.FULL if args.full else BootMode.QUICK, inputs=_inputs(args.input),
+        kernel_args=foreign.kernel_args(foreign.found_of(item)), boot_timeout=300.0,
+    )  # fmt: skip
+    return BareGuest(spec, item)
+
+
+def _guest(args: argparse.Namespace) -> Guest | BareGuest:
+    if args.distro not in DISTROS:
+        return _foreign(args)
     engine = GuestEngine(args.machine)
     inputs = _inputs(args.input)
     spec = GuestSpec(
@@ -308,7 +353,7 @@ def _shell(args: argparse.Namespace) -> int:
 _TURN = 0.03
 
 
-def _attach(guest: Guest) -> int:
+def _attach(guest: Guest | BareGuest) -> int:
     """Runs a shell in `guest` on this terminal (or on pipes) until it ends; its exit status. Raises HostError."""
     import select
     import shutil

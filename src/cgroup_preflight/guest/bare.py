@@ -1,11 +1,12 @@
 """A running guest without an agent: standard programs at the ends of its lines do what the host asks.
 
-The first line has a shell, which starts the programs at the others: a shell for each command that runs, and what
-`open_line` is asked for.
+The first line has a shell, which starts the programs at the others: a shell for each command that runs, and those of
+`open_line`.
 """
 
 import contextlib
 import itertools
+import os
 import posixpath
 import shlex
 import time
@@ -252,18 +253,20 @@ class BareGuest:
     def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
         """Writes `path` in the guest as root, with its parent directories; raises HostError."""
         place = shlex.quote(path)
-        status, _ = self._ask(f"mkdir -p {shlex.quote(posixpath.dirname(path))} && : > {place} && chmod {mode:o} {place}")
+        status, _ = self._ask(
+            f"mkdir -p {shlex.quote(posixpath.dirname(path))} && printf '' > {place} && chmod {mode:o} {place}"
+        )
         if status != 0:
             raise HostError(f"{self.spec.name}: cannot write {path}", remedy=_SEE_REQUEST)
         with self._answering(f"writing {path}"):
             self._shell().write(path, content)
 
-    def open_terminal(self, argv: Sequence[str], *, rows: int, columns: int, term: str = "linux") -> None:
+    def open_terminal(self, argv: Sequence[str], *, rows: int, columns: int) -> None:
         """Starts `argv` as root at the guest's one terminal, for `exchange`; its size is in characters."""
         name, folder, login_shell = self._login("root")
         inner = f"stty rows {rows} columns {columns}; exec {shlex.join(argv)}"
         words = ["env", "-i", f"PATH={starter.PROGRAM_PATH}", f"HOME={folder}", f"USER={name}", f"LOGNAME={name}",
-                 f"SHELL={login_shell}", "LANG=C.UTF-8", f"TERM={term}", "script", "-qefc", inner, "/dev/null"]  # fmt: skip
+                 f"SHELL={login_shell}", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'linux')}", "script", "-qefc", inner, "/dev/null"]  # fmt: skip
         self._terminal = self._free_shell()
         with self._answering("opening a terminal"):
             self._terminal.begin(f"cd {shlex.quote(folder)}; echo; {shlex.join(words)}")

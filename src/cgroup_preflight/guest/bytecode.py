@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 import cgroup_preflight
-from cgroup_preflight.guest.words import INPUT_DIR
 from cgroup_preflight.guest.spec import CommandResult
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
@@ -54,7 +54,7 @@ def cached(folder: Path, image_name: str) -> Path | None:
 
 def start_compiling(root: Path) -> "subprocess.Popen[bytes] | None":
     """Starts to compile this package with the Python in the tree `root`; None where it has none. Raises OSError."""
-    if not (root / "usr/bin/python3").exists():
+    if not os.path.lexists(root / "usr/bin/python3"):
         return None
     place = root / INPUT_DIR[1:] / SOURCE_INPUT / PACKAGE
     shutil.copytree(source_folder(), place, ignore=shutil.ignore_patterns("__pycache__"))

@@ -21,6 +21,7 @@ from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import builders, image, store, tools
+from cgroup_preflight.guest.foreign_unpack import FILE_SERVERS, SYSTEMD
 from cgroup_preflight.guest.overlay import overlay
 from cgroup_preflight.guest.recipe import SUITES
 
@@ -109,16 +110,19 @@ def list_imported(folder: Path) -> tuple[image.RootImage, ...]:
     return tuple(item for item in image.list_images(folder) if (item.root.parent / _IMPORTED).exists())
 
 
-def found_of(item: image.RootImage) -> Found | None:
-    """What is known of an image from elsewhere; None for one that is not."""
-    try:
-        data = json.loads((item.root.parent / _IMPORTED).read_text())
-    except OSError:
-        return None
-    return Found(
-        title=printable(str(data["title"])), init=str(data["init"]), systemd=int(data["systemd"]),
-        file_server=str(data["file_server"]), packages=len(data["packages"]), left_out=int(data["left_out"]),
-    )  # fmt: skip
+def found_of(item: image.RootImage) -> Found:
+    """What is known of an image from elsewhere. Raises OSError."""
+    data = json.loads((item.root.parent / _IMPORTED).read_text())
+    # Words for the kernel's command line: never the archive's own.
+    init, server = (word if word.lstrip("/") in known else "" for word, known in
+                    ((data["init"], SYSTEMD), (data["file_server"], FILE_SERVERS)))  # fmt: skip
+    return Found(title=printable(str(data["title"])), init=init, systemd=int(data["systemd"]), file_server=server,
+                 packages=len(data["packages"]), left_out=int(data["left_out"]))  # fmt: skip
+
+
+def kernel_args(found: Found) -> tuple[str, ...]:
+    """What a kernel is told besides: where systemd is, and that it mounts cgroup v2 (the default of systemd since 248)."""
+    return f"init={found.init}", "systemd.unified_cgroup_hierarchy=1"
 
 
 def _digest(archive: Path) -> str:

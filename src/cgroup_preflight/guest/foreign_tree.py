@@ -1,7 +1,7 @@
 """The tree of an archive that nobody here made, written to a folder: no path of it leads out, and no device comes along.
 
 Links of the archive mean what they mean in its own root (chroot(2)): the folders of a path are resolved against the links
-that came before, so that nothing is ever written through a link.
+that came before, so that nothing is written through a link.
 """
 
 import os
@@ -95,11 +95,10 @@ class ForeignTree:
         if source is None or (source not in self.files and source not in self.links):
             self.left_out += 1
             return
-        path = self._place(name)
-        if not path or path == source:
+        if self.resolve(name) == source or not (path := self._place(name)):
             return
         if source not in self.files and source not in self.links:
-            # It was the one that had to make room.
+            # It was in the way of a folder of the new name.
             self.left_out += 1
             return
         os.link(self.at(source), self.at(path), follow_symlinks=False)
@@ -109,10 +108,10 @@ class ForeignTree:
             self.links[path] = self.links[source]
 
     def put(self, name: str, content: bytes, mode: int, link: str = "") -> None:
-        """A file of ours, or a link. Raises ForeignError where a folder has the name."""
+        """A file of ours, or a link. Raises ForeignError where it has no place."""
         path = self._place(name)
         if not path:
-            raise ForeignError(f"/{name.strip('/')} of it is a folder")
+            raise ForeignError(f"/{name.strip('/')} of it is a folder, or below one that is made at boot")
         if link:
             os.symlink(link, self.at(path))
             self.links[path] = link

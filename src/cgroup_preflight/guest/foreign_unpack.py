@@ -21,6 +21,7 @@ from cgroup_preflight.guest.foreign_tree import ForeignError, ForeignTree, Owner
 
 #: Bytes of memory: a header can say that it is as long as the archive.
 _MEMORY_MAX = 2 << 30
+_MEMBERS_MAX = 1_000_000
 _STATUS_MAX, _RELEASE_MAX, _UNIT_MAX = 64 << 20, 1 << 16, 1 << 20
 #: What every machine mounts something on.
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "root", "var/lib", "var/log", "etc/systemd/system")
@@ -45,7 +46,9 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
     tree = ForeignTree(root)
     try:
         with tarfile.open(archive, "r|*") as members:
-            for member in members:
+            for number, member in enumerate(members):
+                if number > _MEMBERS_MAX:
+                    raise ForeignError(f"it has more than {_MEMBERS_MAX} entries")
                 _add(tree, members, member)
     except (tarfile.TarError, EOFError, MemoryError, ValueError) as error:
         raise ForeignError(f"it is no archive that can be read: {str(error)[:100] or type(error).__name__}") from None
@@ -54,7 +57,9 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
             os.unlink(tree.at(path))
             del tree.files[path]
     if tree.find("manifest.json") and not tree.find(*SYSTEMD):
-        raise ForeignError("it is an image in layers, as `docker save` writes it: export a container of it (docker export)")
+        raise ForeignError(
+            "it is an image in layers, as `docker save` writes it: export a container of it (docker export)"
+        )
     for name, file in files.items():
         tree.put(name, file["content"].encode(), file["mode"], file["link"])
     tree.finish(_FOLDERS)
@@ -76,7 +81,7 @@ def _add(tree: ForeignTree, members: tarfile.TarFile, member: tarfile.TarInfo) -
     else:
         tree.left_out += 1
     # tarfile keeps all members for names that are looked up later.
-    members.members.clear()
+    members.members.clear()  # type: ignore[attr-defined]
 
 
 def found_in(tree: ForeignTree) -> dict[str, Any]:
@@ -87,11 +92,16 @@ def found_in(tree: ForeignTree) -> dict[str, Any]:
     foreign = systemd is not None and not _is_x86_64(tree.read(systemd, 20))
     release = tree.find("etc/os-release", "usr/lib/os-release")
     return {
-        "init": f"/{systemd}" if systemd else "", "systemd": max(versions, default=0), "lacks": lacks,
+        "init": _first(tree, SYSTEMD), "systemd": max(versions, default=0), "lacks": lacks,
         "foreign": foreign, "title": _title(tree.read(release, _RELEASE_MAX)) if release else "",
-        "file_server": f"/{server}" if (server := tree.find(*FILE_SERVERS)) else "",
+        "file_server": _first(tree, FILE_SERVERS),
         "packages": dict(_packages(tree)), "bytes": tree.bytes, "files": len(tree.files), "left_out": tree.left_out,
     }  # fmt: skip
+
+
+def _first(tree: ForeignTree, names: tuple[str, ...]) -> str:
+    """The first of our names that leads to a file, as we spell it: what it leads to is the archive's word."""
+    return next((f"/{name}" for name in names if tree.find(name)), "")
 
 
 def _is_x86_64(head: bytes) -> bool:

@@ -88,7 +88,7 @@ class Line:
         if left <= 0:
             raise LineError(f"gave no answer for {self.seconds:.0f} s")
         if len(self._buffer) > _WAITING_MAX:
-            raise LineError(f"sent more than {_WAITING_MAX >> 20}M that nobody asked for")
+            raise LineError(f"sent more than {_WAITING_MAX >> 20}M without a question")
         self._end.settimeout(left)
         try:
             chunk = self._end.recv(_CHUNK)

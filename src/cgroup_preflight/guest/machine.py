@@ -60,7 +60,9 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu, lines=spec.lines)
+    return GuestProcess(
+        folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu, lines=spec.lines
+    )
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:

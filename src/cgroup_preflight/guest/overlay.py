@@ -13,7 +13,6 @@ from pathlib import Path
 from cgroup_preflight.guest import starter
 from cgroup_preflight.guest.words import CHANNEL_ARGUMENT, FULL_TARGET, INPUT_ARGUMENT, INPUT_DIR, QUICK_TARGET
 
-
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
 #: A quick boot has only the few units of the run and no generators, because systemd would load each of the
 #: distribution's four hundred units. The kernel passes unknown KEY=VALUE arguments to PID 1 as environment, and systemd

@@ -101,11 +101,11 @@ class Shell:
         """Writes a file of the guest with this content."""
         place = shlex.quote(path)
         step = self._window or max(len(data), 1)
-        self._must(f": > {place}")
+        self._must(f"printf '' > {place}")
         for at in range(0, len(data), step):
             piece = data[at : at + step]
             self._send(f"printf '{_GO.decode()[:-1]}\\n'; head -c {len(piece)} >> {place}")
-            # Not before the program reads: the shell reads ahead.
+            # Not before the program reads: the shell would take it for its next command.
             if self._line.read(len(_GO)) != _GO:
                 raise LineError("sent something that is no answer")
             self._line.sendall(piece)

@@ -1,0 +1,40 @@
+"""`cgroup-preflight guest import`: takes a root from elsewhere, boots it once, and says what is in it."""
+
+import argparse
+import os
+
+from cgroup_preflight.cli import options
+from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.core.errors import ExitStatus, HostError
+from cgroup_preflight.guest import foreign, image, tools, uml, uml_kernel
+from cgroup_preflight.guest.foreign_try import Tried, try_root
+from cgroup_preflight.report.escape import plain
+
+
+def import_root(args: argparse.Namespace) -> int:
+    """The action. Raises HostError, UsageError."""
+    folder = image.cache_folder(os.environ)
+    uml_kernel.fetch(folder, say)
+    if uml_kernel.found_in(folder) is None:
+        tools.require((uml.PROGRAM,))
+    made = foreign.import_root(args.archive, args.name, folder, say)
+    say("booting it once")
+    try:
+        tried = try_root(made)
+    except HostError:
+        image.remove(made.name, folder)
+        raise
+    options.write_stdout(_said(made, foreign.found_of(made), tried))
+    return ExitStatus.PASS
+
+
+def _said(made: image.RootImage, found: foreign.Found, tried: Tried) -> str:
+    size = sum(file.stat().st_blocks for file in made.root.parent.iterdir()) >> 11
+    packages = f", {found.packages} packages of dpkg" if found.packages else ""
+    server = found.file_server or "none, so the shell reads files"
+    left = f"left out: {found.left_out} devices, files below /dev and /run, and the like\n" if found.left_out else ""
+    return (
+        f"{made.name}  {size} MB  {plain(found.title) or 'no name in os-release'}{packages}\n"
+        f"systemd {plain(tried.version)}, boots in {tried.seconds:.1f} s with user-mode-linux {plain(tried.kernel)}\n"
+        f"cgroup v2: {plain(' '.join(tried.controllers))}; sftp-server: {server}\n{left}"
+    )
