@@ -53,7 +53,7 @@ def test_action_and_template_have_the_same_inputs():
 
 
 def test_choices_are_those_of_the_command():
-    options = _options(publish._parser())
+    options = _options(publish.arguments())
     for name in ("comment", "publish", "check", "fail-on"):
         choices = tuple(options[f"--{name}"].choices)
         assert set(action_entry.CHOICES[f"CGPF_{name.upper().replace('-', '_')}"]) == set(choices)
@@ -155,7 +155,7 @@ def test_only_the_step_that_publishes_has_the_token():
 
 
 def test_every_word_of_the_entry_is_an_option():
-    options = _options(publish._parser())
+    options = _options(publish.arguments())
     environ = dict.fromkeys((f"CGPF_{name.upper().replace('-', '_')}" for name in ACTION["inputs"]), "x")
     words = action_entry.publish_words(environ | {"CGPF_REPORT": "r", "CGPF_RECEIPT": "d", "CGPF_TARGET": "run"}, "sub")
     assert {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"} <= set(options)
@@ -177,7 +177,7 @@ def test_docs_name_every_input_and_output():
 
 
 def test_docs_name_only_real_options():
-    options = {*_options(publish._parser()), "--format", "--output"}
+    options = {*_options(publish.arguments()), "--format", "--output"}
     text = (ROOT / "docs" / "publishing.md").read_text("utf-8")
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
     assert [name for name in options if name.startswith("--") and f"`{name}" not in text and name != "--help"] == []

@@ -49,11 +49,13 @@ class Host:
     """One manager of a guest: of the system as root or through sudo, or of a user.
 
     `user` calls the tool, root if it is None. `manager` is the user whose manager it is, None for the system's.
+    `config_home` is XDG_CONFIG_HOME of that manager, empty for the usual one.
     """
 
     guest: Guest
     user: str | None = None
     manager: str | None = None
+    config_home: str = ""
 
     @property
     def _home(self) -> str:
@@ -76,7 +78,11 @@ class Host:
     @property
     def units(self) -> str:
         """Where the slice and its service have their unit files."""
-        return f"/home/{self.manager}/.config/systemd/user" if self.manager else "/etc/systemd/system"
+        return (
+            f"{self.config_home or f'/home/{self.manager}/.config'}/systemd/user"
+            if self.manager
+            else "/etc/systemd/system"
+        )
 
     @property
     def control(self) -> str:

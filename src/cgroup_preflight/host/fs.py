@@ -111,7 +111,7 @@ class LiveFs:
 
     def read(self, path: str) -> Reading[str]:
         """The whole text; binary or oversized content is malformed, never cut."""
-        return parsed(self.data(path), _text)
+        return parsed(self.data(path), text_of)
 
     def data(self, path: str) -> Reading[bytes]:
         """The whole content; a gzip file unpacked, an oversized one malformed."""
@@ -122,11 +122,7 @@ class LiveFs:
             return Missing(source=path, why=Why.MALFORMED, detail="not a file")
         except OSError as error:
             return missing(path, error)
-        if data.startswith(b"\x1f\x8b"):
-            data = _gunzip(data)
-        if len(data) > TEXT_MAX:
-            return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
-        return Known(value=data, source=path)
+        return whole(path, data)
 
     def prefetch(self, paths: Iterable[str]) -> None:
         """As `MachineFs.prefetch`."""
@@ -140,7 +136,7 @@ class LiveFs:
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
         """The pieces wanted, in the order of the file; binary content matters only inside one of them."""
-        return parsed(self.data(path), lambda data: _pieces(data, keep, separator))
+        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
 
     def link(self, path: str) -> Reading[str]:
         """The target as the link spells it."""
@@ -232,7 +228,7 @@ class LiveFs:
     def reread(self, handle: int, path: str) -> Reading[str]:
         """The whole text of an open file, as it is now; at most a page, as of most kernel files."""
         try:
-            return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), _text)
+            return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), text_of)
         except OSError as error:
             return missing(path, error)
 
@@ -297,7 +293,17 @@ def _pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str,
     return tuple(found[start] for start in sorted(found))
 
 
-def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+def whole(path: str, data: bytes) -> Reading[bytes]:
+    """The content of a file, of which at most a byte more than is allowed was read; a gzip file unpacked."""
+    if data.startswith(b"\x1f\x8b"):
+        data = _unpacked(data)
+    if len(data) > TEXT_MAX:
+        return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
+    return Known(value=data, source=path)
+
+
+def pieces_of(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+    """As `HostFs.pieces`, of the content of a file. Raises ValueError where one of them is no text."""
     # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
     found = _pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
@@ -307,14 +313,15 @@ def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ..
     return found
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """The content of a file as text. Raises ValueError where it is none."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("not text") from None
 
 
-def _gunzip(data: bytes) -> bytes:
+def _unpacked(data: bytes) -> bytes:
     """/proc/config.gz; what cannot be unpacked stays as it is, and is then not text."""
     import zlib  # only where a file is packed
 

@@ -30,9 +30,11 @@ from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.saved import Saved, fields, saved_of
 from cgroup_preflight.rollout.systemd import Systemd
-from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
+from cgroup_preflight.rollout.watch import Watch, ask_seconds, manager_root, tree_of
 
 _SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
+#: How much longer than its time-out the answers of a Prometheus server are waited for.
+_ASK_MORE = 0.5
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
 _ABORT_SECONDS = 180.0
 _TIME = "%Y%m%d-%H%M%S"
@@ -174,14 +176,16 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 def _watch(
     host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, saved: Saved | None = None
 ) -> Watch:
+    most = ask_seconds(config.restore_after)
+
     def ask() -> tuple[Answer, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
-        return asked(config.prometheus, config.restore_after)
+        return asked(config.prometheus, most - _ASK_MORE)
 
     return Watch(
         tree_of(host.mount, units[0]), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
-        services=host.manager.services, ask=ask if config.prometheus.url else None,
+        services=host.manager.services, ask=ask if config.prometheus.url else None, ask_seconds=most,
         killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip
 

@@ -41,11 +41,13 @@ _OVER = ("inactive", "failed")
 _WAIT_SECONDS, _POLL = 30.0, 0.1
 #: A daemon-reexec closes the manager's socket for a moment: how often it is asked, and seconds between.
 _TRIES, _PAUSE = 4, 0.5
+#: The end of the folder to which a user's manager writes what `set-property` changes (systemd, src/libsystemd/sd-path/path-lookup.c).
+_USER_CONTROL = "/systemd/user.control"
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 
 class Systemd:
-    """One manager; `folders` are where its units and their drop-ins are (`Folders.of`)."""
+    """One manager; `home` is that of its user."""
 
     def __init__(
         self, choice: EngineChoice, programs: CommandRunner, private_bus: "Bus | None", observer: Observer, files: "LiveFs", *,
@@ -55,10 +57,9 @@ class Systemd:
         self._programs, self._bus, self._observer, self._fs = programs, private_bus, observer, files
         self._prefix = ("sudo", "-n") if choice.sudo else ()
         self._words = ("--user",) if choice.name == "user" else ()
-        run, etc = (f"/run/user/{uid}", f"{home}/.config") if self._words else ("/run", "/etc")
-        kind = "user" if self._words else "system"
-        self._units, self._lasting = f"{run}/systemd/{kind}", f"{etc}/systemd/{kind}"
-        self._control = (f"{etc}/systemd/{kind}.control", f"{run}/systemd/{kind}.control")
+        run, self._home = (f"/run/user/{uid}", home) if self._words else ("/run", "")
+        self._units = f"{run}/systemd/{'user' if self._words else 'system'}"
+        self._known_lasting = "" if self._words else "/etc/systemd/system"
 
     # --- units
 
@@ -117,7 +118,20 @@ class Systemd:
 
     def control_files(self, unit: str, names: Sequence[str]) -> tuple[str, ...]:
         """As `Manager.control_files`: first the persistent ones, then those at run time (systemd.unit(5))."""
-        return tuple(f"{folder}/{unit}.d/{name}" for folder in self._control for name in control_names(names))
+        folders = (f"{self._lasting()}.control", f"{self._units}.control")
+        return tuple(f"{folder}/{unit}.d/{name}" for folder in folders for name in control_names(names))
+
+    def _lasting(self) -> str:
+        """Where unit files are persistent. A user's manager says it: XDG_CONFIG_HOME of its environment decides (file-hierarchy(7))."""
+        if not self._known_lasting:
+            done = self._systemctl("show", "--property=UnitPath")
+            if done.returncode:
+                raise _refused(done, "show", "--property=UnitPath")
+            runtime = f"{self._units}.control"
+            found = (path for path in _words(done.stdout.strip().removeprefix("UnitPath="))
+                     if path.endswith(_USER_CONTROL) and path != runtime)  # fmt: skip
+            self._known_lasting = next(found, f"{self._home}/.config{_USER_CONTROL}").removesuffix(".control")
+        return self._known_lasting
 
     def hold_file(self, unit: str) -> str:
         """As `Manager.hold_file`."""
@@ -191,8 +205,8 @@ class Systemd:
             name: shutil.which(name, path=_PATH) or f"/bin/{name}"
             for name in ("systemctl", "rm", "cp", "touch", "sync")
         }
-        folder = self._lasting if dead_man.persistent else self._units
-        plan = replace(dead_man, own=self._timer_files(self._lasting)) if dead_man.persistent else dead_man
+        folder = self._lasting() if dead_man.persistent else self._units
+        plan = replace(dead_man, own=self._timer_files(folder)) if dead_man.persistent else dead_man
         texts = (wanted_text(), timer_text(plan), service_text(plan, commands(plan, programs, self._words)))
         files = dict(zip(self._timer_files(folder), texts, strict=True))
         if any(self.read_file(path) != text for path, text in files.items()):
@@ -226,7 +240,7 @@ class Systemd:
             self._systemctl("stop", "--", _TIMER)
         if not (self._becomes(*_OVER) and self._becomes(*_OVER, unit=_SERVICE)):
             self._systemctl("stop", "--", _TIMER, _SERVICE)
-        lasting = self._timer_files(self._lasting)
+        lasting = self._timer_files(self._lasting())
         was_lasting = any(self.read_file(path) is not None for path in lasting)
         # What starts it first: a crash here must not leave a timer that starts with the host.
         self.remove_files([*lasting, *self._timer_files(self._units)])

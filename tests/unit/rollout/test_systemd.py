@@ -134,6 +134,28 @@ def test_where_the_files_are():
     assert user.hold_file("a.slice").startswith("/run/user/1000/systemd/user/a.slice.d/90-")
 
 
+@pytest.mark.parametrize(
+    ("said", "folder"),
+    [
+        ("/srv/me/conf/systemd/user.control /run/user/1000/systemd/user.control /run/user/1000/systemd/transient", "/srv/me/conf"),
+        ('"/srv/my conf/systemd/user.control" /run/user/1000/systemd/user.control', "/srv/my conf"),
+        ("/run/user/1000/systemd/user.control /etc/systemd/user", "/home/me/.config"),
+    ],
+)  # fmt: skip
+def test_a_users_manager_says_where_its_persistent_files_are(said, folder):
+    programs = Programs()
+    programs.answers = {"--property=UnitPath": (0, f"UnitPath={said}\n", "")}
+    user = manager(programs, name="user")
+    for _ in range(2):
+        assert (
+            user.control_files("a.slice", ("CPUQuota",))[0]
+            == f"{folder}/systemd/user.control/a.slice.d/50-CPUQuota.conf"
+        )
+    assert len(programs.ran) == 1
+    with pytest.raises(HostError, match="no bus"):
+        manager(Programs(show=(1, "", "no bus")), name="user").control_files("a.slice", ("CPUQuota",))
+
+
 def test_files_are_written_whole_and_removed(tmp_path):
     found = manager(Programs())
     path = str(tmp_path / "a.slice.d" / "50-x.conf")
@@ -218,7 +240,7 @@ def test_the_timer_is_renewed_without_a_process_where_that_can_be_seen_to_work(a
 def test_root_needs_no_process_for_the_timer(tmp_path):
     programs, line = Programs(), TimerBus(None, "active")
     found = manager(programs, private=line)
-    found._units = found._lasting = str(tmp_path)
+    found._units = found._known_lasting = str(tmp_path)
     found.arm(DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored"))
     assert [call.member for call in line.calls] == ["Reload", "RestartUnit"]
     line.state = "inactive"
