@@ -11,13 +11,15 @@ from cgroup_preflight.core.verdict import exit_status_of
 
 if TYPE_CHECKING:
     from cgroup_preflight.checks.base import Context
+    from cgroup_preflight.config.model import Config
     from cgroup_preflight.core.report import Finding
 
 _ABOUT = """\
 Checks whether this host can limit services: cgroup v2 is mounted where they
 run, the controllers are available there, and a systemd manager can start
 units. With a config, it also checks what the config requires, and whether its
-limits can act on this host. It only reads.
+limits can act on this host. It only reads. At the end it says where `run` would
+start the services here: on this host, and who starts them, or in a guest.
 
 Use it first on a new host or CI runner, or when a limit has no effect there.
 
@@ -49,7 +51,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
     started = common.start()
     args = arguments().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     if args.units and args.root:
         raise UsageError("systemd cannot be queried in a recording", where="--units",
                          remedy=Remedy(title="run check --units on the host itself"))  # fmt: skip
@@ -60,8 +62,16 @@ def main(words: list[str]) -> int:
     if args.units:
         findings = (*findings, *_unit_findings(context))
     report = common.report(started, context, findings)
-    options.deliver(report, wanted, verbose=args.verbose)
+    is_read = any(item.format == "text" and not item.quiet for item in wanted)
+    note = _where(config, context) if is_read and not args.root else ""
+    options.deliver(report, wanted, verbose=args.verbose, note=note)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _where(config: "Config | None", context: "Context") -> str:
+    from cgroup_preflight.cli.where import where_run_starts
+
+    return where_run_starts(config, context)
 
 
 def _unit_findings(context: "Context") -> "tuple[Finding, ...]":

@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError."""
     started = common.start()
     args = arguments().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     traces = _checked(args)
     if args.watch:
         return _watch(args)

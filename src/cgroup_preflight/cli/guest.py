@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cgroup_preflight.cli import guest_import, options
 from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
@@ -19,7 +20,7 @@ from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
-from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
+from cgroup_preflight.guest.run import warm_up
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 
 from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing, value_or
@@ -94,7 +95,7 @@ def main(words: list[str]) -> int:
     runner = LiveRunner()
     slices = slices_in_journal(runner)
     choice = _choose(args.names, plan, value_or(slices, frozenset()), lambda unit: has_entries(runner, [unit]))
-    show = _Shown(json=args.json, colour=not args.json and options.use_colour(), plan=plan)
+    show = _Shown(json=args.json, colour=not args.json and use_colour(), plan=plan)
     files = _files(choice)
     if files and not has_entries(runner, choice.units):
         return _from_files(files, args, show)

@@ -106,7 +106,7 @@ def main(words: list[str]) -> int:
     if args.action == "journal":
         return _journal(args)
     started = common.start()
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     for item in wanted:
         # Not after minutes of changes, which would end as a wrong call.
         if item.file and not os.path.isdir(os.path.dirname(os.path.abspath(item.file))):

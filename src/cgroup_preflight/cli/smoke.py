@@ -4,6 +4,7 @@ import argparse
 
 from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
@@ -45,6 +46,7 @@ def arguments() -> argparse.ArgumentParser:
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
     options.add_report(parser)
+    add_timings(parser)
     return parser
 
 
@@ -52,13 +54,15 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
     started = common.start()
     args = arguments().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
+    progress = Progress(quiet=args.quiet)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service)
     refuse_packages(config, names)
     require_binaries(config, names)
     require_certificates(config, names)
     engine = args.engine or config.engine
+    progress("checking the host")
     prepared = prepare(config, engine, args.target, names, args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
@@ -69,16 +73,18 @@ def main(words: list[str]) -> int:
 
     broken = unrunnable_programs(only(plan, names).services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
-    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("smoke",), names, findings)
+    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("smoke",), names, findings, progress)
     if broken:
         findings = without_run(broken, findings)
     elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
         findings += guests.findings if guests is not None else ()
-        more, services = try_services(config, plan, context, names, inside=args.inside)
+        more, services = try_services(config, plan, context, names, progress, inside=args.inside)
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
     report = common.report(started, context, findings, services, host=guests.host if guests else None)
     options.deliver(report, wanted, verbose=args.verbose)
+    if args.timings:
+        options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

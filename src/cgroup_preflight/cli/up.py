@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
@@ -79,7 +80,7 @@ def main(words: list[str]) -> int:
 
     request = Request(
         config=config, plan=plan, facts=context.facts, choice=context.engine, variables=variables, builds=todo,
-        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(), inside=args.inside,
+        restart=args.restart, watch=args.watch, table=args.table, colour=use_colour(), inside=args.inside,
     )  # fmt: skip
     output = Output(options.write_stdout)
     try:

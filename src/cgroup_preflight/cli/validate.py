@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
     started = common.start()
     args = arguments().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     try:
         config = common.load_config(args.config, args.allow_outside)
     except ConfigError as error:

@@ -102,15 +102,12 @@ def ensure(
     A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
     all missing programs together, before anything is written. `say` gets a line about long work.
     """
-    home = _newest(folder, recipe)
-    makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
-    needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
-    tools.require((*needed, *(() if home.is_dir() else makers)))
+    tools.require(needed_programs(recipe, folder, programs))
     with store.locked(folder, recipe.name, say) as lock:
         # Another job may have built it meanwhile.
         home = _newest(folder, recipe)
         if anew or (not store.unchanged(home) and not store.same_content(home)):
-            tools.require(makers)
+            tools.require(_makers())
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
             say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
             home = _build(recipe, folder, lock, say)
@@ -118,6 +115,16 @@ def ensure(
                 uml_kernel.fetch(folder, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return image_in(home)
+
+
+def needed_programs(recipe: Recipe, folder: Path, programs: Sequence[str]) -> tuple[str, ...]:
+    """What this host must have for the image of `recipe`: those of `programs` to run it, and what builds a missing one."""
+    needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
+    return (*needed, *(() if _newest(folder, recipe).is_dir() else _makers()))
+
+
+def _makers() -> tuple[str, ...]:
+    return (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
 
 
 def _newest(folder: Path, recipe: Recipe) -> Path:

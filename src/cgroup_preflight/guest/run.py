@@ -22,15 +22,13 @@ from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, 
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, units
+from cgroup_preflight.guest.available import programs_of, recipe_of
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
-from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
-from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.overlay import ALL_UNITS
 from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
-from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
@@ -43,7 +41,6 @@ Say = Callable[[str], None]
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
 Now = Callable[[], float]
 
-DEFAULT_DISTRO = "debian-12"
 _REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
 #: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
@@ -155,11 +152,8 @@ def run_task(
 def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> image.RootImage:
     """The image with the packages of the config. Raises HostError, ConfigError for names that are no packages."""
     config = task.config
-    recipe = recipe_for(
-        task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages, kernel=config.target.kernel
-    )  # fmt: skip
     try:
-        return image.ensure(recipe, folder, say, programs=(PROGRAMS[engine], DISK_MAKER))
+        return image.ensure(recipe_of(config, task.distro, engine), folder, say, programs=programs_of(engine))
     except image.UnknownPackagesError as error:
         finding = PACKAGES.finding(
             Status.FAIL, "target.packages", error.message, error.remedy, location=config.target.packages_location

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
+from cgroup_preflight.report.columns import aligned
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems, service_word
 
@@ -23,8 +24,11 @@ _GO_COLUMNS = (
 )  # fmt: skip
 
 
-def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown."""
+def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int | None = None) -> str:
+    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown.
+
+    Tables fit into `width` columns of a terminal; None is no limit.
+    """
     lines = [*_head(report, colour=colour)]
     for item in problems(report.findings):
         lines += ["", *finding_lines(item, colour=colour)]
@@ -33,15 +37,15 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
-        lines += ["", *_table(report)]
+        lines += ["", *_table(report, width)]
     parts = [
         item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
     ]
     if parts:
-        lines += ["", *_memory("memory", _PARTS, parts)]
+        lines += ["", *_memory("memory", _PARTS, parts, width)]
     memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
-        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory)]
+        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory, width)]
     failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
@@ -51,6 +55,15 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
                 f"last lines of {plain(service.name)}:",
                 *(f"    | {line}" for line in log_lines(service.log_tail)),
             ]
+    return "\n".join([*lines, ""])
+
+
+def brief(report: Report, *, colour: bool = False) -> str:
+    """The verdict and what is no pass, each with what to do: no warning, no table, no log."""
+    lines = [*_head(report, colour=colour)]
+    for item in problems(report.findings):
+        if item.status in NO_PASS:
+            lines += ["", *finding_lines(item, colour=colour)]
     return "\n".join([*lines, ""])
 
 
@@ -98,28 +111,24 @@ def _remedy(item: Remedy) -> Iterable[str]:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
 
-def _table(report: Report) -> Iterable[str]:
+def _table(report: Report, width: int | None) -> Iterable[str]:
     rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
-    yield from _aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)])
+    yield from aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)], width)
 
 
-def _memory(title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> Iterable[str]:
+def _memory(
+    title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding], width: int | None
+) -> Iterable[str]:  # fmt: skip
     """One row for each finding; a column is a title and a key of the evidence, in bytes."""
     rows = [[title, *(name for name, _ in columns)]]
     rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in columns)] for item in findings]
-    yield from _aligned(rows)
+    yield from aligned(rows, width)
 
 
 def _size(value: object) -> str:
     from cgroup_preflight.core.quantities import format_bytes
 
     return format_bytes(value) if isinstance(value, int) else "-"
-
-
-def _aligned(rows: list[list[str]]) -> Iterable[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(item: ServiceResult, word: str) -> list[str]:

@@ -59,6 +59,7 @@ def test_help(in_process, words):
     status, out, err = in_process(*words)
     assert (status, err) == (0, "")
     assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert [line for line in out.splitlines() if len(line) > 80] == []
     for meaning in ("0 pass", "1 fail", "2 wrong", "3 unverified", "4 a defect"):
         assert meaning in out
 
