@@ -14,10 +14,11 @@ from cgroup_preflight.report.escape import plain
 def import_root(args: argparse.Namespace) -> int:
     """The action. Raises HostError, UsageError."""
     folder = image.cache_folder(os.environ)
+    made = foreign.import_root(args.archive, args.name, folder, say)
     uml_kernel.fetch(folder, say)
     if uml_kernel.found_in(folder) is None:
         tools.require((uml.PROGRAM,))
-    made = foreign.import_root(args.archive, args.name, folder, say)
+    made = image.image_in(made.root.parent)
     say("booting it once")
     try:
         tried = try_root(made)
