@@ -51,6 +51,9 @@ class GuestProcess:
         self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
         pairs = [socket.socketpair() for _ in range(lines)]
         self.lines = tuple(outer for outer, _ in pairs)
+        #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
+        self.paused = False
+        self.resumed_from: Path | None = None
         self.line, inner = self.lines[0], tuple(end.fileno() for _, end in pairs)
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
