@@ -28,7 +28,7 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.choice import CGROUPFS, GUEST, EngineChoice
 from cgroup_preflight.engines.far_network import FarNetwork
 from cgroup_preflight.engines.systemd import bus_environment
-from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.guest.words import INPUT_DIR
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.files import RemoteFiles
