@@ -68,8 +68,8 @@ class Host:
 def host_of(facts: Facts, choice: EngineChoice) -> Host:
     """The manager of this machine that was chosen. Raises HostError where none can be used."""
     uid = value_or(facts.uid, 0)
-    bus = private_bus(choice)
-    return host_at(local_door(bus_environment(choice, uid)), facts, choice, bus, home=os.path.expanduser("~"))
+    door = local_door(bus_environment(choice, uid))
+    return host_at(door, facts, choice, private_bus(choice, door.manager), home=os.path.expanduser("~"))
 
 
 def host_at(door: "Door", facts: Facts, choice: EngineChoice, bus: "Bus | None", *, home: str) -> Host:
