@@ -51,6 +51,7 @@ class Code:
 
 
 UNIT_LIMITS = Code("CGP128", "unit-limits")
+HOST = Code("CGP129", "host")
 
 NOT_TOML = Code("CGP201", "not-toml")
 UNKNOWN_KEY = Code("CGP202", "unknown-key")

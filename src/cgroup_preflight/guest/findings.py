@@ -76,6 +76,7 @@ class GuestRun:
 
     `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
     empty. `image` is the name of the image, `contents` what is in it, `packages` are those that somebody named for it.
+    `resumed` says that the machine did not boot but resumed from a saved state.
     """
 
     report: Report
@@ -87,6 +88,7 @@ class GuestRun:
     image: str = ""
     contents: Contents | None = None
     packages: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,7 @@ def _where(made: GuestReport) -> Finding:
             "machine": str(machine.engine), "distro": _titled(run), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
             "memory_mib": machine.memory_mib, "fence": run.fence, **_inside(run),
             **({"first boot": run.lost_boot} if run.lost_boot else {}),
+            **({"resumed": True} if run.resumed else {}),
             **{f"{step}_seconds": taken for step, taken in run.seconds.items()},
         },
     )  # fmt: skip

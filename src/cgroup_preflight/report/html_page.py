@@ -191,7 +191,7 @@ def _row(item: ServiceResult, word: str) -> Iterable[str]:
     yield "-" if peak is None else format_bytes(peak)
     yield f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     yield f"{cpu.usage_usec / 1e6:.2f} s" if cpu else "-"
-    yield f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    yield f"{100 * (cpu.nr_throttled or 0) / periods:.0f}%" if cpu and periods else "-"
     yield f"{sum(each.ok for each in item.limits)}/{len(item.limits)}"
     yield f'<span class="{word}"><span class="word">{word}</span></span>'
 
