@@ -154,6 +154,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Make the release `-- VERSION`: changelog, commit, packages, checks, tags; uploads nothing."""
+    session.install("build>=1.2", "twine>=6", "check-wheel-contents>=0.6")
+    session.run("python", "-m", "ci.release", *session.posargs)
+
+
+@nox.session
 def pictures(session: nox.Session) -> None:
     """Draw the pictures in docs/ again; needs Chromium, and Debian's package prometheus."""
     session.install("-e", ".", "cmarkgfm>=2024.1")

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
+from cgroup_preflight import ADDRESS
 from cgroup_preflight.core.report import PROBLEMS, By, Finding, Remedy, Report, Ruling, Status, Verdict
 from cgroup_preflight.report.escape import clip, code, plain, prose, sarif, uri_path
 from cgroup_preflight.report.headline import headline
@@ -30,7 +31,8 @@ def render(report: Report) -> str:
     index = {str(rule["id"]): number for number, rule in enumerate(rules)}
     run = {
         "tool": {"driver": {
-            "name": "cgroup-preflight", "version": plain(clip(report.tool_version, 100)), "rules": rules,
+            "name": "cgroup-preflight", "version": plain(clip(report.tool_version, 100)), "informationUri": ADDRESS,
+            "rules": rules,
         }},
         "invocations": [_invocation(report)],
         "results": [_result(item, index[_rule_id(item)]) for item in placed],

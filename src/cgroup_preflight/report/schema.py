@@ -6,6 +6,7 @@ Fields that an earlier version did not write are optional.
 import enum
 from collections.abc import Mapping
 
+from cgroup_preflight import ADDRESS
 from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
@@ -41,6 +42,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
     finding["code"] = {**finding["code"], "pattern": "^CGP[1-8][0-9]{2}$", **known}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{ADDRESS}/schema/report-{SCHEMA_VERSION}.json",
         "title": "Report of cgroup-preflight",
         "description": "What one command found on one host. Texts are as they were read: escape them before you show them.",
         **_object({"schema_version": version, "tool": tool, **top}, _optional(Report)),
