@@ -166,3 +166,5 @@ def pictures(session: nox.Session) -> None:
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")
     session.run("python", "-m", "ci.prometheus_graph", "docs/pictures")
+    build_example(session)
+    session.run("python", "-m", "ci.terminal_pictures", "docs/pictures")

@@ -4,7 +4,7 @@ import argparse
 import datetime as dt
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools, uml_kernel
+from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
 from cgroup_preflight.guest.run import warm_up
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain
@@ -60,12 +61,14 @@ of a config with these `packages` in [target].
 Use it to see which images exist, for which machine, and how large they are,
 the day of Debian's archive that they were made from, and their systemd and
 kernel. It marks images of another version of cgroup-preflight, which this one
-never uses. The names at the end of a line are the packages of the image.
+never uses. The names at the end of a line are the packages of the image. A
+saved state belongs to the image with whose name its own begins.
 
     cgroup-preflight guest list
 """),
     "remove": ("remove images from the cache", """
-Use it to free disk space. The next run builds a removed image again.
+Use it to free disk space. The next run builds a removed image again. The
+saved states of an image go with it.
 
     cgroup-preflight guest remove debian-12
     cgroup-preflight guest remove --all
@@ -102,7 +105,7 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
-    remove.add_argument("name", nargs="*", help="an image as `guest list` shows it, or a distribution")
+    remove.add_argument("name", nargs="*", help="an image or a saved state as `guest list` shows it, or a distribution")
     remove.add_argument("--all", action="store_true", help="remove all images")
     shell = _action(actions, "shell", _shell)
     run = _action(actions, "run", _run)
@@ -201,6 +204,8 @@ def _list(_args: argparse.Namespace) -> int:
         found = contents_in(home)
         packages = ", ".join(f"{name} {plain(version)}" for name, version in found.packages.items()) if found else ""
         rows.append(f"{home.name}  uml   {_size(home):>5} MB  {packages}{old}")
+    for state in saved_state.list_states(saved_state.states_folder(folder)):
+        rows.append(f"{state.name}  qemu  {state.size >> 20:>5} MB  saved state")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
 
@@ -236,15 +241,22 @@ def _inside(item: image.RootImage) -> str:
     return f"  {', '.join((day, *versions))}"
 
 
+def _named(word: str, images: Iterable[image.RootImage]) -> set[str]:
+    """The images that a word of the command line names."""
+    return {item.name for item in images if word in (item.name, item.distro)}
+
+
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
     images = image.list_images(folder)
     kernels = [home.name for home in uml_kernel.list_homes(folder)]
-    existing = [*(item.name for item in images), *kernels]
+    states = saved_state.list_states(saved_state.states_folder(folder))
+    existing = [*(item.name for item in images), *kernels, *(state.name for state in states)]
     known = {
         word: [
-            *(item.name for item in images if word in (item.name, item.distro)),
+            *(item.name for item in images if item.name in _named(word, images)),
             *(name for name in kernels if name == word),
+            *(state.name for state in states if word == state.name or state.image in _named(word, images)),
         ]
         for word in args.name
     }
@@ -256,20 +268,24 @@ def _remove(args: argparse.Namespace) -> int:
             what, where="guest remove", remedy=Remedy(title=f"images in the cache: {', '.join(existing) or 'none'}")
         )
     for name in dict.fromkeys(names):
-        image.remove(name, folder)
+        if any(state.name == name for state in states):
+            saved_state.remove(name, saved_state.states_folder(folder))
+        else:
+            image.remove(name, folder)
         options.write_stdout(f"removed {name}\n")
     return ExitStatus.PASS
 
 
 def _guest(args: argparse.Namespace) -> Guest:
     engine = GuestEngine(args.machine)
-    inputs = _inputs(args.input)
+    inputs, root = _inputs(args.input), _image(args)
+    states = states_for(engine, "tcg", root, image.cache_folder(os.environ)) if not args.full else None
     spec = GuestSpec(
         engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,
         cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
-        inputs=inputs, boot_timeout=300.0,
+        inputs=inputs, boot_timeout=300.0, states=states,
     )  # fmt: skip
-    return Guest(spec, _image(args))
+    return Guest(spec, root)
 
 
 def _inputs(paths: list[Path]) -> dict[str, Path]:

@@ -73,6 +73,13 @@ def _path(text: str) -> "Path":
     return Path(text)
 
 
+def add_hosts(to: argparse.ArgumentParser) -> None:
+    """`--host` and `--ssh-config`."""
+    to.add_argument("--host", metavar="[USER@]NAME", action="append", default=[],
+                    help="ask this host over ssh instead of the one this runs on; may be repeated")  # fmt: skip
+    to.add_argument("--ssh-config", metavar="FILE", default="", help="with --host: a configuration for ssh (ssh -F)")
+
+
 def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
     """`--format`, `--output` and the options of the exit status."""
     to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],

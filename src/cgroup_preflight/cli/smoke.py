@@ -3,7 +3,7 @@
 import argparse
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
@@ -45,6 +45,7 @@ def arguments() -> argparse.ArgumentParser:
     add_engine(parser)
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
+    policy.add_baseline(parser)
     options.add_report(parser)
     add_timings(parser)
     return parser
@@ -57,6 +58,7 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     progress = Progress(quiet=args.quiet)
     config = common.load_config(args.config, args.allow_outside)
+    rules = policy.rules_of(config, started, args.baseline)
     names = check_names(config, args.service)
     refuse_packages(config, names)
     require_binaries(config, names)
@@ -83,7 +85,10 @@ def main(words: list[str]) -> int:
         more, services = try_services(config, plan, context, names, progress, inside=args.inside)
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
-    report = common.report(started, context, findings, services, host=guests.host if guests else None)
+    if not args.inside:
+        findings = list(policy.judged(findings, rules, services))
+    host = guests.host if guests else None
+    report = common.report(started, context, findings, services, host=host, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(services))

@@ -31,6 +31,15 @@ def schema() -> Schema:
         "type": "object",
         "properties": {
             **tops,
+            "policy": _table(
+                "policy",
+                ignore={
+                    "type": "array",
+                    "maxItems": 1000,
+                    "items": _table("policy.ignore"),
+                    "description": "Exceptions, each with a reason.",
+                },
+            ),
             "rollout": _rollout(),
             "slices": _named("slice", "Slices by name, without .slice.", _NOT_IN_SLICE),
             "services": _named("service", "Services by name, without .service.", _NOT_IN_UNIT),

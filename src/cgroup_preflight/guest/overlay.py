@@ -17,6 +17,10 @@ FULL_TARGET = "multi-user.target"
 #: Kernel arguments for the starter. With the dot the kernel takes them for a module's and does not complain.
 INPUT_ARGUMENT = "preflight.input"
 CHANNEL_ARGUMENT = "preflight.channel"
+#: Tells the starter to pause before it mounts the input disk: what is in memory then is the same in each run.
+PAUSE_ARGUMENT = "preflight.pause"
+#: What the starter says on the channel when it pauses; one byte as the answer lets it go on.
+PAUSED = b"P"
 
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
 #: A quick boot has only the few units of the run and no generators, because systemd would load each of the
@@ -103,9 +107,27 @@ class OverlayFile:
 
 
 #: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
+#: After a pause it mounts the disk itself: a program would take an emulated CPU a tenth of a second. The disk may be
+#: another one than before the pause, so the kernel first has to forget what it read of that (BLKFLSBUF, linux/fs.h).
 _AGENT_START = f"""
-import argparse, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
-_, status = os.wait()
+import argparse, ctypes, fcntl, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, time, tomllib, tty
+channel, disk, pause = sys.argv[1:]
+if pause:
+    while not os.path.exists(channel):
+        time.sleep(0.02)
+    mount = ctypes.CDLL(None).mount
+    os.makedirs("{INPUT_DIR}")
+    line = os.open(channel, os.O_RDWR | os.O_NOCTTY)
+    os.write(line, b"{PAUSED.decode()}")
+    os.read(line, 1)
+    os.close(line)
+    device = os.open(disk, os.O_RDONLY)
+    fcntl.ioctl(device, 0x1261)
+    os.close(device)
+    # MS_NOSUID, MS_NODEV, MS_NOATIME (linux/mount.h)
+    status = mount(disk.encode(), b"{INPUT_DIR}", b"ext4", 2 | 4 | 1024, None)
+else:
+    _, status = os.wait()
 if status:
     sys.exit("the input disk could not be mounted")
 sys.path.insert(0, "{INPUT_DIR}/agent")
@@ -115,22 +137,18 @@ _STARTER_TEXT = f"""#!/bin/sh
 # Mounts this boot's input disk and becomes the agent that came with it.
 set -eu
 read -r words < /proc/cmdline
+pause=
 for word in $words; do
     case $word in
+        {PAUSE_ARGUMENT}) pause=yes ;;
         {INPUT_ARGUMENT}=*) input=${{word#*=}} ;;
         {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
     esac
 done
-attach() {{
-    case $input in
-        /dev/vd*) modprobe virtio_blk ;;
-    esac
-    mount --mkdir -t ext4 -o nosuid,nodev,noatime "$input" {INPUT_DIR}
-}}
-attach &
+[ "$pause" ] || mount --mkdir -t ext4 -o nosuid,nodev,noatime "$input" {INPUT_DIR} &
 cd /
 export PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel"
+exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel" "$input" "$pause"
 """
 
 # Delegate: the agent makes a cgroup for each command. Without default dependencies, both targets can use the same unit.

@@ -17,6 +17,7 @@ from cgroup_preflight.core.report import (
     Remedy,
     RemedyFile,
     Report,
+    Ruling,
     ServiceResult,
 )
 from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL, Field
@@ -24,7 +25,7 @@ from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL,
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
     HostSummary: "host", Finding: "finding", Remedy: "remedy", RemedyFile: "file", Location: "location",
-    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu", Origin: "origin",
+    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu", Origin: "origin", Ruling: "ruling",
 }  # fmt: skip
 
 

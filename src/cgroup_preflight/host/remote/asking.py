@@ -1,5 +1,6 @@
 """Asks a machine many questions in one round trip: over SFTP what SFTP can answer, the rest in one batch of the shell."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -25,11 +26,17 @@ class Asker:
         self._open_shell, self._open_files = open_shell, open_files
         self._shell: Shell | None = None
         self._sftp: Sftp | None = None
+        #: One call at a time: its questions go out on both lines, and their answers are collected in order.
+        self._lock = threading.Lock()
         self.round_trips = 0
         self.lost = ""
 
     def ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
         """The answers in order."""
+        with self._lock:
+            return self._ask(questions)
+
+    def _ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
         try:
             readings = self._asked(questions)
             vague = [place for place, found in enumerate(readings) if _is_vague(found)]
@@ -44,6 +51,10 @@ class Asker:
 
     def scripts(self, scripts: Sequence[Script]) -> list[Output]:
         """The outputs of scripts. Raises LineError."""
+        with self._lock:
+            return self._scripts(scripts)
+
+    def _scripts(self, scripts: Sequence[Script]) -> list[Output]:
         try:
             shell = self._usable_shell()
             self.round_trips += 1
@@ -53,14 +64,20 @@ class Asker:
 
     def job(self, job: "Job[T]", otherwise: Callable[[], T]) -> T:
         """The result of an SFTP job, or without an SFTP server of `otherwise`. Raises LineError."""
+        with self._lock:
+            found = self._job(job)
+        return found[0] if found else otherwise()
+
+    def _job(self, job: "Job[T]") -> list[T]:
+        """The result; empty without an SFTP server."""
         try:
             sftp = self._usable_sftp()
             if sftp is not None:
                 try:
-                    return self._run(sftp, [job])[0]
+                    return self._run(sftp, [job])
                 except LineError:
                     self._without_sftp(sftp)
-            return otherwise()
+            return []
         except LineError as error:
             raise self._lose(error) from None
 
@@ -72,8 +89,7 @@ class Asker:
                 opened.close()
 
     def _asked(self, questions: Sequence[Question]) -> list[Reading[object]]:
-        sftp = self._usable_sftp()
-        if sftp is None:
+        if self._open_files is None:
             return self._by_shell(questions)
         jobs = {place: job for place, one in enumerate(questions) if (job := job_of(one)) is not None}
         rest = [place for place in range(len(questions)) if place not in jobs]
@@ -81,10 +97,12 @@ class Asker:
         before = self.round_trips
         shell = self._usable_shell() if rest else None
         posted = shell.post([script_of(questions[place]) for place in rest]) if shell else None
-        try:
-            found |= zip(jobs, self._run(sftp, list(jobs.values())), strict=True)
-        except LineError:
-            self._without_sftp(sftp)
+        sftp = self._usable_sftp() if jobs else None
+        if sftp is not None:
+            try:
+                found |= zip(jobs, self._run(sftp, list(jobs.values())), strict=True)
+            except LineError:
+                self._without_sftp(sftp)
         if shell and posted:
             outputs = shell.collect(posted)
             self.round_trips = max(self.round_trips, before + 1)

@@ -9,7 +9,8 @@ from cgroup_preflight.host.remote.line import Line, LineError
 _SECONDS = 30.0
 #: The bridge to the manager's own socket: root needs no bus for it.
 BRIDGE = ("systemd-stdio-bridge", f"--bus-path=unix:path={MANAGER_SOCKET}")
-_LINE_MAX = 64 * 1024
+#: What one part of a message may bring.
+_MESSAGE_MAX = 1 << 20
 
 
 class LineStream:
@@ -43,6 +44,7 @@ class LineStream:
         until = time.monotonic() + self._seconds
         while not (size := enough()):
             try:
+                self._line.allow(_MESSAGE_MAX)
                 self._data += self._line.receive(until)
             except LineError as error:
                 raise OSError(error.message) from None

@@ -36,6 +36,8 @@ class Line:
         self._where, self._end = where, end
         self._out, self._complaints = bytearray(), bytearray()
         self._deaf = False
+        #: How many more bytes the current call may bring.
+        self._allowed = 0
         self.lost = ""
         for handle in {reader, writer, errors} - {-1}:
             os.set_blocking(handle, False)
@@ -45,6 +47,10 @@ class Line:
         self._require()
         if not self._deaf:
             self._out += data
+
+    def allow(self, most: int) -> None:
+        """Sets how many bytes may come from now on; more lose the line."""
+        self._allowed = most
 
     def receive(self, until: float) -> bytes:
         """At least one byte, while what waits in the queue is sent; until a moment of time.monotonic(). Raises LineError."""
@@ -128,6 +134,9 @@ class Line:
             raise self.fail(error.strerror or "it cannot be read") from None
         if not data:
             raise self.fail(self.complaint() or "the other end closed the connection")
+        self._allowed -= len(data)
+        if self._allowed < 0:
+            raise self.fail("its answers are longer than is allowed")
         return data
 
     def _write(self) -> None:

@@ -33,6 +33,7 @@ class Kind(enum.StrEnum):
     STATUS = "status"
     NAMES = "names"
     FOLDERS = "folders"
+    TREE = "tree"
     READ_ONLY = "read-only"
     NUMBERS = "numbers"
     WRITABLE = "writable"
@@ -79,6 +80,8 @@ def script_of(question: Question) -> Script:
         case Kind.NAMES | Kind.FOLDERS:
             kind = " -type d" if question.kind is Kind.FOLDERS else ""
             text = f"find {quoted((question.path.rstrip('/') + '/.',))} ! -name . -prune{kind} -print0"
+        case Kind.TREE:
+            text = f"find {path} -type d -printf '%i %P\\0'"
         case Kind.READ_ONLY:
             text = f"stat -L -- {path} >/dev/null && findmnt -n -o OPTIONS -T {path}"
         case Kind.WRITABLE:
@@ -172,6 +175,8 @@ def _value(question: Question, out: bytes) -> object:
             return Numbers(device=int(device), number=int(number), stands_for=node)
         case Kind.NAMES | Kind.FOLDERS:
             return tuple(sorted(os.fsdecode(each.rpartition(b"/")[2]) for each in out.split(b"\0") if each))
+        case Kind.TREE:
+            return tuple(_folder(each) for each in out.split(b"\0") if each)
         case Kind.READ_ONLY:
             return "ro" in out.decode("ascii").strip().split(",")
         case Kind.MACHINE:
@@ -181,6 +186,14 @@ def _value(question: Question, out: bytes) -> object:
             if page not in _PAGE_SIZES:
                 raise ValueError(f"a page of {page} bytes")
             return page
+
+
+def _folder(entry: bytes) -> tuple[str, int]:
+    """A folder's path below the top, with a slash before it, and its inode number."""
+    number, separator, path = entry.partition(b" ")
+    if not separator:
+        raise ValueError("not a folder")
+    return (f"/{os.fsdecode(path)}" if path else "", int(number))
 
 
 def _completed(question: Question, output: Output, source: str) -> Reading[Completed]:

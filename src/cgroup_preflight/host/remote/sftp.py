@@ -1,10 +1,9 @@
 """An SFTP client over a line: many jobs at the same time, each a generator that yields its requests and gets the answers.
 
 A job yields a list of requests, which go out at once, and is resumed with their answers in order. All jobs of a call share
-the line, so that a call takes as many round trips as its longest job, however many jobs it has.
+the line, so that a call takes as many round trips as its longest job, however many jobs it has. For one thread at a time.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -21,6 +20,8 @@ _SECONDS = 20.0
 #: For a whole call, however long its answers are.
 _CALL_SECONDS = 300.0
 _EXTENSIONS_MAX = 64
+#: What the answers of one call may have together.
+_BYTES_MAX = 128 << 20
 #: Why a session is over that another one can replace.
 INTERRUPTED = "a call was interrupted"
 
@@ -57,7 +58,6 @@ class Sftp:
         self._number = 0
         #: By the number of a request: its job and the place of the answer; None for an answer that nobody waits for.
         self._asked: dict[int, tuple[_Running, int] | None] = {}
-        self._lock = threading.Lock()
         self.extensions: dict[bytes, bytes] | None = None
         self.round_trips = 0
         line.send(packet(INIT, 3))
@@ -74,15 +74,14 @@ class Sftp:
 
     def run(self, jobs: "Sequence[Job[T]]") -> list[T]:
         """The results of all jobs, in order. Raises LineError."""
-        with self._lock:
-            try:
-                return self._run(jobs)
-            except ValueError as error:
-                raise self._line.fail(f"an answer that is not SFTP: {error}") from None
-            except BaseException:
-                # What is under way would answer later calls.
-                self._line.fail(INTERRUPTED)
-                raise
+        try:
+            return self._run(jobs)
+        except ValueError as error:
+            raise self._line.fail(f"an answer that is not SFTP: {error}") from None
+        except BaseException:
+            # What is under way would answer later calls.
+            self._line.fail(INTERRUPTED)
+            raise
 
     def close(self) -> None:
         """Ends the session."""
@@ -91,6 +90,7 @@ class Sftp:
     def _run(self, jobs: "Sequence[Job[T]]") -> list[T]:
         results: dict[int, T] = {}
         waiting = deque(_Running(place, job) for place, job in enumerate(jobs))
+        self._line.allow(_BYTES_MAX)
         until, active, depth = time.monotonic() + _CALL_SECONDS, 0, 0
         while len(results) < len(jobs):
             while waiting and active < _WINDOW:
@@ -98,7 +98,8 @@ class Sftp:
                 active -= self._step(waiting.popleft(), results)
             if not active:
                 continue
-            for running in self._receive(until):
+            running = self._receive(until)
+            if running is not None:
                 depth = max(depth, running.depth)
                 active -= self._step(running, results)
         self.round_trips += depth
@@ -132,19 +133,12 @@ class Sftp:
             else:
                 self._asked[self._number] = None
 
-    def _receive(self, until: float) -> list[_Running]:
-        """The jobs whose answers are complete now; at least one packet has come. Raises LineError, ValueError."""
-        complete = list[_Running]()
-        came = False
-        while not came:
-            while (found := self._packets.next()) is not None:
-                came = True
-                running = self._note(*found)
-                if running is not None and not running.missing:
-                    complete.append(running)
-            if not came:
-                self._packets.feed(self._line.receive(min(time.monotonic() + self._seconds, until)))
-        return complete
+    def _receive(self, until: float) -> _Running | None:
+        """Takes the next packet; the job whose answers are complete with it. Raises LineError, ValueError."""
+        while (found := self._packets.next()) is None:
+            self._packets.feed(self._line.receive(min(time.monotonic() + self._seconds, until)))
+        running = self._note(*found)
+        return None if running is None or running.missing else running
 
     def _note(self, kind: int, content: bytes) -> _Running | None:
         if self.extensions is None:

@@ -7,7 +7,6 @@ skipped. Every command has a limit of time at the other end, too, so that none s
 
 import secrets
 import shlex
-import threading
 import time
 from collections.abc import Sequence
 
@@ -19,6 +18,8 @@ from cgroup_preflight.host.remote.line import Line, LineError
 _NOISE_MAX = 256 * 1024
 #: Output of one script at most, bytes.
 OUTPUT_MAX = 4 << 20
+#: What the answers of one batch may have together.
+_BYTES_MAX = 128 << 20
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 10.0
 #: `t N COMMAND...` runs a command for at most N seconds. What the caller does not need to inherit is not passed on.
@@ -50,12 +51,11 @@ class Output:
 
 
 class Shell:
-    """One shell; `round_trips` counts the batches. Methods raise LineError."""
+    """One shell, for one thread at a time; `round_trips` counts the batches. Methods raise LineError."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._data = bytearray()
-        self._lock = threading.Lock()
         self._begun = False
         #: Until when a batch may work whose outputs nobody collected, because the call was interrupted.
         self._busy = 0.0
@@ -68,8 +68,7 @@ class Shell:
 
     def run(self, scripts: Sequence[Script]) -> list[Output]:
         """The outputs of scripts, which run one after another."""
-        with self._lock:
-            return self.collect(self.post(scripts))
+        return self.collect(self.post(scripts))
 
     def post(self, scripts: Sequence[Script]) -> "Posted":
         """Sends scripts, whose outputs `collect` returns later; meanwhile, something else can be asked elsewhere."""
@@ -90,6 +89,7 @@ class Shell:
 
     def collect(self, posted: "Posted") -> list[Output]:
         """The outputs of what was posted."""
+        self._line.allow(_BYTES_MAX)
         until = posted.begins + (_GRACE_SECONDS if self._begun else _START_SECONDS)
         self._until(_mark(posted.word, "begin"), until, OUTPUT_MAX if self._begun else _NOISE_MAX)
         self._begun = True

@@ -56,6 +56,7 @@ class SshLines:
                        *(word for option in _OPTIONS for word in ("-o", option)))  # fmt: skip
         digest = hashlib.sha256(f"{name}\0{config}".encode()).hexdigest()[:24]
         self._socket = os.path.join(folder, digest) if folder else ""
+        self._processes = list[subprocess.Popen[bytes]]()
 
     def shell(self) -> Line:
         """As `Lines.shell`."""
@@ -77,6 +78,12 @@ class SshLines:
         """As `Lines.channel`."""
         return self._start(self._argv((quoted(("exec", "sh", "-c", script)),)))
 
+    def abandon(self) -> None:
+        """Ends every ssh of this host, so that whoever waits for one stops waiting; for another thread than that one."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+
     def _argv(self, command: Sequence[str], *, subsystem: bool = False, options: Sequence[str] = ()) -> tuple[str, ...]:
         shared: tuple[str, ...] = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
         if self._socket:
@@ -93,14 +100,21 @@ class SshLines:
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
         line = Line(handles[0], handles[1], errors=handles[2], where=self.name, end=lambda: _end(process))
-        self._await_connection(process)
+        if self._socket and not self._connected(process):
+            # A second ssh would fail in the same way, and after the same time.
+            reason = line.fail(line.complaint() or "ssh did not connect in time")
+            line.close()
+            raise reason
         return line
 
-    def _await_connection(self, process: "subprocess.Popen[bytes]") -> None:
+    def _connected(self, process: "subprocess.Popen[bytes]") -> bool:
         """Waits until the connection can be shared, so that the next line does not log in again."""
         until = time.monotonic() + _CONNECT_SECONDS + 5
-        while self._socket and process.poll() is None and time.monotonic() < until and not _answers(self._socket):
+        while not _answers(self._socket):
+            if process.poll() is not None or time.monotonic() > until:
+                return False
             time.sleep(_PAUSE)
+        return True
 
     def _start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
         kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
@@ -111,10 +125,12 @@ class SshLines:
                 "there is no program ssh here", where=self.name, remedy=Remedy(title="install OpenSSH's client")
             )
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 (program, *argv[1:]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env=environment, start_new_session=True,
             )  # fmt: skip
+            self._processes.append(process)
+            return process
         except OSError as error:
             raise LineError(f"ssh does not start: {error.strerror}", where=self.name, remedy=_REMEDY) from None
 
