@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +25,8 @@ name=$2; shift 2
 case $name in
 dead*) echo "ssh: connect to host $name port 22: Connection refused" >&2; exit 255;;
 nologin) echo 'This account is currently not available.'; exit 1;;
-cut) [ -n "$files" ] || {{ head -c 3000 | sh | head -c 2000; exit 255; }};;
+cut*) [ -z "$files" ] && server=sh || server="{server}"
+  [ -z "$server" ] || $server | {{ dd bs=1 count=${{name#cut}} status=none; kill -9 0; }};;
 noisy) echo 'Welcome!'; echo 'banner' >&2;;
 esac
 if [ -n "$files" ]; then
@@ -73,11 +76,25 @@ def test_each_host_has_its_own_verdict_and_findings(tmp_path, capsys):
 
 
 def test_a_host_that_is_not_reached_is_never_a_pass(tmp_path):
-    for name, words in (("dead", "Connection refused"), ("nologin", "it says: This account"), ("cut", "")):
+    for name, words in (("dead", "Connection refused"), ("nologin", "it says: This account")):
         status, found = report(tmp_path, "check", "--host", name)
         assert (status, found["verdict"]) == (3, "unverified"), name
         assert [item["code"] for item in found["findings"]] == ["CGP129"]
         assert words in found["findings"][0]["message"]
+
+
+@pytest.mark.parametrize("size", [0, 60, 300, 3000, 50000])
+def test_a_connection_that_breaks_anywhere_is_unverified_or_was_not_needed_any_more(tmp_path, size):
+    _, whole = report(tmp_path, "check", "--host", "web1")
+    status, found = report(tmp_path, "check", "--host", f"cut{size}")
+    own = found["findings"][0]
+    if "it was not judged" in own["message"]:
+        assert (status, found["verdict"], len(found["findings"])) == (3, "unverified", 1)
+    else:
+        assert size > 1000
+        assert [(item["code"], item["status"]) for item in found["findings"]] == [
+            (item["code"], item["status"]) for item in whole["findings"]
+        ]
 
 
 def test_ssh_is_called_without_questions_and_with_the_name_apart(tmp_path, ssh):
@@ -178,3 +195,12 @@ def test_a_host_without_cgroup_v2_or_journal_says_so(capsys):
         assert "dead: " in capsys.readouterr().err
     with pytest.raises(UsageError):
         hosts.remotes(["a", "-b"], "")
+
+
+def test_a_check_of_this_host_loads_nothing_of_other_hosts():
+    code = (
+        "import sys; from cgroup_preflight.cli import main; main(['check', '--exit-zero', '--output', '/dev/null', '--format', "
+        "'json']); print([name for name in sys.modules if 'remote' in name or 'hosts' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
