@@ -154,8 +154,17 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Make the release `-- VERSION`: changelog, commit, packages, checks, tags; uploads nothing."""
+    session.install("build>=1.2", "twine>=6", "check-wheel-contents>=0.6")
+    session.run("python", "-m", "ci.release", *session.posargs)
+
+
+@nox.session
 def pictures(session: nox.Session) -> None:
     """Draw the pictures in docs/ again; needs Chromium, and Debian's package prometheus."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")
     session.run("python", "-m", "ci.prometheus_graph", "docs/pictures")
+    build_example(session)
+    session.run("python", "-m", "ci.terminal_pictures", "docs/pictures")

@@ -38,7 +38,7 @@ def configuration() -> str:
             "|---|---|---|---|",
         ]
         for key, about in table["properties"].items():
-            if "properties" not in about and "$ref" not in about:
+            if "properties" not in about and "properties" not in about.get("items", {}) and "$ref" not in about:
                 lines.append(_row(key, about, required=key in table.get("required", ())))
     return "\n".join(lines) + "\n"
 
@@ -48,6 +48,9 @@ def _tables(sections: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[t
     for name, section in sections.items():
         if "patternProperties" not in section:
             yield name, section
+            # An array of tables is written with two brackets on each side.
+            yield from ((f"[{name}.{key}]", about["items"]) for key, about in section["properties"].items()
+                        if "properties" in about.get("items", {}))  # fmt: skip
             continue
         (entry,) = section["patternProperties"].values()
         table = parts[entry["$ref"].rpartition("/")[2]]

@@ -82,6 +82,12 @@ def test_a_plan_of_a_rollout_needs_recordings_and_is_nothing_more(given, wanted)
     assert not {"apply", "--yes", "resume", "abort"} & set(words)
 
 
+@pytest.mark.parametrize(("target", "words"), [("run", ["--baseline=-b.json"]), ("check", []), ("rollout-plan", [])])
+def test_a_baseline_reaches_a_run_alone(target, words):
+    given = {"CGPF_TARGET": target, "CGPF_RUN_BASELINE": "-b.json", "CGPF_SNAPSHOTS": "a"}
+    assert [word for word in action_entry.run_words(given, "r.json") if "baseline" in word] == words
+
+
 def test_schemas_know_the_same_words():
     engine = config_schema.schema()["properties"]["smoke"]["properties"]["engine"]
     assert {"", *engine["enum"]} == set(INPUTS["engine"]["options"])

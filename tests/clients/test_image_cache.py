@@ -49,7 +49,7 @@ def test_the_complete_job_of_gitlab_builds_the_image_of_the_guest_once(
     (job,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "stages: [build, test]" in block]
     shutil.copy(ROOT / ".gitlab-ci-template.yml", demo)
     # The client includes the file of a project through its server, which is none here; and no version is released yet.
-    job, count = re.subn(r"project: group/cgroup-preflight\n    ref: v1\n    file: ", "local: ", job)
+    job, count = re.subn(r"project: org/cgroup-preflight\n    ref: v1\n    file: ", "local: ", job)
     assert count == 1
     job = job.replace("    inputs:\n", f"    inputs:\n      package: {json.dumps(str(wheel))}\n")
     # The client keeps caches of isolated jobs only, and their CI_PROJECT_DIR is not where they run (4.60.1).

@@ -3,7 +3,7 @@
 import argparse
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
@@ -75,7 +75,9 @@ def main(words: list[str]) -> int:
     findings = (*run_checks(context), *common.plan_findings(context, config))
     if args.units:
         findings = (*findings, *_unit_findings(context))
-    report = common.report(started, context, findings)
+    if config is not None:
+        findings = policy.judged(findings, policy.rules_of(config, started))
+    report = common.report(started, context, findings, project=config.project if config else None)
     is_read = any(item.format == "text" and not item.quiet for item in wanted)
     note = _where(config, context) if is_read and not args.root else ""
     options.deliver(report, wanted, verbose=args.verbose, note=note)

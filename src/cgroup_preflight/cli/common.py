@@ -47,7 +47,12 @@ def load_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config":
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
-    return load(path if path is not None else find(folder), outside)
+    config = load(path if path is not None else find(folder), outside)
+    if config.rules.named:
+        from cgroup_preflight.cli.policy import require_known
+
+        require_known(config)
+    return config
 
 
 def try_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config | None":
@@ -211,9 +216,12 @@ def _used(config: "Config | None") -> tuple[str, ...]:
 
 def report(
     started: Started, context: "Context | None", findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
-    *, host: HostSummary | None = None,
+    *, host: HostSummary | None = None, project: str | None = None,
 ) -> Report:  # fmt: skip
-    """The report of a command that began at `started`; `host` is where the services ran, None for this host."""
+    """The report of a command that began at `started`; `host` is where the services ran, None for this host.
+
+    `project` is that of the config, if there is one.
+    """
     return Report(
         tool_version=__version__,
         verdict=verdict_of(findings),
@@ -222,6 +230,7 @@ def report(
         services=tuple(services),
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.wall)),
         duration_seconds=time.monotonic() - started.steady,
+        project=project,
     )
 
 

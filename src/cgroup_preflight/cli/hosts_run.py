@@ -12,13 +12,14 @@ from typing import cast
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, hosts, options
+from cgroup_preflight.cli import common, hosts, options, policy
 from cgroup_preflight.cli.progress import Progress
 from cgroup_preflight.cli.smoke_run import go_findings, try_services
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass, replace
@@ -27,7 +28,7 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.choice import CGROUPFS, GUEST, EngineChoice
 from cgroup_preflight.engines.far_network import FarNetwork
 from cgroup_preflight.engines.systemd import bus_environment
-from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.guest.words import INPUT_DIR
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.files import RemoteFiles
@@ -65,6 +66,7 @@ def _refuse(args: argparse.Namespace, config: Config, names: Sequence[str]) -> N
         (args.engine == GUEST or bool(args.target), "--target" if args.target else "--engine", "a guest runs on this machine, and not on a host"),
         (args.engine == CGROUPFS or bool(args.cgroup), "--engine", "the engine cgroupfs starts units of this machine only"),
         (args.inside, "--inside", "this is not a guest"),
+        (bool(args.baseline), "--baseline", "a baseline is the report of one machine"),
         (bool(getattr(args, "package", ())) or any(item.package for item in wanted), "--host", "a package is installed in a guest only"),
         (any(item.is_installed for item in wanted), "--host", "units that a host has installed are tested on that host only"),
     )  # fmt: skip
@@ -75,15 +77,15 @@ def _refuse(args: argparse.Namespace, config: Config, names: Sequence[str]) -> N
 
 
 def test_hosts(
-    args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str, progress: Progress
+    args: argparse.Namespace, config: Config, rules: Rules, names: tuple[str, ...], command: str, progress: Progress
 ) -> Tested:  # fmt: skip
-    """The services `names` (empty: all) on the hosts of `--host`. Raises UsageError, ConfigError."""
+    """The services `names` (empty: all) on the hosts of `--host`, each judged by `rules`. Raises UsageError, ConfigError."""
     _refuse(args, config, names)
     require_binaries(config, names)
     require_certificates(config, names)
     asked = hosts.remotes(args.host, args.ssh_config)
     if len(asked) == 1:
-        return _tested_here(asked[0], args, config, names, command, progress)
+        return _tested_here(asked[0], args, config, rules, names, command, progress)
     found, services = list[Finding](), list[ServiceResult]()
     progress(f"testing on {len(asked)} hosts")
     for outcome in _tested_apart(asked, args, names, command):
@@ -97,10 +99,12 @@ def test_hosts(
 
 
 def deliver(
-    started: common.Started, args: argparse.Namespace, tested: Tested, more: Sequence[Finding], progress: Progress
+    started: common.Started, args: argparse.Namespace, config: Config, tested: Tested, more: Sequence[Finding],
+    progress: Progress,
 ) -> int:  # fmt: skip
     """Writes the report of hosts, with `more` findings of this machine; the exit status."""
-    report = common.report(started, None, (*tested.findings, *more), tested.services, host=tested.host)
+    report = common.report(started, None, (*tested.findings, *more), tested.services, host=tested.host,
+                           project=config.project)  # fmt: skip
     options.deliver(report, options.outputs(args.format, args.output, quiet=args.quiet), verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(tested.services))
@@ -108,13 +112,14 @@ def deliver(
 
 
 def _tested_here(
-    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str, progress: Progress
+    host: hosts.Remote, args: argparse.Namespace, config: Config, rules: Rules, names: tuple[str, ...], command: str,
+    progress: Progress,
 ) -> Tested:  # fmt: skip
     """One host, by this process. Raises ConfigError."""
     at, contexts = time.time(), list[Context]()
     try:
         progress(f"checking {host.name}")
-        value = _on_host(host, args, config, names, command, contexts, progress)
+        value = _on_host(host, args, config, rules, names, command, contexts, progress)
         outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips)
     except HostError as error:
         value, outcome = ([], ()), hosts.Outcome(host=host.name, at=at, error=error)
@@ -122,14 +127,14 @@ def _tested_here(
         host.asker.close()
     findings, services = value
     return Tested(
-        findings=hosts.findings_of(outcome, findings),
+        findings=hosts.findings_of(outcome, policy.judged(findings, rules, services)),
         services=tuple(replace(item, name=f"{host.name}: {item.name}") for item in services),
         host=common.host_summary(contexts[0]) if contexts else None,
     )
 
 
 def _on_host(
-    host: hosts.Remote, args: argparse.Namespace, config: Config, names: tuple[str, ...], command: str,
+    host: hosts.Remote, args: argparse.Namespace, config: Config, rules: Rules, names: tuple[str, ...], command: str,
     contexts: list[Context], progress: Progress,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
     """What the host's checks and the run found; its context goes into `contexts`. Raises HostError, ConfigError."""
@@ -148,7 +153,7 @@ def _on_host(
         known = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
     if broken := unrunnable_programs(only(plan, names).services, context.facts):
         return [*broken, *known], ()
-    if command == "run" and any(item.status is Status.FAIL for item in known):
+    if command == "run" and policy.fails(known, rules):
         return [*go_findings(plan, context, names), *known], ()
     door = _door(host, context)
     more, services = try_services(config, plan, context, names, progress, door=door, carried=carried(config, names))

@@ -14,7 +14,7 @@ from cgroup_preflight.artifacts.model import Limits
 from cgroup_preflight.artifacts.request import artifact_paths, request_of, source_date, with_report
 from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
 from cgroup_preflight.cli.terminal import width_of
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import AUTO_PREFIX, Config
@@ -73,7 +73,8 @@ def main(words: list[str]) -> int:
         if not args.quiet:
             options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
         findings += findings_of(path, lambda path: _act(path, request, settings, check=args.check))
-    report = common.report(started, None, findings)
+    findings = list(policy.judged(findings, policy.rules_of(config, started)))
+    report = common.report(started, None, findings, project=config.project)
     for item in wanted:
         if item.format == "text":
             _say(report, item, verbose=args.verbose)

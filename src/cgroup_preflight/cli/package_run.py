@@ -91,8 +91,8 @@ def _inside(text: str, config: Config) -> PackageRun:
 
 def guest_packages(run: PackageRun, plan: Plan) -> "GuestPackages":
     """What the guest gets of the packages, and what its report must say of them."""
-    from cgroup_preflight.guest.overlay import INPUT_DIR
     from cgroup_preflight.guest.run import GuestPackages
+    from cgroup_preflight.guest.words import INPUT_DIR
     from cgroup_preflight.packages.before_boot import require_system
     from cgroup_preflight.packages.findings import contradiction
     from cgroup_preflight.packages.selection import dumped

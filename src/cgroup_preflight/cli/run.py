@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, options, package_run
+from cgroup_preflight.cli import common, guest_run, options, package_run, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
     Prepared,
@@ -20,7 +20,8 @@ from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult, Status, Verdict
+from cgroup_preflight.core.policy import Rules
+from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.plan.build import only
@@ -61,6 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--inject", choices=("passed", "always", "never"),
                         help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
+    policy.add_baseline(parser)
     options.add_hosts(parser)
     options.add_report(parser)
     add_timings(parser)
@@ -74,9 +76,10 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     progress = Progress(quiet=args.quiet)
     config = common.load_config(args.config, args.allow_outside)
+    rules = policy.rules_of(config, started, args.baseline)
     engine = args.engine or config.engine
     if args.host:
-        return _on_hosts(started, args, config, progress)
+        return _on_hosts(started, args, config, rules, progress)
     packed = package_run.prepare(args, config, engine)
     whole, config, engine = config, packed.config if packed else config, GUEST if packed and not args.inside else engine
     names = check_names(config, args.service)
@@ -88,7 +91,7 @@ def main(words: list[str]) -> int:
     config, plan, context = prepared.config, prepared.plan, prepared.context
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     programs = {} if inject == "never" else _programs(config)
-    findings, services, host = _tested(prepared, packed, findings, progress, inside=args.inside)
+    findings, services, host = _tested(prepared, packed, findings, rules, progress, inside=args.inside)
     if host is None and services:
         from cgroup_preflight.checks.kernel.rt_group_sched import settled
 
@@ -96,37 +99,44 @@ def main(words: list[str]) -> int:
     if packed and not args.inside:
         findings += package_run.notes(packed, whole, plan, tested=host is not None)
     if not args.inside and not packed:
-        findings += _artifacts(config, plan, programs, verdict_of(findings), inject, progress)
+        verdict = verdict_of(policy.judged(findings, rules, services))
+        findings += _artifacts(config, plan, programs, verdict, inject, progress)
         findings += left_out(config, names)
-    report = common.report(started, context, findings, services, host=host)
+    if not args.inside:
+        # A guest's report is judged out here, by the config that its programs cannot change.
+        findings = list(policy.judged(findings, rules, services, whole=not packed and not names))
+    report = common.report(started, context, findings, services, host=host, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _on_hosts(started: common.Started, args: argparse.Namespace, config: Config, progress: Progress) -> int:
+def _on_hosts(
+    started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, progress: Progress
+) -> int:  # fmt: skip
     from cgroup_preflight.cli.hosts_run import deliver, test_hosts
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
     programs = {} if inject == "never" else _programs(config)
-    tested = test_hosts(args, config, names, "run", progress)
+    tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
-    return deliver(started, args, tested, (*more, *left_out(config, names)), progress)
+    return deliver(started, args, config, tested, (*more, *left_out(config, names)), progress)
 
 
 def _tested(
     prepared: Prepared,
     packed: "package_run.PackageRun | None",
     found: list[Finding],
+    rules: Rules,
     progress: Progress,
     *,
     inside: bool,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...], HostSummary | None]:
     """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host.
 
-    `packed` are the built packages that are tested, if any.
+    `packed` are the built packages that are tested, if any. What `rules` ignore does not keep services from running.
     """
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
@@ -140,7 +150,7 @@ def _tested(
         return list(guests.findings), guests.services, guests.host
     host = guests.host if guests else None
     findings = [*found, *(guests.findings if guests is not None else ())]
-    if any(item.status is Status.FAIL for item in findings):
+    if policy.fails(findings, rules):
         return [*go_findings(plan, context, names), *findings], (), host
 
     def services() -> tuple[list[Finding], tuple[ServiceResult, ...]]:

@@ -3,7 +3,7 @@
 import argparse
 
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
@@ -16,6 +16,7 @@ from cgroup_preflight.cli.smoke_run import (
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
+from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
@@ -47,6 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     add_engine(parser)
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
+    policy.add_baseline(parser)
     options.add_hosts(parser)
     options.add_report(parser)
     add_timings(parser)
@@ -60,9 +62,10 @@ def main(words: list[str]) -> int:
     wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     progress = Progress(quiet=args.quiet)
     config = common.load_config(args.config, args.allow_outside)
+    rules = policy.rules_of(config, started, args.baseline)
     names = check_names(config, args.service)
     if args.host:
-        return _on_hosts(started, args, config, names, progress)
+        return _on_hosts(started, args, config, rules, names, progress)
     refuse_packages(config, names)
     require_binaries(config, names)
     require_certificates(config, names)
@@ -88,7 +91,10 @@ def main(words: list[str]) -> int:
         more, services = try_services(config, plan, context, names, progress, inside=args.inside)
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
-    report = common.report(started, context, findings, services, host=guests.host if guests else None)
+    if not args.inside:
+        findings = list(policy.judged(findings, rules, services))
+    host = guests.host if guests else None
+    report = common.report(started, context, findings, services, host=host, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(services))
@@ -96,8 +102,9 @@ def main(words: list[str]) -> int:
 
 
 def _on_hosts(
-    started: common.Started, args: argparse.Namespace, config: Config, names: tuple[str, ...], progress: Progress
+    started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, names: tuple[str, ...],
+    progress: Progress,
 ) -> int:  # fmt: skip
     from cgroup_preflight.cli.hosts_run import deliver, test_hosts
 
-    return deliver(started, args, test_hosts(args, config, names, "smoke", progress), (), progress)
+    return deliver(started, args, config, test_hosts(args, config, rules, names, "smoke", progress), (), progress)

@@ -2,7 +2,11 @@
 
 import os
 import sys
-from typing import TextIO
+
+from cgroup_preflight.core.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 #: The narrowest that lines are broken for, columns.
 _NARROWEST = 40
@@ -20,7 +24,7 @@ def use_colour() -> bool:
     return _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
 
 
-def width_of(stream: TextIO | None) -> int | None:
+def width_of(stream: "TextIO | None") -> int | None:
     """The columns of the terminal behind `stream`; None for a file or a pipe, whose lines stay whole.
 
     COLUMNS wins, as everywhere else.
@@ -35,5 +39,5 @@ def width_of(stream: TextIO | None) -> int | None:
     return max(columns, _NARROWEST) if columns > 0 else None
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def _is_terminal(stream: "TextIO | None") -> bool:
     return stream is not None and stream.isatty()

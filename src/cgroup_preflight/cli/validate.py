@@ -3,7 +3,7 @@
 import argparse
 
 from cgroup_preflight.checks.plan import plan_findings
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
 from cgroup_preflight.core.errors import ConfigError, ExitStatus
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import build_plan
@@ -45,7 +45,8 @@ def main(words: list[str]) -> int:
     except ConfigError as error:
         options.deliver(common.report(started, None, error.findings), wanted, verbose=args.verbose)
         return ExitStatus.PASS if args.exit_zero else error.exit_status
-    findings = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
-    report = common.report(started, None, findings)
+    found = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
+    findings = policy.judged(found, policy.rules_of(config, started))
+    report = common.report(started, None, findings, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

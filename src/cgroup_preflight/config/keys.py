@@ -10,13 +10,13 @@ from cgroup_preflight.config.model import (
     AUTO_PREFIX,
     CONTROLLERS,
     GOMEMLIMIT_RATIO,
-    Policy,
     ReadyKind,
     ReadyTest,
     Smoke,
     Target,
 )
-from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
+from cgroup_preflight.config.policy_keys import POLICY_SECTIONS, THRESHOLDS
+from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.config.rollout_keys import rollout_sections
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.globs import parse as parse_glob
@@ -151,10 +151,6 @@ def _ratio(text: str) -> float:
     return share
 
 
-def _percent(text: str) -> float:
-    return q.parse_permyriad(text).value / 10000
-
-
 def _path(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise q.QuantityError(f"{text!r} is not a path", "a path relative to the folder of the config")
@@ -266,14 +262,6 @@ def _property_keys(section: str) -> tuple[Key, ...]:
     )  # fmt: skip
 
 
-_POLICY_KEYS = (
-    Key(name="headroom_min", kind="string", doc="The least share of MemoryMax that must be free at the peak.",
-        parse=_percent, default=f"{Policy().headroom_min:.0%}", examples=("30%",), schema={"pattern": PERCENT}),
-    Key(name="throttled_max", kind="string", doc="The largest share of CPU periods that may be throttled after the "
-        "start.", parse=_percent, default=f"{Policy().throttled_max:.0%}", examples=("50%",),
-        schema={"pattern": PERCENT}),
-)  # fmt: skip
-
 #: By the path of the table, `*` for a name: `[services.user-api.smoke]` is `services.*.smoke`.
 SECTIONS: Mapping[str, Section] = {
     "project": Section(doc="What this config belongs to.", keys=(
@@ -290,7 +278,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="limits", kind="strings", doc="Limits that every service must have, itself or by a slice above it.",
             parse=_one_of(*_LIMITS), examples=(["MemoryMax", "CPUQuota"],), schema={"items": {"enum": list(_LIMITS)}}),
     )),
-    "policy": Section(doc="What a run warns of, for all services.", keys=_POLICY_KEYS),
+    **POLICY_SECTIONS,
     "smoke": Section(doc="How the services are tested.", keys=(
         Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
             parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
@@ -369,7 +357,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="gomemlimit_ratio", kind="ratio", doc="GOMEMLIMIT as a share of the memory limit, 0.9 by default.",
             parse=_ratio, default=GOMEMLIMIT_RATIO, examples=(0.9,)),
     )),
-    "services.*.policy": Section(doc="What a run warns of, for this service.", keys=_POLICY_KEYS),
+    "services.*.policy": Section(doc="What a run warns of, for this service.", keys=THRESHOLDS),
     "services.*.smoke": Section(doc="How this service is tested.", keys=(
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),

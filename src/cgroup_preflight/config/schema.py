@@ -6,6 +6,7 @@ Patterns have no look-around, because Taplo reads names of `patternProperties` w
 
 from collections.abc import Iterable
 
+from cgroup_preflight import ADDRESS
 from cgroup_preflight.config.key import Key
 from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, parse_name, parse_ready, parse_slice_of_service
 from cgroup_preflight.config.properties import SPAN, Schema
@@ -24,11 +25,21 @@ def schema() -> Schema:
     tops = {name: _table(name) for name in SECTIONS if "." not in name}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{ADDRESS}/schema/config.json",
         "title": "cgroup-preflight.toml",
         "description": "Slices, services and limits of a project, and how they are proved before the merge.",
         "type": "object",
         "properties": {
             **tops,
+            "policy": _table(
+                "policy",
+                ignore={
+                    "type": "array",
+                    "maxItems": 1000,
+                    "items": _table("policy.ignore"),
+                    "description": "Exceptions, each with a reason.",
+                },
+            ),
             "rollout": _rollout(),
             "slices": _named("slice", "Slices by name, without .slice.", _NOT_IN_SLICE),
             "services": _named("service", "Services by name, without .service.", _NOT_IN_UNIT),

@@ -72,6 +72,8 @@ NO_MATCH = Code("CGP216", "no-match")
 UNIT_FILE = Code("CGP217", "unit-file")
 PACKAGES = Code("CGP218", "packages")
 CONCURRENCY = Code("CGP219", "concurrency")
+IGNORE_EXPIRED = Code("CGP220", "ignore-expired", Severity.WARNING)
+IGNORE_UNUSED = Code("CGP221", "ignore-unused", Severity.WARNING)
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

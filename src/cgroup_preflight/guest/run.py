@@ -30,6 +30,7 @@ from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
@@ -118,7 +119,9 @@ def ready_guest(
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
-    spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
+    accelerated_by = _accelerator(machine.engine, folder)
+    spec = _spec(task, machine, project, compiled, accelerated_by)
+    spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
@@ -146,6 +149,7 @@ def run_task(
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
         seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
+        resumed=ready.guest.resumed,
     )  # fmt: skip
 
 
@@ -314,6 +318,8 @@ def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
         raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
     if report.tool_version != __version__:
         raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+    if any(item.policy is not None for item in report.findings):
+        raise lost(guest, "returned a report with a policy applied, which only the host does")
     if done.returncode != exit_status_of(report.verdict):
         raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
     if other := _not_about(task, report):

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from html import escape
 
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, LimitResult, Remedy, Report, ServiceResult, Status
+from cgroup_preflight.core.report import NO_PASS, Finding, LimitResult, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.views import excuse, surroundings, view_of
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #57606a; --page: #ffffff; --box: #f6f8fa; --line: #d0d7de;
@@ -30,7 +31,7 @@ article { margin: .75rem 0; padding: .75rem 1rem; border: 1px solid var(--line);
 article p { margin: .3rem 0; }
 .word { color: var(--mark); font-weight: 700; }
 .pass { --mark: var(--pass); } .warn { --mark: var(--warn); } .fail { --mark: var(--fail); }
-.unverified { --mark: var(--unverified); } .skip { --mark: var(--skip); }
+.unverified { --mark: var(--unverified); } .skip, .accepted { --mark: var(--skip); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .95rem; overflow-wrap: normal; }
 th, td { padding: .35rem .75rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
@@ -55,7 +56,8 @@ def render(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>cgroup-preflight {report.verdict.value.upper()}</title>", f"<style>{_STYLE}</style>", "</head>", "<body>",
-        *_head(report), *_problems(report), *_services(report), *_others(report), "</body>", "</html>", "",
+        *_head(report), *_problems(report), *_services(report), *_accepted(report), *_machine(report), *_others(report),
+        "</body>", "</html>", "",
     ]  # fmt: skip
     return "\n".join(parts)
 
@@ -72,25 +74,61 @@ def _head(report: Report) -> Iterable[str]:
     if host is not None:
         parts = (f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
                  f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}")  # fmt: skip
-        yield f"<p>{_text(', '.join(parts))}</p>"
+        around = surroundings(report)
+        yield f"<p>{_text(', '.join(parts) + (f'; {around}' if around else ''))}</p>"
     made = f"{report.started_at}, {report.duration_seconds:.0f} s, cgroup-preflight {report.tool_version}"
     yield f"<p>{_text(made)}</p>"
     yield "</header>"
 
 
 def _problems(report: Report) -> Iterable[str]:
-    wrong = problems(report.findings)
+    wrong = problems(view_of(report).problems)
     if wrong:
         yield "<h2>What to look at</h2>"
     for item in wrong:
-        yield f'<article class="{item.status.value}">'
-        place = f" <code>{_text(f'{item.location.file}:{item.location.line}')}</code>" if item.location else ""
-        yield f'<p><span class="word">{item.status.value}</span> <code>{_text(item.code)}</code> {_text(item.subject)}{place}</p>'
-        yield f"<p>{_text(item.message)}</p>"
-        yield from _evidence(item)
-        for remedy in item.remedies:
-            yield from _remedy(remedy)
-        yield "</article>"
+        yield from _article(item)
+
+
+def _accepted(report: Report) -> Iterable[str]:
+    """What does not count, with the reason; what the baseline forgives is closed."""
+    view = view_of(report)
+    if view.ignored:
+        yield "<h2>Ignored</h2>"
+        yield from _list(view.ignored)
+    if view.forgiven:
+        yield f"<details><summary>{len(view.forgiven)} forgiven by the baseline</summary>"
+        yield from _list(view.forgiven)
+        yield "</details>"
+
+
+def _list(items: Iterable[Finding]) -> Iterable[str]:
+    yield "<ul>"
+    for item in items:
+        why = f' <span class="soft">({_text(excuse(item))})</span>' if excuse(item) else ""
+        yield f"<li><code>{_text(item.code)}</code> {_text(item.subject)}: {_text(item.message)}{why}</li>"
+    yield "</ul>"
+
+
+def _machine(report: Report) -> Iterable[str]:
+    """Warnings about the machine, closed: nobody changes the project because of them."""
+    found = view_of(report).machine
+    if found:
+        yield f"<details><summary>{len(found)} warning{'s' if len(found) > 1 else ''} about the machine, not the project</summary>"
+        for item in found:
+            yield from _article(item)
+        yield "</details>"
+
+
+def _article(item: Finding) -> Iterable[str]:
+    yield f'<article class="{item.status.value}">'
+    place = f" <code>{_text(f'{item.location.file}:{item.location.line}')}</code>" if item.location else ""
+    yield f'<p><span class="word">{item.status.value}</span> <code>{_text(item.code)}</code> {_text(item.subject)}{place}</p>'
+    why = f' <span class="soft">({_text(excuse(item))})</span>' if excuse(item) else ""
+    yield f"<p>{_text(item.message)}{why}</p>"
+    yield from _evidence(item)
+    for remedy in item.remedies:
+        yield from _remedy(remedy)
+    yield "</article>"
 
 
 def _evidence(item: Finding) -> Iterable[str]:
@@ -134,7 +172,7 @@ def _services(report: Report) -> Iterable[str]:
         return
     yield "<h2>Services</h2>"
     names = ("service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result")
-    yield from _table(names, (_row(item, service_word(report, item.name).value) for item in report.services))
+    yield from _table(names, (_row(item, service_word(report, item.name)) for item in report.services))
     troubled = {item.subject for item in report.findings if item.status in NO_PASS}
     for item in report.services:
         if item.limits:
@@ -153,7 +191,7 @@ def _row(item: ServiceResult, word: str) -> Iterable[str]:
     yield "-" if peak is None else format_bytes(peak)
     yield f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     yield f"{cpu.usage_usec / 1e6:.2f} s" if cpu else "-"
-    yield f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    yield f"{100 * (cpu.nr_throttled or 0) / periods:.0f}%" if cpu and periods else "-"
     yield f"{sum(each.ok for each in item.limits)}/{len(item.limits)}"
     yield f'<span class="{word}"><span class="word">{word}</span></span>'
 
@@ -169,11 +207,8 @@ def _limit(item: LimitResult) -> Iterable[str]:
 def _others(report: Report) -> Iterable[str]:
     """What nobody has to read, closed."""
     for status in _OTHERS:
-        found = [item for item in report.findings if item.status is status and item.status not in PROBLEMS]
+        found = [item for item in view_of(report).rest if item.status is status]
         if found:
-            yield f"<details><summary>{len(found)} {'check' if len(found) == 1 else 'checks'} {_OTHERS_WORDS[status]}</summary><ul>"
-            yield from (
-                f"<li><code>{_text(item.code)}</code> {_text(item.subject)}: {_text(item.message)}</li>"
-                for item in found
-            )
-            yield "</ul></details>"
+            yield f"<details><summary>{len(found)} {'check' if len(found) == 1 else 'checks'} {_OTHERS_WORDS[status]}</summary>"
+            yield from _list(found)
+            yield "</details>"

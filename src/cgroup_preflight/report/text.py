@@ -7,6 +7,7 @@ from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Rep
 from cgroup_preflight.report.columns import aligned
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
@@ -25,15 +26,15 @@ _GO_COLUMNS = (
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int | None = None) -> str:
-    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown.
+    """The report as text; `verbose` adds the findings that passed, and all about the machine.
 
-    Tables fit into `width` columns of a terminal; None is no limit.
+    Findings about artifacts are always shown. Tables fit into `width` columns of a terminal; None is no limit.
     """
     lines = [*_head(report, colour=colour)]
-    for item in problems(report.findings):
+    view = view_of(report)
+    for item in problems(view.problems):
         lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in report.findings if item.status not in PROBLEMS]
-    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
+    shown = [item for item in view.rest if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
@@ -55,7 +56,36 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False, width
                 f"last lines of {plain(service.name)}:",
                 *(f"    | {line}" for line in log_lines(service.log_tail)),
             ]
+    lines += _accepted(view, colour=colour, verbose=verbose)
+    lines += _machine(view.machine, colour=colour, verbose=verbose)
     return "\n".join([*lines, ""])
+
+
+def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
+    """What does not count: each exception of the config with its reason; what a baseline forgives is only counted."""
+    if view.ignored or view.forgiven:
+        yield ""
+    for word, items in (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ())):
+        for item in items:
+            said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
+            yield f"{_paint(f'{word:<10}', 'skip', colour=colour)} {said}"
+    if view.forgiven and not verbose:
+        count = len(view.forgiven)
+        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
+
+
+def _machine(items: Iterable[Finding], *, colour: bool, verbose: bool) -> Iterable[str]:
+    """Warnings about the machine, below everything that is about the project: what was found, and the first remedy."""
+    shown = list(items)
+    if shown:
+        yield ""
+        yield "about the machine, not the project:"
+    for item in shown:
+        if verbose:
+            yield from finding_lines(item, colour=colour)
+            continue
+        yield from finding_line(item, colour=colour)
+        yield from (f"    do:   {plain(clip(remedy.title))}" for remedy in item.remedies)
 
 
 def brief(report: Report, *, colour: bool = False) -> str:
@@ -78,14 +108,16 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
     if host is not None:
         parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
                  f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}"]  # fmt: skip
-        yield plain("on " + ", ".join(parts))
+        around = surroundings(report)
+        yield plain("on " + ", ".join(parts)) + (f"; {around}" if around else "")
 
 
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
     """The first line of a finding, for a problem with its line in the config."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
+    why = f" ({excuse(item)})" if excuse(item) else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
-    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
+    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(clip(why))}{plain(at)}"
 
 
 def finding_lines(item: Finding, *, colour: bool) -> Iterable[str]:
@@ -137,7 +169,7 @@ def _row(item: ServiceResult, word: str) -> list[str]:
     cpu = item.cpu
     used = f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-"
     periods = cpu.nr_periods if cpu else None
-    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}%" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
         plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", word,
