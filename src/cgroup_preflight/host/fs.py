@@ -61,7 +61,7 @@ class MachineFs(HostFs, Protocol):
     """
 
     def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
-        """Reads files that are about to be read, and what `folders` and `status` are about to be asked for."""
+        """Reads files that are about to be read, and what `folders` and `status` are about to return."""
 
     def forget(self) -> None:
         """From now on, every read asks the machine again."""
