@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cgroup_preflight.cli import options
+from cgroup_preflight.cli import guest_import, options
 from cgroup_preflight.cli.guest_run import say
 from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
@@ -16,6 +16,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
+from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
@@ -38,6 +39,7 @@ look into a guest when a service fails only there.
     cgroup-preflight guest list
     cgroup-preflight guest run --input dist -- /run/preflight/in/dist/user-api
     cgroup-preflight guest shell --input dist
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
     cgroup-preflight guest remove --all
 
 Exit status: `run` and `shell` return that of the command in the guest (`run`: 3
@@ -56,6 +58,19 @@ of a config with these `packages` in [target].
     cgroup-preflight guest build --distro debian-13 --machine qemu --install
     cgroup-preflight guest build --package redis-server --package nginx
     cgroup-preflight guest build --distro debian-14 --refresh
+"""),
+    "import": ("make an image of a root from elsewhere", """
+Use it for a distribution that `guest build` does not know: the export of a
+container (`docker export`), or the tarball of a distribution for the cloud. It
+needs systemd 244 or later, coreutils, util-linux and mount, for x86-64; no
+Python. The archive is unpacked without devices and without a path that leads
+out, booted once, and removed again if it cannot be used.
+
+    docker export CONTAINER > rootfs.tar
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
+    cgroup-preflight guest run --distro ubuntu-24.04 -- systemctl --version
+
+Exit status: 3 if it cannot become a guest, with all that it lacks.
 """),
     "list": ("list the images in the cache", """
 Use it to see which images exist, for which machine, and how large they are,
@@ -103,6 +118,9 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
     build.add_argument("--refresh", action="store_true", help="build it again from Debian's archive as it is now")
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
+    imports = _action(actions, "import", guest_import.import_root)
+    imports.add_argument("archive", type=Path, metavar="ROOTFS.tar", help="a tar archive, also with gzip, xz or bzip2")
+    imports.add_argument("--name", required=True, help="the name of the image, as ubuntu-24.04")
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
     remove.add_argument("name", nargs="*", help="an image or a saved state as `guest list` shows it, or a distribution")
@@ -110,7 +128,7 @@ def arguments() -> argparse.ArgumentParser:
     shell = _action(actions, "shell", _shell)
     run = _action(actions, "run", _run)
     for action in (shell, run):
-        _add_kind(action)
+        _add_kind(action, imported=True)
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
                             help="a file or folder to copy to /run/preflight/in (read-only)")  # fmt: skip
         action.add_argument("--full", action="store_true", help="start all services of the distribution")
@@ -157,10 +175,15 @@ def _package(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{error}; use {error.hint}") from None
 
 
-def _add_kind(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
-    )
+def _add_kind(to: argparse.ArgumentParser, *, imported: bool = False) -> None:
+    """The options that say which guest; with `imported` it may also be the name of a root from elsewhere."""
+    if imported:
+        known = f"{', '.join(DISTROS)}, or the name of `guest import`"
+        to.add_argument("--distro", default=DEFAULT_DISTRO, metavar="NAME", help=f"{known} (default: {DEFAULT_DISTRO})")
+    else:
+        to.add_argument(
+            "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
+        )
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
     to.add_argument("--kernel", choices=KERNELS, default="", help="a newer kernel, from Debian's backports (QEMU)")
     to.add_argument("--package", action="append", type=_package, default=[], metavar="NAME",
@@ -217,6 +240,8 @@ def _size(home: Path) -> int:
 
 def _is_current(item: image.RootImage) -> bool:
     """Whether this version of the tool would use the image."""
+    if item.bare:
+        return True
     kernels = ("", *KERNELS) if item.distro in BACKPORTS else ("",)
     return item.recipe_name in {
         recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages, kernel=kernel).name
@@ -276,7 +301,9 @@ def _remove(args: argparse.Namespace) -> int:
     return ExitStatus.PASS
 
 
-def _guest(args: argparse.Namespace) -> Guest:
+def _guest(args: argparse.Namespace) -> Guest | BareGuest:
+    if args.distro not in DISTROS:
+        return guest_import.imported_guest(args, _inputs(args.input))
     engine = GuestEngine(args.machine)
     inputs, root = _inputs(args.input), _image(args)
     states = states_for(engine, "tcg", root, image.cache_folder(os.environ)) if not args.full else None
@@ -325,7 +352,7 @@ def _shell(args: argparse.Namespace) -> int:
 _TURN = 0.03
 
 
-def _attach(guest: Guest) -> int:
+def _attach(guest: Guest | BareGuest) -> int:
     """Runs a shell in `guest` on this terminal (or on pipes) until it ends; its exit status. Raises HostError."""
     import select
     import shutil

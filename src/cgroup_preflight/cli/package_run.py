@@ -91,8 +91,8 @@ def _inside(text: str, config: Config) -> PackageRun:
 
 def guest_packages(run: PackageRun, plan: Plan) -> "GuestPackages":
     """What the guest gets of the packages, and what its report must say of them."""
-    from cgroup_preflight.guest.overlay import INPUT_DIR
     from cgroup_preflight.guest.run import GuestPackages
+    from cgroup_preflight.guest.words import INPUT_DIR
     from cgroup_preflight.packages.before_boot import require_system
     from cgroup_preflight.packages.findings import contradiction
     from cgroup_preflight.packages.selection import dumped
@@ -149,7 +149,7 @@ def try_packages(
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), run.config.path, tiny=run.config.allow_tiny_limits)
     door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
-    engine = Manager(context.engine, door.programs, private_bus(context.engine), uid=0, systemd=systemd)
+    engine = Manager(context.engine, door, private_bus(context.engine, door.manager), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     machine = Machine(

@@ -24,6 +24,8 @@ _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
 PROGRAMS = ("mmdebstrap", "mke2fs", tools.DEBUGFS, "tar", "unshare", tools.KEYRING)
 _ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
+#: The file of an image without an agent.
+BARE = "bare"
 #: The name of a recipe at the beginning of an image's, and in it that of the distribution.
 _RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")
 #: What apt says of names that it does not know (apt-get install).
@@ -44,6 +46,7 @@ class RootImage:
     With a kernel, `initrd` loads the drivers that mount the root.
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
+    `bare`: it has a shell at its first line (`guest.starter`), and no agent.
     `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
@@ -55,6 +58,7 @@ class RootImage:
     listing: Path | None = None
     units: Path | None = None
     packages: tuple[str, ...] = ()
+    bare: bool = False
     contents: Contents | None = None
 
     @property
@@ -112,7 +116,7 @@ def ensure(
             if not recipe.with_kernel:
                 uml_kernel.fetch(folder, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
-    return _image(home)
+    return image_in(home)
 
 
 def needed_programs(recipe: Recipe, folder: Path, programs: Sequence[str]) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ def list_images(folder: Path) -> tuple[RootImage, ...]:
     homes = sorted(
         manifest.parent for manifest in folder.glob(f"[!.]*/{store.MANIFEST}") if (manifest.parent / _ROOT).exists()
     )
-    return tuple(_image(home) for home in homes)
+    return tuple(image_in(home) for home in homes)
 
 
 def remove(name: str, folder: Path) -> bool:
@@ -177,6 +181,8 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
         bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
+        if recipe.bare:
+            (work / BARE).touch()
         store.write_manifest(work)
         for old in (home, *folder.glob(f"{recipe.name}-*")):
             shutil.rmtree(old, ignore_errors=True)
@@ -196,14 +202,16 @@ def _name(recipe: Recipe, home: Path) -> str:
     return f"{recipe.name}-{found.stamp}" if found is not None else recipe.name
 
 
-def _image(home: Path) -> RootImage:
+def image_in(home: Path) -> RootImage:
+    """The image in a folder of the cache."""
     listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
     kernel = kernel_image.found_in(home)
     return RootImage(
         name=home.name, root=home / _ROOT, kernel=kernel, initrd=initrd.found_in(home),
         uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
-        packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
+        packages=tuple(packages.read_text().split()) if packages.exists() else (), bare=(home / BARE).exists(),
+        contents=contents_in(home),
     )  # fmt: skip
 
 

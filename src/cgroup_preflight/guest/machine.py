@@ -49,7 +49,7 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
-        source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
+        source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
         write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
         if spec.states is not None:
             os.truncate(folder / _INPUT, max(INPUT_BYTES, (folder / _INPUT).stat().st_size))

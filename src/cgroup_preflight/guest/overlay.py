@@ -10,17 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the guest mounts the input disk.
-INPUT_DIR = "/run/preflight/in"
-QUICK_TARGET = "preflight-quick.target"
-FULL_TARGET = "multi-user.target"
-#: Kernel arguments for the starter. With the dot the kernel takes them for a module's and does not complain.
-INPUT_ARGUMENT = "preflight.input"
-CHANNEL_ARGUMENT = "preflight.channel"
-#: Tells the starter to pause before it mounts the input disk: what is in memory then is the same in each run.
-PAUSE_ARGUMENT = "preflight.pause"
-#: What the starter says on the channel when it pauses; one byte as the answer lets it go on.
-PAUSED = b"P"
+from cgroup_preflight.guest import starter
+from cgroup_preflight.guest.words import (
+    CHANNEL_ARGUMENT,
+    FULL_TARGET,
+    INPUT_ARGUMENT,
+    INPUT_DIR,
+    PAUSE_ARGUMENT,
+    PAUSED,
+    QUICK_TARGET,
+)
 
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
 #: A quick boot has only the few units of the run and no generators, because systemd would load each of the
@@ -40,7 +39,9 @@ _ALL_FOLDERS = (
 ALL_UNITS = (f"SYSTEMD_UNIT_PATH={':'.join(_ALL_FOLDERS)}",)
 
 _UNITS = "/etc/systemd/system"
-_STARTER = "/usr/local/lib/preflight-start"
+_STARTER = starter.PATH
+
+_AGENT = "preflight-agent.service"
 
 #: Units that a throwaway guest does not need; with an emulated CPU each adds seconds to the boot.
 _MASKED_UNITS = (
@@ -173,33 +174,38 @@ StandardError=tty
 TTYPath=/dev/console
 """
 
-_QUICK_UNIT = """[Unit]
+
+def _quick_unit(first: str) -> str:
+    return f"""[Unit]
 Description=cgroup-preflight: D-Bus, the journal and the agent, nothing else
 DefaultDependencies=no
-Requires=preflight-agent.service
+Requires={first}
 Wants=dbus.socket systemd-journald.socket systemd-journald-dev-log.socket
 AllowIsolate=yes
 """
+
+
 _EMPTY_TARGET = """[Unit]
 Description=Nothing to wait for in a quick boot
 DefaultDependencies=no
 """
 
 
-def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
-    """All files of a guest; `machine_id` is 32 hex digits, because systemd does more work in a boot without one."""
+def overlay(*, hostname: str, machine_id: str, bare: bool = False) -> tuple[OverlayFile, ...]:
+    """All files of a guest; `machine_id` is 32 hex digits, because systemd does more work in a boot without one.
+
+    A `bare` root has no agent, but a shell at the first line (`guest.starter`).
+    """
+    unit, text = (starter.UNIT, starter.UNIT_TEXT) if bare else (_AGENT, _AGENT_UNIT)
     return (
         *_identity(hostname, machine_id),
-        OverlayFile(path=_STARTER, content=_STARTER_TEXT, mode=0o755),
-        OverlayFile(path=f"{_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
-        OverlayFile(
-            path=f"{_UNITS}/{FULL_TARGET}.wants/preflight-agent.service",
-            link=f"{_UNITS}/preflight-agent.service",
-        ),
+        OverlayFile(path=_STARTER, content=starter.TEXT if bare else _STARTER_TEXT, mode=0o755),
+        OverlayFile(path=f"{_UNITS}/{unit}", content=text),
+        OverlayFile(path=f"{_UNITS}/{FULL_TARGET}.wants/{unit}", link=f"{_UNITS}/{unit}"),
         OverlayFile(path=f"{_UNITS}/default.target", link=f"/lib/systemd/system/{FULL_TARGET}"),
         *(OverlayFile(path=f"{_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_UNITS),
-        OverlayFile(path=f"{_QUICK_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
-        OverlayFile(path=f"{_QUICK_UNITS}/{QUICK_TARGET}", content=_QUICK_UNIT),
+        OverlayFile(path=f"{_QUICK_UNITS}/{unit}", content=text),
+        OverlayFile(path=f"{_QUICK_UNITS}/{QUICK_TARGET}", content=_quick_unit(unit)),
         *(
             OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link=f"/lib/systemd/system/{unit}")
             for unit in _UNITS_OF_QUICK_BOOT

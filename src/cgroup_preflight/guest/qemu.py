@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cgroup_preflight.guest import tools
 from cgroup_preflight.guest.initrd import INPUT_DEVICE, READ_ONLY_INIT
-from cgroup_preflight.guest.overlay import PAUSE_ARGUMENT
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args
+from cgroup_preflight.guest.words import PAUSE_ARGUMENT
 
 PROGRAM = "qemu-system-x86_64"
 _KVM = "/dev/kvm"

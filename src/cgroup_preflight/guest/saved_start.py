@@ -19,10 +19,10 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import machine, saved_state, tools
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.monitor import Monitor, MonitorError, RefusedError
-from cgroup_preflight.guest.overlay import PAUSED
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.saved_state import Key, StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.words import PAUSED
 
 #: The newest systemd of which we know that it reads neither the machine ID nor the boot ID before it needs them.
 _SYSTEMD_READS_IDS_LATE = 257

@@ -18,11 +18,11 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Frame
-from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.saved_start import start
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
 from cgroup_preflight.guest.store import damaged
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: Seconds that an answer may take besides the command itself: for the line, and to kill a command that timed out.
 _GRACE = 20.0

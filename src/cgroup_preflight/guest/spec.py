@@ -7,13 +7,8 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest.overlay import (
-    CHANNEL_ARGUMENT,
-    FULL_TARGET,
-    INPUT_ARGUMENT,
-    QUICK_KERNEL_ARGS,
-    QUICK_TARGET,
-)
+from cgroup_preflight.guest.overlay import QUICK_KERNEL_ARGS
+from cgroup_preflight.guest.words import CHANNEL_ARGUMENT, FULL_TARGET, INPUT_ARGUMENT, QUICK_TARGET
 
 
 class GuestError(HostError):

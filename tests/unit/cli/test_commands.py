@@ -73,7 +73,7 @@ def test_help_of_each_command(in_process, command):
 
 _CALLS = [
     *([name] for name in COMMANDS),
-    *(["guest", name] for name in ("build", "list", "remove", "shell", "run")),
+    *(["guest", name] for name in ("build", "import", "list", "remove", "shell", "run")),
     *(["rollout", name] for name in ("plan", "apply", "status", "abort", "resume")),
     ["plan", "shares"],
 ]

@@ -170,7 +170,7 @@ def test_the_records_have_what_the_help_has():
     )  # fmt: skip
     assert "--inside" not in run
     assert [item.kind for item in found["run"].words] == [Kind.SERVICES]
-    assert [item.name for item in found["guest"].actions] == ["build", "list", "remove", "shell", "run"]
+    assert [item.name for item in found["guest"].actions] == ["build", "import", "list", "remove", "shell", "run"]
     assert found["guest"].actions[0].about == "build an image, unless it exists"
 
 
