@@ -90,6 +90,16 @@ def test_a_host_without_a_service_manager_is_unverified_and_says_why(project, co
     assert found["services"] == []
 
 
+@pytest.mark.parametrize(("fail_on", "status"), [('["CGP500"]', "fail"), ("[]", "warn")])
+def test_the_policy_is_also_about_what_no_host_found(project, fail_on, status):
+    other = CONFIG.partition("[services.web]")[2].join(["[services.other]", f"[policy]\nfail_on = {fail_on}\n"])
+    (project / "cgroup-preflight.toml").write_text(CONFIG + other)
+    _, found = report(project, "run", "web", "--host", "cut")
+    assert [(item["subject"], item["status"]) for item in found["findings"] if item["code"] == "CGP500"] == [
+        ("run", status)
+    ]
+
+
 @pytest.mark.usefixtures("processes")
 def test_one_host_of_several_that_is_not_reached_is_unverified_and_the_others_are_judged(project):
     if os.path.isdir("/run/systemd/system"):
