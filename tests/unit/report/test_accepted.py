@@ -52,6 +52,18 @@ def test_the_first_line_counts_what_does_not_count():
     assert headline(report(IGNORED)) == "UNVERIFIED: all that was found is ignored; this is not a pass"
 
 
+def test_several_runners_do_not_hide_what_does_not_count():
+    missing = replace(IGNORED, code="CGP501", policy=replace(IGNORED.policy, reason="soon"))
+    for some, said in (
+        (ACCEPTED, "the limits are in force; the report of each run counts them; the policy accepts some findings"),
+        (report(*PROVED, missing, services=(GOOD,)),
+         "not all limits are in force; the report of each run counts them; the policy accepts some findings"),
+        (report(*PROVED, services=(GOOD,)), "the limits are in force; the report of each run counts them"),
+    ):  # fmt: skip
+        legs = [Leg(name="a", report=some), Leg(name="b", report=report(*PROVED, services=(GOOD,)))]
+        assert comment_body.title(view(legs)) == f"PASS on all 2 runners: {said}"
+
+
 def test_text():
     lines = text.render(ACCEPTED).splitlines()
     table = next(number for number, line in enumerate(lines) if line.startswith("service "))
