@@ -47,7 +47,8 @@ def _folded(text: str, room: int) -> list[str]:
     for number, word in enumerate(text.split(" ")):
         if number == 0:
             line = word
-        elif len(line) + 1 + len(word) > room:
+        # A runner of CI reads a line that begins with `::`, or with blanks and `::`, as a command.
+        elif len(line) + 1 + len(word) > room and word and not word.startswith("::"):
             lines.append(line)
             line = word
         else:

@@ -33,6 +33,14 @@ def test_the_next_lines_are_below_the_text_and_what_is_copied_stays_whole(line, 
     assert wrap(line, 41) == (broken or line)
 
 
+@pytest.mark.parametrize("blanks", [" ", "  ", "   "])
+@pytest.mark.parametrize("width", range(40, 90))
+def test_no_line_becomes_a_command_of_a_runner(width, blanks):
+    """A container of a CI job can have a terminal."""
+    text = "fail       CGP505 api: the answer was one two three four five six" + f"{blanks}::error::seven eight" * 3
+    assert not any(line.lstrip().startswith("::") for line in wrap(text, width).splitlines())
+
+
 def test_colour_takes_no_room():
     plain = wrap("warn       CGP512 guest: tested in a VM, not on this machine", 40)
     coloured = wrap("\x1b[33mwarn      \x1b[0m CGP512 guest: tested in a VM, not on this machine", 40)
