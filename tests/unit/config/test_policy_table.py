@@ -78,7 +78,6 @@ def test_an_inline_list_has_the_line_of_its_statement():
         ('[policy]\nignore = "CGP506"\n', 4, "not a list of tables", "[[policy.ignore]]"),
         ('[policy]\nignore = ["CGP506"]\n', 4, "not a list of tables", "[[policy.ignore]]"),
         ('[policy.ignore]\ncode = "CGP506"\nreason = "a"\n', 3, "not a list of tables", "two brackets"),
-        ('[policy]\nignore = ["CGP506"]\n', 4, "must be a table", "[policy.ignore.1]"),
         ('[policy]\nwarn_on = ["CGP501"]\n', 4, "warn_on does not change that", "[[policy.ignore]]"),
         ('[policy]\nfail_on = ["CGP505"]\nwarn_on = ["CGP505"]\n', 5, "is also in fail_on", "one of the two"),
         ('[policy]\nfail_on = "CGP505"\n', 4, "text", "a list"),
