@@ -33,6 +33,20 @@ def test_the_next_lines_are_below_the_text_and_what_is_copied_stays_whole(line, 
     assert wrap(line, 41) == (broken or line)
 
 
+def test_a_finding_with_blanks_in_its_message_is_no_row_of_a_table():
+    text = "warn       CGP506 a: one  two  three four five six seven eight nine"
+    assert all(len(line) <= 40 for line in wrap(text, 40).splitlines())
+    row = "service       MemoryMax  peak  headroom  CPU used"
+    assert wrap(row, 40) == row
+
+
+def test_wide_characters_take_two_columns_and_marks_none():
+    wide = "warn       CGP506 a: " + "日本語 " * 9 + "end"
+    assert wrap(wide, 40).splitlines()[0] == "warn       CGP506 a: 日本語 日本語"
+    marked = "warn       CGP506 a: " + "e\N{COMBINING ACUTE ACCENT}" * 19
+    assert wrap(marked, 40) == marked
+
+
 @pytest.mark.parametrize("blanks", [" ", "  ", "   "])
 @pytest.mark.parametrize("width", range(40, 90))
 def test_no_line_becomes_a_command_of_a_runner(width, blanks):
