@@ -165,9 +165,10 @@ def _proven_on(runners: Runners, in_force: str) -> str:
 
 
 def _proven(report: Report) -> str:
-    limited = _limited(report)
-    if limited:
-        return _in_force(limited, len(report.services) - len(limited))
+    if _limited(report):
+        # With those whose limits are all accepted as not in force: they ran without any, but not without a plan.
+        planned = [item for item in report.services if item.limits]
+        return _in_force(planned, len(report.services) - len(planned))
     if report.services:
         return f"{_count(len(report.services), 'service')} ran without a limit in force, so no limit is proven"
     if proves_limits(report):

@@ -52,6 +52,13 @@ def test_the_first_line_counts_what_does_not_count():
     assert headline(report(IGNORED)) == "UNVERIFIED: all that was found is ignored; this is not a pass"
 
 
+def test_limits_that_are_accepted_as_not_in_force_are_in_the_total():
+    bad = replace(GOOD, name="bad", limits=tuple(replace(item, ok=False, actual="max") for item in GOOD.limits))
+    ignored = replace(IGNORED, code="CGP501", subject="bad")
+    said = headline(report(*PROVED, ignored, services=(bad, GOOD)))
+    assert said == "PASS: 2 of 4 limits of 2 services are in force (2 checks passed, 1 ignored)"
+
+
 def test_several_runners_do_not_hide_what_does_not_count():
     missing = replace(IGNORED, code="CGP501", policy=replace(IGNORED.policy, reason="soon"))
     for some, said in (
