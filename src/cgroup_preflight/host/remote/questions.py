@@ -161,7 +161,8 @@ def reading_of(question: Question, output: Output) -> Reading[object]:
         return _completed(question, output, source)
     if question.kind in (Kind.WRITABLE, Kind.READABLE):
         return Known(value=output.status == 0, source=source)
-    if output.status != 0 or (question.kind is Kind.TAIL and output.err):
+    went = question.kind is Kind.TREE and output.status == 1 and bool(output.out) and _only_went(output.err)
+    if (output.status != 0 and not went) or (question.kind is Kind.TAIL and output.err):
         return _reason(source, output)
     try:
         return Known(value=_value(question, output.out), source=source)
@@ -196,6 +197,13 @@ def _value(question: Question, out: bytes) -> object:
             if page not in _PAGE_SIZES:
                 raise ValueError(f"a page of {page} bytes")
             return page
+
+
+def _only_went(complaints: str) -> bool:
+    """Whether find(1) complains only about folders that went while it looked: cgroups come and go all the time."""
+    ends = tuple(f": {os.strerror(number)}" for number in (errno.ENOENT, errno.ENODEV))
+    lines = complaints.splitlines()
+    return bool(lines) and all(line.endswith(ends) for line in lines)
 
 
 def _folder(entry: bytes) -> tuple[str, int]:
