@@ -51,7 +51,10 @@ class RemoteFiles:
         known = self._known.pop(question, None)
         return known if known is not None else self._asker.ask([question])[0]
 
-    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
+    def prefetch(
+        self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = (),
+        names: Iterable[str] = (), links: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """As `MachineFs.prefetch`."""
         wanted = tuple(dict.fromkeys(paths))
         held = {number: path for path in wanted if (number := self._numbers.get(path)) is not None}
@@ -62,6 +65,8 @@ class RemoteFiles:
         questions = [Question(kind=Kind.DATA, path=path) for path in wanted if path not in self._numbers]
         questions += [Question(kind=Kind.FOLDERS, path=path) for path in dict.fromkeys(folders)]
         questions += [Question(kind=Kind.STATUS, path=path) for path in dict.fromkeys(statuses)]
+        questions += [Question(kind=Kind.NAMES, path=path) for path in dict.fromkeys(names)]
+        questions += [Question(kind=Kind.LINK, path=path) for path in dict.fromkeys(links)]
         self._known.update(zip(questions, self._asker.ask(questions), strict=True) if questions else ())
 
     def forget(self) -> None:
