@@ -49,7 +49,8 @@ def joined(pages: Iterable[tuple[str, bytes]]) -> bytes:
     samples: dict[bytes, list[bytes]] = {}
     for host, page in pages:
         family = b""
-        for line in page.splitlines(keepends=True):
+        # Not splitlines(), which also splits at a carriage return: the name of a cgroup can have one.
+        for line in (each + b"\n" for each in page.removesuffix(b"\n").split(b"\n")):
             if line.startswith(b"# HELP "):
                 family = line.split(b" ", 3)[2]
                 heads.setdefault(family, b"")

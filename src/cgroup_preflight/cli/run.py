@@ -117,13 +117,14 @@ def _on_hosts(
     started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, progress: Progress
 ) -> int:  # fmt: skip
     from cgroup_preflight.cli.hosts_run import deliver, test_hosts
+    from cgroup_preflight.core.policy import apply
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
     programs = {} if inject == "never" else _programs(config)
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
-    # What the hosts found has been judged, host by host.
+    # What each host showed was judged before; what is about no host must be, too.
     return deliver(started, args, config, tested, apply((*more, *left_out(config, names)), rules), progress)
 
 

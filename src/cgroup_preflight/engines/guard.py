@@ -2,7 +2,8 @@
 
 The unit looks every few seconds whether the process that stands for this tool still runs, and whether the tool has given
 a sign: a line in a file, which it writes while it waits. If not, it does what the end of the run does: stops every unit,
-removes the unit files and the private folder. What is on the host after a lost connection is so gone after
+removes the unit files and the private folder. First of all it removes the file of the signs, so that the tool, if it only
+was slow, knows from its next sign that this run proves nothing. What is on the host after a lost connection is so gone after
 `SILENCE_SECONDS` and the time that the end takes; after the end of the process at once.
 """
 
@@ -55,6 +56,7 @@ while runs && read -r sign allowed < "$folder/alive" && [ "$lived" -lt "$life" ]
     sleep LOOK
     lived=$((lived + LOOK))
 done
+rm -f -- "$folder/alive"
 tries=0
 while [ "$tries" -lt 150 ] && systemctl $manager list-units --plain --no-legend "$scope-*.service" | grep -q .; do
     ctl stop --no-block "$scope-*.service"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.cli import main
+from cgroup_preflight.core import codes
 from cgroup_preflight.smoke.apart import Apart
 from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
 
@@ -118,3 +119,15 @@ def test_a_host_that_cuts_the_connection_is_unverified(project):
     status, found = report(project, "smoke", "--host", "cut")
     assert (status, found["verdict"]) == (3, "unverified")
     assert [item["code"] for item in found["findings"]] == ["CGP129"]
+
+
+def test_the_policy_judges_also_what_is_about_no_host(project):
+    more = '[services.other]\nbinary = "web"\nslice = "api"\n'
+    code = codes.SMOKE.code
+    for policy, status in (("", "warn"), (f'[policy]\nfail_on = ["{code}"]\n', "fail"),
+                           (f'[[policy.ignore]]\ncode = "{code}"\nsubject = "run"\nreason = "known"\n', "skip")):  # fmt: skip
+        (project / "cgroup-preflight.toml").write_text(CONFIG + more + policy)
+        _, found = report(project, "run", "web", "--host", "dead")
+        (left,) = [item for item in found["findings"] if item["code"] == code and item["subject"] == "run"]
+        assert "left out" in left["message"]
+        assert left["status"] == status

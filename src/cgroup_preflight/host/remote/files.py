@@ -1,5 +1,6 @@
 """The files of a machine at the other end, as `host.door.Files`."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from cgroup_preflight.host.remote import scripts
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Numbers, Question
+from cgroup_preflight.host.remote.sftp import Job
 from cgroup_preflight.host.remote.shell import Output, Script, octal, quoted
 
 T = TypeVar("T")
@@ -26,6 +28,7 @@ _PIECE = scripts.PIECE
 #: Files that stay open there at most: a server may have 1024 descriptors.
 _HELD_MAX = 800
 _WRITE_SECONDS = 60.0
+_ABSENT = os.strerror(errno.ENOENT).lower()
 
 
 class RemoteFiles:
@@ -34,9 +37,10 @@ class RemoteFiles:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._known: dict[Question, Reading[object]] = {}
-        #: The handles of the server by our numbers, None where the file is opened each time; the numbers of the others by
-        #: path; and what was read through handles and not used yet.
+        #: The handles of the server by our numbers, None where the file is opened each time; the sessions that they are of;
+        #: the numbers of the others by path; and what was read through handles and not used yet.
         self._held: dict[int, bytes | None] = {}
+        self._sessions: dict[int, int] = {}
         self._numbers: dict[str, int] = {}
         self._again: dict[int, Reading[bytes]] = {}
         self._last = 0
@@ -46,17 +50,22 @@ class RemoteFiles:
         known = self._known.pop(question, None)
         return known if known is not None else self._asker.ask([question])[0]
 
-    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
+    def prefetch(
+        self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = (),
+        names: Iterable[str] = (), links: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """As `MachineFs.prefetch`."""
         wanted = tuple(dict.fromkeys(paths))
         held = {number: path for path in wanted if (number := self._numbers.get(path)) is not None}
         if held:
-            found = self._asker.jobs([jobs.again(self._held[one] or b"", path, _PAGE) for one, path in held.items()],
+            found = self._asker.jobs([self._job_again(one, path) for one, path in held.items()],
                                      lambda: [_lost(path) for path in held.values()])  # fmt: skip
             self._again.update(zip(held, found, strict=True))
         questions = [Question(kind=Kind.DATA, path=path) for path in wanted if path not in self._numbers]
         questions += [Question(kind=Kind.FOLDERS, path=path) for path in dict.fromkeys(folders)]
         questions += [Question(kind=Kind.STATUS, path=path) for path in dict.fromkeys(statuses)]
+        questions += [Question(kind=Kind.NAMES, path=path) for path in dict.fromkeys(names)]
+        questions += [Question(kind=Kind.LINK, path=path) for path in dict.fromkeys(links)]
         self._known.update(zip(questions, self._asker.ask(questions), strict=True) if questions else ())
 
     def forget(self) -> None:
@@ -190,7 +199,7 @@ class RemoteFiles:
 
     def _kept(self, path: str, handle: bytes) -> int:
         self._last += 1
-        self._held[self._last] = handle or None
+        self._held[self._last], self._sessions[self._last] = handle or None, self._asker.session
         if handle:
             self._numbers[path] = self._last
         return self._last
@@ -203,18 +212,28 @@ class RemoteFiles:
         if (known := self._again.pop(handle, None)) is not None:
             return parsed(known, text_of)
         try:
-            found = self._asker.job(jobs.again(held, path, _PAGE), lambda: _lost(path))
+            found = self._asker.job(self._job_again(handle, path), lambda: _lost(path))
         except HostError as error:
             return Missing(source=path, why=Why.FAILED, detail=error.message)
         return parsed(found, text_of)
 
     def release(self, handle: int) -> None:
         """As `MachineFs.release`."""
-        held = self._held.pop(handle)
+        held, session = self._held.pop(handle), self._sessions.pop(handle)
         self._numbers = {path: number for path, number in self._numbers.items() if number != handle}
         if held is not None and not self._asker.lost:
             with suppress(HostError):
-                self._asker.job(jobs.closed(held), lambda: None)
+                self._asker.job(self._job_close(held, session), lambda: None)
+
+    def _job_again(self, number: int, path: str) -> "Job[Reading[bytes]]":
+        """Reads an open file. A handle of an earlier session, which an interruption ended, would be another file now."""
+        if self._sessions[number] != self._asker.session:
+            return _lost(path)
+        return (yield from jobs.again(self._held[number] or b"", path, _PAGE))
+
+    def _job_close(self, handle: bytes, session: int) -> "Job[None]":
+        if session == self._asker.session:
+            yield from jobs.closed(handle)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """As `Files.write`."""
@@ -229,7 +248,12 @@ class RemoteFiles:
 
     def write_attribute(self, path: str, text: str) -> None:
         """As `Files.write_attribute`."""
-        script = f"printf {quoted((octal(text.encode()),))} | dd of={quoted((path,))} conv=notrunc bs=65536 status=none"
+        there = quoted((path,))
+        # dd would make a file that does not exist.
+        script = (
+            f"if [ -e {there} ]; then printf {quoted((octal(text.encode()),))} | "
+            f"dd of={there} conv=notrunc bs=65536 status=none; else echo {quoted((_ABSENT,))} >&2; false; fi"
+        )
         _require(path, self._asker.job(jobs.write_attribute(path, text.encode()), lambda: self._by_shell(script)))
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
