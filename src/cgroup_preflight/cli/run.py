@@ -117,7 +117,6 @@ def _on_hosts(
     started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, progress: Progress
 ) -> int:  # fmt: skip
     from cgroup_preflight.cli.hosts_run import deliver, test_hosts
-    from cgroup_preflight.core.policy import apply
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
