@@ -12,11 +12,12 @@ from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.door import Status
-from cgroup_preflight.host.fs import pieces_of, text_of, whole
+from cgroup_preflight.host.fs import text_of
 from cgroup_preflight.host.remote import scripts
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Numbers, Question
+from cgroup_preflight.host.remote.readings import AskedReadings, device_number, file_system_of, whole_answer
 from cgroup_preflight.host.remote.sftp import Job
 from cgroup_preflight.host.remote.shell import Output, Script, octal, quoted
 
@@ -31,7 +32,7 @@ _WRITE_SECONDS = 60.0
 _ABSENT = os.strerror(errno.ENOENT).lower()
 
 
-class RemoteFiles:
+class RemoteFiles(AskedReadings):
     """As `Files`. A reading says why the machine could not be asked; a write raises HostError."""
 
     def __init__(self, asker: Asker) -> None:
@@ -45,7 +46,7 @@ class RemoteFiles:
         self._again: dict[int, Reading[bytes]] = {}
         self._last = 0
 
-    def _ask(self, kind: Kind, path: str, name: str = "") -> Reading[object]:
+    def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
         question = Question(kind=kind, path=path, words=(name,) if name else ())
         known = self._known.pop(question, None)
         return known if known is not None else self._asker.ask([question])[0]
@@ -79,73 +80,21 @@ class RemoteFiles:
         known = {path: self._known.pop(one) for path, one in questions.items() if one in self._known}
         wanted = [path for path in questions if path not in known]
         known.update(zip(wanted, self._asker.ask([questions[path] for path in wanted]), strict=True))
-        return {path: _whole(path, known[path]) for path in questions}
-
-    def data(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.data`."""
-        return _whole(path, self._ask(Kind.DATA, path))
-
-    def quick(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.quick`."""
-        return cast("Reading[bytes]", self._ask(Kind.DATA, path))
-
-    def read(self, path: str) -> Reading[str]:
-        """As `HostFs.read`."""
-        return parsed(self.data(path), text_of)
-
-    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """As `HostFs.pieces`."""
-        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
-
-    def link(self, path: str) -> Reading[str]:
-        """As `HostFs.link`."""
-        return cast("Reading[str]", self._ask(Kind.LINK, path))
-
-    def exists(self, path: str) -> Reading[bool]:
-        """As `HostFs.exists`."""
-        return exists_of(self._ask(Kind.STATUS, path))
+        return {path: whole_answer(path, known[path]) for path in questions}
 
     def status(self, path: str) -> Reading[Status]:
         """As `Files.status`."""
         return cast("Reading[Status]", self._ask(Kind.STATUS, path))
 
-    def device(self, path: str) -> Reading[str]:
-        """As `HostFs.device`."""
-        return device_of(self._ask(Kind.NUMBERS, path))
-
     def block_device(self, path: str) -> Reading[str]:
         """As `MachineFs.block_device`."""
         found = cast("Reading[Numbers]", self._ask(Kind.NUMBERS, path))
-        return parsed(found, lambda numbers: numbers.stands_for or _device(numbers.device))
+        return parsed(found, lambda numbers: numbers.stands_for or device_number(numbers.device))
 
     def identity(self, path: str) -> Reading[tuple[int, int]]:
         """As `MachineFs.identity`."""
         found = cast("Reading[Numbers]", self._ask(Kind.NUMBERS, path))
         return parsed(found, lambda numbers: (numbers.device, numbers.number))
-
-    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
-        """As `HostFs.names`."""
-        return names_of(self._ask(Kind.NAMES, path), keep)
-
-    def folders(self, path: str) -> Reading[tuple[str, ...]]:
-        """As `MachineFs.folders`."""
-        return cast("Reading[tuple[str, ...]]", self._ask(Kind.FOLDERS, path))
-
-    def read_only(self, path: str) -> Reading[bool]:
-        """As `HostFs.read_only`."""
-        return cast("Reading[bool]", self._ask(Kind.READ_ONLY, path))
-
-    def machine(self) -> Reading[str]:
-        """As `HostFs.machine`."""
-        return cast("Reading[str]", self._ask(Kind.MACHINE, ""))
-
-    def page_size(self) -> Reading[int]:
-        """As `HostFs.page_size`."""
-        return cast("Reading[int]", self._ask(Kind.PAGE_SIZE, ""))
-
-    def writable(self, path: str) -> bool:
-        """As `Files.writable`."""
-        return bool(value_or(self._ask(Kind.WRITABLE, path), default=False))
 
     def readable(self, path: str) -> bool:
         """As `Files.readable`."""
@@ -154,10 +103,6 @@ class RemoteFiles:
     def real(self, path: str) -> str:
         """As `Files.real`."""
         return cast("str", value_or(self._ask(Kind.REAL, path), path))
-
-    def attribute(self, path: str, name: str) -> Reading[bytes]:
-        """As `Files.attribute`; it needs getfattr(1) there."""
-        return cast("Reading[bytes]", self._ask(Kind.ATTRIBUTE, path, name))
 
     def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
         """As `Files.tail`."""
@@ -174,7 +119,7 @@ class RemoteFiles:
     def hold_all(self, paths: Iterable[str], device: str) -> Mapping[str, Reading[int]]:
         """As `MachineFs.hold_all`."""
         wanted = tuple(dict.fromkeys(paths))
-        devices = map(device_of, self._asker.ask([Question(kind=Kind.NUMBERS, path=path) for path in wanted]))
+        devices = map(file_system_of, self._asker.ask([Question(kind=Kind.NUMBERS, path=path) for path in wanted]))
         found: dict[str, Reading[int]] = {}
         right = list[str]()
         for path, reading in zip(wanted, devices, strict=True):
@@ -342,34 +287,6 @@ class RemoteFifo:
 def _first_failure(outputs: Iterable[Output]) -> str:
     """Why the first script failed that did, else empty."""
     return next((reason for output in outputs if (reason := _failure(output))), "")
-
-
-def exists_of(reading: Reading[object]) -> Reading[bool]:
-    """Whether a path exists, from its STATUS."""
-    if isinstance(reading, Missing):
-        return Known(value=False, source=reading.source) if reading.why is Why.ABSENT else reading
-    return Known(value=True, source=reading.source)
-
-
-def device_of(reading: Reading[object]) -> Reading[str]:
-    """MAJOR:MINOR of the file system of a path, from its NUMBERS."""
-    return parsed(cast("Reading[Numbers]", reading), lambda numbers: _device(numbers.device))
-
-
-def names_of(reading: Reading[object], keep: tuple[str, ...] | None) -> Reading[tuple[str, ...]]:
-    """Of the NAMES of a folder, those that begin with one of `keep`."""
-    found = cast("Reading[tuple[str, ...]]", reading)
-    return (
-        found if keep is None else parsed(found, lambda names: tuple(each for each in names if each.startswith(keep)))
-    )
-
-
-def _device(number: int) -> str:
-    return f"{os.major(number)}:{os.minor(number)}"
-
-
-def _whole(path: str, reading: Reading[object]) -> Reading[bytes]:
-    return reading if isinstance(reading, Missing) else whole(path, cast("Known[bytes]", reading).value)
 
 
 def _lost(path: str) -> Reading[bytes]:
