@@ -91,14 +91,27 @@ def test_a_host_without_a_service_manager_is_unverified_and_says_why(project, co
     assert found["services"] == []
 
 
-@pytest.mark.parametrize(("fail_on", "status"), [('["CGP500"]', "fail"), ("[]", "warn")])
-def test_the_policy_is_also_about_what_no_host_found(project, fail_on, status):
-    other = CONFIG.partition("[services.web]")[2].join(["[services.other]", f"[policy]\nfail_on = {fail_on}\n"])
-    (project / "cgroup-preflight.toml").write_text(CONFIG + other)
-    _, found = report(project, "run", "web", "--host", "cut")
-    assert [(item["subject"], item["status"]) for item in found["findings"] if item["code"] == "CGP500"] == [
-        ("run", status)
-    ]
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("others", [(), ("--host", "dead")])
+def test_an_exception_is_about_what_a_host_itself_shows(project, others):
+    """By the subject without the host's name, by this process and by that of one host of several."""
+    words = ("run", "web", "--host", "web1", *others)
+
+    def own() -> dict[tuple[str, str], str]:
+        _, found = report(project, *words)
+        items = [item for item in found["findings"] if item["subject"].startswith("web1: ")]
+        return {(item["code"], item["subject"].removeprefix("web1: ")): item["status"] for item in items}
+
+    before = own()
+    problem = next((key for key, status in before.items() if status == "fail"), None)
+    if problem is None:
+        pytest.skip("nothing fails on this machine")
+    code, subject = problem
+    ignore = f'[[policy.ignore]]\ncode = "{code}"\nsubject = "{subject}"\nreason = "known"\n'
+    (project / "cgroup-preflight.toml").write_text(CONFIG + ignore)
+    after = own()
+    assert after[problem] == "skip"
+    assert {key: status for key, status in before.items() if key != problem}.items() <= after.items()
 
 
 @pytest.mark.usefixtures("processes")
