@@ -20,7 +20,7 @@ def print_hosts(args: argparse.Namespace, depth: int) -> ExitStatus:
     Raises UsageError.
     """
     if not args.once:
-        raise UsageError("other hosts are read once, not served", where="--host",
+        raise UsageError("with --host, the exporter reads once and serves nothing", where="--host",
                          remedy=Remedy(title="add --once, or run the exporter on each host"))  # fmt: skip
 
     def page(host: hosts.Remote) -> bytes:

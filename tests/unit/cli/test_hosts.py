@@ -122,9 +122,9 @@ def test_a_name_that_is_none_is_refused_before_anything_runs(name, ssh, capsys):
     ("words", "said"),
     [
         (["check", "--host", "a", "--host", "a"], "named twice"),
-        (["check", "--host", "a", "--root", "x"], "a recording is not a host"),
-        (["exporter", "--host", "a"], "read once, not served"),
-        (["diagnose", "--host", "a", "--watch"], "without a trace, a table or a file"),
+        (["check", "--host", "a", "--root", "x"], "--root judges a recording"),
+        (["exporter", "--host", "a"], "reads once and serves nothing"),
+        (["diagnose", "--host", "a", "--watch"], "no trace, no live table"),
         (["snapshot", "--host", "a", "--host", "b"], "several recordings need a folder"),
     ],
 )
