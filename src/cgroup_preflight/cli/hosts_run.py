@@ -37,6 +37,8 @@ from cgroup_preflight.plan.build import only
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
+#: What the answers of a host may take in one run: the seconds after which a run of several hosts is ended, too, and bytes.
+_SECONDS, _BYTES_MAX = 4 * 3600.0, 64 << 30
 #: What ssh and Python need of the environment, besides what every command gets.
 _KEEP = (
     "USER",
@@ -119,7 +121,8 @@ def _tested_here(
     at, contexts = time.time(), list[Context]()
     try:
         progress(f"checking {host.name}")
-        value = _on_host(host, args, config, rules, names, command, contexts, progress)
+        with host.asker.bounded(_SECONDS, _BYTES_MAX):
+            value = _on_host(host, args, config, rules, names, command, contexts, progress)
         outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips)
     except HostError as error:
         value, outcome = ([], ()), hosts.Outcome(host=host.name, at=at, error=error)
