@@ -106,20 +106,15 @@ def test_after_the_bound_calls_are_free_again(asker, tmp_path):
 
 
 @pytest.mark.starts_processes
-@pytest.mark.parametrize("files", [None, ("false",)])
-def test_names_count_for_what_they_take_in_memory(tmp_path, files):
+@pytest.mark.parametrize(("most", "kept"), [(6_000, False), (60_000, True)])
+def test_names_count_for_what_they_take_in_memory(asker, tmp_path, most, kept):
     for number in range(100):
-        (tmp_path / f"{number}").touch()
-    lines = LocalLines(files=files)
-    asker = Asker(lines.shell, lines.files)
-    question = Question(kind=Kind.NAMES, path=str(tmp_path))
-    # One list has some kilobytes on the line, and ten lists have more than 64000 bytes in memory.
-    with asker.bounded(FOREVER, 40_000):
-        found = [asker.ask([question])[0] for _ in range(10)]
-    assert isinstance(found[0], Known)
-    assert isinstance(found[-1], Missing)
-    assert "in all" in asker.lost
-    asker.close()
+        (tmp_path / f"{number}").mkdir()
+    # About 2000 bytes on the line, and more than 6400 in memory.
+    with asker.bounded(FOREVER, most):
+        (found,) = asker.ask([Question(kind=Kind.TREE, path=str(tmp_path))])
+    assert isinstance(found, Known) is kept
+    assert ("in all" in asker.lost) is not kept
 
 
 @pytest.mark.parametrize(("kind", "entry"), [(Kind.NAMES, b"/a"), (Kind.TREE, b"1 a")])
