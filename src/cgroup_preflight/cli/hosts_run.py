@@ -37,6 +37,8 @@ from cgroup_preflight.plan.build import only
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
+#: What the evidence of a finding about one host has.
+_HOST_KEY = "host"
 #: What the answers of a host may take in one run: the seconds after which a run of several hosts is ended, too, and bytes.
 _SECONDS, _BYTES_MAX = 4 * 3600.0, 64 << 30
 #: What ssh and Python need of the environment, besides what every command gets.
@@ -105,12 +107,23 @@ def deliver(
     progress: Progress,
 ) -> int:  # fmt: skip
     """Writes the report of hosts, with `more` findings of this machine; the exit status."""
-    report = common.report(started, None, (*tested.findings, *more), tested.services, host=tested.host,
+    report = common.report(started, None, once((*tested.findings, *more)), tested.services, host=tested.host,
                            project=config.project)  # fmt: skip
     options.deliver(report, options.outputs(args.format, args.output, quiet=args.quiet), verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(tested.services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def once(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, of those about no host one of equal ones: each host's process tells them, too."""
+    seen, kept = set[tuple[str, ...]](), list[Finding]()
+    for item in findings:
+        key = (item.code, item.status.value, item.subject, item.message)
+        if _HOST_KEY in item.evidence or key not in seen:
+            kept.append(item)
+        seen.add(key)
+    return tuple(kept)
 
 
 def _tested_here(

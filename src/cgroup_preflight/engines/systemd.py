@@ -201,8 +201,8 @@ class Manager:
         self._require("start", "--", *slices)
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
-        """Units of a run that are not inactive or failed (systemctl(1) list-units: UNIT LOAD ACTIVE SUB)."""
-        done = self._systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
+        """Units of a run that are not inactive or failed (systemctl(1) list-units: UNIT LOAD ACTIVE SUB). Raises HostError."""
+        done = self._require("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
         rows = [line.split() for line in done.stdout.splitlines()]
         return [
             row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")

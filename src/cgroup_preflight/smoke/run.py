@@ -168,7 +168,7 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
     findings += [*weighed, *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.rest),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )

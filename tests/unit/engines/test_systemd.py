@@ -399,6 +399,9 @@ def test_units_of_a_run_that_are_not_over(folder):
     assert played.commands[0][-1] == "cgpf1*"
     manager.active("cgpf1", ".service")
     assert played.commands[1][-1] == "cgpf1*.service"
+    played.status, played.stdout, played.stderr = 1, "", "Failed to list units: Connection reset by peer"
+    with pytest.raises(HostError, match="Failed to list units"):
+        manager.active("cgpf1")
 
 
 def test_the_end_of_a_slice(folder):
