@@ -132,6 +132,7 @@ def _tested_here(
 ) -> Tested:  # fmt: skip
     """One host, by this process. Raises ConfigError."""
     at, contexts = time.time(), list[Context]()
+    rules = replace(rules, machines=(host.name,))
     try:
         progress(f"checking {host.name}")
         with host.asker.bounded(_SECONDS, _BYTES_MAX):

@@ -16,6 +16,7 @@ from cgroup_preflight.plan.build import only
 from cgroup_preflight.plan.model import Plan
 
 if TYPE_CHECKING:
+    from cgroup_preflight.core.policy import Rules
     from cgroup_preflight.host.door import Door
     from cgroup_preflight.smoke.elsewhere import Carried
 
@@ -32,6 +33,10 @@ class Prepared:
     context: Context
     guests: guest_run.GuestChoice | None
     names: tuple[str, ...]
+
+    def judging(self, rules: "Rules") -> "Rules":
+        """The policy, about these guests."""
+        return replace(rules, machines=self.guests.distros) if self.guests is not None else rules
 
 
 def prepare(
