@@ -8,6 +8,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from cgroup_preflight.checks.base import Context
@@ -186,7 +187,7 @@ def _door(host: hosts.Remote, context: Context) -> Door:
         files=files, processes=RemoteProcesses(host.asker),
         programs=RemotePrograms(host.asker, host.lines.channel, environment), clock=RemoteClock(host.asker),
         network=FarNetwork(files, context.facts.mount_point, host.lines.connection),
-        manager=BridgedManager(host.lines.bridge if uid == 0 else None), host=host.name,
+        manager=BridgedManager(partial(host.asker.opened, host.lines.bridge) if uid == 0 else None), host=host.name,
     )  # fmt: skip
 
 

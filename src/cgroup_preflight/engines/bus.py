@@ -351,8 +351,10 @@ class _Reader:
     def _array(self, inner: str) -> Iterator[object]:
         size = self._array_size(inner)
         end = self._at + size
-        while self._at < end:
+        while (at := self._at) < end:
             yield self.value(inner)
+            if self._at == at:
+                raise ValueError("elements of no size")
 
     def _array_size(self, inner: str) -> int:
         """The size of an array whose first element comes next, bytes."""

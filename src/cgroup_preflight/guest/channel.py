@@ -7,7 +7,7 @@ from typing import Any
 
 from cgroup_preflight.guest.inside.frames import WINDOW, Decoder, Frame, FrameError, encode
 
-#: Seconds for something that is there already.
+#: Seconds for what has come already.
 _MOMENT = 1.0
 
 

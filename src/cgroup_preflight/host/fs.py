@@ -22,6 +22,10 @@ _PAGE = 1 << 16
 _STEPS_MAX = 400
 
 
+#: Bytes of a memory page, on any machine of Linux.
+PAGE_SIZES = tuple(1 << bits for bits in range(12, 20))
+
+
 class HostFs(Protocol):
     """What facts are read through; paths are absolute as the host sees them."""
 

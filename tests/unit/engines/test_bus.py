@@ -253,3 +253,11 @@ def test_properties_of_a_running_unit_are_set_in_one_call(manager):
     assert b"\x01g\0\x07sba(sv)\0" in heard[0]
     start = heard[0].index(text("a.slice"))
     assert heard[0][start : start + len(body)] == body
+
+
+@pytest.mark.parametrize("signature", ["a()", "az", "aa()", "(sa())"])
+def test_elements_of_no_size_are_no_answer(manager, line, signature):
+    """They would never end."""
+    manager((1, answer(1, signature, struct.pack("<IIII", 8, 8, 8, 8) * 2)))
+    with pytest.raises(bus.BusError):
+        line.call([bus.Call(path="/", interface="a.b", member="c")])

@@ -56,7 +56,8 @@ class Asker:
         for line in self._lines:
             line.budget = budget
 
-    def _opened(self, opens: Callable[[], Line]) -> Line:
+    def opened(self, opens: Callable[[], Line]) -> Line:
+        """A further line, whose answers count together with the others."""
         line = opens()
         line.budget = self._budget
         self._lines = [*(one for one in self._lines if not one.lost), line]
@@ -184,7 +185,7 @@ class Asker:
     def _usable_shell(self) -> Shell:
         self._require()
         if self._shell is None:
-            self._shell = Shell(self._opened(self._open_shell))
+            self._shell = Shell(self.opened(self._open_shell))
         return self._shell
 
     def _usable_sftp(self) -> Sftp | None:
@@ -193,7 +194,7 @@ class Asker:
             self._sftp.close()
             self._sftp = None
         if self._sftp is None and self._open_files is not None:
-            self._sftp = Sftp(self._opened(self._open_files))
+            self._sftp = Sftp(self.opened(self._open_files))
             self.session += 1
         return self._sftp
 

@@ -12,7 +12,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.door import Status
-from cgroup_preflight.host.fs import TEXT_MAX
+from cgroup_preflight.host.fs import PAGE_SIZES, TEXT_MAX
 from cgroup_preflight.host.remote.shell import Output, Script, octal, quoted
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _KILL_SECONDS = 2
 _PROC = "/proc"
 #: Names in one folder, or folders below one, at most.
 NAMES_MAX = 100_000
-_PAGE_SIZES = tuple(1 << bits for bits in range(12, 20))
 
 
 class Kind(enum.StrEnum):
@@ -200,7 +199,7 @@ def _value(question: Question, out: bytes) -> object:
             return out.decode("ascii").strip()[:64]
         case _:
             page = int(out)
-            if page not in _PAGE_SIZES:
+            if page not in PAGE_SIZES:
                 raise ValueError(f"a page of {page} bytes")
             return page
 

@@ -49,10 +49,10 @@ class AskedFs(AskedReadings):
     """As `HostFs`, and of `MachineFs` what readers of facts need."""
 
     def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+        self.answers = answers
 
     def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
-        return self._answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
+        return self.answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
 
     def tree(self, path: str) -> Reading[tuple[tuple[str, int], ...]]:
         """All folders in and below a folder: the path below it, empty for itself, and the inode number; needs GNU find."""
