@@ -87,7 +87,7 @@ def main(path, places="few", change=""):
     facts = gather(LiveFs(), LiveRunner())
     choice = choose_engine(facts, "systemd", ("cpu",))
     door = local_door(bus_environment(choice, 0))
-    engine = Manager(choice, door.programs, private_bus(choice), uid=0, systemd=value_or(facts.systemd_version, 0))
+    engine = Manager(choice, door, private_bus(choice, door.manager), uid=0, systemd=value_or(facts.systemd_version, 0))
     name = run_scope.new_name()
     plan = scoped(build_plan(load_config(Path(path))), name)
     cpus = frozenset(os.sched_getaffinity(0))

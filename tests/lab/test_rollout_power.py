@@ -102,7 +102,7 @@ def _disk(guest: Guest) -> Path:
     return guest._process._folders[0] / "root.cow"
 
 
-@pytest.fixture(scope="module", params=["debian-12", "debian-13"])
+@pytest.fixture(scope="module", params=["debian-12", "debian-13", "debian-14"])
 def start(
     request: pytest.FixtureRequest, lab_inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Guest]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     # Commands that read no host load none of these, and `check` starts a process only where a fact needs one.
     from cgroup_preflight.checks.base import Context
     from cgroup_preflight.config.model import Config
-    from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.command import CommandRunner, Completed
     from cgroup_preflight.host.delegation import Place
     from cgroup_preflight.host.facts import Facts
@@ -226,7 +225,7 @@ def report(
     return Report(
         tool_version=__version__,
         verdict=verdict_of(findings),
-        host=host or (_host(context.facts, context.engine) if context else None),
+        host=host or (host_summary(context) if context else None),
         findings=tuple(findings),
         services=tuple(services),
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.wall)),
@@ -235,7 +234,9 @@ def report(
     )
 
 
-def _host(facts: "Facts", choice: "EngineChoice") -> HostSummary:
+def host_summary(context: "Context") -> HostSummary:
+    """What a report says of the machine of a context."""
+    facts, choice = context.facts, context.engine
     from cgroup_preflight.checks.cgroup.hierarchy import hierarchy_name
     from cgroup_preflight.engines.choice import controllers_of
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, hosts
+from cgroup_preflight.cli import common, hosts, policy
 from cgroup_preflight.cli.check import judged_units
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.reading import Reading
@@ -37,5 +37,7 @@ def check_hosts(
             contexts.append(context)
             own += (*run_checks(context), *common.plan_findings(context, config))
             own += judged_units(context.facts, units) if units is not None else ()
-        found += hosts.findings_of(outcome, own)
-    return common.report(started, contexts[0] if len(asked) == len(contexts) == 1 else None, found)
+        judged = own if config is None else policy.judged(own, policy.rules_of(config, started))
+        found += hosts.findings_of(outcome, judged)
+    project = config.project if config is not None else None
+    return common.report(started, contexts[0] if len(asked) == len(contexts) == 1 else None, found, project=project)

@@ -149,7 +149,7 @@ def try_packages(
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), run.config.path, tiny=run.config.allow_tiny_limits)
     door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
-    engine = Manager(context.engine, door.programs, private_bus(context.engine), uid=0, systemd=systemd)
+    engine = Manager(context.engine, door, private_bus(context.engine, door.manager), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     machine = Machine(

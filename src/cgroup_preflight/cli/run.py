@@ -40,6 +40,7 @@ Use it for every commit, before the merge. Where this host cannot start units
     cgroup-preflight run user-api worker     (only these; the report says so)
     cgroup-preflight run --format text --format json=report.json
     cgroup-preflight run --target debian-12 --target debian-13
+    cgroup-preflight run --host web1 --host admin@web2           (over ssh)
     cgroup-preflight run --package dist/shop_1.3_amd64.deb --previous old.deb
 
 With --package, built packages are installed in a guest: their services start as
@@ -62,6 +63,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="when to put the unit files into the artifacts of the config (default: after a pass)")  # fmt: skip
     guest_run.add_inside(parser)
     policy.add_baseline(parser)
+    options.add_hosts(parser)
     options.add_report(parser)
     add_timings(parser)
     return parser
@@ -76,6 +78,8 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config, args.allow_outside)
     rules = policy.rules_of(config, started, args.baseline)
     engine = args.engine or config.engine
+    if args.host:
+        return _on_hosts(started, args, config, rules, progress)
     packed = package_run.prepare(args, config, engine)
     whole, config, engine = config, packed.config if packed else config, GUEST if packed and not args.inside else engine
     names = check_names(config, args.service)
@@ -106,6 +110,19 @@ def main(words: list[str]) -> int:
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _on_hosts(
+    started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, progress: Progress
+) -> int:  # fmt: skip
+    from cgroup_preflight.cli.hosts_run import deliver, test_hosts
+
+    names = check_names(config, args.service)
+    inject = _inject_mode(args, config, tests_all=not names)
+    programs = {} if inject == "never" else _programs(config)
+    tested = test_hosts(args, config, rules, names, "run", progress)
+    more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
+    return deliver(started, args, config, tested, (*more, *left_out(config, names)), progress)
 
 
 def _tested(

@@ -15,6 +15,8 @@ from cgroup_preflight.cli.smoke_run import (
 )
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
+from cgroup_preflight.config.model import Config
+from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.report import ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
@@ -31,6 +33,7 @@ full, and puts the unit files into the artifacts.
     cgroup-preflight smoke
     cgroup-preflight smoke user-api --engine user
     cgroup-preflight smoke --engine guest --target debian-13
+    cgroup-preflight smoke --host web1 --host admin@web2         (over ssh)
 
 Exit status: 0 pass, 1 a check failed, 2 wrong call or config, 3 unverified: a
 required check could not run, so this is not a pass.
@@ -46,6 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     guest_run.add_target(parser)
     guest_run.add_inside(parser)
     policy.add_baseline(parser)
+    options.add_hosts(parser)
     options.add_report(parser)
     add_timings(parser)
     return parser
@@ -60,6 +64,8 @@ def main(words: list[str]) -> int:
     config = common.load_config(args.config, args.allow_outside)
     rules = policy.rules_of(config, started, args.baseline)
     names = check_names(config, args.service)
+    if args.host:
+        return _on_hosts(started, args, config, rules, names, progress)
     refuse_packages(config, names)
     require_binaries(config, names)
     require_certificates(config, names)
@@ -93,3 +99,12 @@ def main(words: list[str]) -> int:
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _on_hosts(
+    started: common.Started, args: argparse.Namespace, config: Config, rules: Rules, names: tuple[str, ...],
+    progress: Progress,
+) -> int:  # fmt: skip
+    from cgroup_preflight.cli.hosts_run import deliver, test_hosts
+
+    return deliver(started, args, config, test_hosts(args, config, rules, names, "smoke", progress), (), progress)

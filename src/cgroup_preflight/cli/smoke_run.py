@@ -10,10 +10,14 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.build import only
 from cgroup_preflight.plan.model import Plan
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Door
+    from cgroup_preflight.smoke.elsewhere import Carried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +113,12 @@ def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Find
 
 
 def try_services(
-    config: Config,
-    plan: Plan,
-    context: Context,
-    names: tuple[str, ...],
-    progress: Callable[[str], None],
-    *,
-    inside: bool = False,
-) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
+    config: Config, plan: Plan, context: Context, names: tuple[str, ...], progress: Callable[[str], None],
+    *, inside: bool = False, door: "Door | None" = None, carried: "Carried | None" = None,
+) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
     """Findings and results of the smoke run. Where no engine works, no service runs, and a finding says so.
+
+    On the machine behind `door`, with the files `carried` there, if that is another one.
 
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too small here.
     """
@@ -131,7 +132,8 @@ def try_services(
     from cgroup_preflight.smoke.run import smoke
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), config.path, tiny=config.allow_tiny_limits)
-    result = smoke(config, plan, context.facts, context.engine, names, progress, inside=inside)
+    result = smoke(config, plan, context.facts, context.engine, names, progress, inside=inside,
+                   door=door, carried=carried)  # fmt: skip
     return [*go, *result.findings], result.services
 
 

@@ -8,7 +8,7 @@ are absolute paths of the machine. Every call has a time-out.
 """
 
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.fs import MachineFs
@@ -34,6 +34,16 @@ class Status:
     time: float
 
 
+class Fifo(Protocol):
+    """A FIFO that one program of the machine reads lines from."""
+
+    def write(self, line: str) -> None:
+        """Gives the reader its next line; never waits for it."""
+
+    def close(self) -> None:
+        """Lets the reader come to its end, where it has opened the FIFO for reading only."""
+
+
 class Files(MachineFs, Protocol):
     """The files of the machine, also written; every write raises HostError with the system's reason."""
 
@@ -43,6 +53,12 @@ class Files(MachineFs, Protocol):
     def writable(self, path: str) -> bool:
         """Whether this user may write to a file or folder (access(2))."""
 
+    def readable(self, path: str) -> bool:
+        """Whether this user may read a file (access(2))."""
+
+    def real(self, path: str) -> str:
+        """The path without links (realpath(3)); as it is where that cannot be read."""
+
     def attribute(self, path: str, name: str) -> "Reading[bytes]":
         """The value of an extended attribute; absent where the file has none of this name (getxattr(2))."""
 
@@ -51,6 +67,12 @@ class Files(MachineFs, Protocol):
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Creates or replaces a file, whole or not at all: a temporary file in its folder, fsync, rename."""
+
+    def write_all(self, folder: str, contents: Mapping[str, bytes]) -> None:
+        """As `write`, of files by their paths below a folder, and makes the folders; the folder has a new time then.
+
+        By its time systemd notices new unit files (lookup_paths_timestamp_hash_same).
+        """
 
     def upload(self, source: "BinaryIO", path: str, mode: int) -> None:
         """Copies an open file of this tool to a new file of the machine, from its position on, in pieces."""
@@ -64,6 +86,12 @@ class Files(MachineFs, Protocol):
     def private_folder(self, prefix: str) -> str:
         """Makes a folder in the machine's folder for temporary files that only this user can enter; its path."""
 
+    def remove_private(self, prefix: str) -> None:
+        """Removes what `private_folder` made with this prefix; a folder of another user stays."""
+
+    def fifo(self, path: str) -> Fifo:
+        """Makes a FIFO that only this user can open."""
+
     def remove(self, paths: Iterable[str]) -> None:
         """Removes files, and folders with all that is in them; what is already gone does not matter."""
 
@@ -72,6 +100,9 @@ class Files(MachineFs, Protocol):
 
     def free(self, path: str, start: int, end: int) -> None:
         """Gives back the blocks between two offsets (fallocate(2), FALLOC_FL_PUNCH_HOLE); nothing where that cannot be."""
+
+    def sync(self) -> None:
+        """Writes what the page cache has to the disks (sync(2))."""
 
 
 class Clock(Protocol):
@@ -89,9 +120,21 @@ class Clock(Protocol):
     def wall(self) -> float:
         """Seconds since 1970 on the machine's own clock, with which the times of its files agree."""
 
+    def own_cpu(self) -> float:
+        """The CPU time that this tool has used on the machine; 0 where it does not run there."""
+
 
 class Processes(Protocol):
     """Processes by handle: the kernel can give a number to another process, but a handle stays with the one it was made for."""
+
+    def own(self) -> int:
+        """The process that stands for this tool on the machine: it ends when this tool ends, or its connection."""
+
+    def cpus(self) -> frozenset[int]:
+        """The CPUs that this tool may use there."""
+
+    def count_cpus(self) -> int:
+        """How many CPUs of the machine are online."""
 
     def open(self, pid: int) -> int | None:
         """A handle, which the caller closes; None where there is no such process. Never negative."""
@@ -102,8 +145,8 @@ class Processes(Protocol):
     def signal(self, handle: int, number: signal.Signals) -> None:
         """Sends a signal; a process that has ended takes none. Raises PermissionError."""
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
-        """The handles whose process has ended (of pipes of this tool: that can be read), after at most `seconds`."""
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
+        """The handles whose process has ended, and the `pipes` of this tool that can be read, after at most `seconds`."""
 
 
 class Stream(Protocol):

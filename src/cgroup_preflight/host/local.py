@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -40,9 +40,25 @@ class LocalClock:
         """time.time()."""
         return time.time()
 
+    def own_cpu(self) -> float:
+        """times(2)."""
+        return time.process_time()
+
 
 class LocalProcesses:
     """As `Processes`, by pidfd_open(2)."""
+
+    def own(self) -> int:
+        """As `Processes.own`."""
+        return os.getpid()
+
+    def cpus(self) -> frozenset[int]:
+        """sched_getaffinity(2)."""
+        return frozenset(os.sched_getaffinity(0))
+
+    def count_cpus(self) -> int:
+        """sysconf(3)."""
+        return os.cpu_count() or 1
 
     def open(self, pid: int) -> int | None:
         """As `Processes.open`."""
@@ -62,13 +78,31 @@ class LocalProcesses:
         except ProcessLookupError:
             return
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         """As `Processes.wait`."""
         # Not select(2), which knows no descriptor above 1023.
         poll = select.poll()
-        for handle in handles:
+        for handle in (*handles, *pipes):
             poll.register(handle, select.POLLIN)
         return [handle for handle, _ in poll.poll(max(seconds, 0.0) * 1000)]
+
+
+class LocalFifo:
+    """As `Fifo`."""
+
+    def __init__(self, path: str) -> None:
+        """Makes it. Raises OSError."""
+        os.mkfifo(path, 0o600)
+        # For reading too, so that neither side waits for the other when it opens its end.
+        self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def write(self, line: str) -> None:
+        """As `Fifo.write`."""
+        os.write(self._handle, f"{line}\n".encode())
+
+    def close(self) -> None:
+        """As `Fifo.close`."""
+        os.close(self._handle)
 
 
 class LocalFiles(LiveFs):
@@ -87,6 +121,14 @@ class LocalFiles(LiveFs):
         """As `Files.writable`."""
         return os.access(path, os.W_OK)
 
+    def readable(self, path: str) -> bool:
+        """As `Files.readable`."""
+        return os.access(path, os.R_OK)
+
+    def real(self, path: str) -> str:
+        """As `Files.real`."""
+        return os.path.realpath(path)
+
     def attribute(self, path: str, name: str) -> Reading[bytes]:
         """As `Files.attribute`."""
         try:
@@ -99,6 +141,9 @@ class LocalFiles(LiveFs):
     def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
         """As `Files.tail`."""
         try:
+            # Asked often, and seldom has it grown: one call then.
+            if os.stat(path).st_size <= offset:
+                return Known(value=b"", source=path)
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return Known(value=os.pread(handle, most, offset), source=path)
@@ -115,6 +160,21 @@ class LocalFiles(LiveFs):
             raise _cannot(error.where, error.message) from None
         with _reasons(path):
             os.chmod(path, mode)
+
+    def write_all(self, folder: str, contents: Mapping[str, bytes]) -> None:
+        """As `Files.write_all`."""
+        self.make_folder(folder)
+        for name, data in contents.items():
+            path = os.path.join(folder, name)
+            self.make_folder(os.path.dirname(path))
+            try:
+                write_file(path, data)
+            except UsageError as error:
+                raise _cannot(error.where, error.message) from None
+        # The kernel's own time is that of the last tick: files that come right after others would not be there for it.
+        now = time.time_ns()
+        with _reasons(folder), suppress(PermissionError):
+            os.utime(folder, ns=(now, now))
 
     def upload(self, source: BinaryIO, path: str, mode: int) -> None:
         """As `Files.upload`."""
@@ -142,6 +202,23 @@ class LocalFiles(LiveFs):
         """As `Files.private_folder`."""
         with _reasons(tempfile.gettempdir()):
             return tempfile.mkdtemp(prefix=prefix)
+
+    def remove_private(self, prefix: str) -> None:
+        """As `Files.remove_private`."""
+        top = tempfile.gettempdir()
+        for name in os.listdir(top):
+            path = os.path.join(top, name)
+            if name.startswith(prefix) and os.lstat(path).st_uid == os.geteuid():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def fifo(self, path: str) -> LocalFifo:
+        """As `Files.fifo`."""
+        with _reasons(path):
+            return LocalFifo(path)
+
+    def sync(self) -> None:
+        """As `Files.sync`."""
+        os.sync()
 
     def remove(self, paths: Iterable[str]) -> None:
         """As `Files.remove`."""

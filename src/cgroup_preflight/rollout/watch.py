@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, parsed
-from cgroup_preflight.core.records import replace
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
 from cgroup_preflight.metrics.door import LiveDoor
@@ -14,6 +14,11 @@ from cgroup_preflight.metrics.samples import Snapshot
 from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 #: How long a Prometheus server may take to answer everything.
 _ASK_SECONDS = 15.0
@@ -34,6 +39,13 @@ def ask_seconds(restore_after: float) -> float:
     return min(_ASK_SECONDS, restore_after / 4)
 
 
+class Samples(Protocol):
+    """What reads counters."""
+
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """One reading. Raises HostError."""
+
+
 def tree_of(mount: str, cgroup: str) -> Tree:
     """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
     root = manager_root(cgroup)
@@ -48,7 +60,7 @@ class Watch:
     """
 
     def __init__(
-        self, tree: Tree, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
+        self, tree: Samples, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
         services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] | None = None,
         ask_seconds: float = _ASK_SECONDS, killed: Mapping[str, int] | None = None, states: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:  # fmt: skip

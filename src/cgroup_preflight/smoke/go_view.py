@@ -14,13 +14,14 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
+from cgroup_preflight.golang.binary_file import check_range
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read_image
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
 from cgroup_preflight.host.fs import MachineFs
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Door, Network
+    from cgroup_preflight.host.door import Door, Files, Network
 
 #: Profiles and expvar pages can be long; the numbers are in their first or last lines.
 _PAGE_MAX = 16 << 20
@@ -72,11 +73,31 @@ class GoView:
     memory: GoMemory | None = None
 
 
+class _Program:
+    """The program of a process as an image, read through the door of its machine."""
+
+    def __init__(self, files: "Files", pid: int) -> None:
+        """Raises BinaryError."""
+        self._files, self._path = files, f"/proc/{pid}/exe"
+        status = files.status(self._path)
+        if not isinstance(status, Known):
+            raise BinaryError(f"cannot be read: {status}")
+        self.size = status.value.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `Image.read`."""
+        check_range(self.size, offset, length)
+        data = self._files.tail(self._path, offset, length)
+        if not isinstance(data, Known) or len(data.value) != length:
+            raise BinaryError("was truncated while it was read")
+        return data.value
+
+
 def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTest) -> GoView | None:
     """The view of a process, None where it is no Go program that can be read."""
     fs = door.files
     try:
-        info = read(f"/proc/{pid}/exe")
+        info = read_image(_Program(fs, pid))
     except BinaryError:
         return None
     return GoView(

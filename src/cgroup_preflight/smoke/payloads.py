@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
@@ -22,16 +23,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from cgroup_preflight.host.command import Programs, Running
+    from cgroup_preflight.host.command import Running
+    from cgroup_preflight.host.door import Door, Fifo, Files
 else:
     Protocol = object
 
 #: The most payloads that wait at the same time: each is a process of Python.
 AT_ONCE = 8
-_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
+SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
 #: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
+_PAYLOAD = f"{SCRIPT}c" if os.path.exists(f"{SCRIPT}c") else SCRIPT
 COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+#: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
+_KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
 
 class Payloads(Protocol):
@@ -53,9 +57,9 @@ class Payloads(Protocol):
 class _Lines:
     """The lines for payloads, through a FIFO for each."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._asks: dict[str, int] = {}
+    def __init__(self, files: "Files", folder: str) -> None:
+        self._files, self._folder = files, folder
+        self._asks: dict[str, Fifo] = {}
         self._counts: dict[str, int] = {}
 
     def file(self, name: str, kind: str) -> str:
@@ -63,37 +67,34 @@ class _Lines:
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
-        os.mkfifo(path, 0o600)
-        # For reading too, so that neither side waits for the other when it opens its end.
-        self._asks[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._asks[name] = self._files.fifo(path)
         return path
 
     def ask(self, name: str, line: str) -> None:
-        os.write(self._asks[name], f"{line}\n".encode())
+        self._asks[name].write(line)
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def is_idle(self, name: str) -> bool:
         """Whether a payload has answered all that it was asked."""
-        try:
-            with open(self.file(name, "out"), encoding="utf-8", errors="replace") as file:
-                return file.read().count("{'over'") == self._counts.get(name, 0)
-        except OSError:
-            return False
+        said = self._files.data(self.file(name, "out"))
+        return isinstance(said, Known) and said.value.count(b"{'over'") == self._counts.get(name, 0)
 
     def close(self, name: str) -> None:
-        handle = self._asks.pop(name, -1)
-        if handle >= 0:
-            os.close(handle)
+        if (fifo := self._asks.pop(name, None)) is not None:
+            fifo.close()
 
 
 class ServicePayloads:
     """Payloads as services of the engine, as `user` (uid, gid); `slices` are the cgroups of slices by unit."""
 
     def __init__(
-        self, engine: Engine, slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
+        self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None,
+        command: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
+        """`command` is that of a payload on another machine."""
         self._engine, self._slices, self._user = engine, slices, user
-        self._lines = _Lines(folder)
+        self._lines = _Lines(files, folder)
+        self._command = command
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -102,8 +103,10 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                launches.append(probe_launch(item, command=COMMAND, user=self._user, longest=longest,
-                                             ask=self._lines.open(item.unit), output=self.output(item)))  # fmt: skip
+                ask = self._lines.open(item.unit)
+                command = ("/bin/sh", "-c", _KEEPS_INPUT, ask, *self._command) if self._command else COMMAND
+                launches.append(probe_launch(item, command=command, user=self._user, longest=longest,
+                                             ask="" if self._command else ask, output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
@@ -122,12 +125,12 @@ class MovedPayloads:
     One that has answered stays where it is, until it is moved again for the next unit.
     """
 
-    def __init__(self, engine: Engine, observer: Observer, programs: "Programs", scope: str, folder: str) -> None:
-        self._engine, self._observer, self._programs = engine, observer, programs
+    def __init__(self, engine: Engine, observer: Observer, door: "Door", scope: str, folder: str) -> None:
+        self._engine, self._observer, self._programs = engine, observer, door.programs
         self._scope = scope
         # No dash: the slice is next to that of the run, and not in it.
         self._waiting = f"{scope}_wait.slice"
-        self._lines = _Lines(folder)
+        self._lines = _Lines(door.files, folder)
         self._cgroups: dict[str, str] = {}
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
         self._begun: dict[str, Running] = {}

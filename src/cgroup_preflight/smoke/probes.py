@@ -1,7 +1,6 @@
 """Shows that each limit acts: runs the payload against it, in the slice tree of the run."""
 
 import ast
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -26,7 +25,7 @@ from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Clock
+    from cgroup_preflight.host.door import Door, Files
 
 _DEADLINE = 15.0
 #: Seconds that a slow kernel takes to start one task, and the longest that a probe of tasks may take.
@@ -61,12 +60,12 @@ class Probes:
     """Runs probes: their processes, a few units at a time, wait in their cgroups and push when they are asked."""
 
     def __init__(
-        self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], mount: str,
+        self, engine: Engine, observer: Observer, door: "Door", slices: Mapping[str, str], mount: str,
         payloads: "Payloads",
     ) -> None:  # fmt: skip
         self._engine = engine
         self._observer = observer
-        self._clock = clock
+        self._files, self._clock = door.files, door.clock
         self._slices = slices
         self._mount = mount.rstrip("/")
         self._payloads = payloads
@@ -123,7 +122,7 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:  # fmt: skip
         own = self._payloads.cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
-        said = _Said(self._payloads.output(item))
+        said = _Said(self._files, self._payloads.output(item))
         if not refused:
             yield from self._until(said.up, _UP_SECONDS)
         if refused or not said.up():
@@ -151,7 +150,7 @@ class Probes:
         self, item: ProbeUnit, words: str, seconds: float, folder: str
     ) -> Generator[None, None, tuple[Mapping[str, object], ...]]:
         """Gives a payload a line, and waits until it has answered, twice `seconds` at most; the answer."""
-        said, own = _Said(self._payloads.output(item)), self._payloads.cgroup(item)
+        said, own = _Said(self._files, self._payloads.output(item)), self._payloads.cgroup(item)
         already = len(said.lines())
         self._payloads.ask(item, f"{words} {seconds:g} {folder}")
         yield from self._until(lambda: said.over(already), seconds * 2, gone=lambda: not self._observer.processes(own))
@@ -159,7 +158,7 @@ class Probes:
 
     def _keep(self, mate: Neighbour, kind: str = "keep") -> Generator[None, None, bool]:
         """Lets a neighbour keep memory; whether it does. With the kind `own` it is in page tables as that of a program."""
-        said = _Said(self._payloads.output(mate.unit))
+        said = _Said(self._files, self._payloads.output(mate.unit))
         yield from self._until(said.up, _UP_SECONDS)
         answer = (yield from self._ask(mate.unit, f"{kind} {mate.amount}", _DEADLINE, self._mount)) if said.up() else ()
         return any(line.get("kept") for line in answer)
@@ -270,20 +269,17 @@ def _deadline(probe: Probe) -> float:
 class _Said:
     """What one unit's payload has said so far: a Python literal on each line; other lines are left out."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._size = -1
+    def __init__(self, files: "Files", path: str) -> None:
+        self._files, self._path = files, path
+        self._data = b""
         self._lines: tuple[Mapping[str, object], ...] = ()
 
     def lines(self) -> tuple[Mapping[str, object], ...]:
-        try:
-            size = os.stat(self._path).st_size
-            if size != self._size:
-                with open(self._path, encoding="utf-8", errors="replace") as file:
-                    self._lines = tuple(item for item in map(_literal, file.read(_OUTPUT_MAX).splitlines()) if item)
-                self._size = size
-        except OSError:
-            return ()
+        size = len(self._data)
+        self._data += value_or(self._files.tail(self._path, size, _OUTPUT_MAX - size), b"")
+        if len(self._data) > size:
+            text = self._data.decode("utf-8", "replace")
+            self._lines = tuple(item for item in map(_literal, text.splitlines()) if item)
         return self._lines
 
     def up(self) -> bool:

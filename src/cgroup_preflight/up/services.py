@@ -50,6 +50,10 @@ class PumpingClock(Clock):
         """That of its machine."""
         return self._clock.wall()
 
+    def own_cpu(self) -> float:
+        """That of its machine."""
+        return self._clock.own_cpu()
+
     def sleep(self, seconds: float) -> None:
         """Waits, and pumps before and while it waits."""
         end = self.monotonic() + seconds

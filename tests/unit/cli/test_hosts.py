@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,8 +24,10 @@ while [ "$1" != -- ]; do [ "$1" = -s ] && files=1; shift; done
 name=$2; shift 2
 case $name in
 dead*) echo "ssh: connect to host $name port 22: Connection refused" >&2; exit 255;;
+silent*) exec python3 -c 'import time; time.sleep(300) # silence {log}';;
 nologin) echo 'This account is currently not available.'; exit 1;;
-cut) [ -n "$files" ] || {{ head -c 3000 | sh | head -c 2000; exit 255; }};;
+cut*) [ -z "$files" ] && server=sh || server="{server}"
+  [ -z "$server" ] || $server | {{ dd bs=1 count=${{name#cut}} status=none; kill -9 0; }};;
 noisy) echo 'Welcome!'; echo 'banner' >&2;;
 esac
 if [ -n "$files" ]; then
@@ -73,11 +77,25 @@ def test_each_host_has_its_own_verdict_and_findings(tmp_path, capsys):
 
 
 def test_a_host_that_is_not_reached_is_never_a_pass(tmp_path):
-    for name, words in (("dead", "Connection refused"), ("nologin", "it says: This account"), ("cut", "")):
+    for name, words in (("dead", "Connection refused"), ("nologin", "it says: This account")):
         status, found = report(tmp_path, "check", "--host", name)
         assert (status, found["verdict"]) == (3, "unverified"), name
         assert [item["code"] for item in found["findings"]] == ["CGP129"]
         assert words in found["findings"][0]["message"]
+
+
+@pytest.mark.parametrize("size", [0, 60, 300, 3000, 50000])
+def test_a_connection_that_breaks_anywhere_is_unverified_or_was_not_needed_any_more(tmp_path, size):
+    _, whole = report(tmp_path, "check", "--host", "web1")
+    status, found = report(tmp_path, "check", "--host", f"cut{size}")
+    own = found["findings"][0]
+    if "it was not judged" in own["message"]:
+        assert (status, found["verdict"], len(found["findings"])) == (3, "unverified", 1)
+    else:
+        assert size > 1000
+        assert [(item["code"], item["status"]) for item in found["findings"]] == [
+            (item["code"], item["status"]) for item in whole["findings"]
+        ]
 
 
 def test_ssh_is_called_without_questions_and_with_the_name_apart(tmp_path, ssh):
@@ -178,3 +196,39 @@ def test_a_host_without_cgroup_v2_or_journal_says_so(capsys):
         assert "dead: " in capsys.readouterr().err
     with pytest.raises(UsageError):
         hosts.remotes(["a", "-b"], "")
+
+
+def test_a_check_of_this_host_loads_nothing_of_other_hosts():
+    code = (
+        "import sys; from cgroup_preflight.cli import main; main(['check', '--exit-zero', '--output', '/dev/null', '--format', "
+        "'json']); print([name for name in sys.modules if 'remote' in name or 'hosts' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_signal_ends_the_command_and_every_ssh_while_a_host_is_silent(tmp_path, ssh):
+    """A host that never answers must not keep anybody from ending the command."""
+    argv = [sys.executable, "-m", "cgroup_preflight", "check", "--host", "silent1", "--host", "silent2"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        until = time.monotonic() + 60
+        while not ssh.exists() or len(ssh.read_text().splitlines()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "terminated" in errors
+    while time.monotonic() < until and _sleeps(f"silence {ssh}"):
+        time.sleep(0.05)
+    assert not _sleeps(f"silence {ssh}")
+
+
+def _sleeps(word: str) -> bool:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+        except OSError:
+            continue
+    return False

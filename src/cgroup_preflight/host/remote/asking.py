@@ -64,17 +64,21 @@ class Asker:
 
     def job(self, job: "Job[T]", otherwise: Callable[[], T]) -> T:
         """The result of an SFTP job, or without an SFTP server of `otherwise`. Raises LineError."""
-        with self._lock:
-            found = self._job(job)
-        return found[0] if found else otherwise()
+        return self.jobs([job], lambda: [otherwise()])[0]
 
-    def _job(self, job: "Job[T]") -> list[T]:
-        """The result; empty without an SFTP server."""
+    def jobs(self, jobs: "Sequence[Job[T]]", otherwise: Callable[[], list[T]]) -> list[T]:
+        """As `job`, of several at the same time."""
+        with self._lock:
+            found = self._jobs(jobs)
+        return found if found or not jobs else otherwise()
+
+    def _jobs(self, jobs: "Sequence[Job[T]]") -> list[T]:
+        """The results; empty without an SFTP server."""
         try:
             sftp = self._usable_sftp()
             if sftp is not None:
                 try:
-                    return self._run(sftp, [job])
+                    return self._run(sftp, jobs)
                 except LineError:
                     self._without_sftp(sftp)
             return []

@@ -2,7 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import BinaryIO, TypeVar, cast
 
 from cgroup_preflight.core.errors import HostError
@@ -11,6 +13,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, 
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.door import Status
 from cgroup_preflight.host.fs import pieces_of, text_of, whole
+from cgroup_preflight.host.remote import scripts
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Numbers, Question
@@ -20,7 +23,9 @@ T = TypeVar("T")
 #: What is read of a file that stays open, as on this machine.
 _PAGE = 1 << 16
 #: Bytes that one line of a script carries.
-_PIECE = 1 << 15
+_PIECE = scripts.PIECE
+#: Files that stay open there at most: a server may have 1024 descriptors.
+_HELD_MAX = 800
 _WRITE_SECONDS = 60.0
 
 
@@ -30,7 +35,11 @@ class RemoteFiles:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._known: dict[Question, Reading[object]] = {}
+        #: The handles of the server by our numbers, None where the file is opened each time; the numbers of the others by
+        #: path; and what was read through handles and not used yet.
         self._held: dict[int, bytes | None] = {}
+        self._numbers: dict[str, int] = {}
+        self._again: dict[int, Reading[bytes]] = {}
         self._last = 0
 
     def _ask(self, kind: Kind, path: str, name: str = "") -> Reading[object]:
@@ -40,12 +49,19 @@ class RemoteFiles:
 
     def prefetch(self, paths: Iterable[str]) -> None:
         """As `MachineFs.prefetch`."""
-        questions = [Question(kind=Kind.DATA, path=path) for path in dict.fromkeys(paths)]
-        self._known.update(zip(questions, self._asker.ask(questions), strict=True))
+        wanted = tuple(dict.fromkeys(paths))
+        held = {number: path for path in wanted if (number := self._numbers.get(path)) is not None}
+        if held:
+            found = self._asker.jobs([jobs.again(self._held[one] or b"", path, _PAGE) for one, path in held.items()],
+                                     lambda: [_lost(path) for path in held.values()])  # fmt: skip
+            self._again.update(zip(held, found, strict=True))
+        questions = [Question(kind=Kind.DATA, path=path) for path in wanted if path not in self._numbers]
+        self._known.update(zip(questions, self._asker.ask(questions), strict=True) if questions else ())
 
     def forget(self) -> None:
         """As `MachineFs.forget`."""
         self._known.clear()
+        self._again.clear()
 
     def many(self, paths: Iterable[str]) -> Mapping[str, Reading[bytes]]:
         """As `MachineFs.many`."""
@@ -121,37 +137,70 @@ class RemoteFiles:
         """As `Files.writable`."""
         return bool(value_or(self._ask(Kind.WRITABLE, path), default=False))
 
+    def readable(self, path: str) -> bool:
+        """As `Files.readable`."""
+        return bool(value_or(self._ask(Kind.READABLE, path), default=False))
+
+    def real(self, path: str) -> str:
+        """As `Files.real`."""
+        return cast("str", value_or(self._ask(Kind.REAL, path), path))
+
     def attribute(self, path: str, name: str) -> Reading[bytes]:
         """As `Files.attribute`; it needs getfattr(1) there."""
         return cast("Reading[bytes]", self._ask(Kind.ATTRIBUTE, path, name))
 
     def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
         """As `Files.tail`."""
+        known = cast("Reading[bytes] | None", self._known.pop(Question(kind=Kind.DATA, path=path), None))
+        if known is not None:
+            return parsed(known, lambda data: data[offset : offset + most])
         question = Question(kind=Kind.TAIL, path=path, start=offset, most=most)
         return cast("Reading[bytes]", self._asker.ask([question])[0])
 
     def hold(self, path: str, device: str) -> Reading[int]:
         """As `MachineFs.hold`; without an SFTP server, the file is opened again each time."""
-        found = self.device(path)
-        if isinstance(found, Missing):
-            return found
-        if found.value != device:
-            return Missing(source=path, why=Why.MALFORMED, detail="another file is mounted over it")
+        return self.hold_all((path,), device)[path]
+
+    def hold_all(self, paths: Iterable[str], device: str) -> Mapping[str, Reading[int]]:
+        """As `MachineFs.hold_all`."""
+        wanted = tuple(dict.fromkeys(paths))
+        devices = map(device_of, self._asker.ask([Question(kind=Kind.NUMBERS, path=path) for path in wanted]))
+        found: dict[str, Reading[int]] = {}
+        right = list[str]()
+        for path, reading in zip(wanted, devices, strict=True):
+            if isinstance(reading, Missing):
+                found[path] = reading
+            elif reading.value != device:
+                found[path] = Missing(source=path, why=Why.MALFORMED, detail="another file is mounted over it")
+            else:
+                right.append(path)
+        found |= {path: parsed(handle, partial(self._kept, path)) for path, handle in self._opened(right)}
+        return {path: found[path] for path in wanted}
+
+    def _opened(self, paths: Sequence[str]) -> Iterator[tuple[str, Reading[bytes]]]:
+        """The handles of files that stay open; empty ones where there are none, or too many."""
+        nothing: list[Reading[bytes]] = [Known(value=b"", source=path) for path in paths]
+        some = paths[: max(_HELD_MAX - len(self._numbers), 0)]
         try:
-            handle = self._asker.job(jobs.opened(path), lambda: Known(value=b"", source=path))
+            handles = self._asker.jobs([jobs.opened(path) for path in some], lambda: nothing[: len(some)])
         except HostError as error:
-            return Missing(source=path, why=Why.FAILED, detail=error.message)
-        if isinstance(handle, Missing):
-            return handle
+            return ((path, Missing(source=path, why=Why.FAILED, detail=error.message)) for path in paths)
+        return zip(paths, [*handles, *nothing[len(some) :]], strict=True)
+
+    def _kept(self, path: str, handle: bytes) -> int:
         self._last += 1
-        self._held[self._last] = handle.value or None
-        return Known(value=self._last, source=path)
+        self._held[self._last] = handle or None
+        if handle:
+            self._numbers[path] = self._last
+        return self._last
 
     def reread(self, handle: int, path: str) -> Reading[str]:
         """As `MachineFs.reread`."""
         held = self._held[handle]
         if held is None:
             return self.read(path)
+        if (known := self._again.pop(handle, None)) is not None:
+            return parsed(known, text_of)
         try:
             found = self._asker.job(jobs.again(held, path, _PAGE), lambda: _lost(path))
         except HostError as error:
@@ -161,8 +210,10 @@ class RemoteFiles:
     def release(self, handle: int) -> None:
         """As `MachineFs.release`."""
         held = self._held.pop(handle)
+        self._numbers = {path: number for path, number in self._numbers.items() if number != handle}
         if held is not None and not self._asker.lost:
-            self._asker.job(jobs.closed(held), lambda: None)
+            with suppress(HostError):
+                self._asker.job(jobs.closed(held), lambda: None)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """As `Files.write`."""
@@ -186,8 +237,7 @@ class RemoteFiles:
 
     def private_folder(self, prefix: str) -> str:
         """As `Files.private_folder`."""
-        script = f'mktemp -d -- "${{TMPDIR:-/tmp}}"/{quoted((prefix,))}XXXXXXXXXX'
-        output = self._asker.scripts([Script(text=script)])[0]
+        output = self._asker.scripts([scripts.private_folder(prefix)])[0]
         _require(prefix, _failure(output))
         path = os.fsdecode(output.out.removesuffix(b"\n"))
         if not path.startswith("/") or not path.rpartition("/")[2].startswith(prefix) or "\n" in path:
@@ -198,7 +248,26 @@ class RemoteFiles:
         """As `Files.remove`."""
         words = tuple(paths)
         if words:
-            _require(words[0], self._by_shell(f"rm -rf -- {quoted(words)}"))
+            _require(words[0], _first_failure(self._asker.scripts([scripts.remove(words)])))
+
+    def remove_private(self, prefix: str) -> None:
+        """As `Files.remove_private`."""
+        self._asker.scripts([scripts.remove_private(prefix)])
+
+    def fifo(self, path: str) -> "RemoteFifo":
+        """As `Files.fifo`."""
+        _require(path, _first_failure(self._asker.scripts([scripts.fifo(path)])))
+        return RemoteFifo(self._asker, path)
+
+    def write_all(self, folder: str, contents: Mapping[str, bytes]) -> None:
+        """As `Files.write_all`, in one round trip."""
+        outputs = self._asker.scripts(tuple(scripts.write_all(folder, contents, secrets.token_hex(8))))
+        # The time of a folder that belongs to somebody else stays.
+        _require(folder, _first_failure(outputs[:-1]))
+
+    def sync(self) -> None:
+        """As `Files.sync`."""
+        self._by_shell("sync")
 
     def touch(self, folder: str) -> None:
         """As `Files.touch`."""
@@ -210,8 +279,7 @@ class RemoteFiles:
 
     def _by_shell(self, *texts: str) -> str:
         """Runs scripts one after another; why the first one failed that did, else empty."""
-        outputs = self._asker.scripts([Script(text=text, seconds=_WRITE_SECONDS) for text in texts])
-        return next((reason for output in outputs if (reason := _failure(output))), "")
+        return _first_failure(self._asker.scripts([Script(text=text, seconds=_WRITE_SECONDS) for text in texts]))
 
     def _write_by_shell(self, path: str, data: bytes, mode: int, temporary: str) -> str:
         there = quoted((temporary,))
@@ -230,6 +298,25 @@ class RemoteFiles:
             done += len(piece)
             reason = self._by_shell(f"printf {quoted((octal(piece),))} >> {there}")
         return reason or self._by_shell(f"[ $(wc -c < {there}) -eq {done} ]")
+
+
+class RemoteFifo:
+    """As `Fifo`: a line is written by a script that opens it for reading, too, and so waits for nobody."""
+
+    def __init__(self, asker: Asker, path: str) -> None:
+        self._asker, self._path = asker, path
+
+    def write(self, line: str) -> None:
+        """As `Fifo.write`."""
+        _require(self._path, _first_failure(self._asker.scripts([scripts.fed(self._path, line)])))
+
+    def close(self) -> None:
+        """As `Fifo.close`: nothing is open between two lines."""
+
+
+def _first_failure(outputs: Iterable[Output]) -> str:
+    """Why the first script failed that did, else empty."""
+    return next((reason for output in outputs if (reason := _failure(output))), "")
 
 
 def exists_of(reading: Reading[object]) -> Reading[bool]:

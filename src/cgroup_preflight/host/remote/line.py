@@ -59,6 +59,12 @@ class Line:
             if self._wait(until, read=True) and (data := self._read()):
                 return data
 
+    def push(self) -> None:
+        """Sends what the other end takes at once, without waiting, so that it works while something else is done here."""
+        self._require()
+        while self._out and self._poll({self._writer: select.POLLOUT}, 0.0):
+            self._write()
+
     def flush(self, until: float) -> None:
         """Sends what waits in the queue. Raises LineError."""
         while self._out:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import IO, cast
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed, Running, stop
@@ -17,6 +18,7 @@ from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Question
 from cgroup_preflight.host.remote.shell import Script, quoted
 
+_LOOK_AT = Remedy(title="look at the machine and its connection")
 #: Handles of processes elsewhere: no descriptor of this process has such a number.
 _FIRST_HANDLE = 1 << 32
 #: Seconds between two looks at processes elsewhere.
@@ -147,6 +149,30 @@ class RemoteProcesses:
         self._asker = asker
         self._known: dict[int, tuple[int, str]] = {}
         self._last = _FIRST_HANDLE
+        self._own = 0
+
+    def own(self) -> int:
+        """As `Processes.own`: the shell, which ends with its line."""
+        if not self._own:
+            text = self._asker.scripts([Script(text="echo $$")])[0].out.strip()
+            if not text.isdigit():
+                raise HostError("the shell does not say its number", remedy=_LOOK_AT)
+            self._own = int(text)
+        return self._own
+
+    def cpus(self) -> frozenset[int]:
+        """As `Processes.cpus`: those of whoever answers there."""
+        lines = self._text("/proc/self/status").splitlines()
+        lists = [line.partition(":")[2] for line in lines if line.startswith("Cpus_allowed_list:")]
+        return _cpus(lists[0] if lists else "")
+
+    def count_cpus(self) -> int:
+        """As `Processes.count_cpus`."""
+        return len(_cpus(self._text("/sys/devices/system/cpu/online"))) or 1
+
+    def _text(self, path: str) -> str:
+        found = cast("Reading[bytes]", self._asker.ask([Question(kind=Kind.DATA, path=path)])[0])
+        return value_or(found, b"").decode("utf-8", "replace")
 
     def open(self, pid: int) -> int | None:
         """As `Processes.open`."""
@@ -158,11 +184,8 @@ class RemoteProcesses:
         return self._last
 
     def close(self, handle: int) -> None:
-        """As `Processes.close`; of this process, a descriptor."""
-        if handle < _FIRST_HANDLE:
-            os.close(handle)
-        else:
-            self._known.pop(handle)
+        """As `Processes.close`."""
+        self._known.pop(handle)
 
     def signal(self, handle: int, number: signal.Signals) -> None:
         """As `Processes.signal`: the shell looks at the start time right before it sends the signal."""
@@ -176,18 +199,16 @@ class RemoteProcesses:
         if output.status != 0 and "ermitted" in output.err:
             raise PermissionError(output.err.strip()[:200])
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         """As `Processes.wait`: looks at all processes elsewhere in one batch, every twentieth of a second."""
         until = time.monotonic() + max(seconds, 0.0)
-        here = [handle for handle in handles if handle < _FIRST_HANDLE]
-        there = [handle for handle in handles if handle >= _FIRST_HANDLE]
         poll = select.poll()
-        for handle in here:
-            poll.register(handle, select.POLLIN)
+        for pipe in pipes:
+            poll.register(pipe, select.POLLIN)
         while True:
-            ended = self._ended(there)
+            ended = self._ended(handles)
             left = until - time.monotonic()
-            pause = 0.0 if ended else max(min(left, _LOOK_SECONDS if there else left), 0.0)
+            pause = 0.0 if ended else max(min(left, _LOOK_SECONDS if handles else left), 0.0)
             found = [*ended, *(handle for handle, _ in poll.poll(pause * 1000))]
             if found or left <= 0:
                 return found
@@ -205,8 +226,15 @@ class RemoteProcesses:
         """
         readings = self._asker.ask([Question(kind=Kind.DATA, path=f"/proc/{pid}/stat") for pid in pids])
         if self._asker.lost:
-            raise HostError(self._asker.lost, remedy=Remedy(title="look at the machine and its connection"))
+            raise HostError(self._asker.lost, remedy=_LOOK_AT)
         return [_start_time(cast("Reading[bytes]", reading)) for reading in readings]
+
+
+def _cpus(text: str) -> frozenset[int]:
+    try:
+        return parse_cpus(text.strip())
+    except QuantityError:
+        return frozenset()
 
 
 def _start_time(reading: Reading[bytes]) -> str:
@@ -231,6 +259,10 @@ class RemoteClock:
     def sleep(self, seconds: float) -> None:
         """As `Clock.sleep`."""
         time.sleep(seconds)
+
+    def own_cpu(self) -> float:
+        """As `Clock.own_cpu`: this tool does not run there."""
+        return 0.0
 
     def uptime(self) -> float:
         """As `Clock.uptime`, asked once: from then on the clock of this machine counts. Raises HostError."""

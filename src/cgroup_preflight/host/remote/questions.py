@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: The reasons of the system by their words, which programs print with LC_ALL=C.
 _REASONS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
 _KILL_SECONDS = 2
+_PROC = "/proc"
 _PAGE_SIZES = tuple(1 << bits for bits in range(12, 20))
 
 
@@ -37,6 +38,8 @@ class Kind(enum.StrEnum):
     READ_ONLY = "read-only"
     NUMBERS = "numbers"
     WRITABLE = "writable"
+    READABLE = "readable"
+    REAL = "real"
     ATTRIBUTE = "attribute"
     MACHINE = "machine"
     PAGE_SIZE = "page size"
@@ -78,6 +81,9 @@ def script_of(question: Question) -> Script:
         case Kind.NUMBERS:
             text = f"stat -L -c '%d %i %f %t %T' -- {path}"
         case Kind.NAMES | Kind.FOLDERS:
+            # The names of all processes are asked often: without a program, and not a hundred at a time as over SFTP.
+            if question.path == _PROC:
+                return Script(text=f"printf '%s\\0' {_PROC}/*")
             kind = " -type d" if question.kind is Kind.FOLDERS else ""
             text = f"find {quoted((question.path.rstrip('/') + '/.',))} ! -name . -prune{kind} -print0"
         case Kind.TREE:
@@ -86,6 +92,10 @@ def script_of(question: Question) -> Script:
             text = f"stat -L -- {path} >/dev/null && findmnt -n -o OPTIONS -T {path}"
         case Kind.WRITABLE:
             text = f"[ -w {path} ]"
+        case Kind.READABLE:
+            text = f"[ -r {path} ]"
+        case Kind.REAL:
+            text = f"readlink -f -- {path}"
         case Kind.ATTRIBUTE:
             text = f"getfattr -n {quoted(question.words)} --only-values --absolute-names -- {path}"
         case Kind.MACHINE:
@@ -119,7 +129,7 @@ def job_of(question: Question) -> "Job[Reading[object]] | None":
             return jobs.link(question.path)
         case Kind.STATUS:
             return jobs.status(question.path)
-        case Kind.NAMES | Kind.FOLDERS:
+        case Kind.NAMES | Kind.FOLDERS if question.path != _PROC:
             return jobs.names(question.path, folders=question.kind is Kind.FOLDERS)
         case Kind.READ_ONLY:
             return jobs.read_only(question.path)
@@ -149,7 +159,7 @@ def reading_of(question: Question, output: Output) -> Reading[object]:
     source = source_of(question)
     if question.kind is Kind.COMMAND:
         return _completed(question, output, source)
-    if question.kind is Kind.WRITABLE:
+    if question.kind in (Kind.WRITABLE, Kind.READABLE):
         return Known(value=output.status == 0, source=source)
     if output.status != 0 or (question.kind is Kind.TAIL and output.err):
         return _reason(source, output)
@@ -164,7 +174,7 @@ def _value(question: Question, out: bytes) -> object:
     match question.kind:
         case Kind.DATA | Kind.TAIL | Kind.ATTRIBUTE:
             return out
-        case Kind.LINK:
+        case Kind.LINK | Kind.REAL:
             return os.fsdecode(out.removesuffix(b"\n"))
         case Kind.STATUS:
             size, mode, uid, gid, changed = out.split()

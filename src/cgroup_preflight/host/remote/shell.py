@@ -82,6 +82,7 @@ class Shell:
                 f'{_said(word, "end", status=True)}printf "%s" "$e"\n{_said(word, "over")}'
             )
         self._line.send("".join(text).encode("utf-8", "surrogateescape"))
+        self._line.push()
         self.round_trips += 1
         begins = max(time.monotonic(), self._busy)
         self._busy = begins + sum(script.seconds for script in scripts)

@@ -74,6 +74,13 @@ class SshLines:
         """A line to a port that the host can reach (ssh -W)."""
         return self._line((), options=("-W", f"[{host}]:{port}"))
 
+    def connection(self, host: str, port: int) -> socket.socket:
+        """A connection of the host to a port that it can reach (ssh -W); it ends at once where nobody listens. Raises OSError."""
+        here, there = socket.socketpair()
+        with there:
+            self._start(self._argv((), options=("-W", f"[{host}]:{port}")), carries=there.fileno())
+        return here
+
     def channel(self, script: str) -> "subprocess.Popen[bytes]":
         """As `Lines.channel`."""
         return self._start(self._argv((quoted(("exec", "sh", "-c", script)),)))
@@ -116,7 +123,9 @@ class SshLines:
             time.sleep(_PAUSE)
         return True
 
-    def _start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    def _start(self, argv: Sequence[str], *, carries: int = -1) -> "subprocess.Popen[bytes]":
+        """A process of ssh with pipes, or with a descriptor that it `carries` in both directions."""
+        pipe, errors = (carries, subprocess.DEVNULL) if carries >= 0 else (subprocess.PIPE, subprocess.PIPE)
         kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
         environment = {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C.UTF-8"}
         program = shutil.which(argv[0], path=environment["PATH"])
@@ -126,7 +135,7 @@ class SshLines:
             )
         try:
             process = subprocess.Popen(
-                (program, *argv[1:]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                (program, *argv[1:]), stdin=pipe, stdout=pipe, stderr=errors,
                 env=environment, start_new_session=True,
             )  # fmt: skip
             self._processes.append(process)

@@ -56,6 +56,18 @@ def test_a_peer_that_never_reads_ends_with_the_time():
     there.close()
 
 
+def test_what_is_pushed_goes_out_at_once_as_far_as_it_can():
+    line, there = silent()
+    line.send(b"now")
+    line.push()
+    assert (line.waiting, there.recv(10)) == (0, b"now")
+    line.send(b"x" * (8 << 20))
+    line.push()
+    assert 0 < line.waiting < 8 << 20
+    line.close()
+    there.close()
+
+
 def test_more_than_is_allowed_loses_the_line():
     line = replay(b"x" * 5000)
     line.allow(4000)

@@ -258,16 +258,16 @@ def test_processes_are_known_by_number_and_start(door):
     with subprocess.Popen(("sleep", "60")) as child:
         handle = door.processes.open(child.pid)
         reading, writing = os.pipe()
-        assert door.processes.wait([handle, reading], 0.1) == []
+        assert door.processes.wait([handle], 0.1, [reading]) == []
         os.write(writing, b"x")
-        assert door.processes.wait([handle, reading], 20) == [reading]
+        assert door.processes.wait([handle], 20, [reading]) == [reading]
         door.processes.signal(handle, signal.SIGTERM)
         assert child.wait(20) == -signal.SIGTERM
         assert door.processes.wait([handle], 20) == [handle]
         door.processes.signal(handle, signal.SIGKILL)  # it has ended: no error
         door.processes.close(handle)
         os.close(writing)
-        door.processes.close(reading)
+        os.close(reading)
     assert door.processes.open((1 << 22) + 1) is None
 
 
