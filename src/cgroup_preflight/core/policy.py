@@ -111,7 +111,9 @@ def apply(findings: Iterable[Finding], rules: Rules) -> tuple[Finding, ...]:
     open_ones = [
         number for number, item in enumerate(items) if ignored[number] is item and _can_be_forgiven(item, rules.fail_on)
     ]
-    known = _known([(number, items[number]) for number in open_ones], rules.baseline)
+    # A baseline that has forgiven something before has no more to give.
+    is_used = any(item.policy is not None and item.policy.by is By.BASELINE for item in items)
+    known = _known([(number, items[number]) for number in open_ones], () if is_used else rules.baseline)
     return tuple(
         _forgiven(item) if number in known else _raised_or_lowered(ignored[number], rules)
         for number, item in enumerate(items)

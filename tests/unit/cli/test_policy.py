@@ -8,8 +8,10 @@ from cgroup_preflight import __version__
 from cgroup_preflight.cli import policy
 from cgroup_preflight.cli.common import Started
 from cgroup_preflight.config.load import load
-from cgroup_preflight.core.codes import STOP
-from cgroup_preflight.core.report import Report, Status, Verdict
+from cgroup_preflight.core.codes import BINARY_FORMAT, STOP
+from cgroup_preflight.core.policy import Ignore, Rules
+from cgroup_preflight.core.report import Location, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.report import codec
 from tests.unit.cli.calling import FILE, call
 
@@ -102,6 +104,7 @@ def saved(tmp_path, change=lambda document: None):
     return path
 
 
+SERVICE_RESULT = ServiceResult(name="a", engine="systemd", unit="a.service", cgroup="/a")
 STOPPED = STOP.finding(Status.FAIL, "a", "it ran 12 s after SIGTERM")
 STARTED = Started(wall=0.0, steady=0.0)
 
@@ -123,6 +126,17 @@ def test_a_baseline_forgives_what_it_has_and_new_findings_fail(tmp_path):
     assert [(item.subject, item.status, item.is_waived) for item in done] == [
         ("a", Status.SKIP, True), ("b", Status.FAIL, False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("services", "codes"), [((), ["CGP401", "CGP500"]), (None, ["CGP401"]), ((SERVICE_RESULT,), ["CGP401"])]
+)
+def test_only_a_run_that_ran_services_can_pass_by_an_ignore(services, codes):
+    broken = BINARY_FORMAT.finding(Status.FAIL, "a", "it is not a program")
+    ignore = Ignore(code="CGP401", reason="soon", location=Location(file=FILE, line=1))
+    done = policy.judged([broken], Rules(ignores=(ignore,)), services)
+    assert [item.code for item in done] == codes
+    assert verdict_of(done) is Verdict.UNVERIFIED
 
 
 @pytest.mark.parametrize("command", ["run", "smoke"])

@@ -137,6 +137,13 @@ def test_a_baseline_forgives_what_it_has():
     assert done[1].policy == Ruling(by=By.BASELINE, was=Status.FAIL)
 
 
+def test_a_baseline_forgives_once_however_often_it_is_applied():
+    rules = Rules(baseline=(found(),))
+    once = apply([found(), found()], rules)
+    assert sorted(item.status for item in once) == [Status.FAIL, Status.SKIP]
+    assert apply(once, rules) == once
+
+
 def test_a_baseline_does_not_forgive_warnings_about_the_machine_that_do_not_fail():
     item = found("CGP117", Status.WARN, "pressure", "no PSI")
     assert statuses([item], Rules(baseline=(item,))) == [Status.WARN]
