@@ -1,7 +1,9 @@
 """`[policy]`, its exceptions and the comments that ignore a line: what is read, and each mistake with its line."""
 
 import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -76,15 +78,15 @@ def test_an_inline_list_has_the_line_of_its_statement():
         ('[[policy.ignore]]\ncode = "CGP221"\nreason = "a"\n', 4, "expired or is not needed", "remove that ignore"),
         ('[[policy.ignore]]\ncode = "CGP506"\nreason = "a"\nwhy = "b"\n', 6, "'why' is not a key", "allowed"),
         ('[policy]\nignore = "CGP506"\n', 4, "not a list of tables", "[[policy.ignore]]"),
+        ('[policy]\nignore = ["CGP506"]\n', 4, "not a list of tables", "[[policy.ignore]]"),
         ('[policy.ignore]\ncode = "CGP506"\nreason = "a"\n', 3, "not a list of tables", "two brackets"),
-        ('[policy]\nignore = ["CGP506"]\n', 4, "must be a table", "[policy.ignore.1]"),
         ('[policy]\nwarn_on = ["CGP501"]\n', 4, "warn_on does not change that", "[[policy.ignore]]"),
         ('[policy]\nfail_on = ["CGP505"]\nwarn_on = ["CGP505"]\n', 5, "is also in fail_on", "one of the two"),
         ('[policy]\nfail_on = "CGP505"\n', 4, "text", "a list"),
         ('[services.a.policy]\nfail_on = ["CGP505"]\n', 3, "'fail_on' is not a key", "headroom_min"),
-        ("[slices.api] # cgroup-preflight: ignore\n", 3, "is not a code", "ignore CODE reason"),
-        ("[slices.api] # cgroup-preflight: ignore CGP506\n", 3, "not a reason", "ignore CODE reason"),
-        ("[slices.api] # cgroup-preflight: ignore CGP9 a\n", 3, "is not a code", "ignore CODE reason"),
+        ("[slices.api] # cgroup-preflight: ignore\n", 3, "is not a code", "ignore CODE REASON"),
+        ("[slices.api] # cgroup-preflight: ignore CGP506\n", 3, "not a reason", "ignore CODE REASON"),
+        ("[slices.api] # cgroup-preflight: ignore CGP9 a\n", 3, "is not a code", "ignore CODE REASON"),
     ],
 )
 def test_a_mistake_has_its_line(text, line, says, hint):
@@ -165,3 +167,13 @@ def test_the_schema_refuses_what_the_loader_refuses():
     ):  # fmt: skip
         assert not VALIDATOR.is_valid(json.loads(json.dumps(tomllib.loads(START + text)))), text
         assert mistakes(text)
+
+
+def test_the_page_shows_what_is_read():
+    page = (Path(__file__).parents[3] / "docs" / "policy.md").read_text("utf-8")
+    table, lines = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    found = rules(f"[services.worker]\nbinary = 'x'\n{table}")
+    assert ({"CGP514"}, {"CGP505"}) == (found.fail_on, found.warn_on)
+    assert [(item.code, item.subject, item.until) for item in found.ignores] == [("CGP506", "worker", "2027-06-30")]
+    first, second = rules(lines.replace("[services.worker]\n", "[services.worker]\nbinary = 'x'\n")).ignores
+    assert (first.code, first.line, second.code, second.line) == ("CGP515", 6, "CGP514", 7)

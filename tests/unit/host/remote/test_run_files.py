@@ -1,13 +1,18 @@
 """What a run needs of a machine at the other end, by SFTP and by the shell alone; and how often it waits for it."""
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
+import time
 
 import pytest
 
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.local import LocalFiles, LocalProcesses
 from cgroup_preflight.smoke.outside import Outside
@@ -68,6 +73,18 @@ def test_a_private_folder_can_execute_programs_and_goes_by_its_prefix(door, monk
     finally:
         door.files.remove_private("cgpftest01-")
     assert not os.path.exists(other)
+
+
+def test_a_private_folder_goes_with_the_connection(machine):  # noqa: F811
+    """As after `kill -9` of this tool, before it has arranged anything else."""
+    door, asker = machine  # noqa: F811
+    folder = door.files.private_folder(PREFIX)
+    assert os.path.isdir(folder)
+    asker.close()
+    until = time.monotonic() + 30
+    while os.path.exists(folder):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_small_questions_are_answered_as_on_this_machine(door, tmp_path):  # noqa: F811
@@ -134,6 +151,15 @@ class Nothing:
         return frozenset()
 
 
+class OwnProcesses(Observer):
+    """Asks for all processes and tells of those of the test alone: others come and go on a busy machine."""
+
+    own: tuple[int, ...] = ()
+
+    def pids(self) -> tuple[int, ...]:
+        return tuple(pid for pid in super().pids() if pid in self.own)
+
+
 #: Round trips of one sample of all limit files and CPU times, and of one look at all processes, by SFTP: it opens, reads and
 #: finds the end of each file that does not stay open.
 SAMPLE, LOOK = 3, 4
@@ -147,7 +173,8 @@ def test_a_sample_and_a_look_take_as_many_round_trips_for_any_number_of_services
         (tmp_path / name[1:]).mkdir()
         for attribute, text in {"cpu.max": "50000 100000", "memory.max": "4096", "cpu.stat": "usage_usec 7"}.items():
             (tmp_path / name[1:] / attribute).write_text(f"{text}\n")
-    observer = Observer(door.files, str(tmp_path))
+    observer = OwnProcesses(door.files, str(tmp_path))
+    observer.own = (os.getpid(),)
     outside = Outside(Nothing(), observer, door, inside=False)
     watch = Watch(observer, door)
     outside.begin({})
@@ -160,6 +187,7 @@ def test_a_sample_and_a_look_take_as_many_round_trips_for_any_number_of_services
     assert [change.text for change in watch.seen("/s0").changes] == ["max"]
     with subprocess.Popen(("sleep", "60")) as child:
         try:
+            observer.own = (os.getpid(), child.pid)
             before = asker.round_trips
             outside.look_now()
             assert asker.round_trips - before <= LOOK
@@ -183,3 +211,17 @@ def test_waiting_for_processes_takes_as_many_round_trips_for_any_number_of_them(
         for child in children:
             child.kill()
             child.wait()
+
+
+def test_who_listens_is_found_in_few_round_trips_for_any_number_of_open_files(machine):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    observer = Observer(door.files, "/sys/fs/cgroup")
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(open(os.devnull, "rb"))
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        test = ReadyTest(kind=ReadyKind.TCP, target=f"127.0.0.1:{server.getsockname()[1]}")
+        batches, before = len(observer.pids()) // 64 + 2, asker.round_trips
+        assert f"(PID {os.getpid()})" in Listeners(door.files, observer).holder(test)
+    # A program that ends meanwhile can cost more of them.
+    assert asker.round_trips - before <= 12 + 12 * batches
