@@ -1,4 +1,4 @@
-"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,contents,manifest.json[,vmlinuz|vmlinux]}`.
+"""Root images in the user's cache: `images/DISTRO-KEY/{root.ext4,listing,contents,manifest.json[,vmlinuz,vmlinux]}`.
 
 The name of an image of a moving suite goes on with the day of the archive and a hash of the versions.
 

@@ -187,7 +187,6 @@ cd tree
 #: `listing` has the paths of programs and libraries, so that a service that needs others is known before the boot.
 #: `units.tar` has the units, and in `owners` the packages that ship them, for the same reason.
 #: `contents` has the dates of the package lists and the versions of the packages.
-#: Drivers of hardware that no guest has are left out.
 #: The touched files tell systemd that its catalogue, users and cache match /usr: no update at boot.
 #: No journal and no reserved blocks, because an image is written once.
 _IMAGE_SCRIPT = r"""
@@ -213,9 +212,6 @@ for kernel in root/boot/vmlinuz-* root/usr/lib/modules/*/vmlinuz; do
     [ ! -e "$kernel" ] || mv "$kernel" ../vmlinuz
 done
 rm -rf root/boot/*
-for kind in comedi hid hv infiniband net/ethernet net/wwan nvdimm target thermal vfio xen; do
-    rm -rf root/usr/lib/modules/*/kernel/drivers/"$kind"
-done
 mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d root ../root.ext4 "${size}M"
 cd ..
 rm -rf overlay.tar tree/root
