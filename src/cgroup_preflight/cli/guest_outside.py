@@ -21,9 +21,12 @@ from cgroup_preflight.host.remote.rounds import Rounds
 from cgroup_preflight.plan.build import build_plan
 
 
-def run_imported(task: GuestTask, say: Callable[[str], None]) -> GuestRun:
-    """The run of `task` in the root that was imported with its name. Raises what `run_outside` raises."""
-    return run_outside(task, os.environ, say, lambda ready: _report(ready, say))
+def run_imported(task: GuestTask, say: Callable[[str], None], progress: Callable[[str], None]) -> GuestRun:
+    """The run of `task` in the root that was imported with its name. Raises what `run_outside` raises.
+
+    `say` gets a line about the guest, `progress` one about each step of the services in it.
+    """
+    return run_outside(task, os.environ, say, lambda ready: _report(ready, progress))
 
 
 def _report(ready: Outside, say: Callable[[str], None]) -> Report:

@@ -108,7 +108,7 @@ def run_in_guests(
         if is_imported(task.distro):
             from cgroup_preflight.cli.guest_outside import run_imported
 
-            return run_imported(task, lambda text: progress(text, say))
+            return run_imported(task, lambda text: progress(text, say), progress)
         return run_task(task, os.environ, lambda text: progress(text, say))
 
     tasks = [

@@ -261,12 +261,6 @@ def test_files_with_absolute_paths_are_put_in_their_places():
     assert len(lost.value.what) == len("could not put a file at its absolute path: ") + 200
 
 
-def test_the_network_is_started_only_where_the_config_has_one():
-    with PlayedGuest() as guest:
-        guest_engine.place_files(guest, PROJECT, network=True)
-    assert (guest.network, guest.asked) == (1, [])
-
-
 # How it is booted.
 
 
@@ -357,7 +351,7 @@ def test_a_run_from_image_to_report(place):
     assert (spec.agent, spec.network, spec.accelerator, spec.boot_timeout) == (None, False, "tcg", 120)
     assert (spec.memory_mib, spec.distro) == (done.machine.memory_mib, "debian-12")
     assert guest.spawned["folders"][0] == "/run/preflight/in/src"
-    assert (guest.spawned["cwd"], guest.open) == ("/run/preflight/in/project", False)
+    assert (guest.spawned["cwd"], guest.open, guest.network) == ("/run/preflight/in/project", False, 0)
     assert said == [
         "booting the debian-12 guest (uml)", "compiling this tool for the guest (once)", "testing the limits in the guest",
     ]  # fmt: skip
