@@ -18,7 +18,6 @@ from cgroup_preflight.plan.build import only
 from cgroup_preflight.plan.model import Plan
 
 if TYPE_CHECKING:
-    from cgroup_preflight.core.policy import Rules
     from cgroup_preflight.host.door import Door
     from cgroup_preflight.smoke.elsewhere import Carried
 

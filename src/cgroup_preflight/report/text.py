@@ -67,9 +67,9 @@ def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
         yield ""
     for word, items in (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ())):
         for item in items:
-            failed = "fail, " if item.is_accepted_fail else ""
+            before = "fail, " if item.is_accepted_fail else ""
             said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
-            yield f"{_paint(f'{failed + word:<10}', 'fail' if failed else 'skip', colour=colour)} {said}"
+            yield f"{_paint(f'{before + word:<10}', 'fail' if before else 'skip', colour=colour)} {said}"
     if view.forgiven and not verbose:
         count, failed = len(view.forgiven), sum(item.is_accepted_fail for item in view.forgiven)
         fails = f", {failed} of them failed" if failed else ""
