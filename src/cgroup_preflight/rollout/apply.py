@@ -12,11 +12,16 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
+from cgroup_preflight.rollout.base import Clock, DeadMan, Manager, UnitPlan
 from cgroup_preflight.rollout.dead_man import restoring
 from cgroup_preflight.rollout.drop_ins import control_names, hold_text, sets_to, winner
 from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
 from cgroup_preflight.rollout.stages import changes
+
+#: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
+VERIFY_SECONDS = 10.0
+#: How often the host is looked at.
+POLL = 0.25
 
 
 class Where(enum.StrEnum):
@@ -181,8 +186,11 @@ class Hands:
             theirs = control_names([name for name in item.old if f"{item.unit} {name}" in left])
             yield from ((path, text) for path, text in item.files.items() if os.path.basename(path) not in theirs)
 
-    def taken(self) -> tuple[str, ...]:
-        """`UNIT PROPERTY` with a persistent drop-in that somebody else wrote or removed since the rollout began."""
+    def taken(self, *, also_new: bool = False) -> tuple[str, ...]:
+        """`UNIT PROPERTY` with a persistent drop-in that somebody else wrote or removed since the rollout began.
+
+        `also_new`: one with the new value is somebody else's, too.
+        """
         return tuple(
             f"{item.unit} {name}"
             for item in self.units
@@ -191,7 +199,7 @@ class Hands:
             if os.path.basename(path) in control_names((name,))
             and (text := self.manager.read_file(path)) != item.files[path]
             # Of a promotion that this journal does not know of any more, or the same value.
-            and not sets_to(text or "", name, item.new[name])
+            and (also_new or not sets_to(text or "", name, item.new[name]))
         )
 
     # --- reading back
@@ -293,3 +301,19 @@ class Hands:
         item = self.manager.show([unit]).get(unit)
         texts = {path: self.manager.read_file(path) or "" for path in (item.drop_ins if item else ())}
         return winner(texts, name)
+
+
+def restored(hands: Hands, clock: Clock, left: Sequence[str]) -> str:
+    """Restores the old values but those of `left`; why they are not back, empty when they are. Raises HostError."""
+    words = hands.restore(left)
+    until = clock.monotonic() + VERIFY_SECONDS
+    while True:
+        found = [item for item in hands.read_back(hands.old, held=False) if item.name not in left]
+        # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
+        found += [item for item in hands.over_usage(hands.old) if item.name not in left]
+        files = hands.changed_files(left)
+        if not found and not files:
+            return ""
+        if clock.monotonic() > until:
+            return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")
+        clock.sleep(POLL)

@@ -1,0 +1,139 @@
+"""What somebody else does to the slices while no tool runs: after the timer, after a start of the host, before an abort."""
+
+import dataclasses
+
+import pytest
+
+from cgroup_preflight.rollout import journal as journals
+from cgroup_preflight.rollout.limits import PERCENT
+from cgroup_preflight.rollout.machine import Phase
+from tests.unit.rollout.played import ETC, Game, M
+from tests.unit.rollout.test_judge import window
+from tests.unit.rollout.test_run import NEW, OLD, PlayedWatcher, harm
+
+THEIRS = f"{ETC}/a.slice.d/50-CPUQuota.conf"
+
+
+@pytest.fixture
+def game(tmp_path):
+    """Killed in its first step, after the value was set."""
+    game = Game(str(tmp_path), OLD, NEW)
+    game.manager.kill_at = 30
+    assert game.play() is None
+    assert game.manager.memory["a.slice"] != game.old["a.slice"]
+    return game
+
+
+def _end(game, then):
+    if then == "resume":
+        return game.play()
+    runner, journal = game.runner()
+    try:
+        return runner.abort("by hand")
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("then", ["resume", "abort"])
+@pytest.mark.parametrize("before", ["timer", "restart", "nothing"])
+def test_what_somebody_else_sets_meanwhile_stays(game, before, then):
+    if before == "timer":
+        game.clock.sleep(game.config.restore_after + 1)
+    if before == "restart":
+        game.manager.start_again()
+    game.manager.set_by_anybody("a.slice", {"CPUQuota": 300 * PERCENT}, runtime=False)
+    theirs = game.manager.files[THEIRS]
+    state = _end(game, then)
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 300 * PERCENT == game.manager.kernel["a.slice"]["CPUQuota"]
+    assert game.manager.files[THEIRS] == theirs
+    assert game.manager.memory["a.slice"]["MemoryMax"] == 512 * M
+    assert game.manager.timer is None
+
+
+@pytest.mark.parametrize("then", ["resume", "abort"])
+def test_the_target_that_somebody_else_sets_after_the_timer_stays(game, then):
+    """Once everything was old again, also the value of a step is none of the rollout."""
+    game.clock.sleep(game.config.restore_after + 1)
+    assert game.is_old()
+    game.manager.set_by_anybody("a.slice", {"CPUQuota": 100 * PERCENT}, runtime=False)
+    state = _end(game, then)
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 100 * PERCENT
+
+
+@pytest.mark.parametrize("then", ["resume", "abort"])
+def test_without_anybody_else_everything_is_old(game, then):
+    game.clock.sleep(game.config.restore_after + 1)
+    state = _end(game, then)
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ())
+    assert game.is_old()
+
+
+def test_a_rollout_that_changed_nothing_restores_nothing(tmp_path):
+    """It was ended before its first step, and another one has promoted since then."""
+    game = Game(str(tmp_path), OLD, NEW)
+    _, journal = game.runner()
+    journal.close()
+    for unit, values in game.new.items():
+        game.manager.set_by_anybody(unit, values, runtime=False)
+    new = game.manager.control_state()
+    state = _end(game, "abort")
+    assert state.phase is Phase.ROLLED_BACK
+    assert game.manager.control_state() == new
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 100 * PERCENT
+
+
+def _kinds(game):
+    known = journals.read(game.path)
+    return [record["kind"] for record in known.records] if known else []
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_pause_longer(tmp_path):
+    game = Game(str(tmp_path), OLD, NEW)
+    game.watcher = PlayedWatcher(window(void="a counter went back"))
+    back = []
+
+    def wall():
+        if _kinds(game).count("judged"):
+            back.append(1)
+        return game.clock.now - (86400.0 if len(back) > 1 else 0.0)
+
+    game.clock.wall = wall
+    assert "no verdict within 60s" in game.play().reason
+    assert game.clock.now - 1000.0 < 200.0
+    assert game.is_old()
+
+
+def test_a_clock_that_is_set_back_while_no_tool_runs_does_not_either(tmp_path):
+    game = Game(str(tmp_path), OLD, NEW)
+    game.watcher = PlayedWatcher(window(void="a counter went back"))
+    game.config = dataclasses.replace(game.config, restore_after=3600.0)
+    game.clock.wall = lambda: game.clock.now + 86400.0
+    game.clock.each.append(
+        lambda: setattr(game.manager, "kill_at", game.manager.acts) if "watch" in _kinds(game) else None
+    )
+    assert game.play() is None
+    game.clock.each.pop()
+    game.clock.wall = game.clock.monotonic
+    began = game.clock.now
+    assert "no verdict within 60s" in game.play().reason
+    assert game.clock.now - began < 200.0
+
+
+def test_a_journal_that_cannot_be_written_has_the_hook_after_the_rollback(tmp_path, monkeypatch):
+    """A load balancer must not send the traffic of a step to the old values."""
+    game = Game(str(tmp_path), OLD, NEW)
+    game.watcher = harm()
+    real = journals.Journal.add
+
+    def add(journal, kind, at, **fields):
+        if kind == "rollback":
+            raise journals.JournalError("cannot write the journal: no space", where=game.path, remedy=None)
+        return real(journal, kind, at, **fields)
+
+    monkeypatch.setattr(journals.Journal, "add", add)
+    with pytest.raises(journals.HostError, match="the old values are back"):
+        game.play()
+    assert game.hooks[-1] == "back"
+    assert game.is_old()
