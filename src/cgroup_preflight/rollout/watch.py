@@ -128,7 +128,12 @@ class Watch:
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""
-        return self.kills() or troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+        found = self.kills()
+        if not found:
+            failed = troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+            # The manager takes a while to answer, and the kill of which a service died can be younger than the look before.
+            found = (*(self.kills() if failed else ()), *failed)
+        return found
 
     def kills(self) -> tuple[str, ...]:
         """As `Watcher.kills`."""

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 
 from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.cgroup import Effective
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
@@ -184,6 +186,10 @@ class PlayedManager:
 
     def arm(self, dead_man: DeadMan) -> None:
         self._tick()
+        if self.armed_for() not in ("", dead_man.rollout):
+            raise HostError(
+                "another rollout of this service manager has begun", where="timer", remedy=Remedy(title="wait")
+            )
         self.timer = (dead_man, self.clock.now + dead_man.seconds)
         self._tick()
 

@@ -166,6 +166,20 @@ def test_a_kill_in_a_neighbour_is_no_alarm(host):
     assert watch.alarms() == ()
 
 
+def test_a_service_that_died_of_an_oom_kill_while_the_manager_answered_has_its_reason(host):
+    watch = host.watch()
+    watch.begin()
+    real = host.services
+
+    def services(units):
+        host.write("api.slice", kills=1)
+        host.states["a.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+        return real(units)
+
+    watch._services = services
+    assert watch.alarms() == ("1 OOM kill in api.slice", "a.service failed")
+
+
 def test_a_service_that_failed_stays_an_alarm_in_the_next_step(host):
     watch = host.watch()
     watch.begin()

@@ -4,7 +4,10 @@ import dataclasses
 
 import pytest
 
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.rollout import journal as journals
+from cgroup_preflight.rollout.base import DeadMan
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.machine import Phase
 from tests.unit.rollout.played import ETC, Game, M
@@ -133,7 +136,30 @@ def test_a_journal_that_cannot_be_written_has_the_hook_after_the_rollback(tmp_pa
         return real(journal, kind, at, **fields)
 
     monkeypatch.setattr(journals.Journal, "add", add)
-    with pytest.raises(journals.HostError, match="the old values are back"):
+    with pytest.raises(HostError, match="the old values are back"):
         game.play()
     assert game.hooks[-1] == "back"
     assert game.is_old()
+
+
+def test_another_rollout_that_was_quicker_keeps_its_timer_and_this_one_is_over(tmp_path):
+    """Both measured what is usual at the same time, with a folder of journals each."""
+    game = Game(str(tmp_path), OLD, NEW)
+    other = DeadMan(rollout="r2", seconds=1e6, changes=(), copies={}, removed=(), mark="/x")
+    game.manager.timer = (other, game.clock.now + 1e6)
+    state = game.play()
+    assert state.phase is Phase.ROLLED_BACK
+    assert "nothing was changed: another rollout" in state.reason
+    assert game.manager.timer[0] is other
+    assert game.is_old()
+
+
+def test_a_timer_that_cannot_be_started_is_the_end_before_anything_changes(tmp_path):
+    game = Game(str(tmp_path), OLD, NEW)
+
+    def arm(_plan):
+        raise HostError("the timer does not run", where="timer", remedy=Remedy(title="look"))
+
+    game.manager.arm = arm
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert (game.manager.timer, game.is_old()) == (None, True)
