@@ -87,7 +87,7 @@ class Runner:
         try:
             if self.state.phase not in ENDS:
                 self._roll_back(reason)
-                self._arm()
+                self._arm_if_possible()
                 self._restore()
         except JournalError as error:
             self._restore_unwritten(error)
@@ -116,18 +116,22 @@ class Runner:
             self._roll_back(self.state.reason)
         if self._hands.was_restored():
             return
-        if is_another_boot(self._hands, self._journal.records) and self.state.phase not in (
-            Phase.PROMOTING,
-            Phase.RESTORING,
-        ):
+        if self.state.phase is Phase.RESTORING:
+            self._arm_if_possible()
+        elif is_another_boot(self._hands, self._journal.records) and self.state.phase is not Phase.PROMOTING:
             # What was set at run time is gone.
             self._roll_back("the host was started again, and with that the old values came back")
-            return
-        self._arm()
+        else:
+            self._arm()
 
     def _arm(self) -> None:
         self._hands.arm(self.state.left, persistent=is_lasting(self._journal.records))
         self._renewed = self._clock.monotonic()
+
+    def _arm_if_possible(self) -> None:
+        """Before a restoration, which must take place even if nothing would repeat it: on a full disk, for example."""
+        with suppress(HostError):
+            self._arm()
 
     def _renew(self) -> None:
         if self._clock.monotonic() - self._renewed >= self._config.restore_after / 4:
@@ -232,6 +236,8 @@ class Runner:
             if alarms or self._clock.monotonic() > until:
                 self._roll_back("; ".join(alarms) or str(usage[0]))
                 return False
+            if self._is_over():
+                return False
             self._renew()
             self._clock.sleep(POLL)
         return True
@@ -327,8 +333,7 @@ class Runner:
         by = "timer" if self._hands.was_restored() else "tool"
         if left and by == "tool":
             # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
-            with suppress(HostError):
-                self._arm()
+            self._arm_if_possible()
         for _ in range(_RESTORES):
             try:
                 why = restored(self._hands, self._clock, left)

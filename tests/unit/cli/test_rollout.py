@@ -164,6 +164,10 @@ def test_the_newest_journal_with_a_record_counts(folder):
         ((codes.ROLLOUT_PLAN.finding(Status.PASS, "a.slice", "CPUQuota: 200% -> 100%"),), "PASS: 1 value would change"),
         ((codes.ROLLOUT.finding(Status.PASS, "r1", "the new values are persistent after 4 steps"),), "PASS: the new values are persistent after 4 steps"),
         ((codes.ROLLOUT_TAKEN_BACK.finding(Status.FAIL, "r1", "the old values are back: x"),), "FAIL: 1 of 1 check failed: CGP805 r1"),
+        ((codes.HOST.finding(Status.PASS, "web1", "x"), codes.ROLLOUT_PLAN.finding(Status.PASS, "web1: a.slice", "CPUQuota: 200% -> 100%")),
+         "PASS: 1 value would change"),
+        (tuple(codes.ROLLOUT.finding(Status.PASS, name, "the new values are persistent", evidence={"phase": "done"}) for name in "ab"),
+         "PASS: 2 rollouts: the new values are persistent"),
     ],
 )  # fmt: skip
 def test_the_headline_claims_no_proof_of_a_service(findings, line):

@@ -163,3 +163,50 @@ def test_a_timer_that_cannot_be_started_is_the_end_before_anything_changes(tmp_p
     game.manager.arm = arm
     assert game.play().phase is Phase.ROLLED_BACK
     assert (game.manager.timer, game.is_old()) == (None, True)
+
+
+@pytest.mark.parametrize("then", ["resume", "abort"])
+def test_a_restoration_takes_place_without_a_timer(game, then):
+    """The disk is full, so that nothing of the timer can be written."""
+    if then == "resume":
+        _, journal = game.runner()
+        journal.add("rollback", game.clock.wall(), reason="x", left=[])
+        journal.close()
+    game.manager.timer = None
+
+    def arm(_plan):
+        raise HostError("cannot write a file: No space left on device", where="/x", remedy=Remedy(title="free space"))
+
+    game.manager.arm = arm
+    assert _end(game, then).phase is Phase.ROLLED_BACK
+    assert game.is_old()
+
+
+def test_an_abort_is_heard_while_a_limit_is_not_in_force_yet(tmp_path):
+    game = Game(
+        str(tmp_path), {"a.slice": {"MemoryMax": 512 * M, "MemoryHigh": None}}, {"a.slice": {"MemoryMax": 256 * M}}
+    )
+
+    def grow():
+        if game.manager.kernel["a.slice"]["MemoryMax"] == 384 * M:
+            game.manager.used["a.slice"] = 400 * M
+
+    game.clock.each.append(grow)
+    runner, journal = game.runner()
+    runner._stop = lambda: game.clock.now > stopped_at
+    stopped_at = 1e9
+
+    real = runner._hands.over_usage
+
+    def over_usage(values):
+        nonlocal stopped_at
+        found = real(values)
+        if found:
+            stopped_at = min(stopped_at, game.clock.now)
+        return found
+
+    runner._hands.over_usage = over_usage
+    state = runner.run()
+    journal.close()
+    assert (state.phase, state.reason) == (Phase.ROLLED_BACK, "rollout abort")
+    assert game.clock.now - stopped_at < 5.0
