@@ -111,6 +111,11 @@ class Hands:
             removed=tuple(removed), mark=self.mark, persistent=persistent,
         ))  # fmt: skip
 
+    def disarm(self) -> None:
+        """Stops the timer; never that of another rollout, which began at the same moment."""
+        if self.manager.armed_for() in ("", self.rollout):
+            self.manager.disarm()
+
     def clean(self) -> None:
         """Removes what only the timer needed."""
         count = sum(len(item.files) for item in self.units)

@@ -104,8 +104,7 @@ class Runner:
                 raise
             self._roll_back(f"nothing was changed: {error.message} ({error.where})")
             with suppress(HostError):
-                if self._hands.manager.armed_for() in ("", self._hands.rollout):
-                    self._hands.manager.disarm()
+                self._hands.disarm()
             self._add("restored", by="tool", left=[])
 
     def _begin(self) -> None:
@@ -338,7 +337,7 @@ class Runner:
             try:
                 why = restored(self._hands, self._clock, left)
                 if not why:
-                    self._hands.manager.disarm()
+                    self._hands.disarm()
             except HostError as error:
                 why = f"{error.message} ({error.where})"
                 self._clock.sleep(_RESTORE_PAUSE)
@@ -368,7 +367,7 @@ class Runner:
             missing = self._hands.unpromoted()
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
-                self._hands.manager.disarm()
+                self._hands.disarm()
                 # It may have begun before, and got to the values or only to the files.
                 found = self._hands.read_back(self._hands.new, held=False)
                 if not (self._hands.was_restored() or found or self._hands.unpromoted()):
@@ -389,7 +388,7 @@ class Runner:
             raise error
         why = restored(self._hands, self._clock, (*self.state.left, *self._theirs()))
         if not why:
-            self._hands.manager.disarm()
+            self._hands.disarm()
             failed = self._hook("back", self.state, None)
         raise HostError(
             f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else

@@ -210,3 +210,15 @@ def test_an_abort_is_heard_while_a_limit_is_not_in_force_yet(tmp_path):
     journal.close()
     assert (state.phase, state.reason) == (Phase.ROLLED_BACK, "rollout abort")
     assert game.clock.now - stopped_at < 5.0
+
+
+def test_a_rollout_that_began_at_the_same_moment_keeps_its_timer(game):
+    """It has overwritten the timer of this one."""
+    other = (DeadMan(rollout="r2", seconds=1e6, changes=(), copies={}, removed=(), mark="/x"), game.clock.now + 1e6)
+    game.manager.timer = other
+    _, journal = game.runner()
+    journal.add("rollback", game.clock.wall(), reason="x", left=[])
+    journal.close()
+    assert game.play().phase is Phase.ROLLED_BACK
+    assert game.manager.timer == other
+    assert game.is_old()
