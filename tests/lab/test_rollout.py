@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
+from tests.lab.configs import FIXTURES
 from tests.lab.conftest import KINDS, Boot
 from tests.lab.rollouts import BOTH, CALM, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
 
@@ -143,10 +144,17 @@ def test_memory_that_is_in_use_is_refused_with_numbers(host: Host) -> None:
 
 @pytest.mark.measured
 def test_memory_that_grows_meanwhile_is_taken_back_without_a_kill(host: Host, say: Callable[..., None]) -> None:
-    # 60M at first, so that the target is allowed; 200M when the last step begins.
-    grows = go_service("hog", "--keep", "60", "--step", "2", "--max", "140", "--pause", "200ms")
-    host.prepare(toml('MemoryMax = "112M"\n', "3s"), grows)
-    status, report = host.apply()
+    # 60M at first, so that the target is allowed; 120M when the last step begins.
+    hog = ("hog", "--keep", "60", "--max", "0", "--step", "0", "--pause", "1h")
+    host.prepare(toml('MemoryMax = "112M"\n', _LONG), go_service(*hog))
+    host.wait_until(f'[ "$(cat {host.cgroup}/memory.current)" -gt 60000000 ]')
+    running = host.begin()
+    host.wait_for("verified", stage=0)
+    host.shell(f"$RUN --quiet --slice=lab17.slice {FIXTURES / hog[0]} {' '.join(hog[1:])}")
+    host.wait_until(f'[ "$(cat {host.cgroup}/memory.current)" -gt 120000000 ]')
+    assert not [item for item in host.records() if item["kind"] == "step" and item["stage"] > 0], "in the first step"
+    done = host.guest.wait(running, timeout=240)
+    status, report = done.returncode, json.loads(done.stdout)
     assert status == 1, said(report)
     assert "memory" in reason(host).lower(), reason(host)
     assert host.shell(f"sed -n 's/^oom_kill //p' {host.cgroup}/memory.events").strip() == "0"
