@@ -215,7 +215,8 @@ def test_somebody_elses_value_stays_and_is_named(host: Host) -> None:
     assert done.returncode == 1
     assert "CGP804" in codes(report, "fail")
     assert f"{host.control}/lab17.slice.d/50-CPUQuota.conf" in reason(host) or "somebody else" in reason(host)
-    assert host.kernel() == {"cpu.max": "77000 100000", "memory.max": OLD["memory.max"]}
+    now = host.shell("$S show -p CPUQuotaPerSecUSec -p DropInPaths lab17.slice")
+    assert host.kernel() == {"cpu.max": "77000 100000", "memory.max": OLD["memory.max"]}, (now, host.records()[1:])
     host.shell("$S daemon-reload")
     assert host.kernel()["cpu.max"] == "77000 100000"
 
