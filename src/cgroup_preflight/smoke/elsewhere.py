@@ -76,7 +76,7 @@ class Elsewhere:
         services = (_moved(item, guarded.folder, home) for item in plan.services)
         yield There(
             door=signing, config=replace(config, folder=home), plan=replace(plan, services=tuple(services)),
-            payload=_payload(door, guarded.folder),
+            payload=put_payload(door, guarded.folder),
         )  # fmt: skip
         # Fails where the guard has begun to end the run: what was seen since then is not the fault of a service.
         guard.sign()
@@ -99,7 +99,7 @@ class Elsewhere:
                 door.files.upload(source, f"{folder}/{name}", mode)
 
 
-def _payload(door: "Door", folder: str) -> tuple[str, ...]:
+def put_payload(door: "Door", folder: str) -> tuple[str, ...]:
     """Puts the payload there; its command."""
     with open(SCRIPT, "rb") as file:
         door.files.write(f"{folder}/payload", file.read(), 0o755)

@@ -71,7 +71,7 @@ def smoke(
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
     guest, which ends with the run, nothing is removed, and the output of services stays in files. On the machine behind
-    `door`, with the files `carried` there: `facts` and `choice` are its own.
+    `door`, with the files `carried` there: `facts` and `choice` are its own. A guest behind `door` has all files already.
     """
     _allow_files()
     uid = value_or(facts.uid, 0)
@@ -87,7 +87,7 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
@@ -111,6 +111,10 @@ def prove(
             guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
             there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
             door, config, shipped, payload = there.door, there.config, there.plan, there.payload
+        elif door.host:
+            from cgroup_preflight.smoke.elsewhere import put_payload  # a run on this machine needs none of it
+
+            payload = put_payload(door, folder)
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
                    user=user, inside=inside, payload=payload)  # fmt: skip
