@@ -185,6 +185,52 @@ class Hands:
         self.manager.reload()
         return "; ".join(refused)
 
+    def release(self, left: Sequence[str]) -> None:
+        """Removes our drop-ins of units of which somebody else has changed a value: at a reload they would win over it."""
+        units = {name.partition(" ")[0] for name in left}
+        self.manager.remove_files([self.manager.hold_file(item.unit) for item in self.units if item.unit in units])
+
+    def bring(self, left: Sequence[str]) -> None:
+        """Brings values of somebody else to the kernel where only the manager has them: at a reload, systemd 257 does not.
+
+        The same value is set once more. What this, or a step of the rollout, leaves behind a persistent drop-in is removed.
+        """
+        for unit, name in self.late(left):
+            self.manager.set(unit, {name: self.values()[unit][name]}, runtime=True)
+        surplus = [
+            path
+            for item in self.units
+            for name in item.old
+            if f"{item.unit} {name}" in left
+            for lasting, path in self._pairs(item, name)
+            if item.files[path] is None and None not in (self.manager.read_file(path), self.manager.read_file(lasting))
+        ]
+        if surplus:
+            self.manager.remove_files(surplus)
+            self.manager.reload()
+
+    def late(self, left: Sequence[str]) -> list[tuple[str, str]]:
+        """Unit and property of `left` where the kernel's file has not what the manager has."""
+        found = self.values() if left else {}
+        return [
+            (item.unit, name)
+            for item in self.units
+            for name in item.old
+            if f"{item.unit} {name}" in left
+            and (text := self.manager.attribute(item.cgroup, LIMITS[name].attribute)) is not None
+            and not self._is_in_kernel(item, name, found[item.unit][name], text)
+        ]
+
+    def _pairs(self, item: UnitPlan, name: str) -> Iterator[tuple[str, str]]:
+        """The persistent drop-ins of a property, each with the one of the same name until the next start of the host."""
+        paths = self.manager.control_files(item.unit, tuple(item.new))
+        half = len(paths) // 2
+        names = control_names((name,))
+        yield from (pair for pair in zip(paths[:half], paths[half:], strict=True) if os.path.basename(pair[0]) in names)
+
+    def _is_in_kernel(self, item: UnitPlan, name: str, value: int | None, text: str) -> bool:
+        return kernel_says(name, kernel_text(name, value, page=self._page, period=item.period), text)
+
     def _files(self, left: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """The files before the rollout, without those of properties that somebody else has changed."""
         for item in self.units:
@@ -241,9 +287,7 @@ class Hands:
                 # Without the controller there is no file, and no limit; a slice that does not run has neither, and the
                 # manager's values when it starts.
                 continue
-            if text is None or not kernel_says(
-                name, kernel_text(name, value, page=self._page, period=item.period), text
-            ):
+            if text is None or not self._is_in_kernel(item, name, value, text):
                 actual = "nothing" if text is None else " ".join(text.split())[:80]
                 yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.KERNEL, actual=actual)
         if held and values != item.old:
@@ -318,6 +362,9 @@ def restored(hands: Hands, clock: Clock, left: Sequence[str]) -> str:
         found += [item for item in hands.over_usage(hands.old) if item.name not in left]
         files = hands.changed_files(left)
         if not found and not files:
+            if left:
+                clock.sleep(POLL)
+                hands.bring(left)
             return ""
         if clock.monotonic() > until:
             return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")

@@ -332,6 +332,8 @@ class Runner:
         by = "timer" if self._hands.was_restored() else "tool"
         if left and by == "tool":
             # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
+            with suppress(HostError):
+                self._hands.release(left)
             self._arm_if_possible()
         for _ in range(_RESTORES):
             try:

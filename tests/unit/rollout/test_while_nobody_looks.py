@@ -10,7 +10,7 @@ from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.base import DeadMan
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.machine import Phase
-from tests.unit.rollout.played import ETC, Game, M
+from tests.unit.rollout.played import ETC, RUN, Game, M
 from tests.unit.rollout.test_judge import window
 from tests.unit.rollout.test_run import NEW, OLD, PlayedWatcher, harm
 
@@ -222,3 +222,30 @@ def test_a_rollout_that_began_at_the_same_moment_keeps_its_timer(game):
     assert game.play().phase is Phase.ROLLED_BACK
     assert game.manager.timer == other
     assert game.is_old()
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("reloads", [False, True])
+@pytest.mark.parametrize("runtime", [False, True])
+def test_what_somebody_else_sets_is_in_the_kernel_at_the_end(tmp_path, runtime, reloads, stage):
+    """systemd 257 brings nothing of a changed file to the kernel at a reload."""
+    game = Game(str(tmp_path), OLD, NEW)
+    game.manager.is_lazy = True
+    done = []
+
+    def somebody():
+        state = journals.read(game.path).state
+        if (state.phase, state.stage) == (Phase.WATCHING, stage) and not done:
+            done.append(1)
+            game.manager.set_by_anybody("a.slice", {"CPUQuota": 77 * PERCENT}, runtime=runtime)
+            if reloads and not runtime:
+                game.manager.reload_by_anybody()
+
+    game.clock.each.append(somebody)
+    state = game.play()
+    assert (state.phase, state.left) == (Phase.ROLLED_BACK, ("a.slice CPUQuota",))
+    assert game.manager.memory["a.slice"]["CPUQuota"] == game.manager.kernel["a.slice"]["CPUQuota"] == 77 * PERCENT
+    path = f"{RUN if runtime else ETC}/a.slice.d/50-CPUQuota.conf"
+    assert [found for found in game.manager.control_state() if found not in game.before] == [path]
+    game.manager.reload_by_anybody()
+    assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
