@@ -14,7 +14,7 @@ from typing import cast
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import common, hosts, options, policy
 from cgroup_preflight.cli.progress import Progress
-from cgroup_preflight.cli.smoke_run import test_machine
+from cgroup_preflight.cli.smoke_run import left_out, test_machine
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
@@ -36,8 +36,6 @@ from cgroup_preflight.host.remote.programs import RemoteClock, RemoteProcesses, 
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
-#: What the evidence of a finding about one host has.
-_HOST_KEY = "host"
 #: What the answers of a host may take in one run: the seconds after which a run of several hosts is ended, too, and bytes.
 _SECONDS, _BYTES_MAX = 4 * 3600.0, 64 << 30
 #: What ssh and Python need of the environment, besides what every command gets.
@@ -90,13 +88,15 @@ def test_hosts(
     if len(asked) == 1:
         return _tested_here(asked[0], args, config, rules, names, command, progress)
     found, services = list[Finding](), list[ServiceResult]()
+    # What is about no host is said once, by this process.
+    once = {(item.code, item.subject, item.message) for item in left_out(config, names)}
     progress(f"testing on {len(asked)} hosts")
     for outcome in _tested_apart(asked, args, names, command):
         report = cast("Report | None", outcome.value)
         if report is None:
             found += hosts.findings_of(outcome, ())
         else:
-            found += report.findings
+            found += (item for item in report.findings if (item.code, item.subject, item.message) not in once)
             services += report.services
     return Tested(findings=tuple(found), services=tuple(services), host=None)
 
@@ -106,23 +106,12 @@ def deliver(
     progress: Progress,
 ) -> int:  # fmt: skip
     """Writes the report of hosts, with `more` findings of this machine; the exit status."""
-    report = common.report(started, None, once((*tested.findings, *more)), tested.services, host=tested.host,
+    report = common.report(started, None, (*tested.findings, *more), tested.services, host=tested.host,
                            project=config.project)  # fmt: skip
     options.deliver(report, options.outputs(args.format, args.output, quiet=args.quiet), verbose=args.verbose)
     if args.timings:
         options.write_stderr(progress.table(tested.services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
-
-
-def once(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings, of those about no host one of equal ones: each host's process tells them, too."""
-    seen, kept = set[tuple[str, ...]](), list[Finding]()
-    for item in findings:
-        key = (item.code, item.status.value, item.subject, item.message)
-        if _HOST_KEY in item.evidence or key not in seen:
-            kept.append(item)
-        seen.add(key)
-    return tuple(kept)
 
 
 def _tested_here(

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.cli import main
-from cgroup_preflight.cli.hosts_run import once
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.report import Status
 from cgroup_preflight.smoke.apart import Apart
 from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
 
@@ -149,16 +147,9 @@ def test_the_policy_judges_also_what_is_about_no_host(project):
 
 
 @pytest.mark.usefixtures("processes")
-def test_a_warning_about_no_host_comes_once_for_all_hosts(project):
+def test_what_several_hosts_leave_out_is_said_once(project):
     more = '[services.other]\nbinary = "web"\nslice = "api"\n'
     (project / "cgroup-preflight.toml").write_text(CONFIG + more)
-    _, found = report(project, "run", "web", "--host", "dead", "--host", "web1")
-    assert len([item for item in found["findings"] if "left out of this run" in item["message"]]) == 1
-    assert [item["subject"] for item in found["findings"] if item["code"] == codes.HOST.code] == ["dead", "web1"]
-
-
-def test_what_differs_or_is_about_a_host_is_kept():
-    warning = codes.SMOKE.finding(Status.WARN, "run", "left out")
-    worse = codes.SMOKE.finding(Status.FAIL, "run", "left out")
-    own = codes.HOST.finding(Status.UNVERIFIED, "web1", "not judged", evidence={"host": "web1"})
-    assert once([warning, own, worse, own, warning]) == (warning, own, worse, own)
+    _, found = report(project, "run", "web", "--host", "dead", "--host", "cut")
+    assert [item["subject"] for item in found["findings"] if "left out" in item["message"]] == ["run"]
+    assert [item["subject"] for item in found["findings"] if item["code"] == "CGP129"] == ["dead", "cut"]
