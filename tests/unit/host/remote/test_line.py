@@ -1,5 +1,6 @@
 """A line: both directions at the same time, an end to every wait, and one reason once it is lost."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.host.remote import line as module
 from cgroup_preflight.host.remote.line import Line, LineError
 from tests.unit.host.remote.ends import program, replay, silent
 
@@ -123,3 +125,35 @@ def test_a_line_that_is_closed_says_so():
     with pytest.raises(LineError, match="closed"):
         line.flush(soon()) or line.send(b"x")
     there.close()
+
+
+@pytest.mark.parametrize("to", ["errors", "reader"])
+def test_a_peer_that_is_always_ready_ends_with_the_time(monkeypatch, to):
+    """It complains without end, or sends a little as often as it is read."""
+    monkeypatch.setattr(module, "_LATE", 0.2)
+    reading, writing = os.pipe()
+    errors, complaining = os.pipe()
+    stop = threading.Event()
+    target = complaining if to == "errors" else writing
+
+    def flood() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.write(target, b"no\n")
+
+    os.set_blocking(target, False)
+    thread = threading.Thread(target=flood)
+    thread.start()
+    line = Line(reading, os.dup(writing), errors=errors)
+    line.allow(1 << 40)
+    until = time.monotonic() + 0.3
+    try:
+        with pytest.raises(LineError, match="in time"):
+            while time.monotonic() < until + 20:
+                line.receive(until)
+    finally:
+        stop.set()
+        thread.join(20)
+        line.close()
+        os.close(writing)
+        os.close(complaining)
