@@ -141,10 +141,7 @@ def test_devices_with_a_limit_are_known() -> None:
 def test_a_root_that_is_another_one_each_time_is_no_cgroup_of_its_own() -> None:
     """A host can say so; who divides the time of each cgroup among those in it would never end."""
     readings = [
-        moment(
-            100 + n,
-            {"": throttled("", 100 + n, periods=10 * n, stopped=10 * n, identity=n + 1), **one.snapshot.samples},
-        )
+        moment(100 + n, {**one.snapshot.samples, "": sample("", 100 + n, identity=n + 1)})
         for n, one in enumerate(contended())
     ]
     series = series_of(readings)
