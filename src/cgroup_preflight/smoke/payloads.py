@@ -7,7 +7,6 @@ is moved into a slice of its own, which the manager makes with the settings that
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -17,6 +16,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import stop
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
+from cgroup_preflight.smoke.payload import SCRIPT
 from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-#: The most payloads that wait at the same time: each is a process of Python.
+#: The most payloads that wait at the same time.
 AT_ONCE = 8
-_SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{_SCRIPT}c" if os.path.exists(f"{_SCRIPT}c") else _SCRIPT
-COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+_SHELL = "/bin/sh"
+#: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
+_STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
 
 
 class Payloads(Protocol):
@@ -53,15 +52,26 @@ class Payloads(Protocol):
 
 
 class _Lines:
-    """The lines for payloads, through a FIFO for each."""
+    """The program of payloads, and for each the FIFO for its lines and its gate."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._asks: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._drops: dict[str, int] = {}
+        #: Those that have something to do.
+        self._busy: set[str] = set()
 
     def file(self, name: str, kind: str) -> str:
         return os.path.join(self._folder, f"{name}.{kind}")
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """How a payload starts, with its gate."""
+        script, gate = os.path.join(self._folder, "payload.sh"), self.file(name, "gate")
+        if not os.path.exists(script):
+            with open(script, "x", encoding="utf-8") as file:
+                file.write(SCRIPT)
+        os.mkfifo(gate, 0o600)
+        return _SHELL, script, gate
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
@@ -72,13 +82,19 @@ class _Lines:
 
     def ask(self, name: str, line: str) -> None:
         os.write(self._asks[name], f"{line}\n".encode())
-        self._counts[name] = self._counts.get(name, 0) + 1
+        if line.startswith("drop "):
+            self._drops[name] = self._drops.get(name, 0) + 1
+            self._busy.discard(name)
+        else:
+            self._busy.add(name)
 
     def is_idle(self, name: str) -> bool:
-        """Whether a payload has answered all that it was asked."""
+        """Whether all has ended that a payload has started."""
+        if name in self._busy:
+            return False
         try:
             with open(self.file(name, "out"), encoding="utf-8", errors="replace") as file:
-                return file.read().count("{'over'") == self._counts.get(name, 0)
+                return file.read().count("{'over'") == self._drops.get(name, 0)
         except OSError:
             return False
 
@@ -104,8 +120,10 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                launches.append(probe_launch(item, command=COMMAND, user=self._user, longest=longest,
-                                             ask=self._lines.open(item.unit), output=self.output(item)))  # fmt: skip
+                launches.append(probe_launch(
+                    item, command=self._lines.command(item.unit), user=self._user, longest=longest,
+                    ask=self._lines.open(item.unit), output=self.output(item),
+                ))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
@@ -192,8 +210,8 @@ class MovedPayloads:
         free = next((name for name in self._begun if name not in self._names.values()), None)
         self._names[item.unit] = free or item.unit
         if free is None:
-            words = (*COMMAND, self._lines.open(item.unit), self._lines.file(item.unit, "out"))
-            self._begun[item.unit] = self._programs.start(words)
+            files = (f"{_STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            self._begun[item.unit] = self._programs.start((*self._lines.command(item.unit), *files))
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
         self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._process(item).pid))

@@ -123,7 +123,7 @@ def prove(
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
             payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
-            runner = Probes(engine, observer, door.clock, run.cgroups, facts.mount_point, payloads)
+            runner = Probes(engine, observer, door.clock, run.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
             with started_traces(engine, door.clock, traced, run_name, folder) as finish:
