@@ -45,18 +45,32 @@ bound() {
   burn
 }
 
-# Starts tasks until one is refused, which ends a shell. They stay until nobody has the gate open for writing.
+# Starts tasks until one is refused, which ends a shell. They stay until nobody has the gate open for writing. Most end at
+# once and are counted until their parent asks for them (kernel, pids.c), which takes some kilobytes each. Shells that ask
+# for them at once need tasks that live.
 crowd() {
   exec 7<"$gate" 8>&-
-  trap 'read -r _ <&7; wait' EXIT
+  trap 'trap "" TERM; read -r _ <&7; wait' EXIT
   trap 'enough=1' TERM
   first
-  i=0
-  while [ $i -lt "$1" ] && [ -z "$enough" ]; do
-    read -r _ <&7 &
+  task=: group= i=0
+  [ -z "$BASH_VERSION" ] || task='read -r _ <&7'
+  while [ $i -lt 31 ]; do
+    group="$group $task &"
     i=$((i + 1))
   done
+  i=0
+  while [ $i -lt "$1" ] && [ -z "$enough" ]; do
+    some &
+    i=$((i + 32))
+  done
   echo "{'started': $i}"
+}
+
+# A task and its children. No command of this shell may end before: dash then asks for the children that have ended.
+some() {
+  trap 'read -r _ <&7; wait' EXIT
+  eval "$group read -r _ <&7"
 }
 
 # The kernel kills this process before others.
@@ -66,11 +80,11 @@ first() { echo 1000 >/proc/self/oom_score_adj; }
 # page. Without such a file, or where it is full, memory of a process. $2 is what the process does first.
 fill() {
   exec 8>&-
-  trap 'kill -9 $eater $reader; exit' TERM
+  trap 'kill -9 $!; exit' TERM
   ($2; exec fallocate -l "$1" /proc/self/fd/6) &
-  eater=$!
-  wait $eater
-  ended=$? eater=
+  wait $!
+  ended=$?
+  trap - TERM
   if [ $ended -eq 0 ]; then
     echo "{'full': $1}"
   elif [ $ended -gt 128 ]; then
@@ -84,14 +98,13 @@ fill() {
 # reads. One byte can be read as soon as the buffer is full.
 own() {
   exec 8>&-
-  trap 'kill -9 $eater $reader; exit' TERM
-  ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >"$gate") &
-  eater=$!
+  trap 'kill -9 $reader $!; exit' TERM
   (exec dd bs=1 count=1 <"$gate" >/dev/null) &
   reader=$!
+  ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >"$gate") &
   wait $reader && echo "{'full': $1}"
   reader=
-  wait $eater
+  wait $!
 }
 
 # Starts one of these next to this process. A fork that is refused ends a shell, but not within `command eval`.
@@ -108,7 +121,7 @@ drop() {
   : >/proc/self/fd/6
 }
 
-trap 'drop; exit' TERM
+# Without a trap for SIGTERM here: one that a child has not yet replaced would lose the signal that ends the child.
 exec 8<>"$gate"
 echo "{'up': $$}"
 while read -r kind amount _; do

@@ -52,13 +52,16 @@ class Payload:
         """The lines with this word, once there are as many."""
         return until(lambda: [line for line in self.said() if word in line], count)
 
-    def processes(self) -> dict[int, list[str]]:
-        """The fields of proc_pid_stat(5) from the state on, of all living processes of it but the first, by pid."""
+    def processes(self, *, ended: bool = False) -> dict[int, list[str]]:
+        """The fields of proc_pid_stat(5) from the state on, of all processes of it but the first, by pid.
+
+        With those that have `ended` and that their parent has not asked for, which the kernel counts as tasks.
+        """
         found = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 words = path.read_text().rpartition(")")[2].split()
-                if int(words[2]) == self.process.pid and words[0] not in "ZX":
+                if int(words[2]) == self.process.pid and words[0] not in ("X" if ended else "ZX"):
                     found[int(path.parent.name)] = words
         found.pop(self.process.pid, None)
         return found
@@ -140,25 +143,30 @@ def name_of(pid: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 300])
-def test_starts_as_many_tasks_as_asked_for(shell, tmp_path, count):
+@pytest.mark.parametrize(("count", "started"), [(1, 32), (32, 32), (300, 320)])
+def test_starts_as_many_tasks_as_asked_for(shell, tmp_path, count, started):
+    """Or some more, all of which stay."""
     with running(shell, tmp_path) as payload:
         payload.ask(f"tasks {count}")
-        assert payload.until("started") == [{"started": count}]
+        assert payload.until("started") == [{"started": started}]
         # With the one that starts them.
-        assert len(payload.processes()) == count + 1
+        tasks = until(lambda: list(payload.processes(ended=True)), started + 1)
+        assert len(tasks) == started + 1
+        time.sleep(0.3)
+        assert set(payload.processes(ended=True)) == set(tasks)
         payload.drop()
+        assert payload.processes(ended=True) == {}
         payload.ask("tasks 3")
-        assert payload.until("started", 2)[1] == {"started": 3}
+        assert payload.until("started", 2)[1] == {"started": 32}
 
 
 def test_starts_no_more_tasks_once_it_is_told_to_end_them(shell, tmp_path):
     with running(shell, tmp_path) as payload:
         payload.ask("tasks 1000000")
-        until(payload.processes, 20)
+        until(payload.processes, 3)
         payload.drop()
         (started,) = payload.until("started")
-        assert 18 < started["started"] < 1000000
+        assert 32 <= started["started"] < 1000000
 
 
 def test_uses_cpu_time_in_as_many_processes_as_asked_for(shell, tmp_path):
@@ -220,7 +228,7 @@ def test_memory_as_a_program_has_it_is_in_a_page_table(shell, tmp_path, store):
 def test_only_what_pushes_is_killed_before_others(shell, tmp_path, kind, score):
     own = Path("/proc/self/oom_score_adj").read_text().strip()
     with running(shell, tmp_path) as payload:
-        payload.ask(f"{kind} 1048577")
+        payload.ask(f"{kind} {1 if kind == 'tasks' else 1 << 20}")
         if kind != "tasks":
             payload.until("full")
         scores = {Path(f"/proc/{pid}/oom_score_adj").read_text().strip() for pid in until(payload.processes, 2)}
@@ -280,7 +288,7 @@ def test_all_that_it_has_started_ends_with_it(shell, tmp_path, line, end):
     payload = Payload(shell, tmp_path, "")
     try:
         payload.ask(line.format(cpu=min(os.sched_getaffinity(0))))
-        until(payload.processes, 20 if line.startswith("tasks") else 1)
+        until(payload.processes, 2 if line.startswith("tasks") else 1)
         if end == "input":
             payload.close()
         else:

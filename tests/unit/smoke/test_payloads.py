@@ -93,7 +93,7 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
         text = trial.units.texts[PLACE]
         assert "\n[Slice]\nTasksMax=64\nMemorySwapMax=0\n" in text
         trial.payloads.ask(item, "tasks 3")
-        assert trial.said(item, "started") == {"started": 3}
+        assert trial.said(item, "started") == {"started": 32}
         trial.payloads.ask(item, "drop 0")
         assert trial.said(item, "over") == {"over": "drop"}
         assert Path(f"/proc/{pid}").exists()

@@ -91,9 +91,9 @@ def test_a_probe_of_a_service_runs_in_its_own_cgroup_with_the_limit(tmp_path):
     trial.machine.write(own, pids_current="3\n")
     seen = {one.probe.kind: one for one in trial.run()}
     assert (seen["tasks"].cgroup, seen["tasks"].in_force) == (own, "64")
-    # Of 128 that have started one is left: the payload itself.
+    # Of 128 that have started few are left.
     assert seen["tasks"].said == (
-        {"refused": False, "started": 128, "alive": 1, "killed": True, "pids.current": "3", "pids.max": "64"},
+        {"refused": False, "started": 128, "alive": 3, "killed": True, "pids.current": "3", "pids.max": "64"},
     )
     assert asked(trial, "tasks") == ["tasks 128"]
     assert [line.split()[0] for line, _ in trial.lines] == ["tasks", "drop", "push", "drop"]
@@ -167,9 +167,21 @@ def test_a_refused_fork_counts_at_the_probe_or_at_the_slice(tmp_path):
     assert (seen.before, seen.after) == ({"max": 0, "oom_kill": 0}, {"max": 3, "oom_kill": 0})
     # No payload says it: the kernel does.
     assert seen.said == (
-        {"refused": True, "started": 0, "alive": 1, "killed": False, "pids.current": "90", "pids.max": "90"},
+        {"refused": True, "started": 90, "alive": 90, "killed": False, "pids.current": "90", "pids.max": "90"},
     )
     assert trial.machine.now < 1002
+
+
+@pytest.mark.parametrize(("alive", "killed"), [("130", False), ("129", True), ("", False)])
+def test_tasks_that_have_started_are_compared_with_those_that_the_kernel_counts(tmp_path, alive, killed):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        trial.machine.write(cgroup, pids_current=f"{alive}\n")
+        return well(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\nTasksMax = 64\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert [(line["alive"], line["killed"]) for line in seen.said] == [(int(alive or 128), killed)]
 
 
 @pytest.mark.parametrize(("config", "key"), [('MemoryMax = "64M"', "oom_kill"), ('MemoryHigh = "64M"', "high")])

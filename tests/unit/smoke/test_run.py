@@ -161,7 +161,7 @@ def test_a_run_where_all_holds(tmp_path):
     assert [limit.file.partition("-")[2] for limit in service.limits if limit.ok] == [
         f"api.slice/{name}" for name in ("memory.max", f"{service.unit}/memory.max", f"{service.unit}/pids.max")
     ]
-    assert {line.split()[0] for line in trial.pushed} == {"tasks", "max"}
+    assert {line.split()[0] for line in trial.pushed} == {"push", "tasks", "drop"}
     assert os.listdir(trial.units.unit_folder) == []
     assert trial.machine.cgroups == {""}
     assert result.processes_started == 0
