@@ -271,7 +271,7 @@ def test_survives_a_child_that_is_killed_while_it_takes_memory(plain_shell, tmp_
 
 def test_survives_a_child_that_is_killed_with_its_memory(shell, tmp_path):
     with running(shell, tmp_path) as payload:
-        payload.ask("own 1048576")
+        payload.ask(f"own {16 << 20}")
         payload.until("full")
         victim, _ = max(payload.processes().items(), key=lambda item: int(item[1][21]))
         os.kill(victim, signal.SIGKILL)
